@@ -1,0 +1,1 @@
+"""Choosing calibration data and the placement of quantisation."""

@@ -1,0 +1,1 @@
+"""From a package and a scan to a segmentation, without PyTorch."""

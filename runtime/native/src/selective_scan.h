@@ -1,0 +1,17 @@
+// The scan for callers inside the library, who bring their own threads.
+#pragma once
+
+#include "parallel.h"
+#include "sgmf/selective_scan.h"
+
+namespace sgmf {
+
+// Returns nullptr, or a static text that says which argument is wrong.
+const char* check(const sgmf_selective_scan_args& args);
+
+// Runs checked arguments. `threads` is how many tasks `parallel` can run at once; it decides
+// whether the sequence is cut, never whether the result is right.
+const char* selective_scan(const sgmf_selective_scan_args& args, int threads,
+                           const ParallelFor& parallel, const char* isa);
+
+}  // namespace sgmf

@@ -1,0 +1,98 @@
+"""The compiled op library: where it is, and the scan as a function of NumPy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+
+from segmaformer.runtime.errors import BackendError
+
+FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
+
+
+class SelectiveScanArgs(ctypes.Structure):
+    """Mirror of ``sgmf_selective_scan_args`` in ``sgmf/selective_scan.h``."""
+
+    _fields_ = (
+        ("element_type", ctypes.c_int32),
+        ("delta_softplus", ctypes.c_int32),
+        ("reverse", ctypes.c_int32),
+        ("batch", ctypes.c_int64),
+        ("length", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("states", ctypes.c_int64),
+        ("u", ctypes.c_void_p),
+        ("delta", ctypes.c_void_p),
+        ("A", ctypes.c_void_p),
+        ("B", ctypes.c_void_p),
+        ("C", ctypes.c_void_p),
+        ("D", ctypes.c_void_p),
+        ("z", ctypes.c_void_p),
+        ("delta_bias", ctypes.c_void_p),
+        ("y", ctypes.c_void_p),
+    )
+
+
+def op_library_path() -> Path:
+    """Path of the op library that this installation built.
+
+    Raises
+    ------
+    BackendError
+        The installation carries none.
+    """
+    import segmaformer.runtime
+
+    for folder in segmaformer.runtime.__path__:
+        found = sorted((Path(folder) / "lib").glob("libsgmf_ops.*"))
+        if found:
+            return found[0].resolve()
+    raise BackendError(
+        "the compiled op library libsgmf_ops is not part of this installation; "
+        "reinstall segmaformer with a C++17 compiler at hand"
+    )
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(op_library_path()))
+    library.sgmf_selective_scan.argtypes = (
+        ctypes.POINTER(SelectiveScanArgs),
+        ctypes.c_int32,
+        ctypes.c_char_p,
+    )
+    library.sgmf_selective_scan.restype = ctypes.c_char_p
+    library.sgmf_cpu_isas.restype = ctypes.c_char_p
+    return library
+
+
+def cpu_isas() -> list[str]:
+    """Instruction sets that the library can use on this processor, best first."""
+    return _library().sgmf_cpu_isas().decode().split(",")
+
+
+def run_selective_scan(
+    args: SelectiveScanArgs, *, threads: int = 0, isa: str | None = None
+) -> None:
+    """Run the scan on buffers that the caller keeps alive.
+
+    Parameters
+    ----------
+    args
+        Sizes and addresses; see ``sgmf/selective_scan.h``.
+    threads
+        Threads to use; 0 takes every available processor.
+    isa
+        One of :func:`cpu_isas`; None takes the first.
+
+    Raises
+    ------
+    ValueError
+        An argument that the library refuses.
+    """
+    error = _library().sgmf_selective_scan(
+        ctypes.byref(args), threads, None if isa is None else isa.encode()
+    )
+    if error:
+        raise ValueError(f"selective scan: {error.decode()}")

@@ -1,0 +1,69 @@
+"""The networks, by name and configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from segmaformer.models import segmaformer as _segmaformer
+
+__all__ = ["create_model", "list_models", "list_presets", "model_config"]
+
+_NETWORKS = {
+    "segmaformer": (_segmaformer.SegMaFormer, _segmaformer.DEFAULTS, _segmaformer.PRESETS),
+}
+
+
+def list_models() -> list[str]:
+    """Names that :func:`create_model` takes."""
+    return sorted(_NETWORKS)
+
+
+def list_presets(name: str) -> list[str]:
+    """Published configurations of network `name`."""
+    return sorted(_network(name)[2])
+
+
+def model_config(name: str, *, preset: str | None = None, **config: Any) -> dict[str, Any]:
+    """The complete configuration that :func:`create_model` would build.
+
+    Parameters
+    ----------
+    name
+        One of :func:`list_models`.
+    preset
+        One of :func:`list_presets`, or None for the defaults.
+    **config
+        Keys that differ from the preset.
+
+    Raises
+    ------
+    ValueError
+        An unknown name, preset or key.
+    """
+    _, defaults, presets = _network(name)
+    if preset is not None and preset not in presets:
+        raise ValueError(f"{name} has no preset {preset!r}; it has {', '.join(sorted(presets))}")
+    unknown = sorted(set(config) - set(defaults))
+    if unknown:
+        raise ValueError(
+            f"{name} has no configuration key {', '.join(unknown)}; "
+            f"it has {', '.join(sorted(defaults))}"
+        )
+    return {**defaults, **(presets[preset] if preset else {}), **config}
+
+
+def create_model(name: str, *, preset: str | None = None, **config: Any) -> nn.Module:
+    """Build a network with the state_dict keys of its published code.
+
+    Parameters are those of :func:`model_config`. The weights are fresh; load a
+    checkpoint with :func:`segmaformer.checkpoint.load_checkpoint`.
+    """
+    return _network(name)[0](model_config(name, preset=preset, **config))
+
+
+def _network(name: str) -> tuple[Any, dict[str, Any], dict[str, dict[str, Any]]]:
+    if name not in _NETWORKS:
+        raise ValueError(f"unknown network {name!r}; known: {', '.join(list_models())}")
+    return _NETWORKS[name]

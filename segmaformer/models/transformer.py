@@ -1,0 +1,82 @@
+"""Token layers that SegMaFormer and SegFormer3D share: attention and the Mix-FFN."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+Grid = tuple[int, int, int]
+
+
+def to_volume(tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """(B, N, C) tokens in raster order, width fastest -> (B, C, D, H, W)."""
+    return tokens.transpose(1, 2).unflatten(2, grid)
+
+
+def to_tokens(volume: torch.Tensor) -> torch.Tensor:
+    """(B, C, D, H, W) -> (B, N, C) tokens in raster order, width fastest."""
+    return volume.flatten(2).transpose(1, 2)
+
+
+class DepthwiseConv(nn.Module):
+    """Depthwise 3x3x3 convolution, instance norm and GELU between the two Mix-FFN layers."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.dwconv = nn.Conv3d(channels, channels, 3, padding=1, groups=channels)
+        self.bn = nn.InstanceNorm3d(channels, affine=True)
+
+    def forward(self, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """Filter (B, N, C) tokens on their `grid`; returns the same shape."""
+        return to_tokens(F.gelu(self.bn(self.dwconv(to_volume(tokens, grid)))))
+
+
+class MixFFN(nn.Module):
+    """Two linear layers with a depthwise convolution between them."""
+
+    def __init__(self, channels: int, ratio: float):
+        super().__init__()
+        hidden = int(channels * ratio)
+        self.fc1 = nn.Linear(channels, hidden)
+        self.dwconv = DepthwiseConv(hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+
+    def forward(self, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """Transform (B, N, C) tokens on their `grid`; returns the same shape."""
+        return self.fc2(self.dwconv(self.fc1(tokens), grid))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; keys and values may come from a coarser grid."""
+
+    def __init__(self, channels: int, *, heads: int, sr_ratio: int = 1):
+        super().__init__()
+        if channels % heads:
+            raise ValueError(
+                f"{channels} channels cannot be divided over {heads} attention heads; "
+                "choose num_heads that divides embed_dims in every attention stage"
+            )
+        self.heads = heads
+        self.query = nn.Linear(channels, channels, bias=False)
+        self.key_value = nn.Linear(channels, 2 * channels, bias=False)
+        self.proj = nn.Linear(channels, channels)
+        if sr_ratio > 1:
+            self.sr = nn.Conv3d(channels, channels, sr_ratio, stride=sr_ratio)
+            self.sr_norm = nn.LayerNorm(channels)
+
+    def _split_heads(self, tokens: torch.Tensor) -> torch.Tensor:
+        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def forward(self, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """Attend over (B, N, C) tokens; returns the same shape."""
+        query = self._split_heads(self.query(tokens))
+        source = tokens
+        if hasattr(self, "sr"):
+            source = self.sr_norm(to_tokens(self.sr(to_volume(tokens, grid))))
+        key, value = (self._split_heads(t) for t in self.key_value(source).chunk(2, dim=-1))
+        scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
+        mixed = scores.softmax(dim=-1) @ value
+        return self.proj(mixed.transpose(1, 2).flatten(2))
