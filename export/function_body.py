@@ -1,0 +1,200 @@
+"""A model-local ONNX function for ``SelectiveScan``, so that a file runs without our library.
+
+ONNX Runtime takes the registered kernel where there is one and inlines this body
+where there is none. A function body cannot ask which optional inputs are there, so it
+is written for one signature: the inputs and attributes that a model's nodes share.
+State and arithmetic are float32 whatever the element type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+from onnx import TensorProto, helper
+
+from segmaformer.export.scan_op import DOMAIN, INPUTS, OP_TYPE, VERSION, scan_nodes
+
+OPSET = 18
+
+
+@dataclass(frozen=True)
+class ScanSignature:
+    """Which optional inputs and attributes a node has."""
+
+    has_d: bool = True
+    has_z: bool = True
+    has_bias: bool = True
+    delta_softplus: bool = True
+    reverse: bool = False
+
+
+def node_signature(node: onnx.NodeProto) -> ScanSignature:
+    """Signature of one SelectiveScan node."""
+    given = dict(zip(INPUTS, node.input, strict=False))
+    attributes = {attribute.name: attribute.i for attribute in node.attribute}
+    return ScanSignature(
+        has_d=bool(given.get("D")),
+        has_z=bool(given.get("z")),
+        has_bias=bool(given.get("delta_bias")),
+        delta_softplus=bool(attributes.get("delta_softplus", 0)),
+        reverse=bool(attributes.get("reverse", 0)),
+    )
+
+
+def add_function_body(model: onnx.ModelProto) -> None:
+    """Give `model` the body for its SelectiveScan nodes, in place.
+
+    Raises
+    ------
+    ValueError
+        The nodes differ in signature: one body could not serve them all.
+    """
+    signatures = {node_signature(node) for node in scan_nodes(model)}
+    if len(signatures) > 1:
+        raise ValueError(f"SelectiveScan nodes with different signatures: {signatures}")
+    del model.functions[:]
+    model.functions.extend(selective_scan_function(signature) for signature in signatures)
+
+
+def selective_scan_function(signature: ScanSignature) -> onnx.FunctionProto:
+    """The op as a loop over tokens (ONNX ``Scan``), for one signature."""
+    nodes = [
+        *_cast_to_float32(signature),
+        *_step_nodes(signature),
+        helper.make_node("Mul", ["step", "u32"], ["drive"]),
+        *_initial_state_nodes(),
+        helper.make_node(
+            "Scan",
+            ["state0", "step", "drive", "b32", "c32"],
+            ["state_end", "scanned"],
+            num_scan_inputs=4,
+            scan_input_axes=[1, 1, 1, 1],
+            scan_output_axes=[1],
+            scan_input_directions=[int(signature.reverse)] * 4,
+            scan_output_directions=[int(signature.reverse)],
+            body=_token_step(),
+        ),
+        *_output_nodes(signature),
+    ]
+    return helper.make_function(
+        DOMAIN,
+        OP_TYPE,
+        list(INPUTS),
+        ["y"],
+        nodes,
+        [helper.make_opsetid("", OPSET)],
+        attributes=["delta_softplus", "reverse"],
+    )
+
+
+def _cast_to_float32(signature: ScanSignature) -> list[onnx.NodeProto]:
+    names = [("u", "u32"), ("delta", "delta32"), ("B", "b32"), ("C", "c32")]
+    if signature.has_z:
+        names.append(("z", "z32"))
+    return [helper.make_node("Cast", [a], [b], to=TensorProto.FLOAT) for a, b in names]
+
+
+def _step_nodes(signature: ScanSignature) -> list[onnx.NodeProto]:
+    """Bias and softplus: ``max(x, 0) + log1p(exp(-|x|))``.
+
+    log1p is 2 atanh(t / (2 + t)), as in the native kernel: log(1 + t) would lose every
+    digit of a small step. The identity above 20 holds to float32 by itself.
+    """
+    nodes = []
+    raw = "delta32"
+    if signature.has_bias:
+        nodes.append(helper.make_node("Add", ["delta32", "delta_bias"], ["raw"]))
+        raw = "raw"
+    if not signature.delta_softplus:
+        return [*nodes, helper.make_node("Identity", [raw], ["step"])]
+    return [
+        *nodes,
+        helper.make_node("Abs", [raw], ["magnitude"]),
+        helper.make_node("Neg", ["magnitude"], ["negative"]),
+        helper.make_node("Exp", ["negative"], ["t"]),
+        _constant("two", 2.0),
+        helper.make_node("Add", ["t", "two"], ["t_plus_two"]),
+        helper.make_node("Div", ["t", "t_plus_two"], ["s"]),
+        helper.make_node("Atanh", ["s"], ["half_log"]),
+        helper.make_node("Mul", ["half_log", "two"], ["log1p"]),
+        helper.make_node("Relu", [raw], ["positive"]),
+        helper.make_node("Add", ["positive", "log1p"], ["step"]),
+    ]
+
+
+def _initial_state_nodes() -> list[onnx.NodeProto]:
+    """Zeros of shape (B, D, N)."""
+    return [
+        helper.make_node("Shape", ["u"], ["batch"], start=0, end=1),
+        helper.make_node("Shape", ["A"], ["channels_states"]),
+        helper.make_node("Concat", ["batch", "channels_states"], ["state_shape"], axis=0),
+        helper.make_node("ConstantOfShape", ["state_shape"], ["state0"]),
+    ]
+
+
+def _token_step() -> onnx.GraphProto:
+    """One token: (B, D, N) state, (B, D) step and drive, (B, N) B and C -> state, (B, D) y."""
+    last, middle = "last_axis", "middle_axis"
+    nodes = [
+        helper.make_node("Constant", [], [last], value_ints=[-1]),
+        helper.make_node("Constant", [], [middle], value_ints=[1]),
+        helper.make_node("Unsqueeze", ["step_t", last], ["step_column"]),
+        helper.make_node("Mul", ["step_column", "A"], ["exponent"]),
+        helper.make_node("Exp", ["exponent"], ["decay"]),
+        helper.make_node("Mul", ["decay", "state"], ["decayed"]),
+        helper.make_node("Unsqueeze", ["drive_t", last], ["drive_column"]),
+        helper.make_node("Unsqueeze", ["b_t", middle], ["b_row"]),
+        helper.make_node("Mul", ["drive_column", "b_row"], ["driven"]),
+        helper.make_node("Add", ["decayed", "driven"], ["state_next"]),
+        helper.make_node("Unsqueeze", ["c_t", last], ["c_column"]),
+        helper.make_node("MatMul", ["state_next", "c_column"], ["y_column"]),
+        helper.make_node("Squeeze", ["y_column", last], ["y_t"]),
+    ]
+
+    def value(name: str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+
+    inputs = [value(name) for name in ("state", "step_t", "drive_t", "b_t", "c_t")]
+    return helper.make_graph(nodes, "token", inputs, [value("state_next"), value("y_t")])
+
+
+def _output_nodes(signature: ScanSignature) -> list[onnx.NodeProto]:
+    """Skip, gate, and the cast back to the type of u."""
+    nodes, y = [], "scanned"
+    if signature.has_d:
+        nodes += [
+            helper.make_node("Mul", ["u32", "D"], ["skip"]),
+            helper.make_node("Add", [y, "skip"], ["skipped"]),
+        ]
+        y = "skipped"
+    if signature.has_z:
+        nodes += [
+            helper.make_node("Sigmoid", ["z32"], ["sigmoid"]),
+            helper.make_node("Mul", ["z32", "sigmoid"], ["silu"]),
+            helper.make_node("Mul", [y, "silu"], ["gated"]),
+        ]
+        y = "gated"
+    return [*nodes, helper.make_node("CastLike", [y, "u"], ["y"])]
+
+
+def _constant(name: str, value: float) -> onnx.NodeProto:
+    return helper.make_node("Constant", [], [name], value_float=value)
+
+
+def strip_function_body(model: onnx.ModelProto) -> None:
+    """Remove the body, in place: TensorRT before 10.7 would prefer it to the plugin."""
+    kept = [function for function in model.functions if function.domain != DOMAIN]
+    del model.functions[:]
+    model.functions.extend(kept)
+
+
+__all__ = [
+    "OPSET",
+    "VERSION",
+    "ScanSignature",
+    "add_function_body",
+    "node_signature",
+    "selective_scan_function",
+    "strip_function_body",
+]

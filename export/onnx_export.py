@@ -1,0 +1,87 @@
+"""PyTorch network -> ONNX graph for a fixed tile and any batch size."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx
+import torch
+from torch import nn
+
+from segmaformer.export.function_body import OPSET, add_function_body
+from segmaformer.export.scan_op import translation_table
+
+INPUT, OUTPUT = "tiles", "logits"
+IR_VERSION = 10  # ONNX 1.16: what ONNX Runtime 1.20 and TensorRT 10.3 read
+
+
+def export_onnx(model: nn.Module, tile: tuple[int, int, int], channels: int) -> onnx.ModelProto:
+    """Trace `model` and return a checked float32 ONNX model.
+
+    Parameters
+    ----------
+    model
+        Network in evaluation mode; (B, channels, D, H, W) -> (B, classes, D, H, W).
+    tile
+        Depth, height, width: the training patch, since norms, positions and the scan
+        depend on the extent.
+    channels
+        Input channels.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Input ``tiles``, output ``logits``, opset 18, free batch size, the scan as op
+        ``segmaformer::SelectiveScan`` with its function body.
+    """
+    # Batch 2: torch.export would take a batch of 1 for a constant.
+    example = torch.zeros(2, channels, *tile)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            model.eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            custom_translation_table=translation_table(),
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    exported: onnx.ModelProto = program.model_proto
+    exported.ir_version = IR_VERSION
+    exported.producer_name, exported.producer_version = "segmaformer", ""
+    strip_metadata(exported)
+    add_function_body(exported)
+    onnx.checker.check_model(exported)
+    return exported
+
+
+def strip_metadata(model: onnx.ModelProto) -> None:
+    """Drop doc strings and metadata: the tracer leaves file paths of this machine there."""
+    graph = model.graph
+    for entry in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
+        entry.ClearField("doc_string")
+        entry.ClearField("metadata_props")
+    for tensor in graph.initializer:
+        tensor.ClearField("doc_string")
+        tensor.ClearField("metadata_props")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hush the tracer's remarks about packages that this project does not use."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
