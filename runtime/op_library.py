@@ -5,8 +5,12 @@ from __future__ import annotations
 import ctypes
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segmaformer.runtime.errors import BackendError
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
 
@@ -52,6 +56,27 @@ def op_library_path() -> Path:
         "the compiled op library libsgmf_ops is not part of this installation; "
         "reinstall segmaformer with a C++17 compiler at hand"
     )
+
+
+def register_op_library(options: onnxruntime.SessionOptions) -> None:
+    """Give sessions with these options the op ``segmaformer::SelectiveScan``.
+
+    The op runs on the session's threads. How many those are it can only learn here, so set
+    ``options.intra_op_num_threads`` first.
+
+    Parameters
+    ----------
+    options
+        Options of the session to be opened; changed in place.
+
+    Raises
+    ------
+    BackendError
+        The installation carries no op library.
+    """
+    if options.intra_op_num_threads > 0:
+        options.add_session_config_entry("segmaformer.threads", str(options.intra_op_num_threads))
+    options.register_custom_ops_library(str(op_library_path()))
 
 
 @functools.cache

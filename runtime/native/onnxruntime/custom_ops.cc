@@ -1,7 +1,16 @@
 // The op library that ONNX Runtime loads: domain `segmaformer`, op `SelectiveScan` on the CPU.
+//
+// Every entry point that ONNX Runtime calls runs its body inside `guarded`, so that no exception
+// leaves this library.
 #include <array>
+#include <cstdlib>
+#include <map>
 #include <memory>
-#include <new>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "abi.h"
 #include "selective_scan.h"
@@ -9,133 +18,141 @@
 namespace {
 
 enum Input : size_t { U, DELTA, A, B, C, D, Z, DELTA_BIAS, input_count };
+constexpr std::array<const char*, input_count> input_names = {"u", "delta", "A", "B",
+                                                              "C", "D",     "z", "delta_bias"};
 
-constexpr bool is_vector_of_channels(size_t i) { return i == D || i == DELTA_BIAS; }
-constexpr bool is_float32(size_t i) { return i == A || is_vector_of_channels(i); }
+// Session configuration entry, read on registration: how many threads the session has.
+// Without it the scan plans for every processor, which costs time where the session has fewer.
+constexpr const char* threads_entry = "segmaformer.threads";
+
+using Shape = std::vector<int64_t>;
 
 struct Tensor {
-  const void* data = nullptr;
-  int type = ort::undefined;
-  size_t rank = 0;
-  std::array<int64_t, 3> shape{};
+  bool given = false;
+  void* data = nullptr;
+  Shape shape;
+};
+using Inputs = std::array<Tensor, input_count>;
+
+struct Element {
+  ort::ElementType onnx;
+  sgmf_element_type scan;
+};
+constexpr std::array<Element, 3> elements = {
+    {{ort::float32, SGMF_FLOAT32}, {ort::float16, SGMF_FLOAT16}, {ort::bfloat16, SGMF_BFLOAT16}}};
+
+// The op for one element type; ONNX Runtime takes the one that fits a node's inputs.
+struct ScanOp : ort::CustomOp {
+  ScanOp(const ort::Api& api, Element element, int threads);
+  ort::Api api;
+  Element element;
+  int threads;
 };
 
 struct Kernel {
-  ort::Api api;
+  const ScanOp& op;
   bool delta_softplus;
   bool reverse;
 };
 
-// Owns a status that came from ONNX Runtime; converts to true where the call failed.
-class Failure {
- public:
-  Failure(const ort::Api& api, ort::Status* status) : api_(api), status_(status) {}
-  ~Failure() { if (status_) api_.release_status(status_); }
-  Failure(const Failure&) = delete;
-  Failure& operator=(const Failure&) = delete;
-  explicit operator bool() const { return status_ != nullptr; }
-
- private:
-  const ort::Api& api_;
-  ort::Status* status_;
+// A failed status on its way back to ONNX Runtime, which takes ownership.
+struct StatusError {
+  ort::Status* status;
 };
 
-int64_t attribute(const ort::Api& api, const ort::KernelInfo* info, const char* name) {
-  int64_t value = 0;
-  Failure missing(api, api.int_attribute(info, name, &value));
-  return missing ? 0 : value;
+void require(ort::Status* status) {
+  if (status) throw StatusError{status};
 }
 
-ort::Status* create(const ort::CustomOp*, const void* const* table, const ort::KernelInfo* info, void** out) {
-  const ort::Api api(table);
-  *out = new (std::nothrow)
-      Kernel{api, attribute(api, info, "delta_softplus") != 0, attribute(api, info, "reverse") != 0};
-  return *out ? nullptr : api.create_status(ort::fail, "SelectiveScan: out of memory");
-}
-
-ort::Status* read_input(const ort::Api& api, const ort::KernelContext* context, size_t index, Tensor* out) {
-  const ort::Value* value = nullptr;
-  if (ort::Status* status = api.input(context, index, &value)) return status;
-  if (!value) return nullptr;
-  ort::ShapeInfo* info = nullptr;
-  if (ort::Status* status = api.shape_info(value, &info)) return status;
-  ort::Status* status = api.rank(info, &out->rank);
-  if (!status) status = api.element_type(info, &out->type);
-  if (!status && out->rank <= out->shape.size()) status = api.dimensions(info, out->shape.data(), out->rank);
-  api.release_shape_info(info);
-  if (status) return status;
-  void* data = nullptr;
-  status = api.tensor_data(const_cast<ort::Value*>(value), &data);
-  out->data = data;
-  return status;
-}
-
-bool has_shape(const Tensor& tensor, size_t rank, std::array<int64_t, 3> shape) {
-  return tensor.rank == rank && tensor.shape == shape;
-}
-
-// nullptr, or what is wrong with the inputs. An absent optional input has rank 0.
-const char* check_inputs(const std::array<Tensor, input_count>& in) {
-  const auto [batch, length, channels] = in[U].shape;
-  const int64_t states = in[A].shape[1];
-  for (size_t i = 0; i < input_count; ++i) {
-    if (!in[i].rank) continue;
-    if (in[i].type != (is_float32(i) ? static_cast<int>(ort::float32) : in[U].type)) {
-      return "SelectiveScan: u, delta, B, C and z share one type; A, D and delta_bias are float32";
-    }
+template <typename F>
+ort::Status* guarded(const ort::Api& api, F&& body) noexcept {
+  try {
+    body();
+    return nullptr;
+  } catch (const StatusError& error) {
+    return error.status;
+  } catch (const std::invalid_argument& error) {
+    return api.create_status(ort::invalid_argument, error.what());
+  } catch (const std::exception& error) {
+    return api.create_status(ort::fail, error.what());
   }
-  const bool shapes_agree = has_shape(in[U], 3, in[U].shape) && has_shape(in[DELTA], 3, in[U].shape) &&
-                            has_shape(in[A], 2, {channels, states, 0}) &&
-                            has_shape(in[B], 3, {batch, length, states}) &&
-                            has_shape(in[C], 3, {batch, length, states}) &&
-                            (!in[D].rank || has_shape(in[D], 1, {channels, 0, 0})) &&
-                            (!in[Z].rank || has_shape(in[Z], 3, in[U].shape)) &&
-                            (!in[DELTA_BIAS].rank || has_shape(in[DELTA_BIAS], 1, {channels, 0, 0}));
-  if (shapes_agree) return nullptr;
-  return "SelectiveScan: expected u, delta, z (B, L, D), A (D, N), B, C (B, L, N), D, delta_bias (D)";
 }
 
-int element_type(int type) {
-  switch (type) {
-    case ort::float32: return SGMF_FLOAT32;
-    case ort::float16: return SGMF_FLOAT16;
-    case ort::bfloat16: return SGMF_BFLOAT16;
-    default: return -1;
+std::string to_string(const Shape& shape) {
+  std::string text;
+  for (int64_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
+  return "(" + text + ")";
+}
+
+Shape read_shape(const ort::Api& api, const ort::ShapeInfo* info) {
+  size_t rank = 0;
+  require(api.rank(info, &rank));
+  Shape shape(rank);
+  require(api.dimensions(info, shape.data(), rank));
+  return shape;
+}
+
+Tensor read_input(const ort::Api& api, const ort::KernelContext* context, size_t index) {
+  const ort::Value* value = nullptr;
+  require(api.input(context, index, &value));
+  if (!value) return {};
+  ort::ShapeInfo* info = nullptr;
+  require(api.shape_info(value, &info));
+  const auto release = [&api](ort::ShapeInfo* p) { api.release_shape_info(p); };
+  const std::unique_ptr<ort::ShapeInfo, decltype(release)> owner(info, release);
+  Tensor tensor{true, nullptr, read_shape(api, info)};
+  require(api.tensor_data(const_cast<ort::Value*>(value), &tensor.data));
+  return tensor;
+}
+
+Inputs read_inputs(const ort::Api& api, const ort::KernelContext* context) {
+  size_t given = 0;
+  require(api.input_count(context, &given));
+  Inputs in;
+  for (size_t i = 0; i < given && i < input_count; ++i) in[i] = read_input(api, context, i);
+  return in;
+}
+
+void check_shapes(const Inputs& in) {
+  if (in[U].shape.size() != 3 || in[A].shape.size() != 2) {
+    throw std::invalid_argument("SelectiveScan: expected u (B, L, D) and A (D, N); found " + to_string(in[U].shape) +
+                                " and " + to_string(in[A].shape));
+  }
+  const Shape& sequence = in[U].shape;
+  const Shape projection = {sequence[0], sequence[1], in[A].shape[1]};
+  const Shape decay = {sequence[2], in[A].shape[1]};
+  const Shape vector = {sequence[2]};
+  const std::array<const Shape*, input_count> expected = {&sequence,   &sequence, &decay,    &projection,
+                                                          &projection, &vector,   &sequence, &vector};
+  for (size_t i = 0; i < input_count; ++i) {
+    if (!in[i].given || in[i].shape == *expected[i]) continue;
+    throw std::invalid_argument(std::string("SelectiveScan: ") + input_names[i] + " has shape " +
+                                to_string(in[i].shape) + "; u and A ask for " + to_string(*expected[i]));
   }
 }
 
 sgmf::ParallelFor session_threads(const ort::Api& api, const ort::KernelContext* context) {
   return [&api, context](size_t tasks, const std::function<void(size_t)>& task) {
-    const auto call = [](void* data, size_t i) {
-      (*static_cast<const std::function<void(size_t)>*>(data))(i);
-    };
-    Failure failed(api, api.parallel_for(context, call, tasks, 0, const_cast<std::function<void(size_t)>*>(&task)));
-    if (failed) for (size_t i = 0; i < tasks; ++i) task(i);
+    const auto call = [](void* data, size_t i) { (*static_cast<const std::function<void(size_t)>*>(data))(i); };
+    require(api.parallel_for(context, call, tasks, 0, const_cast<std::function<void(size_t)>*>(&task)));
   };
 }
 
-ort::Status* compute(void* kernel, ort::KernelContext* context) {
-  const auto& self = *static_cast<const Kernel*>(kernel);
-  const ort::Api& api = self.api;
-  std::array<Tensor, input_count> in{};
-  size_t given = 0;
-  if (ort::Status* status = api.input_count(context, &given)) return status;
-  for (size_t i = 0; i < given && i < input_count; ++i) {
-    if (ort::Status* status = read_input(api, context, i, &in[i])) return status;
-  }
-  if (const char* error = check_inputs(in)) return api.create_status(ort::invalid_argument, error);
+void run(const Kernel& kernel, ort::KernelContext* context) {
+  const ort::Api& api = kernel.op.api;
+  const Inputs in = read_inputs(api, context);
+  check_shapes(in);
+  const Shape& shape = in[U].shape;
   ort::Value* output = nullptr;
-  if (ort::Status* status = api.output(context, 0, in[U].shape.data(), 3, &output)) return status;
-  void* y = nullptr;
-  if (ort::Status* status = api.tensor_data(output, &y)) return status;
+  require(api.output(context, 0, shape.data(), shape.size(), &output));
 
   sgmf_selective_scan_args args{};
-  args.element_type = element_type(in[U].type);
-  args.delta_softplus = self.delta_softplus;
-  args.reverse = self.reverse;
-  args.batch = in[U].shape[0];
-  args.length = in[U].shape[1];
-  args.channels = in[U].shape[2];
+  args.element_type = kernel.op.element.scan;
+  args.delta_softplus = kernel.delta_softplus;
+  args.reverse = kernel.reverse;
+  args.batch = shape[0];
+  args.length = shape[1];
+  args.channels = shape[2];
   args.states = in[A].shape[1];
   args.u = in[U].data;
   args.delta = in[DELTA].data;
@@ -145,52 +162,114 @@ ort::Status* compute(void* kernel, ort::KernelContext* context) {
   args.D = static_cast<const float*>(in[D].data);
   args.z = in[Z].data;
   args.delta_bias = static_cast<const float*>(in[DELTA_BIAS].data);
-  args.y = y;
+  require(api.tensor_data(output, &args.y));
+
   const char* error = sgmf::check(args);
-  if (!error) {
-    try {
-      error = sgmf::selective_scan(args, sgmf::available_threads(), session_threads(api, context), nullptr);
-    } catch (...) {
-      error = "SelectiveScan: out of memory";
-    }
-  }
-  return error ? api.create_status(ort::invalid_argument, error) : nullptr;
+  if (!error) error = sgmf::selective_scan(args, kernel.op.threads, session_threads(api, context), nullptr);
+  if (error) throw std::invalid_argument(std::string("SelectiveScan: ") + error);
 }
 
-ort::CustomOp selective_scan_op() {
-  using ort::CustomOp;
-  CustomOp op{};
-  op.version = ort::api_version;
-  op.get_name = [](const CustomOp*) { return "SelectiveScan"; };
-  op.get_provider = [](const CustomOp*) -> const char* { return nullptr; };
-  op.get_input_count = [](const CustomOp*) -> size_t { return input_count; };
-  op.get_input_type = [](const CustomOp*, size_t i) -> int { return is_float32(i) ? ort::float32 : ort::undefined; };
-  op.get_input_characteristic = [](const CustomOp*, size_t i) -> int { return i < D ? ort::required : ort::optional; };
-  op.get_input_memory_type = [](const CustomOp*, size_t) -> int { return ort::default_memory; };
-  op.get_output_count = [](const CustomOp*) -> size_t { return 1; };
-  op.get_output_type = [](const CustomOp*, size_t) -> int { return ort::undefined; };
-  op.get_output_characteristic = [](const CustomOp*, size_t) -> int { return ort::required; };
-  op.get_variadic_input_min_arity = [](const CustomOp*) { return 1; };
-  op.get_variadic_input_homogeneity = [](const CustomOp*) { return 0; };
-  op.get_variadic_output_min_arity = [](const CustomOp*) { return 1; };
-  op.get_variadic_output_homogeneity = [](const CustomOp*) { return 0; };
-  op.create_kernel_v2 = create;
-  op.compute_v2 = compute;
-  op.destroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
-  op.get_start_version = [](const CustomOp*) { return 1; };
-  op.get_end_version = [](const CustomOp*) { return 0x7fffffff; };
-  return op;
+bool attribute(const ort::Api& api, const ort::KernelInfo* info, const char* name) {
+  int64_t value = 0;
+  ort::Status* missing = api.int_attribute(info, name, &value);
+  if (missing) api.release_status(missing);
+  return value != 0;
+}
+
+ort::Status* create(const ort::CustomOp* op, const void* const*, const ort::KernelInfo* info, void** out) {
+  const auto& self = *static_cast<const ScanOp*>(op);
+  return guarded(self.api, [&] {
+    *out = new Kernel{self, attribute(self.api, info, "delta_softplus"), attribute(self.api, info, "reverse")};
+  });
+}
+
+ort::Status* compute(void* kernel, ort::KernelContext* context) {
+  const auto& self = *static_cast<const Kernel*>(kernel);
+  return guarded(self.op.api, [&] { run(self, context); });
+}
+
+// y has the shape of u. A partly unknown shape is left alone: ONNX Runtime would take a dimension
+// without value and name for one of extent -1.
+ort::Status* infer_shape(const ort::CustomOp* op, ort::ShapeInferContext* context) {
+  const ort::Api& api = static_cast<const ScanOp*>(op)->api;
+  return guarded(api, [&] {
+    ort::ShapeInfo* info = nullptr;  // belongs to the context
+    require(api.input_type_shape(context, U, &info));
+    const Shape shape = read_shape(api, info);
+    std::vector<const char*> names(shape.size());
+    require(api.symbolic_dimensions(info, names.data(), names.size()));
+    bool known = shape.size() == 3;
+    for (size_t i = 0; i < shape.size(); ++i) known = known && (shape[i] >= 0 || *names[i]);
+    if (known) require(api.set_output_type_shape(context, 0, info));
+  });
+}
+
+int input_type(const ort::CustomOp* op, size_t i) {
+  const bool is_parameter = i == A || i == D || i == DELTA_BIAS;
+  return is_parameter ? ort::float32 : static_cast<const ScanOp*>(op)->element.onnx;
+}
+
+ScanOp::ScanOp(const ort::Api& session_api, Element type, int session_threads)
+    : ort::CustomOp{}, api(session_api), element(type), threads(session_threads) {
+  version = ort::api_version;
+  GetName = [](const CustomOp*) { return "SelectiveScan"; };
+  GetExecutionProviderType = [](const CustomOp*) -> const char* { return nullptr; };
+  GetInputType = input_type;
+  GetInputTypeCount = [](const CustomOp*) -> size_t { return input_count; };
+  GetInputCharacteristic = [](const CustomOp*, size_t i) -> int { return i < D ? ort::required : ort::optional; };
+  GetInputMemoryType = [](const CustomOp*, size_t) -> int { return ort::default_memory; };
+  GetOutputType = [](const CustomOp* op, size_t) -> int { return static_cast<const ScanOp*>(op)->element.onnx; };
+  GetOutputTypeCount = [](const CustomOp*) -> size_t { return 1; };
+  GetOutputCharacteristic = [](const CustomOp*, size_t) -> int { return ort::required; };
+  GetVariadicInputMinArity = GetVariadicOutputMinArity = [](const CustomOp*) { return 1; };
+  GetVariadicInputHomogeneity = GetVariadicOutputHomogeneity = [](const CustomOp*) { return 0; };
+  CreateKernelV2 = create;
+  KernelComputeV2 = compute;
+  KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
+  InferOutputShapeFn = infer_shape;
+  GetStartVersion = [](const CustomOp*) { return 1; };
+  GetEndVersion = [](const CustomOp*) { return 0x7fffffff; };
+}
+
+int planned_threads(const ort::Api& api, const ort::SessionOptions* options) {
+  int given = 0;
+  require(api.has_config(options, threads_entry, &given));
+  if (!given) return sgmf::available_threads();
+  size_t size = 0;
+  require(api.config(options, threads_entry, nullptr, &size));
+  std::vector<char> text(size);
+  require(api.config(options, threads_entry, text.data(), &size));
+  const int threads = std::atoi(text.data());
+  if (threads >= 1) return threads;
+  throw std::invalid_argument(std::string(threads_entry) + " must be a positive integer; found " + text.data());
+}
+
+// The ops of one ONNX Runtime for one number of threads, in their domain.
+struct Domain {
+  Domain(const ort::Api& api, int threads) {
+    require(api.create_domain("segmaformer", &domain));
+    for (const Element& element : elements) {
+      ops.push_back(std::make_unique<ScanOp>(api, element, threads));
+      require(api.add_op(domain, ops.back().get()));
+    }
+  }
+  ort::CustomOpDomain* domain = nullptr;
+  std::vector<std::unique_ptr<ScanOp>> ops;
+};
+
+// Domains live as long as this library: sessions only borrow them.
+ort::CustomOpDomain* domain_for(const void* const* table, int threads) {
+  static std::mutex mutex;
+  static std::map<std::pair<const void*, int>, Domain> domains;
+  const std::lock_guard<std::mutex> lock(mutex);
+  return domains.try_emplace({table, threads}, ort::Api(table), threads).first->second.domain;
 }
 
 }  // namespace
 
 extern "C" SGMF_API ort::Status* RegisterCustomOps(ort::SessionOptions* options, const ort::ApiBase* base) {
-  static const ort::CustomOp op = selective_scan_op();
-  const void* const* table = base->get_api(ort::api_version);
+  const void* const* table = base->GetApi(ort::api_version);
   if (!table) return nullptr;  // older than 1.17: the model then fails to load, naming the op
   const ort::Api api(table);
-  ort::CustomOpDomain* domain = nullptr;
-  if (ort::Status* status = api.create_domain("segmaformer", &domain)) return status;
-  if (ort::Status* status = api.add_op(domain, &op)) return status;
-  return api.add_domain(options, domain);
+  return guarded(api, [&] { require(api.add_domain(options, domain_for(table, planned_threads(api, options)))); });
 }
