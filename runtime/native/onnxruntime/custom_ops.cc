@@ -3,6 +3,7 @@
 // Every entry point that ONNX Runtime calls runs its body inside `guarded`, so that no exception
 // leaves this library.
 #include <array>
+#include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <memory>
@@ -41,9 +42,16 @@ struct Element {
 constexpr std::array<Element, 3> elements = {
     {{ort::float32, SGMF_FLOAT32}, {ort::float16, SGMF_FLOAT16}, {ort::bfloat16, SGMF_BFLOAT16}}};
 
+// What an op has to know of the sessions that use it.
+struct Session {
+  ort::Api api;
+  bool infers_shapes;
+  int threads;
+};
+
 // The op for one element type; ONNX Runtime takes the one that fits a node's inputs.
 struct ScanOp : ort::CustomOp {
-  ScanOp(const ort::Api& api, Element element, int threads);
+  ScanOp(const Session& session, Element element);
   ort::Api api;
   Element element;
   int threads;
@@ -209,8 +217,8 @@ int input_type(const ort::CustomOp* op, size_t i) {
   return is_parameter ? ort::float32 : static_cast<const ScanOp*>(op)->element.onnx;
 }
 
-ScanOp::ScanOp(const ort::Api& session_api, Element type, int session_threads)
-    : ort::CustomOp{}, api(session_api), element(type), threads(session_threads) {
+ScanOp::ScanOp(const Session& session, Element type)
+    : ort::CustomOp{}, api(session.api), element(type), threads(session.threads) {
   version = ort::api_version;
   GetName = [](const CustomOp*) { return "SelectiveScan"; };
   GetExecutionProviderType = [](const CustomOp*) -> const char* { return nullptr; };
@@ -226,9 +234,18 @@ ScanOp::ScanOp(const ort::Api& session_api, Element type, int session_threads)
   CreateKernelV2 = create;
   KernelComputeV2 = compute;
   KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
-  InferOutputShapeFn = infer_shape;
+  if (session.infers_shapes) InferOutputShapeFn = infer_shape;
   GetStartVersion = [](const CustomOp*) { return 1; };
   GetEndVersion = [](const CustomOp*) { return 0x7fffffff; };
+}
+
+// Up to version 1.23 shape inference reads through a null pointer where a node leaves out an
+// optional input.
+bool infers_shapes(const char* version) {
+  int major = 0;
+  int minor = 0;
+  std::sscanf(version, "%d.%d", &major, &minor);
+  return major > 1 || minor >= 24;
 }
 
 int planned_threads(const ort::Api& api, const ort::SessionOptions* options) {
@@ -244,13 +261,13 @@ int planned_threads(const ort::Api& api, const ort::SessionOptions* options) {
   throw std::invalid_argument(std::string(threads_entry) + " must be a positive integer; found " + text.data());
 }
 
-// The ops of one ONNX Runtime for one number of threads, in their domain.
+// The ops for one kind of session, in their domain.
 struct Domain {
-  Domain(const ort::Api& api, int threads) {
-    require(api.create_domain("segmaformer", &domain));
+  explicit Domain(const Session& session) {
+    require(session.api.create_domain("segmaformer", &domain));
     for (const Element& element : elements) {
-      ops.push_back(std::make_unique<ScanOp>(api, element, threads));
-      require(api.add_op(domain, ops.back().get()));
+      ops.push_back(std::make_unique<ScanOp>(session, element));
+      require(session.api.add_op(domain, ops.back().get()));
     }
   }
   ort::CustomOpDomain* domain = nullptr;
@@ -258,11 +275,11 @@ struct Domain {
 };
 
 // Domains live as long as this library: sessions only borrow them.
-ort::CustomOpDomain* domain_for(const void* const* table, int threads) {
+ort::CustomOpDomain* domain_for(const void* table, const Session& session) {
   static std::mutex mutex;
   static std::map<std::pair<const void*, int>, Domain> domains;
   const std::lock_guard<std::mutex> lock(mutex);
-  return domains.try_emplace({table, threads}, ort::Api(table), threads).first->second.domain;
+  return domains.try_emplace({table, session.threads}, session).first->second.domain;
 }
 
 }  // namespace
@@ -271,5 +288,8 @@ extern "C" SGMF_API ort::Status* RegisterCustomOps(ort::SessionOptions* options,
   const void* const* table = base->GetApi(ort::api_version);
   if (!table) return nullptr;  // older than 1.17: the model then fails to load, naming the op
   const ort::Api api(table);
-  return guarded(api, [&] { require(api.add_domain(options, domain_for(table, planned_threads(api, options)))); });
+  return guarded(api, [&] {
+    const Session session{api, infers_shapes(base->GetVersionString()), planned_threads(api, options)};
+    require(api.add_domain(options, domain_for(table, session)));
+  });
 }
