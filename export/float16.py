@@ -31,6 +31,9 @@ FLOAT32_OPS = frozenset(
 )
 """Operators that compute in float32 and hand on float16."""
 
+ELEMENTWISE_OPS = frozenset({"Add", "Mul", "Sub", "Div", "Erf", "Sigmoid"})
+"""What joins them where rounding between operators shows in the labels."""
+
 LARGEST = float(np.finfo(np.float16).max)
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from networks import save_tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,3 +32,15 @@ def data_dir() -> Path:
 def golden_dir() -> Path:
     """Folder of outputs of the published networks (SGMF_TEST_GOLDEN)."""
     return _folder("SGMF_TEST_GOLDEN", "golden")
+
+
+@pytest.fixture(scope="session")
+def tiny_package_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of a small network, float32 and float16. Copy it before changing it."""
+    pytest.importorskip("torch")
+    from segmaformer.checkpoint import load_checkpoint
+    from segmaformer.export.pipeline import ExportOptions, export_package
+
+    folder = tmp_path_factory.mktemp("package")
+    checkpoint = load_checkpoint(save_tiny_checkpoint(folder / "tiny.pth"))
+    return export_package(checkpoint, folder / "tiny.sgmf", ExportOptions(fp16=True)).path

@@ -49,9 +49,10 @@ def _fold(graph: ir.Graph, conv: ir.Node) -> bool:
         bias = constant_array(conv.inputs[2])
         column = add_initializer(graph, f"{conv.name}_bias", bias.reshape(-1, 1, 1, 1))
         total = _insert(graph, conv, "Add", [total, column], f"{conv.name}_biased")
-    ir.convenience.replace_all_uses_with(conv.outputs[0], total)
-    total.shape, total.dtype = conv.outputs[0].shape, conv.outputs[0].dtype
+    result = conv.outputs[0]
+    ir.convenience.replace_all_uses_with(result, total, replace_graph_outputs=True)
     graph.remove(conv, safe=True)
+    total.name, total.shape, total.dtype = result.name, result.shape, result.dtype
     return True
 
 
@@ -74,7 +75,8 @@ def _pointwise_source(conv: ir.Node) -> ir.Node | None:
 
 
 def _channels(value: ir.Value | None) -> int | None:
-    shape = shape_of(value)
+    resize = _upsampling(value)
+    shape = shape_of(value if resize is None else resize.inputs[0])
     return shape[CHANNEL_AXIS] if shape is not None else None
 
 

@@ -1,0 +1,115 @@
+"""Does the written network compute what PyTorch computes? The gate before a package exists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from segmaformer.runtime.labelling import logits_to_labels
+from segmaformer.runtime.manifest import Output
+
+MAX_RELATIVE_ERROR = 1e-4
+"""float32: largest difference over the range of the logits. Rounding alone gives about 1e-6;
+a wrong constant or operator moves logits by far more."""
+MIN_AGREEMENT = 0.999
+MIN_DICE = 0.999
+"""float16: share of voxels with the same label, and Dice of every label that is present."""
+
+
+@dataclass
+class TileParity:
+    """Comparison of one variant with PyTorch float32 over all tiles so far.
+
+    Attributes
+    ----------
+    largest_error, logit_range
+        In units of the logits.
+    worst
+        Tile, channel and voxel of `largest_error`.
+    """
+
+    output: Output
+    tiles: int = 0
+    voxels: int = 0
+    agreeing: int = 0
+    largest_error: float = 0.0
+    lowest: float = np.inf
+    highest: float = -np.inf
+    worst: tuple[int, ...] = ()
+    common: dict[int, int] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
+
+    def add(self, logits: np.ndarray, reference: np.ndarray) -> None:
+        """Compare the logits (K, D, H, W) of one tile with the reference's."""
+        error = np.abs(logits.astype(np.float64) - reference)
+        if not np.isfinite(error).all():
+            error = np.where(np.isfinite(error), error, np.inf)
+        if error.max() > self.largest_error:
+            self.largest_error = float(error.max())
+            place = np.unravel_index(int(error.argmax()), error.shape)
+            self.worst = (self.tiles, *(int(index) for index in place))
+        self.lowest = min(self.lowest, float(reference.min()))
+        self.highest = max(self.highest, float(reference.max()))
+        found, expected = (logits_to_labels(x, self.output) for x in (logits, reference))
+        self.tiles += 1
+        self.voxels += expected.size
+        self.agreeing += int((found == expected).sum())
+        for value in np.union1d(found, expected).tolist():
+            in_found, in_expected = found == value, expected == value
+            both = int((in_found & in_expected).sum())
+            self.common[value] = self.common.get(value, 0) + both
+            total = int(in_found.sum()) + int(in_expected.sum())
+            self.sizes[value] = self.sizes.get(value, 0) + total
+
+    @property
+    def relative_error(self) -> float:
+        """Largest error over the range of the reference's logits."""
+        span = self.highest - self.lowest
+        return self.largest_error / span if span > 0 else float(self.largest_error > 0)
+
+    @property
+    def agreement(self) -> float:
+        """Share of voxels with the same label."""
+        return self.agreeing / self.voxels
+
+    @property
+    def dice(self) -> dict[int, float]:
+        """Dice between variant and reference, for every label either of them has."""
+        return {value: 2 * self.common[value] / size for value, size in sorted(self.sizes.items())}
+
+    def shortcomings(self, *, exact: bool) -> list[str]:
+        """What falls short: of the float32 bound if `exact`, else of the label bounds."""
+        if exact:
+            if self.relative_error <= MAX_RELATIVE_ERROR:
+                return []
+            return [
+                f"logits differ by {self.largest_error:.3g}, {self.relative_error:.2g} of their "
+                f"range (at most {MAX_RELATIVE_ERROR:g}), at tile {self.worst[0]}, channel "
+                f"{self.worst[1]}, voxel {self.worst[2:]}"
+            ]
+        found = []
+        if self.agreement < MIN_AGREEMENT:
+            found.append(
+                f"{self.agreement:.4%} of voxels have the same label (at least {MIN_AGREEMENT:.1%}); "
+                f"the largest logit error, {self.largest_error:.3g}, is at tile {self.worst[0]}, "
+                f"channel {self.worst[1]}, voxel {self.worst[2:]}"
+            )
+        found += [
+            f"Dice of label {value} is {dice:.5f} (at least {MIN_DICE:g})"
+            for value, dice in self.dice.items()
+            if dice < MIN_DICE
+        ]
+        return found
+
+    def record(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "reference": "PyTorch float32",
+            "tiles": self.tiles,
+            "largest_error": self.largest_error,
+            "relative_error": self.relative_error,
+            "label_agreement": self.agreement,
+            "dice": {str(value): dice for value, dice in self.dice.items()},
+        }

@@ -1,0 +1,219 @@
+"""Checkpoint -> verified package."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+import segmaformer
+from segmaformer.checkpoint import Checkpoint
+from segmaformer.export.card import model_card
+from segmaformer.export.float16 import ELEMENTWISE_OPS, FLOAT32_OPS, to_float16
+from segmaformer.export.onnx_export import export_onnx
+from segmaformer.export.package_writer import staged_package, write_files
+from segmaformer.export.parity import TileParity
+from segmaformer.export.rewrites import apply_rewrites
+from segmaformer.export.verification_tiles import phantom_tiles, tiles_from_scan
+from segmaformer.runtime.backends import open_session
+from segmaformer.runtime.errors import ParityError
+from segmaformer.runtime.manifest import Manifest, Network, Variant
+from segmaformer.runtime.package import Package
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export, and how to check it.
+
+    Attributes
+    ----------
+    fp16
+        Write fp16.onnx beside fp32.onnx.
+    verify_scan
+        Files of the scan whose tiles decide parity, one for each channel; empty
+        takes phantoms.
+    overwrite
+        Replace a package of the same name.
+    """
+
+    fp16: bool = False
+    verify_scan: Sequence[Path] = ()
+    overwrite: bool = False
+
+
+def export_package(
+    checkpoint: Checkpoint,
+    target: Path,
+    options: ExportOptions = ExportOptions(),  # noqa: B008  (frozen)
+    *,
+    report: Report = lambda message: None,
+) -> Package:
+    """Write a package whose networks were compared with PyTorch float32.
+
+    Parameters
+    ----------
+    checkpoint
+        From :func:`segmaformer.checkpoint.load_checkpoint`.
+    target
+        Package directory to create, by custom ``NAME.sgmf``.
+    options
+        See :class:`ExportOptions`.
+    report
+        Called with a line of text as each stage begins or ends.
+
+    Returns
+    -------
+    Package
+        The package, opened.
+
+    Raises
+    ------
+    ParityError
+        A variant does not compute what PyTorch computes; nothing is written.
+    FileExistsError
+        `target` exists and may not be replaced.
+    """
+    tiles, tiles_from = _verification_tiles(checkpoint, options)
+    with staged_package(target, overwrite=options.overwrite) as staging:
+        report("tracing the network")
+        exported = export_onnx(
+            checkpoint.model, checkpoint.tiling.tile, len(checkpoint.preprocessing.channels)
+        )
+        graph, rewrites = apply_rewrites(exported)
+        applied = ", ".join(f"{name} x{count}" for name, count in rewrites.items() if count)
+        report(f"exact rewrites: {applied or 'none applied'}")
+        report(f"reference: PyTorch float32 on {tiles_from}")
+        expected = _reference_logits(checkpoint.model, tiles)
+        writer = _Writer(staging, _manifest(checkpoint, tiles_from), tiles, expected, report)
+        writer.add("fp32", graph, {"default": "float32"}, exact=True)
+        if options.fp16:
+            _add_float16(writer, graph, report)
+        writer.finish()
+    return Package.open(target)
+
+
+def _verification_tiles(checkpoint: Checkpoint, options: ExportOptions) -> tuple[np.ndarray, str]:
+    tiling = checkpoint.tiling
+    if not options.verify_scan:
+        tiles = phantom_tiles(len(checkpoint.preprocessing.channels), tiling.tile)
+        return tiles, f"{len(tiles)} phantom tiles (no scan was given)"
+    tiles = tiles_from_scan(options.verify_scan, checkpoint.preprocessing, tiling)
+    names = ", ".join(path.name for path in options.verify_scan)
+    return tiles, f"{len(tiles)} tiles of the scan {names}"
+
+
+def _reference_logits(model: torch.nn.Module, tiles: np.ndarray) -> list[np.ndarray]:
+    with torch.no_grad():
+        return [model(torch.from_numpy(tile[None]))[0].numpy() for tile in tiles]
+
+
+def _add_float16(writer: _Writer, graph: onnx.ModelProto, report: Report) -> None:
+    """Add fp16; where rounding between operators shows in the labels, with fewer float16 ones."""
+    try:
+        writer.add("fp16", *to_float16(graph), exact=False)
+    except ParityError as error:
+        report(f"{error}; trying again with elementwise operators in float32")
+        typed = to_float16(graph, float32_ops=FLOAT32_OPS | ELEMENTWISE_OPS)
+        writer.add("fp16", *typed, exact=False)
+
+
+class _Writer:
+    """Collects variants in the staging folder, each compared through the runtime."""
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        tiles: np.ndarray,
+        expected: list[np.ndarray],
+        report: Report,
+    ):
+        self._folder = folder
+        self._manifest = manifest
+        self._files: dict[str, bytes] = {}
+        self._tiles, self._expected = tiles, expected
+        self._report = report
+
+    def add(
+        self, name: str, graph: onnx.ModelProto, precision: dict[str, str], *, exact: bool
+    ) -> None:
+        """Write one variant and compare it; raises ParityError and forgets it if it falls short."""
+        file = f"{name}.onnx"
+        variants = {**self._manifest.variants, name: Variant(file, precision, {})}
+        files = {**self._files, file: graph.SerializeToString(deterministic=True)}
+        candidate = write_files(
+            self._folder, dataclasses.replace(self._manifest, variants=variants), files
+        )
+        parity = self._compare(name)
+        shortcomings = parity.shortcomings(exact=exact)
+        if shortcomings:
+            raise ParityError(f"{name} does not match PyTorch: " + "; ".join(shortcomings))
+        variants[name] = Variant(file, precision, parity.record())
+        self._manifest = dataclasses.replace(candidate, variants=variants)
+        self._files = files
+        self._report(
+            f"{name}: logits within {parity.relative_error:.1e} of their range, "
+            f"{parity.agreement:.3%} of labels equal, lowest Dice {min(parity.dice.values()):.5f}"
+        )
+
+    def _compare(self, name: str) -> TileParity:
+        package = Package.open(self._folder)
+        session = open_session(package, backend="onnxruntime", variant=name)
+        parity = TileParity(self._manifest.output)
+        for tile, expected in zip(self._tiles, self._expected, strict=True):
+            parity.add(session.run(tile[None])[0], expected)
+        return parity
+
+    def finish(self) -> None:
+        """Write the card and the final manifest."""
+        for stale in self._folder.iterdir():
+            stale.unlink()
+        files = {**self._files, "card.md": model_card(self._manifest).encode()}
+        write_files(self._folder, self._manifest, files)
+
+
+def _manifest(checkpoint: Checkpoint, tiles_from: str) -> Manifest:
+    network = Network(
+        name=checkpoint.arch,
+        config=checkpoint.config,
+        parameters=checkpoint.parameters,
+        checkpoint_file=checkpoint.path.name,
+        checkpoint_sha256=checkpoint.sha256,
+        trainer=checkpoint.trainer,
+        assumptions=checkpoint.assumptions,
+    )
+    return Manifest(
+        name=checkpoint.path.stem,
+        network=network,
+        preprocessing=checkpoint.preprocessing,
+        tiling=checkpoint.tiling,
+        output=checkpoint.output,
+        variants={},
+        verification_tiles=tiles_from,
+        software=_software(),
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _software() -> dict[str, str]:
+    import onnxruntime
+    import onnxscript
+
+    return {
+        "segmaformer": segmaformer.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "onnxscript": onnxscript.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+    }

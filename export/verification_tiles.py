@@ -1,0 +1,86 @@
+"""Tiles on which a package is compared with PyTorch before it is written.
+
+Best are tiles of a real scan. Without one, phantoms stand in: a body with organs of
+smooth and textured contrast on an empty background, normalised as a scan would be. White
+noise would not do: it has no flat regions, where norms and half precision fail first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from segmaformer.runtime.manifest import Preprocessing, Tiling, Triple
+from segmaformer.runtime.nifti import read_nifti
+from segmaformer.runtime.preprocessing import preprocess
+from segmaformer.runtime.tiling import pad_to_tile, tile_boxes
+
+TILE_COUNT = 4
+
+
+def tiles_from_scan(
+    scan: Sequence[Path], preprocessing: Preprocessing, tiling: Tiling, count: int = TILE_COUNT
+) -> np.ndarray:
+    """Tiles of a scan after the package's own preprocessing.
+
+    Parameters
+    ----------
+    scan
+        One file for each channel.
+    preprocessing, tiling
+        Of the package to be written.
+    count
+        Largest number of tiles; spread evenly over the scan if it has more.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (n, C, *tile), float32.
+    """
+    volume = read_nifti(scan, channels=len(preprocessing.channels))
+    image, _ = pad_to_tile(preprocess(volume, preprocessing).image, tiling.tile)
+    depth, height, width = image.shape[1:]
+    boxes = tile_boxes((depth, height, width), tiling)
+    chosen = np.unique(np.linspace(0, len(boxes) - 1, count).round().astype(int))
+    return np.stack([image[(slice(None), *boxes[index])] for index in chosen.tolist()])
+
+
+def phantom_tiles(channels: int, tile: Triple, count: int = 2, seed: int = 0) -> np.ndarray:
+    """Scan-like tiles, z-scored.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (count, channels, *tile), float32; the same for the same arguments.
+    """
+    random = np.random.default_rng(seed)
+    return np.stack([_phantom(random, channels, tile) for _ in range(count)])
+
+
+def _phantom(random: np.random.Generator, channels: int, tile: Triple) -> np.ndarray:
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in tile), indexing="ij"))
+    body = _ellipsoid(grid, random.uniform(-0.2, 0.2, 3), random.uniform(0.7, 1.1, 3))
+    organs = [
+        _ellipsoid(grid, random.uniform(-0.6, 0.6, 3), random.uniform(0.1, 0.4, 3))
+        for _ in range(12)
+    ]
+    image = np.empty((channels, *tile), np.float32)
+    for channel in image:
+        values = body * random.uniform(0.5, 1.0)
+        for organ in organs:
+            values = values + organ * body * random.uniform(-0.4, 0.8)
+        for sigma, strength in ((1.0, 0.05), (4.0, 0.1)):
+            texture = ndimage.gaussian_filter(random.standard_normal(tile), sigma)
+            values = values + body * texture / texture.std() * strength
+        channel[...] = (values - values.mean()) / values.std()
+    return image
+
+
+def _ellipsoid(grid: np.ndarray, centre: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """One inside, zero outside, with a rim a few voxels wide."""
+    distance = np.sqrt((((grid.T - centre) / radii) ** 2).sum(-1)).T
+    inside: np.ndarray = np.clip((1.05 - distance) / 0.1, 0, 1)
+    return inside

@@ -1,0 +1,119 @@
+"""The pipeline from a scan to its label map."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from segmaformer.runtime.backends import BackendOptions, open_session
+from segmaformer.runtime.labelling import logits_to_labels
+from segmaformer.runtime.nifti import read_nifti
+from segmaformer.runtime.package import Package
+from segmaformer.runtime.preprocessing import preprocess, restore_labels, restore_logits
+from segmaformer.runtime.segmentation import Segmentation
+from segmaformer.runtime.tiling import mirrored_mean, predict_logits
+from segmaformer.runtime.volume import Volume
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, the steps done and their number."""
+
+
+class Predictor:
+    """An open package, ready for many scans.
+
+    Parameters
+    ----------
+    package
+        From :meth:`Package.open`.
+    backend, variant, options
+        See :func:`segmaformer.runtime.backends.open_session`.
+    tta
+        Average the logits over the mirrored axes that the package allows: the cost
+        doubles with each axis.
+
+    Examples
+    --------
+    >>> predictor = Predictor(Package.open("brain.sgmf"))  # doctest: +SKIP
+    >>> predictor.predict("scan.nii.gz").save("labels.nii.gz")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        package: Package,
+        backend: str = "auto",
+        *,
+        variant: str | None = None,
+        tta: bool = False,
+        options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
+    ):
+        self.package = package
+        self._mirror_axes = package.manifest.tiling.mirror_axes if tta else ()
+        self._session = open_session(package, backend=backend, variant=variant, options=options)
+
+    @property
+    def backend(self) -> str:
+        """Backend, device and variant in use."""
+        return self._session.description
+
+    def predict(
+        self,
+        scan: Volume | str | Path | Sequence[str | Path],
+        *,
+        progress: Progress | None = None,
+    ) -> Segmentation:
+        """Segment one scan.
+
+        Parameters
+        ----------
+        scan
+            A volume, or the files to read it from: one, or one for each channel.
+        progress
+            Called as work proceeds.
+
+        Raises
+        ------
+        InputError, GeometryError
+            The scan cannot be used, and why.
+        BackendError
+            The network failed.
+        """
+        manifest, seconds = self.package.manifest, dict[str, float]()
+        with _timed(seconds, "read"):
+            volume = scan if isinstance(scan, Volume) else self._read(scan)
+        with _timed(seconds, "preprocess"):
+            prepared = preprocess(volume, manifest.preprocessing)
+        with _timed(seconds, "network"):
+            logits = predict_logits(
+                prepared.image,
+                manifest.tiling,
+                self._run,
+                manifest.output.channels,
+                progress=None if progress is None else _for_stage(progress, "tiles"),
+            )
+        with _timed(seconds, "postprocess"):
+            logits = restore_logits(logits, prepared, manifest.preprocessing.logits_resampling)
+            labels = restore_labels(logits_to_labels(logits, manifest.output), prepared)
+        return Segmentation(labels, volume, manifest, self.backend, seconds)
+
+    def _read(self, scan: str | Path | Sequence[str | Path]) -> Volume:
+        files = [scan] if isinstance(scan, str | Path) else scan
+        channels = len(self.package.manifest.preprocessing.channels)
+        return read_nifti([Path(file) for file in files], channels=channels)
+
+    def _run(self, tiles: np.ndarray) -> np.ndarray:
+        return mirrored_mean(self._session.run, tiles, self._mirror_axes)
+
+
+def _for_stage(progress: Progress, stage: str) -> Callable[[int, int], None]:
+    return lambda done, count: progress(stage, done, count)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start

@@ -1,0 +1,60 @@
+"""What a prediction returns: the label map on the scan's own grid, and how it came about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.nifti import write_label_map
+from segmaformer.runtime.preview import write_preview
+from segmaformer.runtime.statistics import label_statistics
+from segmaformer.runtime.volume import Volume
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A label map with its scan.
+
+    Attributes
+    ----------
+    labels
+        Shape (X, Y, Z) in the scan's storage order, uint8 (uint16 above 255 labels).
+    volume
+        The scan.
+    manifest
+        Of the package that made it.
+    backend
+        Backend, device and variant that ran.
+    seconds
+        Wall time of each stage.
+    """
+
+    labels: np.ndarray
+    volume: Volume
+    manifest: Manifest
+    backend: str
+    seconds: dict[str, float]
+
+    @property
+    def label_names(self) -> dict[int, str]:
+        """Name of every label value except background."""
+        named = self.manifest.output.regions or self.manifest.output.labels
+        return {entry.value: entry.name for entry in named if entry.value != 0}
+
+    def save(self, path: str | Path) -> None:
+        """Write the label map as NIfTI on the scan's grid, atomically."""
+        write_label_map(Path(path), self.labels, like=self.volume)
+
+    def save_preview(self, path: str | Path) -> None:
+        """Write a PNG of three planes through the segmentation."""
+        write_preview(Path(path), self)
+
+    def statistics(self) -> dict[str, Any]:
+        """Volume, voxel count, bounding box and intensity of every label, JSON-ready."""
+        return label_statistics(
+            self.labels, self.volume.voxels, self.volume.affine, self.label_names
+        )

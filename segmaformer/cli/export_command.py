@@ -1,0 +1,76 @@
+"""``sgmf export``: checkpoint -> package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from segmaformer.cli.extras import require_extra
+from segmaformer.cli.parameters import EXISTING_FILE, TRIPLE, parse_settings
+
+
+@click.command("export")
+@click.argument("checkpoint", type=EXISTING_FILE)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Package to write.")
+@click.option("--fp16", is_flag=True, help="Add a float16 variant.")
+@click.option("--arch", help="Network, where the weights alone do not decide.")
+@click.option("--plans", type=EXISTING_FILE, help="nnU-Net plans.json.")
+@click.option("--dataset-json", type=EXISTING_FILE, help="nnU-Net dataset.json.")
+@click.option("--configuration", help="Configuration of the plans, such as 3d_fullres.")
+@click.option("--patch-size", type=TRIPLE, metavar="D,H,W", help="Tile, where no plans state it.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A key of the network's configuration, such as num_heads=[1,2,4,6] or use_rope=false.",
+)
+@click.option(
+    "--verify-scan",
+    type=EXISTING_FILE,
+    multiple=True,
+    help="Scan whose tiles decide parity; once for each channel.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing package.")
+def command(
+    checkpoint: Path,
+    output: Path | None,
+    fp16: bool,
+    arch: str | None,
+    plans: Path | None,
+    dataset_json: Path | None,
+    configuration: str | None,
+    patch_size: tuple[int, int, int] | None,
+    settings: tuple[str, ...],
+    verify_scan: tuple[Path, ...],
+    overwrite: bool,
+) -> None:
+    """Turn CHECKPOINT into a verified package.
+
+    Reads nnU-Net v2 checkpoints, bare state_dicts, Lightning checkpoints and safetensors.
+    Every variant is compared with PyTorch before the package appears.
+    """
+    require_extra("torch", "onnx", "onnxscript", extra="export")
+    from segmaformer.checkpoint import load_checkpoint
+    from segmaformer.export.pipeline import ExportOptions, export_package
+
+    loaded = load_checkpoint(
+        checkpoint,
+        arch=arch,
+        config=parse_settings(settings),
+        plans=plans,
+        dataset_json=dataset_json,
+        configuration=configuration,
+        patch_size=patch_size,
+    )
+    click.echo(f"{loaded.arch}, {loaded.parameters:,} parameters", err=True)
+    for assumption in loaded.assumptions:
+        click.echo(f"assumed: {assumption}", err=True)
+    package = export_package(
+        loaded,
+        output or Path(f"{checkpoint.stem}.sgmf"),
+        ExportOptions(fp16=fp16, verify_scan=verify_scan, overwrite=overwrite),
+        report=lambda message: click.echo(message, err=True),
+    )
+    click.echo(package.path)

@@ -1,0 +1,89 @@
+"""``sgmf inspect``: what a package or a checkpoint is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from segmaformer.cli.extras import require_extra
+from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.package import Package
+
+
+@click.command("inspect")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--patch-size", hidden=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(path: Path, patch_size: str | None, as_json: bool) -> None:
+    """Show what the package or checkpoint at PATH is."""
+    facts = package_facts(Package.open(path).manifest) if path.is_dir() else checkpoint_facts(path)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        click.echo("\n".join(_lines(facts)))
+
+
+def package_facts(manifest: Manifest) -> dict[str, Any]:
+    """What people ask of a package, every hash having been checked at opening."""
+    return {
+        "package": manifest.name,
+        "format version": manifest.format_version,
+        "created": manifest.created,
+        "network": manifest.network.name,
+        "parameters": manifest.network.parameters,
+        "checkpoint": manifest.network.checkpoint_file,
+        "channels": list(manifest.preprocessing.channels),
+        "tile": list(manifest.tiling.tile),
+        "spacing mm": manifest.preprocessing.spacing,
+        "orientation": manifest.preprocessing.orientation or "as stored",
+        "labels": _labels(manifest),
+        "variants": {
+            name: {
+                "bytes": manifest.files[variant.file].size,
+                "label agreement with PyTorch": variant.parity.get("label_agreement"),
+                "logit error over range": variant.parity.get("relative_error"),
+            }
+            for name, variant in manifest.variants.items()
+        },
+        "verified on": manifest.verification_tiles,
+        "assumptions": list(manifest.network.assumptions),
+        "files": "every size and SHA-256 as in the manifest",
+    }
+
+
+def checkpoint_facts(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds and what had to be assumed."""
+    require_extra("torch", extra="export")
+    from segmaformer.checkpoint import describe_checkpoint
+
+    return dict(describe_checkpoint(path))
+
+
+def _labels(manifest: Manifest) -> dict[str, str]:
+    named = manifest.output.regions or manifest.output.labels
+    return {str(entry.value): entry.name for entry in named}
+
+
+def _lines(facts: Mapping[str, Any], indent: str = "") -> list[str]:
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], str):
+            lines += [f"{indent}{key}:", *(f"{indent}  {item}" for item in value)]
+        else:
+            lines.append(f"{indent}{key}: {_text(value)}")
+    return lines
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if dataclasses.is_dataclass(value) or isinstance(value, list | tuple):
+        return json.dumps(value) if value else "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from networks import TINY_CONFIG, TINY_TILE
+from onnx import TensorProto, helper, numpy_helper
+
+torch = pytest.importorskip("torch")
+
+from segmaformer.export.float16 import FLOAT32_OPS, to_float16
+from segmaformer.export.onnx_export import export_onnx
+from segmaformer.export.rewrites import apply_rewrites
+from segmaformer.export.scan_op import scan_nodes
+from segmaformer.models import create_model
+
+
+@pytest.fixture(scope="module")
+def float32_graph() -> onnx.ModelProto:
+    torch.manual_seed(0)
+    model = create_model("segmaformer", **TINY_CONFIG).eval()
+    return apply_rewrites(export_onnx(model, TINY_TILE, 1))[0]
+
+
+@pytest.fixture(scope="module")
+def typed(float32_graph: onnx.ModelProto) -> onnx.ModelProto:
+    return to_float16(float32_graph)[0]
+
+
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Element type of every value, found by ONNX's strict inference."""
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=False)
+    graph = inferred.graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input)}
+    return types | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+def test_interface_stays_float32(typed: onnx.ModelProto) -> None:
+    for value in (*typed.graph.input, *typed.graph.output):
+        assert value.type.tensor_type.elem_type == TensorProto.FLOAT
+    assert [typed.graph.input[0].name, typed.graph.output[0].name] == ["tiles", "logits"]
+
+
+def test_sums_and_norms_stay_float32(typed: onnx.ModelProto) -> None:
+    types = element_types(typed)
+    kept = [node for node in typed.graph.node if node.op_type in FLOAT32_OPS]
+    assert {"LayerNormalization", "InstanceNormalization", "Softmax", "Resize"} <= {
+        node.op_type for node in kept
+    }
+    assert {types[node.input[0]] for node in kept} == {TensorProto.FLOAT}
+
+
+def test_products_are_float16(typed: onnx.ModelProto) -> None:
+    types = element_types(typed)
+    for node in typed.graph.node:
+        if node.op_type in ("Conv", "MatMul"):
+            assert [types[name] for name in node.input] == [TensorProto.FLOAT16] * len(node.input)
+
+
+def test_scan_keeps_its_parameters_in_float32(typed: onnx.ModelProto) -> None:
+    types = element_types(typed)
+    half, single = TensorProto.FLOAT16, TensorProto.FLOAT
+    for scan in scan_nodes(typed):
+        assert [types[name] for name in scan.input] == [
+            *(half, half, single, half, half, single, half, single)
+        ]
+
+
+def test_is_about_half_the_size(float32_graph: onnx.ModelProto, typed: onnx.ModelProto) -> None:
+    weights = [sum(len(t.raw_data) for t in m.graph.initializer) for m in (float32_graph, typed)]
+    assert weights[1] < 0.65 * weights[0]
+
+
+def test_weight_beyond_float16_is_refused() -> None:
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "huge"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1])],
+        [numpy_helper.from_array(np.full((1, 1), 1e5, np.float32), "huge")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    with pytest.raises(ValueError, match="huge reaches 100000"):
+        to_float16(model)
