@@ -1,0 +1,8 @@
+"""Trained weights in, a ready network out: no code is run from a checkpoint."""
+
+from __future__ import annotations
+
+from segmaformer.checkpoint.description import describe_checkpoint
+from segmaformer.checkpoint.loading import Checkpoint, load_checkpoint
+
+__all__ = ["Checkpoint", "describe_checkpoint", "load_checkpoint"]

@@ -1,0 +1,91 @@
+"""What to assume about scans and labels where no plans.json and no dataset.json tell.
+
+Every function returns its choice and the sentence that says so, because a wrong guess
+here shows in no error message, only in worse segmentations.
+"""
+
+from __future__ import annotations
+
+from segmaformer.checkpoint.labels import region_output
+from segmaformer.runtime.manifest import Label, Normalization, Output, Preprocessing
+
+_BRATS = (4, 3)
+_ABDOMEN_CT = (1, 14)
+_BRATS_CHANNELS = ("Flair", "T1", "T1ce", "T2")
+_BRATS_REGIONS = {"whole tumor": (1, 2, 3), "tumor core": (2, 3), "enhancing tumor": (3,)}
+
+
+def default_channels(in_channels: int, num_classes: int) -> tuple[tuple[str, ...], str]:
+    """Names of the input channels, and the assumption.
+
+    Parameters
+    ----------
+    in_channels, num_classes
+        Of the network; four and three are those of the published BraTS training.
+    """
+    if (in_channels, num_classes) == _BRATS:
+        names = _BRATS_CHANNELS
+        return (
+            names,
+            f"Input channels: {', '.join(names)}, the order of the published BraTS training.",
+        )
+    return (
+        tuple(f"channel {number}" for number in range(in_channels)),
+        "Input channels: numbered, as no dataset.json names them.",
+    )
+
+
+def default_output(in_channels: int, num_classes: int) -> tuple[Output, str]:
+    """Meaning of the output channels, and the assumption.
+
+    Parameters
+    ----------
+    in_channels, num_classes
+        Of the network. One class is a mask; four channels with three classes are the
+        BraTS regions; anything else is a softmax with the background first.
+    """
+    if (in_channels, num_classes) == _BRATS:
+        return (
+            region_output(_BRATS_REGIONS, (1, 2, 3)),
+            "Output: the overlapping BraTS regions whole tumor, tumor core and enhancing tumor.",
+        )
+    if num_classes == 1:
+        return region_output({"label 1": (1,)}, (1,)), "Output: one mask (sigmoid), painted as 1."
+    names = ["background", *(f"label {value}" for value in range(1, num_classes))]
+    labels = tuple(Label(value, name) for value, name in enumerate(names))
+    return Output(labels), f"Output: background and {num_classes - 1} exclusive, unnamed labels."
+
+
+def default_preprocessing(
+    channels: tuple[str, ...], num_classes: int, *, named: bool
+) -> tuple[Preprocessing | None, str]:
+    """Z-scores in RAS orientation at the scan's own spacing, and the assumption.
+
+    Parameters
+    ----------
+    channels
+        Names of the input channels.
+    num_classes
+        Of the network.
+    named
+        Whether a dataset.json gave the names.
+
+    Returns
+    -------
+    preprocessing
+        None for CT: its normalisation needs intensities of the training set, which
+        only plans.json records. CT is what a channel of that name holds and, without
+        names, what the published network of one channel and 14 classes takes.
+    assumption
+        A sentence.
+    """
+    ct_by_name = named and any(name.strip().upper() == "CT" for name in channels)
+    if ct_by_name or (not named and (len(channels), num_classes) == _ABDOMEN_CT):
+        return None, "Preprocessing: unknown; CT needs the intensities that plans.json records."
+    preprocessing = Preprocessing(
+        channels=channels, normalization=(Normalization("zscore"),) * len(channels)
+    )
+    return preprocessing, (
+        "Preprocessing: RAS orientation, cropped to nonzero, each channel scaled to mean 0 and "
+        "standard deviation 1, the scan's own spacing kept; no plans.json says otherwise."
+    )

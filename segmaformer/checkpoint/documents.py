@@ -1,0 +1,98 @@
+"""Which plans.json and dataset.json go with a checkpoint.
+
+A file that the caller names wins over what the checkpoint carries inside, and that over
+a file beside it, or beside its ``fold_*`` folder, where nnU-Net puts them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segmaformer.checkpoint.container import CheckpointFile
+from segmaformer.checkpoint.fields import mapping
+from segmaformer.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What nnU-Net recorded about a training, as far as it was found.
+
+    Attributes
+    ----------
+    plans, dataset
+        Contents of plans.json and dataset.json, or None.
+    sources
+        One sentence for each that was found, saying where.
+    """
+
+    plans: Mapping[str, Any] | None
+    dataset: Mapping[str, Any] | None
+    sources: tuple[str, ...]
+
+
+def gather_documents(
+    file: CheckpointFile,
+    *,
+    plans: str | Path | None = None,
+    dataset_json: str | Path | None = None,
+) -> Documents:
+    """Find the documents of a checkpoint.
+
+    Parameters
+    ----------
+    file
+        The checkpoint that was read.
+    plans, dataset_json
+        Files that win over the checkpoint's own.
+
+    Raises
+    ------
+    FileNotFoundError
+        A named file does not exist.
+    InputError
+        A document is not a JSON object.
+    """
+    found_plans = _gather(file, plans, "plans", "plans.json")
+    found_dataset = _gather(file, dataset_json, "dataset_json", "dataset.json")
+    sentences = [sentence for _, sentence in (found_plans, found_dataset) if sentence]
+    return Documents(found_plans[0], found_dataset[0], tuple(sentences))
+
+
+def _gather(
+    file: CheckpointFile, given: str | Path | None, key: str, name: str
+) -> tuple[Mapping[str, Any] | None, str]:
+    inside = file.init_args.get(key)
+    if given is not None:
+        replaced = " and not from inside the checkpoint" if inside is not None else ""
+        return read_json(Path(given)), f"{name}: from {given}, as given{replaced}."
+    if inside is not None:
+        return mapping(inside, f"{file.path}: init_args.{key}"), f"{name}: from the checkpoint."
+    folder = file.path.parent
+    trainer_folder = [folder.parent] if folder.name.startswith("fold_") else []
+    for beside in (folder / name, *(parent / name for parent in trainer_folder)):
+        if beside.is_file():
+            return read_json(beside), f"{name}: from {beside}, found beside the checkpoint."
+    return None, ""
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """Content of a JSON file that holds one object.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    InputError
+        Not JSON, or not an object.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {error}") from None
+    return mapping(content, str(path))

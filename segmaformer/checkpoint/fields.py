@@ -1,0 +1,101 @@
+"""Checked access to the fields of plans.json and dataset.json, which anyone may have edited."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.manifest import Triple
+
+
+def mapping(value: Any, where: str) -> Mapping[str, Any]:
+    """`value` if it is a dictionary; `where` names it in the refusal.
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where} is {reprlib.repr(value)}; expected a dictionary")
+    return value
+
+
+def sequence(value: Any, where: str, *, length: int | None = None) -> Sequence[Any]:
+    """`value` if it is a list or tuple, of `length` entries where that is given.
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{where} is {reprlib.repr(value)}; expected a list")
+    if length is not None and len(value) != length:
+        raise InputError(
+            f"{where} has {len(value)} entries, {reprlib.repr(value)}; expected {length}"
+        )
+    return value
+
+
+def integer(value: Any, where: str) -> int:
+    """`value` as an int if it is a whole number, but not true or false.
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise InputError(f"{where} is {reprlib.repr(value)}; expected a whole number")
+    return int(value)
+
+
+def number(value: Any, where: str) -> float:
+    """`value` as a float if it is a finite number.
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not math.isfinite(value):
+        raise InputError(f"{where} is {reprlib.repr(value)}; expected a finite number")
+    return float(value)
+
+
+def integers(value: Any, where: str, *, length: int | None = None) -> tuple[int, ...]:
+    """`value` as whole numbers, `length` of them where that is given.
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
+    return tuple(integer(item, where) for item in sequence(value, where, length=length))
+
+
+def triple(value: Any, where: str) -> Triple:
+    """`value` as depth, height and width in voxels.
+
+    Raises
+    ------
+    InputError
+        It is something else than three positive whole numbers.
+    """
+    depth, height, width = integers(value, where, length=3)
+    if min(depth, height, width) < 1:
+        raise InputError(f"{where} is {reprlib.repr(value)}; expected positive voxel counts")
+    return depth, height, width
+
+
+def listing(names: Iterable[str], limit: int = 10) -> str:
+    """Up to `limit` names and how many there are beyond, for a message."""
+    found = list(names)
+    rest = f" and {len(found) - limit} more" if len(found) > limit else ""
+    return ", ".join(found[:limit]) + rest

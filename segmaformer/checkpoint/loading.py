@@ -1,0 +1,193 @@
+"""From a checkpoint file to a network that is ready to run, and all that is known about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from segmaformer.checkpoint.container import read_checkpoint_file, strip_prefix
+from segmaformer.checkpoint.documents import gather_documents
+from segmaformer.checkpoint.recognition import recognise
+from segmaformer.checkpoint.strict import check_names_and_shapes, load_weights
+from segmaformer.checkpoint.usage import usage_of
+from segmaformer.models import create_model
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.manifest import Label, Output, Preprocessing, Tiling, Triple
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained network and how it is to be used.
+
+    Attributes
+    ----------
+    model
+        In evaluation mode, float32, on the CPU.
+    arch, config
+        :func:`segmaformer.models.create_model` builds the network from these.
+    parameters
+        Number of trained values.
+    output
+        Meaning of the logits.
+    known_preprocessing, known_tiling
+        None where the checkpoint does not tell; see `preprocessing` and `tiling`.
+    trainer
+        Name of the nnU-Net trainer, or None.
+    assumptions
+        Sentences for a person to check: what was used that the weights do not prove.
+    path, sha256
+        The file and its digest.
+    """
+
+    model: nn.Module
+    arch: str
+    config: dict[str, Any]
+    parameters: int
+    output: Output
+    known_preprocessing: Preprocessing | None
+    known_tiling: Tiling | None
+    trainer: str | None
+    assumptions: tuple[str, ...]
+    path: Path
+    sha256: str
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Values of the label map and their names."""
+        return self.output.labels
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From a scan to the network's input.
+
+        Raises
+        ------
+        InputError
+            The network takes CT, and no plans.json gave the constants of its
+            normalisation.
+        """
+        if self.known_preprocessing is None:
+            raise InputError(
+                f"{self.path.name} segments CT, but without plans.json the intensities to "
+                "normalise it by are unknown; give the plans.json of its training (plans)"
+            )
+        return self.known_preprocessing
+
+    @property
+    def tiling(self) -> Tiling:
+        """How tiles of the training patch's size cover a scan.
+
+        Raises
+        ------
+        InputError
+            Neither plans.json nor the caller gave the patch size.
+        """
+        if self.known_tiling is None:
+            raise InputError(
+                f"{self.path.name} does not tell the patch size of its training, and the network "
+                "only computes the same on tiles of that size; give the plans.json of its "
+                "training (plans), or depth, height and width of the patch (patch_size)"
+            )
+        return self.known_tiling
+
+
+def load_checkpoint(
+    path: str | Path,
+    *,
+    arch: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    plans: str | Path | None = None,
+    dataset_json: str | Path | None = None,
+    configuration: str | None = None,
+    patch_size: Sequence[int] | None = None,
+    use_rope: bool | None = None,
+) -> Checkpoint:
+    """Load a checkpoint without running code from it.
+
+    Parameters
+    ----------
+    path
+        nnU-Net v2 ``checkpoint_*.pth``, a bare state_dict, a Lightning ``.ckpt`` or
+        ``.safetensors``.
+    arch
+        Name of the network where it is not to be recognised.
+    config
+        Configuration keys that win over what is inferred, such as ``num_heads``.
+    plans, dataset_json
+        nnU-Net's files, where those inside or beside the checkpoint are not to be used.
+    configuration
+        Which configuration of the plans, such as ``3d_fullres``.
+    patch_size
+        Depth, height and width of the tile in voxels, where the plans do not give it.
+    use_rope
+        Whether rotary positions are on; the same as ``config={"use_rope": ...}``.
+
+    Returns
+    -------
+    Checkpoint
+        A network of known weights; what it takes and gives as far as it is recorded.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file that does not exist.
+    ValueError
+        An unknown `arch`, a configuration key or value that the network does not
+        know, or a `patch_size` that is not three positive numbers.
+    InputError
+        A file that is no checkpoint or wants to run code, another network, weights
+        that are missing, surplus, misshapen or not finite, plans that contradict
+        them, or a tile that the network cannot run on.
+    """
+    tile = None if patch_size is None else _given_tile(patch_size)
+    given = {**(config or {}), **({} if use_rope is None else {"use_rope": use_rope})}
+    file = read_checkpoint_file(path)
+    network = recognise(file.weights, arch=arch)
+    weights = strip_prefix(file.weights, re.escape(network.prefix), file.path)
+    shapes = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    full_config, assumptions = network.support.infer_config(
+        shapes, trainer=file.trainer, given=given
+    )
+    model = _build(network.name, full_config, weights)
+    documents = gather_documents(file, plans=plans, dataset_json=dataset_json)
+    usage = usage_of(file, documents, full_config, configuration=configuration, tile=tile)
+    if usage.tiling is not None:
+        network.support.check_tile(full_config, usage.tiling.tile)
+    return Checkpoint(
+        model=model,
+        arch=network.name,
+        config=full_config,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        output=usage.output,
+        known_preprocessing=usage.preprocessing,
+        known_tiling=usage.tiling,
+        trainer=file.trainer,
+        assumptions=(*assumptions, *usage.assumptions),
+        path=file.path,
+        sha256=file.sha256,
+    )
+
+
+def _given_tile(patch_size: Sequence[int]) -> Triple:
+    depth, height, width = patch_size if len(patch_size) == 3 else (0, 0, 0)
+    if min(depth, height, width) < 1:
+        raise ValueError(
+            f"patch_size is {tuple(patch_size)}; expected depth, height and width in voxels"
+        )
+    return int(depth), int(height), int(width)
+
+
+def _build(name: str, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    """Build the network, but allocate it only once it is known to be of the file's size."""
+    with torch.device("meta"):
+        outline = create_model(name, **config)
+    check_names_and_shapes(outline.state_dict(), weights)
+    model = create_model(name, **config)
+    load_weights(model, weights)
+    return model.eval()

@@ -1,0 +1,261 @@
+"""nnU-Net's plans.json as the preprocessing and tiling of a package.
+
+Old and new plans differ in how they describe the network, which is read from the
+weights instead; what concerns the images has the same names in both. Anything that
+the runtime would do differently from nnU-Net is refused rather than approximated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from segmaformer.checkpoint.fields import (
+    integer,
+    integers,
+    mapping,
+    number,
+    sequence,
+    triple,
+)
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.manifest import (
+    Normalization,
+    NormalizationScheme,
+    Preprocessing,
+    Resampling,
+    Spacing,
+    Triple,
+)
+
+_SCHEMES: Final[dict[str, NormalizationScheme]] = {
+    "ZScoreNormalization": "zscore",
+    "CTNormalization": "ct",
+    "NoNormalization": "none",
+    "RescaleTo01Normalization": "rescale01",
+    "RGBTo01Normalization": "rgb01",
+}
+_ORIENTATION_OF_READER: Final = {
+    "SimpleITKIO": None,
+    "NibabelIO": None,
+    "NibabelIOWithReorient": "RAS",
+    "SimpleITKIOWithReorient": "RAS",
+}
+_RESAMPLING_FUNCTION = "resample_data_or_seg_to_shape"
+_PREPROCESSOR = "DefaultPreprocessor"
+
+
+def resolve_configuration(
+    plans: Mapping[str, Any], name: str | None
+) -> tuple[str, Mapping[str, Any]]:
+    """One configuration with everything it inherits.
+
+    Parameters
+    ----------
+    plans
+        Content of plans.json.
+    name
+        Such as ``3d_fullres``; None takes the only one that is three-dimensional and
+        stands alone.
+
+    Raises
+    ------
+    InputError
+        No such configuration, none or several to choose from, a cascade, a 2-D
+        network, or an inheritance that leads nowhere.
+    """
+    configurations = mapping(plans.get("configurations"), "plans.json: configurations")
+    if name is None:
+        name = _only_configuration(configurations)
+    resolved = _inherit(configurations, name, ())
+    if resolved.get("previous_stage") is not None:
+        raise InputError(
+            f"configuration {name} is the second stage of a cascade and needs the segmentation of "
+            f"{resolved['previous_stage']} as input; export 3d_fullres or 3d_lowres instead"
+        )
+    return name, resolved
+
+
+def _only_configuration(configurations: Mapping[str, Any]) -> str:
+    candidates = []
+    for name in configurations:
+        resolved = _inherit(configurations, name, ())
+        patch = resolved.get("patch_size")
+        volumetric = isinstance(patch, list | tuple) and len(patch) == 3
+        if volumetric and resolved.get("previous_stage") is None:
+            candidates.append(name)
+    if len(candidates) != 1:
+        raise InputError(
+            f"plans.json describes {', '.join(candidates) or 'no 3-D configuration'}; "
+            "say which one the weights belong to (configuration)"
+        )
+    return candidates[0]
+
+
+def _inherit(
+    configurations: Mapping[str, Any], name: str, children: tuple[str, ...]
+) -> dict[str, Any]:
+    if name not in configurations:
+        raise InputError(
+            f"plans.json has no configuration {name!r}; it has {', '.join(configurations)}"
+        )
+    if name in children:
+        raise InputError(f"plans.json: configuration {name!r} inherits from itself")
+    own = mapping(configurations[name], f"plans.json: configuration {name}")
+    parent = own.get("inherits_from")
+    inherited = {} if parent is None else _inherit(configurations, str(parent), (*children, name))
+    return {**inherited, **own}
+
+
+def patch_size(configuration: Mapping[str, Any]) -> Triple:
+    """Depth, height and width of the training patch in voxels.
+
+    Raises
+    ------
+    InputError
+        Not three positive whole numbers.
+    """
+    return triple(configuration.get("patch_size"), "plans.json: patch_size")
+
+
+def preprocessing_of(
+    plans: Mapping[str, Any], configuration: Mapping[str, Any], channels: tuple[str, ...]
+) -> Preprocessing:
+    """Read what nnU-Net does to a scan before the network sees it.
+
+    Parameters
+    ----------
+    plans
+        Content of plans.json.
+    configuration
+        The part of it from :func:`resolve_configuration`.
+    channels
+        Names of the input channels.
+
+    Raises
+    ------
+    InputError
+        A missing or malformed entry, or a reader, preprocessor, normalisation or
+        resampling function other than nnU-Net's own.
+    """
+    preprocessor = configuration.get("preprocessor_name", _PREPROCESSOR)
+    if preprocessor != _PREPROCESSOR:
+        raise InputError(f"plans.json: preprocessor {preprocessor!r}; known: {_PREPROCESSOR}")
+    return Preprocessing(
+        channels=channels,
+        normalization=_normalization(plans, configuration, len(channels)),
+        orientation=_orientation(plans),
+        transpose_forward=_transpose(plans),
+        crop_to_nonzero=True,
+        spacing=_spacing(configuration),
+        resampling=_resampling(configuration, "resampling_fn_data", order=3),
+        logits_resampling=_resampling(configuration, "resampling_fn_probabilities", order=1),
+    )
+
+
+def _orientation(plans: Mapping[str, Any]) -> str | None:
+    reader = str(plans.get("image_reader_writer", "SimpleITKIO"))
+    if reader not in _ORIENTATION_OF_READER:
+        raise InputError(
+            f"plans.json: images were read with {reader!r}; known: "
+            f"{', '.join(_ORIENTATION_OF_READER)}"
+        )
+    return _ORIENTATION_OF_READER[reader]
+
+
+def _transpose(plans: Mapping[str, Any]) -> Triple:
+    where = "plans.json: transpose_forward"
+    first, second, third = integers(plans.get("transpose_forward", [0, 1, 2]), where, length=3)
+    if {first, second, third} != {0, 1, 2}:
+        raise InputError(f"{where} is {[first, second, third]}; expected an order of 0, 1, 2")
+    return first, second, third
+
+
+def _spacing(configuration: Mapping[str, Any]) -> Spacing:
+    where = "plans.json: spacing"
+    depth, height, width = (
+        number(value, where) for value in sequence(configuration.get("spacing"), where, length=3)
+    )
+    if min(depth, height, width) <= 0:
+        raise InputError(f"{where} is {(depth, height, width)}; expected positive millimetres")
+    return depth, height, width
+
+
+def _normalization(
+    plans: Mapping[str, Any], configuration: Mapping[str, Any], channels: int
+) -> tuple[Normalization, ...]:
+    schemes = sequence(
+        configuration.get("normalization_schemes"), "plans.json: normalization_schemes"
+    )
+    if len(schemes) != channels:
+        raise InputError(
+            f"plans.json normalises {len(schemes)} channels, but the scans have {channels}; "
+            "use the plans.json and dataset.json of one training"
+        )
+    masks = sequence(
+        configuration.get("use_mask_for_norm", [False] * channels),
+        "plans.json: use_mask_for_norm",
+        length=channels,
+    )
+    return tuple(
+        _channel_normalization(plans, channel, str(scheme), bool(mask))
+        for channel, (scheme, mask) in enumerate(zip(schemes, masks, strict=True))
+    )
+
+
+def _channel_normalization(
+    plans: Mapping[str, Any], channel: int, scheme: str, use_mask: bool
+) -> Normalization:
+    if scheme not in _SCHEMES:
+        raise InputError(
+            f"plans.json: unknown normalisation {scheme!r}; known: {', '.join(_SCHEMES)}"
+        )
+    if scheme != "CTNormalization":
+        return Normalization(_SCHEMES[scheme], use_mask=use_mask)
+    statistics = _intensities(plans, channel)
+    return Normalization(
+        "ct",
+        use_mask=use_mask,
+        mean=statistics["mean"],
+        std=statistics["std"],
+        lower=statistics["percentile_00_5"],
+        upper=statistics["percentile_99_5"],
+    )
+
+
+def _intensities(plans: Mapping[str, Any], channel: int) -> dict[str, float]:
+    """Foreground intensities of one channel over the training set."""
+    key = "foreground_intensity_properties_per_channel"
+    if key not in plans:
+        key = "foreground_intensity_properties_by_modality"
+    where = f"plans.json: {key}, channel {channel}"
+    properties = mapping(plans.get(key), f"plans.json: {key}")
+    values = mapping(properties.get(str(channel)), where)
+    names = ("mean", "std", "percentile_00_5", "percentile_99_5")
+    return {name: number(values.get(name), f"{where}, {name}") for name in names}
+
+
+def _resampling(configuration: Mapping[str, Any], key: str, *, order: int) -> Resampling:
+    function = configuration.get(key, _RESAMPLING_FUNCTION)
+    if function != _RESAMPLING_FUNCTION:
+        raise InputError(f"plans.json: {key} is {function!r}; known: {_RESAMPLING_FUNCTION}")
+    where = f"plans.json: {key}_kwargs"
+    options = mapping(configuration.get(f"{key}_kwargs", {}), where)
+    separate = options.get("force_separate_z")
+    if separate is not None and not isinstance(separate, bool):
+        raise InputError(f"{where}: force_separate_z is {separate!r}; expected true, false or null")
+    return Resampling(
+        order=_spline_order(options.get("order", order), f"{where}: order"),
+        order_z=_spline_order(options.get("order_z", 0), f"{where}: order_z"),
+        separate_z=separate,
+        anisotropy_threshold=number(
+            options.get("separate_z_anisotropy_threshold", 3.0), f"{where}: threshold"
+        ),
+    )
+
+
+def _spline_order(value: Any, where: str) -> int:
+    order = integer(value, where)
+    if not 0 <= order <= 5:
+        raise InputError(f"{where} is {order}; expected a spline order from 0 to 5")
+    return order

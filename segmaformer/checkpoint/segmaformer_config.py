@@ -1,0 +1,238 @@
+"""The configuration of a SegMaFormer from the names and shapes of its weights.
+
+Shapes tell almost everything. Attention heads, strides, paddings and the rotary
+position code leave no trace; they follow the authors' published configurations, and
+every such choice is returned as a sentence. The schedule of block types is read from
+the weights, never from the trainer's name.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from segmaformer.models import model_config
+from segmaformer.models.segmaformer import STAGES
+from segmaformer.runtime.errors import InputError
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+
+_PUBLISHED_HEADS = {
+    (36, 66, 96, 192): [1, 2, 4, 6],
+    (48, 66, 96, 192): [2, 2, 4, 6],
+    (32, 64, 160, 256): [1, 2, 5, 8],
+}
+_HEAD_CHANNELS = 32
+_STRIDE_OF_KERNEL = {1: 1, 3: 2, 7: 4}
+_PADDING_OF_KERNEL = {1: 0, 3: 1, 7: 3}
+_TRAINER_WITHOUT_ROPE = "SegMaFormerTrainer_BRATS_SegMaFormer"
+
+
+def segmaformer_config(
+    shapes: Shapes, *, trainer: str | None = None, given: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Infer the full configuration.
+
+    Parameters
+    ----------
+    shapes
+        Shape of every weight by its name.
+    trainer
+        Name of the nnU-Net trainer, which says whether rotary positions were off.
+    given
+        Configuration keys that the caller knows; they win over what is inferred.
+
+    Returns
+    -------
+    config
+        Every key of :func:`segmaformer.models.model_config`. Entries without effect,
+        such as the states of an attention stage, have their defaults.
+    assumptions
+        One sentence for each value that the weights cannot confirm.
+
+    Raises
+    ------
+    InputError
+        A weight is missing, or a kernel is none of the published ones.
+    """
+    given = dict(given or {})
+    config = {**model_config("segmaformer"), **_from_shapes(shapes), **given}
+    assumptions = []
+    for key, rule in _RULES.items():
+        if key not in given:
+            config[key], sentence = rule(config, trainer)
+            assumptions += [sentence] if sentence else []
+    return config, tuple(assumptions)
+
+
+def _from_shapes(shapes: Shapes) -> dict[str, Any]:
+    embeddings = [
+        _shape(shapes, f"encoder.embed_{stage}.proj.weight", 5) for stage in range(1, STAGES + 1)
+    ]
+    stages = [_stage(shapes, stage, embeddings[stage - 1][0]) for stage in range(1, STAGES + 1)]
+    return {
+        "in_channels": embeddings[0][1],
+        "num_classes": _shape(shapes, "decoder.pred.weight", 5)[0],
+        "embed_dims": [shape[0] for shape in embeddings],
+        "patch_kernel_size": [_one_or_three(shape[2:]) for shape in embeddings],
+        "decoder_head_embedding_dim": _shape(shapes, "decoder.linears.0.proj.weight", 2)[0],
+        "use_gate": _use_gate(shapes, stages),
+        **{key: [stage[key] for stage in stages] for key in stages[0]},
+    }
+
+
+def _stage(shapes: Shapes, stage: int, channels: int) -> dict[str, Any]:
+    """Read the entries of one stage (counted from 1) from its first block."""
+    block = f"encoder.stage{stage}.0"
+    defaults = model_config("segmaformer")
+    kind = _block_type(shapes, block)
+    entries = {
+        "depths": _depth(shapes, stage),
+        "mlp_ratios": _mlp_ratio(_shape(shapes, f"{block}.mlp.fc1.weight", 2)[0], channels),
+        "stage_block_types": kind,
+        "sr_ratios": _reduction(shapes, block),
+        **{key: defaults[key][stage - 1] for key in ("d_state", "d_conv", "expand")},
+    }
+    if kind not in ("attention", "conv"):
+        mixer = f"{block}.mamba.block"
+        entries["d_state"] = _shape(shapes, f"{mixer}.A_log", 2)[1]
+        entries["d_conv"] = _shape(shapes, f"{mixer}.conv1d.weight", 3)[2]
+        entries["expand"] = _expand(
+            _shape(shapes, f"{mixer}.in_proj.weight", 2)[0], channels, mixer
+        )
+    return entries
+
+
+def _shape(shapes: Shapes, key: str, rank: int) -> Shape:
+    if key not in shapes:
+        raise InputError(f"the checkpoint lacks {key}, which a SegMaFormer always has")
+    if len(shapes[key]) != rank or min(shapes[key]) < 1:
+        raise InputError(f"{key} has shape {shapes[key]}; expected {rank} axes, none of them empty")
+    return shapes[key]
+
+
+def _depth(shapes: Shapes, stage: int) -> int:
+    pattern = re.compile(rf"encoder\.stage{stage}\.(\d+)\.")
+    return len({match[1] for key in shapes if (match := pattern.match(key))})
+
+
+def _block_type(shapes: Shapes, block: str) -> str:
+    if f"{block}.attn.query.weight" in shapes:
+        return "attention"
+    scans = f"{block}.mamba.block.A_log" in shapes
+    convolves = f"{block}.conv_branch.dw.weight" in shapes
+    if not scans and not convolves:
+        raise InputError(
+            f"{block} has none of attn.query.weight, mamba.block.A_log and conv_branch.dw.weight; "
+            "expected an attention, Mamba, convolution or hybrid block"
+        )
+    kind = "hybrid" if scans and convolves else "mamba" if scans else "conv"
+    return f"{kind}_prereduce" if scans and f"{block}.prereduce.weight" in shapes else kind
+
+
+def _reduction(shapes: Shapes, block: str) -> int:
+    """Sequence reduction ratio: the kernel of the convolution that exists where it exceeds one."""
+    for key in (f"{block}.attn.sr.weight", f"{block}.prereduce.weight"):
+        if key in shapes:
+            return _shape(shapes, key, 5)[2]
+    return 1
+
+
+def _mlp_ratio(hidden: int, channels: int) -> int | float:
+    """Smallest ratio that gives `hidden`, for the network computes int(channels * ratio)."""
+    if hidden % channels == 0:
+        return hidden // channels
+    ratio = hidden / channels
+    return ratio if int(channels * ratio) == hidden else math.nextafter(ratio, math.inf)
+
+
+def _expand(rows: int, channels: int, mixer: str) -> int:
+    if rows % (2 * channels):
+        raise InputError(
+            f"{mixer}.in_proj.weight has {rows} rows; expected an even multiple of {channels}"
+        )
+    return rows // (2 * channels)
+
+
+def _use_gate(shapes: Shapes, stages: Sequence[Mapping[str, Any]]) -> bool:
+    hybrid = [
+        number
+        for number, stage in enumerate(stages, start=1)
+        if stage["stage_block_types"].startswith("hybrid")
+    ]
+    return not hybrid or f"encoder.stage{hybrid[0]}.0.gate.0.weight" in shapes
+
+
+def _one_or_three(extent: Sequence[int]) -> int | list[int]:
+    return extent[0] if len(set(extent)) == 1 else list(extent)
+
+
+def _num_heads(config: Mapping[str, Any], trainer: str | None) -> tuple[list[int], str | None]:
+    widths = tuple(config["embed_dims"])
+    heads = _PUBLISHED_HEADS.get(widths) or [_nearest_heads(channels) for channels in widths]
+    attention = [
+        f"{heads[stage]} in stage {stage + 1}"
+        for stage, kind in enumerate(config["stage_block_types"])
+        if kind == "attention"
+    ]
+    if not attention:
+        return heads, None
+    source = (
+        f"published for embed_dims {list(widths)}"
+        if widths in _PUBLISHED_HEADS
+        else f"the divisor that comes nearest to the published {_HEAD_CHANNELS} channels a head"
+    )
+    return heads, f"Attention heads (num_heads): {', '.join(attention)}; {source}."
+
+
+def _nearest_heads(channels: int) -> int:
+    divisors = [heads for heads in range(1, channels + 1) if channels % heads == 0]
+    return min(divisors, key=lambda heads: abs(channels / heads - _HEAD_CHANNELS))
+
+
+def _from_kernel(key: str, of_kernel: Mapping[int, int]) -> Any:
+    """Make the rule that derives configuration `key` from the kernel, axis by axis."""
+
+    def rule(config: Mapping[str, Any], trainer: str | None) -> tuple[list[Any], str]:
+        kernels = config["patch_kernel_size"]
+        values = []
+        for kernel in kernels:
+            extent = [kernel] * 3 if isinstance(kernel, int) else kernel
+            unknown = sorted(set(extent) - set(of_kernel))
+            if unknown:
+                raise InputError(
+                    f"patch embedding kernel {kernel} is not a published one (1, 3 or 7 along an "
+                    f"axis), so its {key} is unknown; give patch_stride and patch_padding"
+                )
+            values.append(_one_or_three([of_kernel[k] for k in extent]))
+        return values, f"{key} {values}: as published for kernels {kernels}."
+
+    return rule
+
+
+def _use_rope(config: Mapping[str, Any], trainer: str | None) -> tuple[bool, str]:
+    if trainer is None:
+        return True, "Rotary positions on (use_rope): as published; the file names no trainer."
+    off = "RoPEOff" in trainer or trainer == _TRAINER_WITHOUT_ROPE
+    state = "off" if off else "on"
+    return not off, f"Rotary positions {state} (use_rope): as the trainer's name {trainer} implies."
+
+
+def _rope_theta(config: Mapping[str, Any], trainer: str | None) -> tuple[float, str | None]:
+    theta: float = config["rope_theta"]
+    sentence = f"Base of the rotary frequencies (rope_theta): {theta:g}, as published."
+    return theta, sentence if config["use_rope"] else None
+
+
+_Rule = Callable[[Mapping[str, Any], str | None], tuple[Any, str | None]]
+_RULES: dict[str, _Rule] = {
+    "num_heads": _num_heads,
+    "patch_stride": _from_kernel("patch_stride", _STRIDE_OF_KERNEL),
+    "patch_padding": _from_kernel("patch_padding", _PADDING_OF_KERNEL),
+    "use_rope": _use_rope,
+    "rope_theta": _rope_theta,
+}
+"""What no weight shows, in an order in which later rules may read earlier values."""

@@ -1,0 +1,67 @@
+"""Putting weights into a network only if they are exactly the ones it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from segmaformer.checkpoint.fields import listing
+from segmaformer.runtime.errors import InputError
+
+
+def check_names_and_shapes(
+    expected: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
+) -> None:
+    """Refuse weights that are not those of the network.
+
+    Parameters
+    ----------
+    expected
+        State dict of the network; its values may lie on the meta device.
+    weights
+        What the checkpoint holds.
+
+    Raises
+    ------
+    InputError
+        Missing or surplus names, or other shapes; up to ten of each are listed.
+    """
+    missing = [key for key in expected if key not in weights]
+    surplus = [key for key in weights if key not in expected]
+    misshapen = [
+        f"{key} {tuple(weights[key].shape)} instead of {tuple(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in weights and weights[key].shape != tensor.shape
+    ]
+    complaints = (("it lacks", missing), ("it also has", surplus), ("wrong shapes:", misshapen))
+    found = [f"{text} {listing(keys)}" for text, keys in complaints if keys]
+    if found:
+        raise InputError("the checkpoint does not fit the network: " + "; ".join(found))
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copy weights into a network, converted to the types that it has.
+
+    Parameters
+    ----------
+    model
+        A network with exactly these names and shapes.
+    weights
+        Of any floating-point type where the network's are; float16 is widened.
+
+    Raises
+    ------
+    InputError
+        A weight that is not floating-point where the network's is, or not finite.
+    """
+    converted = {}
+    for key, tensor in model.state_dict().items():
+        value = weights[key]
+        if value.is_floating_point() != tensor.is_floating_point():
+            raise InputError(f"{key} is stored as {value.dtype}; expected {tensor.dtype}")
+        converted[key] = value.to(tensor.dtype)
+        if not converted[key].isfinite().all():
+            raise InputError(f"{key} holds NaN or infinite values; the training has diverged")
+    model.load_state_dict(converted, strict=True)

@@ -1,0 +1,127 @@
+"""How a network is to be used: from nnU-Net's documents, else by default, checked against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from segmaformer.checkpoint import defaults
+from segmaformer.checkpoint.container import CheckpointFile
+from segmaformer.checkpoint.documents import Documents
+from segmaformer.checkpoint.labels import channel_names, output_of
+from segmaformer.checkpoint.plans import patch_size, preprocessing_of, resolve_configuration
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.manifest import Output, Preprocessing, Tiling, Triple
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What goes into the network, what comes out, and in which tiles.
+
+    Attributes
+    ----------
+    preprocessing, tiling
+        None where nothing tells and no default is safe.
+    assumptions
+        One sentence for each source and each default.
+    """
+
+    output: Output
+    preprocessing: Preprocessing | None
+    tiling: Tiling | None
+    assumptions: tuple[str, ...]
+
+
+def usage_of(
+    file: CheckpointFile,
+    documents: Documents,
+    config: Mapping[str, Any],
+    *,
+    configuration: str | None = None,
+    tile: Triple | None = None,
+) -> Usage:
+    """Bring together what is known about the use of a network.
+
+    Parameters
+    ----------
+    file
+        The checkpoint; nnU-Net's tells its configuration and mirroring axes.
+    documents
+        Its plans and dataset, where there are any.
+    config
+        Configuration of the network, of which ``in_channels`` and ``num_classes`` count.
+    configuration
+        Configuration of the plans, which wins over the checkpoint's own.
+    tile
+        Patch size in voxels, which wins over the plans' one.
+
+    Raises
+    ------
+    InputError
+        Malformed documents, or such as contradict each other or the network.
+    """
+    notes = list(documents.sources)
+    channels = _channels(documents, config, notes)
+    output = _output(documents, config, notes)
+    if documents.plans is None:
+        preprocessing, sentence = defaults.default_preprocessing(
+            channels, config["num_classes"], named=documents.dataset is not None
+        )
+        notes.append(sentence)
+        planned = None
+    else:
+        chosen, plan = resolve_configuration(
+            documents.plans, configuration or _recorded_configuration(file)
+        )
+        notes.append(f"Configuration of the plans: {chosen}.")
+        preprocessing = preprocessing_of(documents.plans, plan, channels)
+        planned = patch_size(plan)
+    tiling = _tiling(file, tile, planned, notes)
+    return Usage(output, preprocessing, tiling, tuple(notes))
+
+
+def _channels(documents: Documents, config: Mapping[str, Any], notes: list[str]) -> tuple[str, ...]:
+    expected = config["in_channels"]
+    if documents.dataset is None:
+        names, sentence = defaults.default_channels(expected, config["num_classes"])
+        notes.append(sentence)
+        return names
+    names = channel_names(documents.dataset)
+    if len(names) != expected:
+        raise InputError(
+            f"the network takes {expected} channels, but dataset.json names {len(names)}: "
+            f"{', '.join(names)}; give the dataset.json of this training"
+        )
+    return names
+
+
+def _output(documents: Documents, config: Mapping[str, Any], notes: list[str]) -> Output:
+    if documents.dataset is None:
+        output, sentence = defaults.default_output(config["in_channels"], config["num_classes"])
+        notes.append(sentence)
+        return output
+    output = output_of(documents.dataset)
+    if output.channels != config["num_classes"]:
+        kind = "regions" if output.regions else "labels with the background"
+        raise InputError(
+            f"the network has {config['num_classes']} outputs, but dataset.json has "
+            f"{output.channels} {kind}; give the dataset.json of this training"
+        )
+    return output
+
+
+def _recorded_configuration(file: CheckpointFile) -> str | None:
+    recorded = file.init_args.get("configuration")
+    return None if recorded is None else str(recorded)
+
+
+def _tiling(
+    file: CheckpointFile, tile: Triple | None, planned: Triple | None, notes: list[str]
+) -> Tiling | None:
+    if tile is not None and planned not in (None, tile):
+        notes.append(f"Patch size: {tile} as given, although the plans say {planned}.")
+    if file.mirror_axes is None:
+        notes.append("Mirroring at test time: none, as the checkpoint records no axes for it.")
+    chosen = tile or planned
+    return None if chosen is None else Tiling(chosen, mirror_axes=file.mirror_axes or ())

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from segmaformer.checkpoint.container import (
+    _numpy_scalar_globals,
+    read_checkpoint_file,
+)
+from segmaformer.runtime.errors import InputError, MissingExtraError
+
+WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
+
+
+@pytest.mark.parametrize(
+    ("name", "document"),
+    [
+        ("bare.pth", WEIGHTS),
+        ("bare.bin", WEIGHTS),
+        ("lightning.ckpt", {"epoch": 3, "state_dict": WEIGHTS, "callbacks": {}}),
+        ("deepspeed.pt", {"module": WEIGHTS}),
+        ("model.pt", {"model": WEIGHTS, "optimizer": {}}),
+        ("msd.pt", {"model_state_dict": WEIGHTS}),
+        ("nnunet.pth", {"network_weights": WEIGHTS, "trainer_name": "T"}),
+        ("ddp.pt", {f"module.{key}": value for key, value in WEIGHTS.items()}),
+        ("compiled.pt", {f"_orig_mod.{key}": value for key, value in WEIGHTS.items()}),
+        ("both.pt", {f"module._orig_mod.module.{key}": value for key, value in WEIGHTS.items()}),
+    ],
+)
+def test_every_form_gives_the_same_weights(tmp_path: Path, name: str, document: Any) -> None:
+    torch.save(document, tmp_path / name)
+    file = read_checkpoint_file(tmp_path / name)
+    assert list(file.weights) == list(WEIGHTS)
+    assert torch.equal(file.weights["a.weight"], WEIGHTS["a.weight"])
+    assert file.sha256 == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    save_file(WEIGHTS, tmp_path / "model.safetensors")
+    file = read_checkpoint_file(tmp_path / "model.safetensors")
+    assert torch.equal(file.weights["a.weight"], WEIGHTS["a.weight"])
+
+
+def test_damaged_safetensors(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 40)
+    with pytest.raises(InputError, match="not a readable safetensors file"):
+        read_checkpoint_file(tmp_path / "model.safetensors")
+
+
+def test_safetensors_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(MissingExtraError, match=r"segmaformer\[export\]"):
+        read_checkpoint_file(tmp_path / "model.safetensors")
+
+
+def test_legacy_format(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert list(read_checkpoint_file(tmp_path / "old.pth").weights) == list(WEIGHTS)
+
+
+def test_nnunet_checkpoint_with_training_state(
+    tmp_path: Path, nnunet_document: dict[str, Any]
+) -> None:
+    torch.save(nnunet_document, tmp_path / "checkpoint_final.pth")
+    file = read_checkpoint_file(tmp_path / "checkpoint_final.pth")
+    assert file.trainer == nnunet_document["trainer_name"]
+    assert file.mirror_axes == (0, 1, 2)
+    assert file.init_args["configuration"] == "3d_fullres"
+    assert file.init_args["plans"] == nnunet_document["init_args"]["plans"]
+
+
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_numpy_scalars_of_either_numpy(tmp_path: Path, module: str) -> None:
+    document = {"network_weights": WEIGHTS, "_best_ema": np.float64(0.5)}
+    torch.save(document, tmp_path / "new.pth", _use_new_zipfile_serialization=False)
+    written = np.float64(0).__reduce__()[0].__module__
+    content = (tmp_path / "new.pth").read_bytes().replace(written.encode(), module.encode())
+    (tmp_path / "other.pth").write_bytes(content)
+    assert module.encode() in content
+    assert list(read_checkpoint_file(tmp_path / "other.pth").weights) == list(WEIGHTS)
+
+
+def test_allow_list_holds_nothing_but_numpy_scalars() -> None:
+    for entry in _numpy_scalar_globals():
+        target = entry[0] if isinstance(entry, tuple) else entry
+        assert target.__module__.startswith("numpy")
+        assert target.__name__ in ("scalar", "dtype") or target.__name__.endswith("DType")
+        assert "Object" not in target.__name__
+
+
+def test_mirror_axes_that_nnunet_left_out(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "a.pth")
+    assert read_checkpoint_file(tmp_path / "a.pth").mirror_axes is None
+    document = {"network_weights": WEIGHTS, "inference_allowed_mirroring_axes": None}
+    torch.save(document, tmp_path / "b.pth")
+    assert read_checkpoint_file(tmp_path / "b.pth").mirror_axes == ()
+
+
+class Payload:
+    """Touches a file when a careless program unpickles it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("place", ["state_dict", "optimizer_state"])
+def test_code_in_a_pickle_never_runs(tmp_path: Path, zipped: bool, place: str) -> None:
+    document = {"state_dict": WEIGHTS, place: {"x": Payload(tmp_path / "ran")}}
+    torch.save(document, tmp_path / "evil.ckpt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match=f"asks to load {os.system.__module__}.system"):
+        read_checkpoint_file(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_plain_pickles_of_code_never_run(tmp_path: Path, protocol: int) -> None:
+    content = pickle.dumps(Payload(tmp_path / "ran"), protocol)
+    (tmp_path / "evil.pth").write_bytes(content)
+    with pytest.raises(InputError):
+        read_checkpoint_file(tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_refusal_says_how_to_save_again_and_not_to_lift_the_restriction(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
+    with pytest.raises(InputError) as refusal:
+        read_checkpoint_file(tmp_path / "module.pt")
+    assert "torch.nn.modules.linear.Linear" in str(refusal.value)
+    assert "state_dict()" in str(refusal.value)
+    assert "weights_only" not in str(refusal.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.pth"):
+        read_checkpoint_file(tmp_path / "none.pth")
+
+
+def test_folder_names_the_checkpoint_in_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is a folder; give the checkpoint file itself$"):
+        read_checkpoint_file(tmp_path)
+    (tmp_path / "fold_0").mkdir()
+    (tmp_path / "fold_0" / "checkpoint_final.pth").touch()
+    with pytest.raises(InputError, match=r"for example .*fold_0.checkpoint_final\.pth"):
+        read_checkpoint_file(tmp_path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.9, 0.99])
+def test_truncated_file(tmp_path: Path, zipped: bool, kept: float) -> None:
+    document = {"a": torch.zeros(1000)}
+    torch.save(document, tmp_path / "whole.pth", _use_new_zipfile_serialization=zipped)
+    content = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "part.pth").write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(InputError, match="no readable checkpoint"):
+        read_checkpoint_file(tmp_path / "part.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(b"", "is empty"), (b"hello world", "no readable"), (b"\x89PNG\r\n\x1a\n", "no readable")],
+)
+def test_no_checkpoint(tmp_path: Path, content: bytes, complaint: str) -> None:
+    (tmp_path / "file.pth").write_bytes(content)
+    with pytest.raises(InputError, match=complaint):
+        read_checkpoint_file(tmp_path / "file.pth")
+
+
+def test_torchscript_is_refused(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
+    with pytest.raises(InputError, match="TorchScript") as refusal:
+        read_checkpoint_file(tmp_path / "script.pt")
+    assert "trusted source" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [
+        ([1, 2], "holds a list"),
+        ({}, "found an empty dictionary"),
+        ({"epoch": 3}, "no weights.*found 'epoch'"),
+        ({"state_dict": {}}, "no weights"),
+        ({"state_dict": {"a": 1}}, "no weights"),
+        ({3: torch.zeros(1)}, "no weights"),
+        ({"a": torch.zeros(1), "module.a": torch.zeros(1)}, "same weights twice: a also"),
+        ({"a": torch.zeros(1).expand(10**12)}, "stores fewer"),
+        ({"a": torch.eye(3).to_sparse()}, "quantised, sparse or without data"),
+        ({"a": torch.zeros(3, device="meta")}, "quantised, sparse or without data"),
+        ({"state_dict": WEIGHTS, "trainer_name": 3}, "trainer_name is a int"),
+        ({"state_dict": WEIGHTS, "init_args": [1]}, "init_args is a list"),
+        ({"state_dict": WEIGHTS, "inference_allowed_mirroring_axes": (3,)}, "expected 0, 1 or 2"),
+        ({"state_dict": WEIGHTS, "inference_allowed_mirroring_axes": 1}, "expected a list"),
+    ],
+)
+def test_unusable_content(tmp_path: Path, document: Any, complaint: str) -> None:
+    torch.save(document, tmp_path / "file.pth")
+    with pytest.raises(InputError, match=complaint):
+        read_checkpoint_file(tmp_path / "file.pth")
