@@ -1,0 +1,206 @@
+"""What a NIfTI header says, believed only after it is checked.
+
+A header is a few numbers from an unknown program. Each that decides how much is read,
+how it is interpreted or where it lies is checked here, before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import nibabel
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+
+from segmaformer.runtime.errors import GeometryError, InputError
+from segmaformer.runtime.manifest import Triple
+from segmaformer.runtime.volume import Affine, check_affine
+
+SUFFIXES = (".nii", ".nii.gz")
+
+# Deflate cannot expand its input by more than this.
+_MOST_EXPANSION = 1032
+# Header codes of metre and micrometre; all others are taken as millimetre.
+_MM_PER_UNIT = {1: 1000.0, 3: 0.001}
+_SPACE_UNIT_BITS = 0b111
+# Header class of each version, and where its magic bytes must stand.
+_VERSIONS: tuple[tuple[Any, slice, bytes], ...] = (
+    (nibabel.Nifti1Header, slice(344, 348), b"n+1\0"),
+    (nibabel.Nifti2Header, slice(4, 12), b"n+2\0\r\n\x1a\n"),
+)
+
+_logger = logging.getLogger(__name__)
+_logger.addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class ScanFile:
+    """Where the voxels of one channel are, how to read them and where they lie.
+
+    Attributes
+    ----------
+    header
+        nibabel's header, repaired where nibabel knows how (such as a qfac of 0).
+    affine
+        Matrix (4, 4), float64, from voxel indices to millimetres.
+    dtype
+        Of the stored numbers, with their byte order.
+    offset
+        Bytes before the first voxel, after decompression.
+    slope, intercept
+        An intensity is stored number × slope + intercept.
+    """
+
+    path: Path
+    header: Any
+    shape: Triple
+    affine: Affine
+    dtype: np.dtype[Any]
+    offset: int
+    slope: float
+    intercept: float
+
+
+def read_header(path: Path) -> ScanFile:
+    """Read and check the header of a single-file NIfTI-1 or NIfTI-2.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    InputError
+        It is no NIfTI, damaged, not three-dimensional, not of real numbers, or shorter
+        than its header promises.
+    GeometryError
+        Its affine is singular or not finite, or a spacing is zero.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no scan at {path}")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; expected a {' or '.join(SUFFIXES)} file")
+    with open_scan(path) as stream:
+        header = _parse(stream.read(nibabel.Nifti2Header.sizeof_hdr), path)
+    shape, dtype, offset = _shape(header, path), _dtype(header, path), _offset(header, path)
+    _check_promise(path, offset + math.prod(shape) * dtype.itemsize)
+    slope, intercept = _scaling(header, path)
+    affine = _affine(header, path)
+    return ScanFile(path, header, shape, affine, dtype, offset, slope, intercept)
+
+
+@contextmanager
+def open_scan(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading, decompressed if it is gzip whatever its name.
+
+    Raises
+    ------
+    InputError
+        Reading shows that the file is damaged or ends too early.
+    """
+    try:
+        with gzip.open(path) if _is_gzip(path) else path.open("rb") as stream:
+            yield cast(BinaryIO, stream)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(
+            f"{path} is damaged or was cut off: {error}. Copy it again from its source"
+        ) from error
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
+
+
+def _parse(block: bytes, path: Path) -> Any:
+    """Interpret the header's bytes; its own size tells version and byte order."""
+    for kind, place, magic in _VERSIONS:
+        for endianness, order in (("<", "little"), (">", "big")):
+            size = int.from_bytes(block[:4], cast(Any, order))
+            if size == kind.sizeof_hdr <= len(block) and block[place] == magic:
+                return kind(block[:size], endianness, check=False)
+    hint = ""
+    if block[344:347] == b"ni1" or block[4:7] == b"ni2":
+        hint = "; it is one half of a pair of .hdr and .img, convert the pair to one .nii file"
+    raise InputError(f"{path} is not a NIfTI file; expected {' or '.join(SUFFIXES)}{hint}")
+
+
+def _shape(header: Any, path: Path) -> Triple:
+    rank = int(header["dim"][0])
+    lengths = [int(length) for length in header["dim"][1 : rank + 1]]
+    if not 1 <= rank <= 7 or min(lengths) < 1:
+        raise InputError(f"{path}: the header gives the impossible shape {lengths}")
+    if rank < 3:
+        raise InputError(f"{path} is {rank}-D, with shape {lengths}; expected a 3-D scan")
+    if max(lengths[3:], default=1) > 1:
+        raise InputError(
+            f"{path} is {rank}-D, with shape {lengths}; expected a 3-D scan. "
+            "Split it and give one file for each channel"
+        )
+    x, y, z = lengths[:3]
+    return x, y, z
+
+
+def _dtype(header: Any, path: Path) -> np.dtype[Any]:
+    try:
+        dtype = cast("np.dtype[Any]", header.get_data_dtype())
+    except KeyError:
+        code = int(header["datatype"])
+        raise InputError(f"{path}: the header's data type {code} does not exist") from None
+    if dtype.kind not in "iuf":
+        name = header.get_value_label("datatype")
+        raise InputError(f"{path} holds {name} voxels; expected one real number for each voxel")
+    return dtype
+
+
+def _offset(header: Any, path: Path) -> int:
+    offset = float(header["vox_offset"])
+    least = header.single_vox_offset
+    if not least <= offset < math.inf:
+        raise InputError(
+            f"{path}: the header says that voxels start at byte {offset:g}; "
+            f"expected {least} or more. The file is damaged, or its writer is at fault"
+        )
+    return int(offset)
+
+
+def _check_promise(path: Path, promised: int) -> None:
+    """Refuse a header that needs more bytes than the file can hold."""
+    stored = path.stat().st_size
+    possible = stored * _MOST_EXPANSION if _is_gzip(path) else stored
+    if promised > possible:
+        raise InputError(
+            f"{path} is cut off or damaged: its header promises {promised} bytes, "
+            f"a file of {stored} bytes holds at most {possible}. Copy it again from its source"
+        )
+
+
+def _scaling(header: Any, path: Path) -> tuple[float, float]:
+    try:
+        slope, intercept = header.get_slope_inter()
+    except HeaderDataError:
+        raise InputError(f"{path}: the header's intercept scl_inter is not finite") from None
+    return (1.0, 0.0) if slope is None else (slope, intercept)
+
+
+def _affine(header: Any, path: Path) -> Affine:
+    steps = header["pixdim"][1:4]
+    if not (np.isfinite(steps).all() and steps.all()):
+        raise GeometryError(
+            f"{path}: the header gives the voxel size {steps.tolist()}; expected three finite "
+            "numbers other than zero. Correct the header or convert the scan again"
+        )
+    try:
+        header.check_fix(logger=_logger)
+        affine = np.array(header.get_best_affine(), np.float64)
+    except (HeaderDataError, ValueError) as error:
+        raise GeometryError(f"{path}: the header's position cannot be used: {error}") from None
+    affine[:3] *= _MM_PER_UNIT.get(int(header["xyzt_units"]) & _SPACE_UNIT_BITS, 1.0)
+    check_affine(affine, str(path))
+    return affine

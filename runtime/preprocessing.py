@@ -1,0 +1,169 @@
+"""From a scan to the network's grid and back to the scan's.
+
+Order of operations: orient, transpose, crop, normalise, resample. Normalising comes
+before resampling, since interpolation would blur the border of the nonzero mask. The
+network's axes count depth, height, width: the stored axes in reverse, (Z, Y, X), then
+``transpose_forward``, as in nnU-Net v2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime.cropping import Box, Mask, crop_to_nonzero, nonzero_mask
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.manifest import Preprocessing, Resampling, Spacing, Triple
+from segmaformer.runtime.normalization import normalize
+from segmaformer.runtime.resampling import resample, target_shape
+from segmaformer.runtime.volume import Element, Reorientation, Volume, orient_to
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessed:
+    """A scan on the network's grid, and the way back.
+
+    Attributes
+    ----------
+    image
+        Normalised intensities (C, D, H, W), float32.
+    spacing_mm
+        Spacing of `image` along D, H and W.
+    reorientation
+        Brings stored axes (X, Y, Z) to the network's.
+    uncropped_shape
+        Voxels of the whole scan along the network's axes, before resampling.
+    box
+        Part of that which was kept.
+    scan_spacing_mm
+        Spacing of the scan along the network's axes, before resampling.
+    """
+
+    image: npt.NDArray[np.float32] = field(repr=False)
+    spacing_mm: Spacing
+    reorientation: Reorientation
+    uncropped_shape: Triple
+    box: Box
+    scan_spacing_mm: Spacing
+
+    @property
+    def cropped_shape(self) -> Triple:
+        """Voxels inside `box`: the grid that :func:`restore_logits` returns to."""
+        depth, height, width = (side.stop - side.start for side in self.box)
+        return depth, height, width
+
+
+def preprocess(volume: Volume, spec: Preprocessing) -> Preprocessed:
+    """Bring `volume` to the grid and the intensities that a network was trained on.
+
+    Raises
+    ------
+    InputError
+        The volume has another number of channels than `spec`, is zero everywhere or
+        does not suit the normalisation.
+    """
+    if len(volume.voxels) != len(spec.channels):
+        raise InputError(
+            f"the scan has {len(volume.voxels)} channels; the model expects "
+            f"{len(spec.channels)}, in this order: {', '.join(spec.channels)}"
+        )
+    reorientation = _to_network_axes(volume, spec)
+    voxels = reorientation.apply(volume.voxels)
+    box, mask = _crop(voxels, spec)
+    cropped = voxels[(slice(None), *box)]
+    scan_spacing_mm = reorientation.apply_to_spacing(volume.spacing_mm)
+    spacing_mm = spec.spacing or scan_spacing_mm
+    _, depth, height, width = cropped.shape
+    shape = target_shape((depth, height, width), scan_spacing_mm, spacing_mm)
+
+    image = np.empty((len(cropped), *shape), np.float32)
+    for index, normalization in enumerate(spec.normalization):
+        image[index] = resample(
+            normalize(cropped[index], normalization, mask)[None],
+            shape,
+            spacing_mm=scan_spacing_mm,
+            new_spacing_mm=spacing_mm,
+            resampling=spec.resampling,
+        )[0]
+    _, depth, height, width = voxels.shape
+    return Preprocessed(
+        image, spacing_mm, reorientation, (depth, height, width), box, scan_spacing_mm
+    )
+
+
+def restore_logits(
+    logits: npt.NDArray[np.float32], prepared: Preprocessed, resampling: Resampling
+) -> npt.NDArray[np.float32]:
+    """Resample logits from the network's grid to that of the cropped scan.
+
+    Parameters
+    ----------
+    logits
+        (C, D, H, W), float32, on the grid of ``prepared.image``.
+
+    Returns
+    -------
+    ndarray
+        (C, *prepared.cropped_shape), float32.
+
+    Raises
+    ------
+    ValueError
+        `logits` do not lie on the grid of ``prepared.image``.
+    """
+    _expect_grid(logits, prepared.image.shape[1:])
+    return resample(
+        logits,
+        prepared.cropped_shape,
+        spacing_mm=prepared.spacing_mm,
+        new_spacing_mm=prepared.scan_spacing_mm,
+        resampling=resampling,
+    )
+
+
+def restore_labels(labels: npt.NDArray[Element], prepared: Preprocessed) -> npt.NDArray[Element]:
+    """Put labels of the cropped scan at their place in the stored scan.
+
+    Parameters
+    ----------
+    labels
+        Integers with the shape ``prepared.cropped_shape``.
+
+    Returns
+    -------
+    ndarray
+        Labels (X, Y, Z) in the order in which the scan is stored, 0 where it was cropped.
+
+    Raises
+    ------
+    ValueError
+        `labels` have another shape.
+    """
+    _expect_grid(labels, prepared.cropped_shape)
+    whole = np.zeros(prepared.uncropped_shape, labels.dtype)
+    whole[prepared.box] = labels
+    return prepared.reorientation.undo(whole)
+
+
+def _to_network_axes(volume: Volume, spec: Preprocessing) -> Reorientation:
+    oriented = (
+        Reorientation() if spec.orientation is None else orient_to(volume.affine, spec.orientation)
+    )
+    return oriented.then_permute((2, 1, 0)).then_permute(spec.transpose_forward)
+
+
+def _crop(voxels: npt.NDArray[np.float32], spec: Preprocessing) -> tuple[Box, Mask | None]:
+    """Box to keep, and the nonzero mask inside it where something needs that."""
+    if spec.crop_to_nonzero:
+        return crop_to_nonzero(voxels)
+    _, depth, height, width = voxels.shape
+    masked = any(normalization.use_mask for normalization in spec.normalization)
+    box = (slice(0, depth), slice(0, height), slice(0, width))
+    return box, nonzero_mask(voxels) if masked else None
+
+
+def _expect_grid(array: npt.NDArray[Element], shape: tuple[int, ...]) -> None:
+    if array.shape[-3:] != shape:
+        raise ValueError(f"the array has spatial shape {array.shape[-3:]}; expected {shape}")

@@ -1,0 +1,206 @@
+"""A scan and its place in space.
+
+One affine accompanies the voxels from the file to the label map. Axes are reordered
+and reversed only by what that affine says, never by the shape of the array.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
+
+from segmaformer.runtime.errors import GeometryError
+from segmaformer.runtime.manifest import Spacing, Triple
+
+Affine = npt.NDArray[np.float64]
+Element = TypeVar("Element", bound=np.generic)
+
+# The volume of the box that unit steps along the axes span: 1 for right angles, 0.87
+# for a gantry tilted by 30 degrees. Below this the axes practically share a plane.
+_LEAST_UNIT_VOLUME = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels in the order in which their file stores them, and where they lie.
+
+    Attributes
+    ----------
+    voxels
+        Intensities (C, X, Y, Z), float32.
+    affine
+        Matrix (4, 4), float64, from voxel indices to millimetres along right,
+        anterior and superior (nibabel's convention).
+    header
+        The NIfTI header that the scan came with, so that a label map can be written
+        with the same codes, matrices and units; None for a scan from elsewhere.
+    source
+        Files that the channels were read from.
+
+    Raises
+    ------
+    ValueError
+        `voxels` or `affine` has the wrong number of axes or an empty one.
+    TypeError
+        `voxels` are not float32.
+    GeometryError
+        The affine is not finite, has an axis of length zero or is singular.
+    """
+
+    voxels: npt.NDArray[np.float32] = field(repr=False)
+    affine: Affine
+    header: Any = field(default=None, repr=False)
+    source: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.voxels.ndim != 4 or 0 in self.voxels.shape:
+            raise ValueError(f"voxels have shape {self.voxels.shape}; expected (C, X, Y, Z)")
+        if self.voxels.dtype != np.float32:
+            raise TypeError(f"voxels are {self.voxels.dtype}; expected float32")
+        check_affine(self.affine, ", ".join(map(str, self.source)) or "the volume")
+
+    @property
+    def shape(self) -> Triple:
+        """Number of voxels along the three spatial axes."""
+        _, x, y, z = self.voxels.shape
+        return x, y, z
+
+    @property
+    def spacing_mm(self) -> Spacing:
+        """Distance between neighbouring voxels along each axis, to six digits.
+
+        Headers hold float32: an oblique scan of 3 mm slices may come out as 3.0000002.
+        Unrounded, such noise would tip comparisons with a threshold of exactly 3 and
+        shapes that end on half a voxel.
+        """
+        x, y, z = (float(f"{step:.6g}") for step in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return x, y, z
+
+    @property
+    def axis_codes(self) -> str:
+        """Direction that each axis runs towards, such as ``RAS`` or ``LPS``."""
+        return "".join(aff2axcodes(self.affine))
+
+
+@dataclass(frozen=True)
+class Reorientation:
+    """A reordering of the spatial axes, some reversed; it can always be undone.
+
+    Attributes
+    ----------
+    axes
+        Axis i of the result is axis ``axes[i]`` of the input.
+    reverse
+        Whether axis i of the result runs against that axis.
+    """
+
+    axes: Triple = (0, 1, 2)
+    reverse: tuple[bool, bool, bool] = (False, False, False)
+
+    def apply(self, array: npt.NDArray[Element]) -> npt.NDArray[Element]:
+        """View of `array`, whose last three axes are spatial, in the new order."""
+        view: npt.NDArray[Element] = _transposed(array, self.axes)[self._flips]
+        return view
+
+    def undo(self, array: npt.NDArray[Element]) -> npt.NDArray[Element]:
+        """View of a reoriented `array` in the order that :meth:`apply` was given."""
+        a, b, c = (self.axes.index(axis) for axis in range(3))
+        return _transposed(array[self._flips], (a, b, c))
+
+    def then_permute(self, order: Triple) -> Reorientation:
+        """Follow this by a transposition: axis i of its result is axis ``order[i]``."""
+        i, j, k = order
+        return Reorientation(
+            (self.axes[i], self.axes[j], self.axes[k]),
+            (self.reverse[i], self.reverse[j], self.reverse[k]),
+        )
+
+    def apply_to_spacing(self, spacing_mm: Spacing) -> Spacing:
+        """Spacing in the new order of axes."""
+        i, j, k = self.axes
+        return spacing_mm[i], spacing_mm[j], spacing_mm[k]
+
+    def apply_to_affine(self, affine: Affine, shape: Triple) -> Affine:
+        """Affine of the reoriented array, given that of the input and its `shape`."""
+        to_input = np.zeros((4, 4))
+        to_input[3, 3] = 1
+        for axis, (source, reverse) in enumerate(zip(self.axes, self.reverse, strict=True)):
+            to_input[source, axis] = -1 if reverse else 1
+            to_input[source, 3] = shape[source] - 1 if reverse else 0
+        return affine @ to_input
+
+    @property
+    def _flips(self) -> tuple[Any, ...]:
+        return (..., *(slice(None, None, -1 if reverse else 1) for reverse in self.reverse))
+
+
+def orient_to(affine: Affine, codes: str) -> Reorientation:
+    """Reorientation after which the axes run as nearly as possible towards `codes`.
+
+    Parameters
+    ----------
+    affine
+        Matrix (4, 4) of the array that is to be reoriented.
+    codes
+        Three letters, one of each pair L/R, P/A and I/S, such as ``RAS``.
+
+    Raises
+    ------
+    ValueError
+        `codes` is not of that kind.
+    """
+    if sorted("LPI"["LRPAIS".find(code) // 2] for code in codes if code in "LRPAIS") != [*"ILP"]:
+        raise ValueError(f"{codes!r} names no orientation; expected three letters such as 'RAS'")
+    # Row i says where input axis i goes, and with which sign.
+    moves = ornt_transform(io_orientation(affine), axcodes2ornt(codes))
+    a, b, c = (int(axis) for axis in np.argsort(moves[:, 0]))
+    signs = moves[:, 1]
+    return Reorientation((a, b, c), (bool(signs[a] < 0), bool(signs[b] < 0), bool(signs[c] < 0)))
+
+
+def check_affine(affine: Affine, name: str) -> None:
+    """Refuse an affine that places voxels nowhere or on top of one another.
+
+    Parameters
+    ----------
+    name
+        What the affine belongs to, for the message.
+
+    Raises
+    ------
+    ValueError
+        It is no (4, 4) matrix.
+    GeometryError
+        It is not finite, has an axis of length zero or is singular.
+    """
+    if affine.shape != (4, 4):
+        raise ValueError(f"{name}: the affine has shape {affine.shape}; expected (4, 4)")
+    if not np.isfinite(affine).all() or affine[3].tolist() != [0, 0, 0, 1]:
+        raise GeometryError(f"{name}: the affine is not a finite transform: {affine.tolist()}")
+    steps = affine[:3, :3]
+    with np.errstate(over="ignore"):
+        spacing = np.linalg.norm(steps, axis=0)
+    if not (np.isfinite(spacing).all() and spacing.min() > 0):
+        raise GeometryError(
+            f"{name}: the voxel size is {_text(spacing)} mm; expected three numbers above zero. "
+            "Correct the header or convert the scan again"
+        )
+    if abs(np.linalg.det(steps / spacing)) < _LEAST_UNIT_VOLUME:
+        raise GeometryError(
+            f"{name}: the affine is singular, its axes {steps.T.tolist()} lie in one plane; "
+            "expected three independent directions. Correct the header or convert the scan again"
+        )
+
+
+def _transposed(array: npt.NDArray[Element], axes: Triple) -> npt.NDArray[Element]:
+    leading = array.ndim - 3
+    return array.transpose(*range(leading), *(leading + axis for axis in axes))
+
+
+def _text(values: npt.NDArray[np.float64]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
