@@ -8,8 +8,6 @@ graph's input and output stay float32.
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -32,7 +30,13 @@ FLOAT32_OPS = frozenset(
 """Operators that compute in float32 and hand on float16."""
 
 ELEMENTWISE_OPS = frozenset({"Add", "Mul", "Sub", "Div", "Erf", "Sigmoid"})
-"""What joins them where rounding between operators shows in the labels."""
+
+FLOAT32_LADDER = (
+    FLOAT32_OPS,
+    FLOAT32_OPS | ELEMENTWISE_OPS,
+    FLOAT32_OPS | ELEMENTWISE_OPS | {"MatMul", "Gemm"},
+)
+"""Sets to try in turn where rounding to float16 shows in the labels."""
 
 LARGEST = float(np.finfo(np.float16).max)
 
@@ -76,7 +80,7 @@ class _Caster:
         self._float32_ops = float32_ops
         self._types: dict[ir.Value, ir.DataType] = {}
         self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._precision: dict[str, str] = {}
 
     def run(self) -> dict[str, str]:
         for value in (*self._graph.inputs, *self._graph.initializers.values()):
@@ -86,7 +90,7 @@ class _Caster:
             self._convert(node)
         for index, output in enumerate(self._graph.outputs):
             self._restore_output(index, output)
-        return {op: kind for op, kind in sorted(self._counts)}
+        return dict(sorted(self._precision.items()))
 
     def _convert(self, node: ir.Node) -> None:
         floats = [index for index, value in enumerate(node.inputs) if value in self._types]
@@ -101,10 +105,11 @@ class _Caster:
             value = node.inputs[index]
             if value is not None:
                 node.replace_input_with(index, self._as(value, kind, node))
-        self._counts[node.op_type, "float16" if wanted == ir.DataType.FLOAT16 else "float32"] += 1
-        if node.op_type != "Shape":
-            for output in node.outputs:
-                self._types[output] = output.dtype = wanted
+        if node.op_type == "Shape":
+            return
+        self._precision[node.op_type] = "float16" if wanted == ir.DataType.FLOAT16 else "float32"
+        for output in node.outputs:
+            self._types[output] = output.dtype = wanted
 
     @staticmethod
     def _makes_float(node: ir.Node) -> bool:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segmaformer.models.rope import rotary_tables, rotate
+from segmaformer.models.rope import rotate
 from segmaformer.models.segmaformer_blocks import BLOCK_TYPES, AttentionBlock, MixerBlock
 from segmaformer.models.transformer import to_tokens, to_volume
 
@@ -52,13 +52,12 @@ class PatchEmbedding(nn.Module):
     def forward(self, volume: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int]]:
         """(B, C, D, H, W) -> (B, N, channels) tokens and their grid."""
         volume = self.proj(volume)
-        channels, depth, height, width = volume.shape[1:]
-        grid = (depth, height, width)
+        depth, height, width = volume.shape[2:]
         volume = volume.permute(0, 2, 3, 4, 1)
         if self.rope_theta is not None:
-            cos, sin = rotary_tables(grid, channels, theta=self.rope_theta)
-            volume = rotate(volume, cos.to(volume.device), sin.to(volume.device))
-        return self.norm(volume.flatten(1, 3).to(self.norm.weight.dtype)), grid
+            volume = rotate(volume, theta=self.rope_theta)
+        tokens = volume.flatten(1, 3).to(self.norm.weight.dtype)
+        return self.norm(tokens), (depth, height, width)
 
 
 class Encoder(nn.Module):
