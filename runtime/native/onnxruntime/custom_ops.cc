@@ -173,7 +173,10 @@ void run(const Kernel& kernel, ort::KernelContext* context) {
   require(api.tensor_data(output, &args.y));
 
   const char* error = sgmf::check(args);
-  if (!error) error = sgmf::selective_scan(args, kernel.op.threads, session_threads(api, context), nullptr);
+  if (!error) {
+    const int threads = sgmf::useful_threads(args, kernel.op.threads);
+    error = sgmf::selective_scan(args, threads, session_threads(api, context), nullptr);
+  }
   if (error) throw std::invalid_argument(std::string("SelectiveScan: ") + error);
 }
 

@@ -13,13 +13,15 @@ std::vector<const ScanKernel*> find() {
 #if defined(SGMF_HAS_X86)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f")) found.push_back(&avx512::selective_scan_kernel);
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
     found.push_back(&avx2::selective_scan_kernel);
   }
-#elif defined(SGMF_HAS_NEON)
-  found.push_back(&neon::selective_scan_kernel);
 #endif
+#if defined(SGMF_HAS_NEON)
+  found.push_back(&neon::selective_scan_kernel);
+#else
   found.push_back(&portable::selective_scan_kernel);
+#endif
   return found;
 }
 

@@ -3,19 +3,22 @@
 // A kernel source is compiled once per instruction set; SGMF_ISA names the namespace, so the
 // copies never collide. lane_count floats advance together. min and max return their second
 // operand where either is NaN, so that a NaN survives clamping in every version.
+//
+// add_exponent(a, t) multiplies a by 2^n, where t is n + integer_magic: adding the magic number
+// leaves an integer in the low bits of a float. a and the product must be normal numbers.
 #pragma once
 
-#include <cmath>
-#include <cstdint>
-#include <cstring>
+#include "element.h"
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
-#elif defined(__ARM_NEON) && !defined(SGMF_PORTABLE)
+#elif defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
 
 namespace SGMF_ISA {
+
+constexpr float integer_magic = 12582912.0f;  // 1.5 * 2^23
 
 #if defined(__AVX512F__)
 
@@ -23,7 +26,17 @@ constexpr int lane_count = 16;
 struct Vec { __m512 v; };
 
 inline Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline Vec load(const Half* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+inline Vec load(const BFloat* p) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
+}
 inline void store(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
+inline void store(Half* p, Vec a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+}
 inline Vec splat(float x) { return {_mm512_set1_ps(x)}; }
 inline Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
@@ -33,9 +46,10 @@ inline Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline Vec abs(Vec a) { return {_mm512_abs_ps(a.v)}; }
-inline Vec round(Vec a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-// a * 2^n for any integral n.
-inline Vec scale(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+inline Vec add_exponent(Vec a, Vec t) {
+  const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(t.v), 23);
+  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), n))};
+}
 
 #elif defined(__AVX2__)
 
@@ -43,7 +57,17 @@ constexpr int lane_count = 8;
 struct Vec { __m256 v; };
 
 inline Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+inline Vec load(const Half* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+inline Vec load(const BFloat* p) {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))};
+}
 inline void store(float* p, Vec a) { _mm256_storeu_ps(p, a.v); }
+inline void store(Half* p, Vec a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+}
 inline Vec splat(float x) { return {_mm256_set1_ps(x)}; }
 inline Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
@@ -53,26 +77,21 @@ inline Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 inline Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
 inline Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
 inline Vec abs(Vec a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
-inline Vec round(Vec a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-inline Vec power_of_two(__m256i n) {
-  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23))};
-}
-// a * 2^n for integral n, in two steps: 2^n itself may not be a float. Beyond 252 the result
-// is zero or infinity anyway.
-inline Vec scale(Vec a, Vec n) {
-  n = min(splat(252.0f), max(splat(-252.0f), n));
-  const __m256i whole = _mm256_cvtps_epi32(n.v);
-  const __m256i half = _mm256_srai_epi32(whole, 1);
-  return a * power_of_two(half) * power_of_two(_mm256_sub_epi32(whole, half));
+inline Vec add_exponent(Vec a, Vec t) {
+  const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(t.v), 23);
+  return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.v), n))};
 }
 
-#elif defined(__ARM_NEON) && !defined(SGMF_PORTABLE)
+#elif defined(__ARM_NEON)
 
 constexpr int lane_count = 4;
 struct Vec { float32x4_t v; };
 
 inline Vec load(const float* p) { return {vld1q_f32(p)}; }
+inline Vec load(const Half* p) { return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits)))}; }
+inline Vec load(const BFloat* p) { return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16))}; }
 inline void store(float* p, Vec a) { vst1q_f32(p, a.v); }
+inline void store(Half* p, Vec a) { vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(a.v))); }
 inline Vec splat(float x) { return {vdupq_n_f32(x)}; }
 inline Vec operator+(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
 inline Vec operator-(Vec a, Vec b) { return {vsubq_f32(a.v, b.v)}; }
@@ -82,58 +101,56 @@ inline Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
 inline Vec min(Vec a, Vec b) { return {vbslq_f32(vcltq_f32(a.v, b.v), a.v, b.v)}; }
 inline Vec max(Vec a, Vec b) { return {vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v)}; }
 inline Vec abs(Vec a) { return {vabsq_f32(a.v)}; }
-inline Vec round(Vec a) { return {vrndnq_f32(a.v)}; }
-inline Vec power_of_two(int32x4_t n) {
-  return {vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23))};
-}
-inline Vec scale(Vec a, Vec n) {
-  n = min(splat(252.0f), max(splat(-252.0f), n));
-  const int32x4_t whole = vcvtnq_s32_f32(n.v);
-  const int32x4_t half = vshrq_n_s32(whole, 1);
-  return a * power_of_two(half) * power_of_two(vsubq_s32(whole, half));
+inline Vec add_exponent(Vec a, Vec t) {
+  const int32x4_t n = vshlq_n_s32(vreinterpretq_s32_f32(t.v), 23);
+  return {vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a.v), n))};
 }
 
 #else
 
+// GNU vector extensions: whatever registers the target has. Without a fused multiply-add the error
+// of e^x grows with x, to 5e-6 where the power is about 1e-25.
 constexpr int lane_count = 4;
-struct Vec { float v[lane_count]; };
+typedef float Floats __attribute__((vector_size(4 * lane_count)));
+typedef uint32_t Bits __attribute__((vector_size(4 * lane_count)));
+struct Vec { Floats v; };
 
-template <typename F>
-inline Vec each(F f) {
-  Vec r;
-  for (int i = 0; i < lane_count; ++i) r.v[i] = f(i);
-  return r;
+inline Vec load(const float* p) {
+  Vec a;
+  std::memcpy(&a, p, sizeof(a));
+  return a;
 }
-inline Vec load(const float* p) { return each([=](int i) { return p[i]; }); }
-inline void store(float* p, Vec a) { std::memcpy(p, a.v, sizeof(a.v)); }
-inline Vec splat(float x) { return each([=](int) { return x; }); }
-inline Vec operator+(Vec a, Vec b) { return each([&](int i) { return a.v[i] + b.v[i]; }); }
-inline Vec operator-(Vec a, Vec b) { return each([&](int i) { return a.v[i] - b.v[i]; }); }
-inline Vec operator*(Vec a, Vec b) { return each([&](int i) { return a.v[i] * b.v[i]; }); }
-inline Vec operator/(Vec a, Vec b) { return each([&](int i) { return a.v[i] / b.v[i]; }); }
-inline Vec fma(Vec a, Vec b, Vec c) { return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; }); }
-inline Vec min(Vec a, Vec b) { return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
-inline Vec max(Vec a, Vec b) { return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
-inline Vec abs(Vec a) { return each([&](int i) { return std::fabs(a.v[i]); }); }
-// Adding and taking away 1.5 * 2^23 rounds to the nearest integer for |a| below 2^22.
-inline Vec round(Vec a) {
-  return each([&](int i) { return (a.v[i] + 12582912.0f) - 12582912.0f; });
+inline void store(float* p, Vec a) { std::memcpy(p, &a, sizeof(a)); }
+inline Vec splat(float x) { return {Floats{} + x}; }
+inline Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+inline Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
+inline Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+inline Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
+inline Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+inline Vec min(Vec a, Vec b) { return {a.v < b.v ? a.v : b.v}; }
+inline Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
+inline Vec abs(Vec a) { return {reinterpret_cast<Floats>(reinterpret_cast<Bits>(a.v) & 0x7fffffffu)}; }
+inline Vec add_exponent(Vec a, Vec t) {
+  return {reinterpret_cast<Floats>(reinterpret_cast<Bits>(a.v) + (reinterpret_cast<Bits>(t.v) << 23))};
 }
-inline float power_of_two(int32_t n) {
-  const int32_t bits = (n + 127) << 23;
-  float x;
-  std::memcpy(&x, &bits, sizeof(x));
-  return x;
+
+template <typename T>
+inline Vec load(const T* p) {
+  float lanes[lane_count];
+  for (int i = 0; i < lane_count; ++i) lanes[i] = to_float(p[i]);
+  return load(lanes);
 }
-inline Vec scale(Vec a, Vec n) {
-  n = min(splat(252.0f), max(splat(-252.0f), n));
-  return each([&](int i) {
-    const int32_t whole = n.v[i] == n.v[i] ? static_cast<int32_t>(n.v[i]) : 0;
-    const int32_t half = whole >> 1;
-    return a.v[i] * power_of_two(half) * power_of_two(whole - half);
-  });
+inline void store(Half* p, Vec a) {
+  for (int i = 0; i < lane_count; ++i) from_float(a.v[i], p + i);
 }
 
 #endif
+
+// Rounding to bfloat16 is the same few instructions everywhere, and rare.
+inline void store(BFloat* p, Vec a) {
+  float lanes[lane_count];
+  store(lanes, a);
+  for (int i = 0; i < lane_count; ++i) from_float(lanes[i], p + i);
+}
 
 }  // namespace SGMF_ISA
