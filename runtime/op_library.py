@@ -80,7 +80,8 @@ def register_op_library(options: onnxruntime.SessionOptions) -> None:
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
+def op_library() -> ctypes.CDLL:
+    """The loaded op library."""
     library = ctypes.CDLL(str(op_library_path()))
     library.sgmf_selective_scan.argtypes = (
         ctypes.POINTER(SelectiveScanArgs),
@@ -94,7 +95,7 @@ def _library() -> ctypes.CDLL:
 
 def cpu_isas() -> list[str]:
     """Instruction sets that the library can use on this processor, best first."""
-    return _library().sgmf_cpu_isas().decode().split(",")
+    return op_library().sgmf_cpu_isas().decode().split(",")
 
 
 def run_selective_scan(
@@ -116,7 +117,7 @@ def run_selective_scan(
     ValueError
         An argument that the library refuses.
     """
-    error = _library().sgmf_selective_scan(
+    error = op_library().sgmf_selective_scan(
         ctypes.byref(args), threads, None if isa is None else isa.encode()
     )
     if error:

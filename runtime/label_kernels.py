@@ -1,0 +1,208 @@
+"""The native library's kernels between logits and labels, as functions of NumPy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime.manifest import Resampling, Spacing, Triple
+from segmaformer.runtime.op_library import op_library
+from segmaformer.runtime.resampling import axis_weights, separate_axis
+
+Logits = npt.NDArray[np.float32]
+
+
+class _BlendTileArgs(ctypes.Structure):
+    """Mirror of ``sgmf_blend_tile_args``."""
+
+    _fields_ = (
+        ("channels", ctypes.c_int64),
+        ("extent", ctypes.c_int64 * 3),
+        ("logits", ctypes.c_void_p),
+        ("logits_stride", ctypes.c_int64 * 3),
+        ("weights", ctypes.c_void_p),
+        ("weights_stride", ctypes.c_int64 * 2),
+        ("accumulator", ctypes.c_void_p),
+        ("accumulator_stride", ctypes.c_int64 * 3),
+    )
+
+
+class _AxisTaps(ctypes.Structure):
+    """Mirror of ``sgmf_axis_taps``."""
+
+    _fields_ = (
+        ("count", ctypes.c_int64),
+        ("low", ctypes.c_void_p),
+        ("high", ctypes.c_void_p),
+        ("weight", ctypes.c_void_p),
+    )
+
+
+class _LabelResampleArgs(ctypes.Structure):
+    """Mirror of ``sgmf_label_resample_args``."""
+
+    _fields_ = (
+        ("logits", ctypes.c_void_p),
+        ("channels", ctypes.c_int64),
+        ("channel_stride", ctypes.c_int64),
+        ("plane_stride", ctypes.c_int64),
+        ("height", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("taps", _AxisTaps * 3),
+        ("regions", ctypes.c_void_p),
+        ("labels", ctypes.c_void_p),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class AxisTaps:
+    """Where the voxels of one axis lie between those of another grid.
+
+    A voxel is ``(1 - weight) * source[low] + weight * source[high]``, with `high` equal to
+    `low` or one more.
+    """
+
+    low: npt.NDArray[np.int64]
+    high: npt.NDArray[np.int64]
+    weight: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def part(self, begin: int, end: int, origin: int) -> AxisTaps:
+        """Taps of voxels `begin` to `end`, of a source that starts at voxel `origin`."""
+        side = slice(begin, end)
+        return AxisTaps(self.low[side] - origin, self.high[side] - origin, self.weight[side])
+
+    @property
+    def _struct(self) -> _AxisTaps:
+        return _AxisTaps(
+            len(self), self.low.ctypes.data, self.high.ctypes.data, self.weight.ctypes.data
+        )
+
+
+def label_taps(
+    shape: Triple,
+    new_shape: Triple,
+    *,
+    spacing_mm: Spacing,
+    new_spacing_mm: Spacing,
+    resampling: Resampling,
+) -> tuple[AxisTaps, AxisTaps, AxisTaps] | None:
+    """Taps that resample logits as :func:`segmaformer.runtime.resampling.resample` does.
+
+    Returns
+    -------
+    tuple of AxisTaps or None
+        One for each axis; None where a spline order above one needs more neighbours.
+    """
+    separate = separate_axis(spacing_mm, new_spacing_mm, resampling)
+    orders = [resampling.order_z if axis == separate else resampling.order for axis in range(3)]
+    lengths = list(zip(shape, new_shape, strict=True))
+    if any(a != b and order > 1 for (a, b), order in zip(lengths, orders, strict=True)):
+        return None
+    depth, height, width = (
+        _axis_taps(length, new_length, order)
+        for (length, new_length), order in zip(lengths, orders, strict=True)
+    )
+    return depth, height, width
+
+
+def _axis_taps(length: int, new_length: int, order: int) -> AxisTaps:
+    if length == new_length:
+        low = np.arange(length, dtype=np.int64)
+        return AxisTaps(low, low, np.zeros(length))
+    weights = axis_weights(length, new_length, order)
+    weights.sort_indices()
+    low = weights.indices[weights.indptr[:-1]].astype(np.int64)
+    high = weights.indices[weights.indptr[1:] - 1].astype(np.int64)
+    upper = weights.data[weights.indptr[1:] - 1]
+    return AxisTaps(low, high, np.where(high > low, upper, 0.0))
+
+
+def blend_tile(accumulator: Logits, logits: Logits, weights: Logits, *, threads: int) -> None:
+    """``accumulator += logits * weights``, in place and without temporaries.
+
+    Parameters
+    ----------
+    accumulator, logits
+        Views (K, d, h, w), float32, with contiguous rows.
+    weights
+        View (d, h, w), float32, with contiguous rows.
+    threads
+        Threads to use.
+    """
+    args = _BlendTileArgs(
+        channels=len(logits),
+        extent=logits.shape[1:],
+        logits=logits.ctypes.data,
+        logits_stride=_element_strides(logits),
+        weights=weights.ctypes.data,
+        weights_stride=_element_strides(weights),
+        accumulator=accumulator.ctypes.data,
+        accumulator_stride=_element_strides(accumulator),
+    )
+    _call("sgmf_blend_tile", args, threads)
+
+
+def resample_labels(
+    logits: Logits,
+    taps: Sequence[AxisTaps],
+    *,
+    regions: Sequence[int] | None = None,
+    threads: int,
+) -> npt.NDArray[np.uint16]:
+    """Labels on another grid, without the logits there.
+
+    Parameters
+    ----------
+    logits
+        View (K, d, h, w), float32; planes are contiguous.
+    taps
+        One for each axis of the target.
+    regions
+        The value that each channel paints, in order; None takes the largest logit, the
+        first of equals.
+    threads
+        Threads to use.
+
+    Returns
+    -------
+    ndarray
+        uint16, with the length of each of `taps`: what resampling all logits (in float64,
+        rounded to float32) and then choosing gives.
+    """
+    labels = np.empty([len(axis) for axis in taps], np.uint16)
+    values = None if regions is None else np.array(regions, np.uint16)
+    channel_stride, plane_stride, _ = _element_strides(logits)
+    args = _LabelResampleArgs(
+        logits=logits.ctypes.data,
+        channels=len(logits),
+        channel_stride=channel_stride,
+        plane_stride=plane_stride,
+        height=logits.shape[2],
+        width=logits.shape[3],
+        taps=(_AxisTaps * 3)(*(axis._struct for axis in taps)),
+        regions=None if values is None else values.ctypes.data,
+        labels=labels.ctypes.data,
+    )
+    _call("sgmf_label_resample", args, threads)
+    return labels
+
+
+def _element_strides(array: Logits) -> tuple[int, ...]:
+    """Strides of all axes but the last, in elements."""
+    return tuple(stride // array.itemsize for stride in array.strides[:-1])
+
+
+def _call(name: str, args: ctypes.Structure, threads: int) -> None:
+    function = getattr(op_library(), name)
+    function.argtypes = (ctypes.c_void_p, ctypes.c_int32)
+    function.restype = ctypes.c_char_p
+    error = function(ctypes.byref(args), threads)
+    if error:
+        raise ValueError(f"{name}: {error.decode()}")
