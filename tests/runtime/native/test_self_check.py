@@ -1,0 +1,71 @@
+"""The C header from C and C++, and the self-check on this processor and on 64-bit Arm."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from segmaformer.runtime.op_library import cpu_isas, op_library_path
+
+NATIVE = Path(__file__).parents[3] / "runtime/native"
+SELF_CHECK = Path(__file__).with_name("selective_scan_check.cc")
+
+
+def compiler(*names: str) -> str:
+    for name in names:
+        if found := shutil.which(name):
+            return found
+    pytest.skip(f"none of {', '.join(names)} is installed")
+
+
+@pytest.mark.parametrize(
+    "header", sorted((NATIVE / "include/sgmf").glob("*.h")), ids=lambda p: p.name
+)
+def test_headers_are_c(header: Path, tmp_path: Path) -> None:
+    source = tmp_path / "include.c"
+    source.write_text(f'#include "sgmf/{header.name}"\n')
+    command = [compiler("cc", "gcc", "clang"), "-std=c99", "-Wall", "-Wextra", "-pedantic-errors"]
+    subprocess.run(
+        [*command, "-fsyntax-only", "-I", str(NATIVE / "include"), str(source)], check=True
+    )
+
+
+def test_self_check_of_the_installed_library(tmp_path: Path) -> None:
+    library = op_library_path()
+    program = tmp_path / "check"
+    command = [
+        compiler("c++", "g++", "clang++"),
+        "-std=c++17",
+        "-O1",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+    ]
+    subprocess.run(
+        [
+            *command,
+            *("-I", str(NATIVE / "include"), str(SELF_CHECK), str(library)),
+            *(f"-Wl,-rpath,{library.parent}", "-o", str(program)),
+        ],
+        check=True,
+    )
+    result = subprocess.run([str(program)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == cpu_isas()
+
+
+def test_self_check_on_64_bit_arm(tmp_path: Path) -> None:
+    compiler("aarch64-linux-gnu-g++")
+    compiler("qemu-aarch64")
+    compiler("cmake")
+    result = subprocess.run(
+        [str(NATIVE / "check_aarch64.sh"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.startswith("neon: ")
