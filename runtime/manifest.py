@@ -107,12 +107,22 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How tiles cover the volume and are blended."""
+    """How tiles cover the volume and are blended.
+
+    Attributes
+    ----------
+    step
+        Distance of neighbouring tiles as a fraction of the tile: 1 minus their overlap.
+        ``nnunet`` takes less to spread tiles evenly, ``monai`` only for the last tile.
+    scheme
+        Whose positions and Gaussian weights, see :mod:`segmaformer.runtime.tiling`.
+    """
 
     tile: Triple
     step: float = 0.5
     gaussian: bool = True
     mirror_axes: tuple[int, ...] = ()
+    scheme: TilingScheme = "nnunet"
 
 
 @dataclass(frozen=True)

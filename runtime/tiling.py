@@ -1,9 +1,16 @@
-"""Cutting a volume into tiles and blending their logits, as nnU-Net v2 does.
+"""Cutting a volume into tiles and blending their logits, as nnU-Net v2 or as MONAI does.
 
-Source: F. Isensee et al., "nnU-Net: a self-configuring method for deep learning-based
-biomedical image segmentation", Nature Methods 18, 203-211 (2021), and the behaviour of
-``nnunetv2``'s predictor: evenly spread steps, a truncated Gaussian of sigma tile/8 with
-peak 10 rounded to float16, volumes smaller than a tile padded with zeros.
+Both pad volumes smaller than a tile with zeros, half on either side, and weigh the logits
+by a Gaussian of sigma tile/8. They differ in two things:
+
+* nnU-Net spreads tiles evenly; its Gaussian is truncated, has peak 10 and is rounded to
+  float16. Source: F. Isensee et al., "nnU-Net: a self-configuring method for deep
+  learning-based biomedical image segmentation", Nature Methods 18, 203-211 (2021), and
+  the behaviour of ``nnunetv2``'s predictor.
+* MONAI lays tiles at a fixed stride and moves the last one back inside; its Gaussian is
+  nowhere below 0.001. Source: M. J. Cardoso et al., "MONAI: An open-source framework for
+  deep learning in healthcare", arXiv:2211.02701 (2022), and the behaviour of
+  ``monai.inferers.sliding_window_inference``.
 """
 
 from __future__ import annotations
@@ -23,10 +30,11 @@ Progress = Callable[[int, int], None]
 
 GAUSSIAN_PEAK = 10.0
 GAUSSIAN_SIGMA = 1 / 8
+MONAI_LEAST_WEIGHT = 1e-3
 
 
 def tile_starts(extent: int, tile: int, step: float) -> list[int]:
-    """First voxels of the tiles along one axis.
+    """First voxels of nnU-Net's tiles along one axis.
 
     Parameters
     ----------
@@ -40,17 +48,49 @@ def tile_starts(extent: int, tile: int, step: float) -> list[int]:
     Returns
     -------
     list of int
-        Evenly spread from 0 to ``extent - tile``.
+        Evenly spread from 0 to ``extent - tile``, rounded half to even.
+
+    Raises
+    ------
+    ValueError
+        The axis is shorter than a tile, or `step` is not above 0 and at most 1.
     """
+    _check_axis(extent, tile, step)
     count = int(np.ceil((extent - tile) / (tile * step))) + 1
     spread = (extent - tile) / (count - 1) if count > 1 else 0.0
     return [int(np.round(spread * index)) for index in range(count)]
 
 
+def strided_starts(extent: int, tile: int, step: float) -> list[int]:
+    """First voxels of MONAI's tiles along one axis; parameters as for :func:`tile_starts`.
+
+    Returns
+    -------
+    list of int
+        From 0 at a distance of `step` tiles, rounded down to whole voxels, but at least
+        one; the last is ``extent - tile``.
+
+    Raises
+    ------
+    ValueError
+        As :func:`tile_starts`.
+    """
+    _check_axis(extent, tile, step)
+    return [*range(0, extent - tile, max(1, int(tile * step))), extent - tile]
+
+
+def _check_axis(extent: int, tile: int, step: float) -> None:
+    if not 0 < tile <= extent:
+        raise ValueError(f"a tile of {tile} voxels does not fit {extent}; pad the volume first")
+    if not 0 < step <= 1:
+        raise ValueError(f"step is {step}; expected a part of the tile, above 0 and at most 1")
+
+
 def tile_boxes(shape: Triple, tiling: Tiling) -> list[Box]:
     """Every tile of a volume that is at least one tile large, depth slowest."""
+    starts_of = strided_starts if tiling.scheme == "monai" else tile_starts
     starts = [
-        tile_starts(extent, tile, tiling.step)
+        starts_of(extent, tile, tiling.step)
         for extent, tile in zip(shape, tiling.tile, strict=True)
     ]
     return [_box(corner, tiling.tile) for corner in itertools.product(*starts)]
@@ -61,16 +101,59 @@ def _box(corner: tuple[int, ...], extent: tuple[int, ...]) -> Box:
     return depth, height, width
 
 
+def tile_weights(tiling: Tiling) -> np.ndarray:
+    """Weight of each voxel of a tile in the blend.
+
+    Returns
+    -------
+    np.ndarray
+        Shape ``tiling.tile``, float32, positive everywhere.
+    """
+    if not tiling.gaussian:
+        return np.ones(tiling.tile, np.float32)
+    gaussian = monai_weights if tiling.scheme == "monai" else gaussian_weights
+    return gaussian(tiling.tile)
+
+
 @functools.lru_cache(maxsize=4)
 def gaussian_weights(tile: Triple) -> np.ndarray:
-    """Weight of each voxel of a tile, float32, shape `tile`, positive everywhere."""
+    """nnU-Net's weight of each voxel of a tile: largest at its centre, positive everywhere.
+
+    Returns
+    -------
+    np.ndarray
+        Shape `tile`, float32 with float16's precision, read-only.
+    """
     delta = np.zeros(tile)
     delta[tuple(extent // 2 for extent in tile)] = 1
     sigma = [extent * GAUSSIAN_SIGMA for extent in tile]
     weights = ndimage.gaussian_filter(delta, sigma, order=0, mode="constant", cval=0)
-    rounded = (weights / weights.max() * GAUSSIAN_PEAK).astype(np.float16)
+    weights /= weights.max() / GAUSSIAN_PEAK
+    rounded = weights.astype(np.float16)
     rounded[rounded == 0] = rounded[rounded > 0].min()
-    return rounded.astype(np.float32)
+    shared = rounded.astype(np.float32)
+    shared.flags.writeable = False
+    return shared
+
+
+@functools.lru_cache(maxsize=4)
+def monai_weights(tile: Triple) -> np.ndarray:
+    """MONAI's weight of each voxel of a tile: symmetric about its centre, at least 0.001.
+
+    Returns
+    -------
+    np.ndarray
+        Shape `tile`, float32, computed as such, read-only.
+    """
+    weights = np.ones((1, 1, 1), np.float32)
+    for axis, extent in enumerate(tile):
+        offsets = np.arange(extent, dtype=np.float32) - np.float32((extent - 1) / 2)
+        exponents = np.square(offsets) / np.float32(-2 * (extent * GAUSSIAN_SIGMA) ** 2)
+        others = [other for other in range(3) if other != axis]
+        weights = weights * np.expand_dims(np.exp(exponents), others)
+    np.maximum(weights, np.float32(MONAI_LEAST_WEIGHT), out=weights)
+    weights.flags.writeable = False
+    return weights
 
 
 def pad_to_tile(image: np.ndarray, tile: Triple) -> tuple[np.ndarray, Box]:
@@ -89,7 +172,22 @@ def pad_to_tile(image: np.ndarray, tile: Triple) -> tuple[np.ndarray, Box]:
 
 
 def mirrored_mean(run: RunTiles, tiles: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Mean of the logits over all combinations of mirrored `axes` (0 is depth)."""
+    """Mean of the logits over all combinations of mirrored axes.
+
+    Parameters
+    ----------
+    run
+        The network.
+    tiles
+        Shape (B, C, D, H, W), float32.
+    axes
+        Axes to mirror, 0 is depth; each doubles the number of runs.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (B, K, D, H, W), float32.
+    """
     total = run(tiles)
     combinations = [
         tuple(axis + 2 for axis in chosen)
@@ -122,7 +220,7 @@ def predict_logits(
     channels
         K.
     progress
-        Called with the tiles done and their number.
+        Called with the tiles done and their number, first with none done.
 
     Returns
     -------
@@ -130,7 +228,7 @@ def predict_logits(
         Shape (K, D, H, W), float32.
     """
     padded, inner = pad_to_tile(image, tiling.tile)
-    weights = gaussian_weights(tiling.tile) if tiling.gaussian else np.ones(tiling.tile, np.float32)
+    weights = tile_weights(tiling)
     total = np.zeros((channels, *padded.shape[1:]), np.float32)
     weight_sum = np.zeros(padded.shape[1:], np.float32)
     depth, height, width = padded.shape[1:]
@@ -144,4 +242,3 @@ def predict_logits(
         report(done, len(boxes))
     total /= weight_sum
     return total[(slice(None), *inner)]
-

@@ -1,0 +1,418 @@
+"""Inputs of the comparisons with nnU-Net v2 and MONAI.
+
+The scripts in ``data/`` that record what those two compute, and the tests that compare,
+make the same inputs from the same seeds here. Axes are those of nnU-Net's arrays: depth,
+height, width (z, y, x), channels first. Random numbers that a mathematical library had
+part in are rounded, so that every machine has the same bits.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from networks import TINY_CONFIG, TINY_TILE
+from scipy import ndimage
+
+DATA = Path(__file__).parent / "data"
+Triple = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+
+
+def noise(seed: int, *shape: int) -> np.ndarray:
+    """Independent integers with deviation 100, float32."""
+    return np.random.default_rng(seed).normal(20, 100, shape).round().astype(np.float32)
+
+
+def scan(seed: int, channels: int, shape: Triple, border: int = 3) -> np.ndarray:
+    """Smooth structures with noise, in whole numbers; zero outside a rounded box."""
+    rng = np.random.default_rng(seed)
+    smooth = np.stack([ndimage.gaussian_filter(rng.normal(size=shape), 3) for _ in range(channels)])
+    image = 400 + 8000 * smooth + rng.normal(0, 15, (channels, *shape))
+    axes = [(2 * np.arange(n) + 1 - n) / max(n - 2 * border, 1) for n in shape]
+    inside = sum(axis**4 for axis in np.ix_(*axes)) < 1
+    return (image.round() * inside).astype(np.float32)
+
+
+# Cropping ---------------------------------------------------------------------------
+
+
+def cropping_images() -> dict[str, np.ndarray]:
+    """Images (C, D, H, W) whose nonzero masks differ in kind."""
+    distance = sum(axis**2 for axis in np.ogrid[-6:7, -7:7, -7:8])
+    shell = ((distance > 4) & (distance < 30)).astype(np.float32)
+    opened = shell.copy()
+    opened[6, 7, :] = 0
+    plug = np.zeros_like(shell)
+    plug[6, 7, :] = -2
+    corner = np.zeros((1, 4, 5, 6), np.float32)
+    corner[0, 3, 0, 5] = 1e-30
+    scattered = (np.random.default_rng(5).random((2, 9, 8, 7)) < 0.01).astype(np.float32)
+    return {
+        "cavity": shell[None],
+        "open cavity": opened[None],
+        "cavity closed by another channel": np.stack([opened, plug]),
+        "corner": corner,
+        "scattered": scattered,
+        "full": noise(6, 3, 4, 5, 6) + 1000,
+    }
+
+
+# Normalisation ----------------------------------------------------------------------
+
+CT_PROPERTIES = {
+    "mean": 63.7,
+    "std": 41.3,
+    "percentile_00_5": -88.0,
+    "percentile_99_5": 171.5,
+}
+
+
+def normalization_channels() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Channels (D, H, W) and the masks that a z-score may look at."""
+    channel = noise(11, 9, 10, 11)
+    mask = np.random.default_rng(12).random(channel.shape) < 0.4
+    return {
+        "plain": (channel, mask),
+        "far from zero": (channel + 1_000_000, mask),
+        "constant": (np.full_like(channel, 7), mask),
+        "colour": (np.abs(channel).clip(0, 255), mask),
+    }
+
+
+NORMALIZATIONS = {
+    "ZScoreNormalization": "zscore",
+    "CTNormalization": "ct",
+    "NoNormalization": "none",
+    "RescaleTo01Normalization": "rescale01",
+    "RGBTo01Normalization": "rgb01",
+}
+
+
+# Resampling -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ResamplingCase:
+    shape: Triple
+    new_shape: Triple
+    spacing: Spacing
+    new_spacing: Spacing
+    order: int = 3
+    order_z: int = 0
+    separate_z: bool | None = None
+    threshold: float = 3.0
+
+    def image(self) -> np.ndarray:
+        return noise(sum(self.shape), 2, *self.shape)
+
+
+_EVEN, _COARSE_Z = (1.0, 1.0, 1.0), (5.0, 1.0, 1.0)
+RESAMPLING_CASES = {
+    "up": ResamplingCase((9, 10, 11), (14, 17, 13), (2.0, 2.0, 1.5), _EVEN),
+    "down": ResamplingCase((14, 13, 12), (7, 9, 5), _EVEN, (2.0, 1.5, 2.5)),
+    "up and down": ResamplingCase((8, 14, 11), (13, 9, 11), (1.6, 0.6, 1.0), _EVEN),
+    "unchanged": ResamplingCase((7, 8, 9), (7, 8, 9), _EVEN, _EVEN),
+    "logits up": ResamplingCase((9, 10, 11), (14, 17, 13), _EVEN, (0.6, 0.6, 0.8), order=1),
+    "logits down": ResamplingCase((14, 13, 12), (7, 9, 5), _EVEN, (2.0, 1.5, 2.5), order=1),
+    "nearest": ResamplingCase((9, 10, 11), (14, 7, 11), _EVEN, _EVEN, order=0),
+    "coarse depth": ResamplingCase((5, 12, 13), (17, 10, 16), _COARSE_Z, (1.5, 1.2, 0.8)),
+    "coarse height": ResamplingCase((12, 5, 13), (10, 17, 16), (1.0, 5.0, 1.0), _EVEN),
+    "coarse width": ResamplingCase((12, 13, 5), (10, 16, 17), (1.0, 1.0, 5.0), _EVEN),
+    "coarse depth, linear": ResamplingCase((5, 12, 13), (17, 10, 16), _COARSE_Z, _EVEN, order_z=1),
+    "coarse depth, cubic": ResamplingCase((5, 12, 13), (9, 10, 16), _COARSE_Z, _EVEN, order_z=3),
+    "logits to coarse depth": ResamplingCase((17, 10, 16), (5, 12, 13), _EVEN, _COARSE_Z, order=1),
+    "logits to coarse depth, linear": ResamplingCase(
+        (17, 10, 16), (6, 12, 13), _EVEN, _COARSE_Z, order=1, order_z=1
+    ),
+    "depth stays": ResamplingCase((5, 12, 13), (5, 10, 16), _COARSE_Z, (5.0, 1.2, 0.8)),
+    "only depth changes": ResamplingCase((6, 9, 10), (15, 9, 10), _COARSE_Z, (2.0, 1.0, 1.0)),
+    "depth by a half, tied": ResamplingCase((8, 9, 10), (4, 9, 10), _EVEN, _COARSE_Z),
+    "two coarse axes": ResamplingCase((5, 6, 13), (9, 11, 12), (4.0, 4.0, 1.0), _EVEN),
+    "exactly at the threshold": ResamplingCase((6, 9, 10), (18, 9, 11), (3.0, 1.0, 1.0), _EVEN),
+    "lower threshold": ResamplingCase((6, 9, 10), (13, 9, 11), (2.2, 1, 1), _EVEN, threshold=2.0),
+    "forced": ResamplingCase((6, 9, 10), (13, 9, 11), (2.0, 1.0, 1.0), _EVEN, separate_z=True),
+    "forced, linear": ResamplingCase(
+        (6, 9, 10), (13, 9, 11), (2.0, 1.0, 1.0), _EVEN, 3, 1, separate_z=True
+    ),
+    "forced without a coarse axis": ResamplingCase(
+        (6, 9, 10), (13, 9, 11), _EVEN, _EVEN, separate_z=True
+    ),
+    "forced, logits": ResamplingCase(
+        (6, 9, 10), (13, 12, 11), (1.0, 1.0, 2.0), _EVEN, order=1, separate_z=True
+    ),
+    "forbidden": ResamplingCase((5, 9, 10), (17, 8, 11), _COARSE_Z, _EVEN, separate_z=False),
+    "one slice": ResamplingCase((1, 12, 11), (1, 17, 9), _COARSE_Z, (5.0, 0.7, 1.2)),
+    "one slice becomes four": ResamplingCase((1, 12, 11), (4, 9, 14), _COARSE_Z, _EVEN),
+    "one slice, all together": ResamplingCase((1, 12, 11), (4, 9, 14), _EVEN, _EVEN),
+    "to one slice": ResamplingCase((6, 9, 10), (1, 12, 11), _EVEN, (6.0, 0.8, 0.9)),
+    "one column": ResamplingCase((7, 1, 1), (12, 1, 1), _EVEN, _EVEN),
+}
+
+
+def shape_cases() -> list[tuple[Triple, Spacing, Spacing]]:
+    """Shapes with two spacings, some of which meet a half voxel exactly."""
+    rng = np.random.default_rng(21)
+    cases = []
+    for _ in range(300):
+        shape = tuple(map(int, rng.integers(2, 600, 3)))
+        old, new = rng.uniform(0.4, 6, (2, 3)).round(int(rng.integers(0, 6))).clip(0.5)
+        cases.append((shape, tuple(map(float, old)), tuple(map(float, new))))
+    return cases
+
+
+# Tiles ------------------------------------------------------------------------------
+
+
+def step_cases() -> list[tuple[int, int, float]]:
+    """Extents of at least a tile, tiles and steps."""
+    rng = np.random.default_rng(31)
+    cases = []
+    for _ in range(400):
+        tile = int(rng.integers(1, 200))
+        extent = tile + int(rng.integers(0, 3 * tile) * rng.integers(0, 2))
+        step = float(rng.choice([0.25, 0.3, 0.375, 0.5, 0.6, 0.75, 0.9, 1.0]))
+        cases.append((extent, tile, step))
+    return cases
+
+
+def overlap_cases() -> list[tuple[Triple, Triple, float]]:
+    """Shapes of at least a tile, tiles and overlaps."""
+    rng = np.random.default_rng(32)
+    cases = []
+    for _ in range(200):
+        tile = rng.integers(1, 64, 3)
+        shape = tile + rng.integers(0, 2 * tile) * rng.integers(0, 2, 3)
+        overlap = float(rng.choice([0, 0.1, 0.25, 0.5, 0.6, 0.625, 0.7, 0.9]))
+        cases.append((tuple(map(int, shape)), tuple(map(int, tile)), overlap))
+    return cases
+
+
+WEIGHT_TILES: dict[str, Triple] = {
+    "even": (32, 32, 48),
+    "odd": (7, 9, 11),
+    "flat": (1, 20, 14),
+    "long": (4, 4, 160),
+}
+BLENDING_TILE: Triple = (6, 8, 9)
+BLENDING_SHAPES: dict[str, Triple] = {
+    "one tile": (6, 8, 9),
+    "larger": (13, 17, 21),
+    "smaller": (3, 5, 4),
+    "smaller along one axis": (11, 5, 14),
+}
+BLENDING_CHANNELS = 2
+
+
+def ramp_network(tiles: Any) -> Any:
+    """Logits (B, 2, *BLENDING_TILE) of tiles (B, 1, *BLENDING_TILE), arrays or tensors.
+
+    A stand-in for a network that, like real ones, answers differently at every place of
+    a tile and to mirrored tiles. Products and sums of few terms: no library rounds them
+    differently.
+    """
+    ramps = noise(41, BLENDING_CHANNELS, *BLENDING_TILE) / 64
+    if not isinstance(tiles, np.ndarray):
+        import torch
+
+        ramps = torch.from_numpy(ramps)
+    return tiles * ramps + ramps
+
+
+def blending_image(shape: Triple) -> np.ndarray:
+    """Image (1, *shape) for :func:`ramp_network`."""
+    return noise(42, 1, *shape) / 128
+
+
+# Labels -----------------------------------------------------------------------------
+
+LABEL_DATASETS: dict[str, dict[str, Any]] = {
+    "labels": {"labels": {"background": 0, "a": 1, "b": 2, "c": 3}},
+    "labels with ignore": {"labels": {"background": 0, "a": 1, "b": 2, "c": 3, "ignore": 4}},
+    "regions": {
+        "labels": {"background": 0, "whole": [1, 2, 3, 4], "core": [2, 3], "rim": 3, "node": [4]},
+        "regions_class_order": [1, 2, 3, 4],
+    },
+    "regions in another order": {
+        "labels": {"background": 0, "whole": [1, 2, 3, 4], "core": [2, 3], "rim": 3, "node": [4]},
+        "regions_class_order": [3, 1, 4, 2],
+    },
+}
+
+
+def label_logits() -> np.ndarray:
+    """Logits (4, 12, 13, 14) on a coarse scale, so that many are equal or zero."""
+    return (noise(51, 4, 12, 13, 14) / 50).round()
+
+
+# Plans ------------------------------------------------------------------------------
+
+
+def plans(
+    *,
+    channels: int = 1,
+    transpose: Triple = (0, 1, 2),
+    spacing: Spacing = (1.0, 1.0, 1.0),
+    schemes: tuple[str, ...] = ("ZScoreNormalization",),
+    use_mask: tuple[bool, ...] = (False,),
+    order_z: int = 0,
+) -> dict[str, Any]:
+    """Content of an nnU-Net plans.json for tiles of TINY_TILE."""
+    resampling = {"is_seg": False, "order_z": order_z, "force_separate_z": None}
+    return {
+        "dataset_name": "Dataset001_Parity",
+        "plans_name": "nnUNetPlans",
+        "image_reader_writer": "NibabelIOWithReorient",
+        "label_manager": "LabelManager",
+        "transpose_forward": list(transpose),
+        "transpose_backward": [transpose.index(axis) for axis in range(3)],
+        "configurations": {
+            "3d_fullres": {
+                "preprocessor_name": "DefaultPreprocessor",
+                "architecture": {},
+                "patch_size": list(TINY_TILE),
+                "spacing": list(spacing),
+                "normalization_schemes": list(schemes),
+                "use_mask_for_norm": list(use_mask),
+                "resampling_fn_data": "resample_data_or_seg_to_shape",
+                "resampling_fn_data_kwargs": {**resampling, "order": 3},
+                "resampling_fn_seg": "resample_data_or_seg_to_shape",
+                "resampling_fn_seg_kwargs": {**resampling, "is_seg": True, "order": 1},
+                "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+                "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
+            }
+        },
+        "foreground_intensity_properties_per_channel": {
+            str(channel): CT_PROPERTIES for channel in range(channels)
+        },
+    }
+
+
+@dataclass(frozen=True)
+class ScanCase:
+    """A scan (C, D, H, W), its spacing and plans, as nnU-Net's reader would give them."""
+
+    seed: int
+    shape: Triple
+    spacing: Spacing
+    plans: dict[str, Any]
+    channels: int = 1
+    border: int = 3
+
+    def scan(self) -> np.ndarray:
+        return scan(self.seed, self.channels, self.shape, self.border)
+
+
+PREPROCESSING_CASES = {
+    "own spacing": ScanCase(61, (22, 24, 26), _EVEN, plans()),
+    "transposed, two channels": ScanCase(
+        62,
+        (18, 20, 24),
+        (1.5, 0.9, 0.8),
+        plans(
+            channels=2,
+            transpose=(2, 0, 1),
+            spacing=(1.1, 1.0, 0.9),
+            schemes=("ZScoreNormalization", "CTNormalization"),
+            use_mask=(True, False),
+        ),
+        channels=2,
+    ),
+    "coarse slices": ScanCase(
+        63,
+        (12, 26, 28),
+        (5.0, 0.8, 0.8),
+        plans(spacing=(2.0, 1.0, 1.0), schemes=("RescaleTo01Normalization",)),
+    ),
+    "coarse slices, linear, transposed": ScanCase(
+        64,
+        (28, 12, 26),
+        (0.8, 4.0, 0.8),
+        plans(
+            transpose=(1, 0, 2),
+            spacing=(4.0, 1.1, 1.1),
+            schemes=("NoNormalization",),
+            order_z=1,
+        ),
+    ),
+}
+
+
+# Whole predictions ------------------------------------------------------------------
+
+LABELS = {
+    "channel_names": {"0": "MR"},
+    "labels": {"background": 0, "anterior": 1, "posterior": 2},
+    "file_ending": ".nii.gz",
+}
+REGIONS = {
+    "channel_names": {"0": "MR"},
+    "labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "rim": [3]},
+    "regions_class_order": [2, 1, 3],
+    "file_ending": ".nii.gz",
+}
+
+
+@dataclass(frozen=True)
+class PredictionCase:
+    """A scan, what its labels mean and the axes to mirror."""
+
+    case: ScanCase
+    dataset: dict[str, Any]
+    mirror_axes: tuple[int, ...] = ()
+
+
+PREDICTION_CASES = {
+    "several tiles": PredictionCase(ScanCase(131, (38, 36, 56), _EVEN, plans()), LABELS),
+    "mirrored": PredictionCase(ScanCase(172, (36, 30, 54), _EVEN, plans()), LABELS, (0, 2)),
+    "smaller than a tile": PredictionCase(
+        ScanCase(103, (24, 40, 46), _EVEN, plans(), border=1), LABELS, (0, 1, 2)
+    ),
+    "coarse slices, transposed": PredictionCase(
+        ScanCase(
+            74,
+            (40, 12, 44),
+            (0.9, 3.5, 0.8),
+            plans(transpose=(1, 0, 2), spacing=(1.2, 1.0, 1.0), use_mask=(True,)),
+        ),
+        LABELS,
+    ),
+    "regions": PredictionCase(
+        ScanCase(305, (38, 34, 40), (1.0, 1.1, 1.3), plans(transpose=(0, 2, 1))), REGIONS, (1,)
+    ),
+}
+
+
+def fill_weights(model: Any) -> Any:
+    """Give every parameter of a network lively values that depend on its name alone."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            values = _weights(name, tuple(parameter.shape))
+            parameter.copy_(torch.from_numpy(values.astype(np.float32)))
+    return model
+
+
+def _weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    normal = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
+    leaf = name.rpartition(".")[2]
+    if leaf == "A_log":
+        return np.log(np.arange(1, shape[1] + 1)) + 0.1 * normal
+    if name.endswith("dt_proj.bias"):
+        return normal - 3
+    if leaf in ("gamma1", "gamma2"):
+        return 0.5 + 0.1 * normal
+    if len(shape) > 1:
+        return normal / np.sqrt(np.prod(shape[1:]))
+    return 0.1 * normal + (0 if leaf == "bias" else 1)
+
+
+def filled_network() -> Any:
+    """SegMaFormer of TINY_CONFIG in evaluation mode, with :func:`fill_weights`."""
+    from segmaformer.models import create_model
+
+    return fill_weights(create_model("segmaformer", **TINY_CONFIG)).eval()
