@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import parity_cases as cases
+import parity_scans as scans
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -100,7 +101,7 @@ def tiling() -> Arrays:
         recorded[f"inner/{name}"] = np.array([(side.start, side.stop) for side in inner[1:]])
         for step, gaussian in ((0.5, True), (0.5, False), (0.75, True)):
             predictor = ramp_predictor(step, gaussian)
-            with mock.patch.object(torch, "half", torch.float32):
+            with mock.patch.object(torch, "half", torch.float32):  # the accumulators' type
                 logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(image))
             key = f"logits/{name}/{step}/{'gaussian' if gaussian else 'even'}"
             recorded[key] = logits.numpy()
@@ -120,7 +121,7 @@ class Ramp(torch.nn.Module):
 def ramp_predictor(
     step: float, gaussian: bool, mirror_axes: tuple[int, ...] | None = None
 ) -> nnUNetPredictor:
-    plans = cases.plans()
+    plans = scans.plans()
     plans["configurations"]["3d_fullres"]["patch_size"] = list(cases.BLENDING_TILE)
     dataset = {"labels": {"background": 0, "structure": 1}}
     return new_predictor(Ramp(), plans, dataset, mirror_axes, step=step, gaussian=gaussian)
@@ -163,7 +164,7 @@ def labelling() -> Arrays:
 
 def preprocessing() -> Arrays:
     recorded = {}
-    for name, case in cases.PREPROCESSING_CASES.items():
+    for name, case in scans.PREPROCESSING_CASES.items():
         manager = PlansManager(case.plans)
         image, _, properties = DefaultPreprocessor(verbose=False).run_case_npy(
             case.scan(),
@@ -180,9 +181,9 @@ def preprocessing() -> Arrays:
 
 def prediction() -> Arrays:
     recorded = {}
-    for name, case in cases.PREDICTION_CASES.items():
+    for name, case in scans.PREDICTION_CASES.items():
         predictor = new_predictor(
-            cases.filled_network(), case.case.plans, case.dataset, case.mirror_axes
+            scans.filled_network(), case.case.plans, case.dataset, case.mirror_axes
         )
         scan, properties = case.case.scan(), {"spacing": case.case.spacing}
         half = predictor.predict_single_npy_array(scan, dict(properties))

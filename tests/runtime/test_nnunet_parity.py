@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 import parity_cases as cases
+import parity_scans as scans
 import pytest
 from networks import TINY_CONFIG, save_tiny_checkpoint
 
@@ -162,13 +163,13 @@ def test_labels_of_logits(name: str) -> None:
     assert np.array_equal(found, recorded("labelling")[name])
 
 
-def volume(case: cases.ScanCase) -> Volume:
+def volume(case: scans.ScanCase) -> Volume:
     """Scan in the order in which a NIfTI file in RAS orientation stores it."""
     affine = np.diag([*reversed(case.spacing), 1.0])
     return Volume(case.scan().transpose(0, 3, 2, 1), affine)
 
 
-def planned_preprocessing(case: cases.ScanCase) -> Preprocessing:
+def planned_preprocessing(case: scans.ScanCase) -> Preprocessing:
     pytest.importorskip("torch", reason="checkpoints are read with it")
     from segmaformer.checkpoint.plans import preprocessing_of, resolve_configuration
 
@@ -177,10 +178,10 @@ def planned_preprocessing(case: cases.ScanCase) -> Preprocessing:
     return preprocessing_of(case.plans, configuration, channels)
 
 
-@pytest.mark.parametrize("name", cases.PREPROCESSING_CASES)
+@pytest.mark.parametrize("name", scans.PREPROCESSING_CASES)
 def test_preprocessing(name: str) -> None:
     """Up to the rounding of z-scores, as for the normalisation alone."""
-    case = cases.PREPROCESSING_CASES[name]
+    case = scans.PREPROCESSING_CASES[name]
     found = preprocess(volume(case), planned_preprocessing(case))
     assert bounds(found.box) == recorded("preprocessing")[f"{name}/box"].tolist()
     expected = recorded("preprocessing")[f"{name}/image"]
@@ -197,12 +198,12 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     folder = tmp_path_factory.mktemp("parity")
     path = save_tiny_checkpoint(folder / "tiny.pth")
     stored = torch.load(path, weights_only=True)
-    torch.save({**stored, "network_weights": cases.filled_network().state_dict()}, path)
+    torch.save({**stored, "network_weights": scans.filled_network().state_dict()}, path)
     checkpoint = load_checkpoint(path, config={"num_heads": TINY_CONFIG["num_heads"]})
     return export_package(checkpoint, folder / "tiny.sgmf")
 
 
-@pytest.mark.parametrize("name", cases.PREDICTION_CASES)
+@pytest.mark.parametrize("name", scans.PREDICTION_CASES)
 def test_whole_predictions(package: Package, name: str) -> None:
     """Label maps equal those of nnU-Net with float32 accumulators.
 
@@ -212,7 +213,7 @@ def test_whole_predictions(package: Package, name: str) -> None:
     """
     from segmaformer.checkpoint.labels import output_of
 
-    case = cases.PREDICTION_CASES[name]
+    case = scans.PREDICTION_CASES[name]
     manifest = dataclasses.replace(
         package.manifest,
         preprocessing=planned_preprocessing(case.case),
@@ -231,7 +232,7 @@ def test_float16_accumulators_are_what_makes_nnunet_differ() -> None:
         name: np.count_nonzero(
             arrays[f"{name}/labels"] != arrays[f"{name}/labels from float16 accumulators"]
         )
-        for name in cases.PREDICTION_CASES
+        for name in scans.PREDICTION_CASES
     }
     assert changed == {
         "several tiles": 123,
