@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from segmaformer.runtime.manifest import Manifest, Normalization, Variant
 
 
@@ -9,7 +11,7 @@ def model_card(manifest: Manifest) -> str:
     """Markdown text of ``card.md``."""
     network, tiling = manifest.network, manifest.tiling
     sections = [
-        f"# {manifest.name}",
+        f"# {_line(manifest.name)}",
         f"A {network.name} network with {network.parameters:,} parameters, exported on "
         f"{manifest.created} from `{network.checkpoint_file}` "
         f"(SHA-256 `{network.checkpoint_sha256}`).",
@@ -22,17 +24,18 @@ def model_card(manifest: Manifest) -> str:
         _input(manifest),
         "## What was checked",
         f"Each variant was loaded by the runtime and compared with PyTorch float32 on "
-        f"{manifest.verification_tiles}. Agreement with PyTorch says nothing about agreement "
-        "with the truth: that is a property of the checkpoint.",
+        f"{_line(manifest.verification_tiles)}. Agreement with PyTorch says nothing about "
+        "agreement with the truth: that is a property of the checkpoint.",
         _parity_table(manifest.variants),
         "## Limits",
-        f"- Tiles are {_by(tiling.tile)} voxels, the training patch; results depend on it.\n"
+        f"- Tiles are {_by(tiling.tile)} voxels (depth x height x width), the training patch; "
+        "results depend on it.\n"
         "- Scans unlike those of the training (modality, field of view, disease) give labels "
         "that look valid and may be wrong.",
         "## Assumptions",
         _bullets(network.assumptions) or "None: the checkpoint states all that is needed.",
         "## Software",
-        _bullets(tuple(f"{name} {version}" for name, version in manifest.software.items())),
+        _bullets(f"{name} {version}" for name, version in manifest.software.items()),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -40,32 +43,30 @@ def model_card(manifest: Manifest) -> str:
 def _labels(manifest: Manifest) -> str:
     output = manifest.output
     if not output.regions:
-        rows = [f"| {label.value} | {label.name} |" for label in output.labels]
-        return "\n".join(["| value | label |", "|---|---|", *rows])
+        labels = [(str(label.value), label.name) for label in output.labels]
+        return _table(("value", "label"), labels)
     rows = [
-        f"| {region.value} | {region.name} | {', '.join(map(str, region.labels))} |"
+        (str(region.value), region.name, ", ".join(map(str, region.labels)))
         for region in output.regions
     ]
-    return "\n".join(
-        ["Overlapping regions, painted in this order:", "", "| value | region | labels |"]
-        + ["|---|---|---|", *rows]
-    )
+    table = _table(("value", "region", "labels of the training that it unites"), rows)
+    return f"Overlapping regions, each painted over those above it:\n\n{table}"
 
 
 def _input(manifest: Manifest) -> str:
     spec = manifest.preprocessing
     rows = [
-        f"- channel {index}: {name}, {_normalization(scaling)}"
+        f"channel {index}: {_line(name)}, {_normalization(scaling)}"
         for index, (name, scaling) in enumerate(zip(spec.channels, spec.normalization, strict=True))
     ]
     spacing = "the scan's own" if spec.spacing is None else _by(spec.spacing) + " mm"
     orientation = spec.orientation or "as stored in the file"
-    return "\n".join([*rows, f"- spacing {spacing}", f"- orientation {orientation}"])
+    return _bullets((*rows, f"spacing {spacing}", f"orientation {orientation}"))
 
 
 def _normalization(scaling: Normalization) -> str:
     if scaling.scheme != "ct":
-        return f"{scaling.scheme} normalisation" + (" inside nonzero voxels" * scaling.use_mask)
+        return f"{scaling.scheme} normalisation" + " inside nonzero voxels" * scaling.use_mask
     return (
         f"clipped to {scaling.lower:g}..{scaling.upper:g}, less {scaling.mean:g}, "
         f"over {scaling.std:g}"
@@ -73,18 +74,32 @@ def _normalization(scaling: Normalization) -> str:
 
 
 def _parity_table(variants: dict[str, Variant]) -> str:
+    head = ("variant", "largest logit error / range", "equal labels", "lowest Dice")
     rows = [
-        f"| {name} | {v.parity['relative_error']:.1e} | {v.parity['label_agreement']:.4%} "
-        f"| {min(v.parity['dice'].values()):.5f} |"
-        for name, v in variants.items()
+        (
+            name,
+            f"{variant.parity['relative_error']:.1e}",
+            f"{variant.parity['label_agreement']:.4%}",
+            f"{min(variant.parity['dice'].values()):.5f}",
+        )
+        for name, variant in variants.items()
     ]
-    head = "| variant | largest logit error / range | equal labels | lowest Dice |"
-    return "\n".join([head, "|---|---|---|---|", *rows])
+    return _table(head, rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(_line, cells))} |" for cells in lines)
+
+
+def _line(text: str) -> str:
+    """`text` on one line and without the character that ends a table's cell."""
+    return " ".join(text.split()).replace("|", r"\|")
 
 
 def _by(extents: tuple[float, ...]) -> str:
     return " x ".join(f"{extent:g}" for extent in extents)
 
 
-def _bullets(lines: tuple[str, ...]) -> str:
+def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)

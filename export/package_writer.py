@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.manifest import FileRecord, Manifest
-from segmaformer.runtime.package import MANIFEST_FILE
+from segmaformer.runtime.manifest_seal import seal
+from segmaformer.runtime.package import MANIFEST_FILE, read_manifest
 
 
 def write_files(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest:
@@ -27,13 +29,15 @@ def write_files(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Ma
         (folder / name).write_bytes(content)
         records[name] = FileRecord(hashlib.sha256(content).hexdigest(), len(content))
     complete = dataclasses.replace(manifest, files=records)
-    (folder / MANIFEST_FILE).write_text(complete.to_json(), encoding="utf-8")
+    (folder / MANIFEST_FILE).write_bytes(seal(complete.to_json()))
     return complete
 
 
 @contextmanager
 def staged_package(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """A folder beside `target` that takes its place when the block ends well.
+
+    Where the block fails, the folder is removed and `target` stays as it was.
 
     Parameters
     ----------
@@ -44,27 +48,73 @@ def staged_package(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
     Raises
     ------
+    FileNotFoundError
+        There is no folder to put `target` into.
     FileExistsError
-        `target` exists and may not be replaced, or is no package.
+        `target` exists and may not be replaced, or is more than a package.
+    PermissionError
+        Nothing can be written beside `target`.
     """
-    _check_target(target, overwrite)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    _check_target(target, overwrite=overwrite)
+    staging = _folder_beside(target)
     try:
         yield staging
-        staging.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        staging.rename(target)
+        _check_target(target, overwrite=overwrite)
+        _put_in_place(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def _check_target(target: Path, *, overwrite: bool) -> None:
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"the folder {target.parent} does not exist; create it first")
-    if not target.exists():
+        raise FileNotFoundError(f"there is no folder {target.parent}; create it first")
+    if not target.exists() and not target.is_symlink():
         return
-    if not (target / MANIFEST_FILE).is_file():
-        raise FileExistsError(f"{target} exists and is no package; choose another name with -o")
     if not overwrite:
         raise FileExistsError(f"{target} exists; give --overwrite, or another name with -o")
+    obstacle = _what_else(target)
+    if obstacle:
+        raise FileExistsError(
+            f"{target} is not replaced, because {obstacle}; remove it yourself, or give another "
+            "name with -o"
+        )
+
+
+def _what_else(target: Path) -> str:
+    """Say what `target` is or holds besides a package; empty if nothing would be lost."""
+    if target.is_symlink() or not target.is_dir():
+        return "it is no folder"
+    try:
+        manifest = read_manifest(target)
+    except PackageError as error:
+        return f"it is no package that can be read ({error})"
+    surplus = {path.name for path in target.iterdir()} - {MANIFEST_FILE, *manifest.files}
+    return f"it also holds {min(surplus)}" if surplus else ""
+
+
+def _folder_beside(target: Path) -> Path:
+    folder = target.with_name(f".{secrets.token_hex(8)}.sgmf")
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise PermissionError(
+            f"cannot write {target}: {error.strerror} in {target.parent.resolve()}; "
+            "change its permissions or choose another folder with -o"
+        ) from error
+    return folder
+
+
+def _put_in_place(staging: Path, target: Path) -> None:
+    """Rename `staging` to `target`; what was there is moved aside first and back on failure."""
+    if not target.exists():
+        staging.rename(target)
+        return
+    aside = staging.with_name(f"{staging.name}.old")
+    try:
+        target.rename(aside)
+        staging.rename(target)
+    except BaseException:
+        if aside.exists() and not target.exists():
+            aside.rename(target)
+        raise
+    shutil.rmtree(aside)

@@ -42,18 +42,30 @@ class TileParity:
     sizes: dict[int, int] = field(default_factory=dict)
 
     def add(self, logits: np.ndarray, reference: np.ndarray) -> None:
-        """Compare the logits (K, D, H, W) of one tile with the reference's."""
+        """Compare the logits (K, D, H, W) of one tile with the reference's.
+
+        Raises
+        ------
+        ValueError
+            The shapes differ.
+        """
+        if logits.shape != reference.shape:
+            raise ValueError(f"logits have shape {logits.shape}; the reference {reference.shape}")
+        self._add_errors(logits, reference)
+        self._add_labels(*(logits_to_labels(each, self.output) for each in (logits, reference)))
+        self.tiles += 1
+
+    def _add_errors(self, logits: np.ndarray, reference: np.ndarray) -> None:
         error = np.abs(logits.astype(np.float64) - reference)
-        if not np.isfinite(error).all():
-            error = np.where(np.isfinite(error), error, np.inf)
+        error[np.isnan(error)] = np.inf
         if error.max() > self.largest_error:
             self.largest_error = float(error.max())
             place = np.unravel_index(int(error.argmax()), error.shape)
             self.worst = (self.tiles, *(int(index) for index in place))
         self.lowest = min(self.lowest, float(reference.min()))
         self.highest = max(self.highest, float(reference.max()))
-        found, expected = (logits_to_labels(x, self.output) for x in (logits, reference))
-        self.tiles += 1
+
+    def _add_labels(self, found: np.ndarray, expected: np.ndarray) -> None:
         self.voxels += expected.size
         self.agreeing += int((found == expected).sum())
         for value in np.union1d(found, expected).tolist():
@@ -81,27 +93,34 @@ class TileParity:
 
     def shortcomings(self, *, exact: bool) -> list[str]:
         """What falls short: of the float32 bound if `exact`, else of the label bounds."""
-        if exact:
-            if self.relative_error <= MAX_RELATIVE_ERROR:
-                return []
-            return [
-                f"logits differ by {self.largest_error:.3g}, {self.relative_error:.2g} of their "
-                f"range (at most {MAX_RELATIVE_ERROR:g}), at tile {self.worst[0]}, channel "
-                f"{self.worst[1]}, voxel {self.worst[2:]}"
-            ]
-        found = []
-        if self.agreement < MIN_AGREEMENT:
-            found.append(
-                f"{self.agreement:.4%} of voxels have the same label (at least {MIN_AGREEMENT:.1%}); "
-                f"the largest logit error, {self.largest_error:.3g}, is at tile {self.worst[0]}, "
-                f"channel {self.worst[1]}, voxel {self.worst[2:]}"
-            )
-        found += [
+        return self._logit_shortcomings() if exact else self._label_shortcomings()
+
+    def _logit_shortcomings(self) -> list[str]:
+        if self.relative_error <= MAX_RELATIVE_ERROR:
+            return []
+        return [
+            f"logits differ by {self.relative_error:.2g} of their range "
+            f"(at most {MAX_RELATIVE_ERROR:g}); {self._worst_place()}"
+        ]
+
+    def _label_shortcomings(self) -> list[str]:
+        found = [
             f"Dice of label {value} is {dice:.5f} (at least {MIN_DICE:g})"
             for value, dice in self.dice.items()
             if dice < MIN_DICE
         ]
-        return found
+        if self.agreement < MIN_AGREEMENT:
+            found.insert(
+                0, f"{self.agreement:.4%} of labels are equal (at least {MIN_AGREEMENT:.1%})"
+            )
+        return [*found, self._worst_place()] if found else []
+
+    def _worst_place(self) -> str:
+        tile, channel, *voxel = self.worst
+        return (
+            f"the largest error, {self.largest_error:.3g}, is at tile {tile}, channel {channel}, "
+            f"voxel {tuple(voxel)}"
+        )
 
     def record(self) -> dict[str, Any]:
         """For the manifest."""

@@ -16,7 +16,7 @@ import torch
 import segmaformer
 from segmaformer.checkpoint import Checkpoint
 from segmaformer.export.card import model_card
-from segmaformer.export.float16 import ELEMENTWISE_OPS, FLOAT32_OPS, to_float16
+from segmaformer.export.float16 import FLOAT32_LADDER, to_float16
 from segmaformer.export.onnx_export import export_onnx
 from segmaformer.export.package_writer import staged_package, write_files
 from segmaformer.export.parity import TileParity
@@ -53,7 +53,7 @@ class ExportOptions:
 def export_package(
     checkpoint: Checkpoint,
     target: Path,
-    options: ExportOptions = ExportOptions(),  # noqa: B008  (frozen)
+    options: ExportOptions = ExportOptions(),
     *,
     report: Report = lambda message: None,
 ) -> Package:
@@ -79,11 +79,15 @@ def export_package(
     ------
     ParityError
         A variant does not compute what PyTorch computes; nothing is written.
-    FileExistsError
-        `target` exists and may not be replaced.
+    InputError, GeometryError
+        The checkpoint does not tell its tile or preprocessing, or the scan to verify on
+        cannot be used.
+    FileNotFoundError, FileExistsError, PermissionError
+        `target` cannot be written; see
+        :func:`segmaformer.export.package_writer.staged_package`.
     """
-    tiles, tiles_from = _verification_tiles(checkpoint, options)
     with staged_package(target, overwrite=options.overwrite) as staging:
+        tiles, tiles_from = _verification_tiles(checkpoint, options)
         report("tracing the network")
         exported = export_onnx(
             checkpoint.model, checkpoint.tiling.tile, len(checkpoint.preprocessing.channels)
@@ -93,7 +97,8 @@ def export_package(
         report(f"exact rewrites: {applied or 'none applied'}")
         report(f"reference: PyTorch float32 on {tiles_from}")
         expected = _reference_logits(checkpoint.model, tiles)
-        writer = _Writer(staging, _manifest(checkpoint, tiles_from), tiles, expected, report)
+        manifest = _manifest(checkpoint, target.name.removesuffix(".sgmf"), tiles_from)
+        writer = _Writer(staging, manifest, tiles, expected, report)
         writer.add("fp32", graph, {"default": "float32"}, exact=True)
         if options.fp16:
             _add_float16(writer, graph, report)
@@ -104,7 +109,7 @@ def export_package(
 def _verification_tiles(checkpoint: Checkpoint, options: ExportOptions) -> tuple[np.ndarray, str]:
     tiling = checkpoint.tiling
     if not options.verify_scan:
-        tiles = phantom_tiles(len(checkpoint.preprocessing.channels), tiling.tile)
+        tiles = phantom_tiles(checkpoint.preprocessing.normalization, tiling.tile)
         return tiles, f"{len(tiles)} phantom tiles (no scan was given)"
     tiles = tiles_from_scan(options.verify_scan, checkpoint.preprocessing, tiling)
     names = ", ".join(path.name for path in options.verify_scan)
@@ -117,13 +122,16 @@ def _reference_logits(model: torch.nn.Module, tiles: np.ndarray) -> list[np.ndar
 
 
 def _add_float16(writer: _Writer, graph: onnx.ModelProto, report: Report) -> None:
-    """Add fp16; where rounding between operators shows in the labels, with fewer float16 ones."""
-    try:
-        writer.add("fp16", *to_float16(graph), exact=False)
-    except ParityError as error:
-        report(f"{error}; trying again with elementwise operators in float32")
-        typed = to_float16(graph, float32_ops=FLOAT32_OPS | ELEMENTWISE_OPS)
-        writer.add("fp16", *typed, exact=False)
+    """Add fp16; where rounding shows in the labels, with fewer operators in float16."""
+    for float32_ops in FLOAT32_LADDER:
+        try:
+            writer.add("fp16", *to_float16(graph, float32_ops=float32_ops), exact=False)
+        except ParityError as error:
+            if float32_ops is FLOAT32_LADDER[-1]:
+                raise
+            report(f"{error}; trying again with fewer operators in float16")
+        else:
+            return
 
 
 class _Writer:
@@ -175,13 +183,11 @@ class _Writer:
 
     def finish(self) -> None:
         """Write the card and the final manifest."""
-        for stale in self._folder.iterdir():
-            stale.unlink()
         files = {**self._files, "card.md": model_card(self._manifest).encode()}
         write_files(self._folder, self._manifest, files)
 
 
-def _manifest(checkpoint: Checkpoint, tiles_from: str) -> Manifest:
+def _manifest(checkpoint: Checkpoint, name: str, tiles_from: str) -> Manifest:
     network = Network(
         name=checkpoint.arch,
         config=checkpoint.config,
@@ -192,7 +198,7 @@ def _manifest(checkpoint: Checkpoint, tiles_from: str) -> Manifest:
         assumptions=checkpoint.assumptions,
     )
     return Manifest(
-        name=checkpoint.path.stem,
+        name=name,
         network=network,
         preprocessing=checkpoint.preprocessing,
         tiling=checkpoint.tiling,

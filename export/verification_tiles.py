@@ -1,7 +1,7 @@
 """Tiles on which a package is compared with PyTorch before it is written.
 
 Best are tiles of a real scan. Without one, phantoms stand in: a body with organs of
-smooth and textured contrast on an empty background, normalised as a scan would be. White
+smooth and textured contrast on an empty background, normalised as the package says. White
 noise would not do: it has no flat regions, where norms and half precision fail first.
 """
 
@@ -13,12 +13,15 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from segmaformer.runtime.manifest import Preprocessing, Tiling, Triple
+from segmaformer.runtime.manifest import Normalization, Preprocessing, Tiling, Triple
 from segmaformer.runtime.nifti import read_nifti
+from segmaformer.runtime.normalization import normalize
 from segmaformer.runtime.preprocessing import preprocess
 from segmaformer.runtime.tiling import pad_to_tile, tile_boxes
 
 TILE_COUNT = 4
+PHANTOM_COUNT = 2
+ORGAN_COUNT = 12
 
 
 def tiles_from_scan(
@@ -48,35 +51,71 @@ def tiles_from_scan(
     return np.stack([image[(slice(None), *boxes[index])] for index in chosen.tolist()])
 
 
-def phantom_tiles(channels: int, tile: Triple, count: int = 2, seed: int = 0) -> np.ndarray:
-    """Scan-like tiles, z-scored.
+def phantom_tiles(
+    normalization: Sequence[Normalization],
+    tile: Triple,
+    *,
+    count: int = PHANTOM_COUNT,
+    seed: int = 0,
+) -> np.ndarray:
+    """Scan-like tiles after the package's normalisation.
+
+    Parameters
+    ----------
+    normalization
+        One entry for each channel.
+    tile
+        Voxels along depth, height and width.
+    count, seed
+        How many, and which.
 
     Returns
     -------
     np.ndarray
-        Shape (count, channels, *tile), float32; the same for the same arguments.
+        Shape (count, C, *tile), float32; the same for the same arguments.
     """
     random = np.random.default_rng(seed)
-    return np.stack([_phantom(random, channels, tile) for _ in range(count)])
+    return np.stack([_phantom(random, normalization, tile) for _ in range(count)])
 
 
-def _phantom(random: np.random.Generator, channels: int, tile: Triple) -> np.ndarray:
+def _phantom(
+    random: np.random.Generator, normalization: Sequence[Normalization], tile: Triple
+) -> np.ndarray:
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in tile), indexing="ij"))
     body = _ellipsoid(grid, random.uniform(-0.2, 0.2, 3), random.uniform(0.7, 1.1, 3))
     organs = [
         _ellipsoid(grid, random.uniform(-0.6, 0.6, 3), random.uniform(0.1, 0.4, 3))
-        for _ in range(12)
+        for _ in range(ORGAN_COUNT)
     ]
-    image = np.empty((channels, *tile), np.float32)
-    for channel in image:
-        values = body * random.uniform(0.5, 1.0)
-        for organ in organs:
-            values = values + organ * body * random.uniform(-0.4, 0.8)
-        for sigma, strength in ((1.0, 0.05), (4.0, 0.1)):
-            texture = ndimage.gaussian_filter(random.standard_normal(tile), sigma)
-            values = values + body * texture / texture.std() * strength
-        channel[...] = (values - values.mean()) / values.std()
+    image = np.empty((len(normalization), *tile), np.float32)
+    for channel, scaling in zip(image, normalization, strict=True):
+        contrast = _contrast(random, body, organs)
+        channel[...] = normalize(_intensities(contrast, scaling), scaling, body > 0)
     return image
+
+
+def _contrast(
+    random: np.random.Generator, body: np.ndarray, organs: Sequence[np.ndarray]
+) -> np.ndarray:
+    """One channel, float64: zero outside the body and mostly between 0 and 2 inside."""
+    values = body * random.uniform(0.5, 1.0)
+    for organ in organs:
+        values = values + organ * body * random.uniform(-0.4, 0.8)
+    for sigma, strength in ((1.0, 0.05), (4.0, 0.1)):
+        texture = ndimage.gaussian_filter(random.standard_normal(body.shape), sigma)
+        values = values + body * texture / texture.std() * strength
+    return values
+
+
+def _intensities(contrast: np.ndarray, normalization: Normalization) -> np.ndarray:
+    """Contrast, float32, in the units that `normalization` expects of a scan."""
+    scan = contrast
+    if normalization.scheme == "rgb01":
+        scan = np.interp(contrast, (contrast.min(), contrast.max()), (0, 255))
+    elif normalization.scheme in ("ct", "none"):
+        mean, std = normalization.mean or 0.0, normalization.std or 1.0
+        scan = (contrast - contrast.mean()) / contrast.std() * std + mean
+    return scan.astype(np.float32)
 
 
 def _ellipsoid(grid: np.ndarray, centre: np.ndarray, radii: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The manifest of a package: what the network is, needs and was shown to compute.
 
 The dataclasses are the schema. Reading checks every field and names the one that is
-wrong; writing gives plain JSON. Fields that this version does not know are refused
-within a known minor version and ignored from a newer one (``format_version`` 1.x).
+wrong; writing gives plain JSON. Unknown fields are refused, except from a newer minor
+version (``format_version`` 1.x), where they are ignored.
 Axis triples count depth, height, width after ``transpose_forward``, as nnU-Net does.
 """
 
@@ -10,18 +10,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from segmaformer.runtime.errors import PackageError
+from segmaformer.runtime.typed_json import build, load_json_object
 
 FORMAT_VERSION = "1.0"
+LARGEST_LABEL = 65535
+"""Label maps are uint8 or uint16."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 NormalizationScheme = Literal["zscore", "ct", "none", "rescale01", "rgb01"]
+TilingScheme = Literal["nnunet", "monai"]
 
 
 @dataclass(frozen=True)
@@ -181,8 +188,14 @@ class Manifest:
     format_version: str = FORMAT_VERSION
 
     def to_json(self) -> str:
-        """Indented JSON; :func:`parse_manifest` reads it back to an equal object."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """Indented JSON; :func:`parse_manifest` reads it back to an equal object.
+
+        Raises
+        ------
+        ValueError
+            A number is NaN or infinite.
+        """
+        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
 
 
 def parse_manifest(text: str | bytes) -> Manifest:
@@ -191,137 +204,108 @@ def parse_manifest(text: str | bytes) -> Manifest:
     Raises
     ------
     PackageError
-        Not JSON, an unknown major version, or a field that is missing, surplus, of
+        Not JSON, an unknown major version, or a field that is missing, unknown, of
         the wrong type or in contradiction to another.
     """
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise PackageError(f"manifest.json is not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise PackageError("manifest.json must hold one JSON object")
-    newer = _check_version(document.get("format_version"))
-    manifest: Manifest = _build(Manifest, document, "manifest", newer)
-    _check_consistency(manifest)
+    document = load_json_object(text, "manifest.json")
+    newer = _is_newer(document.get("format_version"))
+    manifest = build(Manifest, document, "manifest", ignore_unknown=newer)
+    complaints = "; ".join(_complaints(manifest))
+    if complaints:
+        raise PackageError(f"manifest.json contradicts itself: {complaints}")
     return manifest
 
 
-def _check_version(version: Any) -> bool:
+def _is_newer(version: Any) -> bool:
     """Whether the manifest is of a newer minor version; refuses other major ones."""
+    found = re.fullmatch(r"([0-9]{1,6})\.([0-9]{1,6})", version) if type(version) is str else None
+    if found is None:
+        raise PackageError(
+            f"manifest.json has the format_version {version!r:.80}; expected '{FORMAT_VERSION}'"
+        )
     major, minor = (int(part) for part in FORMAT_VERSION.split("."))
-    parts = version.split(".") if isinstance(version, str) else []
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise PackageError(f"format_version {version!r} is not of the form '{FORMAT_VERSION}'")
-    if int(parts[0]) != major:
+    if int(found[1]) != major:
         raise PackageError(
             f"the package has format version {version}, this segmaformer reads {major}.x; "
-            + ("export it again" if int(parts[0]) < major else "install a newer segmaformer")
+            + ("export it again" if int(found[1]) < major else "install a newer segmaformer")
         )
-    return int(parts[1]) > minor
+    return int(found[2]) > minor
 
 
-def _build(kind: Any, value: Any, where: str, lenient: bool) -> Any:
-    """Convert JSON `value` to the annotated type `kind`, or say what is wrong at `where`."""
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, value, where, lenient)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
-        if value is None and type(None) in arguments:
-            return None
-        (inner,) = (argument for argument in arguments if argument is not type(None))
-        return _build(inner, value, where, lenient)
-    if origin is Literal:
-        return _expect(value in arguments, value, where, value, f"one of {arguments}")
-    if origin is dict:
-        _expect(isinstance(value, dict), value, where, value, "an object")
-        return {key: _build(arguments[1], item, f"{where}.{key}", lenient) for key, item in value.items()}
-    if origin is tuple:
-        _expect(isinstance(value, list), value, where, value, "a list")
-        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
-        _expect(len(kinds) == len(value), value, where, value, f"{len(kinds)} entries")
-        return tuple(
-            _build(item_kind, item, f"{where}[{index}]", lenient)
-            for index, (item_kind, item) in enumerate(zip(kinds, value, strict=True))
+def _complaints(manifest: Manifest) -> Iterator[str]:
+    """Say what is well-formed and yet cannot be meant."""
+    yield from _preprocessing_complaints(manifest.preprocessing)
+    yield from _tiling_complaints(manifest.tiling)
+    yield from _output_complaints(manifest.output)
+    yield from _file_complaints(manifest)
+
+
+def _preprocessing_complaints(spec: Preprocessing) -> Iterator[str]:
+    if not spec.channels:
+        yield "preprocessing.channels is empty"
+    if len(spec.normalization) != len(spec.channels):
+        yield (
+            f"preprocessing.normalization has {len(spec.normalization)} entries "
+            f"for {len(spec.channels)} channels"
         )
-    if kind is Any:
-        return value
-    if kind is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return float(_expect(number and abs(value) < float("inf"), value, where, value, "a number"))
-    exact = type(value) is kind
-    return _expect(exact, value, where, value, kind.__name__)
+    for index, normalization in enumerate(spec.normalization):
+        if normalization.scheme == "ct" and not _is_complete_ct(normalization):
+            yield (
+                f"preprocessing.normalization[{index}] is ct; expected mean, std above zero, "
+                "and lower below upper"
+            )
+    if spec.orientation is not None and not _is_orientation(spec.orientation):
+        yield f"preprocessing.orientation is {spec.orientation!r}; expected letters such as RAS"
+    if sorted(spec.transpose_forward) != [0, 1, 2]:
+        yield f"preprocessing.transpose_forward is {spec.transpose_forward}; expected 0, 1 and 2"
+    if spec.spacing is not None and min(spec.spacing) <= 0:
+        yield f"preprocessing.spacing is {spec.spacing}; expected millimetres above zero"
+    for name in ("resampling", "logits_resampling"):
+        resampling: Resampling = getattr(spec, name)
+        if not (0 <= resampling.order <= 5 and 0 <= resampling.order_z <= 5):
+            yield f"preprocessing.{name} has a spline order outside 0 to 5"
 
 
-def _build_dataclass(kind: Any, value: Any, where: str, lenient: bool) -> Any:
-    _expect(isinstance(value, dict), value, where, value, "an object")
-    fields = {entry.name: entry for entry in dataclasses.fields(kind)}
-    surplus = sorted(set(value) - set(fields))
-    if surplus and not lenient:
-        raise PackageError(f"{where} has unknown fields: {', '.join(surplus)}")
-    missing = [
-        name
-        for name, entry in fields.items()
-        if name not in value
-        and entry.default is dataclasses.MISSING
-        and entry.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise PackageError(f"{where} lacks {', '.join(missing)}")
-    hints = typing.get_type_hints(kind)
-    return kind(
-        **{
-            name: _build(hints[name], value[name], f"{where}.{name}", lenient)
-            for name in fields
-            if name in value
-        }
-    )
+def _is_complete_ct(n: Normalization) -> bool:
+    if n.mean is None or n.std is None or n.lower is None or n.upper is None:
+        return False
+    return n.std > 0 and n.lower < n.upper
 
 
-def _expect(condition: bool, result: Any, where: str, found: Any, expected: str) -> Any:
-    if not condition:
-        raise PackageError(f"{where} is {found!r}; expected {expected}")
-    return result
+def _is_orientation(codes: str) -> bool:
+    return len(codes) == 3 and all(set(codes) & set(pair) for pair in ("LR", "PA", "IS"))
 
 
-def _check_consistency(manifest: Manifest) -> None:
-    """Refuse fields that are well-formed and yet cannot be meant together."""
-    channels = len(manifest.preprocessing.channels)
-    checks = (
-        (channels >= 1, "preprocessing.channels is empty"),
-        (
-            len(manifest.preprocessing.normalization) == channels,
-            "preprocessing.normalization needs one entry for each channel",
-        ),
-        (
-            sorted(manifest.preprocessing.transpose_forward) == [0, 1, 2],
-            "preprocessing.transpose_forward must be a permutation of 0, 1, 2",
-        ),
-        (
-            manifest.preprocessing.spacing is None or min(manifest.preprocessing.spacing) > 0,
-            "preprocessing.spacing must be positive",
-        ),
-        (min(manifest.tiling.tile) > 0, "tiling.tile must be positive"),
-        (0 < manifest.tiling.step <= 1, "tiling.step must lie in (0, 1]"),
-        (set(manifest.tiling.mirror_axes) <= {0, 1, 2}, "tiling.mirror_axes must be among 0, 1, 2"),
-        (
-            bool(manifest.output.regions)
-            or [label.value for label in manifest.output.labels]
-            == list(range(len(manifest.output.labels))),
-            "output.labels must count up from 0 where there are no regions",
-        ),
-        ("fp32" in manifest.variants, "variants lacks fp32"),
-        (
-            all(variant.file in manifest.files for variant in manifest.variants.values()),
-            "a variant's file is not listed in files",
-        ),
-        (
-            all(
-                n.scheme != "ct" or None not in (n.mean, n.std, n.lower, n.upper)
-                for n in manifest.preprocessing.normalization
-            ),
-            "ct normalisation needs mean, std, lower and upper",
-        ),
-    )
-    for good, complaint in checks:
-        if not good:
-            raise PackageError(f"manifest.json: {complaint}")
+def _tiling_complaints(tiling: Tiling) -> Iterator[str]:
+    if min(tiling.tile) <= 0:
+        yield f"tiling.tile is {tiling.tile}; expected voxels above zero"
+    if not 0 < tiling.step <= 1:
+        yield f"tiling.step is {tiling.step}; expected a part of the tile, above 0 and at most 1"
+    axes = tiling.mirror_axes
+    if not set(axes) <= {0, 1, 2} or len(set(axes)) < len(axes):
+        yield f"tiling.mirror_axes is {axes}; expected some of 0, 1 and 2, each once"
+
+
+def _output_complaints(output: Output) -> Iterator[str]:
+    values = [label.value for label in output.labels]
+    found = f"output.labels have the values {values}"
+    if len(set(values)) < len(values) or not all(0 <= value <= LARGEST_LABEL for value in values):
+        yield f"{found}; expected different ones from 0 to {LARGEST_LABEL}"
+    if not output.regions and (len(values) < 2 or values != list(range(len(values)))):
+        yield f"{found}; expected 0, 1 and so on where there are no regions"
+    for index, region in enumerate(output.regions):
+        if region.value == 0 or region.value not in values:
+            yield f"output.regions[{index}] paints {region.value}, which is no label above 0"
+
+
+def _file_complaints(manifest: Manifest) -> Iterator[str]:
+    if "fp32" not in manifest.variants:
+        yield "variants lacks fp32"
+    for name, variant in manifest.variants.items():
+        if variant.file not in manifest.files:
+            yield f"files does not list {variant.file!r}, the file of variant {name!r}"
+    for name, record in manifest.files.items():
+        if not _PLAIN_NAME.fullmatch(name):
+            yield f"files lists {name!r:.80}, which may lead out of the package"
+        if not _SHA256.fullmatch(record.sha256) or record.size < 0:
+            yield f"files has no proper sha256 and size for {name!r:.80}"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.manifest import Manifest, parse_manifest
+from segmaformer.runtime.manifest_seal import unseal
 
 MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+
+_REMEDY = "it was damaged or altered: copy or export the package again"
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,7 @@ class Package:
         PackageError
             It is no package, or not the one that was exported.
         """
-        path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"no package at {path}")
-        if not (path / MANIFEST_FILE).is_file():
-            raise PackageError(f"{path} is no package: it has no {MANIFEST_FILE}")
-        if (path / MANIFEST_FILE).stat().st_size > MAX_MANIFEST_BYTES:
-            raise PackageError(f"{path / MANIFEST_FILE} is larger than 16 MiB")
-        package = cls(path, parse_manifest((path / MANIFEST_FILE).read_bytes()))
+        package = cls(Path(path), read_manifest(path))
         for name in package.manifest.files:
             package.read(name)
         return package
@@ -53,36 +50,58 @@ class Package:
         Raises
         ------
         PackageError
-            The file is not listed, missing, a link, outside the package or altered.
+            The file is not listed, missing, reached through a link, or altered.
         """
         record = self.manifest.files.get(name)
         if record is None:
             raise PackageError(f"{name} is not listed in the manifest of {self.path}")
-        path = self._inside(name)
-        try:
-            info = path.lstat()
-            content = path.read_bytes() if stat.S_ISREG(info.st_mode) else b""
-        except OSError as error:
-            raise PackageError(f"{path} is listed in the manifest but cannot be read: {error}") from None
-        if not stat.S_ISREG(info.st_mode):
-            raise PackageError(f"{path} is not a regular file; packages hold no links")
+        content = _read_plain_file(self.path, name, limit=record.size)
         if len(content) != record.size:
             raise PackageError(
-                f"{path} has {len(content)} bytes, its manifest says {record.size}; "
-                "copy or export the package again"
+                f"{self.path / name} does not have the {record.size} bytes that its manifest "
+                f"states; {_REMEDY}"
             )
         if hashlib.sha256(content).hexdigest() != record.sha256:
             raise PackageError(
-                f"{path} does not have the SHA-256 that its manifest states; "
-                "it was damaged or altered: copy or export the package again"
+                f"{self.path / name} does not have the SHA-256 that its manifest states; {_REMEDY}"
             )
         return content
 
-    def _inside(self, name: str) -> Path:
-        parts = PurePosixPath(name).parts
-        if PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or not parts:
-            raise PackageError(f"the manifest names {name!r}, a path that leaves the package")
-        path = self.path.joinpath(*parts)
-        if not path.parent.resolve().is_relative_to(self.path.resolve()):
-            raise PackageError(f"the manifest names {name!r}, which leads out of the package by a link")
-        return path
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Manifest of the package at `path`; the files that it lists are not looked at.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such directory.
+    PackageError
+        There is no manifest, or one that is altered, of another version or contradictory.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no package at {path}")
+    if not (path / MANIFEST_FILE).exists():
+        raise PackageError(f"{path} is no package: it has no {MANIFEST_FILE}")
+    content = _read_plain_file(path, MANIFEST_FILE, limit=MAX_MANIFEST_BYTES)
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise PackageError(f"{path / MANIFEST_FILE} is larger than 16 MiB, no manifest is")
+    try:
+        return parse_manifest(unseal(content))
+    except PackageError as error:
+        raise PackageError(f"{path}: {error}") from None
+
+
+def _read_plain_file(package: Path, name: str, *, limit: int) -> bytes:
+    """Content of a regular file of `package` that no link leads to; stops just after `limit`."""
+    path = package / name
+    try:
+        if os.path.realpath(path) != os.path.join(os.path.realpath(package), *name.split("/")):
+            raise PackageError(f"{path} leads to another place; packages hold no links")
+        info = path.lstat()
+        if not stat.S_ISREG(info.st_mode):
+            raise PackageError(f"{path} is not a regular file")
+        with path.open("rb") as stream:
+            return stream.read(min(limit, info.st_size) + 1)
+    except (OSError, ValueError) as error:
+        raise PackageError(f"{path} belongs to the package but cannot be read: {error}") from None

@@ -41,9 +41,12 @@ class Segmentation:
 
     @property
     def label_names(self) -> dict[int, str]:
-        """Name of every label value except background."""
-        named = self.manifest.output.regions or self.manifest.output.labels
-        return {entry.value: entry.name for entry in named if entry.value != 0}
+        """Name of every label value except background.
+
+        Where regions overlap, a value stands for what later regions left of its own.
+        """
+        labels = self.manifest.output.labels
+        return {label.value: label.name for label in labels if label.value != 0}
 
     def save(self, path: str | Path) -> None:
         """Write the label map as NIfTI on the scan's grid, atomically."""

@@ -37,10 +37,19 @@ def golden_dir() -> Path:
 @pytest.fixture(scope="session")
 def tiny_package_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package of a small network, float32 and float16. Copy it before changing it."""
+    return _export_tiny(tmp_path_factory.mktemp("package"), channels=1, fp16=True)
+
+
+@pytest.fixture(scope="session")
+def two_channel_package_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of a small network with two channels, float32 only."""
+    return _export_tiny(tmp_path_factory.mktemp("package"), channels=2, fp16=False)
+
+
+def _export_tiny(folder: Path, *, channels: int, fp16: bool) -> Path:
     pytest.importorskip("torch")
     from segmaformer.checkpoint import load_checkpoint
     from segmaformer.export.pipeline import ExportOptions, export_package
 
-    folder = tmp_path_factory.mktemp("package")
-    checkpoint = load_checkpoint(save_tiny_checkpoint(folder / "tiny.pth"))
-    return export_package(checkpoint, folder / "tiny.sgmf", ExportOptions(fp16=True)).path
+    checkpoint = load_checkpoint(save_tiny_checkpoint(folder / "tiny.pth", channels=channels))
+    return export_package(checkpoint, folder / "tiny.sgmf", ExportOptions(fp16=fp16)).path

@@ -28,10 +28,19 @@ class BackendOptions:
         Threads for one tile; None takes every processor this process may use.
     use_op_library
         False runs the portable function bodies instead of the native kernels.
+
+    Raises
+    ------
+    ValueError
+        `threads` is below 1.
     """
 
     threads: int | None = None
     use_op_library: bool = True
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads is {self.threads}; expected at least 1, or None for all")
 
 
 class Session(Protocol):
@@ -55,7 +64,7 @@ def open_session(
     *,
     backend: str = "auto",
     variant: str | None = None,
-    options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
+    options: BackendOptions = BackendOptions(),
 ) -> Session:
     """Open one variant of a package.
 
@@ -102,8 +111,8 @@ def check_logits(logits: np.ndarray, description: str) -> np.ndarray:
     BackendError
         NaN or infinity: labels from them would look valid and mean nothing.
     """
-    if not np.isfinite(logits).all():
-        bad = int(logits.size - np.count_nonzero(np.isfinite(logits)))
+    bad = logits.size - np.count_nonzero(np.isfinite(logits))
+    if bad:
         raise BackendError(
             f"{bad} of {logits.size} logits from {description} are NaN or infinite; "
             "run the fp32 variant, and check the scan's intensities if it fails as well"

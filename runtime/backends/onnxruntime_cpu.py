@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from segmaformer.runtime.backends import BackendOptions, check_logits
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.op_library import op_library_path
+from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.op_library import register_op_library
 from segmaformer.runtime.package import Package
 
 PROVIDER = "CPUExecutionProvider"
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
-
-def available_processors() -> int:
-    """Processors that this process may use: its affinity, capped by its control group."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(affinity or 1, _control_group_limit()))
-
-
-def _control_group_limit() -> int:
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as limit:
-            quota, period = limit.read().split()
-    except (OSError, ValueError):
-        return os.cpu_count() or 1
-    return os.cpu_count() or 1 if quota == "max" else max(1, -(-int(quota) // int(period)))
+_ERRORS_ONLY = 3
 
 
 class OnnxRuntimeSession:
     """A network in ONNX Runtime's CPU provider.
+
+    Sessions may be run from several threads at once.
 
     Parameters
     ----------
@@ -40,37 +34,28 @@ class OnnxRuntimeSession:
     options
         Threads, and whether the op library is used.
 
+    Attributes
+    ----------
+    description
+        Version, device, variant and threads.
+
     Raises
     ------
     BackendError
-        ONNX Runtime refuses the model, or chose another provider.
+        ONNX Runtime or the op library is missing, refuses the model or chose another
+        provider; or the network does not take and give what the manifest says.
     """
 
     def __init__(self, package: Package, variant: str, options: BackendOptions):
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         content = package.read(package.manifest.variants[variant].file)
         threads = options.threads or available_processors()
-        self.description = f"ONNX Runtime {onnxruntime.__version__}, CPU, {variant}, {threads} threads"
-        self._session = self._create(onnxruntime, content, threads, options.use_op_library)
-        if self._session.get_providers() != [PROVIDER]:
-            raise BackendError(
-                f"asked ONNX Runtime for {PROVIDER}, got {self._session.get_providers()}"
-            )
-        self._input = self._session.get_inputs()[0].name
-
-    def _create(self, onnxruntime: Any, content: bytes, threads: int, use_op_library: bool) -> Any:
-        session_options = onnxruntime.SessionOptions()
-        session_options.intra_op_num_threads = threads
-        session_options.log_severity_level = 3
-        if use_op_library:
-            session_options.register_custom_ops_library(str(op_library_path()))
-        try:
-            return onnxruntime.InferenceSession(
-                content, session_options, providers=[PROVIDER], enable_fallback=False
-            )
-        except Exception as error:  # its own exception types share no public base
-            raise BackendError(f"ONNX Runtime cannot open the network: {error}") from error
+        plural = "s" if threads > 1 else ""
+        self.description = (
+            f"ONNX Runtime {onnxruntime.__version__}, CPU, {variant}, {threads} thread{plural}"
+        )
+        self._session = _open(onnxruntime, content, threads, options.use_op_library)
+        self._input = _check_interface(self._session, package.manifest)
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
         """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
@@ -82,6 +67,76 @@ class OnnxRuntimeSession:
         """
         try:
             logits: np.ndarray = self._session.run(None, {self._input: tiles})[0]
-        except Exception as error:
+        except Exception as error:  # its own exception types share no public base
             raise BackendError(f"{self.description} failed on a tile: {error}") from error
         return check_logits(logits, self.description)
+
+
+def import_onnxruntime() -> ModuleType:
+    """Import ONNX Runtime.
+
+    Raises
+    ------
+    BackendError
+        It is not installed, or was built for another machine.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendError(
+            f"ONNX Runtime cannot be imported: {error}; run: pip install onnxruntime"
+        ) from error
+    module: ModuleType = onnxruntime
+    return module
+
+
+def available_processors() -> int:
+    """Processors that this process may use: its affinity, capped by its control group."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(affinity or 1, _control_group_limit()))
+
+
+def _control_group_limit() -> int:
+    unlimited = os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
+        return unlimited if quota == "max" else math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):
+        return unlimited
+
+
+def _open(onnxruntime: Any, content: bytes, threads: int, use_op_library: bool) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _ERRORS_ONLY
+    try:
+        if use_op_library:
+            register_op_library(options)
+        session = onnxruntime.InferenceSession(
+            content, options, providers=[PROVIDER], enable_fallback=False
+        )
+    except BackendError:
+        raise
+    except Exception as error:  # its own exception types share no public base
+        raise BackendError(f"ONNX Runtime cannot open the network: {error}") from error
+    if session.get_providers() != [PROVIDER]:
+        raise BackendError(f"asked ONNX Runtime for {PROVIDER}, got {session.get_providers()}")
+    return session
+
+
+def _check_interface(session: Any, manifest: Manifest) -> str:
+    """Name of the network's input, once shapes and types are what the manifest says."""
+    tile = manifest.tiling.tile
+    for what, found, channels in (
+        ("takes", session.get_inputs(), len(manifest.preprocessing.channels)),
+        ("gives", session.get_outputs(), manifest.output.channels),
+    ):
+        shapes = [tuple(entry.shape[1:]) for entry in found]
+        types = [entry.type for entry in found]
+        if shapes != [(channels, *tile)] or types != ["tensor(float)"]:
+            raise BackendError(
+                f"the network {what} {shapes} of {', '.join(types)}; the manifest says "
+                f"{(channels, *tile)} of tensor(float) behind the batch. Export the package again"
+            )
+    name: str = session.get_inputs()[0].name
+    return name

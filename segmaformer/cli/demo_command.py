@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
+from segmaformer.cli.cases import Case
+from segmaformer.cli.console import print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
-from segmaformer.cli.infer_command import Case, Extras, progress_bar, write_results
+from segmaformer.cli.segment_case import segment_case
 
 CHECKPOINT = "reference_models/hippocampus/checkpoint_final.pth"
 
@@ -36,22 +38,20 @@ def command(output: Path) -> None:
 
     output.mkdir(parents=True, exist_ok=True)
     scan = demo_scan(output)
-    click.echo(f"scan: {scan}", err=True)
+    say(f"scan: {scan}")
     with resources.as_file(resources.files("segmaformer") / CHECKPOINT) as checkpoint:
         package = export_package(
             load_checkpoint(checkpoint),
             output / "hippocampus.sgmf",
             ExportOptions(fp16=True, verify_scan=(scan,), overwrite=True),
-            report=lambda message: click.echo(message, err=True),
+            report=say,
         )
     predictor = Predictor(package)
-    click.echo(f"inference: {predictor.backend}", err=True)
-    case = Case((scan,), output / "labels.nii.gz")
-    with progress_bar() as progress:
-        segmentation = predictor.predict(scan, progress=progress)
-    segmentation.save(case.output)
-    results = write_results(segmentation, case, Extras(preview=True, stats=True))
-    for label in results["statistics"]["labels"]:
-        click.echo(f"{label['name']}: {label['volume_mm3'] / 1000:.2f} ml", err=True)
-    for what in ("package", "output", "preview", "stats"):
-        click.echo(package.path if what == "package" else results[what])
+    say(f"inference: {predictor.backend}")
+    case = Case((scan,), *(output / f"labels{suffix}" for suffix in (".nii.gz", ".png", ".json")))
+    with progress_bar(scan.name) as progress:
+        document = segment_case(predictor, case, progress)
+    for label in document["statistics"]["labels"]:
+        say(f"{label['name']}: {label['volume_mm3'] / 1000:.2f} ml")
+    for path in (package.path, *case.results):
+        print_path(path)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 import platform
 from typing import Any
 
 import click
 
 import segmaformer
-from segmaformer.runtime.backends.onnxruntime_cpu import available_processors
+from segmaformer.cli.console import print_json
+from segmaformer.cli.exit_codes import DONE, FAILED
+from segmaformer.runtime.backends.onnxruntime_cpu import available_processors, import_onnxruntime
 from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.op_library import cpu_isas, op_library_path
 
 OPTIONAL = {
     "torch": "export",
@@ -21,55 +23,63 @@ OPTIONAL = {
     "safetensors": "export",
     "nilearn": "demo",
 }
+NEEDED_TO_EXPORT = ("torch", "onnx", "onnxscript")
 
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(as_json: bool) -> int:
-    """Show what this machine can run, and what to install for the rest."""
+    """Show what this machine can run, and what to install for the rest.
+
+    Ends with 1 where it cannot run packages.
+    """
     facts = machine_facts()
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         width = max(len(key) for key in facts)
         for key, value in facts.items():
-            click.echo(f"{key:<{width}}  {value}")
-    return 0 if "missing" not in facts["op library"] else 1
+            click.echo(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
+    return DONE if facts["can_infer"] else FAILED
 
 
 def machine_facts() -> dict[str, Any]:
     """Versions, processors, kernels and optional parts, by name."""
-    facts: dict[str, Any] = {
+    op_library, op_library_works = _op_library()
+    onnxruntime, onnxruntime_works = _onnxruntime()
+    return {
         "segmaformer": segmaformer.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "processors": available_processors(),
-        "op library": _op_library(),
-        "onnxruntime": _onnxruntime(),
+        "op_library": op_library,
+        "onnxruntime": onnxruntime,
+        **{module: _optional(module, extra) for module, extra in OPTIONAL.items()},
+        "can_infer": op_library_works and onnxruntime_works,
+        "can_export": all(importlib.util.find_spec(module) for module in NEEDED_TO_EXPORT),
     }
-    for module, extra in OPTIONAL.items():
-        facts[module] = _version(module) or f"not installed: pip install 'segmaformer[{extra}]'"
-    facts["can infer"] = "onnxruntime (CPU)" if "missing" not in facts["op library"] else "nothing"
-    facts["can export"] = "yes" if all(map(_version, ("torch", "onnx", "onnxscript"))) else "no"
-    return facts
 
 
-def _op_library() -> str:
-    from segmaformer.runtime.op_library import cpu_isas, op_library_path
-
+def _op_library() -> tuple[str, bool]:
     try:
-        return f"{op_library_path().name}, kernels: {', '.join(cpu_isas())}"
+        return f"{op_library_path().name}, kernels: {', '.join(cpu_isas())}", True
     except (BackendError, OSError) as error:
-        return f"missing: {error}"
+        return f"missing: {error}", False
 
 
-def _onnxruntime() -> str:
-    import onnxruntime
+def _onnxruntime() -> tuple[str, bool]:
+    try:
+        onnxruntime = import_onnxruntime()
+    except BackendError as error:
+        return f"missing: {error}", False
+    return f"{onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}", True
 
-    return f"{onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}"
 
-
-def _version(module: str) -> str | None:
+def _optional(module: str, extra: str) -> str:
     if importlib.util.find_spec(module) is None:
-        return None
+        return f"not installed; run: pip install 'segmaformer[{extra}]'"
     return importlib.metadata.version(module)
+
+
+def _text(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from segmaformer.cli.console import print_path, say
 from segmaformer.cli.extras import require_extra
-from segmaformer.cli.parameters import EXISTING_FILE, TRIPLE, parse_settings
+from segmaformer.cli.parameters import EXISTING_FILE, parse_settings, parse_triple
 
 
 @click.command("export")
@@ -18,7 +19,9 @@ from segmaformer.cli.parameters import EXISTING_FILE, TRIPLE, parse_settings
 @click.option("--plans", type=EXISTING_FILE, help="nnU-Net plans.json.")
 @click.option("--dataset-json", type=EXISTING_FILE, help="nnU-Net dataset.json.")
 @click.option("--configuration", help="Configuration of the plans, such as 3d_fullres.")
-@click.option("--patch-size", type=TRIPLE, metavar="D,H,W", help="Tile, where no plans state it.")
+@click.option(
+    "--patch-size", callback=parse_triple, metavar="D,H,W", help="Tile, where no plans state it."
+)
 @click.option(
     "--set",
     "settings",
@@ -55,22 +58,26 @@ def command(
     from segmaformer.checkpoint import load_checkpoint
     from segmaformer.export.pipeline import ExportOptions, export_package
 
-    loaded = load_checkpoint(
-        checkpoint,
-        arch=arch,
-        config=parse_settings(settings),
-        plans=plans,
-        dataset_json=dataset_json,
-        configuration=configuration,
-        patch_size=patch_size,
-    )
-    click.echo(f"{loaded.arch}, {loaded.parameters:,} parameters", err=True)
+    config = parse_settings(settings)
+    try:
+        loaded = load_checkpoint(
+            checkpoint,
+            arch=arch,
+            config=config,
+            plans=plans,
+            dataset_json=dataset_json,
+            configuration=configuration,
+            patch_size=patch_size,
+        )
+    except ValueError as error:  # an option that does not suit the network
+        raise click.UsageError(str(error)) from error
+    say(f"{loaded.arch}, {loaded.parameters:,} parameters")
     for assumption in loaded.assumptions:
-        click.echo(f"assumed: {assumption}", err=True)
+        say(f"assumed: {assumption}")
     package = export_package(
         loaded,
         output or Path(f"{checkpoint.stem}.sgmf"),
         ExportOptions(fp16=fp16, verify_scan=verify_scan, overwrite=overwrite),
-        report=lambda message: click.echo(message, err=True),
+        report=say,
     )
-    click.echo(package.path)
+    print_path(package.path)

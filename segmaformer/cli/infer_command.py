@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from segmaformer.cli.main import EXPECTED_ERRORS, REFUSED, exit_code, message_of
+from segmaformer.cli.cases import Case, group_cases
+from segmaformer.cli.console import print_json, print_path, progress_bar, say
+from segmaformer.cli.exit_codes import DONE, EXPECTED_ERRORS, REFUSED, exit_code, message_of
 from segmaformer.cli.parameters import EXISTING_FILE
-from segmaformer.runtime.atomic import atomic_path
+from segmaformer.cli.segment_case import segment_case
 from segmaformer.runtime.backends import BackendOptions, backend_names
-from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.package import Package
-from segmaformer.runtime.predictor import Predictor, Progress
-from segmaformer.runtime.segmentation import Segmentation
-
-SUFFIXES = (".nii.gz", ".nii")
-
-
-@dataclass(frozen=True)
-class Case:
-    """The files of one scan and where its label map goes."""
-
-    scan: tuple[Path, ...]
-    output: Path
-
-    def beside(self, suffix: str) -> Path:
-        """A file of the same name as the label map with another suffix."""
-        return self.output.with_name(stem(self.output) + suffix)
-
-
-@dataclass(frozen=True)
-class Extras:
-    """What to write beside the label map."""
-
-    preview: bool
-    stats: bool
+from segmaformer.runtime.predictor import Predictor
 
 
 @click.command("infer")
@@ -85,122 +59,42 @@ def command(
     Label maps lie on the scan's own grid.
     """
     package = Package.open(model)
-    if variant is not None and variant not in package.manifest.variants:
-        known = ", ".join(package.manifest.variants)
-        raise click.UsageError(f"{model} has no variant {variant!r}; it has {known}")
-    cases = group_cases(scans, len(package.manifest.preprocessing.channels), output)
-    predictor = Predictor(
-        package, backend, variant=variant, tta=tta, options=BackendOptions(threads=threads)
-    )
-    click.echo(f"{package.manifest.name}: {predictor.backend}", err=True)
-    results = [_run_case(predictor, case, Extras(preview, stats), as_json) for case in cases]
+    _check_options(package.manifest, variant, tta)
+    channels = len(package.manifest.preprocessing.channels)
+    cases = group_cases(scans, channels=channels, output=output, preview=preview, statistics=stats)
+    options = BackendOptions(threads=threads)
+    predictor = Predictor(package, backend, variant=variant, tta=tta, options=options)
+    say(f"{package.manifest.name}: {predictor.backend}")
+    results = [_run(predictor, case, print_results=not as_json) for case in cases]
     if as_json:
-        click.echo(json.dumps({"model": str(model), "results": results}, indent=2))
+        print_json({"model": str(model), "results": results})
     codes = {result["exit_code"] for result in results}
     return REFUSED if REFUSED in codes else max(codes)
 
 
-def group_cases(scans: tuple[Path, ...], channels: int, output: Path | None) -> list[Case]:
-    """Divide the files into scans and name their outputs.
-
-    Raises
-    ------
-    click.UsageError
-        Files and channels do not fit, or an output would replace a scan or another output.
-    InputError
-        One scan was given with the wrong number of channels.
-    """
-    if len(scans) % channels:
-        raise InputError(
-            f"the package takes {channels} channels, so files come in groups of {channels}; "
-            f"{len(scans)} were given"
-        )
-    groups = [scans[start : start + channels] for start in range(0, len(scans), channels)]
-    cases = [Case(group, _output_path(group[0], output, len(groups))) for group in groups]
-    targets = [case.output.resolve() for case in cases]
-    if len(set(targets)) < len(targets):
-        raise click.UsageError("two scans would write the same label map; run them one by one")
-    if set(targets) & {scan.resolve() for scan in scans}:
-        raise click.UsageError("the label map would replace a scan; choose another name with -o")
-    return cases
+def _check_options(manifest: Manifest, variant: str | None, tta: bool) -> None:
+    if variant is not None and variant not in manifest.variants:
+        known = ", ".join(manifest.variants)
+        raise click.UsageError(f"{manifest.name} has no variant {variant!r}; it has {known}")
+    if tta and not manifest.tiling.mirror_axes:
+        say(f"{manifest.name} allows no mirroring, so --tta changes nothing")
 
 
-def _output_path(scan: Path, output: Path | None, count: int) -> Path:
-    name = f"{stem(scan)}_seg.nii.gz"
-    if output is None:
-        return scan.with_name(name)
-    if output.is_dir():
-        return output / name
-    if count > 1:
-        raise click.UsageError(f"-o {output} is no folder, and there are {count} scans")
-    if not output.name.endswith(SUFFIXES):
-        raise click.UsageError(f"-o {output} must end in {' or '.join(SUFFIXES)}, or be a folder")
-    return output
-
-
-def stem(path: Path) -> str:
-    """File name without .nii or .nii.gz."""
-    for suffix in SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
-    return path.stem
-
-
-def _run_case(predictor: Predictor, case: Case, extras: Extras, as_json: bool) -> dict[str, Any]:
+def _run(predictor: Predictor, case: Case, *, print_results: bool) -> dict[str, Any]:
     """Segment one scan; an error becomes part of the result, so that a batch goes on."""
-    result: dict[str, Any] = {"scan": [str(path) for path in case.scan], "exit_code": 0}
     try:
-        # Reserving the name first tells of a folder that cannot be written to before the work.
-        with progress_bar() as progress, atomic_path(case.output) as reserved:
-            segmentation = predictor.predict(case.scan, progress=progress)
-            segmentation.save(reserved)
-        result.update(write_results(segmentation, case, extras))
+        with progress_bar(case.scan[0].name) as progress:
+            document = segment_case(predictor, case, progress)
     except EXPECTED_ERRORS as error:
-        result.update(exit_code=exit_code(error), error=message_of(error))
-        click.echo(f"sgmf: {case.scan[0]}: {message_of(error)}", err=True)
-        return result
-    if not as_json:
-        for key in ("output", "preview", "stats"):
-            if key in result:
-                click.echo(result[key])
-    return result
+        return _failure(case, error)
+    if print_results:
+        for path in case.results:
+            print_path(path)
+    return {**document, "exit_code": DONE}
 
 
-def write_results(segmentation: Segmentation, case: Case, extras: Extras) -> dict[str, Any]:
-    """Write what was asked for beside the label map and describe it."""
-    statistics = segmentation.statistics()
-    document: dict[str, Any] = {
-        "output": str(case.output),
-        "package": segmentation.manifest.name,
-        "backend": segmentation.backend,
-        "seconds": segmentation.seconds,
-        "statistics": statistics,
-    }
-    if extras.preview:
-        document["preview"] = str(case.beside(".png"))
-        segmentation.save_preview(case.beside(".png"))
-    if extras.stats:
-        document["stats"] = str(case.beside(".json"))
-        with atomic_path(case.beside(".json")) as path:
-            path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return document
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A progress bar on stderr where that is a terminal; nothing elsewhere."""
-    bar: Any = None
-
-    def show(stage: str, done: int, count: int) -> None:
-        nonlocal bar
-        if bar is None and sys.stderr.isatty():
-            bar = click.progressbar(length=count, label=stage, file=sys.stderr)
-            bar.__enter__()
-        if bar is not None:
-            bar.update(done - bar.pos)
-
-    try:
-        yield show
-    finally:
-        if bar is not None:
-            bar.__exit__(None, None, None)
+def _failure(case: Case, error: BaseException) -> dict[str, Any]:
+    message, name = message_of(error), str(case.scan[0])
+    say(f"sgmf: {message}" if name in message else f"sgmf: {name}: {message}")
+    scan = [str(path) for path in case.scan]
+    return {"scan": scan, "error": message, "exit_code": exit_code(error)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import click
 
+from segmaformer.cli.console import print_json
 from segmaformer.cli.extras import require_extra
 from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.package import Package
@@ -17,13 +17,12 @@ from segmaformer.runtime.package import Package
 
 @click.command("inspect")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--patch-size", hidden=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(path: Path, patch_size: str | None, as_json: bool) -> None:
+def command(path: Path, as_json: bool) -> None:
     """Show what the package or checkpoint at PATH is."""
     facts = package_facts(Package.open(path).manifest) if path.is_dir() else checkpoint_facts(path)
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         click.echo("\n".join(_lines(facts)))
 
@@ -32,25 +31,26 @@ def package_facts(manifest: Manifest) -> dict[str, Any]:
     """What people ask of a package, every hash having been checked at opening."""
     return {
         "package": manifest.name,
-        "format version": manifest.format_version,
+        "format_version": manifest.format_version,
         "created": manifest.created,
         "network": manifest.network.name,
         "parameters": manifest.network.parameters,
         "checkpoint": manifest.network.checkpoint_file,
         "channels": list(manifest.preprocessing.channels),
         "tile": list(manifest.tiling.tile),
-        "spacing mm": manifest.preprocessing.spacing,
+        "spacing_mm": manifest.preprocessing.spacing,
         "orientation": manifest.preprocessing.orientation or "as stored",
-        "labels": _labels(manifest),
+        "labels": {str(label.value): label.name for label in manifest.output.labels},
+        "regions": [region.name for region in manifest.output.regions],
         "variants": {
             name: {
                 "bytes": manifest.files[variant.file].size,
-                "label agreement with PyTorch": variant.parity.get("label_agreement"),
-                "logit error over range": variant.parity.get("relative_error"),
+                "label_agreement": variant.parity.get("label_agreement"),
+                "relative_error": variant.parity.get("relative_error"),
             }
             for name, variant in manifest.variants.items()
         },
-        "verified on": manifest.verification_tiles,
+        "verified_on": manifest.verification_tiles,
         "assumptions": list(manifest.network.assumptions),
         "files": "every size and SHA-256 as in the manifest",
     }
@@ -61,17 +61,13 @@ def checkpoint_facts(path: Path) -> dict[str, Any]:
     require_extra("torch", extra="export")
     from segmaformer.checkpoint import describe_checkpoint
 
-    return dict(describe_checkpoint(path))
-
-
-def _labels(manifest: Manifest) -> dict[str, str]:
-    named = manifest.output.regions or manifest.output.labels
-    return {str(entry.value): entry.name for entry in named}
+    return describe_checkpoint(path)
 
 
 def _lines(facts: Mapping[str, Any], indent: str = "") -> list[str]:
     lines = []
-    for key, value in facts.items():
+    for name, value in facts.items():
+        key = name.replace("_", " ")
         if isinstance(value, Mapping) and value:
             lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
         elif isinstance(value, list) and value and isinstance(value[0], str):
@@ -84,6 +80,6 @@ def _lines(facts: Mapping[str, Any], indent: str = "") -> list[str]:
 def _text(value: Any) -> str:
     if value is None:
         return "-"
-    if dataclasses.is_dataclass(value) or isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | dict):
         return json.dumps(value) if value else "none"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,20 +1,16 @@
-"""Entry point of ``sgmf``: the commands, loaded when asked for, and one exit code for each fate."""
+"""Entry point of ``sgmf``: the commands, loaded when asked for, and how a run ends."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import sys
-from typing import Any
+from typing import NoReturn
 
 import click
 
 import segmaformer
-from segmaformer.runtime.errors import InputError, PackageError, ParityError, SgmfError
-
-FAILED, USAGE, REFUSED, UNVERIFIED = 1, 2, 3, 4
-
-EXPECTED_ERRORS = (SgmfError, OSError, ValueError, MemoryError)
-"""What ends a run with a message; anything else is a defect and shows its traceback."""
+from segmaformer.cli.exit_codes import EXPECTED_ERRORS, FAILED, exit_code, message_of
 
 COMMANDS = {
     "demo": "Export the bundled model and segment a template brain.",
@@ -52,35 +48,32 @@ def cli() -> None:
     """
 
 
-def main(arguments: list[str] | None = None) -> Any:
-    """Run ``sgmf`` and exit with its code."""
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run ``sgmf`` and exit with its code.
+
+    With ``--json`` among the arguments an error, too, is one JSON document on stdout,
+    ``{"error": ..., "exit_code": ...}``, besides the message on stderr.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in arguments
     try:
         code = cli.main(args=arguments, prog_name="sgmf", standalone_mode=False)
     except click.exceptions.Abort:
-        fail("interrupted", FAILED)
+        _fail("interrupted", FAILED, as_json)
     except click.ClickException as error:
         error.show(sys.stderr)
-        sys.exit(error.exit_code)
+        _exit(error.format_message(), error.exit_code, as_json)
     except EXPECTED_ERRORS as error:
-        fail(message_of(error), exit_code(error))
+        _fail(message_of(error), exit_code(error), as_json)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def exit_code(error: BaseException) -> int:
-    """The command's exit code for an error."""
-    if isinstance(error, PackageError | ParityError):
-        return UNVERIFIED
-    if isinstance(error, InputError):
-        return REFUSED
-    return USAGE if isinstance(error, FileNotFoundError | FileExistsError) else FAILED
-
-
-def message_of(error: BaseException) -> str:
-    """The error's text; its type where it has none."""
-    return str(error) or type(error).__name__
-
-
-def fail(message: str, code: int) -> None:
-    """Print `message` on stderr and exit."""
+def _fail(message: str, code: int, as_json: bool) -> NoReturn:
     click.echo(f"sgmf: {message}", err=True)
+    _exit(message, code, as_json)
+
+
+def _exit(message: str, code: int, as_json: bool) -> NoReturn:
+    if as_json:
+        click.echo(json.dumps({"error": message, "exit_code": code}, indent=2))
     sys.exit(code)

@@ -11,24 +11,27 @@ import click
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-class _Triple(click.ParamType):
-    """Three positive integers, separated by commas."""
+def parse_triple(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[int, int, int] | None:
+    """Three positive integers, separated by commas; callback of an option.
 
-    name = "D,H,W"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int, int]:
-        try:
-            depth, height, width = (int(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not of the form D,H,W, for example 64,128,128", param, ctx)
-        if min(depth, height, width) < 1:
-            self.fail(f"{value!r} must be positive", param, ctx)
-        return depth, height, width
-
-
-TRIPLE = _Triple()
+    Raises
+    ------
+    click.BadParameter
+        It is something else.
+    """
+    if value is None:
+        return None
+    try:
+        depth, height, width = (int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not of the form D,H,W, for example 64,128,128"
+        ) from None
+    if min(depth, height, width) < 1:
+        raise click.BadParameter(f"{value!r} must be positive")
+    return depth, height, width
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
@@ -37,17 +40,23 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
     Raises
     ------
     click.UsageError
-        No equals sign, or no JSON.
+        No equals sign, no JSON, or a key given twice.
     """
-    parsed = {}
+    parsed: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
+        if not key or not equals:
+            raise _bad_setting(setting)
+        if key in parsed:
+            raise click.UsageError(f"--set {key} is given twice")
         try:
-            parsed[key] = json.loads(value) if equals else None
+            parsed[key] = json.loads(value)
         except ValueError:
-            equals = ""
-        if not equals:
-            raise click.UsageError(
-                f"--set {setting}: expected KEY=VALUE with a JSON value, such as use_rope=false"
-            )
+            raise _bad_setting(setting) from None
     return parsed
+
+
+def _bad_setting(setting: str) -> click.UsageError:
+    return click.UsageError(
+        f"--set {setting}: expected KEY=VALUE with a JSON value, such as use_rope=false"
+    )

@@ -1,0 +1,50 @@
+"""What goes where: results to stdout, messages and progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from segmaformer.runtime.predictor import Progress
+
+
+def say(message: str) -> None:
+    """Print a message for people."""
+    click.echo(message, err=True)
+
+
+def print_path(path: str | Path) -> None:
+    """Print a path as a result, byte for byte even where it is not valid text."""
+    click.echo(os.fsencode(path))
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document as a result."""
+    click.echo(json.dumps(document, indent=2))
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Progress]:
+    """A progress bar on stderr where that is a terminal; nothing elsewhere."""
+    bar: Any = None
+
+    def show(stage: str, done: int, count: int) -> None:
+        nonlocal bar
+        if bar is None and sys.stderr.isatty():
+            bar = click.progressbar(length=count, label=f"{label}, {stage}", file=sys.stderr)
+            bar.__enter__()
+        if bar is not None:
+            bar.update(done - bar.pos)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.__exit__(None, None, None)

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from samples import copy_package, edit_manifest
+
+from segmaformer.runtime.backends import (
+    BackendOptions,
+    Session,
+    backend_names,
+    check_logits,
+    onnxruntime_cpu,
+    open_session,
+)
+from segmaformer.runtime.errors import BackendError, PackageError
+from segmaformer.runtime.package import Package
+
+
+@pytest.fixture(scope="module")
+def package(tiny_package_path: Path) -> Package:
+    return Package.open(tiny_package_path)
+
+
+@pytest.fixture(scope="module")
+def tile(package: Package) -> np.ndarray:
+    shape = (1, 1, *package.manifest.tiling.tile)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def open_altered(package: Package, folder: Path, content: bytes) -> Session:
+    """Session over a well-hashed package whose fp32.onnx is `content`."""
+    writer = pytest.importorskip("segmaformer.export.package_writer")
+    folder.mkdir()
+    writer.write_files(folder, package.manifest, {"fp32.onnx": content, "fp16.onnx": content})
+    return open_session(Package.open(folder))
+
+
+@pytest.mark.parametrize("variant", ["fp32", "fp16"])
+def test_the_function_body_alone_computes_what_the_kernel_computes(
+    package: Package, tile: np.ndarray, variant: str
+) -> None:
+    kernel, body = (
+        open_session(package, variant=variant, options=BackendOptions(use_op_library=use)).run(tile)
+        for use in (True, False)
+    )
+    assert kernel.shape == (1, 3, *tile.shape[2:])
+    assert kernel.dtype == np.float32
+    tolerance = 1e-5 if variant == "fp32" else 1e-2
+    assert np.abs(kernel - body).max() < tolerance * np.ptp(kernel)
+
+
+def test_a_batch_of_tiles_is_the_tiles_one_by_one(package: Package, tile: np.ndarray) -> None:
+    session = open_session(package)
+    batch = session.run(np.concatenate([tile, -tile]))
+    for index, single in enumerate((tile, -tile)):
+        np.testing.assert_allclose(batch[index], session.run(single)[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
+def test_the_description_says_what_runs(package: Package, backend: str) -> None:
+    import onnxruntime
+
+    session = open_session(package, backend=backend, options=BackendOptions(threads=1))
+    assert session.description == f"ONNX Runtime {onnxruntime.__version__}, CPU, fp32, 1 thread"
+    assert backend in backend_names()
+
+
+def test_threads_reach_onnx_runtime_and_the_op(package: Package) -> None:
+    session = open_session(package, variant="fp16", options=BackendOptions(threads=3))
+    assert session.description.endswith("fp16, 3 threads")
+    options = session._session.get_session_options()  # type: ignore[attr-defined]
+    assert options.intra_op_num_threads == 3
+    assert options.get_session_config_entry("segmaformer.threads") == "3"
+
+
+def test_without_a_number_all_processors_are_used(package: Package) -> None:
+    options = open_session(package)._session.get_session_options()  # type: ignore[attr-defined]
+    assert options.intra_op_num_threads == onnxruntime_cpu.available_processors()
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_no_threads_are_refused(threads: int) -> None:
+    with pytest.raises(ValueError, match="threads is"):
+        BackendOptions(threads=threads)
+
+
+def test_an_unknown_backend_is_refused_with_those_known(package: Package) -> None:
+    with pytest.raises(ValueError, match="unknown backend 'abacus'; known: auto, onnxruntime"):
+        open_session(package, backend="abacus")
+
+
+def test_a_missing_variant_is_refused_with_those_there(package: Package) -> None:
+    with pytest.raises(ValueError, match="has no variant 'int8'; it has fp32, fp16"):
+        open_session(package, variant="int8")
+
+
+@pytest.mark.parametrize("damage", ["empty", "noise", "cut"])
+def test_a_network_that_is_no_onnx_is_a_backend_error(
+    package: Package, tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = package.read("fp32.onnx")
+    broken = {"empty": b"", "noise": bytes(range(256)), "cut": content[: len(content) // 2]}
+    with pytest.raises(BackendError, match="ONNX Runtime cannot open the network"):
+        open_altered(package, tmp_path / "x.sgmf", broken[damage])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"tile": [\n      32,', '"tile": [\n      16,'),
+        ('"channels": [\n      "MR0"\n    ]', '"channels": [\n      "MR0",\n      "MR1"\n    ]'),
+        ('"name": "posterior"\n      }', '"name": "posterior"\n      },\n'
+         '      {\n        "value": 3,\n        "name": "more"\n      }'),
+    ],
+    ids=["tile", "channels", "labels"],
+)  # fmt: skip
+def test_a_manifest_that_does_not_fit_the_network_is_refused(
+    package: Package, tmp_path: Path, old: str, new: str
+) -> None:
+    path = copy_package(package.path, tmp_path)
+    edit_manifest(path, old, new)
+    if "MR1" in new:
+        edit_manifest(path, '"normalization": [', '"normalization": [\n      {"scheme": "none"},')
+    with pytest.raises(BackendError, match="the manifest says"):
+        open_session(Package.open(path))
+
+
+def test_a_file_exchanged_after_opening_is_not_run(package: Package, tmp_path: Path) -> None:
+    opened = Package.open(copy_package(package.path, tmp_path))
+    (opened.path / "fp32.onnx").write_bytes(package.read("fp16.onnx"))
+    with pytest.raises(PackageError, match=r"fp32\.onnx does not have the"):
+        open_session(opened)
+
+
+def test_a_tile_of_another_shape_is_a_backend_error(package: Package) -> None:
+    with pytest.raises(BackendError, match="failed on a tile"):
+        open_session(package).run(np.zeros((1, 1, 8, 8, 8), np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_no_numbers_are_refused(value: float) -> None:
+    logits = np.zeros((1, 2, 2, 2, 2), np.float32)
+    assert check_logits(logits, "a network") is logits
+    logits[0, 1, 0, :, 1] = value
+    with pytest.raises(BackendError, match="2 of 16 logits from a network are NaN or infinite"):
+        check_logits(logits, "a network")
+
+
+def test_nan_tiles_do_not_pass_as_labels(package: Package, tile: np.ndarray) -> None:
+    with pytest.raises(BackendError, match="NaN or infinite"):
+        open_session(package).run(np.full_like(tile, np.nan))
+
+
+def test_a_missing_onnx_runtime_is_a_backend_error(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendError, match="pip install onnxruntime"):
+        open_session(package)
+
+
+def test_a_missing_op_library_is_a_backend_error(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(options: object) -> None:
+        raise BackendError("the compiled op library is not part of this installation")
+
+    monkeypatch.setattr(onnxruntime_cpu, "register_op_library", missing)
+    with pytest.raises(BackendError, match="op library is not part"):
+        open_session(package)
+    open_session(package, options=BackendOptions(use_op_library=False))
+
+
+def test_an_op_library_that_cannot_be_loaded_is_a_backend_error(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "libsgmf_ops.so").write_text("no library")
+    monkeypatch.setattr(
+        "segmaformer.runtime.op_library.op_library_path", lambda: tmp_path / "libsgmf_ops.so"
+    )
+    with pytest.raises(BackendError, match="ONNX Runtime cannot open"):
+        open_session(package)
+
+
+def test_another_provider_than_asked_for_is_refused(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    fallen_back = SimpleNamespace(get_providers=lambda: ["SlowExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: fallen_back)
+    with pytest.raises(BackendError, match="asked ONNX Runtime for CPUExecutionProvider, got"):
+        open_session(package)
+
+
+@pytest.mark.parametrize(
+    ("quota", "limit"),
+    [("200000 100000", 2), ("150000 100000", 2), ("1000 100000", 1), ("max 100000", 64),
+     ("", 64), ("garbage", 64), ("a b", 64)],
+)  # fmt: skip
+def test_processors_are_capped_by_the_control_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, limit: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(onnxruntime_cpu, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(32)), raising=False)
+    assert onnxruntime_cpu.available_processors() == min(limit, 32)
+
+
+def test_processors_without_a_control_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime_cpu, "CPU_QUOTA", tmp_path / "none")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert onnxruntime_cpu.available_processors() == 1
