@@ -17,7 +17,7 @@ from segmaformer.ops import selective_scan
 
 
 def causal_depthwise_conv(
-    tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+    tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
     """Depthwise convolution along the sequence that sees no later token.
 
@@ -28,7 +28,7 @@ def causal_depthwise_conv(
     weight
         Shape (C, 1, K); tap ``K - 1`` multiplies the current token.
     bias
-        Shape (C,).
+        Shape (C,) or None.
 
     Returns
     -------
@@ -38,7 +38,9 @@ def causal_depthwise_conv(
     """
     length, taps = tokens.shape[1], weight.shape[-1]
     padded = F.pad(tokens, (0, 0, taps - 1, 0))
-    result = bias + padded[:, :length] * weight[:, 0, 0]
+    result = padded[:, :length] * weight[:, 0, 0]
+    if bias is not None:
+        result = bias + result
     for tap in range(1, taps):
         result = result + padded[:, tap : tap + length] * weight[:, 0, tap]
     return result

@@ -9,6 +9,7 @@ O(sqrt(L)) tensor operations, where a step-by-step loop takes O(L).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -29,7 +30,7 @@ def linear_recurrence(decay: torch.Tensor, drive: torch.Tensor) -> torch.Tensor:
     torch.Tensor
         All states, the shape of `drive`.
     """
-    batch, length = drive.shape[:2]
+    length = drive.shape[1]
     steps = max(1, math.isqrt(length))
     chunks = -(-length // steps)
     padding = [0, 0] * (drive.dim() - 2) + [0, chunks * steps - length]
@@ -55,6 +56,7 @@ def selective_scan_backward(
     D: Optional,
     z: Optional,
     delta_bias: Optional,
+    *,
     delta_softplus: bool,
 ) -> tuple[Optional, ...]:
     """Gradients of the forward scan with respect to its eight tensor inputs.
@@ -69,40 +71,55 @@ def selective_scan_backward(
     Returns
     -------
     tuple
-        For u, delta, A, B, C, D, z, delta_bias; None where the input is None.
+        For u, delta, A, B, C, D, z, delta_bias, each of its input's type; None where
+        the input is None. The arithmetic is float64 where `u` is, float32 otherwise.
     """
-    raw = delta.float() if delta_bias is None else delta.float() + delta_bias
+    inputs = (u, delta, A, B, C, D, z, delta_bias)
+    work = torch.float64 if u.dtype == torch.float64 else torch.float32
+    widened: list[Any] = [None if tensor is None else tensor.to(work) for tensor in inputs]
+    gradients = _backward(grad.to(work), *widened, delta_softplus=delta_softplus)
+    return tuple(
+        None if tensor is None or gradient is None else gradient.to(tensor.dtype)
+        for tensor, gradient in zip(inputs, gradients, strict=True)
+    )
+
+
+def _backward(
+    grad_y: torch.Tensor,
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: Optional,
+    z: Optional,
+    delta_bias: Optional,
+    *,
+    delta_softplus: bool,
+) -> tuple[Optional, ...]:
+    raw = delta if delta_bias is None else delta + delta_bias
     step = F.softplus(raw) if delta_softplus else raw
-    u32, b, c = u.float(), B.float(), C.float()
     decay = torch.exp(step[..., None] * A)
-    state = linear_recurrence(decay, (step * u32)[..., None] * b[:, :, None])
-    grad_y, grad_z = grad.float(), None
+    state = linear_recurrence(decay, (step * u)[..., None] * B[:, :, None])
+    grad_z = None
     if z is not None:
-        y = torch.einsum("bldn,bln->bld", state, c)
-        y = y if D is None else y + D * u32
-        sigmoid = torch.sigmoid(z.float())
-        grad_z = grad_y * y * sigmoid * (1 + z.float() * (1 - sigmoid))
-        grad_y = grad_y * z.float() * sigmoid
+        y = torch.einsum("bldn,bln->bld", state, C)
+        y = y if D is None else y + D * u
+        sigmoid = torch.sigmoid(z)
+        grad_z = grad_y * y * sigmoid * (1 + z * (1 - sigmoid))
+        grad_y = grad_y * z * sigmoid
     grad_c = torch.einsum("bldn,bld->bln", state, grad_y)
     following = F.pad(decay[:, 1:], (0, 0, 0, 0, 0, 1)).flip(1)
-    drive = grad_y[..., None] * c[:, :, None]
+    drive = grad_y[..., None] * C[:, :, None]
     grad_state = linear_recurrence(following, drive.flip(1)).flip(1)
-    grad_b = torch.einsum("bldn,bld->bln", grad_state, step * u32)
-    grad_drive = torch.einsum("bldn,bln->bld", grad_state, b)
+    grad_b = torch.einsum("bldn,bld->bln", grad_state, step * u)
+    grad_drive = torch.einsum("bldn,bln->bld", grad_state, B)
     previous = F.pad(state[:, :-1], (0, 0, 0, 0, 1, 0))
     grad_exponent = grad_state * previous * decay
-    grad_step = torch.einsum("bldn,dn->bld", grad_exponent, A) + grad_drive * u32
+    grad_step = torch.einsum("bldn,dn->bld", grad_exponent, A) + grad_drive * u
     grad_a = torch.einsum("bldn,bld->dn", grad_exponent, step)
     grad_u = grad_drive * step if D is None else grad_drive * step + grad_y * D
     # Beyond the cut-off of 20 softplus is the identity; its derivative is 1 to float32 there.
     grad_raw = grad_step * torch.sigmoid(raw) if delta_softplus else grad_step
-    return (
-        grad_u.to(u.dtype),
-        grad_raw.to(delta.dtype),
-        grad_a,
-        grad_b.to(B.dtype),
-        grad_c.to(C.dtype),
-        None if D is None else (grad_y * u32).sum((0, 1)),
-        None if z is None or grad_z is None else grad_z.to(z.dtype),
-        None if delta_bias is None else grad_raw.sum((0, 1)),
-    )
+    grad_d = (grad_y * u).sum((0, 1))
+    return grad_u, grad_raw, grad_a, grad_b, grad_c, grad_d, grad_z, grad_raw.sum((0, 1))

@@ -44,10 +44,11 @@ def scan_op(
 ) -> Tensor:
     """Run the scan on the device where the tensors are."""
     tensors = (u, delta, A, B, C, D, z, delta_bias)
-    if u.is_cuda and (fused := _mamba_ssm_scan()) is not None:
-        return _on_cuda(fused, *tensors, delta_softplus, reverse)
-    if u.device.type == "cpu" and u.dtype in _ELEMENT_TYPES:
-        return _on_cpu(*tensors, delta_softplus, reverse)
+    if u.dtype in _ELEMENT_TYPES:
+        if u.is_cuda and (fused := _mamba_ssm_scan()) is not None:
+            return _on_cuda(fused, *tensors, delta_softplus, reverse)
+        if u.device.type == "cpu":
+            return _on_cpu(*tensors, delta_softplus, reverse)
     return selective_scan_reference(*tensors, delta_softplus, reverse)
 
 
@@ -68,7 +69,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         grad = grad.flip(1)
         for index in along_sequence:
             tensors[index] = None if tensors[index] is None else tensors[index].flip(1)
-    gradients = list(selective_scan_backward(grad, *tensors, ctx.delta_softplus))
+    gradients = list(selective_scan_backward(grad, *tensors, delta_softplus=ctx.delta_softplus))
     if ctx.reverse:
         for index in along_sequence:
             gradient = gradients[index]
