@@ -152,6 +152,7 @@ def plans() -> dict[str, object]:
         "image_reader_writer": "NibabelIOWithReorient",
         "configurations": {
             "3d_fullres": {
+                "architecture": {"network_class_name": "SegMaFormer", "arch_kwargs": CONFIG},
                 "patch_size": list(PATCH),
                 "batch_size": 2,
                 "spacing": [1.0, 1.0, 1.0],

@@ -20,15 +20,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from segmaformer.runtime.errors import BudgetError
-from segmaformer.runtime.label_kernels import AxisTaps, Logits, blend_tile, resample_labels
-from segmaformer.runtime.labelling import label_dtype
-from segmaformer.runtime.manifest import Output, Tiling
+from segmaformer.runtime.label_kernels import (
+    AxisTaps,
+    Logits,
+    blend_tile,
+    label_taps,
+    resample_labels,
+)
+from segmaformer.runtime.labelling import label_dtype, logits_to_labels
+from segmaformer.runtime.manifest import Manifest, Output, Tiling
+from segmaformer.runtime.preprocessing import Preprocessed, restore_logits
 from segmaformer.runtime.tiling import (
     Box,
     RunTiles,
-    gaussian_weights,
     pad_to_tile,
+    predict_logits,
     tile_boxes,
+    tile_weights,
 )
 
 BYTES = np.dtype(np.float32).itemsize
@@ -94,9 +102,7 @@ class LabelStream:
         self._image, inner = pad_to_tile(image, tiling.tile)
         self._origin = tuple(side.start for side in inner)
         self._tile = tiling.tile
-        self._weights = (
-            gaussian_weights(tiling.tile) if tiling.gaussian else np.ones(tiling.tile, np.float32)
-        )
+        self._weights = tile_weights(tiling)
         self._output = output
         self._taps = taps
         self._threads = threads
@@ -251,17 +257,67 @@ class _Slab:
             array[kept:] = 0
 
 
-def stream_labels(
-    image: Logits,
-    tiling: Tiling,
-    output: Output,
-    taps: tuple[AxisTaps, AxisTaps, AxisTaps],
+def predict_labels(
+    prepared: Preprocessed,
+    manifest: Manifest,
     network: RunTiles,
     *,
     budget_bytes: int,
     threads: int,
-    progress: Callable[[int, int], None] = lambda done, count: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """Labels of one image on the target grid; parameters are those of :class:`LabelStream`."""
-    stream = LabelStream(image, tiling, output, taps, budget_bytes=budget_bytes, threads=threads)
-    return stream.run(network, progress)
+    """Labels of a preprocessed scan on its cropped grid.
+
+    Parameters
+    ----------
+    prepared
+        From :func:`segmaformer.runtime.preprocessing.preprocess`.
+    manifest
+        Of the package.
+    network
+        Tiles (1, C, *tile) to logits (1, K, *tile).
+    budget_bytes
+        For image, logits and labels.
+    threads
+        For blending and interpolation.
+    progress
+        Called with the tiles done and their number.
+
+    Returns
+    -------
+    np.ndarray
+        Shape ``prepared.cropped_shape``, uint8 or uint16.
+
+    Raises
+    ------
+    BudgetError
+        The budget does not suffice; the error says the least that would.
+    """
+    report = progress or (lambda done, count: None)
+    output, tiling = manifest.output, manifest.tiling
+    resampling = manifest.preprocessing.logits_resampling
+    voxels = int(np.prod(prepared.cropped_shape))
+    # The label map exists once on the cropped grid and once in the order of the file.
+    taken = prepared.image.nbytes + 2 * voxels * np.dtype(label_dtype(output)).itemsize
+    _, depth, height, width = prepared.image.shape
+    taps = label_taps(
+        (depth, height, width),
+        prepared.cropped_shape,
+        spacing_mm=prepared.spacing_mm,
+        new_spacing_mm=prepared.scan_spacing_mm,
+        resampling=resampling,
+    )
+    if taps is not None:
+        left = budget_bytes - taken
+        stream = LabelStream(
+            prepared.image, tiling, output, taps, budget_bytes=left, threads=threads
+        )
+        return stream.run(network, report)
+    # Splines of higher order reach across the whole scan: all logits are needed at once.
+    needed = taken + output.channels * BYTES * (voxels + 2 * int(np.prod(prepared.image.shape[1:])))
+    if needed > budget_bytes:
+        raise BudgetError(
+            "the logits, resampled by a spline of order above one,", budget_bytes, needed
+        )
+    logits = predict_logits(prepared.image, tiling, network, output.channels, progress=report)
+    return logits_to_labels(restore_logits(logits, prepared, resampling), output)

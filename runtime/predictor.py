@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from segmaformer.runtime.backends import BackendOptions, open_session
-from segmaformer.runtime.labelling import logits_to_labels
+from segmaformer.runtime.backends.onnxruntime_cpu import available_processors
+from segmaformer.runtime.label_stream import predict_labels
+from segmaformer.runtime.memory import MIB, default_budget_bytes
 from segmaformer.runtime.nifti import read_nifti
 from segmaformer.runtime.package import Package
-from segmaformer.runtime.preprocessing import preprocess, restore_labels, restore_logits
+from segmaformer.runtime.preprocessing import preprocess, restore_labels
 from segmaformer.runtime.segmentation import Segmentation
-from segmaformer.runtime.tiling import mirrored_mean, predict_logits
+from segmaformer.runtime.tiling import mirrored_mean
 from segmaformer.runtime.volume import Volume
 
 Progress = Callable[[str, int, int], None]
@@ -34,6 +36,10 @@ class Predictor:
     tta
         Average the logits over the mirrored axes that the package allows: the cost
         doubles with each axis.
+    memory_budget_mib
+        MiB for what grows with the scan and the labels: the scan, its resampled image,
+        logits and label map. The interpreter, ONNX Runtime and the activations of one
+        tile come on top. None takes half of what the machine has free.
 
     Examples
     --------
@@ -48,10 +54,15 @@ class Predictor:
         *,
         variant: str | None = None,
         tta: bool = False,
+        memory_budget_mib: int | None = None,
         options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
     ):
         self.package = package
         self._mirror_axes = package.manifest.tiling.mirror_axes if tta else ()
+        self._budget_bytes = (
+            default_budget_bytes() if memory_budget_mib is None else memory_budget_mib * MIB
+        )
+        self._threads = options.threads or available_processors()
         self._session = open_session(package, backend=backend, variant=variant, options=options)
 
     @property
@@ -86,18 +97,18 @@ class Predictor:
             volume = scan if isinstance(scan, Volume) else self._read(scan)
         with _timed(seconds, "preprocess"):
             prepared = preprocess(volume, manifest.preprocessing)
-        with _timed(seconds, "network"):
-            logits = predict_logits(
-                prepared.image,
-                manifest.tiling,
+        with _timed(seconds, "network and labels"):
+            labels = predict_labels(
+                prepared,
+                manifest,
                 self._run,
-                manifest.output.channels,
+                budget_bytes=self._budget_bytes - volume.voxels.nbytes,
+                threads=self._threads,
                 progress=None if progress is None else _for_stage(progress, "tiles"),
             )
-        with _timed(seconds, "postprocess"):
-            logits = restore_logits(logits, prepared, manifest.preprocessing.logits_resampling)
-            labels = restore_labels(logits_to_labels(logits, manifest.output), prepared)
-        return Segmentation(labels, volume, manifest, self.backend, seconds)
+        return Segmentation(
+            restore_labels(labels, prepared), volume, manifest, self.backend, seconds
+        )
 
     def _read(self, scan: str | Path | Sequence[str | Path]) -> Volume:
         files = [scan] if isinstance(scan, str | Path) else scan

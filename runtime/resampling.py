@@ -13,7 +13,7 @@ corresponding rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ Values = npt.NDArray[np.float64]
 # The influence of a voxel on a spline fades by a factor of about four with each voxel of
 # distance and never ends. What is left out here lies far below float32's resolution.
 _LEAST_WEIGHT = 1e-12
+_PART_VOXELS = 1 << 21
 # Spacings that differ by less are the same: headers store them as float32.
 _SPACING_TOLERANCE = 1e-6
 
@@ -105,8 +106,11 @@ def resample(
         if length != new_length
     }
     resized = np.empty((len(image), *shape), np.float32)
+    outer = 0 if separate is None else separate
     for source, target in zip(image, resized, strict=True):
-        target[...] = _resize(source, weights, separate)
+        _resize(
+            np.moveaxis(source, outer, 0), np.moveaxis(target, outer, 0), weights, outer, separate
+        )
     return resized
 
 
@@ -146,25 +150,52 @@ def _nearest_weights(length: int, new_length: int) -> sparse.csr_array:
 
 
 def _resize(
-    channel: npt.NDArray[np.float32], weights: Mapping[int, sparse.csr_array], separate: int | None
-) -> Values:
-    """Resize one channel (D, H, W); clip to the range of what was resized together."""
-    together = tuple(axis for axis in range(3) if axis != separate)
-    low = channel.min(axis=together, keepdims=True)
-    high = channel.max(axis=together, keepdims=True)
-    values = channel.astype(np.float64)
-    for axis in sorted(together, key=lambda axis: _cost_rank(weights.get(axis), axis)):
-        if axis in weights:
-            values = _apply(weights[axis], values, axis)
-    np.clip(values, low, high, out=values)
-    if separate is not None and separate in weights:
-        values = _apply(weights[separate], values, separate)
-    return values
+    source: npt.NDArray[np.float32],
+    target: npt.NDArray[np.float32],
+    weights: Mapping[int, sparse.csr_array],
+    outer: int,
+    separate: int | None,
+) -> None:
+    """Resize one channel whose `outer` axis comes first: planes, then across them.
+
+    Planes go a few at a time, and so do the columns across them, so that float64 copies
+    stay small beside the channel. Values are clipped to the range of what was resized
+    together: the channel, or one plane where the outer axis is separate.
+    """
+    inner = [axis for axis in range(3) if axis != outer]
+    planes = np.empty((len(source), *target.shape[1:]))
+    for part in _parts(source.shape[0], source[0].size):
+        values = source[part].astype(np.float64)
+        for axis, at in sorted(zip(inner, (1, 2), strict=True), key=_shrinking_first(weights)):
+            if axis in weights:
+                values = _apply(weights[axis], values, at)
+        planes[part] = values
+    across = weights.get(outer)
+    if separate is not None:
+        low, high = (f(axis=(1, 2), keepdims=True) for f in (source.min, source.max))
+        np.clip(planes, low, high, out=planes)
+    low, high = source.min(), source.max()
+    for part in _parts(target.shape[1], len(source) * target.shape[2]):
+        values = planes[:, part] if across is None else _apply(across, planes[:, part], 0)
+        target[:, part] = values if separate is not None else np.clip(values, low, high)
 
 
-def _cost_rank(weights: sparse.csr_array | None, axis: int) -> tuple[bool, int]:
-    """Shrink before growing; in both, take the axis that is contiguous in memory first."""
-    return weights is not None and weights.shape[0] > weights.shape[1], -axis
+def _parts(count: int, voxels_each: int) -> list[slice]:
+    """Ranges of about :data:`_PART_VOXELS` voxels."""
+    size = max(1, _PART_VOXELS // voxels_each)
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def _shrinking_first(
+    weights: Mapping[int, sparse.csr_array],
+) -> Callable[[tuple[int, int]], tuple[bool, int]]:
+    """Order of axes: shrink before growing; in both, what is contiguous in memory first."""
+
+    def rank(axis_and_place: tuple[int, int]) -> tuple[bool, int]:
+        matrix = weights.get(axis_and_place[0])
+        return matrix is not None and matrix.shape[0] > matrix.shape[1], -axis_and_place[1]
+
+    return rank
 
 
 def _apply(weights: sparse.csr_array, values: Values, axis: int) -> Values:

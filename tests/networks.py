@@ -28,6 +28,10 @@ def tiny_plans(channels: int = 1) -> dict[str, Any]:
         "image_reader_writer": "NibabelIOWithReorient",
         "configurations": {
             "3d_fullres": {
+                "architecture": {
+                    "network_class_name": "SegMaFormer",
+                    "arch_kwargs": {**TINY_CONFIG, "in_channels": channels},
+                },
                 "patch_size": list(TINY_TILE),
                 "spacing": [1.0, 1.0, 1.0],
                 "normalization_schemes": ["ZScoreNormalization"] * channels,

@@ -15,7 +15,7 @@ from segmaformer.checkpoint.container import read_checkpoint_file, strip_prefix
 from segmaformer.checkpoint.documents import gather_documents
 from segmaformer.checkpoint.recognition import recognise
 from segmaformer.checkpoint.strict import check_names_and_shapes, load_weights
-from segmaformer.checkpoint.usage import usage_of
+from segmaformer.checkpoint.usage import stated_config, usage_of
 from segmaformer.models import create_model
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.manifest import Label, Output, Preprocessing, Tiling, Triple
@@ -151,11 +151,12 @@ def load_checkpoint(
     network = recognise(file.weights, arch=arch)
     weights = strip_prefix(file.weights, re.escape(network.prefix), file.path)
     shapes = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    documents = gather_documents(file, plans=plans, dataset_json=dataset_json)
+    stated = stated_config(file, documents, network.name, configuration=configuration)
     full_config, assumptions = network.support.infer_config(
-        shapes, trainer=file.trainer, given=given
+        shapes, trainer=file.trainer, given={**stated, **given}
     )
     model = _build(network.name, full_config, weights)
-    documents = gather_documents(file, plans=plans, dataset_json=dataset_json)
     usage = usage_of(file, documents, full_config, configuration=configuration, tile=tile)
     if usage.tiling is not None:
         network.support.check_tile(full_config, usage.tiling.tile)

@@ -7,7 +7,7 @@ the runtime would do differently from nnU-Net is refused rather than approximate
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from segmaformer.checkpoint.fields import (
@@ -105,6 +105,42 @@ def _inherit(
     parent = own.get("inherits_from")
     inherited = {} if parent is None else _inherit(configurations, str(parent), (*children, name))
     return {**inherited, **own}
+
+
+def network_arguments(
+    configuration: Mapping[str, Any], class_name: str, known: Collection[str]
+) -> dict[str, Any]:
+    """Configuration keys that the plans state for the network itself.
+
+    Plans of a training with a network of its own still describe the U-Net that nnU-Net
+    would have taken; only an ``architecture`` of the right class is believed.
+
+    Parameters
+    ----------
+    configuration
+        From :func:`resolve_configuration`.
+    class_name
+        Last part of ``architecture.network_class_name``.
+    known
+        Keys that the network has.
+
+    Raises
+    ------
+    InputError
+        A key that the network does not have.
+    """
+    architecture = configuration.get("architecture")
+    if not isinstance(architecture, Mapping):
+        return {}
+    if str(architecture.get("network_class_name")).rpartition(".")[2] != class_name:
+        return {}
+    arguments = dict(mapping(architecture.get("arch_kwargs"), "plans.json: arch_kwargs"))
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        raise InputError(
+            f"plans.json: arch_kwargs has {', '.join(unknown)}, which {class_name} does not know"
+        )
+    return arguments
 
 
 def patch_size(configuration: Mapping[str, Any]) -> Triple:

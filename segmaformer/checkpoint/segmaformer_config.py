@@ -25,7 +25,6 @@ _PUBLISHED_HEADS = {
     (48, 66, 96, 192): [2, 2, 4, 6],
     (32, 64, 160, 256): [1, 2, 5, 8],
 }
-_HEAD_CHANNELS = 32
 _STRIDE_OF_KERNEL = {1: 1, 3: 2, 7: 4}
 _PADDING_OF_KERNEL = {1: 0, 3: 1, 7: 3}
 _TRAINER_WITHOUT_ROPE = "SegMaFormerTrainer_BRATS_SegMaFormer"
@@ -172,25 +171,24 @@ def _one_or_three(extent: Sequence[int]) -> int | list[int]:
 
 def _num_heads(config: Mapping[str, Any], trainer: str | None) -> tuple[list[int], str | None]:
     widths = tuple(config["embed_dims"])
-    heads = _PUBLISHED_HEADS.get(widths) or [_nearest_heads(channels) for channels in widths]
-    attention = [
-        f"{heads[stage]} in stage {stage + 1}"
-        for stage, kind in enumerate(config["stage_block_types"])
-        if kind == "attention"
-    ]
-    if not attention:
+    heads = _PUBLISHED_HEADS.get(widths) or model_config("segmaformer")["num_heads"]
+    stages = [s for s, kind in enumerate(config["stage_block_types"]) if kind == "attention"]
+    if not stages:
         return heads, None
+    for stage in stages:
+        if widths[stage] % heads[stage]:
+            raise InputError(
+                f"the weights do not show the attention heads of stage {stage + 1}, and the "
+                f"published {heads[stage]} do not divide its {widths[stage]} channels; state all "
+                "stages' heads, such as num_heads=[1,2,4,5]"
+            )
+    chosen = ", ".join(f"{heads[stage]} in stage {stage + 1}" for stage in stages)
     source = (
         f"published for embed_dims {list(widths)}"
         if widths in _PUBLISHED_HEADS
-        else f"the divisor that comes nearest to the published {_HEAD_CHANNELS} channels a head"
+        else f"the published default, though not for embed_dims {list(widths)}"
     )
-    return heads, f"Attention heads (num_heads): {', '.join(attention)}; {source}."
-
-
-def _nearest_heads(channels: int) -> int:
-    divisors = [heads for heads in range(1, channels + 1) if channels % heads == 0]
-    return min(divisors, key=lambda heads: abs(channels / heads - _HEAD_CHANNELS))
+    return heads, f"Attention heads (num_heads): {chosen}; {source}."
 
 
 def _from_kernel(key: str, of_kernel: Mapping[int, int]) -> Any:

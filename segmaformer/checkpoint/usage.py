@@ -10,7 +10,13 @@ from segmaformer.checkpoint import defaults
 from segmaformer.checkpoint.container import CheckpointFile
 from segmaformer.checkpoint.documents import Documents
 from segmaformer.checkpoint.labels import channel_names, output_of
-from segmaformer.checkpoint.plans import patch_size, preprocessing_of, resolve_configuration
+from segmaformer.checkpoint.plans import (
+    network_arguments,
+    patch_size,
+    preprocessing_of,
+    resolve_configuration,
+)
+from segmaformer.models import model_config, network_class
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.manifest import Output, Preprocessing, Tiling, Triple
 
@@ -79,6 +85,20 @@ def usage_of(
         planned = patch_size(plan)
     tiling = _tiling(file, tile, planned, notes)
     return Usage(output, preprocessing, tiling, tuple(notes))
+
+
+def stated_config(
+    file: CheckpointFile,
+    documents: Documents,
+    arch: str,
+    *,
+    configuration: str | None = None,
+) -> dict[str, Any]:
+    """Configuration keys of network `arch` that the plans state; see :func:`usage_of`."""
+    if documents.plans is None:
+        return {}
+    _, plan = resolve_configuration(documents.plans, configuration or _recorded_configuration(file))
+    return network_arguments(plan, network_class(arch).__name__, model_config(arch))
 
 
 def _channels(documents: Documents, config: Mapping[str, Any], notes: list[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from segmaformer.models import segmaformer as _segmaformer
 
-__all__ = ["create_model", "list_models", "list_presets", "model_config"]
+__all__ = ["create_model", "list_models", "list_presets", "model_config", "network_class"]
 
 _NETWORKS = {
     "segmaformer": (_segmaformer.SegMaFormer, _segmaformer.DEFAULTS, _segmaformer.PRESETS),
@@ -52,6 +52,12 @@ def model_config(name: str, *, preset: str | None = None, **config: Any) -> dict
             f"it has {', '.join(sorted(defaults))}"
         )
     return {**defaults, **(presets[preset] if preset else {}), **config}
+
+
+def network_class(name: str) -> type[nn.Module]:
+    """Class of network `name`."""
+    cls: type[nn.Module] = _network(name)[0]
+    return cls
 
 
 def create_model(name: str, *, preset: str | None = None, **config: Any) -> nn.Module:

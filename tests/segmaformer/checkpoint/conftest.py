@@ -12,10 +12,10 @@ torch = pytest.importorskip("torch")
 TINY = {
     "in_channels": 2,
     "num_classes": 3,
-    "embed_dims": [6, 8, 12, 64],
+    "embed_dims": [6, 8, 12, 60],
     "depths": [2, 1, 1, 1],
     "mlp_ratios": [2, 2, 1, 2],
-    "num_heads": [1, 1, 1, 2],
+    "num_heads": [1, 2, 4, 6],
     "d_state": [2, 3, 4, 4],
     "expand": [1, 2, 1, 1],
     "patch_kernel_size": [3, 3, 3, 3],

@@ -16,7 +16,7 @@ def test_everything_is_json(tmp_path: Path, nnunet_document: dict[str, Any]) -> 
     torch.save(nnunet_document, tmp_path / "checkpoint_final.pth")
     facts = json.loads(json.dumps(describe_checkpoint(tmp_path / "checkpoint_final.pth")))
     assert facts["network"] == "segmaformer"
-    assert facts["configuration"]["embed_dims"] == [6, 8, 12, 64]
+    assert facts["configuration"]["embed_dims"] == [6, 8, 12, 60]
     assert facts["tiling"]["tile"] == [16, 24, 32]
     assert facts["preprocessing"]["channels"] == ["T1", "CT"]
     assert facts["output"] == "exclusive labels"

@@ -46,8 +46,40 @@ def test_nnunet_checkpoint_tells_everything(tmp_path: Path, nnunet_document: Doc
         tensor.numel() for tensor in nnunet_document["network_weights"].values()
     )
     assert mentions(checkpoint, "plans.json: from the checkpoint")
-    assert mentions(checkpoint, "num_heads", "32 channels a head")
+    assert mentions(checkpoint, "num_heads", "the published default")
     assert len(checkpoint.sha256) == 64
+
+
+def test_plans_state_the_network(tmp_path: Path, nnunet_document: Document) -> None:
+    plans = nnunet_document["init_args"]["plans"]["configurations"]["3d_fullres"]
+    plans["architecture"] = {
+        "network_class_name": "networks.SegMaFormer",
+        "arch_kwargs": {"num_heads": [1, 2, 4, 5], "use_rope": False},
+    }
+    checkpoint = load_checkpoint(save(tmp_path, nnunet_document))
+    assert checkpoint.config["num_heads"] == [1, 2, 4, 5]
+    assert checkpoint.config["use_rope"] is False
+    assert not mentions(checkpoint, "num_heads")
+
+
+def test_plans_of_another_network_are_not_believed(
+    tmp_path: Path, nnunet_document: Document
+) -> None:
+    plans = nnunet_document["init_args"]["plans"]["configurations"]["3d_fullres"]
+    plans["architecture"] = {
+        "network_class_name": "dynamic_network_architectures.PlainConvUNet",
+        "arch_kwargs": {"n_stages": 6},
+    }
+    assert load_checkpoint(save(tmp_path, nnunet_document)).arch == "segmaformer"
+
+
+def test_plans_with_a_key_the_network_lacks_are_refused(
+    tmp_path: Path, nnunet_document: Document
+) -> None:
+    plans = nnunet_document["init_args"]["plans"]["configurations"]["3d_fullres"]
+    plans["architecture"] = {"network_class_name": "SegMaFormer", "arch_kwargs": {"headz": 3}}
+    with pytest.raises(InputError, match="headz"):
+        load_checkpoint(save(tmp_path, nnunet_document))
 
 
 def test_model_is_ready_and_computes_the_same(tmp_path: Path, tiny_config: Document) -> None:
@@ -218,8 +250,8 @@ def test_given_patch_size_wins_and_is_stated(tmp_path: Path, nnunet_document: Do
 
 def test_configuration_can_be_given(tmp_path: Path, tiny_weights: Document) -> None:
     path = save(tmp_path, tiny_weights)
-    checkpoint = load_checkpoint(path, config={"num_heads": [1, 1, 1, 4]}, use_rope=False)
-    assert checkpoint.config["num_heads"] == [1, 1, 1, 4]
+    checkpoint = load_checkpoint(path, config={"num_heads": [1, 2, 4, 4]}, use_rope=False)
+    assert checkpoint.config["num_heads"] == [1, 2, 4, 4]
     assert checkpoint.config["use_rope"] is False
     assert not mentions(checkpoint, "num_heads")
     assert not mentions(checkpoint, "use_rope")
@@ -269,7 +301,7 @@ def test_missing_surplus_and_misshapen_weights(tmp_path: Path, tiny_weights: Doc
     text = str(refusal.value)
     assert "it lacks encoder.norm4.bias;" in text
     assert "it also has encoder.norm4.scale;" in text
-    assert "encoder.norm4.weight (5,) instead of (64,)" in text
+    assert "encoder.norm4.weight (5,) instead of (60,)" in text
 
 
 def test_long_lists_of_names_are_cut(tmp_path: Path, tiny_weights: Document) -> None:

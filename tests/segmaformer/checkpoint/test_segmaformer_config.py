@@ -13,7 +13,6 @@ torch = pytest.importorskip("torch")
 
 from segmaformer.checkpoint.segmaformer_config import (
     _mlp_ratio,
-    _nearest_heads,
     segmaformer_config,
 )
 from segmaformer.models import create_model, list_presets, model_config
@@ -99,30 +98,13 @@ def test_mlp_ratio_gives_back_the_width(channels: int, hidden: int) -> None:
     assert int(channels * _mlp_ratio(hidden, channels)) == hidden
 
 
-@settings(max_examples=100, deadline=None)
-@given(channels=st.integers(1, 600))
-def test_heads_divide_the_channels(channels: int) -> None:
-    heads = _nearest_heads(channels)
-    assert channels % heads == 0
-    assert all(
-        abs(channels / other - 32) >= abs(channels / heads - 32)
-        for other in range(1, channels + 1)
-        if channels % other == 0
-    )
-
-
-@pytest.mark.parametrize(("channels", "heads"), [(160, 5), (192, 6), (256, 8), (66, 2), (36, 1)])
-def test_heads_of_published_widths(channels: int, heads: int) -> None:
-    assert _nearest_heads(channels) == heads
-
-
 @pytest.mark.parametrize(
     ("widths", "heads", "reason"),
     [
         ([36, 66, 96, 192], [1, 2, 4, 6], "published for embed_dims"),
         ([48, 66, 96, 192], [2, 2, 4, 6], "published for embed_dims"),
         ([32, 64, 160, 256], [1, 2, 5, 8], "published for embed_dims"),
-        ([32, 64, 96, 160], [1, 2, 3, 5], "32 channels a head"),
+        ([12, 12, 18, 60], [1, 2, 4, 6], "the published default"),
     ],
 )
 def test_heads_are_stated(widths: list[int], heads: list[int], reason: str) -> None:
@@ -131,6 +113,11 @@ def test_heads_are_stated(widths: list[int], heads: list[int], reason: str) -> N
     (sentence,) = (text for text in assumptions if "num_heads" in text)
     assert f"{heads[3]} in stage 4" in sentence
     assert reason in sentence
+
+
+def test_heads_that_cannot_be_the_published_ones_are_asked_for() -> None:
+    with pytest.raises(InputError, match="6 do not divide its 160 channels"):
+        segmaformer_config(shapes_of(embed_dims=[32, 64, 96, 160], num_heads=[1, 2, 4, 5]))
 
 
 def test_heads_are_not_mentioned_without_attention() -> None:
