@@ -1,0 +1,187 @@
+"""Streaming against the full computation: the same labels, voxel for voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from segmaformer.runtime.errors import BudgetError
+from segmaformer.runtime.label_kernels import blend_tile, label_taps, resample_labels
+from segmaformer.runtime.label_stream import LabelStream
+from segmaformer.runtime.labelling import logits_to_labels
+from segmaformer.runtime.manifest import Label, Output, Region, Resampling, Tiling
+from segmaformer.runtime.resampling import resample
+from segmaformer.runtime.tiling import mirrored_mean, predict_logits
+
+PLENTY = 1 << 40
+
+
+def smooth(random: np.random.Generator, channels: int, shape: tuple[int, ...]) -> np.ndarray:
+    noise = random.standard_normal((channels, *shape))
+    return (3 * ndimage.gaussian_filter(noise, (0, 1, 1, 1))).astype(np.float32)
+
+
+def network(
+    random: np.random.Generator, channels: int, tile: tuple[int, ...]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of tiles whose result depends on the place inside the tile."""
+    mix = random.standard_normal((channels, 3)).astype(np.float32)
+    place = 0.3 * random.standard_normal((channels, *tile)).astype(np.float32)
+
+    def run(tiles: np.ndarray) -> np.ndarray:
+        x = tiles[0, 0]
+        features = np.stack([x, np.roll(x, 1, 0) * x, np.roll(x, 2, 1)])
+        logits: np.ndarray = (np.tensordot(mix, features, 1) + place)[None].astype(np.float32)
+        return logits
+
+    return run
+
+
+def output(channels: int, regions: bool) -> Output:
+    labels = tuple(Label(value, str(value)) for value in range(channels))
+    painted = tuple(Region(str(i), (i + 1,), i + 1) for i in range(channels)) if regions else ()
+    return Output(labels, painted)
+
+
+extents = st.tuples(*[st.integers(2, 16)] * 3)
+tiles = st.tuples(*[st.integers(3, 8)] * 3)
+targets = st.tuples(*[st.integers(1, 24)] * 3)
+spacings = st.tuples(*[st.sampled_from([1.0, 2.0, 7.0])] * 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=extents,
+    tile=tiles,
+    target=targets,
+    spacing=spacings,
+    channels=st.integers(1, 6),
+    regions=st.booleans(),
+    step=st.sampled_from([0.25, 0.5, 0.7, 1.0]),
+    gaussian=st.booleans(),
+    scheme=st.sampled_from(["nnunet", "monai"]),
+    order_z=st.integers(0, 1),
+    mirror_axes=st.sampled_from([(), (0,), (1, 2)]),
+    seed=st.integers(0, 1000),
+)
+def test_equals_the_full_computation_under_any_budget(
+    shape,
+    tile,
+    target,
+    spacing,
+    channels,
+    regions,
+    step,
+    gaussian,
+    scheme,
+    order_z,
+    mirror_axes,
+    seed,
+):  # type: ignore[no-untyped-def]
+    random = np.random.default_rng(seed)
+    image = smooth(random, 1, shape)
+    tiling = Tiling(tile, step, gaussian, scheme=scheme)
+    meaning = output(channels, regions)
+    plain = network(random, channels, tile)
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        return mirrored_mean(plain, batch, mirror_axes)
+
+    new_spacing = tuple(a * s / n for a, s, n in zip(spacing, shape, target, strict=True))
+    grids = {
+        "spacing_mm": spacing,
+        "new_spacing_mm": new_spacing,
+        "resampling": Resampling(order=1, order_z=order_z),
+    }
+    logits = predict_logits(image, tiling, run, channels)
+    expected = logits_to_labels(resample(logits, target, **grids), meaning)
+    taps = label_taps(shape, target, **grids)
+    assert taps is not None
+    with pytest.raises(BudgetError) as refusal:
+        LabelStream(image, tiling, meaning, taps, budget_bytes=0, threads=1)
+    for budget in (PLENTY, refusal.value.least_bytes):
+        stream = LabelStream(image, tiling, meaning, taps, budget_bytes=budget, threads=2)
+        np.testing.assert_array_equal(stream.run(run, lambda done, count: None), expected)
+
+
+def wide_stream(budget_bytes: int, channels: int = 5) -> LabelStream:
+    shape, target = (12, 40, 36), (24, 80, 72)
+    image = smooth(np.random.default_rng(0), 1, shape)
+    grids = {"spacing_mm": (2.0,) * 3, "new_spacing_mm": (1.0,) * 3}
+    taps = label_taps(shape, target, resampling=Resampling(order=1), **grids)  # type: ignore[arg-type]
+    assert taps is not None
+    return LabelStream(
+        image,
+        Tiling((8, 8, 8)),
+        output(channels, False),
+        taps,
+        budget_bytes=budget_bytes,
+        threads=1,
+    )
+
+
+def test_progress_counts_every_tile_run() -> None:
+    stream = wide_stream(PLENTY)
+    seen: list[tuple[int, int]] = []
+    stream.run(network(np.random.default_rng(0), 5, (8, 8, 8)), lambda *step: seen.append(step))
+    assert seen == [(done, stream.tile_runs) for done in range(stream.tile_runs + 1)]
+
+
+def test_less_memory_costs_tiles() -> None:
+    with pytest.raises(BudgetError) as refusal:
+        wide_stream(0)
+    least = refusal.value.least_bytes
+    runs = [wide_stream(budget).tile_runs for budget in (PLENTY, 2 * least, least)]
+    assert runs == sorted(runs)
+    assert runs[0] < runs[-1]
+
+
+def test_budget_error_says_what_would_do() -> None:
+    with pytest.raises(
+        BudgetError, match=r"need at least \d+ MiB.*raise --memory-budget"
+    ) as refusal:
+        wide_stream(1000)
+    wide_stream(refusal.value.least_bytes)
+
+
+def test_splines_of_higher_order_have_no_taps() -> None:
+    grids = {"spacing_mm": (1.0,) * 3, "new_spacing_mm": (2.0,) * 3}
+    assert label_taps((4, 4, 4), (2, 2, 2), resampling=Resampling(order=3), **grids) is None  # type: ignore[arg-type]
+
+
+def test_equal_logits_give_the_first_label() -> None:
+    grids = {"spacing_mm": (1.0,) * 3, "new_spacing_mm": (0.5,) * 3}
+    taps = label_taps((3, 3, 3), (6, 6, 6), resampling=Resampling(order=1), **grids)  # type: ignore[arg-type]
+    assert taps is not None
+    logits = np.zeros((4, 3, 3, 3), np.float32)
+    logits[0] = -1
+    assert set(np.unique(resample_labels(logits, taps, threads=2))) == {1}
+
+
+def test_blend_reaches_only_its_box() -> None:
+    random = np.random.default_rng(0)
+    accumulator = random.standard_normal((3, 6, 7, 8)).astype(np.float32)
+    logits = random.standard_normal((3, 5, 5, 5)).astype(np.float32)
+    weights = random.random((5, 5, 5)).astype(np.float32)
+    expected = accumulator.copy()
+    expected[:, 1:4, 2:5, 3:6] += logits[:, :3, 1:4, 2:5] * weights[:3, 1:4, 2:5]
+    blend_tile(
+        accumulator[:, 1:4, 2:5, 3:6],
+        logits[:, :3, 1:4, 2:5],
+        weights[:3, 1:4, 2:5],
+        threads=2,
+    )
+    np.testing.assert_array_equal(accumulator, expected)
+
+
+def test_taps_outside_the_logits_are_refused() -> None:
+    grids = {"spacing_mm": (1.0,) * 3, "new_spacing_mm": (0.5,) * 3}
+    taps = label_taps((3, 4, 5), (6, 8, 10), resampling=Resampling(order=1), **grids)  # type: ignore[arg-type]
+    assert taps is not None
+    with pytest.raises(ValueError, match="outside the logits"):
+        resample_labels(np.zeros((2, 3, 4, 4), np.float32), taps, threads=1)

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import pytest
+
+from segmaformer.runtime import memory
+
+
+def test_default_is_a_share_of_what_is_available() -> None:
+    budget = memory.default_budget_bytes()
+    assert 64 * memory.MIB < budget < memory._available_to_machine()
+
+
+def test_control_group_limits_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_available_to_control_group", lambda: 100.0 * memory.MIB)
+    assert memory.default_budget_bytes() == int(100 * memory.MIB * memory.DEFAULT_SHARE)
