@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from torch import nn
@@ -51,7 +52,7 @@ def model_config(name: str, *, preset: str | None = None, **config: Any) -> dict
             f"{name} has no configuration key {', '.join(unknown)}; "
             f"it has {', '.join(sorted(defaults))}"
         )
-    return {**defaults, **(presets[preset] if preset else {}), **config}
+    return copy.deepcopy({**defaults, **(presets[preset] if preset else {}), **config})
 
 
 def network_class(name: str) -> type[nn.Module]:

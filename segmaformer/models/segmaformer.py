@@ -88,6 +88,11 @@ class Encoder(nn.Module):
         features = []
         for stage in range(STAGES):
             tokens, grid = self.get_submodule(f"embed_{stage + 1}")(volume)
+            if tokens.shape[1] < 2:
+                raise ValueError(
+                    f"stage {stage + 1} is left with one voxel; instance norm needs more: "
+                    "use a larger input"
+                )
             for block in self.get_submodule(f"stage{stage + 1}").children():
                 tokens = block(tokens, grid)
             if stage == STAGES - 1:
@@ -186,7 +191,18 @@ class SegMaFormer(nn.Module):
         -------
         torch.Tensor
             Shape (B, num_classes, D, H, W), before softmax or sigmoid.
+
+        Raises
+        ------
+        ValueError
+            Wrong number of axes or channels, or an input so small that a stage is left
+            with a single voxel.
         """
+        channels = self.config["in_channels"]
+        if volume.dim() != 5 or volume.shape[1] != channels:
+            raise ValueError(
+                f"input has shape {tuple(volume.shape)}; expected (B, {channels}, D, H, W)"
+            )
         logits = self.decoder(self.encoder(volume))
         return F.interpolate(logits, size=volume.shape[2:], mode="trilinear")
 
@@ -198,7 +214,9 @@ def _check(config: dict[str, Any]) -> None:
     )
     for key in per_stage:
         if len(config[key]) != STAGES:
-            raise ValueError(f"{key} has {len(config[key])} entries; SegMaFormer has {STAGES} stages")
+            raise ValueError(
+                f"{key} has {len(config[key])} entries; SegMaFormer has {STAGES} stages"
+            )
     unknown = sorted(set(config["stage_block_types"]) - set(BLOCK_TYPES))
     if unknown:
         raise ValueError(

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.nn import functional as F
+
+from segmaformer.models.mamba import Mamba, causal_depthwise_conv
+from segmaformer.ops.reference import selective_scan_reference
+
+
+@pytest.mark.parametrize("taps", [2, 3, 4])
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_causal_convolution(length: int, taps: int) -> None:
+    tokens = torch.randn(2, length, 5)
+    weight, bias = torch.randn(5, 1, taps), torch.randn(5)
+    expected = F.conv1d(tokens.transpose(1, 2), weight, bias, padding=taps - 1, groups=5)
+    torch.testing.assert_close(
+        causal_depthwise_conv(tokens, weight, bias), expected[..., :length].transpose(1, 2)
+    )
+    torch.testing.assert_close(
+        causal_depthwise_conv(tokens, weight, None), expected[..., :length].transpose(1, 2) - bias
+    )
+
+
+def published_forward(mixer: Any, tokens: Any) -> Any:
+    """The mixer's definition with plain operators, channels first as in mamba-ssm."""
+    length, states = tokens.shape[1], mixer.A_log.shape[1]
+    x, z = mixer.in_proj(tokens).transpose(1, 2).chunk(2, dim=1)
+    x = F.silu(mixer.conv1d(x)[..., :length])
+    step, b, c = mixer.x_proj(x.transpose(1, 2)).split((mixer.rank, states, states), dim=-1)
+    y = selective_scan_reference(
+        x.transpose(1, 2),
+        step @ mixer.dt_proj.weight.t() + mixer.dt_proj.bias,
+        -torch.exp(mixer.A_log),
+        b,
+        c,
+        D=mixer.D,
+        z=z.transpose(1, 2),
+        delta_softplus=True,
+    )
+    return mixer.out_proj(y)
+
+
+@pytest.mark.parametrize(
+    ("channels", "options"),
+    [
+        (12, {}),
+        (36, {"d_state": 8, "d_conv": 3}),
+        (33, {"d_state": 4, "expand": 1}),
+        (8, {"d_state": 1, "d_conv": 2, "expand": 3}),
+    ],
+)
+def test_against_the_definition(channels: int, options: dict[str, int]) -> None:
+    torch.manual_seed(channels)
+    mixer = Mamba(channels, **options)
+    tokens = torch.randn(2, 17, channels)
+    with torch.inference_mode():
+        torch.testing.assert_close(mixer(tokens), published_forward(mixer, tokens))
+
+
+def test_later_tokens_do_not_reach_back() -> None:
+    mixer = Mamba(12)
+    tokens = torch.randn(1, 20, 12)
+    changed = tokens.clone()
+    changed[:, 13:] += 1
+    with torch.inference_mode():
+        before, after = mixer(tokens), mixer(changed)
+    torch.testing.assert_close(before[:, :13], after[:, :13])
+    assert not torch.allclose(before[:, 13:], after[:, 13:])
+
+
+def test_initial_time_steps() -> None:
+    step = F.softplus(Mamba(256).dt_proj.bias.detach())
+    assert float(step.min()) >= 1e-3 * 0.999
+    assert float(step.max()) <= 0.1 * 1.001
+    assert float(step.log().std()) > 1  # spread over two decades, not bunched
+
+
+def test_rank_is_rounded_up() -> None:
+    assert Mamba(33).x_proj.weight.shape == (3 + 2 * 16, 66)
