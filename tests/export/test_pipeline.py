@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from networks import TINY_TILE, save_tiny_checkpoint
+from samples import head_like, write_scan
+
+torch = pytest.importorskip("torch")
+
+import onnx
+from onnx import numpy_helper
+
+from segmaformer.checkpoint import Checkpoint, load_checkpoint
+from segmaformer.export import pipeline
+from segmaformer.export.float16 import FLOAT32_LADDER
+from segmaformer.export.onnx_export import export_onnx
+from segmaformer.export.pipeline import ExportOptions, export_package
+from segmaformer.runtime.backends import open_session
+from segmaformer.runtime.errors import InputError, ParityError
+from segmaformer.runtime.package import Package
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return load_checkpoint(save_tiny_checkpoint(tmp_path_factory.mktemp("c") / "best.pth"))
+
+
+@pytest.fixture(scope="module")
+def traced(checkpoint: Checkpoint) -> onnx.ModelProto:
+    return export_onnx(checkpoint.model, TINY_TILE, 1)
+
+
+@pytest.fixture
+def damage(monkeypatch: pytest.MonkeyPatch, traced: onnx.ModelProto) -> Callable[[float], None]:
+    """Trace once for all tests; called, scale the network's last bias as a faulty export might."""
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: _copy(traced))
+    return lambda factor: monkeypatch.setattr(
+        pipeline, "export_onnx", lambda *_: _with_scaled_weights(traced, factor)
+    )
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _with_scaled_weights(model: onnx.ModelProto, factor: float) -> onnx.ModelProto:
+    altered = _copy(model)
+    weights = max(altered.graph.initializer, key=lambda tensor: "pred.weight" in tensor.name)
+    weights.CopyFrom(
+        numpy_helper.from_array(
+            (numpy_helper.to_array(weights) * factor).astype(np.float32), weights.name
+        )
+    )
+    return altered
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_package_holds_what_the_checkpoint_says(
+    checkpoint: Checkpoint, damage: object, tmp_path: Path
+) -> None:
+    package = export_package(checkpoint, tmp_path / "brain.sgmf")
+    assert package == Package.open(tmp_path / "brain.sgmf")
+    assert listing(package.path) == ["card.md", "fp32.onnx", "manifest.json"]
+    manifest = package.manifest
+    assert manifest.name == "brain"
+    assert manifest.network.name == "segmaformer"
+    assert manifest.network.config == checkpoint.config
+    assert manifest.network.checkpoint_file == "best.pth"
+    assert manifest.network.checkpoint_sha256 == checkpoint.sha256
+    assert manifest.network.assumptions == checkpoint.assumptions
+    assert manifest.preprocessing == checkpoint.preprocessing
+    assert manifest.tiling == checkpoint.tiling
+    assert manifest.output == checkpoint.output
+    assert manifest.verification_tiles == "2 phantom tiles (no scan was given)"
+    assert {"segmaformer", "torch", "onnx", "onnxruntime"} <= set(manifest.software)
+    age = datetime.datetime.now(datetime.timezone.utc) - datetime.datetime.fromisoformat(
+        manifest.created
+    )
+    assert datetime.timedelta(0) <= age + datetime.timedelta(seconds=1) < datetime.timedelta(1)
+    card = package.read("card.md").decode()
+    assert "| 2 | posterior |" in card
+    assert "fp32 |" in card
+
+
+def test_parity_of_each_variant_is_recorded(
+    checkpoint: Checkpoint, damage: object, tmp_path: Path, lines: list[str]
+) -> None:
+    package = export_package(
+        checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True), report=lines.append
+    )
+    variants = package.manifest.variants
+    assert list(variants) == ["fp32", "fp16"]
+    assert variants["fp32"].precision == {"default": "float32"}
+    assert variants["fp16"].precision["Conv"] == "float16"
+    for variant in variants.values():
+        assert variant.parity["tiles"] == 2
+        assert set(variant.parity["dice"]) <= {"0", "1", "2"}
+    assert variants["fp32"].parity["relative_error"] < 1e-5
+    assert 1e-5 < variants["fp16"].parity["relative_error"] < 0.1
+    assert variants["fp16"].parity["label_agreement"] >= 0.999
+    assert any(line.startswith("fp16: logits within") for line in lines)
+    assert any(line.startswith("reference: PyTorch float32 on 2 phantom") for line in lines)
+
+
+def test_the_package_computes_what_the_checkpoint_computes(
+    checkpoint: Checkpoint, damage: object, tmp_path: Path
+) -> None:
+    package = export_package(checkpoint, tmp_path / "tiny.sgmf")
+    tile = np.random.default_rng(3).normal(size=(2, 1, *TINY_TILE)).astype(np.float32)
+    with torch.no_grad():
+        expected = checkpoint.model(torch.from_numpy(tile)).numpy()
+    found = open_session(package).run(tile)
+    assert np.abs(found - expected).max() < 1e-5 * np.ptp(expected)
+
+
+def test_tiles_of_a_given_scan_decide_and_are_named(
+    checkpoint: Checkpoint, damage: object, tmp_path: Path
+) -> None:
+    scan = write_scan(tmp_path / "subject 7.nii.gz", head_like((60, 40, 36)) + np.float32(1))
+    options = ExportOptions(verify_scan=(scan,))
+    package = export_package(checkpoint, tmp_path / "tiny.sgmf", options)
+    assert package.manifest.verification_tiles == "4 tiles of the scan subject 7.nii.gz"
+    assert package.manifest.variants["fp32"].parity["tiles"] == 4
+    assert "on 4 tiles of the scan subject 7.nii.gz." in package.read("card.md").decode()
+
+
+def test_an_altered_weight_is_refused_with_place_and_size(
+    checkpoint: Checkpoint, damage: Callable[[float], None], tmp_path: Path
+) -> None:
+    damage(1.01)
+    with pytest.raises(ParityError) as caught:
+        export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True))
+    message = str(caught.value)
+    assert message.startswith("fp32 does not match PyTorch: logits differ by 0.0")
+    assert "of their range (at most 0.0001)" in message
+    assert "tile " in message
+    assert "channel " in message
+    assert "voxel (" in message
+    assert listing(tmp_path) == []
+
+
+def test_a_shortfall_leaves_the_package_that_was_there(
+    checkpoint: Checkpoint, damage: Callable[[float], None], tmp_path: Path
+) -> None:
+    first = export_package(checkpoint, tmp_path / "tiny.sgmf")
+    damage(1.01)
+    with pytest.raises(ParityError):
+        export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(overwrite=True))
+    assert Package.open(tmp_path / "tiny.sgmf") == first
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.sgmf"]
+
+
+def fail_on_rungs(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Damage the network on the first `count` rungs of the ladder, leave it exact on others."""
+
+    def convert(graph: onnx.ModelProto, *, float32_ops: frozenset[str]) -> Any:
+        rung = FLOAT32_LADDER.index(float32_ops)
+        return _with_scaled_weights(graph, float(rung >= count)), {"rung": str(rung)}
+
+    monkeypatch.setattr(pipeline, "to_float16", convert)
+
+
+def test_float16_falls_back_to_more_float32_and_says_so(
+    checkpoint: Checkpoint,
+    damage: object,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    lines: list[str],
+) -> None:
+    fail_on_rungs(monkeypatch, 1)
+    package = export_package(
+        checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True), report=lines.append
+    )
+    assert package.manifest.variants["fp16"].precision == {"rung": "1"}
+    (retry,) = [line for line in lines if "trying again" in line]
+    assert retry.startswith("fp16 does not match PyTorch: ")
+
+
+def test_float16_that_never_agrees_is_refused(
+    checkpoint: Checkpoint,
+    damage: object,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    lines: list[str],
+) -> None:
+    fail_on_rungs(monkeypatch, len(FLOAT32_LADDER))
+    with pytest.raises(ParityError, match=r"fp16 does not match .* of labels are equal .* tile"):
+        export_package(
+            checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True), report=lines.append
+        )
+    assert sum("trying again" in line for line in lines) == len(FLOAT32_LADDER) - 1
+    assert listing(tmp_path) == []
+
+
+def test_an_existing_package_is_refused_before_any_work(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: object
+) -> None:
+    first = export_package(checkpoint, tmp_path / "tiny.sgmf")
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: pytest.fail("traced in vain"))
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        export_package(checkpoint, tmp_path / "tiny.sgmf")
+    assert Package.open(tmp_path / "tiny.sgmf") == first
+
+
+def test_an_existing_package_is_replaced_where_asked_for(
+    checkpoint: Checkpoint, damage: object, tmp_path: Path
+) -> None:
+    export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True))
+    export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(overwrite=True))
+    assert listing(tmp_path / "tiny.sgmf") == ["card.md", "fp32.onnx", "manifest.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.sgmf"]
+
+
+@pytest.mark.parametrize("stage", ["export_onnx", "_reference_logits", "to_float16", "model_card"])
+def test_an_interrupt_at_any_stage_leaves_nothing(
+    checkpoint: Checkpoint,
+    damage: object,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    stage: str,
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, stage, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True))
+    assert listing(tmp_path) == []
+
+
+def test_a_scan_that_does_not_fit_is_refused_and_leaves_nothing(
+    checkpoint: Checkpoint, damage: object, tmp_path: Path
+) -> None:
+    scan = write_scan(tmp_path / "scan.nii.gz")
+    with pytest.raises(InputError, match="1 channels"):
+        export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(verify_scan=(scan, scan)))
+    assert listing(tmp_path) == ["scan.nii.gz"]
+
+
+def test_a_checkpoint_without_a_patch_size_is_refused(tmp_path: Path) -> None:
+    trained = torch.load(
+        save_tiny_checkpoint(tmp_path / "full.pth"), weights_only=True, map_location="cpu"
+    )
+    torch.save(trained["network_weights"], tmp_path / "bare.pth")
+    with pytest.raises(InputError, match="patch"):
+        export_package(load_checkpoint(tmp_path / "bare.pth"), tmp_path / "bare.sgmf")
+    assert listing(tmp_path) == ["bare.pth", "full.pth"]
