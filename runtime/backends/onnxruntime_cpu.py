@@ -108,6 +108,8 @@ def _control_group_limit() -> int:
 def _open(onnxruntime: Any, content: bytes, threads: int, use_op_library: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Tiles have one shape: planning memory by pattern only holds a second arena of that size.
+    options.enable_mem_pattern = False
     options.log_severity_level = _ERRORS_ONLY
     try:
         if use_op_library:
