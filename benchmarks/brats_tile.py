@@ -147,7 +147,8 @@ def main() -> None:
         )
     if options.out:
         machine = {"processors": len(os.sched_getaffinity(0)), "machine": platform.machine()}
-        options.out.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
+        document = {"machine": machine, "results": results}
+        options.out.write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -69,17 +69,16 @@ def main() -> None:
                 labels.setdefault(name, []).append(found)
     voxels = sum(array.size for array in labels["PyTorch"])
     results = {}
-    print(f"{len(images)} cases\n| | anterior | posterior | mean | voxels unlike PyTorch |\n|---|---|---|---|---|")
+    print(f"{len(images)} cases, {voxels} voxels")
+    print("| | anterior | posterior | mean | voxels unlike PyTorch |\n|---|---|---|---|---|")
     for name, scores in rows.items():
         anterior, posterior = np.mean(scores, axis=0).tolist()
-        unlike = sum(int((a != b).sum()) for a, b in zip(labels[name], labels["PyTorch"], strict=True))
-        results[name] = {
-            "anterior": anterior,
-            "posterior": posterior,
-            "mean": (anterior + posterior) / 2,
-            "voxels_unlike_pytorch": unlike,
-        }
-        print(f"| {name} | {anterior:.4f} | {posterior:.4f} | {(anterior + posterior) / 2:.4f} | {unlike} of {voxels} |")
+        mean = (anterior + posterior) / 2
+        pairs = zip(labels[name], labels["PyTorch"], strict=True)
+        unlike = sum(int((found != expected).sum()) for found, expected in pairs)
+        row = {"anterior": anterior, "posterior": posterior, "mean": mean}
+        results[name] = {**row, "voxels_unlike_pytorch": unlike}
+        print(f"| {name} | {anterior:.4f} | {posterior:.4f} | {mean:.4f} | {unlike} |")
     if options.out:
         options.out.write_text(json.dumps({"cases": len(images), "dice": results}, indent=2) + "\n")
 

@@ -34,8 +34,11 @@ def _fold(graph: ir.Graph, conv: ir.Node) -> bool:
     if concat is None:
         return False
     weight = constant_array(conv.inputs[1])
-    widths = [_channels(value) for value in concat.inputs]
-    if weight is None or None in widths or not any(map(_upsampling, concat.inputs)):
+    bias = constant_array(conv.inputs[2]) if len(conv.inputs) > 2 else None
+    widths = [width for value in concat.inputs if (width := _channels(value)) is not None]
+    known = weight is not None and len(widths) == len(concat.inputs)
+    known = known and (bias is not None or len(conv.inputs) < 3)
+    if not known or weight is None or not any(map(_upsampling, concat.inputs)):
         return False
     blocks = np.split(weight, np.cumsum(widths)[:-1], axis=1)
     terms = [
@@ -45,14 +48,13 @@ def _fold(graph: ir.Graph, conv: ir.Node) -> bool:
     total = terms[0]
     for index, term in enumerate(terms[1:], start=1):
         total = _insert(graph, conv, "Add", [total, term], f"{conv.name}_sum{index}")
-    if len(conv.inputs) > 2:
-        bias = constant_array(conv.inputs[2])
+    if bias is not None:
         column = add_initializer(graph, f"{conv.name}_bias", bias.reshape(-1, 1, 1, 1))
         total = _insert(graph, conv, "Add", [total, column], f"{conv.name}_biased")
     result = conv.outputs[0]
     ir.convenience.replace_all_uses_with(result, total, replace_graph_outputs=True)
     graph.remove(conv, safe=True)
-    total.name, total.shape, total.dtype = result.name, result.shape, result.dtype
+    total.name, total.shape, total.type = result.name, result.shape, result.type
     return True
 
 
@@ -112,11 +114,13 @@ def _follow_channels(resize: ir.Node, low: ir.Value) -> None:
     """Let a size computed from the old input's shape be computed from the new one's."""
     sizes = resize.inputs[3] if len(resize.inputs) > 3 else None
     concat = sizes.producer() if sizes is not None else None
-    for value in concat.inputs if concat is not None else ():
+    graph = resize.graph
+    if concat is None or graph is None:
+        return
+    for value in concat.inputs:
         shape_node = value.producer() if value is not None else None
         if shape_node is not None and shape_node.op_type == "Shape":
             shape_node.replace_input_with(0, low)
-            graph = resize.graph
             # The shape now depends on the convolution, which stands before the Resize.
             graph.remove((shape_node, concat))
             graph.insert_before(resize, (shape_node, concat))
@@ -129,6 +133,6 @@ def _insert(
     node.outputs[0].name = name
     source = inputs[0]
     if source is not None:
-        node.outputs[0].dtype = source.dtype
+        node.outputs[0].type = source.type
     graph.insert_before(before, node)
     return node.outputs[0]

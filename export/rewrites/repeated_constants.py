@@ -21,7 +21,9 @@ def store_repeats_once(graph: ir.Graph) -> int:
 
 
 def _shrink(graph: ir.Graph, value: ir.Value) -> bool:
-    if value.const_value is None or value.const_value.nbytes < SMALLEST_BYTES:
+    if value.const_value is None or value.name is None:
+        return False
+    if value.const_value.nbytes < SMALLEST_BYTES:
         return False
     array = value.const_value.numpy()
     small = array
@@ -37,7 +39,7 @@ def _shrink(graph: ir.Graph, value: ir.Value) -> bool:
     ]
     node = ir.Node("", "Expand", inputs, name=f"{value.name}_expand")
     output = node.outputs[0]
-    output.name, output.dtype, output.shape = node.name, value.dtype, value.shape
+    output.name, output.type, output.shape = node.name, value.type, value.shape
     graph.insert_before(graph[0], node)
     ir.convenience.replace_all_uses_with(value, output)
     del graph.initializers[value.name]

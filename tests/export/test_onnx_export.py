@@ -63,7 +63,8 @@ def test_no_transpose_touches_the_scan(exported: onnx.ModelProto) -> None:
 def test_gate_bias_and_softplus_are_inside_the_scan(exported: onnx.ModelProto) -> None:
     assert not {"Softplus", "Log"} & {node.op_type for node in exported.graph.node}
     for scan in scan_nodes(exported):
-        assert all(scan.input) and len(scan.input) == 8
+        assert all(scan.input)
+        assert len(scan.input) == 8
         assert {a.name: a.i for a in scan.attribute} == {"delta_softplus": 1, "reverse": 0}
 
 
@@ -94,7 +95,8 @@ def test_published_outputs(golden_dir: Path, name: str, op_library: bool) -> Non
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("fill", golden_dir / "fill.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     fill = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fill)
     golden = np.load(golden_dir / f"{name}.npz")
