@@ -54,7 +54,7 @@ targets = st.tuples(*[st.integers(1, 24)] * 3)
 spacings = st.tuples(*[st.sampled_from([1.0, 2.0, 7.0])] * 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     shape=extents,
     tile=tiles,
