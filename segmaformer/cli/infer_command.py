@@ -38,6 +38,12 @@ from segmaformer.runtime.predictor import Predictor
 @click.option("--variant", help="fp32, fp16 ...; default: what suits the backend.")
 @click.option("--tta", is_flag=True, help="Average over the mirrored axes that the package allows.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; default: all processors.")
+@click.option(
+    "--memory-budget",
+    type=click.IntRange(min=1),
+    metavar="MIB",
+    help="For the scan, its logits and labels; default: half of the free memory.",
+)
 @click.option("--preview", is_flag=True, help="Write a PNG of three planes beside the label map.")
 @click.option("--stats", is_flag=True, help="Write volumes and intensities as JSON beside it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
@@ -49,6 +55,7 @@ def command(
     variant: str | None,
     tta: bool,
     threads: int | None,
+    memory_budget: int | None,
     preview: bool,
     stats: bool,
     as_json: bool,
@@ -62,8 +69,14 @@ def command(
     _check_options(package.manifest, variant, tta)
     channels = len(package.manifest.preprocessing.channels)
     cases = group_cases(scans, channels=channels, output=output, preview=preview, statistics=stats)
-    options = BackendOptions(threads=threads)
-    predictor = Predictor(package, backend, variant=variant, tta=tta, options=options)
+    predictor = Predictor(
+        package,
+        backend,
+        variant=variant,
+        tta=tta,
+        memory_budget_mib=memory_budget,
+        options=BackendOptions(threads=threads),
+    )
     say(f"{package.manifest.name}: {predictor.backend}")
     results = [_run(predictor, case, print_results=not as_json) for case in cases]
     if as_json:

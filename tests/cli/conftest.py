@@ -1,0 +1,49 @@
+"""Running the command in this process, and looking at what it left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from segmaformer.cli import main
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run of the command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Sgmf = Callable[..., Run]
+
+
+@pytest.fixture
+def sgmf(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Sgmf:
+    """Call the command with these arguments; no traceback is ever acceptable."""
+    monkeypatch.delenv("SGMF_MODEL", raising=False)
+
+    def run(*arguments: str | Path) -> Run:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        assert isinstance(ended.value.code, int)
+        stdout, stderr = capfd.readouterr()
+        assert "Traceback" not in stdout + stderr
+        return Run(ended.value.code, stdout, stderr)
+
+    return run
+
+
+@pytest.fixture
+def tree() -> Callable[[Path], dict[str, bytes | None]]:
+    """Every path below a folder, hidden ones included, with the content of files."""
+    return lambda folder: {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from segmaformer.cli.cases import Case, group_cases
+from segmaformer.runtime.errors import InputError
+
+
+def files(folder: Path, *names: str) -> tuple[Path, ...]:
+    for name in names:
+        (folder / name).write_bytes(b"")
+    return tuple(folder / name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("scan.nii.gz", "scan_seg.nii.gz"),
+        ("scan.nii", "scan_seg.nii.gz"),
+        ("SCAN.NII.GZ", "SCAN_seg.nii.gz"),
+        ("sub-01.ses.2_T1w.nii.gz", "sub-01.ses.2_T1w_seg.nii.gz"),
+        ("scan.gz", "scan_seg.nii.gz"),
+        ("scan", "scan_seg.nii.gz"),
+        ("with space.nii", "with space_seg.nii.gz"),
+    ],
+)
+def test_label_maps_lie_beside_their_scans_by_default(
+    tmp_path: Path, name: str, output: str
+) -> None:
+    (case,) = group_cases(files(tmp_path, name), channels=1)
+    assert case == Case((tmp_path / name,), tmp_path / output)
+
+
+def test_all_results_share_one_name(tmp_path: Path) -> None:
+    (case,) = group_cases(files(tmp_path, "a.b.nii.gz"), channels=1, preview=True, statistics=True)
+    assert case.results == [
+        tmp_path / name for name in ("a.b_seg.nii.gz", "a.b_seg.png", "a.b_seg.json")
+    ]
+
+
+def test_an_existing_folder_takes_any_number(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    scans = files(tmp_path, "a.nii", "b.nii.gz")
+    cases = group_cases(scans, channels=1, output=tmp_path / "out", preview=True)
+    assert [case.label_map.name for case in cases] == ["a_seg.nii.gz", "b_seg.nii.gz"]
+    assert {path.parent for case in cases for path in case.results} == {tmp_path / "out"}
+
+
+@pytest.mark.parametrize("name", ["labels.nii", "labels.nii.gz", "LABELS.NII.GZ"])
+def test_a_file_takes_one_scan(tmp_path: Path, name: str) -> None:
+    (case,) = group_cases(
+        files(tmp_path, "a.nii"), channels=1, output=tmp_path / name, statistics=True
+    )
+    assert case.label_map == tmp_path / name
+    assert case.statistics is not None
+    assert case.statistics.stem.lower() == "labels"
+
+
+def test_channels_are_grouped_in_order(tmp_path: Path) -> None:
+    scans = files(tmp_path, "a0.nii", "a1.nii", "b0.nii", "b1.nii")
+    cases = group_cases(scans, channels=2)
+    assert [case.scan for case in cases] == [scans[:2], scans[2:]]
+    assert [case.label_map.name for case in cases] == ["a0_seg.nii.gz", "b0_seg.nii.gz"]
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_a_number_of_files_that_does_not_fit_is_refused(tmp_path: Path, count: int) -> None:
+    scans = files(tmp_path, *(f"{index}.nii" for index in range(count)))
+    with pytest.raises(InputError, match=rf"takes 2 channels.*; {count} were given"):
+        group_cases(scans, channels=2)
+
+
+@pytest.mark.parametrize("name", ["labels.mha", "labels", "labels.nii.zip", "folder/"])
+def test_an_output_that_is_no_nifti_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(click.UsageError, match=r"must end in \.nii\.gz or \.nii, or be an exist"):
+        group_cases(files(tmp_path, "a.nii"), channels=1, output=tmp_path / name)
+
+
+def test_one_file_cannot_take_two_scans(tmp_path: Path) -> None:
+    with pytest.raises(click.UsageError, match="is no folder, and there are 2 scans"):
+        group_cases(files(tmp_path, "a.nii", "b.nii"), channels=1, output=tmp_path / "o.nii")
+
+
+def test_two_scans_of_one_name_are_refused(tmp_path: Path) -> None:
+    scans = files(tmp_path, "a.nii", "a.nii.gz")
+    with pytest.raises(click.UsageError, match="2 scans would write"):
+        group_cases(scans, channels=1)
+    with pytest.raises(click.UsageError, match="2 scans would write"):
+        group_cases((scans[0], scans[0]), channels=1)
+
+
+def test_no_scan_is_ever_replaced(tmp_path: Path) -> None:
+    scans = files(tmp_path, "a.nii.gz", "a_seg.nii.gz")
+    (tmp_path / "link.nii.gz").symlink_to(scans[0])
+    for given, output in (
+        (scans, None),
+        (scans[:1], scans[0]),
+        (scans[:1], tmp_path / "link.nii.gz"),
+        (scans[:1], tmp_path / "." / "a.nii.gz"),
+    ):
+        with pytest.raises(click.UsageError, match="is a scan and would be replaced"):
+            group_cases(given, channels=1, output=output)
+
+
+def test_a_second_channel_is_not_replaced_either(tmp_path: Path) -> None:
+    scans = files(tmp_path, "a.nii.gz", "b.nii.gz")
+    with pytest.raises(click.UsageError, match=r"b\.nii\.gz is a scan and would be replaced"):
+        group_cases(scans, channels=2, output=scans[1])

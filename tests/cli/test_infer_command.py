@@ -1,0 +1,440 @@
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+from samples import copy_package, edit_manifest, flip_byte, head_like, write_scan
+
+from segmaformer.runtime.predictor import Predictor
+
+Sgmf = Callable[..., Any]
+Tree = Callable[[Path], dict[str, bytes | None]]
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    return write_scan(tmp_path / "scan.nii.gz")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_label_map_lies_beside_the_scan_and_its_path_on_stdout(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path
+) -> None:
+    run = sgmf("infer", scan, "-m", tiny_package_path)
+    output = scan.with_name("scan_seg.nii.gz")
+    assert (run.code, run.stdout) == (0, f"{output}\n")
+    assert run.stderr.startswith("tiny: ONNX Runtime ")
+    assert names(scan.parent) == ["scan.nii.gz", "scan_seg.nii.gz"]
+
+
+def test_the_label_map_has_the_scans_grid(
+    sgmf: Sgmf, tiny_package_path: Path, tmp_path: Path
+) -> None:
+    affine = np.array([[0, 0, 1.5, -3], [-1.25, 0, 0, 40], [0, 0.9, 0, -7], [0, 0, 0, 1.0]])
+    image = nibabel.Nifti1Image(head_like((33, 20, 41)), affine)
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=4)
+    nibabel.save(image, tmp_path / "scan.nii")
+    assert sgmf("infer", tmp_path / "scan.nii", "-m", tiny_package_path).code == 0
+    labels = nibabel.load(tmp_path / "scan_seg.nii.gz")
+    assert labels.shape == image.shape
+    assert labels.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(labels.affine, nibabel.load(tmp_path / "scan.nii").affine)
+    assert (int(labels.header["qform_code"]), int(labels.header["sform_code"])) == (1, 4)
+    assert set(np.unique(labels.dataobj)) <= {0, 1, 2}
+
+
+def test_a_scan_smaller_than_a_tile_is_segmented(
+    sgmf: Sgmf, tiny_package_path: Path, tmp_path: Path
+) -> None:
+    scan = write_scan(tmp_path / "small.nii", head_like((5, 6, 7)) + np.float32(1))
+    assert sgmf("infer", scan, "-m", tiny_package_path).code == 0
+    assert nibabel.load(tmp_path / "small_seg.nii.gz").shape == (5, 6, 7)
+
+
+@pytest.mark.parametrize("kind", ["file", "nii", "folder", "relative"])
+def test_the_output_may_be_a_file_or_a_folder(
+    sgmf: Sgmf,
+    tiny_package_path: Path,
+    scan: Path,
+    tmp_path: Path,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    given, written = {
+        "file": (folder / "labels.nii.gz", "labels.nii.gz"),
+        "nii": (folder / "labels.nii", "labels.nii"),
+        "folder": (folder, "scan_seg.nii.gz"),
+        "relative": (Path("labels.nii.gz"), "labels.nii.gz"),
+    }[kind]
+    run = sgmf("infer", scan, "-m", tiny_package_path, "-o", given)
+    assert run.code == 0
+    assert names(folder) == [written]
+    assert Path(run.stdout.rstrip("\n")).resolve() == folder / written
+
+
+def test_the_package_may_come_from_the_environment(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = sgmf("infer", scan)
+    assert (run.code, run.stdout) == (2, "")
+    assert "--model" in run.stderr
+    monkeypatch.setenv("SGMF_MODEL", str(tiny_package_path))
+    assert sgmf("infer", scan).code == 0
+
+
+def test_preview_and_statistics_lie_beside_the_label_map(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path
+) -> None:
+    run = sgmf("infer", scan, "-m", tiny_package_path, "--preview", "--stats")
+    assert run.code == 0
+    paths = [Path(line) for line in run.stdout.splitlines()]
+    assert [path.name for path in paths] == ["scan_seg.nii.gz", "scan_seg.png", "scan_seg.json"]
+    with Image.open(paths[1]) as picture:
+        assert picture.format == "PNG"
+    document = json.loads(paths[2].read_text())
+    assert {"output", "package", "backend", "seconds", "statistics"} <= set(document)
+    labels = np.asanyarray(nibabel.load(paths[0]).dataobj)
+    for label in document["statistics"]["labels"]:
+        assert label["voxel_count"] == np.count_nonzero(labels == label["value"])
+        assert set(label) >= {"name", "volume_mm3", "bounding_box", "intensity_mean"}
+
+
+def test_json_is_one_document_and_nothing_else(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path
+) -> None:
+    run = sgmf("infer", scan, "-m", tiny_package_path, "--json", "--preview")
+    document = json.loads(run.stdout)
+    assert run.code == 0
+    assert document["model"] == str(tiny_package_path)
+    (result,) = document["results"]
+    assert result["exit_code"] == 0
+    assert result["scan"] == [str(scan)]
+    assert result["output"] == str(scan.with_name("scan_seg.nii.gz"))
+    assert result["preview"] == str(scan.with_name("scan_seg.png"))
+    assert result["statistics"]["labels"][0]["name"] == "anterior"
+
+
+def test_variant_threads_mirroring_and_budget_are_passed_on(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path
+) -> None:
+    plain = sgmf("infer", scan, "-m", tiny_package_path, "--json")
+    options = ("--variant", "fp16", "--threads", "1", "--tta", "--memory-budget", "512")
+    run = sgmf("infer", scan, "-m", tiny_package_path, *options, "--backend", "auto", "--json")
+    assert run.code == 0
+    assert "CPU, fp16, 1 thread" in run.stderr
+    counts = [
+        [
+            label["voxel_count"]
+            for label in json.loads(found.stdout)["results"][0]["statistics"]["labels"]
+        ]
+        for found in (plain, run)
+    ]
+    assert counts[0] != counts[1]
+
+
+def test_mirroring_that_the_package_does_not_allow_is_said(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path, tmp_path: Path
+) -> None:
+    package = copy_package(tiny_package_path, tmp_path)
+    edit_manifest(package, '"mirror_axes": [\n      2\n    ]', '"mirror_axes": []')
+    run = sgmf("infer", scan, "-m", package, "--tta")
+    assert run.code == 0
+    assert "--tta changes nothing" in run.stderr
+
+
+def test_a_batch_goes_on_past_a_refused_scan(
+    sgmf: Sgmf, tiny_package_path: Path, tmp_path: Path
+) -> None:
+    good = [write_scan(tmp_path / f"{name}.nii.gz") for name in ("a", "c")]
+    bad = tmp_path / "b.nii.gz"
+    bad.write_bytes(good[0].read_bytes()[:-40])
+    (tmp_path / "out").mkdir()
+    arguments = (good[0], bad, good[1], "-m", tiny_package_path, "-o", tmp_path / "out")
+    run = sgmf("infer", *arguments, "--preview")
+    assert run.code == 3
+    written = ["a_seg.nii.gz", "a_seg.png", "c_seg.nii.gz", "c_seg.png"]
+    assert names(tmp_path / "out") == written
+    assert [Path(line).name for line in run.stdout.splitlines()] == written
+    assert run.stderr.count("sgmf: ") == 1
+    assert str(bad) in run.stderr
+
+    run = sgmf("infer", *arguments, "--json")
+    assert run.code == 3
+    results = json.loads(run.stdout)["results"]
+    assert [result["exit_code"] for result in results] == [0, 3, 0]
+    assert str(bad) in results[1]["error"]
+    assert "error" not in results[0]
+
+
+def test_two_channels_are_two_files_a_scan(
+    sgmf: Sgmf, two_channel_package_path: Path, tmp_path: Path, tree: Tree
+) -> None:
+    scans = [
+        write_scan(tmp_path / f"{name}.nii", head_like((20, 20, 20), seed=seed))
+        for seed, name in enumerate(("a_0000", "a_0001", "b_0000", "b_0001"))
+    ]
+    run = sgmf("infer", *scans, "-m", two_channel_package_path)
+    assert run.code == 0
+    assert [Path(line).name for line in run.stdout.splitlines()] == [
+        "a_0000_seg.nii.gz",
+        "b_0000_seg.nii.gz",
+    ]
+    before = tree(tmp_path)
+    run = sgmf("infer", *scans[:3], "-m", two_channel_package_path)
+    assert (run.code, run.stdout) == (3, "")
+    assert "takes 2 channels" in run.stderr
+    assert tree(tmp_path) == before
+
+
+def nifti_bytes(voxels: np.ndarray, **header: Any) -> bytes:
+    image = nibabel.Nifti1Image(voxels, np.eye(4))
+    content = bytearray(image.to_bytes())
+    fields = nibabel.Nifti1Header(bytes(content[:348]), check=False)
+    for name, value in header.items():
+        fields[name] = value
+    content[:348] = fields.binaryblock
+    return bytes(content)
+
+
+def with_voxel(value: float) -> bytes:
+    voxels = head_like((10, 11, 12))
+    voxels[3, 4, 5] = value
+    return nifti_bytes(voxels)
+
+
+HEAD = head_like((10, 11, 12))
+BAD_SCANS: dict[str, tuple[str, bytes, str]] = {
+    "a text file": ("scan.nii", b"This is a note.\n" * 100, "not a NIfTI file"),
+    "an empty file": ("scan.nii", b"", "not a NIfTI file"),
+    "an empty gzip": ("scan.nii.gz", gzip.compress(b""), "not a NIfTI file"),
+    "a PNG": ("scan.nii.gz", b"\x89PNG\r\n\x1a\n" + bytes(400), "not a NIfTI file"),
+    "a cut gzip": ("scan.nii.gz", gzip.compress(nifti_bytes(HEAD))[:-200], "cut off"),
+    "a damaged gzip": ("scan.nii.gz", b"\x1f\x8b" + bytes(300), "damaged"),
+    "a cut file": ("scan.nii", nifti_bytes(HEAD)[:-100], "cut off"),
+    "a header alone": ("scan.nii", nifti_bytes(HEAD)[:352], "cut off"),
+    "four axes": ("scan.nii", nifti_bytes(np.stack([HEAD] * 3, -1)), "4-D"),
+    "two axes": ("scan.nii", nifti_bytes(HEAD[..., 0]), "2-D"),
+    "a NaN": ("scan.nii", with_voxel(np.nan), "NaN or infinite"),
+    "an infinity": ("scan.nii", with_voxel(np.inf), "NaN or infinite"),
+    "complex numbers": ("scan.nii", nifti_bytes(HEAD.astype(np.complex64)), "complex64"),
+    "only zeros": ("scan.nii", nifti_bytes(HEAD * 0), "zero"),
+    "a singular affine": (
+        "scan.nii",
+        nifti_bytes(HEAD, sform_code=1, srow_x=[1, 1, 0, 0], srow_y=[1, 1, 0, 0]),
+        "singular",
+    ),
+    "an affine that is no number": (
+        "scan.nii",
+        nifti_bytes(HEAD, sform_code=1, srow_x=[np.nan, 0, 0, 0]),
+        "affine",
+    ),
+    "no spacing": ("scan.nii", nifti_bytes(HEAD, pixdim=[1, 1, 0, 1, 0, 0, 0, 0]), "voxel size"),
+    "a huge promise": ("scan.nii", nifti_bytes(HEAD, dim=[3, 30000, 30000, 30000] + [1] * 4),
+                       "cut off"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(("name", "content", "complaint"), BAD_SCANS.values(), ids=BAD_SCANS)
+def test_a_scan_that_cannot_be_right_is_refused_and_nothing_is_written(
+    sgmf: Sgmf,
+    tiny_package_path: Path,
+    tmp_path: Path,
+    tree: Tree,
+    name: str,
+    content: bytes,
+    complaint: str,
+    as_json: bool,
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    before = tree(tmp_path)
+    options = ("--preview", "--stats", *["--json"][: int(as_json)])
+    run = sgmf("infer", tmp_path / name, "-m", tiny_package_path, *options)
+    assert run.code == 3
+    assert tree(tmp_path) == before
+    assert complaint in run.stderr
+    assert run.stderr.count(str(tmp_path / name)) == 1
+    if as_json:
+        (result,) = json.loads(run.stdout)["results"]
+        assert result["exit_code"] == 3
+        assert complaint in result["error"]
+    else:
+        assert run.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["{scan}", "-m", "none.sgmf"], "none.sgmf"),
+        (["{scan}", "-m", "{scan}"], "is a file"),
+        (["none.nii", "-m", "{package}"], "none.nii"),
+        (["{folder}", "-m", "{package}"], "is a directory"),
+        (["{scan}", "none.nii", "-m", "{package}"], "none.nii"),
+        (["{scan}", "-m", "{package}", "--variant", "int8"], "has no variant 'int8'; it has fp32"),
+        (["{scan}", "-m", "{package}", "--backend", "abacus"], "abacus"),
+        (["{scan}", "-m", "{package}", "--threads", "0"], "--threads"),
+        (["{scan}", "-m", "{package}", "--memory-budget", "0"], "--memory-budget"),
+        (["{scan}", "-m", "{package}", "-o", "{scan}"], "would be replaced"),
+        (["{scan}", "-m", "{package}", "-o", "{folder}/none/x.nii"], "create it first"),
+        (["{scan}", "-m", "{package}", "-o", "{scan}/x.nii"], "not a folder"),
+        (["{scan}", "-m", "{package}", "-o", "{folder}/x.mha"], "must end in"),
+        (["{scan}", "{scan}", "-m", "{package}"], "2 scans would write"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_is_written(
+    sgmf: Sgmf,
+    tiny_package_path: Path,
+    scan: Path,
+    tree: Tree,
+    arguments: list[str],
+    complaint: str,
+) -> None:
+    before = tree(scan.parent)
+    places = {"scan": scan, "folder": scan.parent, "package": tiny_package_path}
+    run = sgmf("infer", *(argument.format(**places) for argument in arguments))
+    assert (run.code, run.stdout) == (2, "")
+    assert complaint in run.stderr
+    assert tree(scan.parent) == before
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "card.md", "fp32.onnx", "fp16.onnx"])
+def test_a_package_with_one_flipped_byte_is_refused(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path, tmp_path: Path, file: str, tree: Tree
+) -> None:
+    package = copy_package(tiny_package_path, tmp_path)
+    flip_byte(package / file, (package / file).stat().st_size // 2)
+    before = tree(tmp_path)
+    run = sgmf("infer", scan, "-m", package)
+    assert (run.code, run.stdout) == (4, "")
+    assert file in run.stderr
+    assert tree(tmp_path) == before
+    run = sgmf("infer", scan, "-m", package, "--json")
+    assert json.loads(run.stdout)["exit_code"] == 4
+
+
+def test_a_folder_that_is_no_package_is_refused(sgmf: Sgmf, scan: Path) -> None:
+    run = sgmf("infer", scan, "-m", scan.parent)
+    assert (run.code, run.stdout) == (4, "")
+    assert "is no package" in run.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind the superuser")
+def test_a_folder_without_permission_is_told_before_the_work(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir(mode=0o500)
+    run = sgmf("infer", scan, "-m", tiny_package_path, "-o", tmp_path / "out")
+    assert (run.code, run.stdout) == (1, "")
+    assert "Permission denied" in run.stderr
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="this system has no /sys")
+def test_a_folder_that_takes_no_files_is_told_before_the_work(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Predictor, "predict", lambda *_, **__: pytest.fail("worked in vain"))
+    run = sgmf("infer", scan, "-m", tiny_package_path, "-o", "/sys/kernel/labels.nii.gz")
+    assert (run.code, run.stdout) == (1, "")
+    assert "cannot write /sys/kernel/labels.nii.gz" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "code"),
+    [
+        ("predict", KeyboardInterrupt(), 1),
+        ("predict", MemoryError(), 1),
+        ("save", OSError(28, "No space left on device"), 1),
+        ("save_preview", OSError(28, "No space left on device"), 1),
+        ("statistics", KeyboardInterrupt(), 1),
+    ],
+)
+def test_a_failure_midway_leaves_nothing(
+    sgmf: Sgmf,
+    tiny_package_path: Path,
+    scan: Path,
+    tree: Tree,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    error: BaseException,
+    code: int,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    owner = "Predictor" if method == "predict" else "Segmentation"
+    monkeypatch.setattr(f"segmaformer.runtime.predictor.{owner}.{method}", fail)
+    before = tree(scan.parent)
+    run = sgmf("infer", scan, "-m", tiny_package_path, "--preview", "--stats")
+    assert (run.code, run.stdout) == (code, "")
+    assert tree(scan.parent) == before
+
+
+def test_results_of_an_earlier_run_are_replaced(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path
+) -> None:
+    scan.with_name("scan_seg.nii.gz").write_bytes(b"old")
+    assert sgmf("infer", scan, "-m", tiny_package_path).code == 0
+    assert nibabel.load(scan.with_name("scan_seg.nii.gz")).shape == (30, 34, 28)
+
+
+def test_a_name_that_is_no_text_is_taken_and_printed_as_it_is(
+    tiny_package_path: Path, tmp_path: Path, scan: Path
+) -> None:
+    name = os.fsdecode(b"scan\xff.nii.gz")
+    try:
+        scan.rename(tmp_path / name)
+    except OSError:
+        pytest.skip("this file system takes only names that are text")
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "segmaformer.cli",
+            "infer",
+            tmp_path / name,
+            "-m",
+            tiny_package_path,
+        ],
+        capture_output=True,
+        check=False,
+    )
+    assert found.stdout == os.fsencode(tmp_path) + b"/scan\xff_seg.nii.gz\n"
+    assert (found.returncode, b"Traceback" in found.stderr) == (0, False)
+
+
+def test_it_works_where_pytorch_and_onnx_are_not_installed(
+    tiny_package_path: Path, scan: Path
+) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'onnx', 'onnxscript', 'onnx_ir', 'safetensors'):\n"
+        "    sys.modules[name] = None\n"
+        "from segmaformer.cli import main\n"
+        "main()\n"
+    )
+    run = [sys.executable, "-c", code]
+    options = ["-m", tiny_package_path, "--preview", "--stats", "--json"]
+    found = subprocess.run([*run, "infer", scan, *options], capture_output=True, check=False)
+    assert found.returncode == 0, found.stderr.decode()
+    assert json.loads(found.stdout)["results"][0]["exit_code"] == 0
+    found = subprocess.run([*run, "export", scan], capture_output=True, check=False)
+    assert found.returncode == 1
+    assert b"pip install 'segmaformer[export]'" in found.stderr
+    assert b"Traceback" not in found.stderr

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+import segmaformer
+from segmaformer.cli.exit_codes import exit_code, message_of
+from segmaformer.cli.main import COMMANDS, cli
+from segmaformer.runtime.errors import (
+    BackendError,
+    GeometryError,
+    InputError,
+    MissingExtraError,
+    PackageError,
+    ParityError,
+    SgmfError,
+)
+
+Sgmf = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SgmfError(), 1),
+        (BackendError(), 1),
+        (MissingExtraError(), 1),
+        (PermissionError(), 1),
+        (OSError(), 1),
+        (ValueError(), 1),
+        (MemoryError(), 1),
+        (FileNotFoundError(), 2),
+        (FileExistsError(), 2),
+        (NotADirectoryError(), 2),
+        (IsADirectoryError(), 2),
+        (InputError(), 3),
+        (GeometryError(), 3),
+        (PackageError(), 4),
+        (ParityError(), 4),
+    ],
+)
+def test_every_error_has_its_exit_code(error: Exception, code: int) -> None:
+    assert exit_code(error) == code
+
+
+def test_an_error_without_a_text_is_named() -> None:
+    assert message_of(MemoryError()) == "MemoryError"
+    assert message_of(ValueError("too long")) == "too long"
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_lists_every_command_and_exit_code(sgmf: Sgmf, option: str) -> None:
+    run = sgmf(option)
+    assert (run.code, run.stderr) == (0, "")
+    for command in COMMANDS:
+        assert f"  {command} " in run.stdout
+    words = " ".join(run.stdout.split())
+    assert "0 done, 1 failed, 2 usage, 3 input refused, 4 parity or integrity" in words
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(sgmf: Sgmf, command: str) -> None:
+    run = sgmf(command, "-h")
+    assert (run.code, run.stderr) == (0, "")
+    assert run.stdout.startswith(f"Usage: sgmf {command} [OPTIONS]")
+
+
+def test_the_version_is_that_of_the_package(sgmf: Sgmf) -> None:
+    run = sgmf("--version")
+    assert (run.code, run.stdout, run.stderr) == (
+        0,
+        f"sgmf, version {segmaformer.__version__}\n",
+        "",
+    )
+
+
+def test_without_arguments_the_help_is_shown_as_a_usage_error(sgmf: Sgmf) -> None:
+    run = sgmf()
+    assert (run.code, run.stdout) == (2, "")
+    assert "Usage: sgmf" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("segment",), ("infer",), ("infer", "--nope"), ("--nope",), ("doctor", "extra")]
+)
+def test_usage_errors_go_to_stderr(sgmf: Sgmf, arguments: tuple[str, ...]) -> None:
+    run = sgmf(*arguments)
+    assert (run.code, run.stdout) == (2, "")
+    assert "Usage: sgmf" in run.stderr
+
+
+def test_with_json_a_usage_error_is_one_document_on_stdout(sgmf: Sgmf) -> None:
+    run = sgmf("doctor", "--json", "--nope")
+    assert run.code == 2
+    document = json.loads(run.stdout)
+    assert document["exit_code"] == 2
+    assert "--nope" in document["error"]
+    assert "--nope" in run.stderr
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 1, "interrupted"),
+        (MemoryError(), 1, "MemoryError"),
+        (PackageError("hash"), 4, "hash"),
+        (GeometryError("affine"), 3, "affine"),
+        (click.UsageError("how"), 2, "how"),
+    ],
+)
+def test_a_run_ends_with_a_message_and_the_code_of_its_error(
+    sgmf: Sgmf,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+    message: str,
+    as_json: bool,
+) -> None:
+    def fail(as_json: bool) -> None:
+        raise error
+
+    broken = click.Command(
+        "doctor", callback=fail, params=[click.Option(["--json", "as_json"], is_flag=True)]
+    )
+    monkeypatch.setattr(cli, "get_command", lambda context, name: broken)
+    run = sgmf("doctor", *["--json"][: int(as_json)])
+    assert run.code == code
+    assert message in run.stderr
+    if as_json:
+        assert json.loads(run.stdout) == {"error": message, "exit_code": code}
+    else:
+        assert run.stdout == ""
+
+
+def test_a_defect_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    from segmaformer.cli import main
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "get_command", lambda *_: click.Command("doctor", callback=fail))
+    with pytest.raises(ZeroDivisionError):
+        main(["doctor"])
+
+
+def in_a_new_interpreter(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_imports_neither_pytorch_nor_onnx() -> None:
+    code = (
+        "import sys, segmaformer.cli, segmaformer.cli.infer_command, segmaformer.runtime\n"
+        "print(sorted({'torch', 'onnx', 'onnxscript', 'onnx_ir'} & set(sys.modules)))"
+    )
+    assert in_a_new_interpreter(code).stdout == "[]\n"
+
+
+def test_a_reader_that_leaves_early_causes_no_traceback(tiny_package_path: Path) -> None:
+    code = "from segmaformer.cli import main; main()"
+    reader, writer = subprocess.PIPE, subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "inspect", str(tiny_package_path)],
+        stdout=reader,
+        stderr=writer,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read().decode()
+    assert process.returncode in (0, 1)
+    assert "Traceback" not in errors
