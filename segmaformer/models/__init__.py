@@ -7,12 +7,29 @@ from typing import Any
 
 from torch import nn
 
+from segmaformer.models import segformer3d as _segformer3d
 from segmaformer.models import segmaformer as _segmaformer
+from segmaformer.models import segmamba as _segmamba
+from segmaformer.models import segresmamba as _segresmamba
+from segmaformer.models import taming as _taming
 
 __all__ = ["create_model", "list_models", "list_presets", "model_config", "network_class"]
 
-_NETWORKS = {
+_Row = tuple[type[nn.Module], dict[str, Any], dict[str, dict[str, Any]]]
+
+_NETWORKS: dict[str, _Row] = {
     "segmaformer": (_segmaformer.SegMaFormer, _segmaformer.DEFAULTS, _segmaformer.PRESETS),
+    "segformer3d": (_segformer3d.SegFormer3D, _segformer3d.DEFAULTS, _segformer3d.PRESETS),
+    "segmamba": (_segmamba.SegMamba, _segmamba.DEFAULTS, _segmamba.PRESETS),
+    "segresmamba": (_segresmamba.SegResMamba, _segresmamba.DEFAULTS, _segresmamba.PRESETS),
+    "taming-segmamba": (_taming.TamingSegMamba, _taming.DEFAULTS, _taming.PRESETS),
+    "taming-bisegmamba": (_taming.TamingBiSegMamba, _taming.DEFAULTS, _taming.PRESETS),
+    "taming-multisegmamba": (
+        _taming.TamingMultiSegMamba,
+        _taming.MULTI_DEFAULTS,
+        _taming.PRESETS,
+    ),
+    "taming-segmambaskip": (_taming.TamingSegMambaSkip, _taming.DEFAULTS, _taming.PRESETS),
 }
 
 
@@ -57,8 +74,7 @@ def model_config(name: str, *, preset: str | None = None, **config: Any) -> dict
 
 def network_class(name: str) -> type[nn.Module]:
     """Class of network `name`."""
-    cls: type[nn.Module] = _network(name)[0]
-    return cls
+    return _network(name)[0]
 
 
 def create_model(name: str, *, preset: str | None = None, **config: Any) -> nn.Module:
@@ -70,7 +86,7 @@ def create_model(name: str, *, preset: str | None = None, **config: Any) -> nn.M
     return _network(name)[0](model_config(name, preset=preset, **config))
 
 
-def _network(name: str) -> tuple[Any, dict[str, Any], dict[str, dict[str, Any]]]:
+def _network(name: str) -> _Row:
     if name not in _NETWORKS:
         raise ValueError(f"unknown network {name!r}; known: {', '.join(list_models())}")
     return _NETWORKS[name]

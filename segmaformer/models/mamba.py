@@ -17,7 +17,11 @@ from segmaformer.ops import selective_scan
 
 
 def causal_depthwise_conv(
-    tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    tokens: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    *,
+    reverse: bool = False,
 ) -> torch.Tensor:
     """Depthwise convolution along the sequence that sees no later token.
 
@@ -29,6 +33,8 @@ def causal_depthwise_conv(
         Shape (C, 1, K); tap ``K - 1`` multiplies the current token.
     bias
         Shape (C,) or None.
+    reverse
+        Whether the sequence runs from its end, so that no earlier token is seen.
 
     Returns
     -------
@@ -37,13 +43,75 @@ def causal_depthwise_conv(
         would need the tokens transposed to channels-first and back.
     """
     length, taps = tokens.shape[1], weight.shape[-1]
-    padded = F.pad(tokens, (0, 0, taps - 1, 0))
-    result = padded[:, :length] * weight[:, 0, 0]
+    padded = F.pad(tokens, (0, 0, 0, taps - 1) if reverse else (0, 0, taps - 1, 0))
+    offsets = range(taps - 1, -1, -1) if reverse else range(taps)
+    result = padded[:, offsets[0] : offsets[0] + length] * weight[:, 0, 0]
     if bias is not None:
         result = bias + result
     for tap in range(1, taps):
-        result = result + padded[:, tap : tap + length] * weight[:, 0, tap]
+        result = result + padded[:, offsets[tap] : offsets[tap] + length] * weight[:, 0, tap]
     return result
+
+
+def selective_branch(
+    x: torch.Tensor,
+    z: torch.Tensor,
+    *,
+    conv: nn.Conv1d,
+    x_proj: nn.Linear,
+    dt_proj: nn.Linear,
+    A_log: torch.Tensor,
+    D: torch.Tensor,
+    reverse: bool = False,
+) -> torch.Tensor:
+    """Everything between a Mamba layer's input and output projections.
+
+    Parameters
+    ----------
+    x, z
+        Sequence and gate, shape (B, L, C).
+    conv, x_proj, dt_proj, A_log, D
+        Parameters as :class:`Mamba` names them, for C inner channels.
+    reverse
+        Whether the sequence runs from its end: the same as flipping `x`, `z` and
+        the result along L, without the copies.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (B, L, C).
+    """
+    x = F.silu(causal_depthwise_conv(x, conv.weight, conv.bias, reverse=reverse))
+    d_state = A_log.shape[1]
+    step, b, c = x_proj(x).split((dt_proj.in_features, d_state, d_state), dim=-1)
+    return selective_scan(
+        x,
+        F.linear(step, dt_proj.weight),
+        -A_log.float().exp(),
+        b,
+        c,
+        D=D,
+        z=z,
+        delta_bias=dt_proj.bias,
+        delta_softplus=True,
+        reverse=reverse,
+    )
+
+
+def initialise_time_step(dt_proj: nn.Linear) -> None:
+    """Draw time steps log-uniformly from 1e-3 to 0.1, as mamba-ssm does."""
+    bound = dt_proj.in_features**-0.5
+    nn.init.uniform_(dt_proj.weight, -bound, bound)
+    step = torch.empty_like(dt_proj.bias).uniform_(math.log(1e-3), math.log(0.1))
+    step = step.exp().clamp(min=1e-4)
+    with torch.no_grad():
+        dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))
+
+
+def initial_log_decay(channels: int, d_state: int) -> nn.Parameter:
+    """``A_log`` as mamba-ssm starts it: log(1) to log(d_state) for every channel."""
+    states = torch.arange(1, d_state + 1, dtype=torch.float32)
+    return nn.Parameter(states.log().repeat(channels, 1))
 
 
 class Mamba(nn.Module):
@@ -69,35 +137,22 @@ class Mamba(nn.Module):
         self.conv1d = nn.Conv1d(inner, inner, d_conv, groups=inner, padding=d_conv - 1)
         self.x_proj = nn.Linear(inner, self.rank + 2 * d_state, bias=False)
         self.dt_proj = nn.Linear(self.rank, inner)
-        states = torch.arange(1, d_state + 1, dtype=torch.float32)
-        self.A_log = nn.Parameter(states.log().repeat(inner, 1))
+        self.A_log = initial_log_decay(inner, d_state)
         self.D = nn.Parameter(torch.ones(inner))
         self.out_proj = nn.Linear(inner, channels, bias=False)
-        self._initialise_time_step()
+        initialise_time_step(self.dt_proj)
 
-    def _initialise_time_step(self) -> None:
-        """Draw time steps log-uniformly from 1e-3 to 0.1, as mamba-ssm does."""
-        nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
-        low, high = math.log(1e-3), math.log(0.1)
-        step = torch.empty_like(self.dt_proj.bias).uniform_(low, high).exp().clamp(min=1e-4)
-        with torch.no_grad():
-            self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Mix `tokens` of shape (B, L, C); returns the same shape."""
+    def forward(self, tokens: torch.Tensor, *, reverse: bool = False) -> torch.Tensor:
+        """Mix `tokens` of shape (B, L, C), from their end if `reverse`; returns the same shape."""
         x, z = self.in_proj(tokens).chunk(2, dim=-1)
-        x = F.silu(causal_depthwise_conv(x, self.conv1d.weight, self.conv1d.bias))
-        d_state = self.A_log.shape[1]
-        step, b, c = self.x_proj(x).split((self.rank, d_state, d_state), dim=-1)
-        y = selective_scan(
+        y = selective_branch(
             x,
-            F.linear(step, self.dt_proj.weight),
-            -self.A_log.float().exp(),
-            b,
-            c,
+            z,
+            conv=self.conv1d,
+            x_proj=self.x_proj,
+            dt_proj=self.dt_proj,
+            A_log=self.A_log,
             D=self.D,
-            z=z,
-            delta_bias=self.dt_proj.bias,
-            delta_softplus=True,
+            reverse=reverse,
         )
         return self.out_proj(y)

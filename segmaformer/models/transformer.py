@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 Grid = tuple[int, int, int]
+Norm = Callable[[int], nn.Module]
 
 
 def to_volume(tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
@@ -21,13 +23,18 @@ def to_tokens(volume: torch.Tensor) -> torch.Tensor:
     return volume.flatten(2).transpose(1, 2)
 
 
-class DepthwiseConv(nn.Module):
-    """Depthwise 3x3x3 convolution, instance norm and GELU between the two Mix-FFN layers."""
+def instance_norm(channels: int) -> nn.Module:
+    """Instance norm with trained scale and shift."""
+    return nn.InstanceNorm3d(channels, affine=True)
 
-    def __init__(self, channels: int):
+
+class DepthwiseConv(nn.Module):
+    """Depthwise 3x3x3 convolution, norm and GELU between the two Mix-FFN layers."""
+
+    def __init__(self, channels: int, norm: Norm):
         super().__init__()
         self.dwconv = nn.Conv3d(channels, channels, 3, padding=1, groups=channels)
-        self.bn = nn.InstanceNorm3d(channels, affine=True)
+        self.bn = norm(channels)
 
     def forward(self, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
         """Filter (B, N, C) tokens on their `grid`; returns the same shape."""
@@ -35,13 +42,23 @@ class DepthwiseConv(nn.Module):
 
 
 class MixFFN(nn.Module):
-    """Two linear layers with a depthwise convolution between them."""
+    """Two linear layers with a depthwise convolution between them.
 
-    def __init__(self, channels: int, ratio: float):
+    Parameters
+    ----------
+    channels
+        Width of the tokens.
+    ratio
+        Hidden width over `channels`.
+    norm
+        Makes the norm after the convolution.
+    """
+
+    def __init__(self, channels: int, ratio: float, *, norm: Norm = instance_norm):
         super().__init__()
         hidden = int(channels * ratio)
         self.fc1 = nn.Linear(channels, hidden)
-        self.dwconv = DepthwiseConv(hidden)
+        self.dwconv = DepthwiseConv(hidden, norm)
         self.fc2 = nn.Linear(hidden, channels)
 
     def forward(self, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
@@ -50,9 +67,21 @@ class MixFFN(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; keys and values may come from a coarser grid."""
+    """Multi-head self-attention; keys and values may come from a coarser grid.
 
-    def __init__(self, channels: int, *, heads: int, sr_ratio: int = 1):
+    Parameters
+    ----------
+    channels
+        Width of the tokens.
+    heads
+        Number of heads; divides `channels`.
+    sr_ratio
+        How many times coarser the grid of keys and values is along each axis.
+    qkv_bias
+        Whether queries, keys and values have a bias.
+    """
+
+    def __init__(self, channels: int, *, heads: int, sr_ratio: int = 1, qkv_bias: bool = False):
         super().__init__()
         if channels % heads:
             raise ValueError(
@@ -60,8 +89,8 @@ class Attention(nn.Module):
                 "choose num_heads that divides embed_dims in every attention stage"
             )
         self.heads = heads
-        self.query = nn.Linear(channels, channels, bias=False)
-        self.key_value = nn.Linear(channels, 2 * channels, bias=False)
+        self.query = nn.Linear(channels, channels, bias=qkv_bias)
+        self.key_value = nn.Linear(channels, 2 * channels, bias=qkv_bias)
         self.proj = nn.Linear(channels, channels)
         if sr_ratio > 1:
             self.sr = nn.Conv3d(channels, channels, sr_ratio, stride=sr_ratio)

@@ -1,0 +1,248 @@
+"""The Taming Mambas networks: a residual U-Net with a Mamba layer in every encoder stage.
+
+Source: L. Lumetti et al., "Taming Mambas for Voxel Level 3D Medical Image Segmentation",
+arXiv 2410.15496, in the names and shapes of its checkpoints. The four networks differ in
+how a stage scans its voxels, and in whether the scanned volume goes on down.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from segmaformer.models.inputs import check_channels, check_multiple, check_per_stage
+from segmaformer.models.taming_blocks import (
+    FourOrdersLayer,
+    MambaBlock,
+    RasterLayer,
+    ResidualStage,
+    Stem,
+    TwoWayMambaBlock,
+)
+
+
+def state_limit(rule: str) -> int:
+    """Largest state size that a `d_state_rule` such as ``min(channels, 256)`` allows.
+
+    Raises
+    ------
+    ValueError
+        The rule is of another form.
+    """
+    found = re.fullmatch(r"min\(channels, ([1-9][0-9]*)\)", rule)
+    if found is None:
+        raise ValueError(f"d_state_rule is {rule!r}; expected a form such as 'min(channels, 256)'")
+    return int(found[1])
+
+
+class Encoder(nn.Module):
+    """Residual stages with a Mamba layer after each.
+
+    Parameters
+    ----------
+    config
+        All keys of :data:`DEFAULTS`.
+    layer, mixer
+        What scans the voxels of a stage; see :class:`TamingNetwork`.
+    scan_goes_down
+        Whether the next stage takes the scanned volume, or only the skip does.
+    """
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        *,
+        layer: type[RasterLayer] | type[FourOrdersLayer],
+        mixer: type[MambaBlock] | type[TwoWayMambaBlock],
+        scan_goes_down: bool,
+    ):
+        super().__init__()
+        self.scan_goes_down = scan_goes_down
+        widths, kernels = config["features_per_stage"], config["kernel_sizes"]
+        bias, eps = config["conv_bias"], config["norm_eps"]
+        limit = state_limit(config["d_state_rule"])
+
+        def make_mixer(channels: int) -> nn.Module:
+            return mixer(
+                channels,
+                d_state=min(channels, limit),
+                d_conv=config["d_conv"],
+                expand=config["expand"],
+            )
+
+        self.stem = Stem(config["input_channels"], widths[0], kernels[0], bias=bias, eps=eps)
+        self.stages = nn.ModuleList(
+            ResidualStage(
+                widths[max(stage - 1, 0)],
+                width,
+                kernels[stage],
+                depth=config["n_conv_per_stage_encoder"][stage],
+                stride=config["strides"][stage],
+                bias=bias,
+                eps=eps,
+            )
+            for stage, width in enumerate(widths)
+        )
+        self.mamba_layers = nn.ModuleList(layer(width, make_mixer) for width in widths)
+
+    def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
+        """(B, C, D, H, W) -> a feature volume of every stage, finest first."""
+        volume = self.stem(volume)
+        features = []
+        for stage, layer in zip(self.stages, self.mamba_layers, strict=True):
+            volume = stage(volume)
+            features.append(layer(volume))
+            if self.scan_goes_down:
+                volume = features[-1]
+        return features
+
+
+class Decoder(nn.Module):
+    """Transposed and residual convolutions up to full resolution.
+
+    Checkpoints hold a classifier for every level, which training supervises; the last
+    one gives the result.
+    """
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__()
+        widths, kernels = config["features_per_stage"][::-1], config["kernel_sizes"][::-1]
+        strides = config["strides"][:0:-1]
+        bias, eps = config["conv_bias"], config["norm_eps"]
+        self.transpconvs = nn.ModuleList(
+            nn.ConvTranspose3d(coarse, fine, tuple(stride), tuple(stride), bias=bias)
+            for coarse, fine, stride in zip(widths, widths[1:], strides, strict=False)
+        )
+        self.stages = nn.ModuleList(
+            ResidualStage(2 * width, width, kernel, depth=depth, bias=bias, eps=eps)
+            for width, kernel, depth in zip(
+                widths[1:], kernels[1:], config["n_conv_per_stage_decoder"], strict=True
+            )
+        )
+        self.seg_layers = nn.ModuleList(
+            nn.Conv3d(width, config["num_classes"], 1) for width in widths[1:]
+        )
+
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """Feature volumes, finest first -> logits at full resolution."""
+        *skips, decoded = features
+        for up, stage in zip(self.transpconvs, self.stages, strict=True):
+            decoded = stage(torch.cat((up(decoded), skips.pop()), dim=1))
+        logits: torch.Tensor = self.seg_layers[-1](decoded)
+        return logits
+
+
+class TamingNetwork(nn.Module):
+    """What the four networks share.
+
+    Parameters
+    ----------
+    config
+        All keys of :data:`DEFAULTS`. `deep_supervision` only tells how it was trained.
+
+    Attributes
+    ----------
+    layer
+        How the voxels of a stage become sequences.
+    mixer
+        How a sequence is scanned.
+    scan_goes_down
+        Whether the next stage takes the scanned volume, or only the skip does.
+    """
+
+    layer: ClassVar[type[RasterLayer] | type[FourOrdersLayer]] = RasterLayer
+    mixer: ClassVar[type[MambaBlock] | type[TwoWayMambaBlock]] = MambaBlock
+    scan_goes_down: ClassVar[bool] = True
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__()
+        stages = len(config["features_per_stage"])
+        per_stage = ("kernel_sizes", "strides", "n_conv_per_stage_encoder")
+        check_per_stage(config, per_stage, stages, type(self).__name__)
+        self.config = config
+        self.encoder = Encoder(
+            config, layer=self.layer, mixer=self.mixer, scan_goes_down=self.scan_goes_down
+        )
+        self.decoder = Decoder(config)
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        """Logits of a volume.
+
+        Parameters
+        ----------
+        volume
+            Shape (B, input_channels, D, H, W), normalised intensities; extents are
+            multiples of :func:`downsampling`.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (B, num_classes, D, H, W), before softmax or sigmoid.
+
+        Raises
+        ------
+        ValueError
+            Wrong number of axes or channels, or extents that the stages cannot divide.
+        """
+        check_channels(volume, self.config["input_channels"])
+        check_multiple(volume, downsampling(self.config["strides"]))
+        logits: torch.Tensor = self.decoder(self.encoder(volume))
+        return logits
+
+
+def downsampling(strides: list[list[int]]) -> tuple[int, int, int]:
+    """Product of all strides along depth, height and width."""
+    depth, height, width = (1, 1, 1)
+    for stride in strides:
+        depth, height, width = depth * stride[0], height * stride[1], width * stride[2]
+    return depth, height, width
+
+
+class TamingSegMamba(TamingNetwork):
+    """One scan forward over every stage."""
+
+
+class TamingBiSegMamba(TamingNetwork):
+    """A scan in either direction; ``PanSegMamba`` in the authors' code."""
+
+    mixer = TwoWayMambaBlock
+
+
+class TamingMultiSegMamba(TamingNetwork):
+    """A scan in either direction for four orders of the axes."""
+
+    layer = FourOrdersLayer
+    mixer = TwoWayMambaBlock
+
+
+class TamingSegMambaSkip(TamingNetwork):
+    """A scan in either direction on the skip connections and at the bottom only."""
+
+    mixer = TwoWayMambaBlock
+    scan_goes_down = False
+
+
+DEFAULTS: dict[str, Any] = {
+    "input_channels": 1,
+    "num_classes": 14,
+    "features_per_stage": [32, 64, 128, 256, 320, 320],
+    "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]],
+    "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2], [1, 2, 2]],
+    "n_conv_per_stage_encoder": [2, 2, 2, 2, 2, 2],
+    "n_conv_per_stage_decoder": [2, 2, 2, 2, 2],
+    "conv_bias": True,
+    "norm_eps": 1e-5,
+    "d_state_rule": "min(channels, 256)",
+    "d_conv": 4,
+    "expand": 2,
+    "deep_supervision": False,
+}
+"""nnU-Net's plan for abdominal CT."""
+
+MULTI_DEFAULTS: dict[str, Any] = {**DEFAULTS, "d_state_rule": "min(channels, 64)"}
+"""The same for :class:`TamingMultiSegMamba`, whose states are fewer."""
+
+PRESETS: dict[str, dict[str, Any]] = {"abdomen": {}}

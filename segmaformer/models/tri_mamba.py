@@ -1,0 +1,133 @@
+"""The tri-orientated Mamba layer of SegMamba: forward, backward and across slices.
+
+Source: Z. Xing et al., "SegMamba: Long-range Sequential Modeling Mamba For 3D Medical
+Image Segmentation", arXiv 2401.13560. Three sets of parameters, told apart by a suffix,
+share the input and output projections; parameter names are those of its checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from segmaformer.models.mamba import initial_log_decay, initialise_time_step, selective_branch
+from segmaformer.models.transformer import to_tokens, to_volume
+
+FORWARD, BACKWARD, SLICES = "", "_b", "_s"
+
+
+class TriMamba(nn.Module):
+    """Mamba with two or three orders of the sequence.
+
+    Parameters
+    ----------
+    channels
+        Width of the tokens.
+    d_state, d_conv, expand
+        See :class:`segmaformer.models.mamba.Mamba`.
+    nslices
+        Number of slices for the third order; None leaves it out, as SegMamba did
+        before March 2024.
+    """
+
+    def __init__(
+        self, channels: int, *, d_state: int, d_conv: int, expand: int, nslices: int | None
+    ):
+        super().__init__()
+        inner = expand * channels
+        rank = math.ceil(channels / 16)
+        self.nslices = nslices
+        self.orders = (FORWARD, BACKWARD) if nslices is None else (FORWARD, BACKWARD, SLICES)
+        self.in_proj = nn.Linear(channels, 2 * inner, bias=False)
+        for order in self.orders:
+            conv = nn.Conv1d(inner, inner, d_conv, groups=inner, padding=d_conv - 1)
+            dt_proj = nn.Linear(rank, inner)
+            initialise_time_step(dt_proj)
+            self.add_module(f"conv1d{order}", conv)
+            self.add_module(f"x_proj{order}", nn.Linear(inner, rank + 2 * d_state, bias=False))
+            self.add_module(f"dt_proj{order}", dt_proj)
+            self.register_parameter(f"A{order}_log", initial_log_decay(inner, d_state))
+            self.register_parameter(f"D{order}", nn.Parameter(torch.ones(inner)))
+        self.out_proj = nn.Linear(inner, channels, bias=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Mix `tokens` of shape (B, L, C); returns the same shape.
+
+        Raises
+        ------
+        ValueError
+            L is no multiple of the number of slices.
+        """
+        projected = self.in_proj(tokens)
+        y = self._branch(projected, FORWARD) + self._branch(projected, BACKWARD)
+        if self.nslices is not None:
+            across = self._branch(_slices_inside(projected, self.nslices), SLICES)
+            y = y + _slices_outside(across, self.nslices)
+        return self.out_proj(y)
+
+    def _branch(self, projected: torch.Tensor, order: str) -> torch.Tensor:
+        x, z = projected.chunk(2, dim=-1)
+        return selective_branch(
+            x,
+            z,
+            conv=getattr(self, f"conv1d{order}"),
+            x_proj=getattr(self, f"x_proj{order}"),
+            dt_proj=getattr(self, f"dt_proj{order}"),
+            A_log=getattr(self, f"A{order}_log"),
+            D=getattr(self, f"D{order}"),
+            reverse=order == BACKWARD,
+        )
+
+
+def _slices_inside(tokens: torch.Tensor, nslices: int) -> torch.Tensor:
+    """Reorder (B, L, C) so that tokens at one place of all slices follow each other."""
+    length = tokens.shape[1]
+    if length % nslices:
+        raise ValueError(
+            f"a sequence of {length} tokens cannot be cut into {nslices} slices; "
+            "use a tile whose grid in this stage is a multiple"
+        )
+    return tokens.unflatten(1, (nslices, length // nslices)).transpose(1, 2).flatten(1, 2)
+
+
+def _slices_outside(tokens: torch.Tensor, nslices: int) -> torch.Tensor:
+    """Undo :func:`_slices_inside`."""
+    length = tokens.shape[1]
+    return tokens.unflatten(1, (length // nslices, nslices)).transpose(1, 2).flatten(1, 2)
+
+
+class TriMambaLayer(nn.Module):
+    """Layer norm and :class:`TriMamba` on the voxels of a volume.
+
+    Parameters
+    ----------
+    channels, d_state, d_conv, expand, nslices
+        See :class:`TriMamba`.
+    residual
+        Whether the input is added to the result.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        d_state: int,
+        d_conv: int,
+        expand: int,
+        nslices: int | None,
+        residual: bool,
+    ):
+        super().__init__()
+        self.residual = residual
+        self.norm = nn.LayerNorm(channels)
+        self.mamba = TriMamba(
+            channels, d_state=d_state, d_conv=d_conv, expand=expand, nslices=nslices
+        )
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        """(B, C, D, H, W) -> the same shape."""
+        depth, height, width = volume.shape[2:]
+        mixed = to_volume(self.mamba(self.norm(to_tokens(volume))), (depth, height, width))
+        return mixed + volume if self.residual else mixed

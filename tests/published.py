@@ -1,0 +1,83 @@
+"""Outputs of the published networks, and the same networks with the same weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TITLES = {
+    "SegFormer3D": "segformer3d",
+    "SegMaFormer": "segmaformer",
+    "SegMamba": "segmamba",
+    "SegResMamba": "segresmamba",
+    "Taming.SegMamba": "taming-segmamba",
+    "Taming.BiSegMamba": "taming-bisegmamba",
+    "Taming.MultiSegMamba": "taming-multisegmamba",
+    "Taming.SegMambaSkip": "taming-segmambaskip",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class PublishedCase:
+    """One file of the golden folder.
+
+    Attributes
+    ----------
+    arch, config
+        What to give to ``create_model``.
+    shapes
+        Shape of every weight by its name.
+    seed, stride
+        Of weights and input, and of the stored output.
+    tiles
+        Input, (1, C, D, H, W) float32.
+    output, noise
+        Every `stride`-th voxel of the logits, and their float32 rounding.
+    """
+
+    arch: str
+    config: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+    seed: int
+    stride: int
+    tiles: np.ndarray
+    output: np.ndarray
+    noise: float
+    fill: Any
+
+    def load_into(self, model: Any) -> Any:
+        """Fill `model` with the case's weights and return it in evaluation mode."""
+        self.fill.load_into(model, self.seed)
+        return model.eval()
+
+    def error(self, logits: np.ndarray) -> float:
+        """Largest deviation from the published output, in units of its rounding."""
+        sparse = logits[..., :: self.stride, :: self.stride, :: self.stride]
+        return float(np.abs(sparse - self.output).max()) / self.noise
+
+
+def published_case(golden_dir: Path, name: str) -> PublishedCase:
+    """Read the file `name`.npz of the golden folder."""
+    spec = importlib.util.spec_from_file_location("fill", golden_dir / "fill.py")
+    assert spec is not None
+    assert spec.loader is not None
+    fill = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fill)
+    golden = np.load(golden_dir / f"{name}.npz")
+    seed = int(golden["seed"])
+    return PublishedCase(
+        arch=TITLES[str(golden["arch"])],
+        config=json.loads(str(golden["config"])),
+        shapes={key: tuple(shape) for key, shape in json.loads(str(golden["keys"]))},
+        seed=seed,
+        stride=int(golden["stride"]),
+        tiles=fill.input(golden["input_shape"], seed),
+        output=golden["output"],
+        noise=float(golden["noise"]),
+        fill=fill,
+    )
