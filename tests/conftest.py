@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from networks import save_tiny_checkpoint
+from networks import TINY_TILE, save_tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,6 +45,17 @@ def tiny_package_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two_channel_package_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package of a small network with two channels, float32 only."""
     return _export_tiny(tmp_path_factory.mktemp("package"), channels=2, fp16=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The small network of :func:`save_tiny_checkpoint` as it was traced. Copy it to change it."""
+    pytest.importorskip("torch")
+    from segmaformer.checkpoint import load_checkpoint
+    from segmaformer.export.onnx_export import export_onnx
+
+    path = save_tiny_checkpoint(tmp_path_factory.mktemp("traced") / "tiny.pth")
+    return export_onnx(load_checkpoint(path).model, TINY_TILE, 1)
 
 
 def _export_tiny(folder: Path, *, channels: int, fp16: bool) -> Path:

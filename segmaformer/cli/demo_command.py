@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def command(output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     scan = demo_scan(output)
     say(f"scan: {scan}")
-    with resources.as_file(resources.files("segmaformer") / CHECKPOINT) as checkpoint:
+    with bundled_checkpoint() as checkpoint:
         package = export_package(
             load_checkpoint(checkpoint),
             output / "hippocampus.sgmf",
@@ -55,3 +56,8 @@ def command(output: Path) -> None:
         say(f"{label['name']}: {label['volume_mm3'] / 1000:.2f} ml")
     for path in (package.path, *case.results):
         print_path(path)
+
+
+def bundled_checkpoint() -> AbstractContextManager[Path]:
+    """The reference model as a file."""
+    return resources.as_file(resources.files("segmaformer") / CHECKPOINT)

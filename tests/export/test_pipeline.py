@@ -8,17 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from networks import TINY_TILE, save_tiny_checkpoint
-from samples import head_like, write_scan
+from samples import head_like, with_scaled_weights, write_scan
 
 torch = pytest.importorskip("torch")
-
-import onnx
-from onnx import numpy_helper
 
 from segmaformer.checkpoint import Checkpoint, load_checkpoint
 from segmaformer.export import pipeline
 from segmaformer.export.float16 import FLOAT32_LADDER
-from segmaformer.export.onnx_export import export_onnx
 from segmaformer.export.pipeline import ExportOptions, export_package
 from segmaformer.runtime.backends import open_session
 from segmaformer.runtime.errors import InputError, ParityError
@@ -30,35 +26,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return load_checkpoint(save_tiny_checkpoint(tmp_path_factory.mktemp("c") / "best.pth"))
 
 
-@pytest.fixture(scope="module")
-def traced(checkpoint: Checkpoint) -> onnx.ModelProto:
-    return export_onnx(checkpoint.model, TINY_TILE, 1)
-
-
 @pytest.fixture
-def damage(monkeypatch: pytest.MonkeyPatch, traced: onnx.ModelProto) -> Callable[[float], None]:
-    """Trace once for all tests; called, scale the network's last bias as a faulty export might."""
-    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: _copy(traced))
+def damage(monkeypatch: pytest.MonkeyPatch, tiny_onnx: Any) -> Callable[[float], None]:
+    """Trace once for all tests; called, scale weights of the traced network."""
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: tiny_onnx)
     return lambda factor: monkeypatch.setattr(
-        pipeline, "export_onnx", lambda *_: _with_scaled_weights(traced, factor)
+        pipeline, "export_onnx", lambda *_: with_scaled_weights(tiny_onnx, factor)
     )
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
-
-
-def _with_scaled_weights(model: onnx.ModelProto, factor: float) -> onnx.ModelProto:
-    altered = _copy(model)
-    weights = max(altered.graph.initializer, key=lambda tensor: "pred.weight" in tensor.name)
-    weights.CopyFrom(
-        numpy_helper.from_array(
-            (numpy_helper.to_array(weights) * factor).astype(np.float32), weights.name
-        )
-    )
-    return altered
 
 
 @pytest.fixture
@@ -168,9 +142,9 @@ def test_a_shortfall_leaves_the_package_that_was_there(
 def fail_on_rungs(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Damage the network on the first `count` rungs of the ladder, leave it exact on others."""
 
-    def convert(graph: onnx.ModelProto, *, float32_ops: frozenset[str]) -> Any:
+    def convert(graph: Any, *, float32_ops: frozenset[str]) -> Any:
         rung = FLOAT32_LADDER.index(float32_ops)
-        return _with_scaled_weights(graph, float(rung >= count)), {"rung": str(rung)}
+        return with_scaled_weights(graph, float(rung >= count)), {"rung": str(rung)}
 
     monkeypatch.setattr(pipeline, "to_float16", convert)
 

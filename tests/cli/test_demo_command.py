@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import pytest
+from networks import save_tiny_checkpoint
+
+from segmaformer.cli import demo_command
+from segmaformer.runtime.package import Package
+
+Sgmf = Callable[..., Any]
+
+
+def test_the_demo_says_where_everything_is(
+    sgmf: Sgmf, tmp_path: Path, tiny_onnx: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a small untrained network in place of the bundled one."""
+    pytest.importorskip("nilearn")
+    checkpoint = save_tiny_checkpoint(tmp_path / "best.pth")
+    monkeypatch.setattr(demo_command, "bundled_checkpoint", lambda: nullcontext(checkpoint))
+    monkeypatch.setattr("segmaformer.export.pipeline.export_onnx", lambda *_: tiny_onnx)
+    folder = tmp_path / "new" / "demo"
+    run = sgmf("demo", "-o", folder)
+    assert run.code == 0, run.stderr
+    paths = [Path(line) for line in run.stdout.splitlines()]
+    assert [path.name for path in paths] == [
+        *("hippocampus.sgmf", "labels.nii.gz", "labels.png", "labels.json")
+    ]
+    (scan,) = set(folder.iterdir()) - set(paths)
+    package = Package.open(paths[0])
+    assert package.manifest.verification_tiles.endswith(f"of the scan {scan.name}")
+    assert nibabel.load(paths[1]).shape == nibabel.load(scan).shape
+    volumes = json.loads(paths[3].read_text())["statistics"]["labels"]
+    for label in volumes:
+        assert f"{label['name']}: {label['volume_mm3'] / 1000:.2f} ml" in run.stderr
+
+
+@pytest.mark.parametrize(("module", "extra"), [("torch", "export"), ("nilearn", "demo")])
+def test_a_missing_extra_is_named_before_anything_is_written(
+    sgmf: Sgmf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    run = sgmf("demo", "-o", tmp_path / "demo")
+    assert (run.code, run.stdout) == (1, "")
+    assert f"{module} not installed; run: pip install 'segmaformer[{extra}]'" in run.stderr
+    assert not (tmp_path / "demo").exists()
