@@ -39,6 +39,10 @@ class BudgetError(SgmfError):
         self.budget_bytes, self.least_bytes = budget_bytes, least_bytes
 
 
+class CancelledError(SgmfError):
+    """The caller asked for a prediction to stop."""
+
+
 class ParityError(SgmfError):
     """A written network does not compute what its reference computes."""
 

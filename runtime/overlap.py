@@ -1,0 +1,84 @@
+"""Scans one after the other, with reading and writing beside the network.
+
+While one scan is in the network, the next is read and preprocessed and the last is
+written. An error ends its scan and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Case = TypeVar("Case")
+Input = TypeVar("Input")
+Product = TypeVar("Product")
+Result = TypeVar("Result")
+
+
+def run_overlapped(
+    cases: Sequence[Case],
+    *,
+    prepare: Callable[[Case], Input],
+    work: Callable[[Case, Input], Product],
+    finish: Callable[[Case, Product], Result],
+    errors: tuple[type[Exception], ...],
+) -> Iterator[tuple[Case, Result | Exception]]:
+    """Take every case through three stages.
+
+    Parameters
+    ----------
+    cases
+        In the order in which their results are wanted.
+    prepare
+        Runs on a thread of its own, for one case ahead.
+    work
+        Runs on the calling thread.
+    finish
+        Runs on a thread of its own, for the case before.
+    errors
+        What ends a case; anything else ends the run.
+
+    Yields
+    ------
+    case, outcome
+        What `finish` returned, or the error, in the order of `cases`.
+    """
+    with ThreadPoolExecutor(1, "prepare") as ahead, ThreadPoolExecutor(1, "finish") as behind:
+
+        def finished(case: Case, product: Future[Product]) -> Result:
+            return finish(case, product.result())
+
+        inputs = [ahead.submit(prepare, case) for case in cases[:1]]
+        results: list[tuple[Case, Future[Result]]] = []
+        for index, case in enumerate(cases):
+            given = inputs.pop()
+            given.exception()  # waits; a failure shows again when its result is taken
+            inputs += [ahead.submit(prepare, case) for case in cases[index + 1 : index + 2]]
+            product = _run_here(lambda case=case, given=given: work(case, given.result()))
+            del given
+            results.append((case, behind.submit(finished, case, product)))
+            del product
+            if len(results) > 1:
+                yield _outcome(*results.pop(0), errors)
+        for case, result in results:
+            yield _outcome(case, result, errors)
+
+
+def _run_here(function: Callable[[], Product]) -> Future[Product]:
+    """Run `function` on this thread and keep its result or ordinary exception."""
+    future: Future[Product] = Future()
+    try:
+        future.set_result(function())
+    except Exception as error:
+        future.set_exception(error)
+    return future
+
+
+def _outcome(
+    case: Case, result: Future[Result], errors: tuple[type[Exception], ...]
+) -> tuple[Case, Result | Exception]:
+    try:
+        return case, result.result()
+    except errors as error:
+        return case, error

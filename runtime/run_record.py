@@ -1,0 +1,88 @@
+"""The record beside every label map: what made it, of what, with what, in which time.
+
+It answers where a label map came from years later, and lets an interrupted batch tell what
+is done: a result counts only while scan, package and label map are the recorded ones.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from segmaformer.runtime.package import MANIFEST_FILE, Package
+from segmaformer.runtime.segmentation import Segmentation
+
+_CHUNK_BYTES = 1 << 20
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def run_record(
+    segmentation: Segmentation, *, scan: Sequence[Path], label_map: Path, package: Package
+) -> dict[str, Any]:
+    """Describe one finished run, JSON-ready.
+
+    Parameters
+    ----------
+    segmentation
+        What the predictor returned.
+    scan
+        Files that were read, one for each channel.
+    label_map
+        The file that was written, under whatever name it has now.
+    package
+        What the predictor ran.
+    """
+    return {
+        "package": _package_facts(package),
+        "backend": segmentation.backend,
+        "scan": [_file_facts(path) for path in scan],
+        "label_map_sha256": sha256_of(label_map),
+        "seconds": segmentation.seconds,
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "software": {
+            name: version(name) for name in ("segmaformer", "onnxruntime", "numpy", "scipy")
+        },
+        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    }
+
+
+def is_done(
+    record: Path, *, scan: Sequence[Path], label_map: Path, package: Package, backend: str
+) -> bool:
+    """Whether `record` describes a run of this package and backend on these very files.
+
+    A record that is missing, damaged or of other content means no.
+    """
+    try:
+        document = json.loads(record.read_bytes())
+        return (
+            document["package"] == _package_facts(package)
+            and document["backend"] == backend
+            and document["scan"] == [_file_facts(path) for path in scan]
+            and document["label_map_sha256"] == sha256_of(label_map)
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _package_facts(package: Package) -> dict[str, str]:
+    manifest_sha256 = sha256_of(package.path / MANIFEST_FILE)
+    return {"name": package.manifest.name, "manifest_sha256": manifest_sha256}
+
+
+def _file_facts(path: Path) -> dict[str, str]:
+    return {"name": path.name, "sha256": sha256_of(path)}
