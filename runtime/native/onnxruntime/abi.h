@@ -102,28 +102,33 @@ class Api {
     return slot<Status* (*)(SessionOptions*, CustomOpDomain*)>(AddCustomOpDomain)(options, domain);
   }
   Status* has_config(const SessionOptions* options, const char* key, int* out) const {
-    return slot<Status* (*)(const SessionOptions*, const char*, int*)>(HasSessionConfigEntry)(options, key, out);
+    return slot<Status* (*)(const SessionOptions*, const char*, int*)>(HasSessionConfigEntry)(
+        options, key, out);
   }
   Status* config(const SessionOptions* options, const char* key, char* out, size_t* size) const {
-    return slot<Status* (*)(const SessionOptions*, const char*, char*, size_t*)>(GetSessionConfigEntry)(
-        options, key, out, size);
+    return slot<Status* (*)(const SessionOptions*, const char*, char*, size_t*)>(
+        GetSessionConfigEntry)(options, key, out, size);
   }
 
   Status* int_attribute(const KernelInfo* info, const char* name, int64_t* out) const {
-    return slot<Status* (*)(const KernelInfo*, const char*, int64_t*)>(KernelInfoGetAttribute_int64)(info, name, out);
+    return slot<Status* (*)(const KernelInfo*, const char*, int64_t*)>(
+        KernelInfoGetAttribute_int64)(info, name, out);
   }
   Status* input_count(const KernelContext* context, size_t* out) const {
-    return slot<Status* (*)(const KernelContext*, size_t*)>(KernelContext_GetInputCount)(context, out);
+    return slot<Status* (*)(const KernelContext*, size_t*)>(KernelContext_GetInputCount)(context,
+                                                                                         out);
   }
   Status* input(const KernelContext* context, size_t index, const Value** out) const {
-    return slot<Status* (*)(const KernelContext*, size_t, const Value**)>(KernelContext_GetInput)(context, index, out);
+    return slot<Status* (*)(const KernelContext*, size_t, const Value**)>(KernelContext_GetInput)(
+        context, index, out);
   }
-  Status* output(KernelContext* context, size_t index, const int64_t* shape, size_t rank, Value** out) const {
-    return slot<Status* (*)(KernelContext*, size_t, const int64_t*, size_t, Value**)>(KernelContext_GetOutput)(
-        context, index, shape, rank, out);
+  Status* output(KernelContext* context, size_t index, const int64_t* shape, size_t rank,
+                 Value** out) const {
+    return slot<Status* (*)(KernelContext*, size_t, const int64_t*, size_t, Value**)>(
+        KernelContext_GetOutput)(context, index, shape, rank, out);
   }
-  Status* parallel_for(const KernelContext* context, void (*task)(void*, size_t), size_t total, size_t batches,
-                       void* data) const {
+  Status* parallel_for(const KernelContext* context, void (*task)(void*, size_t), size_t total,
+                       size_t batches, void* data) const {
     return slot<Status* (*)(const KernelContext*, void (*)(void*, size_t), size_t, size_t, void*)>(
         KernelContext_ParallelFor)(context, task, total, batches, data);
   }
@@ -134,7 +139,9 @@ class Api {
   Status* shape_info(const Value* value, ShapeInfo** out) const {
     return slot<Status* (*)(const Value*, ShapeInfo**)>(GetTensorTypeAndShape)(value, out);
   }
-  void release_shape_info(ShapeInfo* info) const { slot<void (*)(ShapeInfo*)>(ReleaseTensorTypeAndShapeInfo)(info); }
+  void release_shape_info(ShapeInfo* info) const {
+    slot<void (*)(ShapeInfo*)>(ReleaseTensorTypeAndShapeInfo)(info);
+  }
   Status* rank(const ShapeInfo* info, size_t* out) const {
     return slot<Status* (*)(const ShapeInfo*, size_t*)>(GetDimensionsCount)(info, out);
   }
@@ -142,14 +149,16 @@ class Api {
     return slot<Status* (*)(const ShapeInfo*, int64_t*, size_t)>(GetDimensions)(info, out, count);
   }
   Status* symbolic_dimensions(const ShapeInfo* info, const char** out, size_t count) const {
-    return slot<Status* (*)(const ShapeInfo*, const char**, size_t)>(GetSymbolicDimensions)(info, out, count);
+    return slot<Status* (*)(const ShapeInfo*, const char**, size_t)>(GetSymbolicDimensions)(
+        info, out, count);
   }
 
   Status* input_type_shape(const ShapeInferContext* context, size_t index, ShapeInfo** out) const {
-    return slot<Status* (*)(const ShapeInferContext*, size_t, ShapeInfo**)>(ShapeInferContext_GetInputTypeShape)(
-        context, index, out);
+    return slot<Status* (*)(const ShapeInferContext*, size_t, ShapeInfo**)>(
+        ShapeInferContext_GetInputTypeShape)(context, index, out);
   }
-  Status* set_output_type_shape(const ShapeInferContext* context, size_t index, const ShapeInfo* info) const {
+  Status* set_output_type_shape(const ShapeInferContext* context, size_t index,
+                                const ShapeInfo* info) const {
     return slot<Status* (*)(const ShapeInferContext*, size_t, const ShapeInfo*)>(
         ShapeInferContext_SetOutputTypeShape)(context, index, info);
   }

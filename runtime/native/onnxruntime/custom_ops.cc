@@ -123,26 +123,30 @@ Inputs read_inputs(const ort::Api& api, const ort::KernelContext* context) {
 
 void check_shapes(const Inputs& in) {
   if (in[U].shape.size() != 3 || in[A].shape.size() != 2) {
-    throw std::invalid_argument("SelectiveScan: expected u (B, L, D) and A (D, N); found " + to_string(in[U].shape) +
-                                " and " + to_string(in[A].shape));
+    throw std::invalid_argument("SelectiveScan: expected u (B, L, D) and A (D, N); found " +
+                                to_string(in[U].shape) + " and " + to_string(in[A].shape));
   }
   const Shape& sequence = in[U].shape;
   const Shape projection = {sequence[0], sequence[1], in[A].shape[1]};
   const Shape decay = {sequence[2], in[A].shape[1]};
   const Shape vector = {sequence[2]};
-  const std::array<const Shape*, input_count> expected = {&sequence,   &sequence, &decay,    &projection,
-                                                          &projection, &vector,   &sequence, &vector};
+  const std::array<const Shape*, input_count> expected = {
+      &sequence, &sequence, &decay, &projection, &projection, &vector, &sequence, &vector};
   for (size_t i = 0; i < input_count; ++i) {
     if (!in[i].given || in[i].shape == *expected[i]) continue;
     throw std::invalid_argument(std::string("SelectiveScan: ") + input_names[i] + " has shape " +
-                                to_string(in[i].shape) + "; u and A ask for " + to_string(*expected[i]));
+                                to_string(in[i].shape) + "; u and A ask for " +
+                                to_string(*expected[i]));
   }
 }
 
 sgmf::ParallelFor session_threads(const ort::Api& api, const ort::KernelContext* context) {
   return [&api, context](size_t tasks, const std::function<void(size_t)>& task) {
-    const auto call = [](void* data, size_t i) { (*static_cast<const std::function<void(size_t)>*>(data))(i); };
-    require(api.parallel_for(context, call, tasks, 0, const_cast<std::function<void(size_t)>*>(&task)));
+    const auto call = [](void* data, size_t i) {
+      (*static_cast<const std::function<void(size_t)>*>(data))(i);
+    };
+    require(
+        api.parallel_for(context, call, tasks, 0, const_cast<std::function<void(size_t)>*>(&task)));
   };
 }
 
@@ -187,10 +191,12 @@ bool attribute(const ort::Api& api, const ort::KernelInfo* info, const char* nam
   return value != 0;
 }
 
-ort::Status* create(const ort::CustomOp* op, const void* const*, const ort::KernelInfo* info, void** out) {
+ort::Status* create(const ort::CustomOp* op, const void* const*, const ort::KernelInfo* info,
+                    void** out) {
   const auto& self = *static_cast<const ScanOp*>(op);
   return guarded(self.api, [&] {
-    *out = new Kernel{self, attribute(self.api, info, "delta_softplus"), attribute(self.api, info, "reverse")};
+    *out = new Kernel{self, attribute(self.api, info, "delta_softplus"),
+                      attribute(self.api, info, "reverse")};
   });
 }
 
@@ -221,15 +227,22 @@ int input_type(const ort::CustomOp* op, size_t i) {
 }
 
 ScanOp::ScanOp(const Session& session, Element type)
-    : ort::CustomOp{}, api(session.api), element(type), threads(session.threads) {
+    : ort::CustomOp{},
+      api(session.api),
+      element(type),
+      threads(session.threads) {
   version = ort::api_version;
   GetName = [](const CustomOp*) { return "SelectiveScan"; };
   GetExecutionProviderType = [](const CustomOp*) -> const char* { return nullptr; };
   GetInputType = input_type;
   GetInputTypeCount = [](const CustomOp*) -> size_t { return input_count; };
-  GetInputCharacteristic = [](const CustomOp*, size_t i) -> int { return i < D ? ort::required : ort::optional; };
+  GetInputCharacteristic = [](const CustomOp*, size_t i) -> int {
+    return i < D ? ort::required : ort::optional;
+  };
   GetInputMemoryType = [](const CustomOp*, size_t) -> int { return ort::default_memory; };
-  GetOutputType = [](const CustomOp* op, size_t) -> int { return static_cast<const ScanOp*>(op)->element.onnx; };
+  GetOutputType = [](const CustomOp* op, size_t) -> int {
+    return static_cast<const ScanOp*>(op)->element.onnx;
+  };
   GetOutputTypeCount = [](const CustomOp*) -> size_t { return 1; };
   GetOutputCharacteristic = [](const CustomOp*, size_t) -> int { return ort::required; };
   GetVariadicInputMinArity = GetVariadicOutputMinArity = [](const CustomOp*) { return 1; };
@@ -261,7 +274,8 @@ int planned_threads(const ort::Api& api, const ort::SessionOptions* options) {
   require(api.config(options, threads_entry, text.data(), &size));
   const int threads = std::atoi(text.data());
   if (threads >= 1) return threads;
-  throw std::invalid_argument(std::string(threads_entry) + " must be a positive integer; found " + text.data());
+  throw std::invalid_argument(std::string(threads_entry) + " must be a positive integer; found " +
+                              text.data());
 }
 
 // The ops for one kind of session, in their domain.
@@ -287,12 +301,14 @@ ort::CustomOpDomain* domain_for(const void* table, const Session& session) {
 
 }  // namespace
 
-extern "C" SGMF_API ort::Status* RegisterCustomOps(ort::SessionOptions* options, const ort::ApiBase* base) {
+extern "C" SGMF_API ort::Status* RegisterCustomOps(ort::SessionOptions* options,
+                                                   const ort::ApiBase* base) {
   const void* const* table = base->GetApi(ort::api_version);
   if (!table) return nullptr;  // older than 1.17: the model then fails to load, naming the op
   const ort::Api api(table);
   return guarded(api, [&] {
-    const Session session{api, infers_shapes(base->GetVersionString()), planned_threads(api, options)};
+    const Session session{api, infers_shapes(base->GetVersionString()),
+                          planned_threads(api, options)};
     require(api.add_domain(options, domain_for(table, session)));
   });
 }

@@ -1,9 +1,17 @@
 #include "cpu_isa.h"
 
-namespace avx512 { extern const sgmf::ScanKernel selective_scan_kernel; }
-namespace avx2 { extern const sgmf::ScanKernel selective_scan_kernel; }
-namespace neon { extern const sgmf::ScanKernel selective_scan_kernel; }
-namespace portable { extern const sgmf::ScanKernel selective_scan_kernel; }
+namespace avx512 {
+extern const sgmf::ScanKernel selective_scan_kernel;
+}
+namespace avx2 {
+extern const sgmf::ScanKernel selective_scan_kernel;
+}
+namespace neon {
+extern const sgmf::ScanKernel selective_scan_kernel;
+}
+namespace portable {
+extern const sgmf::ScanKernel selective_scan_kernel;
+}
 
 namespace sgmf {
 namespace {
@@ -13,7 +21,8 @@ std::vector<const ScanKernel*> find() {
 #if defined(SGMF_HAS_X86)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f")) found.push_back(&avx512::selective_scan_kernel);
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
     found.push_back(&avx2::selective_scan_kernel);
   }
 #endif

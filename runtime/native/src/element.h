@@ -6,8 +6,12 @@
 
 namespace SGMF_ISA {
 
-struct Half { uint16_t bits; };
-struct BFloat { uint16_t bits; };
+struct Half {
+  uint16_t bits;
+};
+struct BFloat {
+  uint16_t bits;
+};
 
 inline float bits_to_float(uint32_t bits) {
   float x;

@@ -60,7 +60,9 @@ Plan choose_plan(const Args& args, int lanes, int threads) {
 class ChunkedScan {
  public:
   ChunkedScan(const Args& args, const ScanKernel& kernel, Plan plan)
-      : args_(args), kernel_(kernel), plan_(plan),
+      : args_(args),
+        kernel_(kernel),
+        plan_(plan),
         panels_((args.channels + plan.panel - 1) / plan.panel),
         state_(args.batch * panels_ * plan.chunks * args.states * panel_channels),
         step_sum_(args.batch * panels_ * plan.chunks * panel_channels) {}
@@ -139,7 +141,8 @@ int useful_threads(const Args& args, int threads) {
   return static_cast<int>(std::clamp<int64_t>(shares, 1, threads));
 }
 
-const char* selective_scan(const Args& args, int threads, const ParallelFor& parallel, const char* isa) {
+const char* selective_scan(const Args& args, int threads, const ParallelFor& parallel,
+                           const char* isa) {
   const ScanKernel* kernel = choose_kernel(isa);
   if (!kernel) return "this processor or this library lacks the instruction set asked for";
   if (!args.batch || !args.length || !args.channels) return nullptr;
@@ -151,7 +154,8 @@ const char* selective_scan(const Args& args, int threads, const ParallelFor& par
 
 extern "C" {
 
-const char* sgmf_selective_scan(const sgmf_selective_scan_args* args, int32_t threads, const char* isa) {
+const char* sgmf_selective_scan(const sgmf_selective_scan_args* args, int32_t threads,
+                                const char* isa) {
   if (!args) return "args may not be NULL";
   if (const char* error = sgmf::check(*args)) return error;
   const int count = sgmf::useful_threads(*args, threads > 0 ? threads : sgmf::available_threads());

@@ -53,7 +53,9 @@ template <typename T>
 void convert(const T* from, int64_t count, float* to) {
   int64_t i = 0;
   for (; i + W <= count; i += W) store(to + i, load(from + i));
-  if (i < count) store_lanes(to + i, load_lanes(from + i, static_cast<int>(count - i)), static_cast<int>(count - i));
+  if (i < count)
+    store_lanes(to + i, load_lanes(from + i, static_cast<int>(count - i)),
+                static_cast<int>(count - i));
 }
 
 inline float largest(Vec x) {
@@ -89,7 +91,8 @@ void advance(Tile& tile, int tokens, int channel, const float* decay, float* sta
 }
 
 template <bool bounded>
-void advance_all(Tile& tile, int tokens, int channel, const float* decay, float* state, int64_t states) {
+void advance_all(Tile& tile, int tokens, int channel, const float* decay, float* state,
+                 int64_t states) {
   int64_t n = 0;
   const auto pass = [&](auto size, auto run) {
     for (; n + size <= states; n += size) {
@@ -120,12 +123,16 @@ float load_decay(const Args& args, int64_t channel, int channels, float* decay) 
   return limit;
 }
 
-// One vector of channels of a (batch, length, channels) tensor: its tokens in the order of the scan.
+// One vector of channels of a (batch, length, channels) tensor: its tokens in the order of the
+// scan.
 template <typename T>
 class Column {
  public:
   Column(T* first, int64_t stride, int lanes, T* tensor_end)
-      : first_(first), stride_(stride), lanes_(lanes), tensor_end_(tensor_end) {}
+      : first_(first),
+        stride_(stride),
+        lanes_(lanes),
+        tensor_end_(tensor_end) {}
 
   void prefetch_read(int64_t token) const { __builtin_prefetch(at(token)); }
   void prefetch_write(int64_t token) const { __builtin_prefetch(at(token), 1); }
@@ -151,11 +158,14 @@ template <typename T>
 class Panel {
  public:
   Panel(const Args& args, const ScanSpan& span)
-      : args_(args), span_(span), largest_decay_(load_decay(args, span.channel, span.channels, decay_)) {}
+      : args_(args),
+        span_(span),
+        largest_decay_(load_decay(args, span.channel, span.channels, decay_)) {}
 
   void run() {
     for (int64_t begin = span_.begin; begin < span_.end; begin += tile_tokens) {
-      const int tokens = static_cast<int>(span_.end - begin < tile_tokens ? span_.end - begin : tile_tokens);
+      const int tokens =
+          static_cast<int>(span_.end - begin < tile_tokens ? span_.end - begin : tile_tokens);
       load_projections(begin, tokens);
       for (int channel = 0; channel < span_.channels; channel += W) {
         const int lanes = span_.channels - channel < W ? span_.channels - channel : W;
@@ -188,7 +198,8 @@ class Panel {
   }
 
   // B or C of the tile's first token as floats, in place where they are floats already.
-  const float* load_projection(const void* tensor, int64_t begin, int tokens, float* converted) const {
+  const float* load_projection(const void* tensor, int64_t begin, int tokens,
+                               float* converted) const {
     const T* first = static_cast<const T*>(tensor) + row(begin) * args_.states;
     if constexpr (std::is_same_v<T, float>) return first;
     const int64_t before = args_.reverse ? (tokens - 1) * args_.states : 0;
@@ -223,7 +234,8 @@ class Panel {
 
   void store_tokens(int64_t begin, int tokens, int channel, int lanes) const {
     const auto y_column = column(static_cast<T*>(args_.y), begin, channel, lanes);
-    const auto z_column = column(static_cast<const T*>(args_.z ? args_.z : args_.y), begin, channel, lanes);
+    const auto z_column =
+        column(static_cast<const T*>(args_.z ? args_.z : args_.y), begin, channel, lanes);
     for (int t = 0; t < tokens; ++t) {
       z_column.prefetch_read(t + tile_tokens);
       y_column.prefetch_write(t + tile_tokens);

@@ -23,7 +23,9 @@ constexpr float integer_magic = 12582912.0f;  // 1.5 * 2^23
 #if defined(__AVX512F__)
 
 constexpr int lane_count = 16;
-struct Vec { __m512 v; };
+struct Vec {
+  __m512 v;
+};
 
 inline Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline Vec load(const Half* p) {
@@ -35,7 +37,8 @@ inline Vec load(const BFloat* p) {
 }
 inline void store(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
 inline void store(Half* p, Vec a) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
 }
 inline Vec splat(float x) { return {_mm512_set1_ps(x)}; }
 inline Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
@@ -54,7 +57,9 @@ inline Vec add_exponent(Vec a, Vec t) {
 #elif defined(__AVX2__)
 
 constexpr int lane_count = 8;
-struct Vec { __m256 v; };
+struct Vec {
+  __m256 v;
+};
 
 inline Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
 inline Vec load(const Half* p) {
@@ -85,11 +90,15 @@ inline Vec add_exponent(Vec a, Vec t) {
 #elif defined(__ARM_NEON)
 
 constexpr int lane_count = 4;
-struct Vec { float32x4_t v; };
+struct Vec {
+  float32x4_t v;
+};
 
 inline Vec load(const float* p) { return {vld1q_f32(p)}; }
 inline Vec load(const Half* p) { return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits)))}; }
-inline Vec load(const BFloat* p) { return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16))}; }
+inline Vec load(const BFloat* p) {
+  return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16))};
+}
 inline void store(float* p, Vec a) { vst1q_f32(p, a.v); }
 inline void store(Half* p, Vec a) { vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(a.v))); }
 inline Vec splat(float x) { return {vdupq_n_f32(x)}; }
@@ -113,7 +122,9 @@ inline Vec add_exponent(Vec a, Vec t) {
 constexpr int lane_count = 4;
 typedef float Floats __attribute__((vector_size(4 * lane_count)));
 typedef uint32_t Bits __attribute__((vector_size(4 * lane_count)));
-struct Vec { Floats v; };
+struct Vec {
+  Floats v;
+};
 
 inline Vec load(const float* p) {
   Vec a;
@@ -129,9 +140,12 @@ inline Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
 inline Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
 inline Vec min(Vec a, Vec b) { return {a.v < b.v ? a.v : b.v}; }
 inline Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
-inline Vec abs(Vec a) { return {reinterpret_cast<Floats>(reinterpret_cast<Bits>(a.v) & 0x7fffffffu)}; }
+inline Vec abs(Vec a) {
+  return {reinterpret_cast<Floats>(reinterpret_cast<Bits>(a.v) & 0x7fffffffu)};
+}
 inline Vec add_exponent(Vec a, Vec t) {
-  return {reinterpret_cast<Floats>(reinterpret_cast<Bits>(a.v) + (reinterpret_cast<Bits>(t.v) << 23))};
+  return {
+      reinterpret_cast<Floats>(reinterpret_cast<Bits>(a.v) + (reinterpret_cast<Bits>(t.v) << 23))};
 }
 
 template <typename T>

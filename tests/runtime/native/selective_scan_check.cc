@@ -53,7 +53,8 @@ uint16_t store(float x, int type) {
   const uint32_t bits = to_bits(x);
   if (type == SGMF_BFLOAT16) return static_cast<uint16_t>(bits >> 16);
   if (x == 0.0f) return 0;
-  return static_cast<uint16_t>((bits >> 16 & 0x8000u) | (((bits & 0x7fffffffu) - 0x38000000u) >> 13));
+  return static_cast<uint16_t>((bits >> 16 & 0x8000u) |
+                               (((bits & 0x7fffffffu) - 0x38000000u) >> 13));
 }
 
 float load(uint16_t stored, int type) {
@@ -76,7 +77,8 @@ std::vector<double> expected(const Case& c, const Inputs& in) {
         step = std::max(step, 0.0) + std::log1p(std::exp(-std::fabs(step)));
         double sum = c.optional ? static_cast<double>(in.D[d]) * in.u[at] : 0.0;
         for (int64_t n = 0; n < c.states; ++n) {
-          h[n] = std::exp(step * in.A[d * c.states + n]) * h[n] + step * in.u[at] * in.B[row * c.states + n];
+          h[n] = std::exp(step * in.A[d * c.states + n]) * h[n] +
+                 step * in.u[at] * in.B[row * c.states + n];
           sum += h[n] * in.C[row * c.states + n];
         }
         y[at] = c.optional ? sum * in.z[at] / (1 + std::exp(-static_cast<double>(in.z[at]))) : sum;
@@ -88,7 +90,8 @@ std::vector<double> expected(const Case& c, const Inputs& in) {
 
 std::vector<uint16_t> shorten(const Floats& values, int type) {
   std::vector<uint16_t> stored(values.size());
-  std::transform(values.begin(), values.end(), stored.begin(), [&](float x) { return store(x, type); });
+  std::transform(values.begin(), values.end(), stored.begin(),
+                 [&](float x) { return store(x, type); });
   return stored;
 }
 
@@ -104,14 +107,16 @@ Floats run(const Case& c, const Inputs& in, int type, int threads, const char* i
   args.A = in.A.data();
   args.D = c.optional ? in.D.data() : nullptr;
   args.delta_bias = c.optional ? in.delta_bias.data() : nullptr;
-  const auto call = [&](const auto& u, const auto& delta, const auto& B, const auto& C, const auto& z, auto& y) {
+  const auto call = [&](const auto& u, const auto& delta, const auto& B, const auto& C,
+                        const auto& z, auto& y) {
     args.u = u.data();
     args.delta = delta.data();
     args.B = B.data();
     args.C = C.data();
     args.z = c.optional ? z.data() : nullptr;
     args.y = y.data();
-    if (const char* error = sgmf_selective_scan(&args, threads, isa)) std::printf("refused: %s\n", error);
+    if (const char* error = sgmf_selective_scan(&args, threads, isa))
+      std::printf("refused: %s\n", error);
   };
   Floats y(in.u.size(), NAN);
   if (type == SGMF_FLOAT32) {
@@ -121,7 +126,8 @@ Floats run(const Case& c, const Inputs& in, int type, int threads, const char* i
   std::vector<uint16_t> stored(y.size());
   call(shorten(in.u, type), shorten(in.delta, type), shorten(in.B, type), shorten(in.C, type),
        shorten(in.z, type), stored);
-  std::transform(stored.begin(), stored.end(), y.begin(), [&](uint16_t x) { return load(x, type); });
+  std::transform(stored.begin(), stored.end(), y.begin(),
+                 [&](uint16_t x) { return load(x, type); });
   return y;
 }
 
@@ -141,8 +147,9 @@ double error(const Floats& found, const std::vector<double>& exact, int type) {
 }  // namespace
 
 int main() {
-  const Case cases[] = {{1, 1, 1, 1, false, false},   {2, 33, 17, 4, true, true},  {1, 100, 72, 8, false, true},
-                        {1, 31, 5, 20, true, false},  {3, 50, 66, 3, false, true}, {1, 20, 9, 256, false, true},
+  const Case cases[] = {{1, 1, 1, 1, false, false},   {2, 33, 17, 4, true, true},
+                        {1, 100, 72, 8, false, true}, {1, 31, 5, 20, true, false},
+                        {3, 50, 66, 3, false, true},  {1, 20, 9, 256, false, true},
                         {1, 3000, 9, 40, true, true}};
   bool good = true;
   std::istringstream names(sgmf_cpu_isas());
@@ -151,10 +158,11 @@ int main() {
     for (const Case& c : cases) {
       std::mt19937 random(static_cast<unsigned>(c.length * 1000 + c.channels));
       const int64_t tokens = c.batch * c.length;
-      const Inputs in = {draw(random, tokens * c.channels, -2, 2), draw(random, tokens * c.channels, -2, 2),
-                         draw(random, c.channels * c.states, -4, -0.03f), draw(random, tokens * c.states, -2, 2),
-                         draw(random, tokens * c.states, -2, 2), draw(random, c.channels, -2, 2),
-                         draw(random, tokens * c.channels, -2, 2), draw(random, c.channels, -2, 2)};
+      const Inputs in = {
+          draw(random, tokens * c.channels, -2, 2),        draw(random, tokens * c.channels, -2, 2),
+          draw(random, c.channels * c.states, -4, -0.03f), draw(random, tokens * c.states, -2, 2),
+          draw(random, tokens * c.states, -2, 2),          draw(random, c.channels, -2, 2),
+          draw(random, tokens * c.channels, -2, 2),        draw(random, c.channels, -2, 2)};
       const std::vector<double> exact = expected(c, in);
       for (int type : {SGMF_FLOAT32, SGMF_FLOAT16, SGMF_BFLOAT16}) {
         for (int threads : {1, 2, 7}) {

@@ -30,22 +30,22 @@ enum sgmf_element_type { SGMF_FLOAT32 = 0, SGMF_FLOAT16 = 1, SGMF_BFLOAT16 = 2 }
 
 /* Every pointer is borrowed for the call. No alignment beyond that of the element. */
 typedef struct sgmf_selective_scan_args {
-  int32_t element_type;     /* of u, delta, z, B, C and y */
-  int32_t delta_softplus;   /* 0 or 1 */
-  int32_t reverse;          /* 1: the sequence runs from its end */
+  int32_t element_type;   /* of u, delta, z, B, C and y */
+  int32_t delta_softplus; /* 0 or 1 */
+  int32_t reverse;        /* 1: the sequence runs from its end */
   int64_t batch;
   int64_t length;
   int64_t channels;
-  int64_t states;           /* 1 to SGMF_SCAN_MAX_STATES */
-  const void* u;            /* (batch, length, channels) */
-  const void* delta;        /* (batch, length, channels) */
-  const float* A;           /* (channels, states), negative for a stable scan */
-  const void* B;            /* (batch, length, states) */
-  const void* C;            /* (batch, length, states) */
-  const float* D;           /* (channels) or NULL */
-  const void* z;            /* (batch, length, channels) or NULL */
-  const float* delta_bias;  /* (channels) or NULL */
-  void* y;                  /* (batch, length, channels), may not overlap an input */
+  int64_t states;          /* 1 to SGMF_SCAN_MAX_STATES */
+  const void* u;           /* (batch, length, channels) */
+  const void* delta;       /* (batch, length, channels) */
+  const float* A;          /* (channels, states), negative for a stable scan */
+  const void* B;           /* (batch, length, states) */
+  const void* C;           /* (batch, length, states) */
+  const float* D;          /* (channels) or NULL */
+  const void* z;           /* (batch, length, channels) or NULL */
+  const float* delta_bias; /* (channels) or NULL */
+  void* y;                 /* (batch, length, channels), may not overlap an input */
 } sgmf_selective_scan_args;
 
 /* Runs on up to `threads` threads of its own; 0 takes one for each available processor.
