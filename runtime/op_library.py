@@ -1,4 +1,4 @@
-"""The compiled op library: where it is, and the scan as a function of NumPy arrays."""
+"""The compiled op library: where it is, how ONNX Runtime gets it, and its scan through ctypes."""
 
 from __future__ import annotations
 
@@ -81,8 +81,20 @@ def register_op_library(options: onnxruntime.SessionOptions) -> None:
 
 @functools.cache
 def op_library() -> ctypes.CDLL:
-    """The loaded op library."""
-    library = ctypes.CDLL(str(op_library_path()))
+    """The loaded op library.
+
+    Raises
+    ------
+    BackendError
+        The installation carries none, or one for another machine.
+    """
+    path = op_library_path()
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise BackendError(
+            f"{path} cannot be loaded ({error}); reinstall segmaformer on this machine"
+        ) from error
     library.sgmf_selective_scan.argtypes = (
         ctypes.POINTER(SelectiveScanArgs),
         ctypes.c_int32,
