@@ -110,10 +110,14 @@ def _verification_tiles(checkpoint: Checkpoint, options: ExportOptions) -> tuple
     tiling = checkpoint.tiling
     if not options.verify_scan:
         tiles = phantom_tiles(checkpoint.preprocessing.normalization, tiling.tile)
-        return tiles, f"{len(tiles)} phantom tiles (no scan was given)"
+        return tiles, f"{_count(tiles)} of phantoms (no scan was given)"
     tiles = tiles_from_scan(options.verify_scan, checkpoint.preprocessing, tiling)
     names = ", ".join(path.name for path in options.verify_scan)
-    return tiles, f"{len(tiles)} tiles of the scan {names}"
+    return tiles, f"{_count(tiles)} of the scan {names}"
+
+
+def _count(tiles: np.ndarray) -> str:
+    return "1 tile" if len(tiles) == 1 else f"{len(tiles)} tiles"
 
 
 def _reference_logits(model: torch.nn.Module, tiles: np.ndarray) -> list[np.ndarray]:

@@ -66,8 +66,7 @@ def checkpoint_facts(path: Path) -> dict[str, Any]:
 
 def _lines(facts: Mapping[str, Any], indent: str = "") -> list[str]:
     lines = []
-    for name, value in facts.items():
-        key = name.replace("_", " ")
+    for key, value in facts.items():
         if isinstance(value, Mapping) and value:
             lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
         elif isinstance(value, list) and value and isinstance(value[0], str):
@@ -80,6 +79,8 @@ def _lines(facts: Mapping[str, Any], indent: str = "") -> list[str]:
 def _text(value: Any) -> str:
     if value is None:
         return "-"
-    if isinstance(value, list | tuple | dict):
-        return json.dumps(value) if value else "none"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str):
+        return value
+    return "none" if value in ([], (), {}) else json.dumps(value)

@@ -60,7 +60,7 @@ def test_a_package_holds_what_the_checkpoint_says(
     assert manifest.preprocessing == checkpoint.preprocessing
     assert manifest.tiling == checkpoint.tiling
     assert manifest.output == checkpoint.output
-    assert manifest.verification_tiles == "2 phantom tiles (no scan was given)"
+    assert manifest.verification_tiles == "2 tiles of phantoms (no scan was given)"
     assert {"segmaformer", "torch", "onnx", "onnxruntime"} <= set(manifest.software)
     age = datetime.datetime.now(datetime.timezone.utc) - datetime.datetime.fromisoformat(
         manifest.created
@@ -88,7 +88,9 @@ def test_parity_of_each_variant_is_recorded(
     assert 1e-5 < variants["fp16"].parity["relative_error"] < 0.1
     assert variants["fp16"].parity["label_agreement"] >= 0.999
     assert any(line.startswith("fp16: logits within") for line in lines)
-    assert any(line.startswith("reference: PyTorch float32 on 2 phantom") for line in lines)
+    assert any(
+        line.startswith("reference: PyTorch float32 on 2 tiles of phantoms") for line in lines
+    )
 
 
 def test_the_package_computes_what_the_checkpoint_computes(
