@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmaformer.runtime.manifest import Tiling, Triple
+from segmaformer.runtime.manifest import Tiling, TilingScheme, Triple
 from segmaformer.runtime.tiling import (
     gaussian_weights,
     mirrored_mean,
@@ -77,12 +78,16 @@ def test_boxes_run_through_the_volume_with_depth_slowest() -> None:
     assert {tuple(side.stop - side.start for side in box) for box in boxes} == {(2, 4, 2)}
 
 
-@given(TILES, SHAPES, STEPS)
+@pytest.mark.parametrize("scheme", get_args(TilingScheme))
+@given(tile=TILES, surplus=SHAPES, step=STEPS)
 @settings(max_examples=25, deadline=None)
-def test_boxes_cover_every_voxel(tile: Triple, surplus: Triple, step: float) -> None:
+def test_boxes_cover_every_voxel(
+    scheme: TilingScheme, tile: Triple, surplus: Triple, step: float
+) -> None:
     shape = tuple(t + s for t, s in zip(tile, surplus, strict=True))
     covered = np.zeros(shape, bool)
-    for box in tile_boxes(shape, Tiling(tile, step)):
+    for box in tile_boxes(shape, Tiling(tile, step, scheme=scheme)):
+        assert covered[box].shape == tile
         covered[box] = True
     assert covered.all()
 
@@ -183,16 +188,18 @@ def test_blending_equals_the_definition_in_float64(
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("scheme", get_args(TilingScheme))
 @pytest.mark.parametrize("shape", [(8, 8, 8), (20, 9, 13), (3, 30, 5), (1, 1, 1)])
-def test_constant_logits_come_back_constant(shape: Triple) -> None:
+def test_constant_logits_come_back_constant(scheme: TilingScheme, shape: Triple) -> None:
     values = np.array([1.5, -3.25, 1e-3], np.float32)
 
     def constant(tiles: np.ndarray) -> np.ndarray:
         return np.broadcast_to(values[None, :, None, None, None], (1, 3, *tiles.shape[2:]))
 
-    logits = predict_logits(np.zeros((1, *shape), np.float32), Tiling((8, 8, 8)), constant, 3)
-    np.testing.assert_allclose(logits, np.broadcast_to(values[:, None, None, None], logits.shape),
-                               rtol=1e-6)  # fmt: skip
+    tiling = Tiling((8, 8, 8), scheme=scheme)
+    logits = predict_logits(np.zeros((1, *shape), np.float32), tiling, constant, 3)
+    expected = np.broadcast_to(values[:, None, None, None], logits.shape)
+    np.testing.assert_allclose(logits, expected, rtol=1e-6)
 
 
 def test_a_single_tile_gives_the_network_itself() -> None:
