@@ -2,12 +2,15 @@
 
 ONNX Runtime takes the registered kernel where there is one and inlines this body
 where there is none. A function body cannot ask which optional inputs are there, so it
-is written for one signature: the inputs and attributes that a model's nodes share.
-State and arithmetic are float32 whatever the element type.
+is written for one signature: the inputs and attributes that a model's nodes share. Only
+the direction may differ: the body of a model that scans both ways holds both loops and
+chooses by the node's attribute, which runtimes resolve when they inline it. State and
+arithmetic are float32 whatever the element type.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import onnx
@@ -20,13 +23,19 @@ OPSET = 18
 
 @dataclass(frozen=True)
 class ScanSignature:
-    """Which optional inputs and attributes a node has."""
+    """Which optional inputs and attributes a node has.
+
+    Attributes
+    ----------
+    reverse
+        None for a body that serves both directions.
+    """
 
     has_d: bool = True
     has_z: bool = True
     has_bias: bool = True
     delta_softplus: bool = True
-    reverse: bool = False
+    reverse: bool | None = False
 
 
 def node_signature(node: onnx.NodeProto) -> ScanSignature:
@@ -48,9 +57,11 @@ def add_function_body(model: onnx.ModelProto) -> None:
     Raises
     ------
     ValueError
-        The nodes differ in signature: one body could not serve them all.
+        The nodes differ in more than direction: one body could not serve them all.
     """
     signatures = {node_signature(node) for node in scan_nodes(model)}
+    if len({signature.reverse for signature in signatures}) > 1:
+        signatures = {dataclasses.replace(s, reverse=None) for s in signatures}
     if len(signatures) > 1:
         raise ValueError(f"SelectiveScan nodes with different signatures: {signatures}")
     del model.functions[:]
@@ -64,17 +75,7 @@ def selective_scan_function(signature: ScanSignature) -> onnx.FunctionProto:
         *_step_nodes(signature),
         helper.make_node("Mul", ["step", "u32"], ["drive"]),
         *_initial_state_nodes(),
-        helper.make_node(
-            "Scan",
-            ["state0", "step", "drive", "b32", "c32"],
-            ["state_end", "scanned"],
-            num_scan_inputs=4,
-            scan_input_axes=[1, 1, 1, 1],
-            scan_output_axes=[1],
-            scan_input_directions=[int(signature.reverse)] * 4,
-            scan_output_directions=[int(signature.reverse)],
-            body=_token_step(),
-        ),
+        *_loop_nodes(signature.reverse),
         *_output_nodes(signature),
     ]
     return helper.make_function(
@@ -84,7 +85,7 @@ def selective_scan_function(signature: ScanSignature) -> onnx.FunctionProto:
         ["y"],
         nodes,
         [helper.make_opsetid("", OPSET)],
-        attributes=["delta_softplus", "reverse"],
+        attribute_protos=[helper.make_attribute(n, 0) for n in ("delta_softplus", "reverse")],
     )
 
 
@@ -131,6 +132,40 @@ def _initial_state_nodes() -> list[onnx.NodeProto]:
         helper.make_node("Concat", ["batch", "channels_states"], ["state_shape"], axis=0),
         helper.make_node("ConstantOfShape", ["state_shape"], ["state0"]),
     ]
+
+
+def _loop_nodes(reverse: bool | None) -> list[onnx.NodeProto]:
+    """The loop over tokens in one direction, or in that of the node's attribute."""
+    if reverse is not None:
+        return [_loop(reverse)]
+    direction = helper.make_node("Constant", [], ["direction"])
+    direction.attribute.add(name="value_int", ref_attr_name="reverse", type=onnx.AttributeProto.INT)
+    scanned = [helper.make_tensor_value_info("scanned", TensorProto.FLOAT, None)]
+    return [
+        direction,
+        helper.make_node("Cast", ["direction"], ["backward"], to=TensorProto.BOOL),
+        helper.make_node(
+            "If",
+            ["backward"],
+            ["scanned"],
+            then_branch=helper.make_graph([_loop(True)], "from_the_end", [], scanned),
+            else_branch=helper.make_graph([_loop(False)], "from_the_start", [], scanned),
+        ),
+    ]
+
+
+def _loop(reverse: bool) -> onnx.NodeProto:
+    return helper.make_node(
+        "Scan",
+        ["state0", "step", "drive", "b32", "c32"],
+        ["state_end", "scanned"],
+        num_scan_inputs=4,
+        scan_input_axes=[1, 1, 1, 1],
+        scan_output_axes=[1],
+        scan_input_directions=[int(reverse)] * 4,
+        scan_output_directions=[int(reverse)],
+        body=_token_step(),
+    )
 
 
 def _token_step() -> onnx.GraphProto:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -99,13 +100,60 @@ def test_small_steps_keep_their_digits() -> None:
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_different_signatures_are_refused() -> None:
-    signature = ScanSignature()
-    model = scan_model(signature, scan_inputs(signature))
+def two_scans(**attributes: int) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """A model whose second scan has other attributes than its first."""
+    inputs = scan_inputs(ScanSignature(), scale=0.3)
+    model = scan_model(ScanSignature(), inputs)
     second = helper.make_node(
-        OP_TYPE, list(model.graph.node[0].input), ["y2"], domain=DOMAIN, reverse=1
+        OP_TYPE, list(model.graph.node[0].input), ["y2"], domain=DOMAIN, **attributes
     )
     model.graph.node.append(second)
+    model.graph.output.append(helper.make_tensor_value_info("y2", TensorProto.FLOAT, SHAPES["u"]))
+    return model, inputs
+
+
+def test_one_body_serves_both_directions() -> None:
+    import onnxruntime
+
+    model, inputs = two_scans(delta_softplus=1, reverse=1)
+    add_function_body(model)
+    onnx.checker.check_model(model)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    tensors = [torch.from_numpy(inputs[name]).double() for name in INPUTS]
+    for found, reverse in zip(session.run(None, inputs), (False, True), strict=True):
+        expected = selective_scan_reference(*tensors, delta_softplus=True, reverse=reverse)
+        np.testing.assert_allclose(found, expected.numpy(), atol=5e-6)
+
+
+def test_direction_is_chosen_once_when_the_file_is_loaded(tmp_path: Path) -> None:
+    import onnxruntime
+
+    model, _ = two_scans(delta_softplus=1, reverse=1)
+    add_function_body(model)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert kinds.count("Scan") == 2
+    assert "If" not in kinds
+
+
+def test_a_node_without_attributes_runs_forward_without_softplus() -> None:
+    model, _ = two_scans(reverse=1)
+    del model.graph.node[0].attribute[:]
+    add_function_body(model)
+    onnx.checker.check_model(model)
+    defaults = {attribute.name: attribute.i for attribute in model.functions[0].attribute_proto}
+    assert defaults == {"delta_softplus": 0, "reverse": 0}
+
+
+def test_different_signatures_are_refused() -> None:
+    model, _ = two_scans(reverse=1)
     with pytest.raises(ValueError, match="different signatures"):
         add_function_body(model)
 

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import collections
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from published import published_case
+
+torch = pytest.importorskip("torch")
+
+from segmaformer.export.onnx_export import export_onnx
+from segmaformer.export.rewrites import apply_rewrites
+from segmaformer.export.scan_op import scan_nodes
+from segmaformer.models import create_model
+from segmaformer.runtime.op_library import op_library_path
+
+CASES = [
+    "segformer3d_64",
+    "segmamba_tom_64",
+    "segresmamba_64",
+    "taming_segmamba",
+    "taming_bisegmamba",
+    "taming_multisegmamba",
+    "taming_segmambaskip",
+]
+TINY_SEGMAMBA: dict[str, Any] = {
+    "in_chans": 1,
+    "depths": [1, 1, 1, 1],
+    "feat_size": [4, 6, 8, 10],
+    "hidden_size": 12,
+    "d_state": 3,
+}
+TINY_TAMING: dict[str, Any] = {
+    "features_per_stage": [4, 6],
+    "kernel_sizes": [[3, 3, 3], [3, 3, 3]],
+    "strides": [[1, 1, 1], [2, 2, 2]],
+    "n_conv_per_stage_encoder": [1, 1],
+    "n_conv_per_stage_decoder": [1],
+}
+TINY_SEGRESMAMBA: dict[str, Any] = {"in_chans": 1, "feat_size": [8] * 4, "d_state": 3}
+
+
+def run_file(path: Path, tiles: np.ndarray, *, op_library: bool) -> np.ndarray:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if op_library:
+        options.register_custom_ops_library(str(op_library_path()))
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    logits: np.ndarray = session.run(None, {"tiles": tiles})[0]
+    return logits
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_published_outputs(golden_dir: Path, tmp_path: Path, name: str) -> None:
+    case = published_case(golden_dir, name)
+    model = case.load_into(create_model(case.arch, **case.config))
+    depth, height, width = case.tiles.shape[2:]
+    exported, _ = apply_rewrites(export_onnx(model, (depth, height, width), case.tiles.shape[1]))
+    path = tmp_path / "network.onnx"
+    onnx.save(exported, path)
+    for op_library in (True, False):
+        assert case.error(run_file(path, case.tiles, op_library=op_library)) <= 4
+
+
+def exported_tiny(name: str, config: dict[str, Any], tile: tuple[int, int, int]) -> onnx.ModelProto:
+    torch.manual_seed(0)
+    model, _ = apply_rewrites(export_onnx(create_model(name, **config), tile, 1))
+    return model
+
+
+def kinds(model: onnx.ModelProto) -> collections.Counter[str]:
+    return collections.Counter(node.op_type for node in model.graph.node)
+
+
+def directions(model: onnx.ModelProto) -> list[int]:
+    return [a.i for node in scan_nodes(model) for a in node.attribute if a.name == "reverse"]
+
+
+@pytest.fixture(scope="module")
+def segmamba() -> onnx.ModelProto:
+    return exported_tiny("segmamba", TINY_SEGMAMBA, (32, 32, 32))
+
+
+def test_directions_are_an_attribute_of_the_scan(segmamba: onnx.ModelProto) -> None:
+    assert sorted(directions(segmamba)) == [0] * 8 + [1] * 4
+    bisegmamba = exported_tiny("taming-bisegmamba", TINY_TAMING, (4, 4, 4))
+    assert sorted(directions(bisegmamba)) == [0, 0, 1, 1]
+    for model in (segmamba, bisegmamba):
+        assert not kinds(model)["ReverseSequence"]
+        constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type == "Slice" and len(node.input) > 4:
+                assert (constants[node.input[4]] > 0).all()
+
+
+def test_slices_cost_one_transpose_each_way(segmamba: onnx.ModelProto) -> None:
+    # Channels last and back, across slices and back.
+    assert kinds(segmamba)["Transpose"] == 4 * 4
+
+
+def test_three_orders_share_their_projections(segmamba: onnx.ModelProto) -> None:
+    # Input and output projection once; each order has one for B, C and the step, and the step's.
+    assert kinds(segmamba)["MatMul"] == 4 * (2 + 3 * 2)
+
+
+def test_four_orders_of_axes_cost_one_transpose_each_way() -> None:
+    model = exported_tiny("taming-multisegmamba", TINY_TAMING, (4, 4, 4))
+    assert kinds(model)["Transpose"] == 2 * 2 * 4
+
+
+def test_dead_parts_stay_out_of_the_file() -> None:
+    model = exported_tiny("segresmamba", TINY_SEGRESMAMBA, (32, 32, 64))
+    assert not scan_nodes(model)
+    used = {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= used
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "tile"),
+    [
+        ("segmamba", {**TINY_SEGMAMBA, "nslices": None, "mamba_residual": False}, (16, 16, 32)),
+        ("segresmamba", {**TINY_SEGRESMAMBA, "use_tom": True}, (64, 64, 32)),
+        ("segresmamba", TINY_SEGRESMAMBA, (48, 48, 16)),
+    ],
+)
+def test_other_forms_match_pytorch(
+    name: str, config: dict[str, Any], tile: tuple[int, int, int], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = create_model(name, **config).eval()
+    exported, _ = apply_rewrites(export_onnx(model, tile, 1))
+    onnx.save(exported, tmp_path / "network.onnx")
+    tiles = np.random.default_rng(0).standard_normal((2, 1, *tile), dtype=np.float32)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(tiles)).numpy()
+    for op_library in (True, False):
+        logits = run_file(tmp_path / "network.onnx", tiles, op_library=op_library)
+        np.testing.assert_allclose(logits, expected, atol=2e-5 * np.abs(expected).max())
