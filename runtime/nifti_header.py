@@ -6,28 +6,21 @@ how it is interpreted or where it lies is checked here, before anything is alloc
 
 from __future__ import annotations
 
-import gzip
 import logging
 import math
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import nibabel
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
+from segmaformer.runtime.byte_source import GZIP_MAGIC, ByteSource, is_gzip
 from segmaformer.runtime.errors import GeometryError, InputError
 from segmaformer.runtime.manifest import Triple
-from segmaformer.runtime.volume import Affine, check_affine
+from segmaformer.runtime.scan_file import ScanFile
+from segmaformer.runtime.volume import Affine
 
-SUFFIXES = (".nii", ".nii.gz")
-
-# Deflate cannot expand its input by more than this.
-_MOST_EXPANSION = 1032
 # Header codes of metre and micrometre; all others are taken as millimetre.
 _MM_PER_UNIT = {1: 1000.0, 3: 0.001}
 _SPACE_UNIT_BITS = 0b111
@@ -41,94 +34,59 @@ _logger = logging.getLogger(__name__)
 _logger.addHandler(logging.NullHandler())
 
 
-@dataclass(frozen=True)
-class ScanFile:
-    """Where the voxels of one channel are, how to read them and where they lie.
-
-    Attributes
-    ----------
-    header
-        nibabel's header, repaired where nibabel knows how (such as a qfac of 0).
-    affine
-        Matrix (4, 4), float64, from voxel indices to millimetres.
-    dtype
-        Of the stored numbers, with their byte order.
-    offset
-        Bytes before the first voxel, after decompression.
-    slope, intercept
-        An intensity is stored number × slope + intercept.
-    """
-
-    path: Path
-    header: Any
-    shape: Triple
-    affine: Affine
-    dtype: np.dtype[Any]
-    offset: int
-    slope: float
-    intercept: float
-
-
 def read_header(path: Path) -> ScanFile:
     """Read and check the header of a single-file NIfTI-1 or NIfTI-2.
 
+    The header in the result is nibabel's, repaired where nibabel knows how (such as a
+    qfac of 0).
+
     Raises
     ------
-    FileNotFoundError
-        There is no such file.
     InputError
         It is no NIfTI, damaged, not three-dimensional, not of real numbers, or shorter
         than its header promises.
     GeometryError
         Its affine is singular or not finite, or a spacing is zero.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"there is no scan at {path}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; expected a {' or '.join(SUFFIXES)} file")
-    with open_scan(path) as stream:
+    packed = is_gzip(path)
+    with ByteSource(path, compressed=packed).open() as stream:
         header = _parse(stream.read(nibabel.Nifti2Header.sizeof_hdr), path)
     shape, dtype, offset = _shape(header, path), _dtype(header, path), _offset(header, path)
-    _check_promise(path, offset + math.prod(shape) * dtype.itemsize)
+    place = {"skip": offset} if packed else {"start": offset}
+    data = ByteSource(path, compressed=packed, **place)
     slope, intercept = _scaling(header, path)
     affine = _affine(header, path)
-    return ScanFile(path, header, shape, affine, dtype, offset, slope, intercept)
+    return ScanFile(path, shape, affine, dtype, data, slope, intercept, header=header)
 
 
-@contextmanager
-def open_scan(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading, decompressed if it is gzip whatever its name.
-
-    Raises
-    ------
-    InputError
-        Reading shows that the file is damaged or ends too early.
-    """
-    try:
-        with gzip.open(path) if _is_gzip(path) else path.open("rb") as stream:
-            yield cast(BinaryIO, stream)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            f"{path} is damaged or was cut off: {error}. Copy it again from its source"
-        ) from error
-
-
-def _is_gzip(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(2) == b"\x1f\x8b"
+def is_nifti(start: bytes) -> bool:
+    """Whether a file that begins so may be a NIfTI: of the formats here, only it is gzipped."""
+    return start.startswith(GZIP_MAGIC) or _version(start) is not None or _is_half_of_pair(start)
 
 
 def _parse(block: bytes, path: Path) -> Any:
-    """Interpret the header's bytes; its own size tells version and byte order."""
+    version = _version(block)
+    if version is None:
+        hint = ""
+        if _is_half_of_pair(block):
+            hint = "; it is one half of a pair of .hdr and .img, convert the pair to one .nii file"
+        raise InputError(f"{path} is not a NIfTI file; expected .nii or .nii.gz{hint}")
+    kind, endianness = version
+    return kind(block[: kind.sizeof_hdr], endianness, check=False)
+
+
+def _version(block: bytes) -> tuple[Any, str] | None:
+    """Header class and byte order, which the header's own size tells."""
     for kind, place, magic in _VERSIONS:
         for endianness, order in (("<", "little"), (">", "big")):
             size = int.from_bytes(block[:4], cast(Any, order))
             if size == kind.sizeof_hdr <= len(block) and block[place] == magic:
-                return kind(block[:size], endianness, check=False)
-    hint = ""
-    if block[344:347] == b"ni1" or block[4:7] == b"ni2":
-        hint = "; it is one half of a pair of .hdr and .img, convert the pair to one .nii file"
-    raise InputError(f"{path} is not a NIfTI file; expected {' or '.join(SUFFIXES)}{hint}")
+                return kind, endianness
+    return None
+
+
+def _is_half_of_pair(block: bytes) -> bool:
+    return block[344:347] == b"ni1" or block[4:7] == b"ni2"
 
 
 def _shape(header: Any, path: Path) -> Triple:
@@ -170,17 +128,6 @@ def _offset(header: Any, path: Path) -> int:
     return int(offset)
 
 
-def _check_promise(path: Path, promised: int) -> None:
-    """Refuse a header that needs more bytes than the file can hold."""
-    stored = path.stat().st_size
-    possible = stored * _MOST_EXPANSION if _is_gzip(path) else stored
-    if promised > possible:
-        raise InputError(
-            f"{path} is cut off or damaged: its header promises {promised} bytes, "
-            f"a file of {stored} bytes holds at most {possible}. Copy it again from its source"
-        )
-
-
 def _scaling(header: Any, path: Path) -> tuple[float, float]:
     try:
         slope, intercept = header.get_slope_inter()
@@ -202,5 +149,4 @@ def _affine(header: Any, path: Path) -> Affine:
     except (HeaderDataError, ValueError) as error:
         raise GeometryError(f"{path}: the header's position cannot be used: {error}") from None
     affine[:3] *= _MM_PER_UNIT.get(int(header["xyzt_units"]) & _SPACE_UNIT_BITS, 1.0)
-    check_affine(affine, str(path))
     return affine

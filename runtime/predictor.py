@@ -11,9 +11,9 @@ import numpy as np
 
 from segmaformer.runtime.backends import BackendOptions, open_session
 from segmaformer.runtime.backends.onnxruntime_cpu import available_processors
+from segmaformer.runtime.formats import read_scan
 from segmaformer.runtime.label_stream import predict_labels
 from segmaformer.runtime.memory import MIB, default_budget_bytes
-from segmaformer.runtime.nifti import read_nifti
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.preprocessing import preprocess, restore_labels
 from segmaformer.runtime.segmentation import Segmentation
@@ -113,7 +113,7 @@ class Predictor:
     def _read(self, scan: str | Path | Sequence[str | Path]) -> Volume:
         files = [scan] if isinstance(scan, str | Path) else scan
         channels = len(self.package.manifest.preprocessing.channels)
-        return read_nifti([Path(file) for file in files], channels=channels)
+        return read_scan(files, channels=channels, budget_bytes=self._budget_bytes)
 
     def _run(self, tiles: np.ndarray) -> np.ndarray:
         return mirrored_mean(self._session.run, tiles, self._mirror_axes)

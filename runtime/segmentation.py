@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from segmaformer.runtime.formats import write_label_map
 from segmaformer.runtime.manifest import Manifest
-from segmaformer.runtime.nifti import write_label_map
 from segmaformer.runtime.preview import write_preview
 from segmaformer.runtime.statistics import label_statistics
 from segmaformer.runtime.volume import Volume
@@ -49,7 +49,7 @@ class Segmentation:
         return {label.value: label.name for label in labels if label.value != 0}
 
     def save(self, path: str | Path) -> None:
-        """Write the label map as NIfTI on the scan's grid, atomically."""
+        """Write the label map on the scan's grid, atomically, in the format of the file ending."""
         write_label_map(Path(path), self.labels, like=self.volume)
 
     def save_preview(self, path: str | Path) -> None:

@@ -163,6 +163,25 @@ def orient_to(affine: Affine, codes: str) -> Reorientation:
     return Reorientation((a, b, c), (bool(signs[a] < 0), bool(signs[b] < 0), bool(signs[c] < 0)))
 
 
+def flip_world(affine: Affine, codes: str) -> Affine:
+    """Exchange the affine's directions right, anterior and superior for `codes`, or back.
+
+    Parameters
+    ----------
+    affine
+        Matrix (4, 4) to coordinates along ``RAS`` or along `codes`.
+    codes
+        ``RAS``, or with letters reversed: ``LPS``, ``LAS`` and so on.
+
+    Returns
+    -------
+    Affine
+        Matrix to coordinates along the other of the two. Exact, without negative zeros.
+    """
+    signs = [1.0 if code == positive else -1.0 for code, positive in zip(codes, "RAS", strict=True)]
+    return np.diag([*signs, 1.0]) @ affine + 0.0
+
+
 def check_affine(affine: Affine, name: str) -> None:
     """Refuse an affine that places voxels nowhere or on top of one another.
 

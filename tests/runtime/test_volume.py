@@ -9,7 +9,13 @@ from nibabel.eulerangles import euler2mat
 from nibabel.quaternions import mat2quat, quat2mat
 
 from segmaformer.runtime.errors import GeometryError
-from segmaformer.runtime.volume import Reorientation, Volume, check_affine, orient_to
+from segmaformer.runtime.volume import (
+    Reorientation,
+    Volume,
+    check_affine,
+    flip_world,
+    orient_to,
+)
 
 CODES = [
     "".join(letters)
@@ -138,3 +144,14 @@ def test_voxels_of_another_type_are_refused() -> None:
 def test_an_affine_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expected \(4, 4\)"):
         volume_with(np.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("codes", "signs"), [("RAS", [1, 1, 1]), ("LPS", [-1, -1, 1]), ("LAI", [-1, 1, -1])]
+)
+def test_flipping_the_world_twice_changes_nothing(codes: str, signs: list[int]) -> None:
+    affine = affine_of("PIR")
+    flipped = flip_world(affine, codes)
+    assert np.array_equal(flipped[:3], affine[:3] * np.array(signs)[:, None])
+    assert np.array_equal(flip_world(flipped, codes), affine)
+    assert not np.signbit(flipped[flipped == 0]).any()

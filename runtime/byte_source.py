@@ -1,0 +1,144 @@
+"""Where a file keeps the bytes of its voxels, and reading no more of them than is asked for.
+
+A compressed file of a megabyte may unpack to a gigabyte. So nothing is unpacked ahead of
+the reader, and a header that promises more than its file can hold is refused unread.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from segmaformer.runtime.errors import InputError
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+# Deflate cannot expand its input by more than this.
+_MOST_EXPANSION = 1032
+_CHUNK_BYTES = 1 << 16
+# zlib's code for "gzip or zlib, as the first bytes say".
+_EITHER_HEADER = 32 + zlib.MAX_WBITS
+
+
+@dataclass(frozen=True)
+class ByteSource:
+    """A stretch of a file, which may be compressed by deflate.
+
+    Attributes
+    ----------
+    start
+        Bytes of the file before it.
+    compressed
+        Whether a gzip or zlib stream begins there.
+    skip
+        Bytes to pass over after decompression.
+    """
+
+    path: Path
+    start: int = 0
+    compressed: bool = False
+    skip: int = 0
+
+    @classmethod
+    def at_end(cls, path: Path, count: int, *, after: int = 0) -> ByteSource:
+        """The last `count` bytes of a file, but none of the first `after`."""
+        return cls(path, max(after, path.stat().st_size - count))
+
+    def check_holds(self, count: int) -> None:
+        """Refuse a promise of `count` bytes that the file is too small for.
+
+        Raises
+        ------
+        InputError
+            Even at the best compression there is, the file holds fewer bytes.
+        """
+        stored = self.path.stat().st_size
+        promised = self.start + self.skip + count
+        packed = max(0, stored - self.start) if self.compressed else 0
+        possible = stored + packed * (_MOST_EXPANSION - 1)
+        if promised > possible:
+            raise InputError(
+                f"{self.path} is cut off or damaged: its header promises {promised} bytes, "
+                f"a file of {stored} bytes holds at most {possible}. Copy it again from its source"
+            )
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """Open it for reading.
+
+        Raises
+        ------
+        InputError
+            Reading shows that the file is damaged or ends too early.
+        """
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.start)
+                raw = _Inflated(file) if self.compressed else None
+                stream = file if raw is None else io.BufferedReader(raw, _CHUNK_BYTES)
+                _pass_over(cast(BinaryIO, stream), self.skip)
+                yield cast(BinaryIO, stream)
+        except (EOFError, zlib.error) as error:
+            raise InputError(
+                f"{self.path} is damaged or was cut off: {error}. Copy it again from its source"
+            ) from error
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether the file begins like one that gzip wrote, whatever its name."""
+    with path.open("rb") as stream:
+        return stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+
+
+class _Inflated(io.RawIOBase):
+    """What the rest of a file holds in gzip members that follow one another, or in a zlib stream.
+
+    Checksums are compared where a member ends; bytes that begin no further member are
+    left alone.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._inflater = zlib.decompressobj(_EITHER_HEADER)
+        self._waiting = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        room = memoryview(buffer).cast("B")
+        while room and self._inside_member():
+            packed = self._waiting or self._file.read(_CHUNK_BYTES)
+            unpacked = self._inflater.decompress(packed, len(room))
+            self._waiting = self._inflater.unconsumed_tail
+            if unpacked:
+                room[: len(unpacked)] = unpacked
+                return len(unpacked)
+            if not packed and not self._inflater.eof:
+                raise EOFError("the compressed data end too early")
+        return 0
+
+    def _inside_member(self) -> bool:
+        if not self._inflater.eof:
+            return True
+        after = self._inflater.unused_data
+        if len(after) < len(GZIP_MAGIC):
+            after += self._file.read(_CHUNK_BYTES)
+        if not after.startswith(GZIP_MAGIC):
+            return False
+        self._inflater = zlib.decompressobj(_EITHER_HEADER)
+        self._waiting = after
+        return True
+
+
+def _pass_over(stream: BinaryIO, count: int) -> None:
+    while count:
+        passed = len(stream.read(min(count, _CHUNK_BYTES)))
+        if not passed:
+            raise EOFError("the data end before the first voxel")
+        count -= passed

@@ -1,0 +1,186 @@
+"""Scans and label maps of every format: NIfTI-1 and -2, NRRD and MetaImage.
+
+What is in a file decides how it is read; its name decides how it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime import metaimage, nifti, nifti_header, nrrd
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.label_planes import storable_labels
+from segmaformer.runtime.scan_file import ScanFile, read_volume
+from segmaformer.runtime.volume import Volume
+
+_Labels = npt.NDArray[np.unsignedinteger[Any]]
+_START_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How the files of a format are named, told apart, read and written.
+
+    Attributes
+    ----------
+    suffixes
+        The first is that of a label map in kind.
+    """
+
+    suffixes: tuple[str, ...]
+    begins: Callable[[bytes], bool]
+    read_header: Callable[[Path], ScanFile]
+    write_labels: Callable[[Path, _Labels, Volume], None]
+
+
+_FORMATS = (
+    _Format(
+        (".nii.gz", ".nii"), nifti_header.is_nifti, nifti_header.read_header, nifti.write_labels
+    ),
+    _Format((".nrrd", ".nhdr"), nrrd.is_nrrd, nrrd.read_header, nrrd.write_labels),
+    _Format(
+        (".mha", ".mhd"), metaimage.is_metaimage, metaimage.read_header, metaimage.write_labels
+    ),
+)
+SUFFIXES = tuple(suffix for format_ in _FORMATS for suffix in format_.suffixes)
+"""Of the files that are scans. Voxels beside a detached header have others."""
+
+
+def read_scan(
+    paths: Sequence[str | Path], *, channels: int | None = None, budget_bytes: int | None = None
+) -> Volume:
+    """Read a scan from its files.
+
+    Parameters
+    ----------
+    paths
+        Files in the order of the channels: one for each, or such as hold several. They
+        may be of different formats.
+    channels
+        How many the model expects, or None to take what is given.
+    budget_bytes
+        The voxels may take no more memory than this; None for no limit.
+
+    Returns
+    -------
+    Volume
+        Voxels (C, X, Y, Z), float32, in the storage order of the files. Affine and
+        header are those of the first file.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file does not exist.
+    InputError
+        A file is of no known format, damaged, shorter than its header promises, not
+        three-dimensional, or holds voxels that are not finite real numbers; there are
+        more or fewer channels; every voxel is zero.
+    GeometryError
+        A position, direction or spacing is missing or impossible, or the files lie on
+        different grids.
+    BudgetError
+        The voxels need more memory than `budget_bytes`.
+    """
+    if isinstance(paths, str | Path) or not paths:
+        raise ValueError(f"paths is {paths!r}; give a sequence, one file for each channel")
+    files = [read_header(Path(path)) for path in paths]
+    _check_channels(files, channels)
+    return read_volume(files, budget_bytes=budget_bytes)
+
+
+def read_header(path: Path) -> ScanFile:
+    """Read and check what a file says about its voxels, not the voxels.
+
+    Raises
+    ------
+    FileNotFoundError
+        The file does not exist.
+    InputError, GeometryError
+        As :func:`read_scan`.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no scan at {path}")
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no regular file"
+        raise InputError(f"{path} is {found}; expected a file that ends in {', '.join(SUFFIXES)}")
+    with path.open("rb") as stream:
+        start = stream.read(_START_BYTES)
+    for format_ in _FORMATS:
+        if format_.begins(start):
+            return format_.read_header(path)
+    # No content is recognised: let the format of that name say what it misses.
+    named = _format_named(path)
+    if named is None:
+        raise InputError(f"{path} is no scan; expected a file that ends in {', '.join(SUFFIXES)}")
+    return named.read_header(path)
+
+
+def write_label_map(path: str | Path, labels: _Labels, like: Volume) -> None:
+    """Write labels on the grid of the scan that they belong to, in the format of the name.
+
+    The file appears under its name only when it is complete. It is one file: also
+    ``.nhdr`` and ``.mhd`` hold their voxels. A NIfTI of a NIfTI has its qform and sform
+    codes and matrices and its units, bit for bit.
+
+    Parameters
+    ----------
+    path
+        Ends in one of `SUFFIXES`.
+    labels
+        (X, Y, Z) in the storage order of `like`; written as uint8, or as uint16 if a
+        label exceeds 255.
+
+    Raises
+    ------
+    ValueError
+        Another file ending, another shape than `like`, or a label above 65535.
+    TypeError
+        `labels` are not unsigned integers.
+    FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError
+        The file cannot be written there.
+    """
+    path = Path(path)
+    named = _format_named(path)
+    if named is None:
+        raise ValueError(f"a label map's name must end in {', '.join(SUFFIXES)}; {path} does not")
+    named.write_labels(path, storable_labels(labels, like), like)
+
+
+def label_map_suffix(scan: Path) -> str:
+    """Ending of a label map in the same format as a scan: that of one file, compressed."""
+    return (_format_named(scan) or _FORMATS[0]).suffixes[0]
+
+
+def scan_name(path: Path) -> str:
+    """File name without the ending that tells its format."""
+    suffix = scan_suffix(path)
+    return path.name[: -len(suffix)] if suffix else path.stem
+
+
+def scan_suffix(path: Path) -> str:
+    """Ending that tells the format, as it is written, or nothing."""
+    endings = (path.name[-len(suffix) :] for suffix in SUFFIXES)
+    return next((ending for ending in endings if ending.lower() in SUFFIXES), "")
+
+
+def _format_named(path: Path) -> _Format | None:
+    suffix = scan_suffix(path).lower()
+    return next((format_ for format_ in _FORMATS if suffix in format_.suffixes), None)
+
+
+def _check_channels(files: Sequence[ScanFile], expected: int | None) -> None:
+    found = sum(file.channels for file in files)
+    if expected is None or found == expected:
+        return
+    several = [f"{file.path} holds {file.channels}" for file in files if file.channels > 1]
+    given = "; ".join([f"{len(files)} files are given", *several])
+    raise InputError(
+        f"the model expects {expected} channels and {given}; "
+        "give one file for each channel, in the model's order"
+    )

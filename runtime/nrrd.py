@@ -1,0 +1,271 @@
+"""NRRD files: what their headers say, and label maps in their form.
+
+A header may hold the voxels behind it (``.nrrd``) or name the file that does (``.nhdr``).
+Format: http://teem.sourceforge.net/nrrd/format.html, versions 1 to 5.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime.atomic import atomic_path
+from segmaformer.runtime.byte_source import ByteSource
+from segmaformer.runtime.errors import GeometryError, InputError
+from segmaformer.runtime.label_planes import GZIP, deflated_planes
+from segmaformer.runtime.scan_file import ScanFile
+from segmaformer.runtime.text_header import TextHeader, header_lines
+from segmaformer.runtime.volume import Affine, Volume, flip_world
+
+_MAGIC = re.compile(rb"NRRD000[1-5]\r?\n?")
+# "name: value" is a field of the format, "name:=value" one of the writer's own.
+_LINE = re.compile(r"([^:]+):(=?)\s*(.*)")
+_UNSPACED_NAMES = {"datafile": "data file", "byteskip": "byte skip", "lineskip": "line skip"}
+_MOST_AXES = 16
+_C_TYPES = {
+    "i1": "signed char|int8|int8_t",
+    "u1": "uchar|unsigned char|uint8|uint8_t",
+    "i2": "short|short int|signed short|signed short int|int16|int16_t",
+    "u2": "ushort|unsigned short|unsigned short int|uint16|uint16_t",
+    "i4": "int|signed int|int32|int32_t",
+    "u4": "uint|unsigned int|uint32|uint32_t",
+    "i8": "longlong|long long|long long int|signed long long|signed long long int|int64|int64_t",
+    "u8": "ulonglong|unsigned long long|unsigned long long int|uint64|uint64_t",
+    "f4": "float",
+    "f8": "double",
+}
+_TYPES = {name: code for code, names in _C_TYPES.items() for name in names.split("|")}
+_BYTE_ORDERS = {"little": "<", "big": ">"}
+_COMPRESSED = {"raw": False, "gzip": True, "gz": True}
+_SPACES = {
+    "right-anterior-superior": "RAS",
+    "left-anterior-superior": "LAS",
+    "left-posterior-superior": "LPS",
+}
+# What an axis of channels may be; colours, complex numbers and tensors are not channels.
+_CHANNEL_KINDS = ("list", "vector", "scalar", "stub", "none", "???")
+_NO_DIRECTION = "none"
+_MILLIMETRES = ("mm", "millimeter", "millimeters", "")
+
+
+def is_nrrd(start: bytes) -> bool:
+    """Whether a file that begins so is a NRRD of any version."""
+    return start.startswith(b"NRRD00")
+
+
+def read_header(path: Path) -> ScanFile:
+    """Read and check the header of a NRRD file, attached or detached.
+
+    An axis without a direction in space is taken as that of the channels. A missing
+    origin is zero, as for other readers.
+
+    Raises
+    ------
+    InputError
+        It is no NRRD, damaged, not three-dimensional, not of real numbers, or encoded or
+        divided in a way that is not read; its detached file is missing, elsewhere, or
+        shorter than promised.
+    GeometryError
+        It names no anatomical space, or its directions are missing, singular, not finite
+        or not in millimetres.
+    """
+    header = _parse(path)
+    (rank,) = header.integers("dimension", 1)
+    if not 3 <= rank <= _MOST_AXES:
+        raise InputError(f"{path} is {rank}-D; expected a 3-D scan")
+    sizes = header.sizes("sizes", rank)
+    directions = _directions(header, rank)
+    spatial = [axis for axis, direction in enumerate(directions) if direction != _NO_DIRECTION]
+    if len(spatial) != 3:
+        raise InputError(
+            f"{path} has {len(spatial)} axes in space, with the sizes {[*sizes]}; expected a 3-D "
+            "scan. Split it and give one file for each channel"
+        )
+    affine = _affine(header, [directions[axis] for axis in spatial])
+    x, y, z = (sizes[axis] for axis in spatial)
+    channels, channel_axis = _channels(header, sizes, spatial)
+    dtype = _dtype(header)
+    data = _data(header, math.prod(sizes) * dtype.itemsize)
+    return ScanFile(
+        path, (x, y, z), affine, dtype, data, channels=channels, channel_axis=channel_axis
+    )
+
+
+def write_labels(path: Path, labels: npt.NDArray[np.unsignedinteger[Any]], like: Volume) -> None:
+    """Write labels (X, Y, Z) of the scan `like` as one file, gzip inside, atomically."""
+    affine = flip_world(like.affine, "LPS")
+    directions = " ".join(_vector_text(step) for step in affine[:3, :3].T)
+    lines = [
+        "NRRD0004",
+        f"type: {labels.dtype.name}",
+        "dimension: 3",
+        "space: left-posterior-superior",
+        f"sizes: {' '.join(map(str, labels.shape))}",
+        f"space directions: {directions}",
+        "kinds: domain domain domain",
+        "endian: little",
+        "encoding: gzip",
+        f"space origin: {_vector_text(affine[:3, 3])}",
+    ]
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        stream.write("\n".join([*lines, "", ""]).encode("ascii"))
+        stream.writelines(deflated_planes(labels, GZIP))
+
+
+def _vector_text(values: npt.NDArray[np.float64]) -> str:
+    # repr() of a float is as short as gives the same float back.
+    return f"({','.join(repr(float(value)) for value in values)})"
+
+
+def _parse(path: Path) -> TextHeader:
+    fields: dict[str, str] = {}
+    with path.open("rb") as stream:
+        if not _MAGIC.fullmatch(stream.readline(10)):
+            raise InputError(
+                f"{path} is not a NRRD file; expected NRRD0001 to NRRD0005 at its start"
+            )
+        for line in header_lines(stream, path):
+            if not line:
+                break
+            if line.startswith("#"):
+                continue
+            _add_field(fields, line, path)
+        return TextHeader(path, fields, stream.tell())
+
+
+def _add_field(fields: dict[str, str], line: str, path: Path) -> None:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise InputError(f"{path}: {line[:80]!r} is no line of a NRRD header; the file is damaged")
+    name, own, value = match.groups()
+    if own:
+        return
+    name = _UNSPACED_NAMES.get(name.lower(), name.lower())
+    if name in fields:
+        raise InputError(f"{path}: the header gives {name!r} twice; correct the step that wrote it")
+    fields[name] = value.strip()
+
+
+def _directions(header: TextHeader, rank: int) -> list[str]:
+    """Direction of each axis as it is written."""
+    name = "space directions"
+    if name not in header.fields:
+        raise GeometryError(
+            f"{header.path}: the header has no {name!r}, so where its axes run is unknown. "
+            "Convert the scan again from its source"
+        )
+    directions = re.findall(rf"{_NO_DIRECTION}|\([^()]*\)|\S+", header.text(name))
+    if len(directions) != rank:
+        raise GeometryError(
+            f"{header.path}: the header gives {len(directions)} {name} for {rank} axes; "
+            "correct the header or convert the scan again"
+        )
+    return directions
+
+
+def _space(header: TextHeader) -> str:
+    """Letters of the directions that coordinates run towards."""
+    space = header.get("space").lower()
+    codes = _SPACES.get(space, space.upper())
+    if codes not in _SPACES.values():
+        raise GeometryError(
+            f"{header.path}: the header gives {f'the space {space!r}' if space else 'no space'}; "
+            f"expected one of {', '.join(_SPACES)}, so that left and right are known. Convert the "
+            "scan again from its source, or correct the line if you know how the axes lie"
+        )
+    return codes
+
+
+def _affine(header: TextHeader, directions: list[str]) -> Affine:
+    codes = _space(header)
+    units = re.findall(r'"([^"]*)"', header.get("space units"))
+    if not all(unit.strip().lower() in _MILLIMETRES for unit in units):
+        raise GeometryError(
+            f"{header.path}: the header's space units are {units}; expected mm. Convert the scan "
+            "to millimetres"
+        )
+    affine = np.eye(4)
+    affine[:3, :3] = np.transpose([_vector(header, "space directions", d) for d in directions])
+    if "space origin" in header.fields:
+        affine[:3, 3] = _vector(header, "space origin", header.text("space origin"))
+    return flip_world(affine, codes)
+
+
+def _vector(header: TextHeader, name: str, text: str) -> tuple[float, ...]:
+    bracketed = re.fullmatch(r"\((.*)\)", text)
+    return header.numbers(name, 3, text=bracketed.group(1).replace(",", " ") if bracketed else "")
+
+
+def _channels(header: TextHeader, sizes: tuple[int, ...], spatial: list[int]) -> tuple[int, int]:
+    """Number of channels, and where their axis stands among those in space."""
+    others = [axis for axis, size in enumerate(sizes) if axis not in spatial and size > 1]
+    if not others:
+        return 1, len(spatial)
+    if len(others) > 1:
+        raise InputError(
+            f"{header.path} has the sizes {[*sizes]}, and axes {others} have no direction in "
+            "space; expected at most one, that of the channels. Split the file"
+        )
+    kinds = header.get("kinds").lower().split()
+    kind = kinds[others[0]] if len(kinds) == len(sizes) else "???"
+    if kind not in _CHANNEL_KINDS:
+        raise InputError(
+            f"{header.path}: axis {others[0]} is of the kind {kind!r}; expected channels, of the "
+            "kind list or vector. Convert the scan to one real number for each voxel"
+        )
+    return sizes[others[0]], sum(axis < others[0] for axis in spatial)
+
+
+def _dtype(header: TextHeader) -> np.dtype[Any]:
+    name = header.text("type").lower()
+    if name not in _TYPES:
+        raise InputError(
+            f"{header.path} holds {name!r} voxels; expected one real number for each voxel, "
+            "integer, float or double"
+        )
+    code = _TYPES[name]
+    if np.dtype(code).itemsize == 1:
+        return np.dtype(code)
+    order = header.text("endian").lower()
+    if order not in _BYTE_ORDERS:
+        raise InputError(f"{header.path}: the byte order is {order!r}; expected little or big")
+    return np.dtype(_BYTE_ORDERS[order] + code)
+
+
+def _data(header: TextHeader, count: int) -> ByteSource:
+    """Where the `count` bytes of the voxels are."""
+    encoding = header.text("encoding").lower()
+    if encoding not in _COMPRESSED:
+        raise InputError(
+            f"{header.path}: the encoding is {encoding!r}; expected raw or gzip. Save the scan in "
+            "one of these"
+        )
+    compressed = _COMPRESSED[encoding]
+    if header.get("line skip", "0") != "0":
+        raise InputError(
+            f"{header.path}: the header skips lines of the voxels' file; expected none. "
+            "Save the scan without them"
+        )
+    path, start = _data_file(header), 0 if "data file" in header.fields else header.end
+    (skip,) = header.integers("byte skip", 1, default="0")
+    if skip == -1 and not compressed:  # the voxels are the end of the file
+        return ByteSource.at_end(path, count, after=start)
+    if skip < 0:
+        raise InputError(f"{header.path}: the header skips {skip} bytes; expected 0 or more")
+    return ByteSource(path, start, True, skip) if compressed else ByteSource(path, start + skip)
+
+
+def _data_file(header: TextHeader) -> Path:
+    if "data file" not in header.fields:
+        return header.path
+    name = header.text("data file")
+    if name.split()[:1] == ["LIST"] or "%" in name:
+        raise InputError(
+            f"{header.path}: the voxels are spread over several files; save them as one"
+        )
+    return header.detached_file("data file")
