@@ -84,6 +84,7 @@ def head_like(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
 def write_scan(
     path: Path, voxels: np.ndarray | None = None, affine: np.ndarray | None = None
 ) -> Path:
+    path.parent.mkdir(exist_ok=True)
     image = head_like((30, 34, 28)) if voxels is None else voxels
     nibabel.save(nibabel.Nifti1Image(image, np.eye(4) if affine is None else affine), path)
     return path

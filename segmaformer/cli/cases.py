@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from segmaformer.runtime.cases import ScanCase, group_channels
 from segmaformer.runtime.errors import InputError
-
-SUFFIXES = (".nii.gz", ".nii")
+from segmaformer.runtime.formats import SUFFIXES, scan_name, scan_suffix
 
 
 @dataclass(frozen=True)
@@ -19,43 +20,73 @@ class Case:
 
     Attributes
     ----------
-    preview, statistics
-        PNG and JSON beside the label map; None where they are not wanted.
+    label_map, record
+        Always written: the labels, and how they were made.
+    preview, statistics, report
+        PNG, JSON and HTML beside the label map; None where they are not wanted.
+    refusal
+        Why the files are no scan that the package takes; None if they may be.
     """
 
     scan: tuple[Path, ...]
     label_map: Path
     preview: Path | None = None
     statistics: Path | None = None
+    report: Path | None = None
+    refusal: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The scan's first file."""
+        return self.scan[0].name
+
+    @property
+    def record(self) -> Path:
+        """JSON beside the label map."""
+        return _beside(self.label_map, ".run.json")
 
     @property
     def results(self) -> list[Path]:
-        """Every file that will be written."""
-        wanted = (self.label_map, self.preview, self.statistics)
+        """What was asked for."""
+        wanted = (self.label_map, self.preview, self.statistics, self.report)
         return [path for path in wanted if path is not None]
+
+    @property
+    def written(self) -> list[Path]:
+        """Every file that will be written: the results and their record."""
+        return [*self.results, self.record]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to write beside each label map."""
+
+    preview: bool = False
+    statistics: bool = False
+    report: bool = False
 
 
 def group_cases(
-    files: tuple[Path, ...],
+    paths: Sequence[Path],
     *,
     channels: int,
     output: Path | None = None,
-    preview: bool = False,
-    statistics: bool = False,
+    wanted: Wanted = Wanted(),
 ) -> list[Case]:
-    """Divide the files into scans and name their results.
+    """Divide files into scans and name their results.
 
     Parameters
     ----------
-    files
-        All channels of the first scan, then of the next.
+    paths
+        One folder of scans, whose channels go by nnU-Net's names; or files: all channels
+        of the first scan, then of the next.
     channels
         Files for each scan.
     output
-        A file for one scan, an existing folder for any number, or None for
-        ``NAME_seg.nii.gz`` beside each scan.
-    preview, statistics
-        Whether they are wanted beside the label map.
+        A file for one scan, a folder for any number, or None for ``NAME_seg`` beside
+        each scan, in the scan's format. A folder of scans needs a folder here.
+    wanted
+        What to write beside each label map.
 
     Raises
     ------
@@ -65,28 +96,49 @@ def group_cases(
     InputError
         The files do not come in groups of `channels`.
     """
+    if any(path.is_dir() for path in paths):
+        scans = _scans_of_folder(paths, channels, output)
+    else:
+        scans = _scans_of_files(paths, channels)
+    cases = [_case(scan, _label_map(scan.files[0], output, len(scans)), wanted) for scan in scans]
+    _refuse_collisions(cases)
+    return cases
+
+
+def _scans_of_folder(paths: Sequence[Path], channels: int, output: Path | None) -> list[ScanCase]:
+    if len(paths) > 1:
+        raise click.UsageError("give one folder of scans, or files, but not both")
+    if output is None or (not output.is_dir() and output.name.lower().endswith(SUFFIXES)):
+        raise click.UsageError(f"the scans of folder {paths[0]} need a folder for results: -o OUT")
+    output.mkdir(exist_ok=True)
+    return group_channels(paths[0], channels=channels)
+
+
+def _scans_of_files(files: Sequence[Path], channels: int) -> list[ScanCase]:
     if len(files) % channels:
         raise InputError(
             f"the package takes {channels} channels, so files come in groups of {channels}; "
             f"{len(files)} were given"
         )
-    scans = [files[start : start + channels] for start in range(0, len(files), channels)]
-    label_maps = [_label_map(scan[0], output, len(scans)) for scan in scans]
-    cases = [
-        Case(
-            scan,
-            label_map,
-            preview=_beside(label_map, ".png") if preview else None,
-            statistics=_beside(label_map, ".json") if statistics else None,
-        )
-        for scan, label_map in zip(scans, label_maps, strict=True)
-    ]
-    _refuse_collisions(cases)
-    return cases
+    groups = [tuple(files[start : start + channels]) for start in range(0, len(files), channels)]
+    return [ScanCase(scan_name(group[0]), group) for group in groups]
+
+
+def _case(scan: ScanCase, label_map: Path, wanted: Wanted) -> Case:
+    return Case(
+        scan.files,
+        label_map,
+        preview=_beside(label_map, ".png") if wanted.preview else None,
+        statistics=_beside(label_map, ".json") if wanted.statistics else None,
+        report=_beside(label_map, ".html") if wanted.report else None,
+        refusal=scan.refusal,
+    )
 
 
 def _label_map(scan: Path, output: Path | None, count: int) -> Path:
-    name = f"{_stem(scan)}_seg.nii.gz"
+    suffix = scan_suffix(scan).lower()
+    kind = ".nii.gz" if suffix in ("", ".nii") else suffix
+    name = f"{scan_name(scan)}_seg{kind}"
     if output is None:
         return scan.with_name(name)
     if output.is_dir():
@@ -95,13 +147,13 @@ def _label_map(scan: Path, output: Path | None, count: int) -> Path:
         raise click.UsageError(f"-o {output} is no folder, and there are {count} scans")
     if not output.name.lower().endswith(SUFFIXES):
         raise click.UsageError(
-            f"-o {output} must end in {' or '.join(SUFFIXES)}, or be an existing folder"
+            f"-o {output} must end in {', '.join(SUFFIXES)}, or be an existing folder"
         )
     return output
 
 
 def _refuse_collisions(cases: list[Case]) -> None:
-    results = Counter(path.resolve() for case in cases for path in case.results)
+    results = Counter(path.resolve() for case in cases for path in case.written)
     scans = {path.resolve() for case in cases for path in case.scan}
     for path, count in results.items():
         if path in scans:
@@ -113,12 +165,4 @@ def _refuse_collisions(cases: list[Case]) -> None:
 
 
 def _beside(label_map: Path, suffix: str) -> Path:
-    return label_map.with_name(_stem(label_map) + suffix)
-
-
-def _stem(path: Path) -> str:
-    """File name without .nii or .nii.gz."""
-    for suffix in SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
+    return label_map.with_name(scan_name(label_map) + suffix)

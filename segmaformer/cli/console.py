@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from segmaformer.cli.exit_codes import REFUSED
 from segmaformer.runtime.predictor import Progress
 
 
@@ -28,6 +30,24 @@ def print_path(path: str | Path) -> None:
 def print_json(document: Any) -> None:
     """Print one JSON document as a result."""
     click.echo(json.dumps(document, indent=2))
+
+
+def print_table(results: Sequence[Mapping[str, Any]]) -> None:
+    """Print one line for each scan of a batch, and how many were done, for people."""
+    rows = [(Path(result["scan"][0]).name, *_fate(result)) for result in results]
+    width = max((len(name) for name, _, _ in rows), default=0)
+    for name, fate, remark in rows:
+        say(f"{name:<{width}}  {fate:<7}  {remark}")
+    counts = Counter(fate for _, fate, _ in rows)
+    say(", ".join(f"{count} {fate}" for fate, count in counts.items()))
+
+
+def _fate(result: Mapping[str, Any]) -> tuple[str, str]:
+    if result.get("skipped"):
+        return "skipped", "its results are there"
+    if "error" in result:
+        return "refused" if result["exit_code"] == REFUSED else "failed", result["error"]
+    return "done", f"{sum(result['seconds'].values()):.1f} s"
 
 
 @contextmanager

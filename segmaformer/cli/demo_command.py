@@ -11,9 +11,11 @@ import click
 from segmaformer.cli.cases import Case
 from segmaformer.cli.console import print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
-from segmaformer.cli.segment_case import segment_case
+from segmaformer.cli.segment_case import segment_cases
 
 CHECKPOINT = "reference_models/hippocampus/checkpoint_final.pth"
+
+SUFFIXES = (".nii.gz", ".png", ".json", ".html")
 
 
 @click.command("demo")
@@ -49,9 +51,10 @@ def command(output: Path) -> None:
         )
     predictor = Predictor(package)
     say(f"inference: {predictor.backend}")
-    case = Case((scan,), *(output / f"labels{suffix}" for suffix in (".nii.gz", ".png", ".json")))
-    with progress_bar(scan.name) as progress:
-        document = segment_case(predictor, case, progress)
+    case = Case((scan,), *(output / f"labels{suffix}" for suffix in SUFFIXES))
+    ((_, document),) = segment_cases(predictor, [case], progress_bar)
+    if isinstance(document, Exception):
+        raise document
     for label in document["statistics"]["labels"]:
         say(f"{label['name']}: {label['volume_mm3'] / 1000:.2f} ml")
     for path in (package.path, *case.results):

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from segmaformer.cli.cases import Case, group_cases
-from segmaformer.cli.console import print_json, print_path, progress_bar, say
-from segmaformer.cli.exit_codes import DONE, EXPECTED_ERRORS, REFUSED, exit_code, message_of
-from segmaformer.cli.parameters import EXISTING_FILE
-from segmaformer.cli.segment_case import segment_case
+from segmaformer.cli.cases import Case, Wanted, group_cases
+from segmaformer.cli.console import print_json, print_path, print_table, progress_bar, say
+from segmaformer.cli.exit_codes import DONE, REFUSED, exit_code, message_of
+from segmaformer.cli.parameters import EXISTING_PATH, parse_shard
+from segmaformer.cli.segment_case import segment_cases
+from segmaformer.runtime.atomic import atomic_path
 from segmaformer.runtime.backends import BackendOptions, backend_names
 from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.predictor import Predictor
+from segmaformer.runtime.run_record import is_done
 
 
 @click.command("infer")
-@click.argument("scans", nargs=-1, required=True, type=EXISTING_FILE)
+@click.argument("scans", nargs=-1, required=True, type=EXISTING_PATH)
 @click.option(
     "-m",
     "--model",
@@ -46,6 +49,11 @@ from segmaformer.runtime.predictor import Predictor
 )
 @click.option("--preview", is_flag=True, help="Write a PNG of three planes beside the label map.")
 @click.option("--stats", is_flag=True, help="Write volumes and intensities as JSON beside it.")
+@click.option("--report", is_flag=True, help="Write an HTML page to look through, beside it.")
+@click.option("--resume", is_flag=True, help="Skip scans whose results are there and recorded.")
+@click.option(
+    "--shard", callback=parse_shard, metavar="I/N", help="Only every N-th scan, from the I-th."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def command(
     scans: tuple[Path, ...],
@@ -58,17 +66,24 @@ def command(
     memory_budget: int | None,
     preview: bool,
     stats: bool,
+    report: bool,
+    resume: bool,
+    shard: tuple[int, int] | None,
     as_json: bool,
 ) -> int:
-    """Segment SCANS with a package.
+    """Segment SCANS with a package: files, or one folder with -o OUT.
 
-    A package with several channels takes that many files for each scan, in its order.
-    Label maps lie on the scan's own grid.
+    A package with several channels takes that many files for each scan, in its order; in
+    a folder CASE_0000, CASE_0001 ... are the channels of CASE. Label maps lie on the
+    scan's own grid. Beside each a .run.json says how it was made.
     """
     package = Package.open(model)
     _check_options(package.manifest, variant, tta)
     channels = len(package.manifest.preprocessing.channels)
-    cases = group_cases(scans, channels=channels, output=output, preview=preview, statistics=stats)
+    wanted = Wanted(preview=preview, statistics=stats, report=report)
+    cases = group_cases(scans, channels=channels, output=output, wanted=wanted)
+    index, count = shard or (1, 1)
+    cases = cases[index - 1 :: count]
     predictor = Predictor(
         package,
         backend,
@@ -78,11 +93,20 @@ def command(
         options=BackendOptions(threads=threads),
     )
     say(f"{package.manifest.name}: {predictor.backend}")
-    results = [_run(predictor, case, print_results=not as_json) for case in cases]
+    done = [case for case in cases if resume and _is_done(predictor, case)]
+    results = [{"scan": [str(path) for path in case.scan], "skipped": True} for case in done]
+    left = [case for case in cases if case not in done]
+    for case, outcome in segment_cases(predictor, left, progress_bar):
+        results.append(_result(case, outcome, print_results=not as_json))
+    summary = {"model": str(model), "results": results}
     if as_json:
-        print_json({"model": str(model), "results": results})
-    codes = {result["exit_code"] for result in results}
-    return REFUSED if REFUSED in codes else max(codes)
+        print_json(summary)
+    if len(cases) > 1 or done:
+        print_table(results)
+    if output is not None and output.is_dir() and scans[0].is_dir():
+        _write_summary(output, shard, summary)
+    codes = {result.get("exit_code", DONE) for result in results}
+    return REFUSED if REFUSED in codes else max(codes, default=DONE)
 
 
 def _check_options(manifest: Manifest, variant: str | None, tta: bool) -> None:
@@ -93,17 +117,26 @@ def _check_options(manifest: Manifest, variant: str | None, tta: bool) -> None:
         say(f"{manifest.name} allows no mirroring, so --tta changes nothing")
 
 
-def _run(predictor: Predictor, case: Case, *, print_results: bool) -> dict[str, Any]:
-    """Segment one scan; an error becomes part of the result, so that a batch goes on."""
-    try:
-        with progress_bar(case.scan[0].name) as progress:
-            document = segment_case(predictor, case, progress)
-    except EXPECTED_ERRORS as error:
-        return _failure(case, error)
+def _is_done(predictor: Predictor, case: Case) -> bool:
+    return all(path.exists() for path in case.results) and is_done(
+        case.record,
+        scan=case.scan,
+        label_map=case.label_map,
+        package=predictor.package,
+        backend=predictor.backend,
+    )
+
+
+def _result(
+    case: Case, outcome: dict[str, Any] | Exception, *, print_results: bool
+) -> dict[str, Any]:
+    """One entry of the summary; an error becomes part of it, so that a batch goes on."""
+    if isinstance(outcome, Exception):
+        return _failure(case, outcome)
     if print_results:
         for path in case.results:
             print_path(path)
-    return {**document, "exit_code": DONE}
+    return {**outcome, "exit_code": DONE}
 
 
 def _failure(case: Case, error: BaseException) -> dict[str, Any]:
@@ -111,3 +144,9 @@ def _failure(case: Case, error: BaseException) -> dict[str, Any]:
     say(f"sgmf: {message}" if name in message else f"sgmf: {name}: {message}")
     scan = [str(path) for path in case.scan]
     return {"scan": scan, "error": message, "exit_code": exit_code(error)}
+
+
+def _write_summary(folder: Path, shard: tuple[int, int] | None, summary: dict[str, Any]) -> None:
+    name = "summary.json" if shard is None else f"summary-{shard[0]}-of-{shard[1]}.json"
+    with atomic_path(folder / name) as path:
+        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+EXISTING_PATH = click.Path(exists=True, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -32,6 +33,27 @@ def parse_triple(
     if min(depth, height, width) < 1:
         raise click.BadParameter(f"{value!r} must be positive")
     return depth, height, width
+
+
+def parse_shard(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    """``I/N``, the I-th of N parts counted from 1; callback of an option.
+
+    Raises
+    ------
+    click.BadParameter
+        It is something else.
+    """
+    if value is None:
+        return None
+    try:
+        index, count = (int(part) for part in value.split("/"))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not of the form I/N, for example 1/4") from None
+    if not 1 <= index <= count:
+        raise click.BadParameter(f"{value!r} is no part of {count}: parts count from 1 to N")
+    return index, count
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:

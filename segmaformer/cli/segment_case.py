@@ -1,53 +1,103 @@
-"""One scan through the network, and all that is written about it at once."""
+"""Scans through the network, and all that is written about each at once."""
 
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 from segmaformer.cli.cases import Case
-from segmaformer.runtime.atomic import atomic_path
-from segmaformer.runtime.predictor import Predictor, Progress
+from segmaformer.cli.exit_codes import EXPECTED_ERRORS
+from segmaformer.runtime.atomic import atomic_path, check_writable, remove_abandoned
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.overlap import run_overlapped
+from segmaformer.runtime.predictor import Predictor, Prepared, Progress
+from segmaformer.runtime.report import write_report
+from segmaformer.runtime.run_record import run_record
+from segmaformer.runtime.segmentation import Segmentation
+
+ProgressBar = Callable[[str], AbstractContextManager[Progress]]
 
 
-def segment_case(predictor: Predictor, case: Case, progress: Progress) -> dict[str, Any]:
-    """Segment one scan and write all of its results, or none.
+def segment_cases(
+    predictor: Predictor, cases: Sequence[Case], progress_bar: ProgressBar
+) -> Iterator[tuple[Case, dict[str, Any] | Exception]]:
+    """Segment scans; each writes all of its results or none.
 
-    Returns
-    -------
-    dict
-        For JSON, and the content of the statistics file: ``scan``, ``output``,
-        ``preview`` and ``stats`` (paths; the last two where wanted), ``package``,
-        ``backend``, ``seconds`` by stage and ``statistics``, see
-        :func:`segmaformer.runtime.statistics.label_statistics`.
+    Yields
+    ------
+    case, document
+        For JSON, and the content of the statistics file: ``scan``, ``output``, ``run``,
+        ``preview``, ``stats`` and ``report`` (paths; the last three where wanted),
+        ``package``, ``backend``, ``seconds`` by stage and ``statistics``, see
+        :func:`segmaformer.runtime.statistics.label_statistics`. Or the error.
     """
-    with ExitStack() as reserved:
-        # Names are taken first: a folder that cannot be written to shows before the work.
-        places = {path: reserved.enter_context(atomic_path(path)) for path in case.results}
-        segmentation = predictor.predict(case.scan, progress=progress)
-        document = {
-            **_paths(case),
-            "package": segmentation.manifest.name,
-            "backend": segmentation.backend,
-            "seconds": segmentation.seconds,
-            "statistics": segmentation.statistics(),
-        }
+    for folder in {case.label_map.parent for case in cases}:
+        remove_abandoned(folder)
+
+    def prepare(case: Case) -> Prepared:
+        if case.refusal is not None:
+            raise InputError(case.refusal)
+        # A folder that cannot be written to shows before the work.
+        for path in case.written:
+            check_writable(path)
+        return predictor.prepare(case.scan)
+
+    def work(case: Case, prepared: Prepared) -> Segmentation:
+        with progress_bar(case.name) as progress:
+            return predictor.segment(prepared, progress=progress)
+
+    return run_overlapped(
+        cases,
+        prepare=prepare,
+        work=work,
+        finish=lambda case, segmentation: _write(predictor, case, segmentation),
+        errors=EXPECTED_ERRORS,
+    )
+
+
+def _write(predictor: Predictor, case: Case, segmentation: Segmentation) -> dict[str, Any]:
+    document = {
+        **_paths(case),
+        "package": segmentation.manifest.name,
+        "backend": segmentation.backend,
+        "seconds": segmentation.seconds,
+        "statistics": segmentation.statistics(),
+    }
+    with ExitStack() as unfinished:
+        places = {path: unfinished.enter_context(atomic_path(path)) for path in case.written}
         segmentation.save(places[case.label_map])
+        record = run_record(
+            segmentation,
+            scan=case.scan,
+            label_map=places[case.label_map],
+            package=predictor.package,
+        )
+        _write_json(places[case.record], record)
         if case.preview is not None:
             segmentation.save_preview(places[case.preview])
         if case.statistics is not None:
-            text = json.dumps(document, indent=2) + "\n"
-            places[case.statistics].write_text(text, encoding="utf-8")
+            _write_json(places[case.statistics], document)
+        if case.report is not None:
+            write_report(
+                places[case.report], segmentation, record, statistics=document["statistics"]
+            )
     return document
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _paths(case: Case) -> dict[str, Any]:
     named: dict[str, Path | None] = {
         "output": case.label_map,
+        "run": case.record,
         "preview": case.preview,
         "stats": case.statistics,
+        "report": case.report,
     }
     present = {key: str(path) for key, path in named.items() if path is not None}
     return {"scan": [str(path) for path in case.scan], **present}

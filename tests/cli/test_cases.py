@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from segmaformer.cli.cases import Case, group_cases
+from segmaformer.cli.cases import Case, Wanted, group_cases
 from segmaformer.runtime.errors import InputError
 
 
@@ -35,7 +35,9 @@ def test_label_maps_lie_beside_their_scans_by_default(
 
 
 def test_all_results_share_one_name(tmp_path: Path) -> None:
-    (case,) = group_cases(files(tmp_path, "a.b.nii.gz"), channels=1, preview=True, statistics=True)
+    (case,) = group_cases(
+        files(tmp_path, "a.b.nii.gz"), channels=1, wanted=Wanted(preview=True, statistics=True)
+    )
     assert case.results == [
         tmp_path / name for name in ("a.b_seg.nii.gz", "a.b_seg.png", "a.b_seg.json")
     ]
@@ -44,7 +46,7 @@ def test_all_results_share_one_name(tmp_path: Path) -> None:
 def test_an_existing_folder_takes_any_number(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     scans = files(tmp_path, "a.nii", "b.nii.gz")
-    cases = group_cases(scans, channels=1, output=tmp_path / "out", preview=True)
+    cases = group_cases(scans, channels=1, output=tmp_path / "out", wanted=Wanted(preview=True))
     assert [case.label_map.name for case in cases] == ["a_seg.nii.gz", "b_seg.nii.gz"]
     assert {path.parent for case in cases for path in case.results} == {tmp_path / "out"}
 
@@ -52,7 +54,7 @@ def test_an_existing_folder_takes_any_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["labels.nii", "labels.nii.gz", "LABELS.NII.GZ"])
 def test_a_file_takes_one_scan(tmp_path: Path, name: str) -> None:
     (case,) = group_cases(
-        files(tmp_path, "a.nii"), channels=1, output=tmp_path / name, statistics=True
+        files(tmp_path, "a.nii"), channels=1, output=tmp_path / name, wanted=Wanted(statistics=True)
     )
     assert case.label_map == tmp_path / name
     assert case.statistics is not None
@@ -73,9 +75,9 @@ def test_a_number_of_files_that_does_not_fit_is_refused(tmp_path: Path, count: i
         group_cases(scans, channels=2)
 
 
-@pytest.mark.parametrize("name", ["labels.mha", "labels", "labels.nii.zip", "folder/"])
-def test_an_output_that_is_no_nifti_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(click.UsageError, match=r"must end in \.nii\.gz or \.nii, or be an exist"):
+@pytest.mark.parametrize("name", ["labels.mhz", "labels", "labels.nii.zip", "folder/"])
+def test_an_output_of_no_known_format_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(click.UsageError, match=r"must end in \.nii\.gz, .*\.mhd, or be an exist"):
         group_cases(files(tmp_path, "a.nii"), channels=1, output=tmp_path / name)
 
 
@@ -109,3 +111,36 @@ def test_a_second_channel_is_not_replaced_either(tmp_path: Path) -> None:
     scans = files(tmp_path, "a.nii.gz", "b.nii.gz")
     with pytest.raises(click.UsageError, match=r"b\.nii\.gz is a scan and would be replaced"):
         group_cases(scans, channels=2, output=scans[1])
+
+
+def test_label_maps_are_in_kind(tmp_path: Path) -> None:
+    scans = files(tmp_path, "a.nrrd", "b.mha")
+    names = [case.label_map.name for case in group_cases(scans, channels=1)]
+    assert names == ["a_seg.nrrd", "b_seg.mha"]
+
+
+def test_a_folder_is_grouped_by_channel_numbers(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    files(tmp_path / "in", "x_0001.nii.gz", "x_0000.nii.gz", "y_0000.nii.gz", "notes.txt")
+    cases = group_cases([tmp_path / "in"], channels=2, output=tmp_path / "out")
+    assert [[path.name for path in case.scan] for case in cases] == [
+        ["x_0000.nii.gz", "x_0001.nii.gz"],
+        ["y_0000.nii.gz"],
+    ]
+    assert cases[0].refusal is None
+    assert "0001" in (cases[1].refusal or "")
+
+
+def test_a_folder_needs_a_folder_for_results(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    files(tmp_path / "in", "x.nii.gz")
+    for output in (None, tmp_path / "labels.nii.gz"):
+        with pytest.raises(click.UsageError, match="need a folder for results"):
+            group_cases([tmp_path / "in"], channels=1, output=output)
+
+
+def test_a_folder_and_files_do_not_mix(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (scan,) = files(tmp_path, "x.nii.gz")
+    with pytest.raises(click.UsageError, match="but not both"):
+        group_cases([tmp_path / "in", scan], channels=1, output=tmp_path)

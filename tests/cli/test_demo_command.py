@@ -30,9 +30,9 @@ def test_the_demo_says_where_everything_is(
     assert run.code == 0, run.stderr
     paths = [Path(line) for line in run.stdout.splitlines()]
     assert [path.name for path in paths] == [
-        *("hippocampus.sgmf", "labels.nii.gz", "labels.png", "labels.json")
+        *("hippocampus.sgmf", "labels.nii.gz", "labels.png", "labels.json", "labels.html")
     ]
-    (scan,) = set(folder.iterdir()) - set(paths)
+    (scan,) = set(folder.iterdir()) - {*paths, folder / "labels.run.json"}
     package = Package.open(paths[0])
     assert package.manifest.verification_tiles.endswith(f"of the scan {scan.name}")
     assert nibabel.load(paths[1]).shape == nibabel.load(scan).shape

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,7 +38,7 @@ def test_the_label_map_lies_beside_the_scan_and_its_path_on_stdout(
     output = scan.with_name("scan_seg.nii.gz")
     assert (run.code, run.stdout) == (0, f"{output}\n")
     assert run.stderr.startswith("tiny: ONNX Runtime ")
-    assert names(scan.parent) == ["scan.nii.gz", "scan_seg.nii.gz"]
+    assert names(scan.parent) == ["scan.nii.gz", "scan_seg.nii.gz", "scan_seg.run.json"]
 
 
 def test_the_label_map_has_the_scans_grid(
@@ -85,7 +86,7 @@ def test_the_output_may_be_a_file_or_a_folder(
     }[kind]
     run = sgmf("infer", scan, "-m", tiny_package_path, "-o", given)
     assert run.code == 0
-    assert names(folder) == [written]
+    assert names(folder) == [written, written.partition(".")[0] + ".run.json"]
     assert Path(run.stdout.rstrip("\n")).resolve() == folder / written
 
 
@@ -170,10 +171,12 @@ def test_a_batch_goes_on_past_a_refused_scan(
     run = sgmf("infer", *arguments, "--preview")
     assert run.code == 3
     written = ["a_seg.nii.gz", "a_seg.png", "c_seg.nii.gz", "c_seg.png"]
-    assert names(tmp_path / "out") == written
+    records = ["a_seg.run.json", "c_seg.run.json"]
+    assert names(tmp_path / "out") == sorted(written + records)
     assert [Path(line).name for line in run.stdout.splitlines()] == written
     assert run.stderr.count("sgmf: ") == 1
     assert str(bad) in run.stderr
+    assert "2 done, 1 refused" in run.stderr
 
     run = sgmf("infer", *arguments, "--json")
     assert run.code == 3
@@ -285,7 +288,7 @@ def test_a_scan_that_cannot_be_right_is_refused_and_nothing_is_written(
         (["{scan}", "-m", "none.sgmf"], "none.sgmf"),
         (["{scan}", "-m", "{scan}"], "is a file"),
         (["none.nii", "-m", "{package}"], "none.nii"),
-        (["{folder}", "-m", "{package}"], "is a directory"),
+        (["{folder}", "-m", "{package}"], "need a folder for results"),
         (["{scan}", "none.nii", "-m", "{package}"], "none.nii"),
         (["{scan}", "-m", "{package}", "--variant", "int8"], "has no variant 'int8'; it has fp32"),
         (["{scan}", "-m", "{package}", "--backend", "abacus"], "abacus"),
@@ -294,7 +297,7 @@ def test_a_scan_that_cannot_be_right_is_refused_and_nothing_is_written(
         (["{scan}", "-m", "{package}", "-o", "{scan}"], "would be replaced"),
         (["{scan}", "-m", "{package}", "-o", "{folder}/none/x.nii"], "create it first"),
         (["{scan}", "-m", "{package}", "-o", "{scan}/x.nii"], "not a folder"),
-        (["{scan}", "-m", "{package}", "-o", "{folder}/x.mha"], "must end in"),
+        (["{scan}", "-m", "{package}", "-o", "{folder}/x.zip"], "must end in"),
         (["{scan}", "{scan}", "-m", "{package}"], "2 scans would write"),
     ],
 )
@@ -358,8 +361,9 @@ def test_a_folder_that_takes_no_files_is_told_before_the_work(
 @pytest.mark.parametrize(
     ("method", "error", "code"),
     [
-        ("predict", KeyboardInterrupt(), 1),
-        ("predict", MemoryError(), 1),
+        ("prepare", MemoryError(), 1),
+        ("segment", KeyboardInterrupt(), 1),
+        ("segment", MemoryError(), 1),
         ("save", OSError(28, "No space left on device"), 1),
         ("save_preview", OSError(28, "No space left on device"), 1),
         ("statistics", KeyboardInterrupt(), 1),
@@ -378,7 +382,7 @@ def test_a_failure_midway_leaves_nothing(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    owner = "Predictor" if method == "predict" else "Segmentation"
+    owner = "Predictor" if method in ("prepare", "segment") else "Segmentation"
     monkeypatch.setattr(f"segmaformer.runtime.predictor.{owner}.{method}", fail)
     before = tree(scan.parent)
     run = sgmf("infer", scan, "-m", tiny_package_path, "--preview", "--stats")
@@ -438,3 +442,80 @@ def test_it_works_where_pytorch_and_onnx_are_not_installed(
     assert found.returncode == 1
     assert b"pip install 'segmaformer[export]'" in found.stderr
     assert b"Traceback" not in found.stderr
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three scans, of which the second is damaged."""
+    scans = [write_scan(tmp_path / "in" / f"{name}.nii.gz") for name in ("a", "b", "c")]
+    scans[1].write_bytes(scans[0].read_bytes()[:-40])
+    return tmp_path / "in"
+
+
+def test_a_folder_is_done_but_for_what_is_refused(
+    sgmf: Sgmf, tiny_package_path: Path, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run = sgmf("infer", folder, "-m", tiny_package_path, "-o", out)
+    assert run.code == 3
+    done = [f"{name}_seg{suffix}" for name in "ac" for suffix in (".nii.gz", ".run.json")]
+    assert names(out) == [*done, "summary.json"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert [result["exit_code"] for result in summary["results"]] == [0, 3, 0]
+
+
+def test_resume_does_what_is_left(
+    sgmf: Sgmf, tiny_package_path: Path, folder: Path, tmp_path: Path
+) -> None:
+    arguments = ("infer", folder, "-m", tiny_package_path, "-o", tmp_path / "out", "--resume")
+    assert sgmf(*arguments).code == 3
+    first = (tmp_path / "out" / "a_seg.nii.gz").stat()
+    (tmp_path / "out" / "c_seg.nii.gz").write_bytes(b"damaged")
+    write_scan(folder / "b.nii.gz")
+    run = sgmf(*arguments)
+    assert run.code == 0
+    assert "1 skipped, 2 done" in run.stderr
+    assert (tmp_path / "out" / "a_seg.nii.gz").stat() == first
+
+
+def test_shards_divide_the_work(
+    sgmf: Sgmf, tiny_package_path: Path, folder: Path, tmp_path: Path
+) -> None:
+    write_scan(folder / "b.nii.gz")
+    out = tmp_path / "out"
+    for shard, expected in (("1/2", ["a", "c"]), ("2/2", ["b"])):
+        run = sgmf("infer", folder, "-m", tiny_package_path, "-o", out, "--shard", shard)
+        assert [Path(line).name[0] for line in run.stdout.splitlines()] == expected
+    assert {"summary-1-of-2.json", "summary-2-of-2.json"} <= set(names(out))
+    wrong = sgmf("infer", folder, "-m", tiny_package_path, "-o", out, "--shard", "3/2")
+    assert wrong.code == 2
+    assert "no part of 2" in wrong.stderr
+
+
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGKILL"])
+def test_an_interrupted_batch_leaves_no_part_of_a_file_and_is_resumed(
+    sgmf: Sgmf, tiny_package_path: Path, tmp_path: Path, signal_name: str
+) -> None:
+    for index in range(12):
+        write_scan(tmp_path / "in" / f"{index:02}.nii.gz")
+    out = tmp_path / "out"
+    arguments = ["infer", str(tmp_path / "in"), "-m", str(tiny_package_path), "-o", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from segmaformer.cli import main; main()", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()  # the first scan is done
+    process.send_signal(getattr(signal, signal_name))
+    assert process.wait(timeout=60) != 0
+    process.stdout.close()
+    finished = [path for path in out.glob("*.nii.gz") if not path.name.startswith(".")]
+    assert 1 <= len(finished) < 12
+    for path in finished:
+        nibabel.load(path).get_fdata()
+    run = sgmf(*arguments, "--resume")
+    assert run.code == 0
+    assert len(names(out)) == 2 * 12 + 1  # and nothing that the killed run left
+    assert f"{len(finished)} skipped" in run.stderr
