@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from segmaformer.runtime.formats import read_scan
 from segmaformer.runtime.manifest import Normalization, Preprocessing, Tiling, Triple
-from segmaformer.runtime.nifti import read_nifti
 from segmaformer.runtime.normalization import normalize
 from segmaformer.runtime.preprocessing import preprocess
 from segmaformer.runtime.tiling import pad_to_tile, tile_boxes
@@ -32,7 +32,7 @@ def tiles_from_scan(
     Parameters
     ----------
     scan
-        One file for each channel.
+        Files in the order of the channels.
     preprocessing, tiling
         Of the package to be written.
     count
@@ -43,7 +43,7 @@ def tiles_from_scan(
     np.ndarray
         Shape (n, C, *tile), float32.
     """
-    volume = read_nifti(scan, channels=len(preprocessing.channels))
+    volume = read_scan(scan, channels=len(preprocessing.channels))
     image, _ = pad_to_tile(preprocess(volume, preprocessing).image, tiling.tile)
     depth, height, width = image.shape[1:]
     boxes = tile_boxes((depth, height, width), tiling)

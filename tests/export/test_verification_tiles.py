@@ -8,8 +8,8 @@ from samples import head_like, write_scan
 
 from segmaformer.export.verification_tiles import phantom_tiles, tiles_from_scan
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.formats import read_scan
 from segmaformer.runtime.manifest import Normalization, Preprocessing, Tiling
-from segmaformer.runtime.nifti import read_nifti
 from segmaformer.runtime.preprocessing import preprocess
 
 ZSCORE = Normalization("zscore")
@@ -79,7 +79,7 @@ def test_tiles_of_a_scan_are_parts_of_it_as_the_network_sees_it(tmp_path: Path) 
     tiling = Tiling((16, 16, 16))
     tiles = tiles_from_scan([scan], spec, tiling, count=3)
     assert tiles.shape == (3, 1, 16, 16, 16)
-    image = preprocess(read_nifti([scan]), spec).image
+    image = preprocess(read_scan([scan]), spec).image
     windows = np.lib.stride_tricks.sliding_window_view(image[0], (16, 16, 16))
     np.testing.assert_array_equal(tiles[0, 0], windows[0, 0, 0])
     np.testing.assert_array_equal(tiles[-1, 0], windows[-1, -1, -1])
