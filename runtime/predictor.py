@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from segmaformer.runtime.backends import BackendOptions, open_session
 from segmaformer.runtime.backends.onnxruntime_cpu import available_processors
+from segmaformer.runtime.errors import CancelledError
 from segmaformer.runtime.formats import read_scan
 from segmaformer.runtime.label_stream import predict_labels
 from segmaformer.runtime.memory import MIB, default_budget_bytes
 from segmaformer.runtime.package import Package
-from segmaformer.runtime.preprocessing import preprocess, restore_labels
+from segmaformer.runtime.preprocessing import Preprocessed, preprocess, restore_labels
 from segmaformer.runtime.segmentation import Segmentation
 from segmaformer.runtime.tiling import mirrored_mean
 from segmaformer.runtime.volume import Volume
@@ -75,8 +78,12 @@ class Predictor:
         scan: Volume | str | Path | Sequence[str | Path],
         *,
         progress: Progress | None = None,
+        cancel: threading.Event | None = None,
     ) -> Segmentation:
         """Segment one scan.
+
+        Several threads may call this at once; the tiles of each run on all of the
+        session's threads.
 
         Parameters
         ----------
@@ -84,39 +91,71 @@ class Predictor:
             A volume, or the files to read it from: one, or one for each channel.
         progress
             Called as work proceeds.
+        cancel
+            Set it from another thread to stop before the next tile.
 
         Raises
         ------
         InputError, GeometryError
             The scan cannot be used, and why.
+        BudgetError
+            The memory budget does not suffice, and what would.
         BackendError
             The network failed.
+        CancelledError
+            `cancel` was set.
         """
-        manifest, seconds = self.package.manifest, dict[str, float]()
+        return self.segment(self.prepare(scan), progress=progress, cancel=cancel)
+
+    def prepare(self, scan: Volume | str | Path | Sequence[str | Path]) -> Prepared:
+        """Read and preprocess one scan, so that another thread may :meth:`segment` it."""
+        seconds = dict[str, float]()
         with _timed(seconds, "read"):
             volume = scan if isinstance(scan, Volume) else self._read(scan)
         with _timed(seconds, "preprocess"):
-            prepared = preprocess(volume, manifest.preprocessing)
+            prepared = preprocess(volume, self.package.manifest.preprocessing)
+        return Prepared(volume, prepared, seconds)
+
+    def segment(
+        self,
+        prepared: Prepared,
+        *,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Segmentation:
+        """Segment a prepared scan; parameters and errors are those of :meth:`predict`."""
+        manifest, seconds = self.package.manifest, dict(prepared.seconds)
+
+        def network(tiles: np.ndarray) -> np.ndarray:
+            if cancel is not None and cancel.is_set():
+                raise CancelledError("the prediction was cancelled")
+            return mirrored_mean(self._session.run, tiles, self._mirror_axes)
+
         with _timed(seconds, "network and labels"):
             labels = predict_labels(
-                prepared,
+                prepared.scan,
                 manifest,
-                self._run,
-                budget_bytes=self._budget_bytes - volume.voxels.nbytes,
+                network,
+                budget_bytes=self._budget_bytes - prepared.volume.voxels.nbytes,
                 threads=self._threads,
                 progress=None if progress is None else _for_stage(progress, "tiles"),
             )
-        return Segmentation(
-            restore_labels(labels, prepared), volume, manifest, self.backend, seconds
-        )
+        whole = restore_labels(labels, prepared.scan)
+        return Segmentation(whole, prepared.volume, manifest, self.backend, seconds)
 
     def _read(self, scan: str | Path | Sequence[str | Path]) -> Volume:
         files = [scan] if isinstance(scan, str | Path) else scan
         channels = len(self.package.manifest.preprocessing.channels)
         return read_scan(files, channels=channels, budget_bytes=self._budget_bytes)
 
-    def _run(self, tiles: np.ndarray) -> np.ndarray:
-        return mirrored_mean(self._session.run, tiles, self._mirror_axes)
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scan that was read and preprocessed, and the seconds that took."""
+
+    volume: Volume
+    scan: Preprocessed
+    seconds: dict[str, float]
 
 
 def _for_stage(progress: Progress, stage: str) -> Callable[[int, int], None]:
