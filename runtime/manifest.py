@@ -27,7 +27,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
-NormalizationScheme = Literal["zscore", "ct", "none", "rescale01", "rgb01"]
+NormalizationScheme = Literal["zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01"]
 TilingScheme = Literal["nnunet", "monai"]
 
 
@@ -63,7 +63,11 @@ class Region:
 
 @dataclass(frozen=True)
 class Normalization:
-    """How one channel's intensities are scaled; `mean` to `upper` only for ``ct``."""
+    """How one channel's intensities are scaled; `mean` to `upper` only for ``ct``.
+
+    ``rescale01`` takes the channel to 0..1 as a whole, ``rescale01_slices`` each slice along
+    the first axis on its own.
+    """
 
     scheme: NormalizationScheme
     use_mask: bool = False

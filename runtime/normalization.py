@@ -77,6 +77,14 @@ def _rescale01(image: Channel, _normalization: Normalization, _mask: Mask | None
     return image
 
 
+def _rescale01_slices(image: Channel, _normalization: Normalization, _mask: Mask | None) -> Channel:
+    """Each slice along the first axis to 0..1; a slice of one value to 0."""
+    image -= image.min(axis=(1, 2), keepdims=True)
+    range_ = image.max(axis=(1, 2), keepdims=True)
+    image /= np.where(range_ > 0, range_, np.float32(1))
+    return image
+
+
 def _rgb01(image: Channel, _normalization: Normalization, _mask: Mask | None) -> Channel:
     low, high = float(image.min()), float(image.max())
     if low < 0 or high > 255:
@@ -112,5 +120,6 @@ _SCHEMES: dict[NormalizationScheme, Callable[[Channel, Normalization, Mask | Non
     "ct": _ct,
     "none": _unchanged,
     "rescale01": _rescale01,
+    "rescale01_slices": _rescale01_slices,
     "rgb01": _rgb01,
 }

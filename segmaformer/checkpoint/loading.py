@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from segmaformer.checkpoint.aliases import drop_aliases
 from segmaformer.checkpoint.container import read_checkpoint_file, strip_prefix
 from segmaformer.checkpoint.documents import gather_documents
 from segmaformer.checkpoint.recognition import recognise
@@ -148,20 +149,32 @@ def load_checkpoint(
     tile = None if patch_size is None else _given_tile(patch_size)
     given = {**(config or {}), **({} if use_rope is None else {"use_rope": use_rope})}
     file = read_checkpoint_file(path)
-    network = recognise(file.weights, arch=arch)
-    weights = strip_prefix(file.weights, re.escape(network.prefix), file.path)
+    network = recognise(file.weights, arch=arch, trainer=file.trainer)
+    weights = drop_aliases(strip_prefix(file.weights, re.escape(network.prefix), file.path))
     shapes = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     documents = gather_documents(file, plans=plans, dataset_json=dataset_json)
-    stated = stated_config(file, documents, network.name, configuration=configuration)
+    stated = stated_config(
+        file,
+        documents,
+        network.name,
+        configuration=configuration,
+        keys_of_plan=network.support.keys_of_plan,
+    )
     full_config, assumptions = network.support.infer_config(
         shapes, trainer=file.trainer, given={**stated, **given}
     )
-    model = _build(network.name, full_config, weights)
-    usage = usage_of(file, documents, full_config, configuration=configuration, tile=tile)
+    _check_size(network.name, full_config, weights)
+    usage = usage_of(
+        file, documents, network.name, full_config, configuration=configuration, tile=tile
+    )
     if usage.tiling is not None:
         network.support.check_tile(full_config, usage.tiling.tile)
+    if usage.published is not None:
+        weights = usage.published.order_outputs(weights)
+    model = create_model(network.name, **full_config)
+    load_weights(model, weights)
     return Checkpoint(
-        model=model,
+        model=model.eval(),
         arch=network.name,
         config=full_config,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -184,11 +197,8 @@ def _given_tile(patch_size: Sequence[int]) -> Triple:
     return int(depth), int(height), int(width)
 
 
-def _build(name: str, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> nn.Module:
-    """Build the network, but allocate it only once it is known to be of the file's size."""
+def _check_size(name: str, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuse weights that are not the network's before anything of its size is allocated."""
     with torch.device("meta"):
         outline = create_model(name, **config)
     check_names_and_shapes(outline.state_dict(), weights)
-    model = create_model(name, **config)
-    load_weights(model, weights)
-    return model.eval()

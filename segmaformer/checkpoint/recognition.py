@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from segmaformer.checkpoint.fields import listing
+from segmaformer.checkpoint.network_tiles import (
+    check_segformer3d_tile,
+    check_segmamba_tile,
+    check_segresmamba_tile,
+    check_taming_tile,
+)
+from segmaformer.checkpoint.segformer3d_config import segformer3d_config
 from segmaformer.checkpoint.segmaformer_config import segmaformer_config
 from segmaformer.checkpoint.segmaformer_tile import check_segmaformer_tile
+from segmaformer.checkpoint.segmamba_config import segmamba_config, segresmamba_config
+from segmaformer.checkpoint.taming_config import taming_config, taming_keys_of_plan
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.manifest import Triple
 
@@ -36,10 +45,14 @@ class Support:
         Reads the configuration from the shapes of the weights.
     check_tile
         Refuses tiles that the network cannot run on.
+    keys_of_plan
+        Reads configuration keys from the U-Net that nnU-Net planned, for networks that
+        take its shape.
     """
 
     infer_config: InferConfig
     check_tile: Callable[[Mapping[str, Any], Triple], None]
+    keys_of_plan: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,18 +66,23 @@ class Architecture:
     title
         What people call it, fit to follow "this is a".
     fingerprint
-        Weights that all its checkpoints have. Rows that share one are told apart by
-        `arch`; the first of them is taken without it.
+        Weights that all its checkpoints have.
     support
-        How to rebuild it; None for a network that this version only knows by name.
+        How to rebuild it.
+    trainer
+        Part of the nnU-Net trainer's name that tells this network from another with the
+        same weights; None where weights are enough.
     """
 
     name: str
     title: str
     fingerprint: tuple[str, ...]
-    support: Support | None = None
+    support: Support
+    trainer: str | None = None
 
 
+_SEGMAMBA = Support(segmamba_config, check_segmamba_tile)
+_TAMING = Support(taming_config, check_taming_tile, taming_keys_of_plan)
 _TWO_WAY = "encoder.mamba_layers.0.mamba.fwd_mamba.mamba.A_log"
 
 ARCHITECTURES = (
@@ -75,26 +93,43 @@ ARCHITECTURES = (
         Support(segmaformer_config, check_segmaformer_tile),
     ),
     Architecture(
-        "segformer3d", "SegFormer3D", ("segformer_encoder.embed_1.patch_embeddings.weight",)
+        "segformer3d",
+        "SegFormer3D",
+        ("segformer_encoder.embed_1.patch_embeddings.weight",),
+        Support(segformer3d_config, check_segformer3d_tile),
     ),
     Architecture(
         "segresmamba",
         "SegResMamba",
         ("vit.gscs.0.proj5.weight", "segresnet.up_samples.0.0.conv.weight"),
+        Support(segresmamba_config, check_segresmamba_tile),
     ),
-    Architecture("segmamba", "SegMamba", ("vit.stages.0.0.mamba.A_s_log",)),
+    Architecture("segmamba", "SegMamba", ("vit.stages.0.0.mamba.A_b_log",), _SEGMAMBA),
     Architecture(
-        "segmamba", "SegMamba (early, two scan directions)", ("vit.stages.0.0.mamba.A_b_log",)
+        "taming-segmamba",
+        "Taming Mambas SegMamba",
+        ("encoder.mamba_layers.0.mamba.mamba.A_log",),
+        _TAMING,
     ),
     Architecture(
-        "taming-segmamba", "Taming Mambas SegMamba", ("encoder.mamba_layers.0.mamba.mamba.A_log",)
+        "taming-bisegmamba",
+        "Taming Mambas BiSegMamba",
+        (_TWO_WAY,),
+        _TAMING,
+        trainer="PanSegMamba",
     ),
-    Architecture("taming-bisegmamba", "Taming Mambas BiSegMamba or SegMambaSkip", (_TWO_WAY,)),
-    Architecture("taming-segmambaskip", "Taming Mambas SegMambaSkip", (_TWO_WAY,)),
+    Architecture(
+        "taming-segmambaskip",
+        "Taming Mambas SegMambaSkip",
+        (_TWO_WAY,),
+        _TAMING,
+        trainer="SegMambaSkip",
+    ),
     Architecture(
         "taming-multisegmamba",
         "Taming Mambas MultiSegMamba",
         ("encoder.mamba_layers.0.mambas.0.fwd_mamba.mamba.A_log",),
+        _TAMING,
     ),
 )
 
@@ -108,7 +143,9 @@ class Recognised:
     prefix: str
 
 
-def recognise(keys: Iterable[str], *, arch: str | None = None) -> Recognised:
+def recognise(
+    keys: Iterable[str], *, arch: str | None = None, trainer: str | None = None
+) -> Recognised:
     """Tell which network the weights belong to.
 
     Parameters
@@ -118,13 +155,15 @@ def recognise(keys: Iterable[str], *, arch: str | None = None) -> Recognised:
         ``model.`` in front of them.
     arch
         Name of the network if it is known already; then it only is confirmed.
+    trainer
+        Name of the nnU-Net trainer, which tells networks with the same weights apart.
 
     Raises
     ------
     ValueError
         `arch` is no known name.
     InputError
-        No known network, another one than `arch`, or one that cannot be built.
+        No network that is known, another one than `arch`, or several that fit alike.
     """
     names = list(keys)
     known = dict.fromkeys(row.name for row in ARCHITECTURES)
@@ -136,13 +175,34 @@ def recognise(keys: Iterable[str], *, arch: str | None = None) -> Recognised:
     wanted = [(row, prefix) for row, prefix in found if arch in (None, row.name)]
     if not wanted:
         raise InputError(f"this is a {found[0][0].title} checkpoint, not {arch} as asked for")
+    if len(wanted) > 1:
+        wanted = [(row, prefix) for row, prefix in wanted if _trained_by(trainer, row)]
+    if len(wanted) != 1:
+        raise InputError(_ambiguous([row for row, _ in found], trainer))
     row, prefix = wanted[0]
-    if row.support is None:
-        raise InputError(
-            f"this is a {row.title} checkpoint, which this version cannot build; it builds "
-            f"{', '.join(row.title for row in ARCHITECTURES if row.support)}"
-        )
     return Recognised(row.name, row.support, prefix)
+
+
+def _trained_by(trainer: str | None, row: Architecture) -> bool:
+    """Whether the trainer's name allows this row among several."""
+    return row.trainer is None or (trainer is not None and row.trainer in trainer)
+
+
+def _ambiguous(rows: list[Architecture], trainer: str | None) -> str:
+    titles = " and ".join(row.title for row in rows)
+    choices = " or ".join(row.name for row in rows)
+    told_by_trainer = [f"{row.trainer} ({row.title})" for row in rows if row.trainer]
+    if len(told_by_trainer) < len(rows):
+        return (
+            f"the checkpoint holds the weights of several networks, {titles}; save one of them, or "
+            f"say which is meant (arch: {choices})"
+        )
+    named = f"names the trainer {trainer}" if trainer else "names no trainer"
+    return (
+        f"the weights fit {titles} alike. Only the trainer's name tells them apart, by "
+        f"{' or '.join(told_by_trainer)}, and the checkpoint {named}; say which network it is "
+        f"(arch: {choices})"
+    )
 
 
 def _prefix(names: list[str], row: Architecture) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ from segmaformer.checkpoint.plans import (
     preprocessing_of,
     resolve_configuration,
 )
-from segmaformer.models import model_config, network_class
+from segmaformer.checkpoint.published_use import PublishedUse, published_use
+from segmaformer.models import channel_counts, model_config, network_class
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.manifest import Output, Preprocessing, Tiling, Triple
 
@@ -31,17 +33,21 @@ class Usage:
         None where nothing tells and no default is safe.
     assumptions
         One sentence for each source and each default.
+    published
+        The published training that stands in for plans.json and dataset.json, or None.
     """
 
     output: Output
     preprocessing: Preprocessing | None
     tiling: Tiling | None
     assumptions: tuple[str, ...]
+    published: PublishedUse | None = None
 
 
 def usage_of(
     file: CheckpointFile,
     documents: Documents,
+    arch: str,
     config: Mapping[str, Any],
     *,
     configuration: str | None = None,
@@ -55,8 +61,8 @@ def usage_of(
         The checkpoint; nnU-Net's tells its configuration and mirroring axes.
     documents
         Its plans and dataset, where there are any.
-    config
-        Configuration of the network, of which ``in_channels`` and ``num_classes`` count.
+    arch, config
+        The network, of which the channels and outputs count.
     configuration
         Configuration of the plans, which wins over the checkpoint's own.
     tile
@@ -68,11 +74,16 @@ def usage_of(
         Malformed documents, or such as contradict each other or the network.
     """
     notes = list(documents.sources)
-    channels = _channels(documents, config, notes)
-    output = _output(documents, config, notes)
+    in_channels, num_classes = channel_counts(config)
+    if documents.plans is None and documents.dataset is None:
+        published = published_use(arch, in_channels, num_classes)
+        if published is not None:
+            return _as_published(published, file, tile, notes)
+    channels = _channels(documents, in_channels, num_classes, notes)
+    output = _output(documents, in_channels, num_classes, notes)
     if documents.plans is None:
         preprocessing, sentence = defaults.default_preprocessing(
-            channels, config["num_classes"], named=documents.dataset is not None
+            channels, num_classes, named=documents.dataset is not None
         )
         notes.append(sentence)
         planned = None
@@ -93,18 +104,38 @@ def stated_config(
     arch: str,
     *,
     configuration: str | None = None,
+    keys_of_plan: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Configuration keys of network `arch` that the plans state; see :func:`usage_of`."""
+    """Configuration keys of network `arch` that the plans state; see :func:`usage_of`.
+
+    Without `keys_of_plan`, only plans made for this very network are believed.
+    """
     if documents.plans is None:
         return {}
     _, plan = resolve_configuration(documents.plans, configuration or _recorded_configuration(file))
+    if keys_of_plan is not None:
+        return keys_of_plan(plan)
     return network_arguments(plan, network_class(arch).__name__, model_config(arch))
 
 
-def _channels(documents: Documents, config: Mapping[str, Any], notes: list[str]) -> tuple[str, ...]:
-    expected = config["in_channels"]
+def _as_published(
+    published: PublishedUse, file: CheckpointFile, tile: Triple | None, notes: list[str]
+) -> Usage:
+    notes += published.sentences
+    tiling = published.tiling
+    if tile is not None and tile != tiling.tile:
+        notes.append(f"Patch size: {tile} as given, although the published one is {tiling.tile}.")
+        tiling = dataclasses.replace(tiling, tile=tile)
+    if file.mirror_axes is not None:
+        tiling = dataclasses.replace(tiling, mirror_axes=file.mirror_axes)
+    return Usage(published.output, published.preprocessing, tiling, tuple(notes), published)
+
+
+def _channels(
+    documents: Documents, expected: int, num_classes: int, notes: list[str]
+) -> tuple[str, ...]:
     if documents.dataset is None:
-        names, sentence = defaults.default_channels(expected, config["num_classes"])
+        names, sentence = defaults.default_channels(expected, num_classes)
         notes.append(sentence)
         return names
     names = channel_names(documents.dataset)
@@ -116,16 +147,16 @@ def _channels(documents: Documents, config: Mapping[str, Any], notes: list[str])
     return names
 
 
-def _output(documents: Documents, config: Mapping[str, Any], notes: list[str]) -> Output:
+def _output(documents: Documents, in_channels: int, num_classes: int, notes: list[str]) -> Output:
     if documents.dataset is None:
-        output, sentence = defaults.default_output(config["in_channels"], config["num_classes"])
+        output, sentence = defaults.default_output(in_channels, num_classes)
         notes.append(sentence)
         return output
     output = output_of(documents.dataset)
-    if output.channels != config["num_classes"]:
+    if output.channels != num_classes:
         kind = "regions" if output.regions else "labels with the background"
         raise InputError(
-            f"the network has {config['num_classes']} outputs, but dataset.json has "
+            f"the network has {num_classes} outputs, but dataset.json has "
             f"{output.channels} {kind}; give the dataset.json of this training"
         )
     return output

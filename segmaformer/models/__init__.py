@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -13,7 +14,17 @@ from segmaformer.models import segmamba as _segmamba
 from segmaformer.models import segresmamba as _segresmamba
 from segmaformer.models import taming as _taming
 
-__all__ = ["create_model", "list_models", "list_presets", "model_config", "network_class"]
+__all__ = [
+    "channel_counts",
+    "create_model",
+    "list_models",
+    "list_presets",
+    "model_config",
+    "network_class",
+]
+
+_INPUT_KEYS = ("in_channels", "in_chans", "input_channels")
+_OUTPUT_KEYS = ("num_classes", "out_chans")
 
 _Row = tuple[type[nn.Module], dict[str, Any], dict[str, dict[str, Any]]]
 
@@ -75,6 +86,13 @@ def model_config(name: str, *, preset: str | None = None, **config: Any) -> dict
 def network_class(name: str) -> type[nn.Module]:
     """Class of network `name`."""
     return _network(name)[0]
+
+
+def channel_counts(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Input channels and outputs, whatever the authors of a network call them."""
+    inputs = next(config[key] for key in _INPUT_KEYS if key in config)
+    outputs = next(config[key] for key in _OUTPUT_KEYS if key in config)
+    return inputs, outputs
 
 
 def create_model(name: str, *, preset: str | None = None, **config: Any) -> nn.Module:

@@ -53,12 +53,23 @@ class HalfResolutionBlock(nn.Module):
         hidden = F.relu(F.instance_norm(self.proj(volume)))
         hidden = F.relu(F.instance_norm(self.proj3(hidden)))
         if self.use_tom:
-            hidden = self.mamba_layer(hidden)
+            hidden = self.mamba_layer(_even(hidden))
         hidden = F.relu(F.instance_norm(self.proj4(hidden)))
         hidden = F.relu(F.instance_norm(self.proj5(hidden)))
         # Doubling a halved odd extent gives one voxel too many; the first one goes.
         first = [double - single for double, single in zip(hidden.shape, volume.shape, strict=True)]
         return hidden[:, :, first[2] :, first[3] :, first[4] :] + volume
+
+
+def _even(volume: torch.Tensor) -> torch.Tensor:
+    """Refuse odd extents: how the published code would pad them leaves no trace in a result."""
+    extents = tuple(volume.shape[2:])
+    if any(extent % 2 for extent in extents):
+        raise ValueError(
+            f"the Mamba layer is left with a grid of {extents}; its extents must be even: "
+            "use an input whose extents are multiples of 64"
+        )
+    return volume
 
 
 class Encoder(nn.Module):
@@ -164,7 +175,7 @@ class SegResMamba(nn.Module):
         ------
         ValueError
             Wrong number of axes or channels, or extents that the network cannot halve
-            four times.
+            four times, or with `use_tom` six times.
         """
         check_channels(volume, self.config["in_chans"])
         check_multiple(volume, (DOWNSAMPLING,) * 3)

@@ -124,11 +124,11 @@ def test_dead_parts_stay_out_of_the_file() -> None:
     ("name", "config", "tile"),
     [
         ("segmamba", {**TINY_SEGMAMBA, "nslices": None, "mamba_residual": False}, (16, 16, 32)),
-        ("segresmamba", {**TINY_SEGRESMAMBA, "use_tom": True}, (64, 64, 32)),
+        ("segresmamba", {**TINY_SEGRESMAMBA, "use_tom": True}, (64, 64, 64)),
         ("segresmamba", TINY_SEGRESMAMBA, (48, 48, 16)),
     ],
 )
-def test_other_forms_match_pytorch(
+def test_other_forms_are_as_exact_as_pytorch(
     name: str, config: dict[str, Any], tile: tuple[int, int, int], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
@@ -137,7 +137,9 @@ def test_other_forms_match_pytorch(
     onnx.save(exported, tmp_path / "network.onnx")
     tiles = np.random.default_rng(0).standard_normal((2, 1, *tile), dtype=np.float32)
     with torch.inference_mode():
-        expected = model(torch.from_numpy(tiles)).numpy()
+        rounded = model(torch.from_numpy(tiles)).numpy()
+        exact = model.double()(torch.from_numpy(tiles).double()).numpy()
+    noise = np.abs(rounded - exact).max()
     for op_library in (True, False):
         logits = run_file(tmp_path / "network.onnx", tiles, op_library=op_library)
-        np.testing.assert_allclose(logits, expected, atol=2e-5 * np.abs(expected).max())
+        assert np.abs(logits - exact).max() <= 4 * noise

@@ -40,7 +40,9 @@ JSON_VALUES = st.recursive(
 TRIPLES = st.tuples(*[st.integers(1, 200)] * 3)
 
 NORMALIZATIONS = st.builds(
-    Normalization, st.sampled_from(["zscore", "none", "rescale01", "rgb01"]), st.booleans()
+    Normalization,
+    st.sampled_from(["zscore", "none", "rescale01", "rescale01_slices", "rgb01"]),
+    st.booleans(),
 ) | st.builds(
     Normalization,
     st.just("ct"),

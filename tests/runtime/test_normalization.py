@@ -108,7 +108,20 @@ def test_rgb01_refuses_what_is_no_colour(low: float, high: float) -> None:
         normalize(channel, Normalization("rgb01"))
 
 
-@pytest.mark.parametrize("scheme", ["zscore", "ct", "none", "rescale01", "rgb01"])
+def test_rescale01_slices_spans_zero_to_one_in_every_slice(channel: np.ndarray) -> None:
+    channel = channel.copy()
+    channel[1] = 7
+    result = normalize(channel, Normalization("rescale01_slices"))
+    assert result.dtype == np.float32
+    assert not result[1].any()
+    for index in (0, 2):
+        expected = normalize(channel[index][None], Normalization("rescale01"))[0]
+        np.testing.assert_allclose(result[index], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "scheme", ["zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01"]
+)
 def test_the_input_is_never_changed(scheme: str) -> None:
     channel = np.arange(210, dtype=np.float32).reshape(7, 6, 5).transpose(2, 1, 0)
     before = channel.copy()

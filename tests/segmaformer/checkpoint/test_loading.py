@@ -343,8 +343,9 @@ def test_integer_weights(tmp_path: Path, tiny_weights: Document) -> None:
 
 
 def test_another_network(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="this is a SegMamba checkpoint"):
-        load_checkpoint(save(tmp_path, {"vit.stages.0.0.mamba.A_s_log": torch.ones(1)}))
+    path = save(tmp_path, {"vit.stages.0.0.mamba.A_b_log": torch.ones(1)})
+    with pytest.raises(InputError, match="this is a SegMamba checkpoint, not segmaformer"):
+        load_checkpoint(path, arch="segmaformer")
 
 
 @pytest.mark.parametrize(

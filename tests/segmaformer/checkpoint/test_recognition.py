@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from published import published_case
 
 torch = pytest.importorskip("torch")
 
@@ -15,14 +16,9 @@ from segmaformer.runtime.errors import InputError
 SEGMAFORMER = ["encoder.embed_1.proj.weight", "decoder.linears.0.proj.weight", "decoder.pred.bias"]
 SKIP = ["encoder.mamba_layers.0.mamba.fwd_mamba.mamba.A_log"]
 
-GOLDEN_TITLES = {
-    "segformer3d_64": "SegFormer3D",
-    "segmamba_tom_64": "SegMamba",
-    "segresmamba_64": "SegResMamba",
-    "taming_segmamba": "Taming Mambas SegMamba",
-    "taming_bisegmamba": "Taming Mambas BiSegMamba or SegMambaSkip",
-    "taming_segmambaskip": "Taming Mambas BiSegMamba or SegMambaSkip",
-    "taming_multisegmamba": "Taming Mambas MultiSegMamba",
+BOTH_WAYS = {
+    "taming_bisegmamba": ("taming-bisegmamba", "nnUNetTrainerPanSegMamba"),
+    "taming_segmambaskip": ("taming-segmambaskip", "nnUNetTrainerSegMambaSkip"),
 }
 
 
@@ -34,14 +30,51 @@ def test_segmaformer_behind_any_prefix(prefix: str, arch: str | None) -> None:
 
 
 def test_every_network_that_can_be_built_is_supported() -> None:
-    assert {row.name for row in ARCHITECTURES if row.support} == set(list_models())
+    assert {row.name for row in ARCHITECTURES} == set(list_models())
 
 
-@pytest.mark.parametrize(("name", "title"), GOLDEN_TITLES.items())
-def test_other_networks_are_named(golden_dir: Path, name: str, title: str) -> None:
-    keys = [key for key, _ in json.loads(str(np.load(golden_dir / f"{name}.npz")["keys"]))]
-    with pytest.raises(InputError, match=f"this is a {title} checkpoint, which this version"):
+@pytest.mark.parametrize(
+    ("name", "arch"),
+    [
+        ("segformer3d_64", "segformer3d"),
+        ("segmamba_tom_64", "segmamba"),
+        ("segresmamba_64", "segresmamba"),
+        ("taming_segmamba", "taming-segmamba"),
+        ("taming_multisegmamba", "taming-multisegmamba"),
+    ],
+)
+def test_published_networks(golden_dir: Path, name: str, arch: str) -> None:
+    keys = published_case(golden_dir, name).shapes
+    assert recognise(keys).name == arch
+    assert recognise([f"model.{key}" for key in keys]).prefix == "model."
+
+
+@pytest.mark.parametrize("name", BOTH_WAYS)
+def test_trainer_decides_between_networks_of_the_same_weights(golden_dir: Path, name: str) -> None:
+    keys = published_case(golden_dir, name).shapes
+    arch, trainer = BOTH_WAYS[name]
+    assert recognise(keys, trainer=trainer).name == arch
+    assert recognise(keys, arch=arch).name == arch
+
+
+@pytest.mark.parametrize(
+    ("trainer", "found"),
+    [(None, "names no trainer"), ("nnUNetTrainer", "names the trainer nnUNetTrainer")],
+)
+def test_nobody_decides_between_networks_of_the_same_weights(
+    trainer: str | None, found: str
+) -> None:
+    with pytest.raises(InputError) as refusal:
+        recognise(SKIP, trainer=trainer)
+    assert found in str(refusal.value)
+    assert "(arch: taming-bisegmamba or taming-segmambaskip)" in str(refusal.value)
+
+
+def test_two_networks_in_one_checkpoint() -> None:
+    keys = [*SEGMAFORMER, "teacher.vit.stages.0.0.mamba.A_b_log"]
+    with pytest.raises(InputError, match="several networks, SegMaFormer and SegMamba; save one"):
         recognise(keys)
+    assert recognise(keys, arch="segmamba").prefix == "teacher."
 
 
 @pytest.mark.parametrize("name", ["brats_mhha_64", "btcv_fixed_mhha_32x96x96"])
@@ -49,16 +82,6 @@ def test_published_segmaformer(golden_dir: Path, name: str) -> None:
     golden = np.load(golden_dir / f"segmaformer_{name}.npz")
     found = recognise(key for key, _ in json.loads(str(golden["keys"])))
     assert (found.name, found.prefix) == ("segmaformer", "")
-
-
-def test_early_segmamba() -> None:
-    with pytest.raises(InputError, match=r"SegMamba \(early"):
-        recognise(["vit.stages.0.0.mamba.A_b_log"])
-
-
-def test_name_decides_between_networks_of_the_same_weights() -> None:
-    with pytest.raises(InputError, match="this is a Taming Mambas SegMambaSkip checkpoint"):
-        recognise(SKIP, arch="taming-segmambaskip")
 
 
 @pytest.mark.parametrize(

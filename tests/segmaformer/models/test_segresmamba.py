@@ -17,11 +17,17 @@ SMALL: dict[str, Any] = {
 DEAD = ("segresnet.convInit.", "segresnet.down_layers.", "segresnet.conv_final.")
 
 
+def test_scan_needs_even_grids() -> None:
+    model = create_model("segresmamba", **SMALL, use_tom=True)
+    with pytest.raises(ValueError, match="its extents must be even"):
+        model(torch.zeros(1, 1, 32, 32, 64))
+
+
 @pytest.mark.parametrize("use_tom", [False, True])
 def test_what_learns(use_tom: bool) -> None:
     model = create_model("segresmamba", **SMALL, use_tom=use_tom)
-    logits = model(torch.randn(1, 1, 64, 64, 32))
-    assert logits.shape == (1, 2, 64, 64, 32)
+    logits = model(torch.randn(1, 1, 64, 64, 64))
+    assert logits.shape == (1, 2, 64, 64, 64)
     logits.square().mean().backward()
     unused = {name for name, p in model.named_parameters() if p.grad is None}
     dead = {name for name, _ in model.named_parameters() if name.startswith(DEAD)}

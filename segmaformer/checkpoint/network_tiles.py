@@ -1,0 +1,140 @@
+"""Which tiles the networks can take, and the nearest one where a tile does not do."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from segmaformer.models.segmamba import DOWNSAMPLING, STAGES
+from segmaformer.models.taming import downsampling
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.manifest import Triple
+
+_SEARCH_STEPS = 9
+
+Complaint = Callable[[Triple], str | None]
+
+
+def check_segmamba_tile(config: Mapping[str, Any], tile: Triple) -> None:
+    """Refuse a tile that a SegMamba cannot halve four times or cut into its slices.
+
+    Raises
+    ------
+    InputError
+        The text names the nearest larger tile that would do.
+    """
+
+    def complaint(tile: Triple) -> str | None:
+        if math.prod(tile) <= DOWNSAMPLING**3:
+            return "leaves the last stage a single voxel"
+        for stage, nslices in enumerate(config["nslices"] or []):
+            length = math.prod(tile) // 8 ** (stage + 1)
+            if length % nslices:
+                return f"leaves stage {stage + 1} {length} voxels, not a multiple of {nslices}"
+        return None
+
+    _check(tile, (DOWNSAMPLING,) * 3, complaint)
+
+
+def check_segresmamba_tile(config: Mapping[str, Any], tile: Triple) -> None:
+    """Refuse a tile that a SegResMamba cannot halve four times, and once more inside.
+
+    Raises
+    ------
+    InputError
+        The text names the nearest larger tile that would do.
+    """
+
+    def complaint(tile: Triple) -> str | None:
+        for stage in range(STAGES):
+            coarse = [-(-extent // 2 ** (stage + 2)) for extent in tile]
+            if math.prod(coarse) < 2:
+                return f"leaves stage {stage + 1} a single voxel at half resolution"
+            if config["use_tom"] and any(n % 2 for n in coarse):
+                return f"leaves stage {stage + 1} an odd grid of {_times(coarse)} to scan"
+            if config["use_tom"] and math.prod(coarse) % config["nslices"][stage]:
+                return f"leaves stage {stage + 1} {math.prod(coarse)} voxels to cut into slices"
+        return None
+
+    _check(tile, (DOWNSAMPLING,) * 3, complaint)
+
+
+def check_taming_tile(config: Mapping[str, Any], tile: Triple) -> None:
+    """Refuse a tile that a Taming Mambas network cannot divide by its strides.
+
+    Raises
+    ------
+    InputError
+        The text names the nearest larger tile that would do.
+    """
+    factors = downsampling(config["strides"])
+
+    def complaint(tile: Triple) -> str | None:
+        single = math.prod(tile) <= math.prod(factors)
+        return "leaves the last stage a single voxel" if single else None
+
+    _check(tile, factors, complaint)
+
+
+def check_segformer3d_tile(config: Mapping[str, Any], tile: Triple) -> None:
+    """Refuse a tile whose stages are coarser than their sequence reduction.
+
+    Raises
+    ------
+    InputError
+        The text names the nearest larger tile that would do.
+    """
+
+    def complaint(tile: Triple) -> str | None:
+        grid: Sequence[int] = tile
+        for stage, reduction in enumerate(config["sr_ratios"]):
+            kernel, stride, padding = (
+                config[key][stage] for key in ("patch_kernel_size", "patch_stride", "patch_padding")
+            )
+            grid = [(extent + 2 * padding - kernel) // stride + 1 for extent in grid]
+            if min(grid) < reduction:
+                return (
+                    f"leaves stage {stage + 1} a grid of {_times(grid)}, which its attention "
+                    f"cannot reduce by {reduction}"
+                )
+        return None
+
+    first = config["patch_stride"][0]
+    _check(tile, (first, first, first), complaint)
+
+
+def _check(tile: Triple, factors: Triple, complaint: Complaint) -> None:
+    """Refuse `tile` unless its extents are multiples of `factors` without `complaint`."""
+    if any(extent % factor for extent, factor in zip(tile, factors, strict=True)):
+        reason = f"is not a multiple of {_times(factors)} along every axis"
+    elif (found := complaint(tile)) is not None:
+        reason = found
+    else:
+        return
+    nearest = _nearest(tile, factors, complaint)
+    raise InputError(
+        f"a tile of {_times(tile)} voxels {reason}; "
+        f"the nearest larger patch_size that would do is {','.join(map(str, nearest))}"
+    )
+
+
+def _nearest(tile: Triple, factors: Triple, complaint: Complaint) -> Triple:
+    """Smallest enlargement of `tile` that is a multiple of `factors` without `complaint`."""
+    candidates = [
+        tuple(
+            (-(-extent // factor) + step) * factor
+            for extent, factor, step in zip(tile, factors, steps, strict=True)
+        )
+        for steps in itertools.product(range(_SEARCH_STEPS), repeat=3)
+    ]
+    for depth, height, width in sorted(candidates, key=lambda tile: (math.prod(tile), max(tile))):
+        if complaint((depth, height, width)) is None:
+            return depth, height, width
+    depth, height, width = (factor * 2**STAGES for factor in factors)
+    return depth, height, width
+
+
+def _times(grid: Sequence[int]) -> str:
+    return "x".join(str(voxels) for voxels in grid)

@@ -1,0 +1,172 @@
+"""The configuration of a Taming Mambas network from its weights, and from nnU-Net's plans.
+
+The weights show everything but the first stride. Plans repeat it in one of two formats:
+as nnU-Net wrote them until version 2.3, and with an ``architecture`` since. What both
+tell must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from segmaformer.checkpoint.fields import integer, integers, mapping, sequence
+from segmaformer.checkpoint.shapes import (
+    Shapes,
+    count_numbered,
+    ratio_of,
+    refuse_contradictions,
+    shape_of,
+)
+from segmaformer.models import model_config
+
+_NETWORK = "Taming Mambas network"
+_NAMES_IN_ARCHITECTURE: Final = {
+    "features_per_stage": "features_per_stage",
+    "kernel_sizes": "kernel_sizes",
+    "strides": "strides",
+    "n_conv_per_stage": "n_conv_per_stage_encoder",
+    "n_blocks_per_stage": "n_conv_per_stage_encoder",
+    "n_conv_per_stage_decoder": "n_conv_per_stage_decoder",
+    "conv_bias": "conv_bias",
+}
+_NAMES_BEFORE: Final = {
+    "conv_kernel_sizes": "kernel_sizes",
+    "pool_op_kernel_sizes": "strides",
+    "n_conv_per_stage_encoder": "n_conv_per_stage_encoder",
+    "n_conv_per_stage_decoder": "n_conv_per_stage_decoder",
+}
+_FIRST_STRIDE = "Stride of the first stage: {}, as in all plans of nnU-Net; none were found."
+
+
+def taming_config(
+    shapes: Shapes, *, trainer: str | None = None, given: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Infer the full configuration of any of the four networks.
+
+    Parameters
+    ----------
+    shapes
+        Shape of every weight by its name, without the aliases that checkpoints repeat.
+    trainer
+        Not used; which of the networks it is has been decided.
+    given
+        Configuration keys from plans or the caller.
+
+    Returns
+    -------
+    config, assumptions
+        Every key of the network, and one sentence for each that nothing shows.
+
+    Raises
+    ------
+    InputError
+        A weight is missing, or `given` contradicts the weights.
+    """
+    given = dict(given or {})
+    seen = _from_shapes(shapes)
+    strides = sequence(given.get("strides", []), "strides")
+    first = strides[0] if strides else [1, 1, 1]
+    seen["strides"] = [first, *_strides(shapes, len(seen["features_per_stage"]))]
+    refuse_contradictions(seen, given, _NETWORK)
+    config = {**model_config("taming-segmamba"), **given, **seen}
+    return config, () if "strides" in given else (_FIRST_STRIDE.format(first),)
+
+
+def _from_shapes(shapes: Shapes) -> dict[str, Any]:
+    stages = range(count_numbered(shapes, "encoder.stages."))
+    levels = range(len(stages) - 1)
+    kernels = [_conv(shapes, f"encoder.stages.{stage}.blocks.0.conv1") for stage in stages]
+    widths = [kernel[0] for kernel in kernels]
+    stem = _conv(shapes, "encoder.stem.convs.0")
+    mixer = _first_mixer(shapes)
+    rows = shape_of(shapes, f"{mixer}in_proj.weight", 2, _NETWORK)[0]
+    return {
+        "input_channels": stem[1],
+        "num_classes": shape_of(shapes, "decoder.seg_layers.0.weight", 5, _NETWORK)[0],
+        "features_per_stage": widths,
+        "kernel_sizes": [list(kernel[2:]) for kernel in kernels],
+        "n_conv_per_stage_encoder": [
+            count_numbered(shapes, f"encoder.stages.{stage}.blocks.") for stage in stages
+        ],
+        "n_conv_per_stage_decoder": [
+            count_numbered(shapes, f"decoder.stages.{level}.blocks.") for level in levels
+        ],
+        "conv_bias": "encoder.stem.convs.0.conv.bias" in shapes,
+        "d_state_rule": f"min(channels, {_state_limit(shapes, len(stages), widths)})",
+        "d_conv": shape_of(shapes, f"{mixer}conv1d.weight", 3, _NETWORK)[2],
+        "expand": ratio_of(rows, 2 * widths[0], f"{mixer}in_proj.weight's height"),
+    }
+
+
+def _conv(shapes: Shapes, block: str) -> tuple[int, ...]:
+    return shape_of(shapes, f"{block}.conv.weight", 5, _NETWORK)
+
+
+def _strides(shapes: Shapes, stages: int) -> list[list[int]]:
+    """Strides of the second to the last stage: transposed convolutions undo them in turn."""
+    kernels = [
+        shape_of(shapes, f"decoder.transpconvs.{level}.weight", 5, _NETWORK)
+        for level in range(stages - 1)
+    ]
+    return [list(kernel[2:]) for kernel in reversed(kernels)]
+
+
+def _first_mixer(shapes: Shapes, stage: int = 0) -> str:
+    prefix = f"encoder.mamba_layers.{stage}."
+    for middle in ("mamba.mamba.", "mamba.fwd_mamba.mamba.", "mambas.0.fwd_mamba.mamba."):
+        if f"{prefix}{middle}A_log" in shapes:
+            return prefix + middle
+    return f"{prefix}mamba.mamba."
+
+
+def _state_limit(shapes: Shapes, stages: int, widths: list[int]) -> int:
+    """State size where it is smaller than the channel count, else what is published."""
+    states = [
+        shape_of(shapes, f"{_first_mixer(shapes, stage)}A_log", 2, _NETWORK)[1]
+        for stage in range(stages)
+    ]
+    limited = [n for n, width in zip(states, widths, strict=True) if n < width]
+    return limited[0] if limited else max(256, *states)
+
+
+def taming_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Configuration keys that one configuration of plans.json states, in either format.
+
+    Parameters
+    ----------
+    plan
+        From :func:`segmaformer.checkpoint.plans.resolve_configuration`.
+
+    Raises
+    ------
+    InputError
+        A malformed entry.
+    """
+    architecture = plan.get("architecture")
+    if architecture is not None:
+        where = "plans.json: architecture"
+        source = mapping(mapping(architecture, where).get("arch_kwargs"), f"{where}.arch_kwargs")
+        names = _NAMES_IN_ARCHITECTURE
+    else:
+        where, source, names = "plans.json", plan, _NAMES_BEFORE
+    stated = {ours: source[theirs] for theirs, ours in names.items() if theirs in source}
+    if "UNet_base_num_features" in source and "strides" in stated:
+        stages = len(sequence(stated["strides"], f"{where}: pool_op_kernel_sizes"))
+        stated["features_per_stage"] = _doubling(source, stages)
+    return {key: _checked(key, value, f"{where}: {key}") for key, value in stated.items()}
+
+
+def _doubling(source: Mapping[str, Any], stages: int) -> list[int]:
+    base = integer(source["UNet_base_num_features"], "plans.json: UNet_base_num_features")
+    largest = integer(source.get("unet_max_num_features"), "plans.json: unet_max_num_features")
+    return [min(base * 2**stage, largest) for stage in range(stages)]
+
+
+def _checked(key: str, value: Any, where: str) -> Any:
+    """`value` as lists of whole numbers, as configurations have them."""
+    if key == "conv_bias":
+        return bool(value)
+    if key in ("kernel_sizes", "strides"):
+        return [list(integers(entry, where, length=3)) for entry in sequence(value, where)]
+    return list(integers(value, where))
