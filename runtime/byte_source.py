@@ -119,7 +119,7 @@ class _Inflated(io.RawIOBase):
             if unpacked:
                 room[: len(unpacked)] = unpacked
                 return len(unpacked)
-            if not packed and not self._inflater.eof:
+            if not packed:
                 raise EOFError("the compressed data end too early")
         return 0
 

@@ -176,10 +176,10 @@ def flip_world(affine: Affine, codes: str) -> Affine:
     Returns
     -------
     Affine
-        Matrix to coordinates along the other of the two. Exact, without negative zeros.
+        Matrix to coordinates along the other of the two, exactly.
     """
     signs = [1.0 if code == positive else -1.0 for code, positive in zip(codes, "RAS", strict=True)]
-    return np.diag([*signs, 1.0]) @ affine + 0.0
+    return np.diag([*signs, 1.0]) @ affine
 
 
 def check_affine(affine: Affine, name: str) -> None:

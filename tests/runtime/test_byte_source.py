@@ -49,6 +49,21 @@ def test_gzip_members_follow_one_another(
         assert read_all(stream, piece) == b"".join(parts)
 
 
+@pytest.mark.parametrize("waiting", [0, 1, 2])
+def test_the_next_member_may_begin_where_a_piece_of_the_file_ends(
+    tmp_path: Path, waiting: int
+) -> None:
+    first = next(
+        content
+        for size in range(65_536, 65_400, -1)
+        if len(gzip.compress(content := CONTENT[:size], 0)) == 65_536 - waiting
+    )
+    path = tmp_path / "data.gz"
+    path.write_bytes(gzip.compress(first, 0) + gzip.compress(b"second"))
+    with ByteSource(path, compressed=True).open() as stream:
+        assert read_all(stream) == first + b"second"
+
+
 def test_a_start_and_a_skip_are_passed_over(tmp_path: Path) -> None:
     plain, packed = tmp_path / "plain", tmp_path / "packed"
     plain.write_bytes(CONTENT)

@@ -12,6 +12,7 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from samples import head_like
 from scan_files import OBLIQUE, SHAPE, itk_affine, itk_image, peak_memory, ramp, write_by_itk
 from scipy.spatial.transform import Rotation
 
@@ -24,6 +25,8 @@ from segmaformer.runtime.formats import (
     scan_name,
     write_label_map,
 )
+from segmaformer.runtime.package import Package
+from segmaformer.runtime.predictor import Predictor
 from segmaformer.runtime.volume import Volume, check_affine
 
 # ITK writes a NIfTI's directions as a quaternion, which holds right angles only.
@@ -398,3 +401,29 @@ def test_a_real_scan_comes_out_the_same_from_every_format(data_dir: Path, tmp_pa
         write_label_map(tmp_path / f"labels{suffix}", labels, volume)
         found, scan = (SimpleITK.ReadImage(str(p)) for p in (tmp_path / f"labels{suffix}", path))
         np.testing.assert_allclose(itk_affine(found), itk_affine(scan), rtol=1e-6, atol=1e-6)
+
+
+def test_a_prediction_is_the_same_from_every_format_and_written_in_kind(
+    tiny_package_path: Path, tmp_path: Path
+) -> None:
+    predictor = Predictor(Package.open(tiny_package_path))
+    voxels = head_like((20, 22, 18)) + np.float32(1)
+    found = []
+    for suffix in SUFFIXES:
+        scan = write_by_itk(tmp_path / f"scan{suffix}", voxels, RIGHT_ANGLED, True)
+        written = tmp_path / f"labels{label_map_suffix(scan)}"
+        predictor.predict(scan).save(written)
+        found.append(SimpleITK.ReadImage(str(written)))
+    for image in found:
+        assert np.array_equal(*map(SimpleITK.GetArrayFromImage, (image, found[0])))
+        np.testing.assert_allclose(itk_affine(image), RIGHT_ANGLED, atol=1e-6)
+    assert SimpleITK.GetArrayFromImage(found[0]).any()
+
+
+def test_a_predictor_reads_no_scan_that_exceeds_its_budget(
+    tiny_package_path: Path, tmp_path: Path
+) -> None:
+    predictor = Predictor(Package.open(tiny_package_path), memory_budget_mib=3)
+    scan = write_by_itk(tmp_path / "scan.mha", ramp("u1", (100, 100, 100)), np.eye(4), True)
+    with pytest.raises(BudgetError, match="the voxels of this scan need at least 4 MiB"):
+        predictor.predict(scan)
