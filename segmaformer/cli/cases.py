@@ -97,21 +97,26 @@ def group_cases(
         The files do not come in groups of `channels`.
     """
     if any(path.is_dir() for path in paths):
-        scans = _scans_of_folder(paths, channels, output)
-    else:
-        scans = _scans_of_files(paths, channels)
+        _prepare_results_folder(paths[0], output)
+    scans = group_scans(paths, channels=channels)
     cases = [_case(scan, _label_map(scan.files[0], output, len(scans)), wanted) for scan in scans]
     _refuse_collisions(cases)
     return cases
 
 
-def _scans_of_folder(paths: Sequence[Path], channels: int, output: Path | None) -> list[ScanCase]:
+def group_scans(paths: Sequence[Path], *, channels: int) -> list[ScanCase]:
+    """Divide one folder, or files, into scans; see :func:`group_cases`."""
+    if not any(path.is_dir() for path in paths):
+        return _scans_of_files(paths, channels)
     if len(paths) > 1:
         raise click.UsageError("give one folder of scans, or files, but not both")
-    if output is None or (not output.is_dir() and output.name.lower().endswith(SUFFIXES)):
-        raise click.UsageError(f"the scans of folder {paths[0]} need a folder for results: -o OUT")
-    output.mkdir(exist_ok=True)
     return group_channels(paths[0], channels=channels)
+
+
+def _prepare_results_folder(scans: Path, output: Path | None) -> None:
+    if output is None or (not output.is_dir() and output.name.lower().endswith(SUFFIXES)):
+        raise click.UsageError(f"the scans of folder {scans} need a folder for results: -o OUT")
+    output.mkdir(exist_ok=True)
 
 
 def _scans_of_files(files: Sequence[Path], channels: int) -> list[ScanCase]:

@@ -27,6 +27,11 @@ def print_path(path: str | Path) -> None:
     click.echo(os.fsencode(path))
 
 
+def print_line(text: str) -> None:
+    """Print a line of results for people."""
+    click.echo(text)
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document as a result."""
     click.echo(json.dumps(document, indent=2))

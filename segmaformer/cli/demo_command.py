@@ -52,7 +52,7 @@ def command(output: Path) -> None:
     predictor = Predictor(package)
     say(f"inference: {predictor.backend}")
     case = Case((scan,), *(output / f"labels{suffix}" for suffix in SUFFIXES))
-    ((_, document),) = segment_cases(predictor, [case], progress_bar)
+    ((_, document),) = segment_cases(predictor, [case], progress_bar, say)
     if isinstance(document, Exception):
         raise document
     for label in document["statistics"]["labels"]:

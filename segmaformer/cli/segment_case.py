@@ -16,15 +16,30 @@ from segmaformer.runtime.overlap import run_overlapped
 from segmaformer.runtime.predictor import Predictor, Prepared, Progress
 from segmaformer.runtime.report import write_report
 from segmaformer.runtime.run_record import run_record
+from segmaformer.runtime.scan_checks import check_scan
 from segmaformer.runtime.segmentation import Segmentation
 
 ProgressBar = Callable[[str], AbstractContextManager[Progress]]
 
 
 def segment_cases(
-    predictor: Predictor, cases: Sequence[Case], progress_bar: ProgressBar
+    predictor: Predictor,
+    cases: Sequence[Case],
+    progress_bar: ProgressBar,
+    warn: Callable[[str], None],
 ) -> Iterator[tuple[Case, dict[str, Any] | Exception]]:
     """Segment scans; each writes all of its results or none.
+
+    Parameters
+    ----------
+    predictor
+        For all of them.
+    cases
+        The scans.
+    progress_bar
+        Makes one for a scan of this name.
+    warn
+        Called with what is odd about a scan, see :mod:`segmaformer.runtime.scan_checks`.
 
     Yields
     ------
@@ -43,7 +58,13 @@ def segment_cases(
         # A folder that cannot be written to shows before the work.
         for path in case.written:
             check_writable(path)
-        return predictor.prepare(case.scan)
+        prepared = predictor.prepare(case.scan)
+        for finding in check_scan(prepared.volume, predictor.package.manifest):
+            if finding.level == "refuse":
+                raise InputError(f"{case.scan[0]}: {finding.what}. {finding.fix}")
+            if finding.level == "warn":
+                warn(f"{case.name}: warning: {finding.what}. {finding.fix}")
+        return prepared
 
     def work(case: Case, prepared: Prepared) -> Segmentation:
         with progress_bar(case.name) as progress:

@@ -1,0 +1,59 @@
+"""``sgmf check``: what is wrong or odd about scans."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from segmaformer.cli.cases import group_scans
+from segmaformer.cli.console import print_json, print_line
+from segmaformer.cli.exit_codes import DONE, REFUSED
+from segmaformer.cli.parameters import EXISTING_PATH
+from segmaformer.runtime.finding import Finding
+from segmaformer.runtime.package import Package
+from segmaformer.runtime.scan_checks import check_scan
+
+
+@click.command("check")
+@click.argument("scans", nargs=-1, required=True, type=EXISTING_PATH)
+@click.option(
+    "-m",
+    "--model",
+    envvar="SGMF_MODEL",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Package to check the scans against; may come from SGMF_MODEL.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def command(scans: tuple[Path, ...], model: Path | None, as_json: bool) -> int:
+    """Say what is wrong or odd about SCANS, and what to do about it.
+
+    Levels: refuse (it cannot be segmented, exit code 3), warn (the result may be wrong),
+    note. Scans are given as to `sgmf infer`; without a package each file is a scan.
+    """
+    manifest = None if model is None else Package.open(model).manifest
+    channels = 1 if manifest is None else len(manifest.preprocessing.channels)
+    results: list[dict[str, Any]] = []
+    for scan in group_scans(scans, channels=channels):
+        findings = (
+            check_scan(scan.files, manifest)
+            if scan.refusal is None
+            else [Finding("refuse", scan.refusal, "Give the files of one scan together.")]
+        )
+        entries = [dataclasses.asdict(finding) for finding in findings]
+        results.append({"scan": [str(path) for path in scan.files], "findings": entries})
+        if not as_json:
+            _print_findings(scan.files[0], findings)
+    if as_json:
+        print_json({"results": results})
+    levels = {finding["level"] for result in results for finding in result["findings"]}
+    return REFUSED if "refuse" in levels else DONE
+
+
+def _print_findings(scan: Path, findings: list[Finding]) -> None:
+    print_line(f"{scan}:" if findings else f"{scan}: nothing odd")
+    for finding in findings:
+        print_line(f"  {finding.level}: {finding.what}")
+        print_line(f"    {finding.fix}")
