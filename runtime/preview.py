@@ -1,8 +1,6 @@
 """A picture of a segmentation that can be read at a glance.
 
-Three planes in radiological convention: the patient's right on the left of the
-picture, anterior up or to the left, superior up. The picture depends on where voxels
-lie in the patient, not on the order in which the file stores them.
+Three planes in radiological convention, see :mod:`segmaformer.runtime.display_planes`.
 """
 
 from __future__ import annotations
@@ -16,6 +14,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from segmaformer.runtime.atomic import atomic_path
+from segmaformer.runtime.display_planes import (
+    DISPLAY_ORIENTATION,
+    NOTICE,
+    PLANES,
+    Plane,
+    network_window,
+    place_text,
+    robust_window,
+    telling_centre,
+)
 from segmaformer.runtime.legend import (
     BACKGROUND,
     LINE_PX,
@@ -24,14 +32,11 @@ from segmaformer.runtime.legend import (
     draw_legend,
     write,
 )
-from segmaformer.runtime.manifest import Normalization
 from segmaformer.runtime.palette import label_colours
 from segmaformer.runtime.volume import orient_to
 
 if TYPE_CHECKING:
     from segmaformer.runtime.segmentation import Segmentation
-
-NOTICE = "Research use only. Not a medical device."
 
 _USUAL_LONGEST_PX, _GREATEST_PX, _LEAST_HEIGHT_PX = 520, 640, 360
 _MARGIN_PX, _HEADER_PX, _FOOTER_PX = 20, 76, 52
@@ -39,34 +44,6 @@ _TICK_PX, _LETTER_AT_PX = 10, 14
 _TITLE_PX, _LETTER_PX = 20, 16
 _NOTICE_COLOUR = (240, 190, 90)
 _FILL = 0.35
-_ROBUST_PERCENTILES = (0.5, 99.5)
-_PERCENTILE_VOXELS = 2_000_000
-
-
-@dataclass(frozen=True)
-class _Plane:
-    """Axes of a volume in LPI order that run right and down, and where those begin and end."""
-
-    name: str
-    across: int
-    down: int
-    left: str
-    right: str
-    top: str
-    bottom: str
-
-    @property
-    def through(self) -> int:
-        return 3 - self.across - self.down
-
-
-# A volume whose axes run towards left, posterior and inferior needs no mirroring.
-_DISPLAY_ORIENTATION = "LPI"
-_PLANES = (
-    _Plane("Axial", 0, 1, "R", "L", "A", "P"),
-    _Plane("Coronal", 0, 2, "R", "L", "S", "I"),
-    _Plane("Sagittal", 1, 2, "A", "P", "S", "I"),
-)
 
 
 @dataclass(frozen=True)
@@ -116,7 +93,7 @@ def write_preview(path: str | Path, segmentation: Segmentation) -> None:
         segmentation.labels,
         volume.affine,
         segmentation.label_names,
-        window=_network_window(segmentation.manifest.preprocessing.normalization[0]),
+        window=network_window(segmentation.manifest.preprocessing.normalization[0]),
         title=scan,
         subtitle=f"{segmentation.manifest.name}  ·  {segmentation.backend}",
     )
@@ -173,16 +150,9 @@ def draw_preview(
         )
     scene = _arrange(image, labels, affine, window, max(label_names, default=0))
     scale = _pixels_per_mm(scene.extent_mm)
-    panels = [_draw_panel(scene, plane, scale) for plane in _PLANES]
+    panels = [_draw_panel(scene, plane, scale) for plane in PLANES]
     legend = draw_legend(_legend_entries(scene, label_names))
     return _compose(panels, legend, title, subtitle)
-
-
-def _network_window(normalization: Normalization) -> tuple[float, float] | None:
-    """Range that a CT network looks at, that of its organs in training; None for others."""
-    if normalization.lower is None or normalization.upper is None:
-        return None
-    return normalization.lower, normalization.upper
 
 
 def _arrange(
@@ -192,16 +162,16 @@ def _arrange(
     window: tuple[float, float] | None,
     largest_value: int,
 ) -> _Scene:
-    turn = orient_to(affine, _DISPLAY_ORIENTATION)
+    turn = orient_to(affine, DISPLAY_ORIENTATION)
     x, y, z = labels.shape
     affine = turn.apply_to_affine(affine, (x, y, z))
     image, labels = turn.apply(image), turn.apply(labels)
-    centre = _centre(labels)
+    centre = telling_centre(labels)
     palette = label_colours(max(largest_value, int(labels.max(initial=0))))
     return _Scene(
         image,
         labels,
-        window=window or _robust_window(image),
+        window=window or robust_window(image),
         spacing_mm=np.linalg.norm(affine[:3, :3], axis=0),
         voxel_ml=abs(float(np.linalg.det(affine[:3, :3]))) / 1000,
         centre=centre,
@@ -210,40 +180,14 @@ def _arrange(
     )
 
 
-def _centre(labels: np.ndarray) -> tuple[int, ...]:
-    """Voxel near the centroid of all labels whose three slices show them well."""
-    foreground = labels != 0
-    if not foreground.any():
-        return tuple(extent // 2 for extent in labels.shape)
-    centre = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        filled = np.count_nonzero(foreground, axis=others)
-        centroid = np.average(np.arange(len(filled)), weights=filled)
-        well_filled = np.flatnonzero(2 * filled >= filled.max())
-        centre.append(int(well_filled[np.abs(well_filled - centroid).argmin()]))
-    return tuple(centre)
-
-
-def _robust_window(image: np.ndarray) -> tuple[float, float]:
-    """Percentiles of the nonzero voxels, of a regular sample of them in a large scan."""
-    step = max(1, round((image.size / _PERCENTILE_VOXELS) ** (1 / 3)))
-    voxels = image[::step, ::step, ::step]
-    voxels = voxels[voxels != 0]
-    if voxels.size == 0:
-        return 0.0, 1.0
-    lower, upper = np.percentile(voxels, _ROBUST_PERCENTILES)
-    return float(lower), float(upper)
-
-
 def _pixels_per_mm(extent_mm: np.ndarray) -> float:
     """One scale for all panels: large enough to read, small enough for a page."""
     usual = _USUAL_LONGEST_PX / extent_mm.max()
-    readable = _LEAST_HEIGHT_PX / extent_mm[[plane.down for plane in _PLANES]].min()
+    readable = _LEAST_HEIGHT_PX / extent_mm[[plane.down for plane in PLANES]].min()
     return float(min(max(usual, readable), _GREATEST_PX / extent_mm.max()))
 
 
-def _draw_panel(scene: _Scene, plane: _Plane, scale: float) -> Image.Image:
+def _draw_panel(scene: _Scene, plane: Plane, scale: float) -> Image.Image:
     width, height = (
         max(1, round(scene.extent_mm[axis] * scale)) for axis in (plane.across, plane.down)
     )
@@ -254,12 +198,12 @@ def _draw_panel(scene: _Scene, plane: _Plane, scale: float) -> Image.Image:
     _annotate(section, scene, plane)
     panel = Image.new("RGB", (width, height + LINE_PX), BACKGROUND)
     panel.paste(section, (0, LINE_PX))
-    caption = f"{plane.name}   {_place(scene.centre_mm, plane.through)}"
+    caption = f"{plane.name}   {place_text(scene.centre_mm, plane.through)}"
     write(ImageDraw.Draw(panel), (0, LINE_PX / 2), caption, colour=QUIET)
     return panel
 
 
-def _section(volume: np.ndarray, scene: _Scene, plane: _Plane) -> np.ndarray:
+def _section(volume: np.ndarray, scene: _Scene, plane: Plane) -> np.ndarray:
     """Rows run down and columns across the picture."""
     return np.asarray(volume.take(scene.centre[plane.through], plane.through).T)
 
@@ -298,13 +242,7 @@ def _outline(labels: np.ndarray) -> np.ndarray:
     return outline
 
 
-def _place(centre_mm: np.ndarray, axis: int) -> str:
-    """Position along one axis of the patient, such as ``I 15.0 mm``."""
-    position = centre_mm[axis]
-    return f"{('LR', 'PA', 'IS')[axis][int(position >= 0)]} {abs(position):.1f} mm"
-
-
-def _annotate(section: Image.Image, scene: _Scene, plane: _Plane) -> None:
+def _annotate(section: Image.Image, scene: _Scene, plane: Plane) -> None:
     """Mark where the other two planes cut this one, and the directions of the patient."""
     draw = ImageDraw.Draw(section)
     right, bottom = section.width - 1, section.height - 1
@@ -332,7 +270,7 @@ def _legend_entries(scene: _Scene, label_names: Mapping[int, str]) -> list[Legen
     """Labels present, those that the planes cut first, otherwise in the order of values."""
     cut = {
         value
-        for plane in _PLANES
+        for plane in PLANES
         for value in np.unique(_section(scene.labels, scene, plane)).tolist()
     }
     counts = _voxel_counts(scene.labels)
