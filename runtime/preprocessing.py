@@ -69,7 +69,7 @@ def preprocess(volume: Volume, spec: Preprocessing) -> Preprocessed:
             f"the scan has {len(volume.voxels)} channels; the model expects "
             f"{len(spec.channels)}, in this order: {', '.join(spec.channels)}"
         )
-    reorientation = _to_network_axes(volume, spec)
+    reorientation = network_axes(volume, spec)
     voxels = reorientation.apply(volume.voxels)
     box, mask = _crop(voxels, spec)
     cropped = voxels[(slice(None), *box)]
@@ -147,7 +147,8 @@ def restore_labels(labels: npt.NDArray[Element], prepared: Preprocessed) -> npt.
     return prepared.reorientation.undo(whole)
 
 
-def _to_network_axes(volume: Volume, spec: Preprocessing) -> Reorientation:
+def network_axes(volume: Volume, spec: Preprocessing) -> Reorientation:
+    """From the stored axes (X, Y, Z) of a scan to the network's (D, H, W)."""
     oriented = (
         Reorientation() if spec.orientation is None else orient_to(volume.affine, spec.orientation)
     )

@@ -1,0 +1,97 @@
+"""Looking at a scan before a network does: what must be refused, what is odd, what to know.
+
+Reading refuses what cannot be segmented at all. The checks here also find what can be
+segmented and yet will mislead: units, offsets and orientations that some program lost, or
+a scan of another kind than the package was trained on. Their thresholds lie beyond what
+scanners produce, so that a warning is rare and worth reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from segmaformer.runtime.errors import GeometryError, InputError
+from segmaformer.runtime.finding import LEVELS, Finding
+from segmaformer.runtime.formats import read_scan
+from segmaformer.runtime.geometry_checks import check_geometry
+from segmaformer.runtime.intensity_checks import ScanSurvey, check_intensities, survey_scan
+from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.package_checks import check_against_package
+from segmaformer.runtime.volume import Volume
+
+
+def check_scan(
+    scan: Volume | str | Path | Sequence[str | Path], manifest: Manifest | None = None
+) -> list[Finding]:
+    """Check a scan on its own and, given a manifest, as input of that package.
+
+    Intensities are surveyed in one pass, their distribution on a sample, so the time
+    grows little faster than that of reading.
+
+    Parameters
+    ----------
+    scan
+        A volume, or the files to read it from: one, or one for each channel.
+    manifest
+        Of the package that is to segment the scan.
+
+    Returns
+    -------
+    list of Finding
+        The gravest first. Whatever reading refuses is a finding of the level
+        ``refuse``, and then the only one.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file does not exist.
+    """
+    try:
+        volume = scan if isinstance(scan, Volume) else _read(scan, manifest)
+    except InputError as error:
+        return [Finding("refuse", str(error), _remedy(error))]
+    survey = survey_scan(volume.voxels)
+    findings = [*_refusals(survey, manifest)]
+    if not findings:
+        findings += [*check_geometry(volume), *check_intensities(volume.voxels, survey)]
+        if manifest is not None:
+            findings += check_against_package(volume, survey, manifest)
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+
+
+def _read(scan: str | Path | Sequence[str | Path], manifest: Manifest | None) -> Volume:
+    files = [scan] if isinstance(scan, str | Path) else scan
+    channels = None if manifest is None else len(manifest.preprocessing.channels)
+    return read_scan(files, channels=channels)
+
+
+def _remedy(error: InputError) -> str:
+    if isinstance(error, GeometryError):
+        return "Correct the header's geometry, or convert the scan again from its source."
+    return "Give another file, or convert the scan again from its source."
+
+
+def _refusals(survey: ScanSurvey, manifest: Manifest | None) -> Iterator[Finding]:
+    """What reading a file would have refused, for a volume that was made otherwise."""
+    given = len(survey.channels)
+    if manifest is not None and given != len(manifest.preprocessing.channels):
+        expected = manifest.preprocessing.channels
+        yield Finding(
+            "refuse",
+            f"the scan has {given} channels; the model expects {len(expected)}",
+            f"Give these channels, in this order: {', '.join(expected)}.",
+        )
+    for channel in survey.channels:
+        if not channel.is_finite:
+            yield Finding(
+                "refuse",
+                f"{channel.name} has voxels that are NaN or infinite; expected finite numbers",
+                "Repair the step that produced the scan.",
+            )
+    if survey.box is None:
+        yield Finding(
+            "refuse",
+            "every voxel is zero; there is nothing to segment",
+            "Check the file and the step that produced it.",
+        )
