@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +48,3 @@ def _label_header(labels: npt.NDArray[np.unsignedinteger[Any]], scan_header: Any
         header[name] = scan_header[name]
     header["pixdim"][:4] = scan_header["pixdim"][:4]
     return header
-
-
-def read_nifti(paths: Sequence[str | Path], *, channels: int | None = None) -> Volume:
-    """Read a scan, see :func:`segmaformer.runtime.formats.read_scan`."""
-    from segmaformer.runtime.formats import read_scan
-
-    return read_scan(paths, channels=channels)
-
-
-def write_label_map(
-    path: str | Path, labels: npt.NDArray[np.unsignedinteger[Any]], like: Volume
-) -> None:
-    """Write a label map, see :func:`segmaformer.runtime.formats.write_label_map`."""
-    from segmaformer.runtime import formats
-
-    formats.write_label_map(path, labels, like)

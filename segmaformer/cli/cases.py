@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,10 @@ import click
 
 from segmaformer.runtime.cases import ScanCase, group_channels
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.formats import SUFFIXES, scan_name, scan_suffix
+from segmaformer.runtime.formats import SUFFIXES, label_map_suffix, scan_name
+
+RESULT_NAME = "_seg"
+_NUMBERED = re.compile(r".+_[0-9]{4}")
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,9 @@ def group_cases(
     Parameters
     ----------
     paths
-        One folder of scans, whose channels go by nnU-Net's names; or files: all channels
-        of the first scan, then of the next.
+        One folder of scans, whose channels go by nnU-Net's names; or files, which do so
+        where there are several channels and all names end in a number: otherwise all
+        channels of the first scan come first, then those of the next.
     channels
         Files for each scan.
     output
@@ -99,6 +104,10 @@ def group_cases(
     if any(path.is_dir() for path in paths):
         _prepare_results_folder(paths[0], output)
     scans = group_scans(paths, channels=channels)
+    if output is not None and output.is_dir() and paths[0].is_dir():
+        # Results of an earlier run may lie among the scans.
+        same = output.resolve() == paths[0].resolve()
+        scans = [scan for scan in scans if not (same and scan.name.endswith(RESULT_NAME))]
     cases = [_case(scan, _label_map(scan.files[0], output, len(scans)), wanted) for scan in scans]
     _refuse_collisions(cases)
     return cases
@@ -125,6 +134,8 @@ def _scans_of_files(files: Sequence[Path], channels: int) -> list[ScanCase]:
             f"the package takes {channels} channels, so files come in groups of {channels}; "
             f"{len(files)} were given"
         )
+    if channels > 1 and all(_NUMBERED.fullmatch(scan_name(path)) for path in files):
+        return group_channels(files, channels=channels)
     groups = [tuple(files[start : start + channels]) for start in range(0, len(files), channels)]
     return [ScanCase(scan_name(group[0]), group) for group in groups]
 
@@ -141,9 +152,7 @@ def _case(scan: ScanCase, label_map: Path, wanted: Wanted) -> Case:
 
 
 def _label_map(scan: Path, output: Path | None, count: int) -> Path:
-    suffix = scan_suffix(scan).lower()
-    kind = ".nii.gz" if suffix in ("", ".nii") else suffix
-    name = f"{scan_name(scan)}_seg{kind}"
+    name = f"{scan_name(scan)}{RESULT_NAME}{label_map_suffix(scan)}"
     if output is None:
         return scan.with_name(name)
     if output.is_dir():

@@ -144,3 +144,21 @@ def test_a_folder_and_files_do_not_mix(tmp_path: Path) -> None:
     (scan,) = files(tmp_path, "x.nii.gz")
     with pytest.raises(click.UsageError, match="but not both"):
         group_cases([tmp_path / "in", scan], channels=1, output=tmp_path)
+
+
+def test_numbered_files_of_one_channel_are_scans_of_their_own(tmp_path: Path) -> None:
+    scans = files(tmp_path, "amos_0004.nii.gz", "amos_0001.nii.gz")
+    assert [case.scan for case in group_cases(scans, channels=1)] == [(scan,) for scan in scans]
+
+
+def test_numbered_channels_may_come_in_any_order(tmp_path: Path) -> None:
+    scans = files(tmp_path, "x_0001.nii.gz", "x_0000.nii.gz")
+    (case,) = group_cases(scans, channels=2)
+    assert [path.name for path in case.scan] == ["x_0000.nii.gz", "x_0001.nii.gz"]
+
+
+def test_results_among_the_scans_are_no_scans(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    files(tmp_path / "in", "x.nii.gz", "x_seg.nii.gz")
+    cases = group_cases([tmp_path / "in"], channels=1, output=tmp_path / "in")
+    assert [case.name for case in cases] == ["x.nii.gz"]

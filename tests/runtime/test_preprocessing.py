@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.formats import read_scan, write_label_map
 from segmaformer.runtime.manifest import (
     Normalization,
     Preprocessing,
@@ -17,7 +18,6 @@ from segmaformer.runtime.manifest import (
     Spacing,
     Triple,
 )
-from segmaformer.runtime.nifti import read_nifti, write_label_map
 from segmaformer.runtime.preprocessing import preprocess, restore_labels, restore_logits
 from segmaformer.runtime.volume import Volume
 
@@ -240,7 +240,7 @@ def smallest_overlap(first: np.ndarray, second: np.ndarray) -> float:
 
 def test_a_real_segmentation_survives_resampling(data_dir: Path, tmp_path: Path) -> None:
     folder = data_dir / "msd_spleen_crop"
-    volume = read_nifti([folder / "sub-spleen2_ct.nii.gz"])
+    volume = read_scan([folder / "sub-spleen2_ct.nii.gz"])
     manual = nibabel.load(folder / "sub-spleen2_ct_seg-manual.nii.gz")
     spleen = np.asanyarray(manual.dataobj) > 0
     marked = Volume(np.where(spleen, 1, -1).astype(np.float32)[None], volume.affine)
@@ -255,7 +255,7 @@ def test_a_real_segmentation_survives_resampling(data_dir: Path, tmp_path: Path)
 
 def test_a_real_scan_against_the_steps_written_out(data_dir: Path) -> None:
     resize = pytest.importorskip("skimage.transform").resize
-    volume = read_nifti([data_dir / "msd_spleen_crop" / "sub-spleen2_ct.nii.gz"])
+    volume = read_scan([data_dir / "msd_spleen_crop" / "sub-spleen2_ct.nii.gz"])
     ct = Normalization("ct", mean=99.3, std=39.5, lower=-41.0, upper=176.0)
     prepared = preprocess(volume, spec(normalization=ct, spacing=(2.5, 1.0, 1.0)))
 
@@ -271,7 +271,7 @@ def test_real_corner_cases_come_back_voxel_for_voxel(
     data_dir: Path, tmp_path: Path, name: str
 ) -> None:
     """Big-endian, left-handed, moved: thresholded voxels are their own label map."""
-    volume = read_nifti([data_dir / "nibabel_monai" / name])
+    volume = read_scan([data_dir / "nibabel_monai" / name])
     level = float(np.median(volume.voxels))
     prepared = preprocess(volume, spec(transpose_forward=(2, 0, 1)))
     labels = restore_labels((prepared.image[0] > level).astype(np.uint8), prepared)
@@ -287,7 +287,7 @@ def test_a_nifti_2_scan_comes_back_as_nifti_2(data_dir: Path, tmp_path: Path) ->
     whole = nibabel.load(data_dir / "nibabel_monai" / "example_nifti2.nii.gz")
     for index in range(2):
         nibabel.save(whole.slicer[..., index], tmp_path / f"{index}.nii.gz")
-    volume = read_nifti([tmp_path / "0.nii.gz", tmp_path / "1.nii.gz"], channels=2)
+    volume = read_scan([tmp_path / "0.nii.gz", tmp_path / "1.nii.gz"], channels=2)
     prepared = preprocess(volume, spec(2, Normalization("zscore")))
     labels = restore_labels((prepared.image.sum(axis=0) > 0).astype(np.uint8), prepared)
     write_label_map(tmp_path / "labels.nii", labels, volume)
