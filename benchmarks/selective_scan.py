@@ -1,0 +1,201 @@
+"""The selective scan: every instruction set, ONNX Runtime with and without the op, plain PyTorch.
+
+    python benchmarks/selective_scan.py --out selective_scan.json
+
+Softplus, bias, skip and gate are part of the op everywhere. The first candidate is the algorithm of
+mamba-ssm's published reference: two tensors of (B, D, L, N), then a Python loop over the sequence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from turns import Run, available_threads, report, table, take_turns
+
+Arrays = dict[str, np.ndarray]
+Sizes = tuple[int, int, int]
+
+LOOP = "PyTorch, einsum and a loop over the sequence"
+
+
+def make_inputs(channels: int, length: int, states: int) -> Arrays:
+    """Token-major inputs as a trained layer sees them."""
+    rng = np.random.default_rng(0)
+    inputs = {
+        "u": rng.standard_normal((1, length, channels)),
+        "delta": 0.5 * rng.standard_normal((1, length, channels)),
+        "A": -np.tile(np.arange(1.0, states + 1), (channels, 1)),
+        "B": rng.standard_normal((1, length, states)),
+        "C": rng.standard_normal((1, length, states)),
+        "D": np.ones(channels),
+        "z": rng.standard_normal((1, length, channels)),
+        "delta_bias": np.log(np.expm1(np.exp(rng.uniform(np.log(1e-3), np.log(0.1), channels)))),
+    }
+    return {name: array.astype(np.float32) for name, array in inputs.items()}
+
+
+def prepare_loop(sizes: Sizes) -> Run:
+    """The reference's algorithm, on channels-first tensors as it wants them."""
+    import torch
+    from torch.nn import functional as F
+
+    torch.set_num_threads(available_threads())
+    inputs = {name: torch.from_numpy(array) for name, array in make_inputs(*sizes).items()}
+    u, delta, b, c, z = (
+        inputs[name].transpose(1, 2).contiguous() for name in ("u", "delta", "B", "C", "z")
+    )
+
+    @torch.no_grad()
+    def run() -> np.ndarray:
+        step = F.softplus(delta + inputs["delta_bias"][:, None])
+        decay = torch.exp(torch.einsum("bdl,dn->bdln", step, inputs["A"]))
+        drive = torch.einsum("bdl,bnl,bdl->bdln", step, b, u)
+        state = torch.zeros(drive.shape[0], drive.shape[1], drive.shape[3])
+        outputs = []
+        for t in range(drive.shape[2]):
+            state = decay[:, :, t] * state + drive[:, :, t]
+            outputs.append(torch.einsum("bdn,bn->bd", state, c[:, :, t]))
+        y = torch.stack(outputs, dim=2) + inputs["D"][:, None] * u
+        return (y * F.silu(z)).transpose(1, 2).numpy()
+
+    return run
+
+
+def prepare_pytorch_op(sizes: Sizes) -> Run:
+    """``segmaformer.ops.selective_scan``."""
+    import torch
+
+    from segmaformer.ops import selective_scan
+
+    torch.set_num_threads(available_threads())
+    inputs = {name: torch.from_numpy(array) for name, array in make_inputs(*sizes).items()}
+
+    @torch.no_grad()
+    def run() -> np.ndarray:
+        return selective_scan(**inputs, delta_softplus=True).numpy()
+
+    return run
+
+
+def prepare_native(sizes: Sizes, isa: str, threads: int) -> Run:
+    """The C function on buffers that stay."""
+    from segmaformer.runtime.op_library import FLOAT32, SelectiveScanArgs, run_selective_scan
+
+    channels, length, states = sizes
+    arrays = make_inputs(*sizes)
+    arrays["y"] = np.zeros_like(arrays["u"])
+    args = SelectiveScanArgs(
+        element_type=FLOAT32,
+        delta_softplus=True,
+        batch=1,
+        length=length,
+        channels=channels,
+        states=states,
+        **{name: array.ctypes.data for name, array in arrays.items()},
+    )
+
+    def run() -> np.ndarray:
+        run_selective_scan(args, threads=threads, isa=isa)
+        return arrays["y"]
+
+    return run
+
+
+def prepare_onnxruntime(sizes: Sizes, model: bytes, registered: bool, threads: int) -> Run:
+    """One node in ONNX Runtime: the op library's kernel, or the function body alone."""
+    import onnxruntime
+
+    from segmaformer.runtime.op_library import register_op_library
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if registered:
+        register_op_library(options)
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    arrays = make_inputs(*sizes)
+    y = np.zeros_like(arrays["u"])
+    binding = session.io_binding()
+    for name, array in arrays.items():
+        binding.bind_cpu_input(name, array)
+    binding.bind_ortvalue_output("y", onnxruntime.OrtValue.ortvalue_from_numpy(y))
+
+    def run() -> np.ndarray:
+        session.run_with_iobinding(binding)
+        return y  # bound in place
+
+    return run
+
+
+def scan_model(sizes: Sizes) -> bytes:
+    """A model of one SelectiveScan node that carries its function body."""
+    from onnx import TensorProto, helper
+
+    from segmaformer.export.function_body import add_function_body
+
+    inputs = make_inputs(*sizes)
+    node = helper.make_node(
+        "SelectiveScan", list(inputs), ["y"], domain="segmaformer", delta_softplus=1
+    )
+    graph = helper.make_graph(
+        [node],
+        "scan",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, a.shape) for n, a in inputs.items()],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, inputs["u"].shape)],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("segmaformer", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    add_function_body(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def candidates(sizes: Sizes) -> dict[str, Any]:
+    """Everything that is measured, the slowest first."""
+    from segmaformer.runtime.op_library import cpu_isas
+
+    model = scan_model(sizes)
+    every = available_threads()
+    counts = sorted({1, every})
+    return {
+        LOOP: (prepare_loop, (sizes,)),
+        "ONNX Runtime, function body alone": (prepare_onnxruntime, (sizes, model, False, every)),
+        **{
+            f"ONNX Runtime, op library, threads {threads}": (
+                prepare_onnxruntime,
+                (sizes, model, True, threads),
+            )
+            for threads in counts
+        },
+        "PyTorch, segmaformer.ops.selective_scan": (prepare_pytorch_op, (sizes,)),
+        **{
+            f"C function, {isa}, threads {threads}": (prepare_native, (sizes, isa, threads))
+            for isa in cpu_isas()
+            for threads in counts
+        },
+    }
+
+
+def main() -> None:
+    """Measure, print the table and write the document."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--channels", type=int, default=64)
+    parser.add_argument("--length", type=int, default=32768)
+    parser.add_argument("--states", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    sizes = (options.channels, options.length, options.states)
+    document = report(take_turns(candidates(sizes), options.rounds), LOOP)
+    document["sizes"] = dict(zip(("channels", "length", "states"), sizes, strict=True))
+    print(table(document))
+    if options.out:
+        options.out.write_text(json.dumps(document, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
