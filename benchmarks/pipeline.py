@@ -121,7 +121,9 @@ def run_sgmf(folder: Path, scan: Path, output: Path) -> Stages:
 
 
 def run_nnunet(folder: Path, scan: Path, output: Path) -> Stages:
-    os.environ.update(dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), "/tmp"))
+    os.environ.update(
+        dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), "/tmp")
+    )
     import torch
     from nnunetv2.inference.export_prediction import export_prediction_from_logits
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor

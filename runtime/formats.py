@@ -145,11 +145,21 @@ def write_label_map(path: str | Path, labels: _Labels, like: Volume) -> None:
     FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError
         The file cannot be written there.
     """
-    path = Path(path)
+    _writer(Path(path))(Path(path), storable_labels(labels, like), like)
+
+
+def write_probability(path: str | Path, values: npt.NDArray[np.float32], like: Volume) -> None:
+    """Write float32 values (X, Y, Z) on the grid of `like`; otherwise :func:`write_label_map`."""
+    if values.shape != like.shape:
+        raise ValueError(f"values have shape {values.shape}; the scan has {like.shape}")
+    _writer(Path(path))(Path(path), values.astype("<f4", copy=False), like)
+
+
+def _writer(path: Path) -> Callable[[Path, Any, Volume], None]:
     named = _format_named(path)
     if named is None:
         raise ValueError(f"a label map's name must end in {', '.join(SUFFIXES)}; {path} does not")
-    named.write_labels(path, storable_labels(labels, like), like)
+    return named.write_labels
 
 
 def label_map_suffix(scan: Path) -> str:

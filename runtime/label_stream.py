@@ -14,7 +14,7 @@ the labels are the same, voxel for voxel, whatever the budget.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ from segmaformer.runtime.label_kernels import (
 from segmaformer.runtime.labelling import label_dtype, logits_to_labels
 from segmaformer.runtime.manifest import Manifest, Output, Tiling
 from segmaformer.runtime.preprocessing import Preprocessed, restore_logits
+from segmaformer.runtime.probabilities import resample_probability, to_probability
 from segmaformer.runtime.tiling import (
     Box,
     RunTiles,
@@ -115,8 +116,14 @@ class LabelStream:
         """Tiles that :meth:`run` sends through the network."""
         return sum(block.meets(box) for block in self._blocks for box in self._boxes)
 
-    def run(self, network: RunTiles, progress: Callable[[int, int], None]) -> np.ndarray:
-        """Labels on the target grid.
+    def run(
+        self,
+        network: RunTiles,
+        progress: Callable[[int, int], None],
+        *,
+        probability_of: int | None = None,
+    ) -> np.ndarray:
+        """Labels, or one channel's probability, on the target grid.
 
         Parameters
         ----------
@@ -124,9 +131,12 @@ class LabelStream:
             Tiles (1, C, *tile) to logits (1, K, *tile).
         progress
             Called with the tiles done and their number.
+        probability_of
+            The channel; None for labels.
         """
         shape = tuple(len(axis) for axis in self._taps)
-        labels = np.zeros(shape, label_dtype(self._output))
+        dtype = label_dtype(self._output) if probability_of is None else np.float32
+        result = np.zeros(shape, dtype)
         done, count = itertools.count(1), self.tile_runs
         progress(0, count)
 
@@ -134,12 +144,22 @@ class LabelStream:
             progress(next(done), count)
 
         for block in self._blocks:
-            self._run_block(block, labels, network, report_tile)
-        return labels
+            for place, logits, taps in self._finished(block, network, report_tile):
+                result[place] = self._reduce(logits, taps, probability_of)
+        return result
 
-    def _run_block(
-        self, block: Block, labels: np.ndarray, network: RunTiles, report_tile: Callable[[], None]
-    ) -> None:
+    def _reduce(
+        self, logits: Logits, taps: list[AxisTaps], probability_of: int | None
+    ) -> np.ndarray:
+        regions = [region.value for region in self._output.regions] or None
+        if probability_of is None:
+            return resample_labels(logits, taps, regions=regions, threads=self._threads)
+        return resample_probability(logits, taps, probability_of, exclusive=regions is None)
+
+    def _finished(
+        self, block: Block, network: RunTiles, report_tile: Callable[[], None]
+    ) -> Iterator[tuple[tuple[slice, ...], Logits, list[AxisTaps]]]:
+        """Place in the target, logits and taps of every stretch of planes as it is finished."""
         slab = _Slab(self._output.channels, self._tile[0], block)
         finished = 0
         rows = [
@@ -155,25 +175,20 @@ class LabelStream:
             slab.finish(end - start)
             # Target planes whose upper neighbour is finished; the lower one is kept with them.
             ready = int(np.searchsorted(self._taps[0].high, end - self._origin[0]))
-            self._write(labels, slab, block, slice(finished, ready), start)
+            if ready > finished:
+                sides = (slice(finished, ready), *block.target)
+                yield sides, slab.sums, self._taps_of(sides, block, start)
             finished = ready
             slab.advance(end - start)
 
-    def _write(
-        self, labels: np.ndarray, slab: _Slab, block: Block, planes: slice, start: int
-    ) -> None:
-        if planes.start == planes.stop:
-            return
+    def _taps_of(self, sides: tuple[slice, ...], block: Block, start: int) -> list[AxisTaps]:
         origins = (start - 1, block.source[0].start, block.source[1].start)
-        sides = (planes, *block.target)
-        taps = [
+        return [
             axis.part(side.start, side.stop, origin - pad)
             for axis, side, origin, pad in zip(
                 self._taps, sides, origins, self._origin, strict=True
             )
         ]
-        regions = [region.value for region in self._output.regions] or None
-        labels[sides] = resample_labels(slab.sums, taps, regions=regions, threads=self._threads)
 
     def _choose_blocks(self, budget_bytes: int) -> list[Block]:
         """The division that fits the budget with the fewest tiles run."""
@@ -265,8 +280,9 @@ def predict_labels(
     budget_bytes: int,
     threads: int,
     progress: Callable[[int, int], None] | None = None,
+    probability_of: int | None = None,
 ) -> np.ndarray:
-    """Labels of a preprocessed scan on its cropped grid.
+    """Labels of a preprocessed scan on its cropped grid, or one channel's probability.
 
     Parameters
     ----------
@@ -282,11 +298,13 @@ def predict_labels(
         For blending and interpolation.
     progress
         Called with the tiles done and their number.
+    probability_of
+        The channel; None for labels.
 
     Returns
     -------
     np.ndarray
-        Shape ``prepared.cropped_shape``, uint8 or uint16.
+        Shape ``prepared.cropped_shape``; uint8 or uint16, or float32 for a probability.
 
     Raises
     ------
@@ -297,8 +315,9 @@ def predict_labels(
     output, tiling = manifest.output, manifest.tiling
     resampling = manifest.preprocessing.logits_resampling
     voxels = int(np.prod(prepared.cropped_shape))
-    # The label map exists once on the cropped grid and once in the order of the file.
-    taken = prepared.image.nbytes + 2 * voxels * np.dtype(label_dtype(output)).itemsize
+    # The result exists once on the cropped grid and once in the order of the file.
+    dtype = np.dtype(label_dtype(output) if probability_of is None else np.float32)
+    taken = prepared.image.nbytes + 2 * voxels * dtype.itemsize
     _, depth, height, width = prepared.image.shape
     taps = label_taps(
         (depth, height, width),
@@ -312,7 +331,7 @@ def predict_labels(
         stream = LabelStream(
             prepared.image, tiling, output, taps, budget_bytes=left, threads=threads
         )
-        return stream.run(network, report)
+        return stream.run(network, report, probability_of=probability_of)
     # Splines of higher order reach across the whole scan: all logits are needed at once.
     needed = taken + output.channels * BYTES * (voxels + 2 * int(np.prod(prepared.image.shape[1:])))
     if needed > budget_bytes:
@@ -320,4 +339,7 @@ def predict_labels(
             "the logits, resampled by a spline of order above one,", budget_bytes, needed
         )
     logits = predict_logits(prepared.image, tiling, network, output.channels, progress=report)
-    return logits_to_labels(restore_logits(logits, prepared, resampling), output)
+    logits = restore_logits(logits, prepared, resampling)
+    if probability_of is None:
+        return logits_to_labels(logits, output)
+    return to_probability(logits, probability_of, exclusive=not output.regions)

@@ -32,7 +32,7 @@ _TYPES = {
     **{"MET_INT": "i4", "MET_UINT": "u4", "MET_LONG": "i4", "MET_ULONG": "u4"},
     **{"MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8"},
 }
-_LABEL_TYPES = {1: "MET_UCHAR", 2: "MET_USHORT"}
+_WRITTEN_TYPES = {"uint8": "MET_UCHAR", "uint16": "MET_USHORT", "float32": "MET_FLOAT"}
 _FLAGS = {"t": True, "1": True, "f": False, "0": False}
 # Names that writers of several ages give to the same field.
 _MATRIX_NAMES = ("TransformMatrix", "Rotation", "Orientation")
@@ -101,7 +101,7 @@ def write_labels(path: Path, labels: npt.NDArray[np.unsignedinteger[Any]], like:
         "CenterOfRotation = 0 0 0",
         f"ElementSpacing = {_words(spacing_mm)}",
         f"DimSize = {' '.join(map(str, labels.shape))}",
-        f"ElementType = {_LABEL_TYPES[labels.dtype.itemsize]}",
+        f"ElementType = {_WRITTEN_TYPES[labels.dtype.name]}",
         f"{_LAST_FIELD} = LOCAL",
     ]
     with atomic_path(path) as temporary, temporary.open("wb") as stream:

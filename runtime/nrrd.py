@@ -52,6 +52,8 @@ _CHANNEL_KINDS = ("list", "vector", "scalar", "stub", "none", "???")
 _NO_DIRECTION = "none"
 _MILLIMETRES = ("mm", "millimeter", "millimeters", "")
 
+_WRITTEN_TYPES = {"uint8": "uint8", "uint16": "uint16", "float32": "float"}
+
 
 def is_nrrd(start: bytes) -> bool:
     """Whether a file that begins so is a NRRD of any version."""
@@ -102,7 +104,7 @@ def write_labels(path: Path, labels: npt.NDArray[np.unsignedinteger[Any]], like:
     directions = " ".join(_vector_text(step) for step in affine[:3, :3].T)
     lines = [
         "NRRD0004",
-        f"type: {labels.dtype.name}",
+        f"type: {_WRITTEN_TYPES[labels.dtype.name]}",
         "dimension: 3",
         "space: left-posterior-superior",
         f"sizes: {' '.join(map(str, labels.shape))}",

@@ -19,6 +19,7 @@ from segmaformer.runtime.label_stream import predict_labels
 from segmaformer.runtime.memory import MIB, default_budget_bytes
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.preprocessing import Preprocessed, preprocess, restore_labels
+from segmaformer.runtime.probabilities import label_channel
 from segmaformer.runtime.segmentation import Segmentation
 from segmaformer.runtime.tiling import mirrored_mean
 from segmaformer.runtime.volume import Volume
@@ -124,24 +125,68 @@ class Predictor:
         cancel: threading.Event | None = None,
     ) -> Segmentation:
         """Segment a prepared scan; parameters and errors are those of :meth:`predict`."""
-        manifest, seconds = self.package.manifest, dict(prepared.seconds)
+        seconds = dict(prepared.seconds)
+        with _timed(seconds, "network and labels"):
+            labels = self._predict(prepared, None, progress, cancel)
+        return Segmentation(labels, prepared.volume, self.package.manifest, self.backend, seconds)
 
+    def probability(
+        self,
+        prepared: Prepared,
+        label: str,
+        *,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> np.ndarray:
+        """Probability of one label at every voxel of the scan.
+
+        The network runs again for each label, so that memory holds one map at a time.
+
+        Parameters
+        ----------
+        prepared
+            From :meth:`prepare`.
+        label
+            Name or value of a label, or of a region where the package has those.
+        progress, cancel
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        ndarray
+            Shape (X, Y, Z) in the scan's storage order, float32, 0 where the scan was
+            cropped away.
+
+        Raises
+        ------
+        ValueError
+            The package has no such label. Other errors are those of :meth:`predict`.
+        """
+        channel = label_channel(self.package.manifest.output, label)
+        return self._predict(prepared, channel, progress, cancel)
+
+    def _predict(
+        self,
+        prepared: Prepared,
+        probability_of: int | None,
+        progress: Progress | None,
+        cancel: threading.Event | None,
+    ) -> np.ndarray:
         def network(tiles: np.ndarray) -> np.ndarray:
             if cancel is not None and cancel.is_set():
                 raise CancelledError("the prediction was cancelled")
             return mirrored_mean(self._session.run, tiles, self._mirror_axes)
 
-        with _timed(seconds, "network and labels"):
-            labels = predict_labels(
-                prepared.scan,
-                manifest,
-                network,
-                budget_bytes=self._budget_bytes - prepared.volume.voxels.nbytes,
-                threads=self._threads,
-                progress=None if progress is None else _for_stage(progress, "tiles"),
-            )
-        whole = restore_labels(labels, prepared.scan)
-        return Segmentation(whole, prepared.volume, manifest, self.backend, seconds)
+        result = predict_labels(
+            prepared.scan,
+            self.package.manifest,
+            network,
+            budget_bytes=self._budget_bytes - prepared.volume.voxels.nbytes,
+            threads=self._threads,
+            progress=None if progress is None else _for_stage(progress, "tiles"),
+            probability_of=probability_of,
+        )
+        return restore_labels(result, prepared.scan)
 
     def _read(self, scan: str | Path | Sequence[str | Path]) -> Volume:
         files = [scan] if isinstance(scan, str | Path) else scan

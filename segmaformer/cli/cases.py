@@ -28,6 +28,8 @@ class Case:
         Always written: the labels, and how they were made.
     preview, statistics, report
         PNG, JSON and HTML beside the label map; None where they are not wanted.
+    probabilities
+        Labels whose probability is wanted, and the file for each.
     refusal
         Why the files are no scan that the package takes; None if they may be.
     """
@@ -37,6 +39,7 @@ class Case:
     preview: Path | None = None
     statistics: Path | None = None
     report: Path | None = None
+    probabilities: tuple[tuple[str, Path], ...] = ()
     refusal: str | None = None
 
     @property
@@ -53,7 +56,8 @@ class Case:
     def results(self) -> list[Path]:
         """What was asked for."""
         wanted = (self.label_map, self.preview, self.statistics, self.report)
-        return [path for path in wanted if path is not None]
+        maps = [path for _, path in self.probabilities]
+        return [path for path in (*wanted, *maps) if path is not None]
 
     @property
     def written(self) -> list[Path]:
@@ -68,6 +72,7 @@ class Wanted:
     preview: bool = False
     statistics: bool = False
     report: bool = False
+    probabilities: tuple[str, ...] = ()
 
 
 def group_cases(
@@ -147,6 +152,10 @@ def _case(scan: ScanCase, label_map: Path, wanted: Wanted) -> Case:
         preview=_beside(label_map, ".png") if wanted.preview else None,
         statistics=_beside(label_map, ".json") if wanted.statistics else None,
         report=_beside(label_map, ".html") if wanted.report else None,
+        probabilities=tuple(
+            (label, _beside(label_map, f"_prob-{_plain(label)}{label_map_suffix(label_map)}"))
+            for label in wanted.probabilities
+        ),
         refusal=scan.refusal,
     )
 
@@ -176,6 +185,11 @@ def _refuse_collisions(cases: list[Case]) -> None:
             )
         if count > 1:
             raise click.UsageError(f"{count} scans would write {path}; segment them one by one")
+
+
+def _plain(label: str) -> str:
+    """A label's name as part of a file's."""
+    return re.sub(r"[^\w.-]+", "-", label)
 
 
 def _beside(label_map: Path, suffix: str) -> Path:

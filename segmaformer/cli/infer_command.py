@@ -18,6 +18,7 @@ from segmaformer.runtime.backends import BackendOptions, backend_names
 from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.predictor import Predictor
+from segmaformer.runtime.probabilities import label_channel
 from segmaformer.runtime.run_record import is_done
 
 
@@ -50,6 +51,12 @@ from segmaformer.runtime.run_record import is_done
 @click.option("--preview", is_flag=True, help="Write a PNG of three planes beside the label map.")
 @click.option("--stats", is_flag=True, help="Write volumes and intensities as JSON beside it.")
 @click.option("--report", is_flag=True, help="Write an HTML page to look through, beside it.")
+@click.option(
+    "--probabilities",
+    multiple=True,
+    metavar="LABEL",
+    help="Write this label's probability as well; may be given again for other labels.",
+)
 @click.option("--resume", is_flag=True, help="Skip scans whose results are there and recorded.")
 @click.option(
     "--shard", callback=parse_shard, metavar="I/N", help="Only every N-th scan, from the I-th."
@@ -67,6 +74,7 @@ def command(
     preview: bool,
     stats: bool,
     report: bool,
+    probabilities: tuple[str, ...],
     resume: bool,
     shard: tuple[int, int] | None,
     as_json: bool,
@@ -78,9 +86,9 @@ def command(
     scan's own grid. Beside each a .run.json says how it was made.
     """
     package = Package.open(model)
-    _check_options(package.manifest, variant, tta)
+    _check_options(package.manifest, variant, tta, probabilities)
     channels = len(package.manifest.preprocessing.channels)
-    wanted = Wanted(preview=preview, statistics=stats, report=report)
+    wanted = Wanted(preview=preview, statistics=stats, report=report, probabilities=probabilities)
     cases = group_cases(scans, channels=channels, output=output, wanted=wanted)
     index, count = shard or (1, 1)
     cases = cases[index - 1 :: count]
@@ -109,10 +117,17 @@ def command(
     return REFUSED if REFUSED in codes else max(codes, default=DONE)
 
 
-def _check_options(manifest: Manifest, variant: str | None, tta: bool) -> None:
+def _check_options(
+    manifest: Manifest, variant: str | None, tta: bool, probabilities: tuple[str, ...]
+) -> None:
     if variant is not None and variant not in manifest.variants:
         known = ", ".join(manifest.variants)
         raise click.UsageError(f"{manifest.name} has no variant {variant!r}; it has {known}")
+    try:
+        for label in probabilities:
+            label_channel(manifest.output, label)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     if tta and not manifest.tiling.mirror_axes:
         say(f"{manifest.name} allows no mirroring, so --tta changes nothing")
 

@@ -12,6 +12,7 @@ from segmaformer.cli.cases import Case
 from segmaformer.cli.exit_codes import EXPECTED_ERRORS
 from segmaformer.runtime.atomic import atomic_path, check_writable, remove_abandoned
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.formats import write_probability
 from segmaformer.runtime.overlap import run_overlapped
 from segmaformer.runtime.predictor import Predictor, Prepared, Progress
 from segmaformer.runtime.report import write_report
@@ -45,7 +46,7 @@ def segment_cases(
     ------
     case, document
         For JSON, and the content of the statistics file: ``scan``, ``output``, ``run``,
-        ``preview``, ``stats`` and ``report`` (paths; the last three where wanted),
+        ``preview``, ``stats``, ``report`` and ``probabilities`` (paths; these where wanted),
         ``package``, ``backend``, ``seconds`` by stage and ``statistics``, see
         :func:`segmaformer.runtime.statistics.label_statistics`. Or the error.
     """
@@ -66,17 +67,23 @@ def segment_cases(
                 warn(f"{case.name}: warning: {finding.what}. {finding.fix}")
         return prepared
 
-    def work(case: Case, prepared: Prepared) -> Segmentation:
+    def work(case: Case, prepared: Prepared) -> tuple[Segmentation, ExitStack]:
         with progress_bar(case.name) as progress:
-            return predictor.segment(prepared, progress=progress)
+            segmentation = predictor.segment(prepared, progress=progress)
+        with ExitStack() as unfinished:
+            for label, path in case.probabilities:
+                place = unfinished.enter_context(atomic_path(path))
+                with progress_bar(f"{case.name}, {label}") as progress:
+                    values = predictor.probability(prepared, label, progress=progress)
+                write_probability(place, values, prepared.volume)
+            return segmentation, unfinished.pop_all()
 
-    return run_overlapped(
-        cases,
-        prepare=prepare,
-        work=work,
-        finish=lambda case, segmentation: _write(predictor, case, segmentation),
-        errors=EXPECTED_ERRORS,
-    )
+    def finish(case: Case, product: tuple[Segmentation, ExitStack]) -> dict[str, Any]:
+        segmentation, unfinished = product
+        with unfinished:
+            return _write(predictor, case, segmentation)
+
+    return run_overlapped(cases, prepare=prepare, work=work, finish=finish, errors=EXPECTED_ERRORS)
 
 
 def _write(predictor: Predictor, case: Case, segmentation: Segmentation) -> dict[str, Any]:
@@ -88,7 +95,12 @@ def _write(predictor: Predictor, case: Case, segmentation: Segmentation) -> dict
         "statistics": segmentation.statistics(),
     }
     with ExitStack() as unfinished:
-        places = {path: unfinished.enter_context(atomic_path(path)) for path in case.written}
+        maps = {path for _, path in case.probabilities}
+        places = {
+            path: unfinished.enter_context(atomic_path(path))
+            for path in case.written
+            if path not in maps
+        }
         segmentation.save(places[case.label_map])
         record = run_record(
             segmentation,
@@ -120,5 +132,7 @@ def _paths(case: Case) -> dict[str, Any]:
         "stats": case.statistics,
         "report": case.report,
     }
-    present = {key: str(path) for key, path in named.items() if path is not None}
+    present: dict[str, Any] = {key: str(path) for key, path in named.items() if path is not None}
+    if case.probabilities:
+        present["probabilities"] = {label: str(path) for label, path in case.probabilities}
     return {"scan": [str(path) for path in case.scan], **present}

@@ -519,3 +519,29 @@ def test_an_interrupted_batch_leaves_no_part_of_a_file_and_is_resumed(
     assert run.code == 0
     assert len(names(out)) == 2 * 12 + 1  # and nothing that the killed run left
     assert f"{len(finished)} skipped" in run.stderr
+
+
+def test_probabilities_lie_beside_the_label_map(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path
+) -> None:
+    labels = ("background", "anterior", "2")
+    options = [argument for label in labels for argument in ("--probabilities", label)]
+    run = sgmf("infer", scan, "-m", tiny_package_path, *options)
+    assert run.code == 0
+    written = [Path(line) for line in run.stdout.splitlines()]
+    assert [path.name for path in written[1:]] == [
+        f"scan_seg_prob-{label}.nii.gz" for label in labels
+    ]
+    maps = np.stack([np.asarray(nibabel.load(path).dataobj) for path in written[1:]])
+    assert maps.dtype == np.float32
+    np.testing.assert_allclose(maps.sum(axis=0), 1, atol=1e-5)
+    found = np.asarray(nibabel.load(written[0]).dataobj)
+    assert (maps.argmax(axis=0) == found).mean() > 0.999
+
+
+def test_the_probability_of_an_unknown_label_is_refused(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path
+) -> None:
+    run = sgmf("infer", scan, "-m", tiny_package_path, "--probabilities", "tail")
+    assert run.code == 2
+    assert "no label 'tail'" in run.stderr

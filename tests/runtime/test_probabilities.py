@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.special import expit, softmax
+
+from segmaformer.runtime.label_kernels import label_taps
+from segmaformer.runtime.manifest import Label, Output, Region, Resampling
+from segmaformer.runtime.probabilities import (
+    label_channel,
+    resample_probability,
+    to_probability,
+)
+
+LABELS = Output((Label(0, "background"), Label(1, "anterior"), Label(2, "posterior")))
+REGIONS = Output(
+    (Label(0, "background"), Label(1, "rest"), Label(2, "core")),
+    (Region("whole", (1, 2), 1), Region("core", (2,), 2)),
+)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("target", [(9, 20, 14), (3, 4, 5), (6, 8, 7)])
+def test_equals_probabilities_of_resampled_logits(
+    exclusive: bool, target: tuple[int, int, int]
+) -> None:
+    shape = (6, 8, 7)
+    logits = (3 * np.random.default_rng(0).standard_normal((4, *shape))).astype(np.float32)
+    grids = {"spacing_mm": (1.0,) * 3, "new_spacing_mm": (1.0,) * 3}
+    taps = label_taps(shape, target, resampling=Resampling(order=1), **grids)  # type: ignore[arg-type]
+    assert taps is not None
+    zoom = [new / old for new, old in zip(target, shape, strict=True)]
+    full = np.stack(
+        [
+            ndimage.zoom(channel.astype(float), zoom, order=1, mode="nearest", grid_mode=True)
+            for channel in logits
+        ]
+    )
+    expected = softmax(full, axis=0)[2] if exclusive else expit(full[2])
+    found = resample_probability(logits, taps, 2, exclusive=exclusive)
+    # Float32 interpolation of logits up to 10 moves a probability by a few roundings.
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    same_grid = to_probability(full.astype(np.float32), 2, exclusive=exclusive)
+    np.testing.assert_allclose(same_grid, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("output", "label", "channel"),
+    [(LABELS, "posterior", 2), (LABELS, "0", 0), (REGIONS, "core", 1), (REGIONS, "1", 0)],
+)
+def test_labels_go_by_name_or_value(output: Output, label: str, channel: int) -> None:
+    assert label_channel(output, label) == channel
+
+
+def test_an_unknown_label_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match="no label 'tail'; it has background, anterior"):
+        label_channel(LABELS, "tail")
