@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segmaformer.runtime.label_kernels import AxisTaps, Logits
-from segmaformer.runtime.manifest import Output
+from segmaformer.runtime.manifest import Label, Output, Region
 
 _ROW_BYTES = 32 << 20
 
@@ -21,7 +21,7 @@ def label_channel(output: Output, label: str) -> int:
     ValueError
         The package has no such label.
     """
-    named = output.regions or output.labels
+    named: Sequence[Label | Region] = output.regions or output.labels
     for channel, entry in enumerate(named):
         if label in (entry.name, str(entry.value)):
             return channel
