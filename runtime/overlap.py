@@ -55,30 +55,33 @@ def run_overlapped(
             given = inputs.pop()
             given.exception()  # waits; a failure shows again when its result is taken
             inputs += [ahead.submit(prepare, case) for case in cases[index + 1 : index + 2]]
-            product = _run_here(lambda case=case, given=given: work(case, given.result()))
+            product = _run_here(work, case, given)
             del given
             results.append((case, behind.submit(finished, case, product)))
             del product
             if len(results) > 1:
-                yield _outcome(*results.pop(0), errors)
+                first, result = results.pop(0)
+                outcome = _outcome(result, errors)
+                yield first, outcome
         for case, result in results:
-            yield _outcome(case, result, errors)
+            outcome = _outcome(result, errors)
+            yield case, outcome
 
 
-def _run_here(function: Callable[[], Product]) -> Future[Product]:
-    """Run `function` on this thread and keep its result or ordinary exception."""
+def _run_here(
+    work: Callable[[Case, Input], Product], case: Case, given: Future[Input]
+) -> Future[Product]:
+    """Run `work` on this thread and keep its result or ordinary exception."""
     future: Future[Product] = Future()
     try:
-        future.set_result(function())
+        future.set_result(work(case, given.result()))
     except Exception as error:
         future.set_exception(error)
     return future
 
 
-def _outcome(
-    case: Case, result: Future[Result], errors: tuple[type[Exception], ...]
-) -> tuple[Case, Result | Exception]:
+def _outcome(result: Future[Result], errors: tuple[type[Exception], ...]) -> Result | Exception:
     try:
-        return case, result.result()
+        return result.result()
     except errors as error:
-        return case, error
+        return error

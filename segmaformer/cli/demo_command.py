@@ -15,8 +15,6 @@ from segmaformer.cli.segment_case import segment_cases
 
 CHECKPOINT = "reference_models/hippocampus/checkpoint_final.pth"
 
-SUFFIXES = (".nii.gz", ".png", ".json", ".html")
-
 
 @click.command("demo")
 @click.option(
@@ -51,7 +49,13 @@ def command(output: Path) -> None:
         )
     predictor = Predictor(package)
     say(f"inference: {predictor.backend}")
-    case = Case((scan,), *(output / f"labels{suffix}" for suffix in SUFFIXES))
+    case = Case(
+        (scan,),
+        label_map=output / "labels.nii.gz",
+        preview=output / "labels.png",
+        statistics=output / "labels.json",
+        report=output / "labels.html",
+    )
     ((_, document),) = segment_cases(predictor, [case], progress_bar, say)
     if isinstance(document, Exception):
         raise document

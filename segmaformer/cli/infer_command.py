@@ -102,7 +102,9 @@ def command(
     )
     say(f"{package.manifest.name}: {predictor.backend}")
     done = [case for case in cases if resume and _is_done(predictor, case)]
-    results = [{"scan": [str(path) for path in case.scan], "skipped": True} for case in done]
+    results: list[dict[str, Any]] = [
+        {"scan": [str(path) for path in case.scan], "skipped": True} for case in done
+    ]
     left = [case for case in cases if case not in done]
     for case, outcome in segment_cases(predictor, left, progress_bar, say):
         results.append(_result(case, outcome, print_results=not as_json))
