@@ -23,6 +23,12 @@ class Run:
 Sgmf = Callable[..., Run]
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder: in the checkout, Python would import the sources beside it."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+
+
 @pytest.fixture
 def sgmf(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Sgmf:
     """Call the command with these arguments; no traceback is ever acceptable."""
