@@ -221,8 +221,9 @@ def main() -> None:
     print(f"around the network {ratio:.1f} times faster, peak memory {memory:.1f} times smaller")
     print(f"{unlike} of {labels[0].size} labels differ")
     if options.out:
-        document = {"options": vars(options), "results": results, "labels_unlike": unlike}
-        options.out.write_text(json.dumps(document, indent=2, default=str) + "\n")
+        setting = {"scan": options.scan.name, "classes": options.classes, "tile": options.tile}
+        document = {**setting, "results": results, "labels_unlike": unlike}
+        options.out.write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":
