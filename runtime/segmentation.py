@@ -10,7 +10,6 @@ import numpy as np
 
 from segmaformer.runtime.formats import write_label_map
 from segmaformer.runtime.manifest import Manifest
-from segmaformer.runtime.preview import write_preview
 from segmaformer.runtime.statistics import label_statistics
 from segmaformer.runtime.volume import Volume
 
@@ -54,6 +53,8 @@ class Segmentation:
 
     def save_preview(self, path: str | Path) -> None:
         """Write a PNG of three planes through the segmentation."""
+        from segmaformer.runtime.preview import write_preview
+
         write_preview(Path(path), self)
 
     def statistics(self) -> dict[str, Any]:

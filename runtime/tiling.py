@@ -196,7 +196,8 @@ def mirrored_mean(run: RunTiles, tiles: np.ndarray, axes: tuple[int, ...]) -> np
     ]
     for flipped in combinations:
         total = total + np.flip(run(np.ascontiguousarray(np.flip(tiles, flipped))), flipped)
-    return total / np.float32(len(combinations) + 1)
+    # Without mirroring the logits pass on as they are: a copy would cost a tile of memory.
+    return total / np.float32(len(combinations) + 1) if combinations else total
 
 
 def predict_logits(
