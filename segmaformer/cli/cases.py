@@ -67,11 +67,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to write beside each label map."""
+    """What to write besides each label map.
+
+    Attributes
+    ----------
+    report
+        An HTML file for one scan, or an existing folder for any number.
+    """
 
     preview: bool = False
     statistics: bool = False
-    report: bool = False
+    report: Path | None = None
     probabilities: tuple[str, ...] = ()
 
 
@@ -113,6 +119,7 @@ def group_cases(
         # Results of an earlier run may lie among the scans.
         same = output.resolve() == paths[0].resolve()
         scans = [scan for scan in scans if not (same and scan.name.endswith(RESULT_NAME))]
+    _check_report(wanted.report, len(scans))
     cases = [_case(scan, _label_map(scan.files[0], output, len(scans)), wanted) for scan in scans]
     _refuse_collisions(cases)
     return cases
@@ -151,7 +158,7 @@ def _case(scan: ScanCase, label_map: Path, wanted: Wanted) -> Case:
         label_map,
         preview=_beside(label_map, ".png") if wanted.preview else None,
         statistics=_beside(label_map, ".json") if wanted.statistics else None,
-        report=_beside(label_map, ".html") if wanted.report else None,
+        report=_report(label_map, wanted.report),
         probabilities=tuple(
             (label, _beside(label_map, f"_prob-{_plain(label)}{label_map_suffix(label_map)}"))
             for label in wanted.probabilities
@@ -175,6 +182,15 @@ def _label_map(scan: Path, output: Path | None, count: int) -> Path:
     return output
 
 
+def _check_report(report: Path | None, count: int) -> None:
+    if report is None or report.is_dir():
+        return
+    if count > 1:
+        raise click.UsageError(f"--report {report} is no folder, and there are {count} scans")
+    if report.suffix.lower() != ".html":
+        raise click.UsageError(f"--report {report} must end in .html, or be an existing folder")
+
+
 def _refuse_collisions(cases: list[Case]) -> None:
     results = Counter(path.resolve() for case in cases for path in case.written)
     scans = {path.resolve() for case in cases for path in case.scan}
@@ -185,6 +201,12 @@ def _refuse_collisions(cases: list[Case]) -> None:
             )
         if count > 1:
             raise click.UsageError(f"{count} scans would write {path}; segment them one by one")
+
+
+def _report(label_map: Path, wanted: Path | None) -> Path | None:
+    if wanted is None or not wanted.is_dir():
+        return wanted
+    return wanted / _beside(label_map, ".html").name
 
 
 def _plain(label: str) -> str:

@@ -50,7 +50,12 @@ from segmaformer.runtime.run_record import is_done
 )
 @click.option("--preview", is_flag=True, help="Write a PNG of three planes beside the label map.")
 @click.option("--stats", is_flag=True, help="Write volumes and intensities as JSON beside it.")
-@click.option("--report", is_flag=True, help="Write an HTML page to look through, beside it.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="OUT.html",
+    help="HTML page to look through; an existing folder for several scans.",
+)
 @click.option(
     "--probabilities",
     multiple=True,
@@ -73,7 +78,7 @@ def command(
     memory_budget: int | None,
     preview: bool,
     stats: bool,
-    report: bool,
+    report: Path | None,
     probabilities: tuple[str, ...],
     resume: bool,
     shard: tuple[int, int] | None,

@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "Turn a checkpoint into a verified package.",
     "infer": "Segment scans with a package.",
     "inspect": "Show what a package or a checkpoint is.",
+    "list": "Show the networks that can be exported.",
 }
 
 

@@ -162,3 +162,18 @@ def test_results_among_the_scans_are_no_scans(tmp_path: Path) -> None:
     files(tmp_path / "in", "x.nii.gz", "x_seg.nii.gz")
     cases = group_cases([tmp_path / "in"], channels=1, output=tmp_path / "in")
     assert [case.name for case in cases] == ["x.nii.gz"]
+
+
+def test_a_report_goes_where_it_is_wanted(tmp_path: Path) -> None:
+    one, two = files(tmp_path, "a.nii", "b.nii")
+    (case,) = group_cases([one], channels=1, wanted=Wanted(report=tmp_path / "x.html"))
+    assert case.report == tmp_path / "x.html"
+    cases = group_cases([one, two], channels=1, wanted=Wanted(report=tmp_path))
+    assert [case.report for case in cases] == [tmp_path / "a_seg.html", tmp_path / "b_seg.html"]
+
+
+@pytest.mark.parametrize(("name", "count"), [("x.html", 2), ("x.txt", 1)])
+def test_a_report_that_cannot_be_is_refused(tmp_path: Path, name: str, count: int) -> None:
+    scans = files(tmp_path, "a.nii", "b.nii")[:count]
+    with pytest.raises(click.UsageError, match="--report"):
+        group_cases(scans, channels=1, wanted=Wanted(report=tmp_path / name))

@@ -545,3 +545,11 @@ def test_the_probability_of_an_unknown_label_is_refused(
     run = sgmf("infer", scan, "-m", tiny_package_path, "--probabilities", "tail")
     assert run.code == 2
     assert "no label 'tail'" in run.stderr
+
+
+def test_the_report_is_a_page_of_its_own(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path, tmp_path: Path
+) -> None:
+    run = sgmf("infer", scan, "-m", tiny_package_path, "--report", tmp_path / "look.html")
+    assert run.code == 0
+    assert (tmp_path / "look.html").read_text(encoding="utf-8").lower().startswith("<!doctype html")
