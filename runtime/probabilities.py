@@ -62,13 +62,10 @@ def resample_probability(
         for start in range(0, len(height), rows):
             part = height.part(start, min(start + rows, len(height)), 0)
             values = _between(_between(plane, part, 1), width, 2)
-            probability[z, start : start + rows] = _probability(values, chosen, exclusive)
+            probability[z, start : start + rows] = to_probability(
+                values, chosen, exclusive=exclusive
+            )
     return probability
-
-
-def to_probability(logits: Logits, channel: int, *, exclusive: bool) -> npt.NDArray[np.float32]:
-    """Probability of one channel where the logits are; see :func:`resample_probability`."""
-    return _probability(logits, channel, exclusive)
 
 
 def _between(values: Logits, taps: AxisTaps, axis: int) -> Logits:
@@ -81,7 +78,8 @@ def _between(values: Logits, taps: AxisTaps, axis: int) -> Logits:
     return mixed
 
 
-def _probability(logits: Logits, channel: int, exclusive: bool) -> npt.NDArray[np.float32]:
+def to_probability(logits: Logits, channel: int, *, exclusive: bool) -> npt.NDArray[np.float32]:
+    """Probability of one channel where the logits are; see :func:`resample_probability`."""
     if not exclusive:
         sigmoid: npt.NDArray[np.float32] = 1 / (1 + np.exp(-logits[channel]))
         return sigmoid

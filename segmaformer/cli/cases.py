@@ -115,10 +115,9 @@ def group_cases(
     if any(path.is_dir() for path in paths):
         _prepare_results_folder(paths[0], output)
     scans = group_scans(paths, channels=channels)
-    if output is not None and output.is_dir() and paths[0].is_dir():
+    if output is not None and output.is_dir() and output.resolve() == paths[0].resolve():
         # Results of an earlier run may lie among the scans.
-        same = output.resolve() == paths[0].resolve()
-        scans = [scan for scan in scans if not (same and scan.name.endswith(RESULT_NAME))]
+        scans = [scan for scan in scans if not scan.name.endswith(RESULT_NAME)]
     _check_report(wanted.report, len(scans))
     cases = [_case(scan, _label_map(scan.files[0], output, len(scans)), wanted) for scan in scans]
     _refuse_collisions(cases)

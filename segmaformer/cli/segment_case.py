@@ -50,7 +50,7 @@ def segment_cases(
         ``package``, ``backend``, ``seconds`` by stage and ``statistics``, see
         :func:`segmaformer.runtime.statistics.label_statistics`. Or the error.
     """
-    for folder in {case.label_map.parent for case in cases}:
+    for folder in {path.parent for case in cases for path in case.written}:
         remove_abandoned(folder)
 
     def prepare(case: Case) -> Prepared:
