@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from segmaformer.export.function_body import OPSET, add_function_body
-from segmaformer.export.scan_op import translation_table
+from segmaformer.export.scan_translation import translation_table
 
 INPUT, OUTPUT = "tiles", "logits"
 IR_VERSION = 10  # ONNX 1.16: what ONNX Runtime 1.20 and TensorRT 10.3 read
