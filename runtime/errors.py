@@ -51,5 +51,9 @@ class BackendError(SgmfError):
     """An inference backend is missing, failed, or is not the one asked for."""
 
 
+class EngineError(SgmfError):
+    """A built engine is not to be trusted: altered, not of this machine, or in others' reach."""
+
+
 class MissingExtraError(SgmfError, ImportError):
     """An optional package is not installed; the text names the extra that brings it."""

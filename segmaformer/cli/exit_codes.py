@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from segmaformer.runtime.errors import InputError, PackageError, ParityError, SgmfError
+from segmaformer.runtime.errors import (
+    EngineError,
+    InputError,
+    PackageError,
+    ParityError,
+    SgmfError,
+)
 
 DONE, FAILED, USAGE, REFUSED, UNVERIFIED = range(5)
 
@@ -14,7 +20,7 @@ _WRONG_PATHS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirec
 
 def exit_code(error: BaseException) -> int:
     """The command's exit code for an error."""
-    if isinstance(error, PackageError | ParityError):
+    if isinstance(error, PackageError | ParityError | EngineError):
         return UNVERIFIED
     if isinstance(error, InputError):
         return REFUSED

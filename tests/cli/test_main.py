@@ -15,6 +15,7 @@ from segmaformer.cli.exit_codes import exit_code, message_of
 from segmaformer.cli.main import COMMANDS, cli
 from segmaformer.runtime.errors import (
     BackendError,
+    EngineError,
     GeometryError,
     InputError,
     MissingExtraError,
@@ -44,6 +45,7 @@ Sgmf = Callable[..., Any]
         (GeometryError(), 3),
         (PackageError(), 4),
         (ParityError(), 4),
+        (EngineError(), 4),
     ],
 )
 def test_every_error_has_its_exit_code(error: Exception, code: int) -> None:
