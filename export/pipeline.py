@@ -15,17 +15,17 @@ import torch
 
 import segmaformer
 from segmaformer.checkpoint import Checkpoint
-from segmaformer.export.card import model_card
 from segmaformer.export.float16 import FLOAT32_LADDER, to_float16
 from segmaformer.export.onnx_export import export_onnx
-from segmaformer.export.package_writer import staged_package, write_files
-from segmaformer.export.parity import TileParity
 from segmaformer.export.rewrites import apply_rewrites
 from segmaformer.export.verification_tiles import phantom_tiles, tiles_from_scan
 from segmaformer.runtime.backends import open_session
+from segmaformer.runtime.card import model_card
 from segmaformer.runtime.errors import ParityError
 from segmaformer.runtime.manifest import Manifest, Network, Variant
 from segmaformer.runtime.package import Package
+from segmaformer.runtime.package_writer import staged_package, write_files
+from segmaformer.runtime.parity import TileParity
 
 Report = Callable[[str], None]
 
@@ -84,7 +84,7 @@ def export_package(
         cannot be used.
     FileNotFoundError, FileExistsError, PermissionError
         `target` cannot be written; see
-        :func:`segmaformer.export.package_writer.staged_package`.
+        :func:`segmaformer.runtime.package_writer.staged_package`.
     """
     with staged_package(target, overwrite=options.overwrite) as staging:
         tiles, tiles_from = _verification_tiles(checkpoint, options)

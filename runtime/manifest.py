@@ -158,7 +158,7 @@ class Variant:
     precision
         Element type for each kind of operator, and for single layers that differ.
     parity
-        What the check against the PyTorch reference measured, see ``export.parity``.
+        What the check against the PyTorch reference measured, see ``runtime.parity``.
     """
 
     file: str

@@ -19,6 +19,7 @@ from segmaformer.runtime.backends import (
 )
 from segmaformer.runtime.errors import BackendError, PackageError
 from segmaformer.runtime.package import Package
+from segmaformer.runtime.package_writer import write_files
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +35,8 @@ def tile(package: Package) -> np.ndarray:
 
 def open_altered(package: Package, folder: Path, content: bytes) -> Session:
     """Session over a well-hashed package whose fp32.onnx is `content`."""
-    writer = pytest.importorskip("segmaformer.export.package_writer")
     folder.mkdir()
-    writer.write_files(folder, package.manifest, {"fp32.onnx": content, "fp16.onnx": content})
+    write_files(folder, package.manifest, {"fp32.onnx": content, "fp16.onnx": content})
     return open_session(Package.open(folder))
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 from samples import PARITY, sample_manifest
 
-from segmaformer.export.card import model_card
+from segmaformer.runtime.card import model_card
 from segmaformer.runtime.manifest import (
     Label,
     Normalization,

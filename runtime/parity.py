@@ -1,4 +1,4 @@
-"""Does the written network compute what PyTorch computes? The gate before a package exists."""
+"""Does a network compute what its reference computes? The gate before a variant exists."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ MIN_DICE = 0.999
 
 @dataclass
 class TileParity:
-    """Comparison of one variant with PyTorch float32 over all tiles so far.
+    """Comparison of one variant with its reference over all tiles so far.
 
     Attributes
     ----------
+    reference
+        What it is compared with, in words.
     largest_error, logit_range
         In units of the logits.
     worst
@@ -31,6 +33,7 @@ class TileParity:
     """
 
     output: Output
+    reference: str = "PyTorch float32"
     tiles: int = 0
     voxels: int = 0
     agreeing: int = 0
@@ -125,7 +128,7 @@ class TileParity:
     def record(self) -> dict[str, Any]:
         """For the manifest."""
         return {
-            "reference": "PyTorch float32",
+            "reference": self.reference,
             "tiles": self.tiles,
             "largest_error": self.largest_error,
             "relative_error": self.relative_error,

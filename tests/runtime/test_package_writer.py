@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from samples import sample_manifest
 
-from segmaformer.export import package_writer
-from segmaformer.export.package_writer import staged_package, write_files
+from segmaformer.runtime import package_writer
 from segmaformer.runtime.manifest import FileRecord
 from segmaformer.runtime.package import Package
+from segmaformer.runtime.package_writer import staged_package, write_files
 
 FILES = {"fp32.onnx": b"network", "card.md": b"# card\n"}
 

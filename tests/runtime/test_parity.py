@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmaformer.export.parity import MAX_RELATIVE_ERROR, TileParity
 from segmaformer.runtime.manifest import Label, Output, Region
+from segmaformer.runtime.parity import MAX_RELATIVE_ERROR, TileParity
 
 OUTPUT = Output((Label(0, "background"), Label(1, "a"), Label(2, "b")))
 
