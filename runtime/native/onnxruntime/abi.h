@@ -12,7 +12,8 @@
 
 namespace ort {
 
-constexpr uint32_t api_version = 17;  // ONNX Runtime 1.17, the first with KernelContext_ParallelFor
+constexpr uint32_t api_version = 18;  // ONNX Runtime 1.18: KernelContext_GetScratchBuffer
+constexpr uint32_t custom_op_version = 17;
 
 struct Status;
 struct KernelInfo;
@@ -22,6 +23,8 @@ struct ShapeInfo;
 struct ShapeInferContext;
 struct CustomOpDomain;
 struct SessionOptions;
+struct MemoryInfo;
+struct Allocator;
 
 enum ElementType : int { float32 = 1, float16 = 10, bfloat16 = 16 };
 enum Characteristic : int { required = 0, optional = 1 };
@@ -43,17 +46,23 @@ enum Slot : size_t {
   GetDimensions = 62,
   GetSymbolicDimensions = 63,
   GetTensorTypeAndShape = 65,
+  AllocatorFree = 76,
   KernelInfoGetAttribute_int64 = 86,
   KernelContext_GetInputCount = 88,
   KernelContext_GetInput = 90,
   KernelContext_GetOutput = 91,
-  ReleaseTensorTypeAndShapeInfo = 99,
   ReleaseStatus = 93,
+  ReleaseTensorTypeAndShapeInfo = 99,
+  ReleaseAllocator = 132,
+  KernelContext_GetGPUComputeStream = 193,
+  GetTensorMemoryInfo = 194,
   HasSessionConfigEntry = 237,
   GetSessionConfigEntry = 238,
+  KernelContext_GetAllocator = 253,
   ShapeInferContext_GetInputTypeShape = 268,
   ShapeInferContext_SetOutputTypeShape = 270,
   KernelContext_ParallelFor = 274,
+  KernelContext_GetScratchBuffer = 277,
 };
 
 // Version 17 of OrtCustomOp.
@@ -131,6 +140,31 @@ class Api {
                        size_t batches, void* data) const {
     return slot<Status* (*)(const KernelContext*, void (*)(void*, size_t), size_t, size_t, void*)>(
         KernelContext_ParallelFor)(context, task, total, batches, data);
+  }
+
+  // The stream of the device that a kernel must enqueue on; nullptr on the CPU.
+  Status* compute_stream(const KernelContext* context, void** out) const {
+    return slot<Status* (*)(const KernelContext*, void**)>(KernelContext_GetGPUComputeStream)(
+        context, out);
+  }
+  Status* memory_info(const Value* value, const MemoryInfo** out) const {
+    return slot<Status* (*)(const Value*, const MemoryInfo**)>(GetTensorMemoryInfo)(value, out);
+  }
+  Status* allocator(const KernelContext* context, const MemoryInfo* where, Allocator** out) const {
+    return slot<Status* (*)(const KernelContext*, const MemoryInfo*, Allocator**)>(
+        KernelContext_GetAllocator)(context, where, out);
+  }
+  void release_allocator(Allocator* allocator) const {
+    slot<void (*)(Allocator*)>(ReleaseAllocator)(allocator);
+  }
+  // Memory for this kernel's stream; to be freed through the allocator of the same place.
+  Status* scratch(const KernelContext* context, const MemoryInfo* where, size_t bytes,
+                  void** out) const {
+    return slot<Status* (*)(const KernelContext*, const MemoryInfo*, size_t, void**)>(
+        KernelContext_GetScratchBuffer)(context, where, bytes, out);
+  }
+  Status* free(Allocator* allocator, void* memory) const {
+    return slot<Status* (*)(Allocator*, void*)>(AllocatorFree)(allocator, memory);
   }
 
   Status* tensor_data(Value* value, void** out) const {

@@ -1,0 +1,70 @@
+"""Native code that tests compile for themselves, without a GPU or what only comes with one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from segmaformer.runtime.op_library import op_library_path
+
+NATIVE = Path(__file__).parents[1] / "runtime/native"
+
+SCAN_ON_HOST = Path(__file__).with_name("runtime") / "native/scan_on_host.cc"
+"""The GPU scan's C functions over the scan on the CPU."""
+
+
+def compile_library(
+    output: Path, sources: Sequence[Path], *options: str, over_op_library: bool = True
+) -> Path:
+    """Compile sources of this project into a shared library, with every warning an error."""
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    folders = [NATIVE / "include", NATIVE / "src", NATIVE / "onnxruntime", NATIVE / "tensorrt"]
+    command = [compiler, "-std=c++17", "-O0", "-fPIC", "-shared", "-fvisibility=hidden"]
+    command += ["-Wall", "-Wextra", "-Werror", *(f"-I{folder}" for folder in folders), *options]
+    command += [str(source) for source in sources]
+    if over_op_library:
+        library = op_library_path()
+        command += [str(library), f"-Wl,-rpath,{library.parent}"]
+    result = subprocess.run([*command, "-o", str(output)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return output
+
+
+def exported_symbols(library: Path) -> set[str]:
+    """Names that a shared library shows to whoever loads it."""
+    nm = shutil.which("nm")
+    if nm is None:
+        pytest.skip("no nm")
+    listing = subprocess.run(
+        [nm, "-D", "--defined-only", str(library)], capture_output=True, text=True, check=True
+    )
+    return {line.split()[-1] for line in listing.stdout.splitlines()}
+
+
+def cuda_include_dir() -> Path:
+    """Folder of CUDA's headers."""
+    nvcc = shutil.which("nvcc")
+    given = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if name in os.environ]
+    roots = [Path(root) for root in given] + [Path("/usr/local/cuda")]
+    if nvcc:
+        roots.append(Path(nvcc).resolve().parents[1])
+    for root in roots:
+        if (root / "include/cuda_runtime_api.h").is_file():
+            return root / "include"
+    pytest.skip("no CUDA headers; install a CUDA toolkit or set CUDA_HOME")
+
+
+def tensorrt_include_dirs() -> list[Path]:
+    """Folders of TensorRT's headers, those in TENSORRT_INCLUDE_DIR before the usual places."""
+    given = os.environ.get("TENSORRT_INCLUDE_DIR", "")
+    folders = [Path(folder) for folder in given.split(os.pathsep) if folder]
+    folders += [Path(f"/usr/include/{machine}-linux-gnu") for machine in ("x86_64", "aarch64")]
+    folders += [Path("/usr/include"), Path("/usr/local/cuda/include")]
+    return [folder for folder in folders if (folder / "NvInfer.h").is_file()]
