@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segmaformer.runtime.manifest import Resampling, Spacing, Triple
-from segmaformer.runtime.op_library import op_library
+from segmaformer.runtime.op_library import call_kernel
 from segmaformer.runtime.resampling import axis_weights, separate_axis
 
 Logits = npt.NDArray[np.float32]
@@ -146,7 +146,7 @@ def blend_tile(accumulator: Logits, logits: Logits, weights: Logits, *, threads:
         accumulator=accumulator.ctypes.data,
         accumulator_stride=_element_strides(accumulator),
     )
-    _call("sgmf_blend_tile", args, threads)
+    call_kernel("sgmf_blend_tile", args, threads)
 
 
 def resample_labels(
@@ -190,19 +190,10 @@ def resample_labels(
         regions=None if values is None else values.ctypes.data,
         labels=labels.ctypes.data,
     )
-    _call("sgmf_label_resample", args, threads)
+    call_kernel("sgmf_label_resample", args, threads)
     return labels
 
 
 def _element_strides(array: Logits) -> tuple[int, ...]:
     """Strides of all axes but the last, in elements."""
     return tuple(stride // array.itemsize for stride in array.strides[:-1])
-
-
-def _call(name: str, args: ctypes.Structure, threads: int) -> None:
-    function = getattr(op_library(), name)
-    function.argtypes = (ctypes.c_void_p, ctypes.c_int32)
-    function.restype = ctypes.c_char_p
-    error = function(ctypes.byref(args), threads)
-    if error:
-        raise ValueError(f"{name}: {error.decode()}")

@@ -105,6 +105,31 @@ def op_library() -> ctypes.CDLL:
     return library
 
 
+def call_kernel(name: str, args: ctypes.Structure, threads: int) -> None:
+    """Call a kernel of the library on buffers that the caller keeps alive.
+
+    Parameters
+    ----------
+    name
+        Of the C function, which takes the address of `args` and a number of threads.
+    args
+        Its arguments.
+    threads
+        Threads to use; 0 takes every available processor.
+
+    Raises
+    ------
+    ValueError
+        An argument that the library refuses.
+    """
+    function = getattr(op_library(), name)
+    function.argtypes = (ctypes.c_void_p, ctypes.c_int32)
+    function.restype = ctypes.c_char_p
+    error = function(ctypes.byref(args), threads)
+    if error:
+        raise ValueError(f"{name}: {error.decode()}")
+
+
 def cpu_isas() -> list[str]:
     """Instruction sets that the library can use on this processor, best first."""
     return op_library().sgmf_cpu_isas().decode().split(",")

@@ -13,20 +13,17 @@ corresponding rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, sparse
 
+from segmaformer.runtime.axis_kernel import AxisOperator
+from segmaformer.runtime.channel_resize import ChannelResize
 from segmaformer.runtime.manifest import Resampling, Spacing, Triple
-
-Values = npt.NDArray[np.float64]
 
 # The influence of a voxel on a spline fades by a factor of about four with each voxel of
 # distance and never ends. What is left out here lies far below float32's resolution.
 _LEAST_WEIGHT = 1e-12
-_PART_VOXELS = 1 << 21
 # Spacings that differ by less are the same: headers store them as float32.
 _SPACING_TOLERANCE = 1e-6
 
@@ -67,6 +64,7 @@ def resample(
     spacing_mm: Spacing,
     new_spacing_mm: Spacing,
     resampling: Resampling,
+    threads: int = 0,
 ) -> npt.NDArray[np.float32]:
     """Resize every channel of `image` to `shape`.
 
@@ -81,6 +79,8 @@ def resample(
         Voxels of the result along D, H and W.
     spacing_mm, new_spacing_mm
         Spacing along D, H and W before and after.
+    threads
+        Threads to use; 0 takes every available processor.
 
     Returns
     -------
@@ -97,21 +97,40 @@ def resample(
         raise ValueError(f"cannot resample {image.shape} to {shape}; expected (C, D, H, W)")
     if image.shape[1:] == shape:
         return image
-    separate = separate_axis(spacing_mm, new_spacing_mm, resampling)
-    weights = {
-        axis: axis_weights(
-            length, new_length, resampling.order_z if axis == separate else resampling.order
-        )
-        for axis, (length, new_length) in enumerate(zip(image.shape[1:], shape, strict=True))
-        if length != new_length
-    }
+    _, depth, height, width = image.shape
+    resize = channel_resize(
+        (depth, height, width),
+        shape,
+        spacing_mm=spacing_mm,
+        new_spacing_mm=new_spacing_mm,
+        resampling=resampling,
+        threads=threads,
+    )
     resized = np.empty((len(image), *shape), np.float32)
-    outer = 0 if separate is None else separate
     for source, target in zip(image, resized, strict=True):
-        _resize(
-            np.moveaxis(source, outer, 0), np.moveaxis(target, outer, 0), weights, outer, separate
-        )
+        resize.run(source, target)
     return resized
+
+
+def channel_resize(
+    shape: Triple,
+    new_shape: Triple,
+    *,
+    spacing_mm: Spacing,
+    new_spacing_mm: Spacing,
+    resampling: Resampling,
+    threads: int = 0,
+) -> ChannelResize:
+    """Resize of single channels from `shape` to `new_shape`, as :func:`resample` does it."""
+    separate = separate_axis(spacing_mm, new_spacing_mm, resampling)
+    orders = [resampling.order_z if axis == separate else resampling.order for axis in range(3)]
+    operators = tuple(
+        None
+        if length == new_length
+        else AxisOperator.from_matrix(axis_weights(length, new_length, order))
+        for length, new_length, order in zip(shape, new_shape, orders, strict=True)
+    )
+    return ChannelResize(operators, separate, threads)
 
 
 def axis_weights(length: int, new_length: int, order: int) -> sparse.csr_array:
@@ -147,61 +166,6 @@ def _nearest_weights(length: int, new_length: int) -> sparse.csr_array:
     centres = length / new_length * (rows + 0.5) - 0.5
     nearest = np.floor(np.clip(centres, 0, length - 1) + 0.5).astype(np.intp)
     return sparse.csr_array((np.ones(new_length), (rows, nearest)), shape=(new_length, length))
-
-
-def _resize(
-    source: npt.NDArray[np.float32],
-    target: npt.NDArray[np.float32],
-    weights: Mapping[int, sparse.csr_array],
-    outer: int,
-    separate: int | None,
-) -> None:
-    """Resize one channel whose `outer` axis comes first: planes, then across them.
-
-    Planes go a few at a time, and so do the columns across them, so that float64 copies
-    stay small beside the channel. Values are clipped to the range of what was resized
-    together: the channel, or one plane where the outer axis is separate.
-    """
-    inner = [axis for axis in range(3) if axis != outer]
-    planes = np.empty((len(source), *target.shape[1:]))
-    for part in _parts(source.shape[0], source[0].size):
-        values = source[part].astype(np.float64)
-        for axis, at in sorted(zip(inner, (1, 2), strict=True), key=_shrinking_first(weights)):
-            if axis in weights:
-                values = _apply(weights[axis], values, at)
-        planes[part] = values
-    across = weights.get(outer)
-    if separate is not None:
-        low, high = (f(axis=(1, 2), keepdims=True) for f in (source.min, source.max))
-        np.clip(planes, low, high, out=planes)
-    low, high = source.min(), source.max()
-    for part in _parts(target.shape[1], len(source) * target.shape[2]):
-        values = planes[:, part] if across is None else _apply(across, planes[:, part], 0)
-        target[:, part] = values if separate is not None else np.clip(values, low, high)
-
-
-def _parts(count: int, voxels_each: int) -> list[slice]:
-    """Ranges of about :data:`_PART_VOXELS` voxels."""
-    size = max(1, _PART_VOXELS // voxels_each)
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def _shrinking_first(
-    weights: Mapping[int, sparse.csr_array],
-) -> Callable[[tuple[int, int]], tuple[bool, int]]:
-    """Order of axes: shrink before growing; in both, what is contiguous in memory first."""
-
-    def rank(axis_and_place: tuple[int, int]) -> tuple[bool, int]:
-        matrix = weights.get(axis_and_place[0])
-        return matrix is not None and matrix.shape[0] > matrix.shape[1], -axis_and_place[1]
-
-    return rank
-
-
-def _apply(weights: sparse.csr_array, values: Values, axis: int) -> Values:
-    moved = np.moveaxis(values, axis, 0)
-    product = weights @ moved.reshape(len(moved), -1)
-    return np.moveaxis(product.reshape(-1, *moved.shape[1:]), 0, axis)
 
 
 def _coarsest_axis(spacing_mm: Spacing) -> int | None:
