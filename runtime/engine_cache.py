@@ -99,7 +99,7 @@ class EngineKey:
         ]
 
 
-def package_key(package: Package, variant: str) -> dict[str, str]:
+def package_key(package: Package, variant: str) -> dict[str, Any]:
     """The fields of a key that come from a package."""
     record = package.manifest.files[package.manifest.variants[variant].file]
     return {

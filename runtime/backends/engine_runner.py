@@ -1,0 +1,200 @@
+"""Running a deserialised engine of TensorRT or TensorRT-RTX on batches of tiles.
+
+Two slots of pinned and device memory, each with its own stream, take turns: while one
+computes, the tiles of the next are copied in and the logits of the last out. The engine's
+scratch memory exists once, so computations follow each other by an event.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from segmaformer.runtime.backends.engine_messages import Messages
+from segmaformer.runtime.cuda_driver import CudaDevice, Event, Stream
+from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.manifest import Manifest
+
+SLOTS = 2
+
+
+class EngineRunner:
+    """An engine with its memory on a device.
+
+    May be called from several threads; their batches run one after the other.
+
+    Parameters
+    ----------
+    trt
+        The module ``tensorrt`` or ``tensorrt_rtx``.
+    content
+        A checked engine.
+    device
+        Where it runs.
+    manifest
+        Of its package, to check what the engine takes and gives.
+    messages
+        What the module's objects report to.
+
+    Attributes
+    ----------
+    batch
+        Tiles that the engine takes at once.
+
+    Raises
+    ------
+    BackendError
+        The engine cannot be opened, does not fit the package, or the device has too
+        little memory.
+    """
+
+    def __init__(
+        self,
+        trt: ModuleType,
+        content: bytes,
+        device: CudaDevice,
+        manifest: Manifest,
+        messages: Messages,
+    ):
+        self._device, self._messages = device, messages
+        device.activate()
+        self._runtime = trt.Runtime(messages.logger)
+        engine = self._runtime.deserialize_cuda_engine(content)
+        if engine is None:
+            raise BackendError(f"the engine cannot be opened: {messages.errors()}; build it again")
+        tile = manifest.tiling.tile
+        shapes = (
+            (len(manifest.preprocessing.channels), *tile),
+            (manifest.output.channels, *tile),
+        )
+        self._input, self._output = _check_interface(trt, engine, shapes)
+        self.batch = int(engine.get_tensor_profile_shape(self._input, 0)[2][0])
+        self._context = engine.create_execution_context()
+        if self._context is None:
+            raise BackendError(
+                f"the engine cannot get its memory on {device.facts.name}: {messages.errors()}. "
+                "End other programs on the device, or build with a smaller --batch"
+            )
+        self._engine = engine
+        self._slots = [_Slot(device, self.batch, *shapes) for _ in range(SLOTS)]
+        self._lock = threading.Lock()
+
+    @property
+    def tiles_at_once(self) -> int:
+        """Tiles for one call that keep copies and computations overlapped."""
+        return SLOTS * self.batch
+
+    def run(self, tiles: np.ndarray) -> np.ndarray:
+        """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32; any B.
+
+        Raises
+        ------
+        BackendError
+            The device failed.
+        """
+        with self._lock:
+            self._device.activate()
+            logits = np.empty((len(tiles), *self._slots[0].logits.array.shape[1:]), np.float32)
+            try:
+                self._run(tiles, logits)
+            finally:
+                # After an error nothing may go on using the slots' memory.
+                for slot in self._slots:
+                    slot.stream.synchronize()
+            return logits
+
+    def _run(self, tiles: np.ndarray, logits: np.ndarray) -> None:
+        pending: dict[_Slot, np.ndarray] = {}
+        previous: _Slot | None = None
+        slots = itertools.cycle(self._slots)
+        for start in range(0, len(tiles), self.batch):
+            slot = next(slots)
+            if slot in pending:
+                slot.collect(pending.pop(slot))
+            part = slice(start, start + self.batch)
+            slot.send(tiles[part])
+            if previous is not None:
+                slot.stream.wait_for(previous.computed)
+            self._compute(slot, len(tiles[part]))
+            slot.fetch(len(tiles[part]))
+            pending[slot], previous = logits[part], slot
+        for slot, target in pending.items():
+            slot.collect(target)
+
+    def _compute(self, slot: _Slot, count: int) -> None:
+        context = self._context
+        shape = (count, *slot.tiles.array.shape[1:])
+        accepted = (
+            context.set_input_shape(self._input, shape)
+            and context.set_tensor_address(self._input, slot.tiles_on_device.address)
+            and context.set_tensor_address(self._output, slot.logits_on_device.address)
+            and context.execute_async_v3(slot.stream.handle)
+        )
+        if not accepted:
+            raise BackendError(
+                f"{self._device.facts.name} refused a batch of {shape}: {self._messages.errors()}"
+            )
+        slot.stream.record(slot.computed)
+
+
+class _Slot:
+    """Memory for one batch and the stream that it passes through."""
+
+    def __init__(
+        self,
+        device: CudaDevice,
+        batch: int,
+        tile_shape: tuple[int, ...],
+        logits_shape: tuple[int, ...],
+    ):
+        self.tiles = device.allocate_pinned((batch, *tile_shape))
+        self.logits = device.allocate_pinned((batch, *logits_shape))
+        self.tiles_on_device = device.allocate(self.tiles.array.nbytes)
+        self.logits_on_device = device.allocate(self.logits.array.nbytes)
+        self.stream = Stream(device)
+        self.computed = Event(device)
+
+    def send(self, tiles: np.ndarray) -> None:
+        """Start copying tiles to the device."""
+        self.tiles.array[: len(tiles)] = tiles
+        size = self.tiles.array[: len(tiles)].nbytes
+        self.stream.copy_in(self.tiles_on_device, self.tiles, size)
+
+    def fetch(self, count: int) -> None:
+        """Start copying the logits of `count` tiles back."""
+        size = self.logits.array[:count].nbytes
+        self.stream.copy_out(self.logits, self.logits_on_device, size)
+
+    def collect(self, target: np.ndarray) -> None:
+        """Wait for the logits and write them to `target`."""
+        self.stream.synchronize()
+        target[...] = self.logits.array[: len(target)]
+
+
+def _check_interface(
+    trt: ModuleType, engine: Any, shapes: tuple[tuple[int, ...], tuple[int, ...]]
+) -> tuple[str, str]:
+    """Names of input and output, once shapes and types are what the manifest says."""
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+    outputs = [name for name in names if name not in inputs]
+    for what, found, expected in zip(("takes", "gives"), (inputs, outputs), shapes, strict=True):
+        _check_tensors(trt, engine, what, found, expected)
+    return inputs[0], outputs[0]
+
+
+def _check_tensors(
+    trt: ModuleType, engine: Any, what: str, names: Sequence[str], expected: tuple[int, ...]
+) -> None:
+    shapes = [tuple(engine.get_tensor_shape(name))[1:] for name in names]
+    types = [engine.get_tensor_dtype(name) for name in names]
+    if shapes != [expected] or types != [trt.DataType.FLOAT]:
+        raise BackendError(
+            f"the engine {what} {shapes} of {types}; the manifest says {expected} of float32 "
+            "behind the batch. Build the engine again"
+        )

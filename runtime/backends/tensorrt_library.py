@@ -1,0 +1,146 @@
+"""The ``tensorrt`` package, the plugin for it, and what an engine depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import segmaformer
+from segmaformer.runtime.backends.engine_messages import Messages
+from segmaformer.runtime.cuda_driver import CudaDevice, driver_release
+from segmaformer.runtime.engine_cache import EngineKey, package_key
+from segmaformer.runtime.errors import BackendError, MissingExtraError
+from segmaformer.runtime.package import Package
+from segmaformer.runtime.run_record import sha256_of
+
+NAME = "tensorrt"
+OLDEST, FIRST_UNKNOWN = (10, 3), (12, 0)
+PLUGIN, PLUGIN_VERSION, PLUGIN_NAMESPACE = "SelectiveScan", "1", "segmaformer"
+
+
+@dataclass(frozen=True)
+class TensorRt:
+    """TensorRT on this machine, with the plugin loaded where a network needs it.
+
+    Attributes
+    ----------
+    plugin_sha256
+        Of the plugin library; None where it was not needed.
+    """
+
+    module: ModuleType
+    messages: Messages
+    device: CudaDevice
+    plugin_sha256: str | None
+
+    @property
+    def version(self) -> str:
+        """TensorRT's version."""
+        return str(self.module.__version__)
+
+    def key(self, package: Package, variant: str) -> EngineKey:
+        """Key of an engine of this variant here, for single tiles."""
+        facts = self.device.facts
+        return EngineKey(
+            **package_key(package, variant),
+            builder=NAME,
+            builder_version=self.version,
+            segmaformer=segmaformer.__version__,
+            plugin_sha256=self.plugin_sha256,
+            cuda=self.device.driver.version,
+            driver=driver_release(),
+            device=facts.name,
+            compute_capability=facts.compute_capability,
+        )
+
+
+def load_tensorrt(network: bytes) -> TensorRt:
+    """Make TensorRT ready for a network.
+
+    Parameters
+    ----------
+    network
+        Its ONNX file; the plugin is loaded if it holds a selective scan.
+
+    Raises
+    ------
+    BackendError
+        There is no driver or device, the version is not known to work, or the plugin is
+        missing or does not load.
+    MissingExtraError
+        TensorRT is not installed.
+    """
+    module = import_tensorrt()
+    device = CudaDevice()
+    messages = Messages(module)
+    needs_plugin = PLUGIN.encode() in network
+    return TensorRt(
+        module, messages, device, _load_plugin(module, messages) if needs_plugin else None
+    )
+
+
+def import_tensorrt() -> ModuleType:
+    """Import TensorRT; raises as :func:`load_tensorrt`."""
+    try:
+        import tensorrt
+    except ImportError as error:
+        raise MissingExtraError(
+            f"TensorRT cannot be imported: {error}. On a Jetson it comes with JetPack "
+            "(python3-libnvinfer); elsewhere run: pip install 'segmaformer[tensorrt]'"
+        ) from error
+    module: ModuleType = tensorrt
+    check_version(module)
+    return module
+
+
+def check_version(module: ModuleType) -> None:
+    """Refuse versions of TensorRT that this backend was not written for."""
+    found = re.match(r"(\d+)\.(\d+)", str(module.__version__))
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not OLDEST <= version < FIRST_UNKNOWN:
+        raise BackendError(
+            f"TensorRT {module.__version__} is installed; expected 10.3 or newer and below 12"
+        )
+
+
+def plugin_path() -> Path:
+    """Path of the plugin library that this installation built.
+
+    Raises
+    ------
+    BackendError
+        The installation carries none.
+    """
+    import segmaformer.runtime
+
+    for folder in segmaformer.runtime.__path__:
+        found = sorted((Path(folder) / "lib").glob("libsgmf_tensorrt.*"))
+        if found:
+            return found[0].resolve()
+    raise BackendError(
+        "the TensorRT plugin libsgmf_tensorrt is not part of this installation; reinstall "
+        "segmaformer where nvcc and TensorRT's headers are found (docs/jetson.md)"
+    )
+
+
+def _load_plugin(module: ModuleType, messages: Messages) -> str:
+    """Load the plugin and return the SHA-256 of its library."""
+    path = plugin_path()
+    registry = module.get_plugin_registry()
+    # A second load would register the same plugin twice, which TensorRT calls an error.
+    if registry.get_creator(PLUGIN, PLUGIN_VERSION, PLUGIN_NAMESPACE) is None:
+        registry.load_library(str(path))
+    if registry.get_creator(PLUGIN, PLUGIN_VERSION, PLUGIN_NAMESPACE) is None:
+        raise BackendError(
+            f"TensorRT {module.__version__} cannot load the plugin {path}: {messages.errors()}. "
+            "Reinstall segmaformer on this machine, so that it is built for this TensorRT"
+        )
+    return sha256_of(path)
+
+
+def with_batch(key: EngineKey, batch: int) -> EngineKey:
+    """`key` for an engine that takes 1 to `batch` tiles and is best at `batch`."""
+    return dataclasses.replace(key, batch=(1, batch, batch))
