@@ -1,0 +1,355 @@
+// The selective scan on a GPU, in up to three passes.
+//
+// The sequence is cut into chunks that run side by side: the first pass finds the state that each
+// chunk leaves behind when it starts from zero, the second turns these into the states that the
+// chunks start from, and the third runs every chunk from there and writes y.
+//
+// A thread holds the states of one channel, or its share of them, in registers; lanes of a warp
+// are neighbouring channels. A tile of tokens is staged in shared memory as float32: steps and u
+// of the block's channels, and B and C, which all of them share. So each input is read once in a
+// pass, whatever its type, and that a pass repeats the reading of u, delta and B costs less than
+// its exponentials do: with 16 states those, at 16 in a clock cycle, take longer than the memory
+// of any GPU that this is built for, float16 and float32 alike.
+#pragma once
+
+#include "element.cuh"
+#include "scan_plan.h"
+#include "sgmf/selective_scan.h"
+
+namespace sgmf::cuda {
+
+// 24 warps on each multiprocessor: 80 registers a thread.
+constexpr int least_blocks = 6;
+
+struct Scan {
+  sgmf_selective_scan_args args;
+  ScanPlan plan;
+  float* state;     // (batch, chunks, states, channels): after each chunk, then before it
+  float* step_sum;  // (batch, chunks, channels)
+};
+
+extern __shared__ float4 shared_memory[];
+
+// What a block stages of `tile_tokens` tokens.
+struct Tile {
+  float* b;     // [token][padded state]
+  float* c;     // [token][padded state]
+  float* step;  // [token][channel of the panel]
+  float* u;     // [token][channel of the panel], then y
+};
+
+inline std::size_t tile_bytes(const ScanPlan& plan) {
+  return sizeof(float) * tile_tokens * 2 * (plan.padded_states + plan.panel);
+}
+
+__device__ inline Tile shared_tile(const ScanPlan& plan) {
+  Tile tile;
+  tile.b = reinterpret_cast<float*>(shared_memory);
+  tile.c = tile.b + tile_tokens * plan.padded_states;
+  tile.step = tile.c + tile_tokens * plan.padded_states;
+  tile.u = tile.step + tile_tokens * plan.panel;
+  return tile;
+}
+
+// The stretch of the sequence and the channels of this block.
+struct Place {
+  int64_t batch;
+  int64_t chunk;
+  int64_t channel;  // first of the panel
+  int64_t begin;    // logical tokens: token 0 comes first whichever way the scan runs
+  int64_t end;
+};
+
+__device__ inline Place place_of_block(const Scan& scan, int64_t chunks) {
+  const int64_t block = blockIdx.x;
+  Place place;
+  place.channel = block % scan.plan.panels * scan.plan.panel;
+  place.chunk = block / scan.plan.panels % chunks;
+  place.batch = block / scan.plan.panels / chunks;
+  place.begin = place.chunk * scan.plan.chunk;
+  const int64_t end = place.begin + scan.plan.chunk;
+  place.end = end < scan.args.length ? end : scan.args.length;
+  return place;
+}
+
+// Tokens of a tile in a tensor of (batch, length, width): the first and the way to the next.
+struct Rows {
+  int64_t first;
+  int64_t stride;
+};
+
+__device__ inline Rows rows_from(const Scan& scan, const Place& place, int64_t token,
+                                 int64_t width) {
+  const int64_t row = scan.args.reverse ? scan.args.length - 1 - token : token;
+  return {(place.batch * scan.args.length + row) * width, scan.args.reverse ? -width : width};
+}
+
+// While a tile is staged and stored, a thread has one channel and every lanes-th token of it.
+template <typename T>
+__device__ void stage_tokens(const Scan& scan, const Place& place, int64_t begin, int tokens,
+                             const Tile& tile) {
+  const int column = threadIdx.x % scan.plan.panel;
+  const int64_t channel = place.channel + column;
+  const bool inside = channel < scan.args.channels;
+  const float bias = inside && scan.args.delta_bias ? scan.args.delta_bias[channel] : 0.0f;
+  const auto* delta = static_cast<const T*>(scan.args.delta);
+  const auto* u = static_cast<const T*>(scan.args.u);
+  const Rows rows = rows_from(scan, place, begin, scan.args.channels);
+#pragma unroll 4
+  for (int t = threadIdx.x / scan.plan.panel; t < tokens; t += scan.plan.lanes) {
+    const int64_t at = rows.first + t * rows.stride + channel;
+    float step = inside ? to_float(delta[at]) + bias : 0.0f;
+    if (scan.args.delta_softplus) step = softplus(step);
+    tile.step[t * scan.plan.panel + column] = step;
+    tile.u[t * scan.plan.panel + column] = inside ? to_float(u[at]) : 0.0f;
+  }
+}
+
+template <typename T>
+__device__ void stage_projection(const Scan& scan, const Place& place, int64_t begin, int tokens,
+                                 const void* tensor, float* staged) {
+  const int padded = scan.plan.padded_states;
+  const auto* from = static_cast<const T*>(tensor);
+  const Rows rows = rows_from(scan, place, begin, scan.args.states);
+  for (int i = threadIdx.x; i < tokens * padded; i += blockDim.x) {
+    const int t = i / padded, n = i % padded;
+    staged[i] = n < scan.args.states ? to_float(from[rows.first + t * rows.stride + n]) : 0.0f;
+  }
+}
+
+template <typename T, bool write_y>
+__device__ void stage(const Scan& scan, const Place& place, int64_t begin, int tokens,
+                      const Tile& tile) {
+  stage_tokens<T>(scan, place, begin, tokens, tile);
+  stage_projection<T>(scan, place, begin, tokens, scan.args.B, tile.b);
+  if (write_y) stage_projection<T>(scan, place, begin, tokens, scan.args.C, tile.c);
+}
+
+template <typename T>
+__device__ void store(const Scan& scan, const Place& place, int64_t begin, int tokens,
+                      const Tile& tile) {
+  const int column = threadIdx.x % scan.plan.panel;
+  const int64_t channel = place.channel + column;
+  if (channel >= scan.args.channels) return;
+  const auto* z = static_cast<const T*>(scan.args.z);
+  auto* y = static_cast<T*>(scan.args.y);
+  const Rows rows = rows_from(scan, place, begin, scan.args.channels);
+#pragma unroll 4
+  for (int t = threadIdx.x / scan.plan.panel; t < tokens; t += scan.plan.lanes) {
+    const int64_t at = rows.first + t * rows.stride + channel;
+    const float sum = tile.u[t * scan.plan.panel + column];
+    from_float(z ? sum * silu(to_float(z[at])) : sum, y + at);
+  }
+}
+
+// The states that one thread carries along its chunk. Neighbouring lanes take turns in fours, so
+// that together they read B and C in one stretch.
+template <int group>
+struct States {
+  float a[group];  // times log2(e), so that exp becomes exp2
+  float h[group];
+
+  __device__ static int number(const ScanPlan& plan, int i) {
+    const int lane = threadIdx.x % plan.lanes;
+    return (i / 4 * plan.lanes + lane) * 4 + i % 4;
+  }
+
+  __device__ static float4 four(const ScanPlan& plan, const float* staged, int token, int i) {
+    const float* from = staged + token * plan.padded_states + number(plan, i);
+    return *reinterpret_cast<const float4*>(from);
+  }
+
+  // `carried` is the state of the first channel, or null for zero.
+  __device__ void load(const Scan& scan, int64_t channel, const float* carried) {
+#pragma unroll
+    for (int i = 0; i < group; ++i) {
+      const int n = number(scan.plan, i);
+      const bool inside = channel < scan.args.channels && n < scan.args.states;
+      a[i] = inside ? scan.args.A[channel * scan.args.states + n] * log2_e : 0.0f;
+      h[i] = inside && carried ? carried[n * scan.args.channels + channel] : 0.0f;
+    }
+  }
+
+  __device__ void store(const Scan& scan, int64_t channel, float* carried) const {
+#pragma unroll
+    for (int i = 0; i < group; ++i) {
+      const int n = number(scan.plan, i);
+      if (channel < scan.args.channels && n < scan.args.states) {
+        carried[n * scan.args.channels + channel] = h[i];
+      }
+    }
+  }
+
+  __device__ void advance(const Scan& scan, const Tile& tile, int token, float step, float drive) {
+#pragma unroll
+    for (int i = 0; i < group; i += 4) {
+      const float4 b = four(scan.plan, tile.b, token, i);
+      h[i] = fmaf(exp2_flushed(step * a[i]), h[i], drive * b.x);
+      h[i + 1] = fmaf(exp2_flushed(step * a[i + 1]), h[i + 1], drive * b.y);
+      h[i + 2] = fmaf(exp2_flushed(step * a[i + 2]), h[i + 2], drive * b.z);
+      h[i + 3] = fmaf(exp2_flushed(step * a[i + 3]), h[i + 3], drive * b.w);
+    }
+  }
+
+  // The sum of C h over this thread's states.
+  __device__ float project(const Scan& scan, const Tile& tile, int token) const {
+    float even = 0.0f, odd = 0.0f;
+#pragma unroll
+    for (int i = 0; i < group; i += 4) {
+      const float4 c = four(scan.plan, tile.c, token, i);
+      even = fmaf(h[i], c.x, even);
+      odd = fmaf(h[i + 1], c.y, odd);
+      even = fmaf(h[i + 2], c.z, even);
+      odd = fmaf(h[i + 3], c.w, odd);
+    }
+    return even + odd;
+  }
+};
+
+__device__ inline float sum_over_lanes(float x, int lanes) {
+  for (int distance = lanes / 2; distance; distance /= 2) {
+    x += __shfl_xor_sync(0xffffffffu, x, distance);
+  }
+  return x;
+}
+
+template <bool write_y>
+__device__ void stage_elements(const Scan& scan, const Place& place, int64_t begin, int tokens,
+                               const Tile& tile) {
+  switch (scan.args.element_type) {
+    case SGMF_FLOAT32: return stage<float, write_y>(scan, place, begin, tokens, tile);
+    case SGMF_FLOAT16: return stage<__half, write_y>(scan, place, begin, tokens, tile);
+    default: return stage<__nv_bfloat16, write_y>(scan, place, begin, tokens, tile);
+  }
+}
+
+__device__ inline void store_elements(const Scan& scan, const Place& place, int64_t begin,
+                                      int tokens, const Tile& tile) {
+  switch (scan.args.element_type) {
+    case SGMF_FLOAT32: return store<float>(scan, place, begin, tokens, tile);
+    case SGMF_FLOAT16: return store<__half>(scan, place, begin, tokens, tile);
+    default: return store<__nv_bfloat16>(scan, place, begin, tokens, tile);
+  }
+}
+
+// The third pass, or, with `write_y` false, the first: every chunk but the last from zero, for
+// the state after it and the sum of its steps.
+template <int group, bool write_y>
+__global__ void __launch_bounds__(most_threads, least_blocks) run_chunks(const Scan scan) {
+  const Place place = place_of_block(scan, scan.plan.chunks - (write_y ? 0 : 1));
+  const Tile tile = shared_tile(scan.plan);
+  const int column = threadIdx.x / scan.plan.lanes;
+  const bool first_lane = threadIdx.x % scan.plan.lanes == 0;
+  const int64_t channel = place.channel + column;
+  const int64_t chunk = place.batch * scan.plan.chunks + place.chunk;
+  float* carried = scan.state + chunk * scan.args.states * scan.args.channels;
+  const bool skips = write_y && scan.args.D && channel < scan.args.channels;
+  const float skip = skips ? scan.args.D[channel] : 0.0f;
+  float step_sum = 0.0f;
+  States<group> states;
+  states.load(scan, channel, write_y && place.chunk ? carried : nullptr);
+  for (int64_t begin = place.begin; begin < place.end; begin += tile_tokens) {
+    const int64_t left = place.end - begin;
+    const int tokens = left < tile_tokens ? static_cast<int>(left) : tile_tokens;
+    stage_elements<write_y>(scan, place, begin, tokens, tile);
+    __syncthreads();
+#pragma unroll 2
+    for (int t = 0; t < tokens; ++t) {
+      const float step = tile.step[t * scan.plan.panel + column];
+      const float u = tile.u[t * scan.plan.panel + column];
+      states.advance(scan, tile, t, step, step * u);
+      if (write_y) {
+        const float sum = sum_over_lanes(states.project(scan, tile, t), scan.plan.lanes);
+        if (first_lane) tile.u[t * scan.plan.panel + column] = fmaf(skip, u, sum);
+      } else {
+        step_sum += step;
+      }
+    }
+    __syncthreads();
+    if (write_y) store_elements(scan, place, begin, tokens, tile);
+  }
+  if (write_y) return;
+  states.store(scan, channel, carried);
+  if (first_lane && channel < scan.args.channels) {
+    scan.step_sum[chunk * scan.args.channels + channel] = step_sum;
+  }
+}
+
+// The second pass: a block takes `carry_columns` pairs of state and channel, its rows of threads
+// neighbouring spans of `carry_span` chunks.
+constexpr int carry_columns = 32;
+constexpr int carry_rows = 8;
+constexpr int carry_span = 16;
+
+inline std::size_t carry_bytes() { return sizeof(float) * 2 * carry_rows * carry_columns; }
+
+// One thread's chunks: what each multiplies the state by and what it adds.
+struct CarrySpan {
+  float decay[carry_span];
+  float end[carry_span];
+
+  // The chunk whose end is not known has none after it.
+  __device__ void load(const Scan& scan, int64_t batch, int64_t chunk, int64_t column, float a) {
+#pragma unroll
+    for (int i = 0; i < carry_span; ++i) {
+      const int64_t at = batch * scan.plan.chunks + chunk + i;
+      const bool known = chunk + i < scan.plan.chunks - 1;
+      const int64_t channel = column % scan.args.channels;
+      end[i] = known ? scan.state[at * scan.args.states * scan.args.channels + column] : 0.0f;
+      const float steps = known ? scan.step_sum[at * scan.args.channels + channel] : 0.0f;
+      decay[i] = exp2_flushed(steps * a);
+    }
+  }
+
+  // Leaves before each chunk the state that it starts from.
+  __device__ void store(const Scan& scan, int64_t batch, int64_t chunk, int64_t column,
+                        float carry) const {
+#pragma unroll
+    for (int i = 0; i < carry_span; ++i) {
+      const int64_t at = batch * scan.plan.chunks + chunk + i;
+      if (chunk + i < scan.plan.chunks) {
+        scan.state[at * scan.args.states * scan.args.channels + column] = carry;
+      }
+      carry = fmaf(decay[i], carry, end[i]);
+    }
+  }
+};
+
+template <int rows>  // a template, so that several sources may include it
+__global__ void __launch_bounds__(rows* carry_columns) pass_carries(const Scan scan) {
+  const int64_t columns = scan.args.states * scan.args.channels;
+  const int64_t blocks = (columns + carry_columns - 1) / carry_columns;
+  const int64_t batch = blockIdx.x / blocks;
+  const int row = threadIdx.x / carry_columns;
+  const int64_t column = blockIdx.x % blocks * carry_columns + threadIdx.x % carry_columns;
+  const bool inside = column < columns;
+  const int64_t n = column / scan.args.channels, channel = column % scan.args.channels;
+  const float a = inside ? scan.args.A[channel * scan.args.states + n] * log2_e : 0.0f;
+  auto* decays = reinterpret_cast<float*>(shared_memory);  // [row][column], over a thread's span
+  float* ends = decays + rows * carry_columns;
+  float carry = 0.0f;
+  for (int64_t first = 0; first < scan.plan.chunks; first += rows * carry_span) {
+    const int64_t chunk = first + row * carry_span;
+    CarrySpan span;
+    if (inside) span.load(scan, batch, chunk, column, a);
+    float decay = 1.0f, end = 0.0f;
+#pragma unroll
+    for (int i = 0; i < carry_span; ++i) {
+      decay *= span.decay[i];
+      end = fmaf(span.decay[i], end, span.end[i]);
+    }
+    decays[threadIdx.x] = decay;
+    ends[threadIdx.x] = end;
+    __syncthreads();
+    float start = carry;
+    for (int r = 0; r < rows; ++r) {
+      const int at = r * carry_columns + threadIdx.x % carry_columns;
+      if (r == row) start = carry;
+      carry = fmaf(decays[at], carry, ends[at]);
+    }
+    __syncthreads();
+    if (inside) span.store(scan, batch, chunk, column, start);
+  }
+}
+
+}  // namespace sgmf::cuda

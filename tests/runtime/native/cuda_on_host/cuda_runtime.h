@@ -1,0 +1,76 @@
+// As much of CUDA as the kernels use, on the processor: tests put this folder in front of CUDA's.
+//
+// A launch runs its blocks one after the other and the threads of a block as fibers, each until
+// it waits at a barrier. Shared memory is filled with NaN before each block, and a block whose
+// threads wait for each other in vain, or that writes behind its shared memory, makes the launch
+// fail. What this cannot show: the order of memory accesses between warps and blocks that really
+// run at once, alignment, the rounding of the device's own functions, and time.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#define __device__
+#define __global__
+#define __shared__
+#define __launch_bounds__(...)
+
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+using cudaStream_t = void*;
+
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorLaunchFailure = 719 };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  std::size_t dynamicSmemBytes = 0;
+  cudaStream_t stream = nullptr;
+};
+
+const char* cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaGetDevice(int* device);
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
+
+void __syncthreads();
+float __shfl_xor_sync(unsigned lanes, float value, int distance);
+
+// The device's quick division gives zero for the largest divisors.
+inline float __fdividef(float a, float b) {
+  return std::fabs(b) > 0x1p126f && !std::isinf(b) && !std::isnan(a) ? 0.0f : a / b;
+}
+
+namespace cuda_on_host {
+
+// Runs thread `body(argument)` for every thread of every block.
+cudaError_t run(const cudaLaunchConfig_t& config, void (*body)(void*), void* argument);
+
+template <typename Parameter>
+struct Call {
+  void (*kernel)(Parameter);
+  const Parameter* parameter;
+};
+
+}  // namespace cuda_on_host
+
+template <typename Parameter>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameter),
+                               const Parameter& parameter) {
+  cuda_on_host::Call<Parameter> call{kernel, &parameter};
+  const auto body = [](void* argument) {
+    const auto* made = static_cast<cuda_on_host::Call<Parameter>*>(argument);
+    made->kernel(*made->parameter);
+  };
+  return cuda_on_host::run(*config, body, &call);
+}
