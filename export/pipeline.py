@@ -18,7 +18,6 @@ from segmaformer.checkpoint import Checkpoint
 from segmaformer.export.float16 import FLOAT32_LADDER, to_float16
 from segmaformer.export.onnx_export import export_onnx
 from segmaformer.export.rewrites import apply_rewrites
-from segmaformer.export.verification_tiles import phantom_tiles, tiles_from_scan
 from segmaformer.runtime.backends import open_session
 from segmaformer.runtime.card import model_card
 from segmaformer.runtime.errors import ParityError
@@ -26,6 +25,7 @@ from segmaformer.runtime.manifest import Manifest, Network, Variant
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.package_writer import staged_package, write_files
 from segmaformer.runtime.parity import TileParity
+from segmaformer.runtime.verification_tiles import phantom_tiles, tiles_from_scan
 
 Report = Callable[[str], None]
 

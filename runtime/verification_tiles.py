@@ -1,4 +1,4 @@
-"""Tiles on which a package is compared with PyTorch before it is written.
+"""Tiles on which a network is compared with its reference: PyTorch, or another backend.
 
 Best are tiles of a real scan. Without one, phantoms stand in: a body with organs of
 smooth and textured contrast on an empty background, normalised as the package says. White

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from samples import head_like, write_scan
 
-from segmaformer.export.verification_tiles import phantom_tiles, tiles_from_scan
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.formats import read_scan
 from segmaformer.runtime.manifest import Normalization, Preprocessing, Tiling
 from segmaformer.runtime.preprocessing import preprocess
+from segmaformer.runtime.verification_tiles import phantom_tiles, tiles_from_scan
 
 ZSCORE = Normalization("zscore")
 CT = Normalization("ct", mean=60.0, std=120.0, lower=-200.0, upper=300.0)
