@@ -11,6 +11,7 @@ arithmetic are float32 whatever the element type.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -70,17 +71,35 @@ def add_function_body(model: onnx.ModelProto) -> None:
 
 def selective_scan_function(signature: ScanSignature) -> onnx.FunctionProto:
     """The op as a loop over tokens (ONNX ``Scan``), for one signature."""
+    recurrence = [*_initial_state_nodes(), *_loop_nodes(signature.reverse)]
+    return function_around(recurrence, signature)
+
+
+def function_around(
+    recurrence: Sequence[onnx.NodeProto], signature: ScanSignature, *, name: str = OP_TYPE
+) -> onnx.FunctionProto:
+    """The op, once its recurrence is given: step, skip and gate, float32 inside.
+
+    Parameters
+    ----------
+    recurrence
+        Nodes that compute ``scanned`` (B, L, D), the sum over states of C h, from ``step``
+        and ``drive`` (B, L, D), ``b32`` and ``c32`` (B, L, N), and the op's own inputs.
+    signature
+        What the body is for.
+    name
+        Of the function, in the op's domain.
+    """
     nodes = [
         *_cast_to_float32(signature),
         *_step_nodes(signature),
         helper.make_node("Mul", ["step", "u32"], ["drive"]),
-        *_initial_state_nodes(),
-        *_loop_nodes(signature.reverse),
+        *recurrence,
         *_output_nodes(signature),
     ]
     return helper.make_function(
         DOMAIN,
-        OP_TYPE,
+        name,
         list(INPUTS),
         ["y"],
         nodes,
@@ -229,6 +248,7 @@ __all__ = [
     "VERSION",
     "ScanSignature",
     "add_function_body",
+    "function_around",
     "node_signature",
     "selective_scan_function",
     "strip_function_body",
