@@ -26,8 +26,17 @@ from native_builds import (
 
 pytest.importorskip("onnx")
 
-from scan_models import FLOAT32, NUMPY_TYPES, ONNX_TYPES, SUBSETS, make_inputs, run_directly
+from scan_models import (
+    FLOAT32,
+    NUMPY_TYPES,
+    ONNX_TYPES,
+    SUBSETS,
+    make_inputs,
+    make_model,
+    run_directly,
+)
 
+from segmaformer.export.plugin_graph import plugin_graph
 from segmaformer.runtime.op_library import BFLOAT16, FLOAT16
 
 PLUGIN = [
@@ -306,23 +315,26 @@ def test_workspace_serves_every_batch_of_a_profile(host: Any, batches: tuple[int
     assert create(host).ask("workspace", tensors) == batches[1] * 21 * MULTIPROCESSORS
 
 
+def from_node(host: Any, node: Any) -> Plugin:
+    """The plugin that TensorRT's parser makes of a node: from the attributes that it names."""
+    _, _, _, *known = host.host_creator().decode().split()
+    return create(host, **{a.name: a.i for a in node.attribute if a.name in known})
+
+
 @pytest.mark.parametrize("optional", SUBSETS, ids="+".join)
 @pytest.mark.parametrize("element_type", ONNX_TYPES)
-def test_scan_equals_the_c_function(
+def test_a_node_of_an_exported_graph_runs(
     host: Any, element_type: int, optional: tuple[str, ...]
 ) -> None:
     inputs = make_inputs(element_type, optional)
     y = np.empty(inputs["u"].shape, NUMPY_TYPES[element_type])
-    given = [inputs[name] for name in NAMES if name in inputs]
-    tensors = [
-        replace(tensor, shape=array.shape, array=array)
-        for tensor, array in zip(
-            scan_tensors(TENSORRT_TYPES[element_type], optional, batch=2), [*given, y], strict=True
-        )
-    ]
     for reverse in (0, 1):
-        plugin = create(host, delta_softplus=1, reverse=reverse, **presence(optional))
-        plugin = plugin.copy("restore").copy("attach")
+        model = make_model(inputs, element_type, delta_softplus=1, reverse=reverse)
+        (node,) = plugin_graph(model).graph.node
+        arrays = [*(inputs[name] for name in node.input), y]
+        empty = scan_tensors(TENSORRT_TYPES[element_type], optional, batch=2)
+        tensors = [replace(t, array=array) for t, array in zip(empty, arrays, strict=True)]
+        plugin = from_node(host, node).copy("restore").copy("attach")
         workspace = np.empty(plugin.ask("workspace", tensors), np.uint8)
         assert plugin.ask("run", tensors, workspace.ctypes.data) == 0
         expected = run_directly(inputs, element_type, delta_softplus=True, reverse=bool(reverse))
