@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -34,6 +34,9 @@ def scipy_product(matrix: sparse.csr_array, source: np.ndarray, axis: int) -> np
     dtypes=st.tuples(*[st.sampled_from([np.float32, np.float64])] * 2),
     threads=st.integers(0, 3),
     seed=st.integers(0, 1000),
+)
+@example(  # four lines whose places span as many elements as sixteen neighbours
+    shape=(2, 2, 5), count=1, axis=2, dtypes=(np.float32, np.float64), threads=1, seed=0
 )
 def test_equals_scipy_bit_for_bit(shape, count, axis, dtypes, threads, seed) -> None:
     random = np.random.default_rng(seed)

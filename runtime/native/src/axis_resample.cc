@@ -45,14 +45,15 @@ Group group_at(const Args& args, int64_t first) {
   return group;
 }
 
-bool are_neighbours(const int64_t* places) {
-  return places[lane_count - 1] - places[0] == lane_count - 1;
+// Places increase, except where a lane repeats the last line.
+bool are_neighbours(const Group& group, const int64_t* places) {
+  return group.lanes == lane_count && places[lane_count - 1] - places[0] == lane_count - 1;
 }
 
 template <typename T>
 void gather(const T* source, int64_t step, const Group& group, const std::vector<int64_t>& used,
             double* values) {
-  const bool neighbours = are_neighbours(group.source);
+  const bool neighbours = are_neighbours(group, group.source);
   for (const int64_t column : used) {
     const T* row = source + column * step;
     double* out = values + column * lane_count;
@@ -81,7 +82,7 @@ void weigh(const double* values, const int64_t* columns, const double* weights, 
 
 template <typename T>
 void scatter(const double* sums, const Group& group, T* row) {
-  if (group.lanes == lane_count && are_neighbours(group.target)) {
+  if (are_neighbours(group, group.target)) {
     T* first = row + group.target[0];
     for (int lane = 0; lane < lane_count; ++lane) first[lane] = static_cast<T>(sums[lane]);
   } else {
