@@ -339,7 +339,7 @@ def predict_labels(
             "the logits, resampled by a spline of order above one,", budget_bytes, needed
         )
     logits = predict_logits(prepared.image, tiling, network, output.channels, progress=report)
-    logits = restore_logits(logits, prepared, resampling)
+    logits = restore_logits(logits, prepared, resampling, threads=threads)
     if probability_of is None:
         return logits_to_labels(logits, output)
     return to_probability(logits, probability_of, exclusive=not output.regions)

@@ -114,7 +114,8 @@ class Predictor:
         with _timed(seconds, "read"):
             volume = scan if isinstance(scan, Volume) else self._read(scan)
         with _timed(seconds, "preprocess"):
-            prepared = preprocess(volume, self.package.manifest.preprocessing)
+            spec = self.package.manifest.preprocessing
+            prepared = preprocess(volume, spec, threads=self._threads)
         return Prepared(volume, prepared, seconds)
 
     def segment(

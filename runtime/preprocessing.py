@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.cropping import Box, Mask, crop_to_nonzero, nonzero_mask
+from segmaformer.runtime.cropping import Box, content_box, nonzero_mask
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.manifest import Preprocessing, Resampling, Spacing, Triple
-from segmaformer.runtime.normalization import normalize
-from segmaformer.runtime.resampling import resample, target_shape
+from segmaformer.runtime.normalization import NormalizedChannel
+from segmaformer.runtime.resampling import channel_resize, resample, target_shape
 from segmaformer.runtime.volume import Element, Reorientation, Volume, orient_to
 
 
@@ -55,8 +55,15 @@ class Preprocessed:
         return depth, height, width
 
 
-def preprocess(volume: Volume, spec: Preprocessing) -> Preprocessed:
+def preprocess(volume: Volume, spec: Preprocessing, *, threads: int = 0) -> Preprocessed:
     """Bring `volume` to the grid and the intensities that a network was trained on.
+
+    Beside the result, memory holds a few planes, and a mask where a normalisation needs it.
+
+    Parameters
+    ----------
+    threads
+        Threads to use; 0 takes every available processor.
 
     Raises
     ------
@@ -71,22 +78,26 @@ def preprocess(volume: Volume, spec: Preprocessing) -> Preprocessed:
         )
     reorientation = network_axes(volume, spec)
     voxels = reorientation.apply(volume.voxels)
-    box, mask = _crop(voxels, spec)
+    box = content_box(voxels) if spec.crop_to_nonzero else _whole(voxels)
     cropped = voxels[(slice(None), *box)]
+    masked = any(normalization.use_mask for normalization in spec.normalization)
+    mask = nonzero_mask(cropped) if masked else None
     scan_spacing_mm = reorientation.apply_to_spacing(volume.spacing_mm)
     spacing_mm = spec.spacing or scan_spacing_mm
     _, depth, height, width = cropped.shape
     shape = target_shape((depth, height, width), scan_spacing_mm, spacing_mm)
 
+    resize = channel_resize(
+        (depth, height, width),
+        shape,
+        spacing_mm=scan_spacing_mm,
+        new_spacing_mm=spacing_mm,
+        resampling=spec.resampling,
+        threads=threads,
+    )
     image = np.empty((len(cropped), *shape), np.float32)
-    for index, normalization in enumerate(spec.normalization):
-        image[index] = resample(
-            normalize(cropped[index], normalization, mask)[None],
-            shape,
-            spacing_mm=scan_spacing_mm,
-            new_spacing_mm=spacing_mm,
-            resampling=spec.resampling,
-        )[0]
+    for channel, normalization, target in zip(cropped, spec.normalization, image, strict=True):
+        resize.run(NormalizedChannel(channel, normalization, mask), target)
     _, depth, height, width = voxels.shape
     return Preprocessed(
         image, spacing_mm, reorientation, (depth, height, width), box, scan_spacing_mm
@@ -94,7 +105,11 @@ def preprocess(volume: Volume, spec: Preprocessing) -> Preprocessed:
 
 
 def restore_logits(
-    logits: npt.NDArray[np.float32], prepared: Preprocessed, resampling: Resampling
+    logits: npt.NDArray[np.float32],
+    prepared: Preprocessed,
+    resampling: Resampling,
+    *,
+    threads: int = 0,
 ) -> npt.NDArray[np.float32]:
     """Resample logits from the network's grid to that of the cropped scan.
 
@@ -102,6 +117,8 @@ def restore_logits(
     ----------
     logits
         (C, D, H, W), float32, on the grid of ``prepared.image``.
+    threads
+        Threads to use; 0 takes every available processor.
 
     Returns
     -------
@@ -120,6 +137,7 @@ def restore_logits(
         spacing_mm=prepared.spacing_mm,
         new_spacing_mm=prepared.scan_spacing_mm,
         resampling=resampling,
+        threads=threads,
     )
 
 
@@ -155,14 +173,9 @@ def network_axes(volume: Volume, spec: Preprocessing) -> Reorientation:
     return oriented.then_permute((2, 1, 0)).then_permute(spec.transpose_forward)
 
 
-def _crop(voxels: npt.NDArray[np.float32], spec: Preprocessing) -> tuple[Box, Mask | None]:
-    """Box to keep, and the nonzero mask inside it where something needs that."""
-    if spec.crop_to_nonzero:
-        return crop_to_nonzero(voxels)
+def _whole(voxels: npt.NDArray[np.float32]) -> Box:
     _, depth, height, width = voxels.shape
-    masked = any(normalization.use_mask for normalization in spec.normalization)
-    box = (slice(0, depth), slice(0, height), slice(0, width))
-    return box, nonzero_mask(voxels) if masked else None
+    return slice(0, depth), slice(0, height), slice(0, width)
 
 
 def _expect_grid(array: npt.NDArray[Element], shape: tuple[int, ...]) -> None:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from segmaformer.runtime.cropping import bounding_box, crop_to_nonzero, nonzero_mask
+from segmaformer.runtime.cropping import Box, Mask, content_box, nonzero_mask
 from segmaformer.runtime.errors import InputError
 
 
@@ -12,6 +14,11 @@ def scan_with(*points: tuple[int, int, int, int], value: float = 1.0) -> np.ndar
     for point in points:
         image[point] = value
     return image
+
+
+def crop_to_nonzero(image: np.ndarray) -> tuple[Box, Mask]:
+    box = content_box(image)
+    return box, nonzero_mask(image[(slice(None), *box)])
 
 
 def test_the_box_spans_the_content_of_all_channels() -> None:
@@ -38,9 +45,26 @@ def test_content_up_to_the_border_is_kept() -> None:
 
 
 def test_one_voxel_is_a_box() -> None:
-    mask = np.zeros((3, 3, 3), bool)
-    mask[2, 0, 1] = True
-    assert bounding_box(mask) == (slice(2, 3), slice(0, 1), slice(1, 2))
+    assert content_box(scan_with((1, 5, 0, 3))) == (slice(5, 6), slice(0, 1), slice(3, 4))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 2), *[st.integers(1, 40)] * 3),
+    points=st.integers(1, 30),
+    seed=st.integers(0, 1000),
+)
+def test_box_and_mask_are_those_of_the_filled_scan(shape, points, seed) -> None:
+    random = np.random.default_rng(seed)
+    image = np.zeros(shape, np.float32)
+    image[tuple(random.integers(0, shape, (points, 4)).T)] = 1
+    image *= random.random(shape) < 0.95
+    image[tuple(random.integers(0, shape))] = -1
+    box, mask = crop_to_nonzero(image)
+    whole = nonzero_mask(image)
+    assert np.array_equal(whole[box], mask)
+    assert whole.sum() == mask.sum()
+    assert all(mask.any(axis=tuple({0, 1, 2} - {axis}))[[0, -1]].all() for axis in range(3))
 
 
 def test_an_empty_scan_is_refused() -> None:
