@@ -1,0 +1,173 @@
+"""The layers of a network whose arithmetic can be int8: products with constant weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx
+
+LayerKind = Literal["conv", "pointwise", "depthwise", "grouped", "matmul"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution or matrix product with a constant weight.
+
+    Attributes
+    ----------
+    name
+        Of the node, unique in the graph.
+    kind
+        ``pointwise`` is a convolution over one voxel, ``depthwise`` one in which every
+        channel is alone, ``grouped`` any other with groups.
+    activation, weight, output
+        Names of tensors.
+    bias
+        Name of the bias where the node itself adds one that is constant.
+    axis
+        Axis of the weight that counts output channels.
+    channels
+        Input and output channels.
+    parameters
+        Elements of the weight.
+    macs
+        Multiplications and additions for one tile.
+    is_last
+        The network's output follows with no other layer in between.
+    """
+
+    name: str
+    kind: LayerKind
+    activation: str
+    weight: str
+    output: str
+    bias: str | None
+    axis: int
+    channels: tuple[int, int]
+    parameters: int
+    macs: int
+    is_last: bool = False
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether the node is a convolution of any kind."""
+        return self.kind != "matmul"
+
+
+def find_layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
+    """Every convolution and matrix product of the main graph with a constant weight.
+
+    Transposed convolutions are not among them: no CPU runs them in int8, and TensorRT
+    does only without explicit quantisation.
+
+    Parameters
+    ----------
+    model
+        A float32 network with free batch size and fixed tile.
+
+    Returns
+    -------
+    tuple of Layer
+        In the order of computation.
+
+    Raises
+    ------
+    ValueError
+        Two nodes have the same name, so that layers could not be told apart.
+    """
+    _check_names(model)
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    shapes = _shapes(model)
+    last = _last_nodes(model, initializers)
+    return tuple(
+        _layer(node, initializers, shapes, node.name in last)
+        for node in model.graph.node
+        if _is_layer(node, initializers)
+    )
+
+
+def _check_names(model: onnx.ModelProto) -> None:
+    names = [node.name for node in model.graph.node]
+    if len(set(names)) < len(names) or "" in names:
+        raise ValueError("the network has nodes without names of their own; export it again")
+
+
+def _is_layer(node: onnx.NodeProto, initializers: dict[str, onnx.TensorProto]) -> bool:
+    if node.op_type not in ("Conv", "MatMul") or node.input[1] not in initializers:
+        return False
+    weight = initializers[node.input[1]]
+    if weight.data_type != onnx.TensorProto.FLOAT:
+        return False
+    return node.op_type == "Conv" or len(weight.dims) == 2
+
+
+def _layer(
+    node: onnx.NodeProto,
+    initializers: dict[str, onnx.TensorProto],
+    shapes: dict[str, tuple[int, ...]],
+    is_last: bool,
+) -> Layer:
+    dims = tuple(initializers[node.input[1]].dims)
+    bias = node.input[2] if len(node.input) > 2 and node.input[2] in initializers else None
+    groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+    if node.op_type == "Conv":
+        axis, channels = 0, (dims[1] * groups, dims[0])
+    else:
+        axis, channels = 1, (dims[0], dims[1])
+    places = math.prod(shapes.get(node.output[0], ())) // channels[1]
+    return Layer(
+        name=node.name,
+        kind=_kind(node, dims, groups),
+        activation=node.input[0],
+        weight=node.input[1],
+        output=node.output[0],
+        bias=bias,
+        axis=axis,
+        channels=channels,
+        parameters=math.prod(dims),
+        macs=places * math.prod(dims),
+        is_last=is_last,
+    )
+
+
+def _kind(node: onnx.NodeProto, dims: tuple[int, ...], groups: int) -> LayerKind:
+    if node.op_type != "Conv":
+        return "matmul"
+    if groups > 1:
+        return "depthwise" if dims[1] == 1 else "grouped"
+    return "pointwise" if set(dims[2:]) == {1} else "conv"
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Shape by tensor for a batch of one."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    return {
+        value.name: tuple(dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim)
+        for value in (*graph.value_info, *graph.output)
+    }
+
+
+def _last_nodes(model: onnx.ModelProto, initializers: dict[str, onnx.TensorProto]) -> set[str]:
+    """Names of the layers that the walk back from the outputs meets first."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    return set(_walk_back([value.name for value in model.graph.output], producers, initializers))
+
+
+def _walk_back(
+    tensors: list[str],
+    producers: dict[str, onnx.NodeProto],
+    initializers: dict[str, onnx.TensorProto],
+) -> Iterator[str]:
+    seen: set[str] = set()
+    while tensors:
+        node = producers.get(tensors.pop())
+        if node is None or node.name in seen:
+            continue
+        seen.add(node.name)
+        if _is_layer(node, initializers):
+            yield node.name
+        else:
+            tensors.extend(node.input)
