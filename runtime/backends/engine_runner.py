@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from segmaformer.runtime.backends.batch_slot import BatchSlot
 from segmaformer.runtime.backends.engine_messages import Messages
-from segmaformer.runtime.cuda_driver import CudaDevice, Event, Stream
+from segmaformer.runtime.cuda_driver import CudaDevice
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.manifest import Manifest
 
@@ -81,7 +82,7 @@ class EngineRunner:
                 "End other programs on the device, or build with a smaller --batch"
             )
         self._engine = engine
-        self._slots = [_Slot(device, self.batch, *shapes) for _ in range(SLOTS)]
+        self._slots = [BatchSlot(device, self.batch, *shapes) for _ in range(SLOTS)]
         self._lock = threading.Lock()
 
     @property
@@ -109,8 +110,8 @@ class EngineRunner:
             return logits
 
     def _run(self, tiles: np.ndarray, logits: np.ndarray) -> None:
-        pending: dict[_Slot, np.ndarray] = {}
-        previous: _Slot | None = None
+        pending: dict[BatchSlot, np.ndarray] = {}
+        previous: BatchSlot | None = None
         slots = itertools.cycle(self._slots)
         for start in range(0, len(tiles), self.batch):
             slot = next(slots)
@@ -126,7 +127,7 @@ class EngineRunner:
         for slot, target in pending.items():
             slot.collect(target)
 
-    def _compute(self, slot: _Slot, count: int) -> None:
+    def _compute(self, slot: BatchSlot, count: int) -> None:
         context = self._context
         shape = (count, *slot.tiles.array.shape[1:])
         accepted = (
@@ -140,40 +141,6 @@ class EngineRunner:
                 f"{self._device.facts.name} refused a batch of {shape}: {self._messages.errors()}"
             )
         slot.stream.record(slot.computed)
-
-
-class _Slot:
-    """Memory for one batch and the stream that it passes through."""
-
-    def __init__(
-        self,
-        device: CudaDevice,
-        batch: int,
-        tile_shape: tuple[int, ...],
-        logits_shape: tuple[int, ...],
-    ):
-        self.tiles = device.allocate_pinned((batch, *tile_shape))
-        self.logits = device.allocate_pinned((batch, *logits_shape))
-        self.tiles_on_device = device.allocate(self.tiles.array.nbytes)
-        self.logits_on_device = device.allocate(self.logits.array.nbytes)
-        self.stream = Stream(device)
-        self.computed = Event(device)
-
-    def send(self, tiles: np.ndarray) -> None:
-        """Start copying tiles to the device."""
-        self.tiles.array[: len(tiles)] = tiles
-        size = self.tiles.array[: len(tiles)].nbytes
-        self.stream.copy_in(self.tiles_on_device, self.tiles, size)
-
-    def fetch(self, count: int) -> None:
-        """Start copying the logits of `count` tiles back."""
-        size = self.logits.array[:count].nbytes
-        self.stream.copy_out(self.logits, self.logits_on_device, size)
-
-    def collect(self, target: np.ndarray) -> None:
-        """Wait for the logits and write them to `target`."""
-        self.stream.synchronize()
-        target[...] = self.logits.array[: len(target)]
 
 
 def _check_interface(
