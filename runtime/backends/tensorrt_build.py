@@ -47,13 +47,15 @@ def build_engine(
     batch: int,
     timing_cache: bytes = b"",
     progress: Progress | None = None,
+    configure: Callable[[Any], None] = lambda config: None,
 ) -> Built:
-    """Build an engine on the device of this machine.
+    """Build an engine, for the device of this machine unless `configure` says otherwise.
 
     Parameters
     ----------
     trt
-        The module ``tensorrt``, with the plugin loaded where the network needs it.
+        The module ``tensorrt``, with the plugin loaded where the network needs it, or
+        ``tensorrt_rtx``.
     network
         ONNX file whose one input is (batch, C, D, H, W) with a free batch.
     messages
@@ -64,6 +66,8 @@ def build_engine(
         Of an earlier build.
     progress
         Called as the builder proceeds.
+    configure
+        Sets what else there is in the builder's configuration.
 
     Raises
     ------
@@ -75,14 +79,18 @@ def build_engine(
     definition = builder.create_network(_strongly_typed(trt))
     _parse(trt, definition, network, messages)
     config = builder.create_builder_config()
+    configure(config)
     config.add_optimization_profile(_profile(builder, definition, batch))
     cache = config.create_timing_cache(timing_cache)
     config.set_timing_cache(cache, ignore_mismatch=False)
+    if hasattr(trt.BuilderFlag, "TF32"):
+        # On by default: float32 products would be rounded to 10 bits.
+        config.clear_flag(trt.BuilderFlag.TF32)
     if progress is not None:
         config.progress_monitor = _monitor(trt, progress)
     engine = builder.build_serialized_network(definition, config)
     if engine is None:
-        raise BackendError(f"TensorRT {trt.__version__} built no engine: {messages.errors()}")
+        raise BackendError(f"{trt.__name__} {trt.__version__} built no engine: {messages.errors()}")
     timings = config.get_timing_cache()
     return Built(
         bytes(engine),
@@ -103,7 +111,7 @@ def _parse(trt: ModuleType, definition: Any, network: bytes, messages: Messages)
         return
     reasons = [str(parser.get_error(index).desc()) for index in range(parser.num_errors)]
     raise BackendError(
-        f"TensorRT {trt.__version__} cannot read the network: "
+        f"{trt.__name__} {trt.__version__} cannot read the network: "
         f"{'; '.join(reasons) or messages.errors()}"
     )
 
