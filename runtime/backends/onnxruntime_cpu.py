@@ -54,7 +54,7 @@ class OnnxRuntimeSession:
         self.description = (
             f"ONNX Runtime {onnxruntime.__version__}, CPU, {variant}, {threads} thread{plural}"
         )
-        self._session = _open(onnxruntime, content, threads, options.use_op_library)
+        self._session = open_network(content, threads=threads, op_library=options.use_op_library)
         self._input = _check_interface(self._session, package.manifest)
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
@@ -105,14 +105,31 @@ def _control_group_limit() -> int:
         return unlimited
 
 
-def _open(onnxruntime: Any, content: bytes, threads: int, use_op_library: bool) -> Any:
+def open_network(content: bytes, *, threads: int, op_library: bool = True) -> Any:
+    """An ``onnxruntime.InferenceSession`` on the CPU provider alone.
+
+    Parameters
+    ----------
+    content
+        A serialised ONNX model.
+    threads
+        Threads for one run.
+    op_library
+        Whether to run the scan natively; else its function body runs.
+
+    Raises
+    ------
+    BackendError
+        ONNX Runtime or the op library is missing, refuses the model or chose another provider.
+    """
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Tiles have one shape: planning memory by pattern only holds a second arena of that size.
     options.enable_mem_pattern = False
     options.log_severity_level = _ERRORS_ONLY
     try:
-        if use_op_library:
+        if op_library:
             register_op_library(options)
         session = onnxruntime.InferenceSession(
             content, options, providers=[PROVIDER], enable_fallback=False
