@@ -30,7 +30,9 @@ ScanPlan uncut_plan(const Args& args, int group) {
   ScanPlan plan{};
   plan.group = group;
   plan.lanes = lanes_for(args.states, group);
-  plan.padded_states = group * plan.lanes;
+  // Eight lanes that read four states each at once then meet in no bank.
+  plan.lane_stride = group == 4 ? 4 : group + 4;
+  plan.token_stride = plan.lane_stride * plan.lanes;
   plan.panels = divide_up(args.channels, most_threads / plan.lanes);
   const int64_t granule = warp_threads / plan.lanes;
   const int64_t width = divide_up(args.channels, plan.panels);

@@ -13,14 +13,15 @@ constexpr int most_threads = 128;  // of a block
 constexpr int tile_tokens = 16;    // staged in shared memory at once
 
 struct ScanPlan {
-  int group;          // states that one thread holds in registers: 4, 8 or 16
-  int lanes;          // threads that share a channel: a power of two, 16 at most
-  int padded_states;  // group * lanes
-  int panel;          // channels of a block
-  int threads;        // of a block: panel * lanes
-  int64_t panels;     // blocks side by side
-  int64_t chunk;      // tokens of a block
-  int64_t chunks;     // blocks along the sequence
+  int group;         // states that one thread holds in registers: 4, 8 or 16
+  int lanes;         // threads that share a channel: a power of two, 16 at most
+  int lane_stride;   // floats from one lane's B or C to the next in shared memory
+  int token_stride;  // and from one token's to the next
+  int panel;         // channels of a block
+  int threads;       // of a block: panel * lanes
+  int64_t panels;    // blocks side by side
+  int64_t chunk;     // tokens of a block
+  int64_t chunks;    // blocks along the sequence
 };
 
 // The plan that fills `multiprocessors` with scratch memory of `workspace_bytes` at most.

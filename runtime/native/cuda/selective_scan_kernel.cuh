@@ -32,21 +32,21 @@ extern __shared__ float4 shared_memory[];
 
 // What a block stages of `tile_tokens` tokens.
 struct Tile {
-  float* b;     // [token][padded state]
-  float* c;     // [token][padded state]
+  float* b;     // [token][lane][state of the lane]
+  float* c;     // [token][lane][state of the lane]
   float* step;  // [token][channel of the panel]
   float* u;     // [token][channel of the panel], then y
 };
 
 inline std::size_t tile_bytes(const ScanPlan& plan) {
-  return sizeof(float) * tile_tokens * 2 * (plan.padded_states + plan.panel);
+  return sizeof(float) * tile_tokens * 2 * (plan.token_stride + plan.panel);
 }
 
 __device__ inline Tile shared_tile(const ScanPlan& plan) {
   Tile tile;
   tile.b = reinterpret_cast<float*>(shared_memory);
-  tile.c = tile.b + tile_tokens * plan.padded_states;
-  tile.step = tile.c + tile_tokens * plan.padded_states;
+  tile.c = tile.b + tile_tokens * plan.token_stride;
+  tile.step = tile.c + tile_tokens * plan.token_stride;
   tile.u = tile.step + tile_tokens * plan.panel;
   return tile;
 }
@@ -95,34 +95,41 @@ __device__ void stage_tokens(const Scan& scan, const Place& place, int64_t begin
   const auto* delta = static_cast<const T*>(scan.args.delta);
   const auto* u = static_cast<const T*>(scan.args.u);
   const Rows rows = rows_from(scan, place, begin, scan.args.channels);
+  const int first = threadIdx.x / scan.plan.panel;
+  int64_t at = rows.first + first * rows.stride + channel;
+  int staged = first * scan.plan.panel + column;
 #pragma unroll 4
-  for (int t = threadIdx.x / scan.plan.panel; t < tokens; t += scan.plan.lanes) {
-    const int64_t at = rows.first + t * rows.stride + channel;
+  for (int t = first; t < tokens; t += scan.plan.lanes) {
     float step = inside ? to_float(delta[at]) + bias : 0.0f;
     if (scan.args.delta_softplus) step = softplus(step);
-    tile.step[t * scan.plan.panel + column] = step;
-    tile.u[t * scan.plan.panel + column] = inside ? to_float(u[at]) : 0.0f;
+    tile.step[staged] = step;
+    tile.u[staged] = inside ? to_float(u[at]) : 0.0f;
+    at += scan.plan.lanes * rows.stride;
+    staged += scan.plan.threads;
   }
 }
 
-template <typename T>
+// States beyond the last are staged as zero.
+template <typename T, int group>
 __device__ void stage_projection(const Scan& scan, const Place& place, int64_t begin, int tokens,
                                  const void* tensor, float* staged) {
-  const int padded = scan.plan.padded_states;
+  const unsigned padded = group * scan.plan.lanes;  // a power of two, as is `group`
   const auto* from = static_cast<const T*>(tensor);
   const Rows rows = rows_from(scan, place, begin, scan.args.states);
-  for (int i = threadIdx.x; i < tokens * padded; i += blockDim.x) {
-    const int t = i / padded, n = i % padded;
-    staged[i] = n < scan.args.states ? to_float(from[rows.first + t * rows.stride + n]) : 0.0f;
+  const int shift = __ffs(padded) - 1;
+  for (unsigned i = threadIdx.x; i < tokens * padded; i += blockDim.x) {
+    const unsigned t = i >> shift, n = i & (padded - 1);
+    const unsigned at = t * scan.plan.token_stride + n / group * scan.plan.lane_stride + n % group;
+    staged[at] = n < scan.args.states ? to_float(from[rows.first + t * rows.stride + n]) : 0.0f;
   }
 }
 
-template <typename T, bool write_y>
+template <typename T, int group, bool write_y>
 __device__ void stage(const Scan& scan, const Place& place, int64_t begin, int tokens,
                       const Tile& tile) {
   stage_tokens<T>(scan, place, begin, tokens, tile);
-  stage_projection<T>(scan, place, begin, tokens, scan.args.B, tile.b);
-  if (write_y) stage_projection<T>(scan, place, begin, tokens, scan.args.C, tile.c);
+  stage_projection<T, group>(scan, place, begin, tokens, scan.args.B, tile.b);
+  if (write_y) stage_projection<T, group>(scan, place, begin, tokens, scan.args.C, tile.c);
 }
 
 template <typename T>
@@ -134,36 +141,32 @@ __device__ void store(const Scan& scan, const Place& place, int64_t begin, int t
   const auto* z = static_cast<const T*>(scan.args.z);
   auto* y = static_cast<T*>(scan.args.y);
   const Rows rows = rows_from(scan, place, begin, scan.args.channels);
+  const int first = threadIdx.x / scan.plan.panel;
+  int64_t at = rows.first + first * rows.stride + channel;
+  const float* sum = tile.u + first * scan.plan.panel + column;
 #pragma unroll 4
-  for (int t = threadIdx.x / scan.plan.panel; t < tokens; t += scan.plan.lanes) {
-    const int64_t at = rows.first + t * rows.stride + channel;
-    const float sum = tile.u[t * scan.plan.panel + column];
-    from_float(z ? sum * silu(to_float(z[at])) : sum, y + at);
+  for (int t = first; t < tokens; t += scan.plan.lanes) {
+    from_float(z ? *sum * silu(to_float(z[at])) : *sum, y + at);
+    at += scan.plan.lanes * rows.stride;
+    sum += scan.plan.threads;
   }
 }
 
-// The states that one thread carries along its chunk. Neighbouring lanes take turns in fours, so
-// that together they read B and C in one stretch.
+// The states that one thread carries along its chunk.
 template <int group>
 struct States {
   float a[group];  // times log2(e), so that exp becomes exp2
   float h[group];
 
-  __device__ static int number(const ScanPlan& plan, int i) {
-    const int lane = threadIdx.x % plan.lanes;
-    return (i / 4 * plan.lanes + lane) * 4 + i % 4;
-  }
-
-  __device__ static float4 four(const ScanPlan& plan, const float* staged, int token, int i) {
-    const float* from = staged + token * plan.padded_states + number(plan, i);
-    return *reinterpret_cast<const float4*>(from);
+  __device__ static int number(const Scan& scan, int i) {
+    return static_cast<int>(threadIdx.x % scan.plan.lanes) * group + i;
   }
 
   // `carried` is the state of the first channel, or null for zero.
   __device__ void load(const Scan& scan, int64_t channel, const float* carried) {
 #pragma unroll
     for (int i = 0; i < group; ++i) {
-      const int n = number(scan.plan, i);
+      const int n = number(scan, i);
       const bool inside = channel < scan.args.channels && n < scan.args.states;
       a[i] = inside ? scan.args.A[channel * scan.args.states + n] * log2_e : 0.0f;
       h[i] = inside && carried ? carried[n * scan.args.channels + channel] : 0.0f;
@@ -173,17 +176,18 @@ struct States {
   __device__ void store(const Scan& scan, int64_t channel, float* carried) const {
 #pragma unroll
     for (int i = 0; i < group; ++i) {
-      const int n = number(scan.plan, i);
+      const int n = number(scan, i);
       if (channel < scan.args.channels && n < scan.args.states) {
         carried[n * scan.args.channels + channel] = h[i];
       }
     }
   }
 
-  __device__ void advance(const Scan& scan, const Tile& tile, int token, float step, float drive) {
+  // `staged` is B of this lane.
+  __device__ void advance(const float* staged, float step, float drive) {
 #pragma unroll
     for (int i = 0; i < group; i += 4) {
-      const float4 b = four(scan.plan, tile.b, token, i);
+      const float4 b = *reinterpret_cast<const float4*>(staged + i);
       h[i] = fmaf(exp2_flushed(step * a[i]), h[i], drive * b.x);
       h[i + 1] = fmaf(exp2_flushed(step * a[i + 1]), h[i + 1], drive * b.y);
       h[i + 2] = fmaf(exp2_flushed(step * a[i + 2]), h[i + 2], drive * b.z);
@@ -191,12 +195,12 @@ struct States {
     }
   }
 
-  // The sum of C h over this thread's states.
-  __device__ float project(const Scan& scan, const Tile& tile, int token) const {
+  // The sum of C h over this lane's states; `staged` is C of this lane.
+  __device__ float project(const float* staged) const {
     float even = 0.0f, odd = 0.0f;
 #pragma unroll
     for (int i = 0; i < group; i += 4) {
-      const float4 c = four(scan.plan, tile.c, token, i);
+      const float4 c = *reinterpret_cast<const float4*>(staged + i);
       even = fmaf(h[i], c.x, even);
       odd = fmaf(h[i + 1], c.y, odd);
       even = fmaf(h[i + 2], c.z, even);
@@ -213,13 +217,13 @@ __device__ inline float sum_over_lanes(float x, int lanes) {
   return x;
 }
 
-template <bool write_y>
+template <int group, bool write_y>
 __device__ void stage_elements(const Scan& scan, const Place& place, int64_t begin, int tokens,
                                const Tile& tile) {
   switch (scan.args.element_type) {
-    case SGMF_FLOAT32: return stage<float, write_y>(scan, place, begin, tokens, tile);
-    case SGMF_FLOAT16: return stage<__half, write_y>(scan, place, begin, tokens, tile);
-    default: return stage<__nv_bfloat16, write_y>(scan, place, begin, tokens, tile);
+    case SGMF_FLOAT32: return stage<float, group, write_y>(scan, place, begin, tokens, tile);
+    case SGMF_FLOAT16: return stage<__half, group, write_y>(scan, place, begin, tokens, tile);
+    default: return stage<__nv_bfloat16, group, write_y>(scan, place, begin, tokens, tile);
   }
 }
 
@@ -239,7 +243,7 @@ __global__ void __launch_bounds__(most_threads, least_blocks) run_chunks(const S
   const Place place = place_of_block(scan, scan.plan.chunks - (write_y ? 0 : 1));
   const Tile tile = shared_tile(scan.plan);
   const int column = threadIdx.x / scan.plan.lanes;
-  const bool first_lane = threadIdx.x % scan.plan.lanes == 0;
+  const int lane = threadIdx.x % scan.plan.lanes;
   const int64_t channel = place.channel + column;
   const int64_t chunk = place.batch * scan.plan.chunks + place.chunk;
   float* carried = scan.state + chunk * scan.args.states * scan.args.channels;
@@ -251,26 +255,33 @@ __global__ void __launch_bounds__(most_threads, least_blocks) run_chunks(const S
   for (int64_t begin = place.begin; begin < place.end; begin += tile_tokens) {
     const int64_t left = place.end - begin;
     const int tokens = left < tile_tokens ? static_cast<int>(left) : tile_tokens;
-    stage_elements<write_y>(scan, place, begin, tokens, tile);
+    stage_elements<group, write_y>(scan, place, begin, tokens, tile);
     __syncthreads();
+    const float* b = tile.b + lane * scan.plan.lane_stride;
+    const float* c = tile.c + lane * scan.plan.lane_stride;
+    const float* step_at = tile.step + column;
+    float* u_at = tile.u + column;
 #pragma unroll 2
     for (int t = 0; t < tokens; ++t) {
-      const float step = tile.step[t * scan.plan.panel + column];
-      const float u = tile.u[t * scan.plan.panel + column];
-      states.advance(scan, tile, t, step, step * u);
+      const float step = *step_at, u = *u_at;
+      states.advance(b, step, step * u);
       if (write_y) {
-        const float sum = sum_over_lanes(states.project(scan, tile, t), scan.plan.lanes);
-        if (first_lane) tile.u[t * scan.plan.panel + column] = fmaf(skip, u, sum);
+        const float sum = sum_over_lanes(states.project(c), scan.plan.lanes);
+        if (lane == 0) *u_at = fmaf(skip, u, sum);
       } else {
         step_sum += step;
       }
+      b += scan.plan.token_stride;
+      c += scan.plan.token_stride;
+      step_at += scan.plan.panel;
+      u_at += scan.plan.panel;
     }
     __syncthreads();
     if (write_y) store_elements(scan, place, begin, tokens, tile);
   }
   if (write_y) return;
   states.store(scan, channel, carried);
-  if (first_lane && channel < scan.args.channels) {
+  if (lane == 0 && channel < scan.args.channels) {
     scan.step_sum[chunk * scan.args.channels + channel] = step_sum;
   }
 }

@@ -43,6 +43,7 @@ cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 
+inline int __ffs(int x) { return __builtin_ffs(x); }
 void __syncthreads();
 float __shfl_xor_sync(unsigned lanes, float value, int distance);
 
