@@ -1,6 +1,6 @@
-// The C functions of the scan on a GPU, over the scan on the CPU: what calls them can then be
-// tested where there is no GPU. The workspace must be the one that was asked for, and is filled
-// with bytes that are not numbers.
+// The C functions of the scan on a GPU, over the scan on the CPU: what calls
+// them can then be tested where there is no GPU. The workspace must be the one
+// that was asked for, and is filled with bytes that are not numbers.
 #include <cstring>
 
 #include "sgmf/selective_scan_cuda.h"
