@@ -1,0 +1,160 @@
+"""Building TensorRT-RTX engines ahead of time: for a target, on any machine, no GPU needed.
+
+TensorRT-RTX takes no plugins: its parser ends the process at an operator that it does not
+know. So this takes networks in standard operators alone, as
+:func:`segmaformer.export.plain_graph.plain_graph` makes them, and builds in a process of its
+own, whatever happens there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from segmaformer.runtime.backends.tensorrt_build import Progress
+from segmaformer.runtime.errors import BackendError, MissingExtraError
+
+NAME = "tensorrt-rtx"
+MODULE = "tensorrt_rtx"
+TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120")
+"""Compute capabilities that engines can be built for: Turing to Blackwell."""
+
+NETWORK_FILE, ENGINE_FILE, LOG_FILE = "network.onnx", "engine", "log.txt"
+_LAST_WORDS = 400
+
+
+@dataclass(frozen=True)
+class RtxEngine:
+    """A new engine.
+
+    Attributes
+    ----------
+    content
+        Serialised.
+    builder_version
+        TensorRT-RTX's.
+    target, batch
+        What it is for; it takes 1 to `batch` tiles and is best at `batch`.
+    seconds
+        What building took.
+    build_peak_mib
+        Largest resident size of the building process.
+    """
+
+    content: bytes
+    builder_version: str
+    target: str
+    batch: int
+    seconds: float
+    build_peak_mib: float
+
+
+def build_rtx_engine(
+    network: bytes,
+    target: str,
+    *,
+    batch: int = 1,
+    progress: Progress = lambda done, steps: None,
+    keep_log: Callable[[str], None] = lambda text: None,
+) -> RtxEngine:
+    """Build an engine in a child process.
+
+    Parameters
+    ----------
+    network
+        ONNX file in standard operators without loops, whose one input is (batch, C, D, H, W).
+    target
+        One of :data:`TARGETS`.
+    batch
+        Largest number of tiles at once. The network's own batch is free or this one.
+    progress
+        Called as the builder proceeds.
+    keep_log
+        Given the builder's log, also where it fails.
+
+    Raises
+    ------
+    ValueError
+        There is no such target, or `batch` is below 1.
+    MissingExtraError
+        TensorRT-RTX is not installed.
+    BackendError
+        The network cannot be parsed or built, or the builder's process ended.
+    """
+    _check(target, batch)
+    with tempfile.TemporaryDirectory(prefix="sgmf-rtx-") as name:
+        folder = Path(name)
+        (folder / NETWORK_FILE).write_bytes(network)
+        try:
+            last = _run_child(folder, target, batch, progress)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                keep_log((folder / LOG_FILE).read_text(encoding="utf-8"))
+        return RtxEngine(
+            content=(folder / ENGINE_FILE).read_bytes(),
+            builder_version=str(last["version"]),
+            target=target,
+            batch=batch,
+            seconds=float(last["seconds"]),
+            build_peak_mib=float(last["peak_mib"]),
+        )
+
+
+def _check(target: str, batch: int) -> None:
+    if target not in TARGETS:
+        raise ValueError(
+            f"TensorRT-RTX has no target {target!r}; expected one of {', '.join(TARGETS)}"
+        )
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; expected at least 1")
+    if importlib.util.find_spec(MODULE) is None:
+        raise MissingExtraError(
+            "TensorRT-RTX is not installed; run: pip install 'segmaformer[rtx]'"
+        )
+
+
+def _run_child(folder: Path, target: str, batch: int, progress: Progress) -> dict[str, object]:
+    """Build in `folder`; returns the child's last message.
+
+    Its working directory is `folder`, so that it imports nothing from where the user is.
+    """
+    command = [sys.executable, "-m", f"{__package__}.tensorrt_rtx_child", target, str(batch)]
+    last: dict[str, object] = {}
+    with (folder / "stderr.txt").open("w+b") as stderr:
+        child = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
+        )
+        try:
+            for line in child.stdout or ():
+                last = json.loads(line)
+                if "done" in last:
+                    progress(int(str(last["done"])), int(str(last["steps"])))
+        finally:
+            if sys.exc_info()[0] is not None:
+                child.kill()
+            child.wait()
+        if "seconds" not in last:
+            raise BackendError(_reason(last, child.returncode, stderr))
+    return last
+
+
+def _reason(last: dict[str, object], returncode: int, stderr: IO[bytes]) -> str:
+    if "error" in last:
+        return str(last["error"])
+    stderr.seek(0)
+    said = stderr.read().decode(errors="replace").strip()[-_LAST_WORDS:]
+    how = f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"code {returncode}"
+    return (
+        f"the process that builds with TensorRT-RTX ended with {how}: "
+        f"{said or 'it said nothing'}. SIGKILL means too little memory; anything else is an "
+        "operator or a size that it cannot take"
+    )
