@@ -115,6 +115,15 @@ def load_driver() -> CudaDriver:
     return CudaDriver(library)
 
 
+def has_nvidia_driver() -> bool:
+    """Whether this machine has a driver at all, working or not."""
+    try:
+        ctypes.CDLL(LIBRARY)
+    except OSError:
+        return False
+    return True
+
+
 def driver_release() -> str | None:
     """Release of the installed driver, such as ``570.124.06``; None where none says."""
     for path in DRIVER_VERSIONS:

@@ -127,6 +127,11 @@ class Engine:
     key: EngineKey
     facts: dict[str, Any]
 
+    @property
+    def identity(self) -> str:
+        """SHA-256 over key and content: two builds of one key may differ."""
+        return hashlib.sha256(self.key.digest.encode() + self.content).hexdigest()
+
 
 def cache_folder() -> Path:
     """``$SGMF_CACHE``, or ``~/.cache/segmaformer/engines``."""
@@ -159,9 +164,14 @@ class EngineCache:
 
     def store(self, key: EngineKey, content: bytes, facts: dict[str, Any] | None = None) -> Path:
         """Keep an engine, in place of an earlier one of the same key; returns its path."""
-        built = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        built = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
         notes = {"key": dataclasses.asdict(key), "built": built, **(facts or {})}
         return self._store.put(f"{key.digest}{ENGINE_SUFFIX}", content, notes)
+
+    def remove(self, key: EngineKey) -> None:
+        """Forget an engine; the record goes first, so that no half is ever believed."""
+        for name in (f"{key.digest}{ENGINE_SUFFIX}.json", f"{key.digest}{ENGINE_SUFFIX}"):
+            (self.path / name).unlink(missing_ok=True)
 
     def load(self, wanted: EngineKey, *, remedy: str) -> Engine:
         """The engine for `wanted`, whatever its batch; the latest if there are several.

@@ -221,6 +221,9 @@ class FakeTensorRt:
     loaded: list[str] = field(default_factory=list)
     opened: list[bytes] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.__name__ = "tensorrt"
+
     ILogger = FakeLogger
     TensorIOMode = TensorIOMode
     DataType = DataType

@@ -12,10 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
+from segmaformer.runtime.cuda_driver import has_nvidia_driver
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.package import Package
 
-__all__ = ["BackendOptions", "Session", "backend_names", "open_session"]
+__all__ = ["Backend", "BackendOptions", "Session", "backend_names", "backends", "open_session"]
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,45 @@ class Session(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Backend:
+    """A way to run networks.
+
+    Attributes
+    ----------
+    open
+        Opens a variant of a package.
+    missing
+        Why nothing could run on this machine, found without a package; None if it may.
+    preferred
+        Variants, best first; the first that the package has is taken.
+    """
+
+    open: Callable[[Package, str, BackendOptions], Session]
+    missing: Callable[[], str | None]
+    preferred: tuple[str, ...] = ("fp32",)
+
+    def best_variant(self, package: Package) -> str:
+        """The variant that is opened unless another is asked for."""
+        return next(name for name in self.preferred if name in package.manifest.variants)
+
+
+def backends() -> dict[str, Backend]:
+    """Every backend by its name, best first; the last runs everywhere."""
+    from segmaformer.runtime.backends import tensorrt, tensorrt_library
+    from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
+
+    return {
+        "tensorrt": Backend(
+            tensorrt.TensorRtSession, tensorrt_library.what_is_missing, ("fp16", "fp32")
+        ),
+        "onnxruntime": Backend(OnnxRuntimeSession, lambda: None),
+    }
+
+
 def backend_names() -> list[str]:
     """Names that :func:`open_session` takes."""
-    return ["auto", *_openers()]
+    return ["auto", *backends()]
 
 
 def open_session(
@@ -65,6 +102,7 @@ def open_session(
     backend: str = "auto",
     variant: str | None = None,
     options: BackendOptions = BackendOptions(),
+    report: Callable[[str], None] = lambda line: None,
 ) -> Session:
     """Open one variant of a package.
 
@@ -73,11 +111,15 @@ def open_session(
     package
         A checked package.
     backend
-        One of :func:`backend_names`.
+        One of :func:`backend_names`. ``auto`` takes the best that passes a self-test, see
+        :mod:`segmaformer.runtime.backends.self_test`.
     variant
         ``fp32``, ``fp16`` ...; None takes what suits the backend, float32 on a CPU.
     options
         Threads and the like.
+    report
+        Called with a line for every backend that ``auto`` passes over on a machine with a
+        GPU.
 
     Raises
     ------
@@ -86,21 +128,40 @@ def open_session(
     BackendError
         The backend cannot open the network.
     """
-    openers = _openers()
-    name = "onnxruntime" if backend == "auto" else backend
-    if name not in openers:
+    known = backends()
+    if backend != "auto" and backend not in known:
         raise ValueError(f"unknown backend {backend!r}; known: {', '.join(backend_names())}")
-    variant = variant or "fp32"
-    if variant not in package.manifest.variants:
-        known = ", ".join(package.manifest.variants)
-        raise ValueError(f"{package.path} has no variant {variant!r}; it has {known}")
-    return openers[name](package, variant, options)
+    if variant is not None and variant not in package.manifest.variants:
+        has = ", ".join(package.manifest.variants)
+        raise ValueError(f"{package.path} has no variant {variant!r}; it has {has}")
+    if backend == "auto":
+        return _open_best(package, variant, options, known, report)
+    return known[backend].open(package, variant or known[backend].best_variant(package), options)
 
 
-def _openers() -> dict[str, Callable[[Package, str, BackendOptions], Session]]:
-    from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
+def _open_best(
+    package: Package,
+    variant: str | None,
+    options: BackendOptions,
+    known: dict[str, Backend],
+    report: Callable[[str], None],
+) -> Session:
+    """The best backend that works; without a GPU the CPU's, and nothing else is looked at."""
+    *candidates, (_, everywhere) = known.items()
+    if has_nvidia_driver():
+        from segmaformer.runtime.backends.self_test import open_best
 
-    return {"onnxruntime": OnnxRuntimeSession}
+        best = open_best(
+            package,
+            variant,
+            options,
+            candidates=dict(candidates),
+            open_reference=lambda: everywhere.open(package, "fp32", options),
+            report=report,
+        )
+        if best is not None:
+            return best
+    return everywhere.open(package, variant or everywhere.best_variant(package), options)
 
 
 def check_logits(logits: np.ndarray, description: str) -> np.ndarray:

@@ -30,6 +30,8 @@ class TensorRtSession:
     ----------
     description
         Version, device, variant and batch.
+    identity
+        Changes with everything that the engine depends on, and with the engine.
 
     Raises
     ------
@@ -52,6 +54,7 @@ class TensorRtSession:
             f"TensorRT {tensorrt.version}, {tensorrt.device.facts.name}, {variant}, "
             f"batch {self._runner.batch}"
         )
+        self.identity = engine.identity
 
     @property
     def tiles_at_once(self) -> int:

@@ -12,7 +12,7 @@ import segmaformer
 from segmaformer.runtime.backends.engine_messages import Messages
 from segmaformer.runtime.cuda_driver import CudaDevice, driver_release
 from segmaformer.runtime.engine_cache import EngineKey, package_key
-from segmaformer.runtime.errors import BackendError, MissingExtraError
+from segmaformer.runtime.errors import BackendError, MissingExtraError, SgmfError
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.run_record import sha256_of
 
@@ -80,6 +80,17 @@ def load_tensorrt(network: bytes) -> TensorRt:
     return TensorRt(
         module, messages, device, _load_plugin(module, messages) if needs_plugin else None
     )
+
+
+def what_is_missing() -> str | None:
+    """All that keeps TensorRT from running here; None if nothing does."""
+    complaints = []
+    for part in (import_tensorrt, CudaDevice, plugin_path):
+        try:
+            part()
+        except SgmfError as error:
+            complaints.append(str(error))
+    return "; ".join(complaints) or None
 
 
 def import_tensorrt() -> ModuleType:

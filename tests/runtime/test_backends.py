@@ -90,7 +90,7 @@ def test_no_threads_are_refused(threads: int) -> None:
 
 
 def test_an_unknown_backend_is_refused_with_those_known(package: Package) -> None:
-    with pytest.raises(ValueError, match="unknown backend 'abacus'; known: auto, onnxruntime"):
+    with pytest.raises(ValueError, match="unknown backend 'abacus'; known: auto, tensorrt"):
         open_session(package, backend="abacus")
 
 

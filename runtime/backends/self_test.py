@@ -1,0 +1,103 @@
+"""``auto``: the best backend that computes on this machine what the CPU computes.
+
+A driver, a device and a library that are all there still say nothing about the numbers. So a
+backend other than the CPU's is taken only after its logits of a phantom tile, the same on
+every machine, stay within the bounds that decided over the package; see
+:mod:`segmaformer.runtime.parity`. Where there is no NVIDIA driver nothing of this happens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from segmaformer.runtime.backends import Backend, BackendOptions, Session
+from segmaformer.runtime.engine_cache import EngineCache
+from segmaformer.runtime.errors import SgmfError
+from segmaformer.runtime.package import Package
+from segmaformer.runtime.parity import TileParity
+from segmaformer.runtime.verification_tiles import phantom_tiles
+
+Report = Callable[[str], None]
+EXACT_VARIANT = "fp32"
+FAILURES = (SgmfError, OSError, RuntimeError)
+"""What a candidate may fail with: ours, the system's, and those of compiled packages."""
+
+
+def open_best(
+    package: Package,
+    variant: str | None,
+    options: BackendOptions,
+    *,
+    candidates: Mapping[str, Backend],
+    open_reference: Callable[[], Session],
+    report: Report,
+) -> Session | None:
+    """The first candidate that works and passes the self-test; None if none does.
+
+    Parameters
+    ----------
+    package, variant, options
+        See :func:`segmaformer.runtime.backends.open_session`.
+    candidates
+        Best first.
+    open_reference
+        Opens the float32 network on the CPU; called only if there is something to test.
+    report
+        Called with a line for every candidate that is passed over, and why.
+    """
+    for name, backend in candidates.items():
+        reason = backend.missing()
+        if reason is None:
+            try:
+                chosen = variant or backend.best_variant(package)
+                session = backend.open(package, chosen, options)
+                reason = shortcoming(package, chosen, session, open_reference)
+            except FAILURES as error:
+                reason = str(error)
+        if reason is None:
+            return session
+        report(f"auto passes over {name}: {reason}")
+    return None
+
+
+def shortcoming(
+    package: Package, variant: str, session: Session, open_reference: Callable[[], Session]
+) -> str | None:
+    """What is wrong with a session's numbers; None if nothing is.
+
+    A session may have an ``identity``, a text that changes with everything its numbers depend
+    on: network, device, driver and versions. Then a test that was passed is remembered.
+
+    Raises
+    ------
+    BackendError
+        One of the networks failed.
+    EngineError
+        The cache, where passed tests are remembered, is not to be trusted.
+    """
+    identity = getattr(session, "identity", None)
+    cache = None if identity is None else EngineCache()
+    note = f"{identity}.selftest"
+    if cache is not None and cache.recall(note) is not None:
+        return None
+    parity = compare(package, session, open_reference())
+    found = parity.shortcomings(exact=variant == EXACT_VARIANT)
+    if found:
+        return f"its self-test failed: {'; '.join(found)}"
+    if cache is not None:
+        figures = {**parity.record(), "reference": "ONNX Runtime, CPU, fp32"}
+        cache.remember(note, json.dumps(figures, indent=2).encode())
+    return None
+
+
+def compare(package: Package, session: Session, reference: Session) -> TileParity:
+    """Compare two sessions on one phantom tile."""
+    manifest = package.manifest
+    tiles = phantom_tiles(manifest.preprocessing.normalization, manifest.tiling.tile, count=1)
+    parity = TileParity(manifest.output)
+    found, expected = (np.asarray(each.run(tiles))[0] for each in (session, reference))
+    parity.add(found, expected)
+    return parity

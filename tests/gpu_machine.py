@@ -1,0 +1,71 @@
+"""A machine with a GPU and TensorRT, none of which is there, and a package for it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from builder_fakes import FakeBuildingTensorRt, two_labels
+from gpu_fakes import FakeDriver
+from samples import sample_manifest
+
+from segmaformer.runtime import backends, cuda_driver
+from segmaformer.runtime.backends import tensorrt_library
+from segmaformer.runtime.cuda_driver import CudaDriver
+from segmaformer.runtime.manifest import Variant
+from segmaformer.runtime.package import Package
+from segmaformer.runtime.package_writer import write_files
+
+TILE = (8, 8, 8)
+
+
+@dataclass
+class GpuMachine:
+    """What stands for the driver and for the module ``tensorrt``."""
+
+    driver: FakeDriver
+    trt: FakeBuildingTensorRt
+    plugin: Path
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path) -> GpuMachine:
+    """Let this process see a GPU; engines are kept in ``folder/engines``."""
+    driver = FakeDriver()
+    trt = FakeBuildingTensorRt(driver, (1, *TILE), (2, *TILE), two_labels)
+    plugin = folder / "libsgmf_tensorrt.so"
+    plugin.write_bytes(b"plugin")
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)  # type: ignore[arg-type]
+    monkeypatch.setattr(cuda_driver, "load_driver", lambda: CudaDriver(driver))
+    monkeypatch.setattr(cuda_driver, "DRIVER_VERSIONS", ())
+    monkeypatch.setattr(backends, "has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(tensorrt_library, "plugin_path", lambda: plugin)
+    monkeypatch.setenv("SGMF_CACHE", str(folder / "engines"))
+    return GpuMachine(driver, trt, plugin)
+
+
+def brightness_package(folder: Path) -> Package:
+    """A package whose network copies its channel: background 0, foreground the intensity."""
+    from onnx import TensorProto, helper
+
+    info = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", channels, *TILE])
+        for name, channels in (("tiles", 1), ("logits", 2))
+    ]
+    nodes = [
+        helper.make_node("Sub", ["tiles", "tiles"], ["nothing"]),
+        helper.make_node("Concat", ["nothing", "tiles"], ["logits"], axis=1),
+    ]
+    graph = helper.make_graph(nodes, "network", info[:1], info[1:])
+    opsets = [helper.make_opsetid("", 18)]
+    network = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+    variants = {name: Variant(f"{name}.onnx", {"default": name}, {}) for name in ("fp32", "fp16")}
+    path = folder / "brightness.sgmf"
+    path.mkdir()
+    write_files(
+        path,
+        sample_manifest(name="brightness", variants=variants, files={}),
+        {variant.file: network for variant in variants.values()},
+    )
+    return Package.open(path)

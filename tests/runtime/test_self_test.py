@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+
+from gpu_machine import brightness_package
+
+from segmaformer.runtime import backends
+from segmaformer.runtime.backends import Backend, BackendOptions, open_session, self_test
+from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.package import Package
+
+Compute = Callable[[np.ndarray], np.ndarray]
+
+
+def exact(tiles: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros_like(tiles), tiles], axis=1)
+
+
+def rounded(tiles: np.ndarray) -> np.ndarray:
+    """As half precision would: labels stay, logits move by more than float32 may."""
+    logits = exact(tiles)
+    return logits + np.float32(1e-3) * logits.max() * (logits > 0)
+
+
+def inverted(tiles: np.ndarray) -> np.ndarray:
+    return -exact(tiles)
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
+    monkeypatch.setenv("SGMF_CACHE", str(tmp_path / "engines"))
+    monkeypatch.setattr(backends, "has_nvidia_driver", lambda: True)
+    return brightness_package(tmp_path)
+
+
+class Candidate:
+    """A backend that computes something, and how often it did."""
+
+    def __init__(self, compute: Compute, *, identity: str | None = None, variant: str = "fp16"):
+        self.compute, self.runs, self.opened = compute, 0, list[str]()
+        self.identity, self.variant = identity, variant
+
+    def backend(self, *, missing: str | None = None, failing: str | None = None) -> Backend:
+        def open_it(package: Package, variant: str, options: BackendOptions) -> Any:
+            self.opened.append(variant)
+            if failing is not None:
+                raise BackendError(failing)
+            extra = {} if self.identity is None else {"identity": self.identity}
+            return SimpleNamespace(description="a GPU", run=self._run, **extra)
+
+        return Backend(open_it, lambda: missing, (self.variant, "fp32"))
+
+    def _run(self, tiles: np.ndarray) -> np.ndarray:
+        self.runs += 1
+        return self.compute(tiles)
+
+
+def choose(
+    package: Package, monkeypatch: pytest.MonkeyPatch, variant: str | None = None, **known: Backend
+) -> tuple[str, list[str]]:
+    """Description of what ``auto`` opens among `known` and the CPU, and the lines it says."""
+    everywhere = backends.backends()["onnxruntime"]
+    monkeypatch.setattr(backends, "backends", lambda: {**known, "onnxruntime": everywhere})
+    lines: list[str] = []
+    session = open_session(package, variant=variant, report=lines.append)
+    return session.description, lines
+
+
+def test_a_gpu_that_computes_the_same_is_taken(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = Candidate(rounded)
+    assert choose(package, monkeypatch, gpu=candidate.backend()) == ("a GPU", [])
+    assert candidate.opened == ["fp16"]
+
+
+def test_wrong_labels_are_passed_over_and_said(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    description, lines = choose(package, monkeypatch, gpu=Candidate(inverted).backend())
+    assert description.startswith("ONNX Runtime")
+    assert len(lines) == 1
+    assert lines[0].startswith("auto passes over gpu: its self-test failed: ")
+    assert "of labels are equal" in lines[0]
+
+
+def test_float32_is_held_to_its_own_bound(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = Candidate(rounded).backend()
+    description, lines = choose(package, monkeypatch, "fp32", gpu=gpu)
+    assert description.startswith("ONNX Runtime")
+    assert "logits differ by" in lines[0]
+
+
+def test_nan_does_not_pass(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    candidate = Candidate(lambda tiles: exact(tiles) * np.float32(np.nan), variant="fp32")
+    description, lines = choose(package, monkeypatch, gpu=candidate.backend())
+    assert description.startswith("ONNX Runtime")
+    assert "self-test failed" in lines[0]
+
+
+@pytest.mark.parametrize("how", ["missing", "failing"])
+def test_what_cannot_run_is_passed_over_with_its_reason(
+    package: Package, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    first, second = Candidate(exact), Candidate(exact)
+    known = {"first": first.backend(**{how: "no engine"}), "second": second.backend()}
+    description, lines = choose(package, monkeypatch, **known)
+    assert (description, lines) == ("a GPU", ["auto passes over first: no engine"])
+    assert first.opened == ([] if how == "missing" else ["fp16"])
+
+
+def test_a_passed_test_is_remembered_for_its_identity(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = Candidate(exact, identity="one")
+    for _ in range(3):
+        choose(package, monkeypatch, gpu=candidate.backend())
+    assert candidate.runs == 1
+    candidate.identity = "two"
+    choose(package, monkeypatch, gpu=candidate.backend())
+    assert candidate.runs == 2
+
+
+def test_a_failed_test_is_not_remembered(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    candidate = Candidate(inverted, identity="one")
+    for _ in range(2):
+        choose(package, monkeypatch, gpu=candidate.backend())
+    assert candidate.runs == 2
+
+
+def test_a_memory_that_others_can_write_is_not_believed(
+    package: Package, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    candidate = Candidate(exact, identity="one")
+    choose(package, monkeypatch, gpu=candidate.backend())
+    (tmp_path / "engines").chmod(0o777)
+    description, lines = choose(package, monkeypatch, gpu=candidate.backend())
+    assert description.startswith("ONNX Runtime")
+    assert "can be written by others" in lines[0]
+
+
+def test_without_a_driver_nothing_is_looked_at(
+    package: Package, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
+    monkeypatch.setattr(self_test, "open_best", None)
+    candidate = Candidate(exact, identity="one")
+    description, lines = choose(package, monkeypatch, gpu=candidate.backend(missing="no driver"))
+    assert description.startswith("ONNX Runtime")
+    assert (lines, candidate.opened) == ([], [])
+    assert not (tmp_path / "engines").exists()
+
+
+def test_the_tile_is_the_same_every_time(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+
+    def watch(tiles: np.ndarray) -> np.ndarray:
+        seen.append(tiles.copy())
+        return exact(tiles)
+
+    for _ in range(2):
+        choose(package, monkeypatch, gpu=Candidate(watch).backend())
+    np.testing.assert_array_equal(seen[0], seen[1])
+    assert seen[0].shape == (1, 1, *package.manifest.tiling.tile)
+    assert np.ptp(seen[0]) > 1
