@@ -1,0 +1,97 @@
+"""What an unfinished observation has counted, kept in a file so that it can go on."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from segmaformer.calibration.histogram import BINS, Histogram
+from segmaformer.runtime.atomic import atomic_path
+
+SAVE_SECONDS = 5.0
+
+Report = Callable[[str], None]
+
+
+@dataclass(eq=False)
+class PartialState:
+    """Histograms after a number of runs.
+
+    Attributes
+    ----------
+    key
+        Identifies network, tensors, tiles and grouping: counts of others do not go on here.
+    path
+        Where to keep it; None keeps nothing.
+    done
+        Runs that are counted completely.
+    """
+
+    key: str
+    path: Path | None
+    histograms: dict[str, Histogram]
+    done: int = 0
+    _saved: float = field(default_factory=time.monotonic, init=False, repr=False)
+
+    @classmethod
+    def resumed(
+        cls, path: Path | None, key: str, tensors: Sequence[str], report: Report
+    ) -> PartialState:
+        """The state in `path` if it has this key, else a fresh one; `report` hears which."""
+        state = cls(key, path, {name: Histogram() for name in tensors})
+        if path is None or not path.exists():
+            return state
+        try:
+            state._load(path)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            report(f"{path} is of no use here ({error}); counting from the start")
+            return cls(key, path, {name: Histogram() for name in tensors})
+        report(f"going on after {state.done} runs that {path} has counted")
+        return state
+
+    def _load(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as stored:
+            if str(stored["key"]) != self.key:
+                raise ValueError("it belongs to another calibration")
+            if stored["counts"].shape != (len(self.histograms), BINS):
+                raise ValueError("it has another form")
+            columns = zip(
+                self.histograms.values(),
+                stored["counts"],
+                stored["limits"].tolist(),
+                stored["largest"].tolist(),
+                stored["zeros"].tolist(),
+                strict=True,
+            )
+            for histogram, counts, limit, largest, zeros in columns:
+                histogram.counts = counts.astype(np.int64)
+                histogram.limit, histogram.largest, histogram.zeros = limit, largest, zeros
+            self.done = int(stored["done"])
+
+    def finish_run(self) -> None:
+        """Count one more run as done, and save if the last time is a while ago."""
+        self.done += 1
+        if time.monotonic() - self._saved >= SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write the state, all of it or nothing."""
+        if self.path is None:
+            return
+        histograms = self.histograms.values()
+        with atomic_path(self.path) as temporary, temporary.open("wb") as stream:
+            np.savez(
+                stream,
+                key=np.array(self.key),
+                done=np.array(self.done),
+                counts=np.stack([each.counts for each in histograms]),
+                limits=np.array([each.limit for each in histograms]),
+                largest=np.array([each.largest for each in histograms]),
+                zeros=np.array([each.zeros for each in histograms]),
+            )
+        self._saved = time.monotonic()
