@@ -22,11 +22,18 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from segmaformer.runtime.manifest import Tiling, Triple
+from segmaformer.runtime.manifest import Tiling, TilingScheme, Triple
 
 Box = tuple[slice, slice, slice]
 RunTiles = Callable[[np.ndarray], np.ndarray]
 Progress = Callable[[int, int], None]
+
+BLENDINGS: dict[str, tuple[TilingScheme, bool]] = {
+    "nnunet": ("nnunet", True),
+    "monai-constant": ("monai", False),
+    "monai-gaussian": ("monai", True),
+}
+"""Scheme and whether weights are Gaussian, by a name; MONAI's are those of its modes."""
 
 GAUSSIAN_PEAK = 10.0
 GAUSSIAN_SIGMA = 1 / 8

@@ -14,6 +14,7 @@ from torch import nn
 from segmaformer.checkpoint.aliases import drop_aliases
 from segmaformer.checkpoint.container import read_checkpoint_file, strip_prefix
 from segmaformer.checkpoint.documents import gather_documents
+from segmaformer.checkpoint.given_tiling import check_given_tiling, with_given_tiling
 from segmaformer.checkpoint.recognition import recognise
 from segmaformer.checkpoint.strict import check_names_and_shapes, load_weights
 from segmaformer.checkpoint.usage import stated_config, usage_of
@@ -107,6 +108,8 @@ def load_checkpoint(
     dataset_json: str | Path | None = None,
     configuration: str | None = None,
     patch_size: Sequence[int] | None = None,
+    tiling: str | None = None,
+    overlap: float | None = None,
     use_rope: bool | None = None,
 ) -> Checkpoint:
     """Load a checkpoint without running code from it.
@@ -126,6 +129,11 @@ def load_checkpoint(
         Which configuration of the plans, such as ``3d_fullres``.
     patch_size
         Depth, height and width of the tile in voxels, where the plans do not give it.
+    tiling
+        How tiles lie and are blended, where that is not nnU-Net's way or the published
+        one: ``nnunet``, ``monai-constant`` or ``monai-gaussian``.
+    overlap
+        Of neighbouring tiles, as a part of the tile; a half where nothing else is known.
     use_rope
         Whether rotary positions are on; the same as ``config={"use_rope": ...}``.
 
@@ -140,13 +148,15 @@ def load_checkpoint(
         A file that does not exist.
     ValueError
         An unknown `arch`, a configuration key or value that the network does not
-        know, or a `patch_size` that is not three positive numbers.
+        know, a `patch_size` that is not three positive numbers, an unknown `tiling` or
+        an `overlap` that is not in 0 to below 1.
     InputError
         A file that is no checkpoint or wants to run code, another network, weights
         that are missing, surplus, misshapen or not finite, plans that contradict
         them, or a tile that the network cannot run on.
     """
     tile = None if patch_size is None else _given_tile(patch_size)
+    check_given_tiling(tiling, overlap)
     given = {**(config or {}), **({} if use_rope is None else {"use_rope": use_rope})}
     file = read_checkpoint_file(path)
     network = recognise(file.weights, arch=arch, trainer=file.trainer)
@@ -167,8 +177,11 @@ def load_checkpoint(
     usage = usage_of(
         file, documents, network.name, full_config, configuration=configuration, tile=tile
     )
-    if usage.tiling is not None:
-        network.support.check_tile(full_config, usage.tiling.tile)
+    known_tiling = usage.tiling
+    told: tuple[str, ...] = ()
+    if known_tiling is not None:
+        network.support.check_tile(full_config, known_tiling.tile)
+        known_tiling, told = with_given_tiling(known_tiling, tiling, overlap)
     if usage.published is not None:
         weights = usage.published.order_outputs(weights)
     model = create_model(network.name, **full_config)
@@ -180,9 +193,9 @@ def load_checkpoint(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         output=usage.output,
         known_preprocessing=usage.preprocessing,
-        known_tiling=usage.tiling,
+        known_tiling=known_tiling,
         trainer=file.trainer,
-        assumptions=(*assumptions, *usage.assumptions),
+        assumptions=(*assumptions, *usage.assumptions, *told),
         path=file.path,
         sha256=file.sha256,
     )

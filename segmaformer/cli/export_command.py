@@ -9,6 +9,7 @@ import click
 from segmaformer.cli.console import print_path, say
 from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import EXISTING_FILE, parse_settings, parse_triple
+from segmaformer.runtime.tiling import BLENDINGS
 
 
 @click.command("export")
@@ -22,6 +23,12 @@ from segmaformer.cli.parameters import EXISTING_FILE, parse_settings, parse_trip
 @click.option(
     "--patch-size", callback=parse_triple, metavar="D,H,W", help="Tile, where no plans state it."
 )
+@click.option(
+    "--tiling",
+    type=click.Choice([*BLENDINGS]),
+    help="How tiles lie and are blended, where the checkpoint does not tell.",
+)
+@click.option("--overlap", type=float, help="Of neighbouring tiles, as a part of the tile.")
 @click.option(
     "--set",
     "settings",
@@ -45,6 +52,8 @@ def command(
     dataset_json: Path | None,
     configuration: str | None,
     patch_size: tuple[int, int, int] | None,
+    tiling: str | None,
+    overlap: float | None,
     settings: tuple[str, ...],
     verify_scan: tuple[Path, ...],
     overwrite: bool,
@@ -68,6 +77,8 @@ def command(
             dataset_json=dataset_json,
             configuration=configuration,
             patch_size=patch_size,
+            tiling=tiling,
+            overlap=overlap,
         )
     except ValueError as error:  # an option that does not suit the network
         raise click.UsageError(str(error)) from error

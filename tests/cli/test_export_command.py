@@ -13,6 +13,7 @@ from samples import with_scaled_weights, write_scan
 torch = pytest.importorskip("torch")
 
 from segmaformer.export import pipeline
+from segmaformer.runtime.manifest import Tiling
 from segmaformer.runtime.package import Package
 
 Sgmf = Callable[..., Any]
@@ -97,7 +98,7 @@ def test_a_network_that_computes_something_else_is_not_written(
     assert tree(tmp_path) == before
 
 
-def test_a_patch_size_can_be_given(
+def test_a_patch_size_and_a_window_can_be_given(
     sgmf: Sgmf,
     bare: Path,
     tmp_path: Path,
@@ -113,9 +114,17 @@ def test_a_patch_size_can_be_given(
     monkeypatch.setattr(pipeline, "export_onnx", lambda *_: tiny_onnx)
     size = ",".join(map(str, TINY_TILE))
     options = ("--patch-size", size, "--set", "num_heads=[1,1,1,2]", "--set", "use_rope=true")
-    run = sgmf("export", bare, "-o", tmp_path / "bare.sgmf", *options)
+    window = ("--tiling", "monai-constant", "--overlap", "0.25")
+    run = sgmf("export", bare, "-o", tmp_path / "bare.sgmf", *options, *window)
     assert run.code == 0, run.stderr
-    assert Package.open(tmp_path / "bare.sgmf").manifest.tiling.tile == TINY_TILE
+    tiling = Package.open(tmp_path / "bare.sgmf").manifest.tiling
+    assert tiling == Tiling(TINY_TILE, step=0.75, gaussian=False, scheme="monai")
+
+
+def test_an_overlap_that_leaves_no_step_is_misuse(sgmf: Sgmf, trained: Path) -> None:
+    run = sgmf("export", trained, "--overlap", "1")
+    assert (run.code, run.stdout) == (2, "")
+    assert "overlap is 1" in run.stderr
 
 
 class Malicious:

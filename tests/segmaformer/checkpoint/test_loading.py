@@ -248,6 +248,41 @@ def test_given_patch_size_wins_and_is_stated(tmp_path: Path, nnunet_document: Do
     assert not mentions(load_checkpoint(path, patch_size=(16, 24, 32)), "as given")
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ("nnunet", True, 0.5)),
+        ({"tiling": "monai-constant"}, ("monai", False, 0.5)),
+        ({"tiling": "monai-gaussian", "overlap": 0.25}, ("monai", True, 0.75)),
+        ({"tiling": "nnunet", "overlap": 0.0}, ("nnunet", True, 1.0)),
+        ({"overlap": 0.7}, ("nnunet", True, 1 - 0.7)),
+    ],
+)
+def test_tiling_can_be_given_and_is_stated(
+    tmp_path: Path, nnunet_document: Document, options: Any, expected: tuple[Any, ...]
+) -> None:
+    checkpoint = load_checkpoint(save(tmp_path, nnunet_document), **options)
+    tiling = checkpoint.tiling
+    assert (tiling.scheme, tiling.gaussian, tiling.step) == expected
+    assert tiling.tile == (16, 24, 32)
+    owner = "MONAI's" if tiling.scheme == "monai" else "nnU-Net's"
+    assert mentions(checkpoint, f"Tiles: {owner}", "as given") is bool(options)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"tiling": "monai"}, "unknown tiling 'monai'; expected one of nnunet, monai-constant"),
+        ({"overlap": 1.0}, "overlap is 1; expected a part of the tile"),
+        ({"overlap": -0.1}, "overlap is -0.1"),
+        ({"overlap": float("nan")}, "overlap is nan"),
+    ],
+)
+def test_bad_tiling_is_the_callers_mistake(tmp_path: Path, options: Any, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        load_checkpoint(tmp_path / "none.pth", **options)
+
+
 def test_configuration_can_be_given(tmp_path: Path, tiny_weights: Document) -> None:
     path = save(tmp_path, tiny_weights)
     checkpoint = load_checkpoint(path, config={"num_heads": [1, 2, 4, 4]}, use_rope=False)
