@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segmaformer.runtime.axis_kernel import AxisOperator, resample_axis
+from segmaformer.runtime.cropping import Box
 
 Planes = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]
@@ -30,7 +31,7 @@ class Channel(Protocol):
     def shape(self) -> tuple[int, ...]:
         """(D, H, W)."""
 
-    def __getitem__(self, box: tuple[slice, ...], /) -> Planes:
+    def __getitem__(self, box: Box, /) -> Planes:
         """Voxels inside a box."""
 
 
@@ -55,7 +56,11 @@ class ChannelResize:
     threads: int
 
     def run(self, source: Channel, target: Planes) -> None:
-        """Fill `target` (D', H', W'), float32, from `source`."""
+        """Fill `target` (D', H', W'), float32, from `source`.
+
+        Source plane i is kept at i modulo `kept`, resized along its own axes, in float64.
+        No part wraps around: `kept` is a multiple of its length or every plane.
+        """
         stack = _Stack(source, self._outer)
         result = np.moveaxis(target, self._outer, 0)
         across = self.operators[self._outer] or AxisOperator.identity(len(stack))
@@ -158,9 +163,10 @@ class _Stack:
                 yield begin, planes
 
     def _read(self, begin: int, count: int) -> Planes:
-        box = [slice(None)] * 3
-        box[self._outer] = slice(begin, begin + count)
-        return np.ascontiguousarray(np.moveaxis(self._channel[tuple(box)], self._outer, 0))
+        some, every = slice(begin, begin + count), slice(None)
+        depth, height, width = (some if axis == self._outer else every for axis in range(3))
+        planes = self._channel[depth, height, width]
+        return np.ascontiguousarray(np.moveaxis(planes, self._outer, 0))
 
 
 def _range_of_planes(planes: Planes, rows: int) -> Bounds:
