@@ -88,6 +88,10 @@ class EngineKey:
         text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def for_batch(self, batch: int) -> EngineKey:
+        """The same for an engine that takes 1 to `batch` tiles and is best at `batch`."""
+        return dataclasses.replace(self, batch=(1, batch, batch))
+
     def differences(self, other: EngineKey) -> list[str]:
         """What `other` has in place of this key's values, in words; batches may differ."""
         return [
@@ -207,11 +211,6 @@ class EngineCache:
             raise complaints[0]
         why = _why_none(wanted, [key for _, key in known])
         raise BackendError(f"{why} in {self.path}; {remedy}")
-
-    def write_text(self, name: str, text: str) -> Path:
-        """Keep a text for people beside the engines, such as a builder's log."""
-        self._folder.check()
-        return self._folder.write(name, text.encode())
 
     def remember(self, name: str, content: bytes, facts: dict[str, Any] | None = None) -> None:
         """Keep something sealed that is no engine, such as a timing cache."""

@@ -44,6 +44,8 @@ class Predictor:
         MiB for what grows with the scan and the labels: the scan, its resampled image,
         logits and label map. The interpreter, ONNX Runtime and the activations of one
         tile come on top. None takes half of what the machine has free.
+    report
+        See :func:`segmaformer.runtime.backends.open_session`.
 
     Examples
     --------
@@ -60,6 +62,7 @@ class Predictor:
         tta: bool = False,
         memory_budget_mib: int | None = None,
         options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
+        report: Callable[[str], None] = lambda line: None,
     ):
         self.package = package
         self._mirror_axes = package.manifest.tiling.mirror_axes if tta else ()
@@ -67,7 +70,9 @@ class Predictor:
             default_budget_bytes() if memory_budget_mib is None else memory_budget_mib * MIB
         )
         self._threads = options.threads or available_processors()
-        self._session = open_session(package, backend=backend, variant=variant, options=options)
+        self._session = open_session(
+            package, backend=backend, variant=variant, options=options, report=report
+        )
 
     @property
     def backend(self) -> str:

@@ -16,7 +16,19 @@ from segmaformer.runtime.cuda_driver import has_nvidia_driver
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.package import Package
 
-__all__ = ["Backend", "BackendOptions", "Session", "backend_names", "backends", "open_session"]
+__all__ = [
+    "ON_GPU",
+    "Backend",
+    "BackendOptions",
+    "Session",
+    "backend_names",
+    "backends",
+    "first_variant",
+    "open_session",
+]
+
+ON_GPU = ("fp16", "fp32")
+"""Variants that suit a GPU, best first."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,12 @@ class Backend:
 
     def best_variant(self, package: Package) -> str:
         """The variant that is opened unless another is asked for."""
-        return next(name for name in self.preferred if name in package.manifest.variants)
+        return first_variant(package, self.preferred)
+
+
+def first_variant(package: Package, preferred: tuple[str, ...]) -> str:
+    """The first of `preferred` that a package has; every package has ``fp32``."""
+    return next(name for name in preferred if name in package.manifest.variants)
 
 
 def backends() -> dict[str, Backend]:
@@ -84,9 +101,7 @@ def backends() -> dict[str, Backend]:
     from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
 
     return {
-        "tensorrt": Backend(
-            tensorrt.TensorRtSession, tensorrt_library.what_is_missing, ("fp16", "fp32")
-        ),
+        "tensorrt": Backend(tensorrt.TensorRtSession, tensorrt_library.what_is_missing, ON_GPU),
         "onnxruntime": Backend(OnnxRuntimeSession, lambda: None),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,8 +149,3 @@ def _load_plugin(module: ModuleType, messages: Messages) -> str:
             "Reinstall segmaformer on this machine, so that it is built for this TensorRT"
         )
     return sha256_of(path)
-
-
-def with_batch(key: EngineKey, batch: int) -> EngineKey:
-    """`key` for an engine that takes 1 to `batch` tiles and is best at `batch`."""
-    return dataclasses.replace(key, batch=(1, batch, batch))

@@ -104,6 +104,7 @@ def command(
         tta=tta,
         memory_budget_mib=memory_budget,
         options=BackendOptions(threads=threads),
+        report=say,
     )
     say(f"{package.manifest.name}: {predictor.backend}")
     done = [case for case in cases if resume and _is_done(predictor, case)]

@@ -13,6 +13,7 @@ import segmaformer
 from segmaformer.cli.exit_codes import EXPECTED_ERRORS, FAILED, exit_code, message_of
 
 COMMANDS = {
+    "build": "Build the engine of a package for a GPU.",
     "check": "Say what is wrong or odd about scans.",
     "demo": "Export the bundled model and segment a template brain.",
     "doctor": "Show what this machine can run.",

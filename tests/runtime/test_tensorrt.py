@@ -14,7 +14,7 @@ from gpu_machine import TILE, GpuMachine, brightness_package, pretend
 
 from segmaformer.runtime.backends import BackendOptions, open_session, tensorrt_library
 from segmaformer.runtime.backends.tensorrt import TensorRtSession
-from segmaformer.runtime.backends.tensorrt_library import load_tensorrt, what_is_missing, with_batch
+from segmaformer.runtime.backends.tensorrt_library import load_tensorrt, what_is_missing
 from segmaformer.runtime.engine_cache import EngineCache
 from segmaformer.runtime.errors import BackendError, EngineError, MissingExtraError
 from segmaformer.runtime.package import Package
@@ -34,7 +34,7 @@ def package(tmp_path: Path) -> Package:
 
 def keep_engine(package: Package, *, batch: int = 1, content: bytes = b"an engine") -> Path:
     key = load_tensorrt(b"").key(package, "fp16")
-    return EngineCache().store(with_batch(key, batch), content)
+    return EngineCache().store(key.for_batch(batch), content)
 
 
 def open_engine(package: Package) -> TensorRtSession:

@@ -1,0 +1,152 @@
+"""From a package to an engine for one machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import onnx
+
+from segmaformer.export.plugin_graph import plugin_graph
+from segmaformer.export.rtx_engine import build_package_engine
+from segmaformer.runtime.backends import tensorrt_library, tensorrt_rtx_build
+from segmaformer.runtime.backends.tensorrt_build import Progress, build_engine
+from segmaformer.runtime.backends.tensorrt_rtx_library import rtx_key, target_of
+from segmaformer.runtime.cuda_driver import CudaDevice
+from segmaformer.runtime.engine_cache import EngineCache, EngineKey
+from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.package import Package
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """What to build.
+
+    Attributes
+    ----------
+    batch
+        Largest number of tiles at once.
+    target
+        Compute capability of another machine, such as ``sm86``; None builds for this one.
+    """
+
+    package: Package
+    variant: str
+    batch: int = 1
+    target: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"batch is {self.batch}; expected at least 1")
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """An engine that nobody has tried yet.
+
+    Attributes
+    ----------
+    key
+        All that it depends on.
+    """
+
+    key: EngineKey
+    content: bytes
+    seconds: float
+
+
+KeepLog = Callable[[str], None]
+
+
+class Builder(Protocol):
+    """Builds engines for one backend."""
+
+    def __call__(
+        self, request: EngineRequest, *, progress: Progress, keep_log: KeepLog
+    ) -> BuiltEngine:
+        """Build; `keep_log` is given what the builder said, also where it fails."""
+        ...
+
+
+def builders() -> dict[str, Builder]:
+    """What can build engines, by the name of the backend that runs them."""
+    return {tensorrt_library.NAME: build_tensorrt, tensorrt_rtx_build.NAME: build_tensorrt_rtx}
+
+
+def build_tensorrt(request: EngineRequest, *, progress: Progress, keep_log: KeepLog) -> BuiltEngine:
+    """Build with TensorRT, on the device that will run the engine.
+
+    How fast every tactic was is kept in the engine cache, under the rules for engines, so
+    that a second build is short.
+
+    Raises
+    ------
+    BackendError
+        Driver, device or plugin are missing; a target is asked for; or TensorRT cannot
+        build the network.
+    MissingExtraError
+        TensorRT is not installed.
+    EngineError
+        The engine cache is not to be trusted.
+    """
+    if request.target is not None:
+        raise BackendError(
+            f"TensorRT builds for the device it runs on, not for {request.target}; run this "
+            "command there, or take --backend tensorrt-rtx"
+        )
+    package = request.package
+    content = package.read(package.manifest.variants[request.variant].file)
+    tensorrt = tensorrt_library.load_tensorrt(content)
+    key = tensorrt.key(package, request.variant).for_batch(request.batch)
+    cache = EngineCache()
+    timings = _timing_name(key)
+    earlier = cache.recall(timings)
+    try:
+        built = build_engine(
+            tensorrt.module,
+            plugin_graph(onnx.load_model_from_string(content)).SerializeToString(),
+            tensorrt.messages,
+            batch=request.batch,
+            timing_cache=earlier[0] if earlier else b"",
+            progress=progress,
+        )
+    finally:
+        keep_log(tensorrt.messages.text())
+    if built.timing_cache:
+        cache.remember(timings, built.timing_cache)
+    return BuiltEngine(key, built.engine, built.seconds)
+
+
+def build_tensorrt_rtx(
+    request: EngineRequest, *, progress: Progress, keep_log: KeepLog
+) -> BuiltEngine:
+    """Build with TensorRT-RTX, ahead of time and for any target.
+
+    Raises
+    ------
+    ValueError
+        TensorRT-RTX has no such target.
+    BackendError
+        No target is named and there is no device here, or the network cannot be built.
+    MissingExtraError
+        TensorRT-RTX is not installed.
+    """
+    target = request.target or target_of(CudaDevice())
+    built = build_package_engine(
+        request.package,
+        request.variant,
+        target,
+        batch=request.batch,
+        progress=progress,
+        keep_log=keep_log,
+    )
+    key = rtx_key(request.package, request.variant, target, built.builder_version)
+    return BuiltEngine(key.for_batch(request.batch), built.content, built.seconds)
+
+
+def _timing_name(key: EngineKey) -> str:
+    """Timings hold for a device and the versions on it, whatever the network."""
+    machine = (key.builder_version, key.cuda, key.driver, key.device, key.compute_capability)
+    return f"{hashlib.sha256(repr(machine).encode()).hexdigest()}.timing"

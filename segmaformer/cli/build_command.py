@@ -1,0 +1,140 @@
+"""``sgmf build``: a package -> an engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from segmaformer.cli.console import print_json, print_path, progress_bar, say
+from segmaformer.cli.extras import require_extra
+from segmaformer.runtime.atomic import atomic_path, check_writable
+from segmaformer.runtime.backends import ON_GPU, BackendOptions, backends, first_variant
+from segmaformer.runtime.backends.self_test import shortcoming
+from segmaformer.runtime.engine_cache import EngineCache
+from segmaformer.runtime.errors import ParityError
+from segmaformer.runtime.package import Package
+
+if TYPE_CHECKING:
+    from segmaformer.export.engine_build import BuiltEngine, EngineRequest
+
+BUILDERS = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
+"""Backends that need an engine, and the extra that each belongs to."""
+
+
+@click.command("build")
+@click.argument("package", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--backend", type=click.Choice(list(BUILDERS)), default="tensorrt", show_default=True)
+@click.option("--target", metavar="SM", help="Another machine's GPU, such as sm86.")
+@click.option("--variant", help="fp32, fp16 ...; default: what suits the backend.")
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Tiles at once."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the engine here, for use elsewhere, and not to the cache.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(
+    package: Path,
+    backend: str,
+    target: str | None,
+    variant: str | None,
+    batch: int,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Build the engine that `sgmf infer --backend ...` runs.
+
+    It is kept in ~/.cache/segmaformer/engines, or in SGMF_CACHE, for this very device,
+    driver and version; there it is used only if it computes what the CPU computes.
+    """
+    require_extra("onnx", extra=BUILDERS[backend])
+    from segmaformer.export.engine_build import EngineRequest, builders
+
+    opened = Package.open(package)
+    chosen = variant or first_variant(opened, ON_GPU)
+    if chosen not in opened.manifest.variants:
+        known = ", ".join(opened.manifest.variants)
+        raise click.UsageError(f"{opened.manifest.name} has no variant {chosen!r}; it has {known}")
+    log = _log_place(output, f"{opened.manifest.name}-{chosen}-{backend}")
+    check_writable(output or log)
+    request = EngineRequest(opened, chosen, batch, target)
+    with progress_bar(f"{opened.manifest.name}, {chosen}") as show:
+        built = builders()[backend](
+            request,
+            progress=lambda done, count: show("building", done, count),
+            keep_log=lambda text: _write(log, text.encode()),
+        )
+    say(f"built in {built.seconds:.1f} s; the builder's log: {log}")
+    if output is None:
+        path = _keep(built, request, backend)
+    else:
+        path = output
+        _write(output, built.content)
+        _write(_beside(output, "json"), json.dumps(_facts(built), indent=2).encode())
+    if as_json:
+        print_json({"engine": str(path), "package": str(package), **_facts(built)})
+    else:
+        print_path(path)
+
+
+def _keep(built: BuiltEngine, request: EngineRequest, backend: str) -> Path:
+    """Put the engine into the cache; one for this machine stays only if it passes its test."""
+    cache = EngineCache()
+    path = cache.store(built.key, built.content, {"seconds": built.seconds})
+    if request.target is None:
+        try:
+            _test(request, backend)
+        except BaseException:
+            cache.remove(built.key)
+            raise
+    return path
+
+
+def _test(request: EngineRequest, backend: str) -> None:
+    """Compare the engine, as it will run, with the CPU.
+
+    Raises
+    ------
+    ParityError
+        It does not compute the same.
+    """
+    known, options = backends(), BackendOptions()
+    session = known[backend].open(request.package, request.variant, options)
+    found = shortcoming(
+        request.package,
+        request.variant,
+        session,
+        lambda: known["onnxruntime"].open(request.package, "fp32", options),
+    )
+    if found is not None:
+        raise ParityError(f"{session.description}: {found}; the engine was not kept")
+    say(f"self-test passed: {session.description}")
+
+
+def _log_place(output: Path | None, name: str) -> Path:
+    """Where the builder's log goes: beside the engine for elsewhere, or into the cache."""
+    return EngineCache().path / f"{name}.log" if output is None else _beside(output, "log")
+
+
+def _beside(output: Path, suffix: str) -> Path:
+    return output.with_name(f"{output.name}.{suffix}")
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_path(path) as unfinished:
+        unfinished.write_bytes(content)
+
+
+def _facts(built: BuiltEngine) -> dict[str, Any]:
+    return {
+        "bytes": len(built.content),
+        "seconds": built.seconds,
+        "key": dataclasses.asdict(built.key),
+    }
