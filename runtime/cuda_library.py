@@ -1,0 +1,159 @@
+"""The compiled CUDA library: where it is, and its scan on device pointers through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+
+from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.op_library import SelectiveScanArgs
+
+
+def cuda_library_path() -> Path:
+    """Path of the CUDA library that this installation built.
+
+    Raises
+    ------
+    BackendError
+        The installation carries none.
+    """
+    import segmaformer.runtime
+
+    for folder in segmaformer.runtime.__path__:
+        found = sorted((Path(folder) / "lib").glob("libsgmf_cuda.*"))
+        if found:
+            return found[0].resolve()
+    raise BackendError(
+        "the compiled CUDA library libsgmf_cuda is not part of this installation; reinstall "
+        "segmaformer where nvcc is on the path, with SKBUILD_CMAKE_DEFINE=SGMF_CUDA=ON to be "
+        "told what is missing"
+    )
+
+
+def load_cuda_library(path: Path) -> ctypes.CDLL:
+    """Load a CUDA library and declare its functions.
+
+    Parameters
+    ----------
+    path
+        The library; it is native code and runs as it is loaded.
+
+    Raises
+    ------
+    BackendError
+        It is one for another machine.
+    """
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise BackendError(
+            f"{path} cannot be loaded ({error}); reinstall segmaformer on this machine"
+        ) from error
+    args = ctypes.POINTER(SelectiveScanArgs)
+    workspace = library.sgmf_selective_scan_cuda_workspace
+    workspace.argtypes, workspace.restype = (args, ctypes.c_int32), ctypes.c_size_t
+    scan = library.sgmf_selective_scan_cuda
+    scan.argtypes = (args, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32, ctypes.c_void_p)
+    scan.restype = ctypes.c_char_p
+    for query in (library.sgmf_cuda_device_count, library.sgmf_cuda_multiprocessors):
+        query.argtypes, query.restype = (ctypes.POINTER(ctypes.c_int32),), ctypes.c_char_p
+    return library
+
+
+@functools.cache
+def cuda_library() -> ctypes.CDLL:
+    """The loaded CUDA library of this installation.
+
+    Raises
+    ------
+    BackendError
+        The installation carries none, or one for another machine.
+    """
+    return load_cuda_library(cuda_library_path())
+
+
+def device_count() -> int:
+    """Number of devices that the NVIDIA driver offers.
+
+    Raises
+    ------
+    BackendError
+        There is no library, no driver or no device.
+    """
+    return _ask("sgmf_cuda_device_count")
+
+
+def multiprocessors() -> int:
+    """Number of multiprocessors of the calling thread's current device.
+
+    Raises
+    ------
+    BackendError
+        There is no library, no driver or no device.
+    """
+    return _ask("sgmf_cuda_multiprocessors")
+
+
+def scan_workspace_bytes(args: SelectiveScanArgs, *, processors: int) -> int:
+    """Bytes of device memory that a scan of these sizes needs besides its tensors.
+
+    Parameters
+    ----------
+    args
+        Sizes; the addresses do not matter. Sizes that the scan refuses need none.
+    processors
+        Multiprocessors of the device.
+
+    Raises
+    ------
+    BackendError
+        There is no library.
+    """
+    size: int = cuda_library().sgmf_selective_scan_cuda_workspace(ctypes.byref(args), processors)
+    return size
+
+
+def run_selective_scan_cuda(
+    args: SelectiveScanArgs,
+    *,
+    workspace: int,
+    workspace_bytes: int,
+    processors: int,
+    stream: int = 0,
+) -> None:
+    """Enqueue the scan on the current device; nothing is waited for.
+
+    Parameters
+    ----------
+    args
+        Sizes and device addresses; see ``sgmf/selective_scan_cuda.h``. The memory stays the
+        caller's and must live until the scan is done.
+    workspace, workspace_bytes
+        Device address, aligned to 16 bytes, and size of the scratch memory.
+    processors
+        Multiprocessors of the device.
+    stream
+        A ``cudaStream_t``; 0 is the default stream.
+
+    Raises
+    ------
+    BackendError
+        There is no library, or the scan was refused or not started: why, in its own words.
+    """
+    error = cuda_library().sgmf_selective_scan_cuda(
+        ctypes.byref(args), workspace or None, workspace_bytes, processors, stream or None
+    )
+    if error is not None:
+        raise BackendError(f"the selective scan on the GPU failed: {error.decode()}")
+
+
+def _ask(query: str) -> int:
+    number = ctypes.c_int32()
+    error = getattr(cuda_library(), query)(ctypes.byref(number))
+    if error is not None:
+        raise BackendError(
+            f"no GPU can be used: {error.decode()}; check with nvidia-smi that an NVIDIA driver "
+            "runs, is new enough and shows a device, or choose another --backend"
+        )
+    return number.value
