@@ -58,22 +58,30 @@ def op_library_path() -> Path:
     )
 
 
-def register_op_library(options: onnxruntime.SessionOptions) -> None:
+def register_op_library(options: onnxruntime.SessionOptions, device: str = "cpu") -> None:
     """Give sessions with these options the op ``segmaformer::SelectiveScan``.
 
-    The op runs on the session's threads. How many those are it can only learn here, so set
-    ``options.intra_op_num_threads`` first.
+    On the CPU the op runs on the session's threads. How many those are it can only learn
+    here, so set ``options.intra_op_num_threads`` first.
 
     Parameters
     ----------
     options
         Options of the session to be opened; changed in place.
+    device
+        ``cpu``, or ``cuda`` for the CUDA provider: one of them for each session. A session
+        that cannot give the op to that provider does not open.
 
     Raises
     ------
     BackendError
-        The installation carries no op library.
+        The installation carries no library for the device.
     """
+    if device == "cuda":
+        from segmaformer.runtime.cuda_library import cuda_library_path
+
+        options.register_custom_ops_library(str(cuda_library_path()))
+        return
     if options.intra_op_num_threads > 0:
         options.add_session_config_entry("segmaformer.threads", str(options.intra_op_num_threads))
     options.register_custom_ops_library(str(op_library_path()))

@@ -55,7 +55,7 @@ class OnnxRuntimeSession:
             f"ONNX Runtime {onnxruntime.__version__}, CPU, {variant}, {threads} thread{plural}"
         )
         self._session = open_network(content, threads=threads, op_library=options.use_op_library)
-        self._input = _check_interface(self._session, package.manifest)
+        self._input = check_interface(self._session, package.manifest)
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
         """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
@@ -143,8 +143,14 @@ def open_network(content: bytes, *, threads: int, op_library: bool = True) -> An
     return session
 
 
-def _check_interface(session: Any, manifest: Manifest) -> str:
-    """Name of the network's input, once shapes and types are what the manifest says."""
+def check_interface(session: Any, manifest: Manifest) -> str:
+    """Name of the network's input, once shapes and types are what the manifest says.
+
+    Raises
+    ------
+    BackendError
+        They are not.
+    """
     tile = manifest.tiling.tile
     for what, found, channels in (
         ("takes", session.get_inputs(), len(manifest.preprocessing.channels)),

@@ -1,0 +1,269 @@
+"""ONNX Runtime's CUDA provider, which the CPU provider and a fake driver stand for.
+
+Memory on the fake device is host memory that copies reach late, so the real ONNX Runtime on the
+CPU computes on it: a missing wait gives wrong logits, as on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from gpu_fakes import FakeDriver
+from networks import TINY_TILE
+
+from segmaformer.runtime import op_library
+from segmaformer.runtime.backends import BackendOptions, onnxruntime_cuda
+from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
+from segmaformer.runtime.backends.onnxruntime_cuda import (
+    PROVIDER,
+    SCAN,
+    SLOTS,
+    OnnxRuntimeCudaSession,
+    what_is_missing,
+)
+from segmaformer.runtime.cuda_driver import CudaDevice, CudaDriver
+from segmaformer.runtime.cuda_library import cuda_library_path
+from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.package import Package
+
+CPU = "CPUExecutionProvider"
+
+
+def assignment(provider: str, *names: str) -> SimpleNamespace:
+    nodes = [SimpleNamespace(op_type=name) for name in names]
+    return SimpleNamespace(ep_name=provider, get_nodes=lambda: nodes)
+
+
+class Binding:
+    """Binds memory of the fake device, which is the CPU's."""
+
+    def __init__(self, session: Any):
+        self.binding = session.io_binding()
+
+    def bind_input(self, name: str, device: str, *arguments: Any) -> None:
+        assert device == "cuda"
+        self.binding.bind_input(name, "cpu", *arguments)
+
+    def bind_output(self, name: str, device: str, *arguments: Any) -> None:
+        assert device == "cuda"
+        self.binding.bind_output(name, "cpu", *arguments)
+
+
+@dataclass
+class FakeOnnxRuntime:
+    """The module with a CUDA provider; `assigned` is what it says of its nodes."""
+
+    providers: tuple[str, ...] = (PROVIDER, CPU)
+    started: tuple[str, ...] = (PROVIDER, CPU)
+    assigned: Iterable[Any] | None = (assignment(PROVIDER, SCAN, "Conv"),)
+    loading: str = ""
+    failure: Exception | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    __version__: str = "1.31.1"
+
+    SessionOptions = onnxruntime.SessionOptions
+
+    def get_available_providers(self) -> list[str]:
+        return list(self.providers)
+
+    def preload_dlls(self) -> None:
+        print(self.loading)  # the real one prints what it cannot load
+
+    def InferenceSession(  # noqa: N802
+        self, content: bytes, options: Any, *, providers: list[Any], enable_fallback: bool
+    ) -> Any:
+        ((name, self.options),) = providers
+        assert (name, enable_fallback) == (PROVIDER, False)
+        session = onnxruntime.InferenceSession(content, options, providers=[CPU])
+
+        def run(binding: Binding) -> None:
+            if self.failure is not None:
+                raise self.failure
+            session.run_with_iobinding(binding.binding)
+
+        members = {
+            "get_providers": lambda: list(self.started),
+            "get_inputs": session.get_inputs,
+            "get_outputs": session.get_outputs,
+            "io_binding": lambda: Binding(session),
+            "run_with_iobinding": run,
+        }
+        if self.assigned is not None:
+            members["get_provider_graph_assignment_info"] = lambda: self.assigned
+        return SimpleNamespace(**members)
+
+
+@dataclass
+class Machine:
+    onnxruntime: FakeOnnxRuntime
+    driver: FakeDriver
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine with a GPU, as far as the session can tell."""
+    machine = Machine(FakeOnnxRuntime(), FakeDriver())
+    register = op_library.register_op_library
+    for name, stand_in in (
+        ("import_onnxruntime", lambda: machine.onnxruntime),
+        ("CudaDevice", lambda: CudaDevice(CudaDriver(machine.driver))),
+        ("cuda_library_path", op_library.op_library_path),
+        ("register_op_library", lambda options, device: register(options)),
+    ):
+        monkeypatch.setattr(onnxruntime_cuda, name, stand_in)
+    return machine
+
+
+@pytest.fixture
+def package(tiny_package_path: Path) -> Package:
+    return Package.open(tiny_package_path)
+
+
+def open_cuda(package: Package, variant: str = "fp32") -> OnnxRuntimeCudaSession:
+    return OnnxRuntimeCudaSession(package, variant, BackendOptions(threads=1))
+
+
+def random_tiles(count: int) -> np.ndarray:
+    random = np.random.default_rng(count)
+    return random.standard_normal((count, 1, *TINY_TILE)).astype(np.float32)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_every_tile_gets_its_own_logits(machine: Machine, package: Package, count: int) -> None:
+    session = open_cuda(package)
+    expected = OnnxRuntimeSession(package, "fp32", BackendOptions(threads=1))
+    assert session.tiles_at_once == SLOTS
+    for _ in range(2):
+        tiles = random_tiles(count)
+        np.testing.assert_allclose(session.run(tiles), expected.run(tiles), rtol=0, atol=1e-5)
+
+
+def test_float32_keeps_its_digits(machine: Machine, package: Package) -> None:
+    open_cuda(package)
+    assert machine.onnxruntime.options["use_tf32"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("assigned", "ending"),
+    [
+        ([assignment(PROVIDER, SCAN)], "fp16"),
+        (
+            [
+                assignment(PROVIDER, SCAN),
+                assignment(CPU, "Shape"),
+                assignment(CPU, "Gather", "Shape"),
+            ],
+            "fp16; on the CPU: 1 Gather, 2 Shape",
+        ),
+        (None, "fp16; this version does not tell what runs on the CPU"),
+    ],
+)
+def test_description(machine: Machine, package: Package, assigned: Any, ending: str) -> None:
+    machine.onnxruntime.assigned = assigned
+    assert open_cuda(package, "fp16").description == f"ONNX Runtime 1.31.1, Fake GPU, {ending}"
+
+
+@pytest.mark.parametrize(
+    ("assigned", "message"),
+    [
+        ([assignment(PROVIDER, SCAN), assignment(CPU, "Resize", "Shape", "Resize")], "2 Resize of"),
+        ([assignment(PROVIDER, "Conv"), assignment(CPU, SCAN)], f"did not give the {SCAN} nodes"),
+        ([assignment(PROVIDER, "Conv", "Scan")], f"did not give the {SCAN} nodes"),
+    ],
+)
+def test_nothing_runs_on_the_cpu_unasked(
+    machine: Machine, package: Package, assigned: Any, message: str
+) -> None:
+    machine.onnxruntime.assigned = assigned
+    with pytest.raises(BackendError, match=message):
+        open_cuda(package)
+
+
+def test_a_provider_that_does_not_start(
+    machine: Machine, package: Package, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.onnxruntime.started = (CPU,)
+    machine.onnxruntime.loading = "Failed to load libcudnn.so.9"
+    with pytest.raises(BackendError, match=r"does not start here: Failed to load libcudnn\.so\.9"):
+        open_cuda(package)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_failing_run(machine: Machine, package: Package) -> None:
+    session = open_cuda(package)
+    machine.onnxruntime.failure = RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")
+    with pytest.raises(BackendError, match="Fake GPU, fp32 failed on a tile: CUDNN_STATUS"):
+        session.run(random_tiles(3))
+    machine.onnxruntime.failure = None
+    tiles = random_tiles(1)
+    expected = OnnxRuntimeSession(package, "fp32", BackendOptions(threads=1)).run(tiles)
+    np.testing.assert_allclose(session.run(tiles), expected, rtol=0, atol=1e-5)
+
+
+def test_too_little_memory(machine: Machine, package: Package) -> None:
+    machine.driver.memory_bytes = 1000
+    with pytest.raises(BackendError, match="Fake GPU has too little memory"):
+        open_cuda(package)
+
+
+def test_identity_changes_with_what_the_numbers_depend_on(
+    machine: Machine, package: Package
+) -> None:
+    identities = [open_cuda(package).identity, open_cuda(package, "fp16").identity]
+    machine.onnxruntime.__version__ = "1.32.0"
+    identities.append(open_cuda(package).identity)
+    machine.driver.name = "Other GPU"
+    identities.append(open_cuda(package).identity)
+    assert len(set(identities)) == 4
+    assert open_cuda(package).identity == identities[-1]
+
+
+def test_onnxruntime_without_cuda(machine: Machine, package: Package) -> None:
+    machine.onnxruntime.providers = (CPU,)
+    with pytest.raises(BackendError, match=r"built without CUDA.*pip install 'onnxruntime-gpu"):
+        open_cuda(package)
+
+
+def test_no_driver(machine: Machine, package: Package) -> None:
+    machine.driver.failing["cuInit"] = 100
+    with pytest.raises(BackendError, match="CUDA_ERROR_NO_DEVICE"):
+        open_cuda(package)
+
+
+def test_no_op_library(
+    machine: Machine, package: Package, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import segmaformer.runtime
+
+    monkeypatch.setattr(onnxruntime_cuda, "cuda_library_path", cuda_library_path)
+    monkeypatch.setattr(segmaformer.runtime, "__path__", [str(tmp_path)])
+    with pytest.raises(BackendError, match=r"libsgmf_cuda is not part of this installation.*nvcc"):
+        open_cuda(package)
+
+
+def test_all_that_is_missing_is_told_at_once(machine: Machine) -> None:
+    assert what_is_missing() is None
+    machine.onnxruntime.providers = (CPU,)
+    machine.driver.failing["cuInit"] = 100
+    missing = what_is_missing()
+    assert missing is not None
+    assert "built without CUDA" in missing
+    assert "CUDA_ERROR_NO_DEVICE" in missing
+
+
+def test_on_a_gpu(package: Package) -> None:
+    reason = what_is_missing()
+    if reason is not None:
+        pytest.skip(reason)
+    tiles = random_tiles(5)
+    expected = OnnxRuntimeSession(package, "fp32", BackendOptions()).run(tiles)
+    for variant, tolerance in (("fp32", 1e-4), ("fp16", 5e-2)):
+        found = open_cuda(package, variant).run(tiles)
+        assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
