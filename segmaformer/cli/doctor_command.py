@@ -12,8 +12,12 @@ import click
 import segmaformer
 from segmaformer.cli.console import print_json
 from segmaformer.cli.exit_codes import DONE, FAILED
+from segmaformer.runtime.backends import backends
 from segmaformer.runtime.backends.onnxruntime_cpu import available_processors, import_onnxruntime
-from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.cuda_driver import CudaDevice, driver_release
+from segmaformer.runtime.engine_cache import EngineCache, cache_folder
+from segmaformer.runtime.errors import BackendError, EngineError
+from segmaformer.runtime.memory import MIB
 from segmaformer.runtime.op_library import cpu_isas, op_library_path
 
 OPTIONAL = {
@@ -54,6 +58,9 @@ def machine_facts() -> dict[str, Any]:
         "processors": available_processors(),
         "op_library": op_library,
         "onnxruntime": onnxruntime,
+        "gpu": _gpu(),
+        **{f"backend_{name}": backend.missing() or "ready" for name, backend in backends().items()},
+        "engines": _engines(),
         **{module: _optional(module, extra) for module, extra in OPTIONAL.items()},
         "can_infer": op_library_works and onnxruntime_works,
         "can_export": all(importlib.util.find_spec(module) for module in NEEDED_TO_EXPORT),
@@ -73,6 +80,29 @@ def _onnxruntime() -> tuple[str, bool]:
     except BackendError as error:
         return f"missing: {error}", False
     return f"{onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}", True
+
+
+def _gpu() -> str:
+    try:
+        device = CudaDevice()
+    except BackendError as error:
+        return f"none: {error}"
+    facts = device.facts
+    return (
+        f"{facts.name}, compute capability {facts.compute_capability}, "
+        f"{facts.memory_bytes // MIB} MiB{' shared with the processor' * facts.integrated}, "
+        f"driver {driver_release() or 'of unknown release'}, CUDA {device.driver.version}"
+    )
+
+
+def _engines() -> str:
+    folder = cache_folder()
+    if not folder.exists():
+        return f"none yet in {folder}"
+    try:
+        return str(EngineCache().path)
+    except (EngineError, OSError) as error:
+        return f"cannot be kept: {error}"
 
 
 def _optional(module: str, extra: str) -> str:

@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from gpu_machine import pretend
 
 import segmaformer
 from segmaformer.cli import doctor_command
+from segmaformer.runtime import cuda_driver
 from segmaformer.runtime.errors import BackendError
 
 Sgmf = Callable[..., Any]
@@ -53,3 +56,37 @@ def test_a_machine_that_cannot_infer_ends_with_one(
     assert run.code == 1
     assert f"missing: {part} is not here" in run.stdout
     assert sgmf("doctor", "--json").code == 1
+
+
+def test_every_backend_says_what_it_lacks(
+    sgmf: Sgmf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("segmaformer.runtime.cuda_driver.LIBRARY", "libno-driver.so")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setenv("SGMF_CACHE", str(tmp_path / "engines"))
+    cuda_driver.load_driver.cache_clear()
+    facts = json.loads(sgmf("doctor", "--json").stdout)
+    assert facts["gpu"].startswith("none: there is no NVIDIA driver here")
+    assert "segmaformer[tensorrt]" in facts["backend_tensorrt"]
+    assert facts["backend_onnxruntime"] == "ready"
+    assert facts["engines"] == f"none yet in {tmp_path / 'engines'}"
+    assert not (tmp_path / "engines").exists()
+    assert facts["can_infer"] is True
+
+
+def test_a_gpu_is_described(sgmf: Sgmf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch, tmp_path)
+    facts = json.loads(sgmf("doctor", "--json").stdout)
+    assert facts["gpu"] == (
+        "Fake GPU, compute capability 8.7, 128 MiB shared with the processor, "
+        "driver of unknown release, CUDA 12.6"
+    )
+    assert facts["backend_tensorrt"] == "ready"
+
+
+def test_a_cache_in_others_reach_is_said(
+    sgmf: Sgmf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o777)
+    monkeypatch.setenv("SGMF_CACHE", str(tmp_path))
+    assert "can be written by others" in json.loads(sgmf("doctor", "--json").stdout)["engines"]
