@@ -9,6 +9,7 @@ own, whatever happens there.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import json
 import signal
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import IO
 
 from segmaformer.runtime.backends.tensorrt_build import Progress
@@ -30,6 +32,7 @@ TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120")
 
 NETWORK_FILE, ENGINE_FILE, LOG_FILE = "network.onnx", "engine", "log.txt"
 _LAST_WORDS = 400
+_INSTALL = "TensorRT-RTX is not installed; run: pip install 'segmaformer[rtx]'"
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,20 @@ def build_rtx_engine(
         )
 
 
+def import_tensorrt_rtx() -> ModuleType:
+    """Import TensorRT-RTX.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed, or not for this machine.
+    """
+    try:
+        return importlib.import_module(MODULE)
+    except ImportError as error:
+        raise MissingExtraError(f"{_INSTALL} ({error})") from error
+
+
 def _check(target: str, batch: int) -> None:
     if target not in TARGETS:
         raise ValueError(
@@ -117,9 +134,7 @@ def _check(target: str, batch: int) -> None:
     if batch < 1:
         raise ValueError(f"batch is {batch}; expected at least 1")
     if importlib.util.find_spec(MODULE) is None:
-        raise MissingExtraError(
-            "TensorRT-RTX is not installed; run: pip install 'segmaformer[rtx]'"
-        )
+        raise MissingExtraError(_INSTALL)
 
 
 def _run_child(folder: Path, target: str, batch: int, progress: Progress) -> dict[str, object]:
