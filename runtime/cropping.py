@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.op_library import call_kernel
 
 Box = tuple[slice, slice, slice]
 Mask = npt.NDArray[np.bool_]
 
 _SLICES_AT_ONCE = 16
+
+
+class _FillHolesArgs(ctypes.Structure):
+    """Mirror of ``sgmf_fill_holes_args``."""
+
+    _fields_ = (("voxels", ctypes.c_void_p), ("extent", ctypes.c_int64 * 3))
 
 
 def content_box(image: npt.NDArray[np.float32]) -> Box:
@@ -42,11 +50,31 @@ def nonzero_mask(image: npt.NDArray[np.float32]) -> Mask:
     The mask of a scan inside its :func:`content_box` is that of the box alone: all
     around it is zero, so what is open there is open to its border.
     """
-    mask = image[0] != 0
+    mask = np.not_equal(image[0], 0, order="C")
     for channel in image[1:]:
         mask |= channel != 0
-    filled: Mask = ndimage.binary_fill_holes(mask)
-    return filled
+    fill_holes(mask)
+    return mask
+
+
+def fill_holes(mask: Mask) -> None:
+    """Set, in place, what steps along the axes cannot reach from the border of `mask`.
+
+    The result is that of ``scipy.ndimage.binary_fill_holes``.
+
+    Parameters
+    ----------
+    mask
+        (D, H, W), bool, in C order, not empty.
+
+    Raises
+    ------
+    ValueError
+        `mask` is not of that kind.
+    """
+    if mask.ndim != 3 or mask.dtype != np.bool_ or not mask.flags.c_contiguous:
+        raise ValueError(f"the mask is {mask.dtype} {mask.shape}; expected bool (D, H, W), C order")
+    call_kernel("sgmf_fill_holes", _FillHolesArgs(mask.ctypes.data, mask.shape), threads=1)
 
 
 def _first_occupied(slices: npt.NDArray[np.float32]) -> int | None:

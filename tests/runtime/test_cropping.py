@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from segmaformer.runtime.cropping import Box, Mask, content_box, nonzero_mask
+from segmaformer.runtime.cropping import Box, Mask, content_box, fill_holes, nonzero_mask
 from segmaformer.runtime.errors import InputError
 
 
@@ -36,6 +37,34 @@ def test_enclosed_zeros_belong_to_the_scan_and_open_ones_do_not() -> None:
     mask = nonzero_mask(image)
     assert mask[2, 2, 2]
     assert not mask[1, 1, 1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 12)] * 3),
+    density=st.floats(0, 1),
+    seed=st.integers(0, 1000),
+)
+def test_holes_are_those_of_scipy(shape, density, seed) -> None:
+    mask = np.random.default_rng(seed).random(shape) < density
+    expected = ndimage.binary_fill_holes(mask)
+    fill_holes(mask)
+    assert np.array_equal(mask, expected)
+
+
+def test_holes_of_a_scan_whose_axes_are_permuted_and_reversed() -> None:
+    image = np.pad(np.ones((1, 5, 4, 6), np.float32), [(0, 0)] + [(2, 1)] * 3)
+    image[0, 3, 3, 4:6] = 0
+    expected = ndimage.binary_fill_holes(image[0]).transpose(2, 0, 1)[:, ::-1]
+    assert np.array_equal(nonzero_mask(image.transpose(0, 3, 1, 2)[:, :, ::-1]), expected)
+
+
+@pytest.mark.parametrize(
+    "mask", [np.ones((2, 3), bool), np.ones((2, 3, 4)), np.ones((2, 3, 4), bool).T]
+)
+def test_holes_of_anything_but_a_volume_are_refused(mask: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected bool"):
+        fill_holes(mask)
 
 
 def test_content_up_to_the_border_is_kept() -> None:
