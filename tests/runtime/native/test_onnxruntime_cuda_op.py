@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from native_builds import NATIVE, SCAN_ON_HOST, compile_library
+from native_builds import NATIVE, SCAN_ON_HOST, compile_library, exported_symbols
 
 pytest.importorskip("onnx")
 from scan_models import (
@@ -22,6 +22,9 @@ from scan_models import (
     run_directly,
     run_session,
 )
+
+from segmaformer.runtime.cuda_library import cuda_library_path
+from segmaformer.runtime.errors import BackendError
 
 SOURCES = [
     NATIVE / "onnxruntime/custom_ops_cuda.cc",
@@ -92,3 +95,16 @@ def test_the_function_body_is_no_substitute_for_the_provider(for_cuda: Path) -> 
     add_function_body(model)
     with pytest.raises(Exception, match="Could not find an implementation for SelectiveScan"):
         open_session(for_cuda, model)
+
+
+def test_the_installed_library() -> None:
+    try:
+        library = cuda_library_path()
+    except BackendError as error:
+        pytest.skip(str(error))
+    functions = {name for name in exported_symbols(library) if not name.startswith("_Z")}
+    assert "RegisterCustomOps" in functions
+    assert all(name.startswith("sgmf_") for name in functions - {"RegisterCustomOps"})
+    model = make_model(make_inputs(FLOAT32, OPTIONAL))
+    with pytest.raises(Exception, match="Could not find an implementation for SelectiveScan"):
+        open_session(library, model)  # on the CPU provider
