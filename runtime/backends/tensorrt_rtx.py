@@ -1,0 +1,98 @@
+"""TensorRT-RTX, from an engine that ``sgmf build`` made for this device's target."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segmaformer.runtime.backends import BackendOptions, check_logits
+from segmaformer.runtime.backends.engine_messages import Messages
+from segmaformer.runtime.backends.engine_runner import EngineRunner
+from segmaformer.runtime.backends.tensorrt import build_command
+from segmaformer.runtime.backends.tensorrt_rtx_build import NAME, TARGETS, import_tensorrt_rtx
+from segmaformer.runtime.backends.tensorrt_rtx_library import rtx_key, target_of
+from segmaformer.runtime.cuda_driver import CudaDevice, load_driver
+from segmaformer.runtime.engine_cache import EngineCache
+from segmaformer.runtime.errors import BackendError, SgmfError
+from segmaformer.runtime.package import Package
+
+
+class TensorRtRtxSession:
+    """A network in TensorRT-RTX.
+
+    Only engines from the cache run: native code for this target and version, that nobody
+    altered. Kernels are compiled for the device as the engine is opened.
+
+    Parameters
+    ----------
+    package, variant
+        What to open.
+    options
+        The device does the work, so its threads change nothing.
+
+    Attributes
+    ----------
+    description
+        Version, device, variant and batch.
+    identity
+        Changes with everything that the engine depends on, and with the engine.
+
+    Raises
+    ------
+    BackendError
+        There is no engine or driver, or TensorRT-RTX does not know the device.
+    MissingExtraError
+        TensorRT-RTX is not installed.
+    EngineError
+        The engine is not to be trusted.
+    """
+
+    def __init__(self, package: Package, variant: str, options: BackendOptions):
+        module = import_tensorrt_rtx()
+        device = CudaDevice()
+        target = _known_target(device)
+        command = f"{build_command(package, variant, NAME)} --target {target}"
+        key = rtx_key(package, variant, target, module.__version__)
+        engine = EngineCache().load(key, remedy=f"run: {command}")
+        self._runner = EngineRunner(
+            module, engine.content, device, package.manifest, Messages(module)
+        )
+        self.description = (
+            f"TensorRT-RTX {module.__version__}, {device.facts.name}, {variant}, "
+            f"batch {self._runner.batch}"
+        )
+        self.identity = engine.identity
+
+    @property
+    def tiles_at_once(self) -> int:
+        """Tiles for one call of :meth:`run` that fill the device."""
+        return self._runner.tiles_at_once
+
+    def run(self, tiles: np.ndarray) -> np.ndarray:
+        """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
+
+        Raises
+        ------
+        BackendError
+            The device failed, or gave NaN or infinity.
+        """
+        return check_logits(self._runner.run(tiles), self.description)
+
+
+def _known_target(device: CudaDevice) -> str:
+    target = target_of(device)
+    if target not in TARGETS:
+        raise BackendError(
+            f"TensorRT-RTX has no target {target} for {device.facts.name}, only "
+            f"{', '.join(TARGETS)}; choose another --backend"
+        )
+    return target
+
+
+def what_is_missing() -> str | None:
+    """Why TensorRT-RTX cannot run here; None if it may."""
+    try:
+        import_tensorrt_rtx()
+        load_driver()
+    except SgmfError as error:
+        return str(error)
+    return None
