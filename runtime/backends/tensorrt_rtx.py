@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from segmaformer.runtime.backends import BackendOptions, check_logits
@@ -10,7 +12,7 @@ from segmaformer.runtime.backends.engine_runner import EngineRunner
 from segmaformer.runtime.backends.tensorrt import build_command
 from segmaformer.runtime.backends.tensorrt_rtx_build import NAME, TARGETS, import_tensorrt_rtx
 from segmaformer.runtime.backends.tensorrt_rtx_library import rtx_key, target_of
-from segmaformer.runtime.cuda_driver import CudaDevice, load_driver
+from segmaformer.runtime.cuda_driver import CudaDevice, driver_release, load_driver
 from segmaformer.runtime.engine_cache import EngineCache
 from segmaformer.runtime.errors import BackendError, SgmfError
 from segmaformer.runtime.package import Package
@@ -34,7 +36,8 @@ class TensorRtRtxSession:
     description
         Version, device, variant and batch.
     identity
-        Changes with everything that the engine depends on, and with the engine.
+        Changes with engine, device and driver, and so with everything that the numbers
+        depend on.
 
     Raises
     ------
@@ -60,7 +63,9 @@ class TensorRtRtxSession:
             f"TensorRT-RTX {module.__version__}, {device.facts.name}, {variant}, "
             f"batch {self._runner.batch}"
         )
-        self.identity = engine.identity
+        # The engine is of its target; what is compiled from it is of the device and driver.
+        made_here = f"{engine.identity} {device.facts} {device.driver.version} {driver_release()}"
+        self.identity = hashlib.sha256(made_here.encode()).hexdigest()
 
     @property
     def tiles_at_once(self) -> int:

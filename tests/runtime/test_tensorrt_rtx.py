@@ -58,8 +58,13 @@ def test_a_kept_engine_runs(machine: GpuMachine, package: Package) -> None:
 
 def test_an_engine_serves_every_device_of_its_target(machine: GpuMachine, package: Package) -> None:
     keep_engine(package)
+    first = open_engine(package)
     machine.driver.name = "Another GPU of the same target"
-    assert "Another GPU" in open_engine(package).description
+    second = open_engine(package)
+    assert "Another GPU" in second.description
+    # A self-test that was passed on one says nothing about the other.
+    assert first.identity != second.identity
+    assert open_engine(package).identity == second.identity
 
 
 def test_without_an_engine_the_command_is_named(machine: GpuMachine, package: Package) -> None:
