@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,11 @@ def test_a_file_exchanged_between_record_and_content_is_refused(store: SealedSto
     store.put("a.engine", CONTENT[::-1], FACTS)
     with pytest.raises(EngineError, match="SHA-256"):
         store.read(record)
+
+
+def test_writers_at_the_same_time_agree_on_one_key(tmp_path: Path) -> None:
+    folder = PrivateFolder.open(tmp_path / "shared")
+    names = [f"{index}.engine" for index in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: SealedStore(folder).put(name, name.encode(), {}), names))
+    assert [load(SealedStore(folder), name) for name in names] == [n.encode() for n in names]
