@@ -7,9 +7,9 @@ namespace {
 
 using Args = sgmf_selective_scan_args;
 
-// Warps that hide the latency of memory on one multiprocessor, and the fewest that are worth
-// having: below that, more threads for each channel cost less than idle units.
-constexpr int64_t full_warps = 24;
+// Warps that fill one multiprocessor, and the fewest that are worth having: below that, more
+// threads for each channel cost less than idle units.
+constexpr int64_t full_warps = resident_blocks * most_threads / warp_threads;
 constexpr int64_t least_warps = 8;
 
 // Shorter chunks cost more in carries than they gain.
@@ -31,7 +31,7 @@ ScanPlan uncut_plan(const Args& args, int group) {
   plan.group = group;
   plan.lanes = lanes_for(args.states, group);
   // Eight lanes that read four states each at once then meet in no bank.
-  plan.lane_stride = group == 4 ? 4 : group + 4;
+  plan.lane_stride = 2 * group + 4;
   plan.token_stride = plan.lane_stride * plan.lanes;
   plan.panels = divide_up(args.channels, most_threads / plan.lanes);
   const int64_t granule = warp_threads / plan.lanes;

@@ -12,10 +12,14 @@ constexpr int warp_threads = 32;
 constexpr int most_threads = 128;  // of a block
 constexpr int tile_tokens = 16;    // staged in shared memory at once
 
+// Full blocks that one multiprocessor holds: what 100 KiB of shared memory allow with 16 states,
+// and up to 96 registers for each thread.
+constexpr int resident_blocks = 5;
+
 struct ScanPlan {
   int group;         // states that one thread holds in registers: 4, 8 or 16
   int lanes;         // threads that share a channel: a power of two, 16 at most
-  int lane_stride;   // floats from one lane's B or C to the next in shared memory
+  int lane_stride;   // floats from one lane's B and C to the next in shared memory
   int token_stride;  // and from one token's to the next
   int panel;         // channels of a block
   int threads;       // of a block: panel * lanes

@@ -13,6 +13,7 @@ namespace {
 using Args = sgmf_selective_scan_args;
 
 constexpr int64_t most_blocks = INT32_MAX;
+constexpr int64_t longest = 1 << 30;  // in tokens or channels
 constexpr const char* too_large = "the scan needs more blocks than a GPU can count";
 
 const char* text(cudaError_t error) {
@@ -45,8 +46,7 @@ const char* launch_chunks(const Scan& scan, cudaStream_t stream) {
 const char* launch_carries(const Scan& scan, cudaStream_t stream) {
   const int64_t columns = scan.args.states * scan.args.channels;
   const int64_t blocks = scan.args.batch * ((columns + carry_columns - 1) / carry_columns);
-  return launch(pass_carries<carry_rows>, blocks, carry_rows * carry_columns, carry_bytes(), stream,
-                scan);
+  return launch(pass_carries, blocks, carry_rows * carry_columns, carry_bytes(), stream, scan);
 }
 
 const char* launch_scan(const Scan& scan, cudaStream_t stream) {
@@ -83,6 +83,9 @@ const char* sgmf_selective_scan_cuda(const sgmf_selective_scan_args* args, void*
   if (workspace_bytes && !workspace) return "the workspace may not be NULL";
   if (reinterpret_cast<uintptr_t>(workspace) % alignof(float4)) {
     return "the workspace must be aligned to 16 bytes";
+  }
+  if (args->length > sgmf::cuda::longest || args->channels > sgmf::cuda::longest) {
+    return "the length and the channels may not exceed 1,073,741,824";
   }
   if (sgmf::cuda::is_empty(*args)) return nullptr;
   const auto plan = sgmf::cuda::plan_scan(*args, multiprocessors, workspace_bytes);

@@ -18,9 +18,6 @@
 
 namespace sgmf::cuda {
 
-// 24 warps on each multiprocessor: 80 registers a thread.
-constexpr int least_blocks = 6;
-
 struct Scan {
   sgmf_selective_scan_args args;
   ScanPlan plan;
@@ -32,43 +29,38 @@ extern __shared__ float4 shared_memory[];
 
 // What a block stages of `tile_tokens` tokens.
 struct Tile {
-  float* b;     // [token][lane][state of the lane]
-  float* c;     // [token][lane][state of the lane]
-  float* step;  // [token][channel of the panel]
-  float* u;     // [token][channel of the panel], then y
+  float2* tokens;      // [token][channel of the panel]: step and u, then step and y
+  float* projections;  // [token][lane]: B of the lane's states, then C
 };
 
 inline std::size_t tile_bytes(const ScanPlan& plan) {
-  return sizeof(float) * tile_tokens * 2 * (plan.token_stride + plan.panel);
+  return sizeof(float) * tile_tokens * (2 * plan.panel + plan.token_stride);
 }
 
 __device__ inline Tile shared_tile(const ScanPlan& plan) {
-  Tile tile;
-  tile.b = reinterpret_cast<float*>(shared_memory);
-  tile.c = tile.b + tile_tokens * plan.token_stride;
-  tile.step = tile.c + tile_tokens * plan.token_stride;
-  tile.u = tile.step + tile_tokens * plan.panel;
-  return tile;
+  auto* tokens = reinterpret_cast<float2*>(shared_memory);
+  return {tokens, reinterpret_cast<float*>(tokens + tile_tokens * plan.panel)};
 }
 
 // The stretch of the sequence and the channels of this block.
 struct Place {
-  int64_t batch;
-  int64_t chunk;
-  int64_t channel;  // first of the panel
-  int64_t begin;    // logical tokens: token 0 comes first whichever way the scan runs
-  int64_t end;
+  int batch;
+  int chunk;
+  int channel;  // first of the panel
+  int begin;    // logical tokens: token 0 comes first whichever way the scan runs
+  int end;
 };
 
-__device__ inline Place place_of_block(const Scan& scan, int64_t chunks) {
-  const int64_t block = blockIdx.x;
+__device__ inline Place place_of_block(const Scan& scan, int chunks) {
+  const int panels = scan.plan.panels;
   Place place;
-  place.channel = block % scan.plan.panels * scan.plan.panel;
-  place.chunk = block / scan.plan.panels % chunks;
-  place.batch = block / scan.plan.panels / chunks;
-  place.begin = place.chunk * scan.plan.chunk;
-  const int64_t end = place.begin + scan.plan.chunk;
-  place.end = end < scan.args.length ? end : scan.args.length;
+  place.channel = static_cast<int>(blockIdx.x % panels) * scan.plan.panel;
+  place.chunk = static_cast<int>(blockIdx.x / panels % chunks);
+  place.batch = static_cast<int>(blockIdx.x / panels / chunks);
+  const int length = static_cast<int>(scan.args.length);
+  const int chunk = static_cast<int>(scan.plan.chunk);
+  place.begin = place.chunk * chunk;
+  place.end = length - place.begin > chunk ? place.begin + chunk : length;
   return place;
 }
 
@@ -78,18 +70,17 @@ struct Rows {
   int64_t stride;
 };
 
-__device__ inline Rows rows_from(const Scan& scan, const Place& place, int64_t token,
-                                 int64_t width) {
+__device__ inline Rows rows_from(const Scan& scan, const Place& place, int token, int64_t width) {
   const int64_t row = scan.args.reverse ? scan.args.length - 1 - token : token;
   return {(place.batch * scan.args.length + row) * width, scan.args.reverse ? -width : width};
 }
 
 // While a tile is staged and stored, a thread has one channel and every lanes-th token of it.
 template <typename T>
-__device__ void stage_tokens(const Scan& scan, const Place& place, int64_t begin, int tokens,
+__device__ void stage_tokens(const Scan& scan, const Place& place, int begin, int tokens,
                              const Tile& tile) {
   const int column = threadIdx.x % scan.plan.panel;
-  const int64_t channel = place.channel + column;
+  const int channel = place.channel + column;
   const bool inside = channel < scan.args.channels;
   const float bias = inside && scan.args.delta_bias ? scan.args.delta_bias[channel] : 0.0f;
   const auto* delta = static_cast<const T*>(scan.args.delta);
@@ -102,8 +93,7 @@ __device__ void stage_tokens(const Scan& scan, const Place& place, int64_t begin
   for (int t = first; t < tokens; t += scan.plan.lanes) {
     float step = inside ? to_float(delta[at]) + bias : 0.0f;
     if (scan.args.delta_softplus) step = softplus(step);
-    tile.step[staged] = step;
-    tile.u[staged] = inside ? to_float(u[at]) : 0.0f;
+    tile.tokens[staged] = make_float2(step, inside ? to_float(u[at]) : 0.0f);
     at += scan.plan.lanes * rows.stride;
     staged += scan.plan.threads;
   }
@@ -111,7 +101,7 @@ __device__ void stage_tokens(const Scan& scan, const Place& place, int64_t begin
 
 // States beyond the last are staged as zero.
 template <typename T, int group>
-__device__ void stage_projection(const Scan& scan, const Place& place, int64_t begin, int tokens,
+__device__ void stage_projection(const Scan& scan, const Place& place, int begin, int tokens,
                                  const void* tensor, float* staged) {
   const unsigned padded = group * scan.plan.lanes;  // a power of two, as is `group`
   const auto* from = static_cast<const T*>(tensor);
@@ -125,30 +115,33 @@ __device__ void stage_projection(const Scan& scan, const Place& place, int64_t b
 }
 
 template <typename T, int group, bool write_y>
-__device__ void stage(const Scan& scan, const Place& place, int64_t begin, int tokens,
+__device__ void stage(const Scan& scan, const Place& place, int begin, int tokens,
                       const Tile& tile) {
   stage_tokens<T>(scan, place, begin, tokens, tile);
-  stage_projection<T, group>(scan, place, begin, tokens, scan.args.B, tile.b);
-  if (write_y) stage_projection<T, group>(scan, place, begin, tokens, scan.args.C, tile.c);
+  stage_projection<T, group>(scan, place, begin, tokens, scan.args.B, tile.projections);
+  if (write_y) {
+    stage_projection<T, group>(scan, place, begin, tokens, scan.args.C, tile.projections + group);
+  }
 }
 
 template <typename T>
-__device__ void store(const Scan& scan, const Place& place, int64_t begin, int tokens,
+__device__ void store(const Scan& scan, const Place& place, int begin, int tokens,
                       const Tile& tile) {
   const int column = threadIdx.x % scan.plan.panel;
-  const int64_t channel = place.channel + column;
+  const int channel = place.channel + column;
   if (channel >= scan.args.channels) return;
   const auto* z = static_cast<const T*>(scan.args.z);
   auto* y = static_cast<T*>(scan.args.y);
   const Rows rows = rows_from(scan, place, begin, scan.args.channels);
   const int first = threadIdx.x / scan.plan.panel;
   int64_t at = rows.first + first * rows.stride + channel;
-  const float* sum = tile.u + first * scan.plan.panel + column;
+  const float2* staged = tile.tokens + first * scan.plan.panel + column;
 #pragma unroll 4
   for (int t = first; t < tokens; t += scan.plan.lanes) {
-    from_float(z ? *sum * silu(to_float(z[at])) : *sum, y + at);
+    const float sum = staged->y;
+    from_float(z ? sum * silu(to_float(z[at])) : sum, y + at);
     at += scan.plan.lanes * rows.stride;
-    sum += scan.plan.threads;
+    staged += scan.plan.threads;
   }
 }
 
@@ -163,7 +156,7 @@ struct States {
   }
 
   // `carried` is the state of the first channel, or null for zero.
-  __device__ void load(const Scan& scan, int64_t channel, const float* carried) {
+  __device__ void load(const Scan& scan, int channel, const float* carried) {
 #pragma unroll
     for (int i = 0; i < group; ++i) {
       const int n = number(scan, i);
@@ -173,7 +166,7 @@ struct States {
     }
   }
 
-  __device__ void store(const Scan& scan, int64_t channel, float* carried) const {
+  __device__ void store(const Scan& scan, int channel, float* carried) const {
 #pragma unroll
     for (int i = 0; i < group; ++i) {
       const int n = number(scan, i);
@@ -183,7 +176,7 @@ struct States {
     }
   }
 
-  // `staged` is B of this lane.
+  // `staged` is B and C of this lane.
   __device__ void advance(const float* staged, float step, float drive) {
 #pragma unroll
     for (int i = 0; i < group; i += 4) {
@@ -195,12 +188,12 @@ struct States {
     }
   }
 
-  // The sum of C h over this lane's states; `staged` is C of this lane.
+  // The sum of C h over this lane's states.
   __device__ float project(const float* staged) const {
     float even = 0.0f, odd = 0.0f;
 #pragma unroll
     for (int i = 0; i < group; i += 4) {
-      const float4 c = *reinterpret_cast<const float4*>(staged + i);
+      const float4 c = *reinterpret_cast<const float4*>(staged + group + i);
       even = fmaf(h[i], c.x, even);
       odd = fmaf(h[i + 1], c.y, odd);
       even = fmaf(h[i + 2], c.z, even);
@@ -218,7 +211,7 @@ __device__ inline float sum_over_lanes(float x, int lanes) {
 }
 
 template <int group, bool write_y>
-__device__ void stage_elements(const Scan& scan, const Place& place, int64_t begin, int tokens,
+__device__ void stage_elements(const Scan& scan, const Place& place, int begin, int tokens,
                                const Tile& tile) {
   switch (scan.args.element_type) {
     case SGMF_FLOAT32: return stage<float, group, write_y>(scan, place, begin, tokens, tile);
@@ -227,8 +220,8 @@ __device__ void stage_elements(const Scan& scan, const Place& place, int64_t beg
   }
 }
 
-__device__ inline void store_elements(const Scan& scan, const Place& place, int64_t begin,
-                                      int tokens, const Tile& tile) {
+__device__ inline void store_elements(const Scan& scan, const Place& place, int begin, int tokens,
+                                      const Tile& tile) {
   switch (scan.args.element_type) {
     case SGMF_FLOAT32: return store<float>(scan, place, begin, tokens, tile);
     case SGMF_FLOAT16: return store<__half>(scan, place, begin, tokens, tile);
@@ -239,42 +232,37 @@ __device__ inline void store_elements(const Scan& scan, const Place& place, int6
 // The third pass, or, with `write_y` false, the first: every chunk but the last from zero, for
 // the state after it and the sum of its steps.
 template <int group, bool write_y>
-__global__ void __launch_bounds__(most_threads, least_blocks) run_chunks(const Scan scan) {
+__global__ void __launch_bounds__(most_threads, resident_blocks) run_chunks(const Scan scan) {
   const Place place = place_of_block(scan, scan.plan.chunks - (write_y ? 0 : 1));
   const Tile tile = shared_tile(scan.plan);
   const int column = threadIdx.x / scan.plan.lanes;
   const int lane = threadIdx.x % scan.plan.lanes;
-  const int64_t channel = place.channel + column;
-  const int64_t chunk = place.batch * scan.plan.chunks + place.chunk;
+  const int channel = place.channel + column;
+  const int64_t chunk = static_cast<int64_t>(place.batch) * scan.plan.chunks + place.chunk;
   float* carried = scan.state + chunk * scan.args.states * scan.args.channels;
   const bool skips = write_y && scan.args.D && channel < scan.args.channels;
   const float skip = skips ? scan.args.D[channel] : 0.0f;
   float step_sum = 0.0f;
   States<group> states;
   states.load(scan, channel, write_y && place.chunk ? carried : nullptr);
-  for (int64_t begin = place.begin; begin < place.end; begin += tile_tokens) {
-    const int64_t left = place.end - begin;
-    const int tokens = left < tile_tokens ? static_cast<int>(left) : tile_tokens;
+  for (int begin = place.begin; begin < place.end; begin += tile_tokens) {
+    const int tokens = place.end - begin < tile_tokens ? place.end - begin : tile_tokens;
     stage_elements<group, write_y>(scan, place, begin, tokens, tile);
     __syncthreads();
-    const float* b = tile.b + lane * scan.plan.lane_stride;
-    const float* c = tile.c + lane * scan.plan.lane_stride;
-    const float* step_at = tile.step + column;
-    float* u_at = tile.u + column;
+    const float* projections = tile.projections + lane * scan.plan.lane_stride;
+    float2* staged = tile.tokens + column;
 #pragma unroll 2
     for (int t = 0; t < tokens; ++t) {
-      const float step = *step_at, u = *u_at;
-      states.advance(b, step, step * u);
+      const float step = staged->x, u = staged->y;
+      states.advance(projections, step, step * u);
       if (write_y) {
-        const float sum = sum_over_lanes(states.project(c), scan.plan.lanes);
-        if (lane == 0) *u_at = fmaf(skip, u, sum);
+        const float sum = sum_over_lanes(states.project(projections), scan.plan.lanes);
+        if (lane == 0) staged->y = fmaf(skip, u, sum);
       } else {
         step_sum += step;
       }
-      b += scan.plan.token_stride;
-      c += scan.plan.token_stride;
-      step_at += scan.plan.panel;
-      u_at += scan.plan.panel;
+      projections += scan.plan.token_stride;
+      staged += scan.plan.panel;
     }
     __syncthreads();
     if (write_y) store_elements(scan, place, begin, tokens, tile);
@@ -326,8 +314,7 @@ struct CarrySpan {
   }
 };
 
-template <int rows>  // a template, so that several sources may include it
-__global__ void __launch_bounds__(rows* carry_columns) pass_carries(const Scan scan) {
+__global__ void __launch_bounds__(carry_rows* carry_columns) pass_carries(const Scan scan) {
   const int64_t columns = scan.args.states * scan.args.channels;
   const int64_t blocks = (columns + carry_columns - 1) / carry_columns;
   const int64_t batch = blockIdx.x / blocks;
@@ -337,9 +324,9 @@ __global__ void __launch_bounds__(rows* carry_columns) pass_carries(const Scan s
   const int64_t n = column / scan.args.channels, channel = column % scan.args.channels;
   const float a = inside ? scan.args.A[channel * scan.args.states + n] * log2_e : 0.0f;
   auto* decays = reinterpret_cast<float*>(shared_memory);  // [row][column], over a thread's span
-  float* ends = decays + rows * carry_columns;
+  float* ends = decays + carry_rows * carry_columns;
   float carry = 0.0f;
-  for (int64_t first = 0; first < scan.plan.chunks; first += rows * carry_span) {
+  for (int64_t first = 0; first < scan.plan.chunks; first += carry_rows * carry_span) {
     const int64_t chunk = first + row * carry_span;
     CarrySpan span;
     if (inside) span.load(scan, batch, chunk, column, a);
@@ -353,7 +340,7 @@ __global__ void __launch_bounds__(rows* carry_columns) pass_carries(const Scan s
     ends[threadIdx.x] = end;
     __syncthreads();
     float start = carry;
-    for (int r = 0; r < rows; ++r) {
+    for (int r = 0; r < carry_rows; ++r) {
       const int at = r * carry_columns + threadIdx.x % carry_columns;
       if (r == row) start = carry;
       carry = fmaf(decays[at], carry, ends[at]);
