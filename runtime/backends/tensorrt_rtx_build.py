@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import IO
+from typing import IO, Any
 
 from segmaformer.runtime.backends.tensorrt_build import Progress
 from segmaformer.runtime.errors import BackendError, MissingExtraError
@@ -104,11 +104,11 @@ def build_rtx_engine(
                 keep_log((folder / LOG_FILE).read_text(encoding="utf-8"))
         return RtxEngine(
             content=(folder / ENGINE_FILE).read_bytes(),
-            builder_version=str(last["version"]),
+            builder_version=last["version"],
             target=target,
             batch=batch,
-            seconds=float(last["seconds"]),
-            build_peak_mib=float(last["peak_mib"]),
+            seconds=last["seconds"],
+            build_peak_mib=last["peak_mib"],
         )
 
 
@@ -137,13 +137,13 @@ def _check(target: str, batch: int) -> None:
         raise MissingExtraError(_INSTALL)
 
 
-def _run_child(folder: Path, target: str, batch: int, progress: Progress) -> dict[str, object]:
+def _run_child(folder: Path, target: str, batch: int, progress: Progress) -> dict[str, Any]:
     """Build in `folder`; returns the child's last message.
 
     Its working directory is `folder`, so that it imports nothing from where the user is.
     """
     command = [sys.executable, "-m", f"{__package__}.tensorrt_rtx_child", target, str(batch)]
-    last: dict[str, object] = {}
+    last: dict[str, Any] = {}
     with (folder / "stderr.txt").open("w+b") as stderr:
         child = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
@@ -152,7 +152,7 @@ def _run_child(folder: Path, target: str, batch: int, progress: Progress) -> dic
             for line in child.stdout or ():
                 last = json.loads(line)
                 if "done" in last:
-                    progress(int(str(last["done"])), int(str(last["steps"])))
+                    progress(last["done"], last["steps"])
         finally:
             if sys.exc_info()[0] is not None:
                 child.kill()
@@ -162,7 +162,7 @@ def _run_child(folder: Path, target: str, batch: int, progress: Progress) -> dic
     return last
 
 
-def _reason(last: dict[str, object], returncode: int, stderr: IO[bytes]) -> str:
+def _reason(last: dict[str, Any], returncode: int, stderr: IO[bytes]) -> str:
     if "error" in last:
         return str(last["error"])
     stderr.seek(0)
