@@ -17,15 +17,19 @@ from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.package import Package
 
 __all__ = [
+    "DEVICES",
     "ON_GPU",
     "Backend",
     "BackendOptions",
     "Session",
     "backend_names",
     "backends",
+    "find_backend",
     "first_variant",
     "open_session",
 ]
+
+DEVICES = ("cpu", "cuda")
 
 ON_GPU = ("fp16", "fp32")
 """Variants that suit a GPU, best first."""
@@ -41,17 +45,23 @@ class BackendOptions:
         Threads for one tile; None takes every processor this process may use.
     use_op_library
         False runs the portable function bodies instead of the native kernels.
+    device
+        One of :data:`DEVICES`; None takes what the backend is for, and the best for
+        ``auto``.
 
     Raises
     ------
     ValueError
-        `threads` is below 1.
+        `threads` is below 1, or there is no such device.
     """
 
     threads: int | None = None
     use_op_library: bool = True
+    device: str | None = None
 
     def __post_init__(self) -> None:
+        if self.device is not None and self.device not in DEVICES:
+            raise ValueError(f"unknown device {self.device!r}; known: {', '.join(DEVICES)}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads is {self.threads}; expected at least 1, or None for all")
 
@@ -79,11 +89,14 @@ class Backend:
         Why nothing could run on this machine, found without a package; None if it may.
     preferred
         Variants, best first; the first that the package has is taken.
+    device
+        Where it runs.
     """
 
     open: Callable[[Package, str, BackendOptions], Session]
     missing: Callable[[], str | None]
     preferred: tuple[str, ...] = ("fp32",)
+    device: str = "cuda"
 
     def best_variant(self, package: Package) -> str:
         """The variant that is opened unless another is asked for."""
@@ -96,19 +109,63 @@ def first_variant(package: Package, preferred: tuple[str, ...]) -> str:
 
 
 def backends() -> dict[str, Backend]:
-    """Every backend by its name, best first; the last runs everywhere."""
-    from segmaformer.runtime.backends import tensorrt, tensorrt_library
+    """Every backend, best first; the last runs everywhere.
+
+    The keys are what stands behind ``--backend``: a name, and the device where the name alone
+    means another.
+    """
+    from segmaformer.runtime.backends import (
+        onnxruntime_cuda,
+        tensorrt,
+        tensorrt_library,
+        tensorrt_rtx,
+    )
     from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
 
     return {
         "tensorrt": Backend(tensorrt.TensorRtSession, tensorrt_library.what_is_missing, ON_GPU),
-        "onnxruntime": Backend(OnnxRuntimeSession, lambda: None),
+        "tensorrt-rtx": Backend(
+            tensorrt_rtx.TensorRtRtxSession, tensorrt_rtx.what_is_missing, ON_GPU
+        ),
+        "onnxruntime --device cuda": Backend(
+            onnxruntime_cuda.open_tested, onnxruntime_cuda.what_is_missing, ON_GPU
+        ),
+        "onnxruntime": Backend(OnnxRuntimeSession, lambda: None, device="cpu"),
     }
 
 
 def backend_names() -> list[str]:
     """Names that :func:`open_session` takes."""
-    return ["auto", *backends()]
+    return list(dict.fromkeys(["auto", *map(_name, backends())]))
+
+
+def _name(key: str) -> str:
+    return key.split()[0]
+
+
+def find_backend(name: str, device: str | None) -> Backend | None:
+    """The backend of a name on a device; None for ``auto``.
+
+    Parameters
+    ----------
+    name, device
+        As :func:`open_session` takes them. A name without a device means the one that it
+        has on the CPU, if it has one there.
+
+    Raises
+    ------
+    ValueError
+        There is no such backend, or it does not run on the device.
+    """
+    if name == "auto":
+        return None
+    found = [backend for key, backend in backends().items() if _name(key) == name]
+    if not found:
+        raise ValueError(f"unknown backend {name!r}; known: {', '.join(backend_names())}")
+    fitting = [backend for backend in found if device in (None, backend.device)]
+    if not fitting:
+        raise ValueError(f"the backend {name} runs on {found[0].device}, not on {device}")
+    return fitting[-1]
 
 
 def open_session(
@@ -131,7 +188,7 @@ def open_session(
     variant
         ``fp32``, ``fp16`` ...; None takes what suits the backend, float32 on a CPU.
     options
-        Threads and the like.
+        Device, threads and the like.
     report
         Called with a line for every backend that ``auto`` passes over on a machine with a
         GPU.
@@ -139,31 +196,29 @@ def open_session(
     Raises
     ------
     ValueError
-        The package has no such variant, or there is no such backend.
+        The package has no such variant, or there is no such backend on the device.
     BackendError
         The backend cannot open the network.
     """
-    known = backends()
-    if backend != "auto" and backend not in known:
-        raise ValueError(f"unknown backend {backend!r}; known: {', '.join(backend_names())}")
+    chosen = find_backend(backend, options.device)
     if variant is not None and variant not in package.manifest.variants:
         has = ", ".join(package.manifest.variants)
         raise ValueError(f"{package.path} has no variant {variant!r}; it has {has}")
-    if backend == "auto":
-        return _open_best(package, variant, options, known, report)
-    return known[backend].open(package, variant or known[backend].best_variant(package), options)
+    if chosen is None:
+        return _open_best(package, variant, options, report)
+    return chosen.open(package, variant or chosen.best_variant(package), options)
 
 
 def _open_best(
     package: Package,
     variant: str | None,
     options: BackendOptions,
-    known: dict[str, Backend],
     report: Callable[[str], None],
 ) -> Session:
     """The best backend that works; without a GPU the CPU's, and nothing else is looked at."""
-    *candidates, (_, everywhere) = known.items()
-    if has_nvidia_driver():
+    *candidates, (_, everywhere) = backends().items()
+    passed_over: list[str] = []
+    if options.device == "cuda" or (options.device is None and has_nvidia_driver()):
         from segmaformer.runtime.backends.self_test import open_best
 
         best = open_best(
@@ -172,8 +227,12 @@ def _open_best(
             options,
             candidates=dict(candidates),
             open_reference=lambda: everywhere.open(package, "fp32", options),
-            report=report,
+            report=passed_over.append,
         )
+        if best is None and options.device == "cuda":
+            raise BackendError(f"no backend works on cuda here: {'; '.join(passed_over)}")
+        for line in passed_over:
+            report(line)
         if best is not None:
             return best
     return everywhere.open(package, variant or everywhere.best_variant(package), options)

@@ -19,7 +19,11 @@ import numpy as np
 import segmaformer
 from segmaformer.runtime.backends import BackendOptions, check_logits
 from segmaformer.runtime.backends.batch_slot import BatchSlot
-from segmaformer.runtime.backends.onnxruntime_cpu import check_interface, import_onnxruntime
+from segmaformer.runtime.backends.onnxruntime_cpu import (
+    OnnxRuntimeSession,
+    check_interface,
+    import_onnxruntime,
+)
 from segmaformer.runtime.cuda_driver import CudaDevice, driver_release
 from segmaformer.runtime.cuda_library import cuda_library_path
 from segmaformer.runtime.engine_cache import EngineKey, package_key
@@ -156,6 +160,33 @@ class OnnxRuntimeCudaSession:
         ):
             bind(name, DEVICE, 0, np.float32, array.shape, memory.address)
         self._session.run_with_iobinding(binding)
+
+
+def open_tested(package: Package, variant: str, options: BackendOptions) -> OnnxRuntimeCudaSession:
+    """Open a network, once it gave on a phantom tile what the CPU gives.
+
+    A build of ONNX Runtime for other GPUs lists its CUDA provider, starts it and fails in its
+    kernels, or worse.
+
+    Raises
+    ------
+    BackendError
+        As :class:`OnnxRuntimeCudaSession`; or the self-test failed.
+    EngineError
+        The cache, where passed tests are remembered, is not to be trusted.
+    """
+    from segmaformer.runtime.backends.self_test import EXACT_VARIANT, shortcoming
+
+    session = OnnxRuntimeCudaSession(package, variant, options)
+    reason = shortcoming(
+        package, variant, session, lambda: OnnxRuntimeSession(package, EXACT_VARIANT, options)
+    )
+    if reason is not None:
+        raise BackendError(
+            f"{session.description}: {reason}; install an ONNX Runtime for this GPU, or take "
+            "another --backend"
+        )
+    return session
 
 
 def import_cuda_onnxruntime() -> ModuleType:

@@ -14,7 +14,12 @@ from segmaformer.cli.exit_codes import DONE, REFUSED, exit_code, message_of
 from segmaformer.cli.parameters import EXISTING_PATH, parse_shard
 from segmaformer.cli.segment_case import segment_cases
 from segmaformer.runtime.atomic import atomic_path
-from segmaformer.runtime.backends import BackendOptions, backend_names
+from segmaformer.runtime.backends import (
+    DEVICES,
+    BackendOptions,
+    backend_names,
+    find_backend,
+)
 from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.predictor import Predictor
@@ -39,6 +44,7 @@ from segmaformer.runtime.run_record import is_done
     help="Label map to write, or an existing folder. Default: SCAN_seg.nii.gz beside the scan.",
 )
 @click.option("--backend", type=click.Choice(backend_names()), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), help="Default: what the backend is for.")
 @click.option("--variant", help="fp32, fp16 ...; default: what suits the backend.")
 @click.option("--tta", is_flag=True, help="Average over the mirrored axes that the package allows.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; default: all processors.")
@@ -72,6 +78,7 @@ def command(
     model: Path,
     output: Path | None,
     backend: str,
+    device: str | None,
     variant: str | None,
     tta: bool,
     threads: int | None,
@@ -91,6 +98,7 @@ def command(
     scan's own grid. Beside each a .run.json says how it was made.
     """
     package = Package.open(model)
+    _check_backend(backend, device)
     _check_options(package.manifest, variant, tta, probabilities)
     channels = len(package.manifest.preprocessing.channels)
     wanted = Wanted(preview=preview, statistics=stats, report=report, probabilities=probabilities)
@@ -103,7 +111,7 @@ def command(
         variant=variant,
         tta=tta,
         memory_budget_mib=memory_budget,
-        options=BackendOptions(threads=threads),
+        options=BackendOptions(threads=threads, device=device),
         report=say,
     )
     say(f"{package.manifest.name}: {predictor.backend}")
@@ -123,6 +131,13 @@ def command(
         _write_summary(output, shard, summary)
     codes = {result.get("exit_code", DONE) for result in results}
     return REFUSED if REFUSED in codes else max(codes, default=DONE)
+
+
+def _check_backend(backend: str, device: str | None) -> None:
+    try:
+        find_backend(backend, device)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _check_options(

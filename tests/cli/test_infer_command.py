@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from samples import copy_package, edit_manifest, flip_byte, head_like, write_scan
 
+from segmaformer.runtime.backends import onnxruntime_cuda
 from segmaformer.runtime.predictor import Predictor
 
 Sgmf = Callable[..., Any]
@@ -130,6 +131,18 @@ def test_json_is_one_document_and_nothing_else(
     assert result["output"] == str(scan.with_name("scan_seg.nii.gz"))
     assert result["preview"] == str(scan.with_name("scan_seg.png"))
     assert result["statistics"]["labels"][0]["name"] == "anterior"
+
+
+def test_a_gpu_that_is_not_there_is_an_error_with_its_remedy(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path
+) -> None:
+    if onnxruntime_cuda.what_is_missing() is None:
+        pytest.skip("this machine has all that it takes")
+    options = ("--backend", "onnxruntime", "--device", "cuda")
+    run = sgmf("infer", scan, "-m", tiny_package_path, *options)
+    assert run.code == 1
+    assert run.stdout == ""
+    assert "pip install 'onnxruntime-gpu" in run.stderr or "driver" in run.stderr
 
 
 def test_variant_threads_mirroring_and_budget_are_passed_on(
@@ -292,6 +305,10 @@ def test_a_scan_that_cannot_be_right_is_refused_and_nothing_is_written(
         (["{scan}", "none.nii", "-m", "{package}"], "none.nii"),
         (["{scan}", "-m", "{package}", "--variant", "int8"], "has no variant 'int8'; it has fp32"),
         (["{scan}", "-m", "{package}", "--backend", "abacus"], "abacus"),
+        (
+            ["{scan}", "-m", "{package}", "--backend", "tensorrt", "--device", "cpu"],
+            "tensorrt runs on cuda, not on cpu",
+        ),
         (["{scan}", "-m", "{package}", "--threads", "0"], "--threads"),
         (["{scan}", "-m", "{package}", "--memory-budget", "0"], "--memory-budget"),
         (["{scan}", "-m", "{package}", "-o", "{scan}"], "would be replaced"),

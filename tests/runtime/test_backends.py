@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 from samples import copy_package, edit_manifest
 
+from segmaformer.runtime import backends as backends_module
 from segmaformer.runtime.backends import (
     BackendOptions,
     Session,
     backend_names,
+    backends,
     check_logits,
+    find_backend,
     onnxruntime_cpu,
     open_session,
 )
@@ -92,6 +96,61 @@ def test_no_threads_are_refused(threads: int) -> None:
 def test_an_unknown_backend_is_refused_with_those_known(package: Package) -> None:
     with pytest.raises(ValueError, match="unknown backend 'abacus'; known: auto, tensorrt"):
         open_session(package, backend="abacus")
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "key"),
+    [
+        ("onnxruntime", None, "onnxruntime"),
+        ("onnxruntime", "cpu", "onnxruntime"),
+        ("onnxruntime", "cuda", "onnxruntime --device cuda"),
+        ("tensorrt", None, "tensorrt"),
+        ("tensorrt", "cuda", "tensorrt"),
+    ],
+)
+def test_name_and_device_find_a_backend(name: str, device: str | None, key: str) -> None:
+    found = find_backend(name, device)
+    assert found is not None
+    assert found.open is backends()[key].open
+
+
+def test_every_name_is_offered_once() -> None:
+    names = backend_names()
+    assert names[0] == "auto"
+    assert len(set(names)) == len(names)
+    assert all(find_backend(name, None) is not None for name in names[1:])
+
+
+def test_a_backend_on_a_device_that_it_does_not_use_is_refused(package: Package) -> None:
+    with pytest.raises(ValueError, match="the backend tensorrt runs on cuda, not on cpu"):
+        open_session(package, backend="tensorrt", options=BackendOptions(device="cpu"))
+    with pytest.raises(ValueError, match="unknown device 'tpu'; known: cpu, cuda"):
+        BackendOptions(device="tpu")
+
+
+def test_asked_for_a_gpu_nothing_falls_back_to_the_cpu(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = {
+        key: dataclasses.replace(backend, missing=lambda key=key: f"no {key}")
+        for key, backend in backends().items()
+        if backend.device == "cuda"
+    }
+    known = {**never, "onnxruntime": backends()["onnxruntime"]}
+    monkeypatch.setattr(backends_module, "backends", lambda: known)
+    with pytest.raises(
+        BackendError, match=r"no backend works on cuda here: .*no tensorrt; .*cuda$"
+    ):
+        open_session(package, options=BackendOptions(device="cuda"))
+
+
+def test_asked_for_the_cpu_a_gpu_is_not_looked_at(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends_module, "has_nvidia_driver", lambda: True)
+    lines: list[str] = []
+    session = open_session(package, options=BackendOptions(device="cpu"), report=lines.append)
+    assert (", CPU, fp32, " in session.description, lines) == (True, [])
 
 
 def test_a_missing_variant_is_refused_with_those_there(package: Package) -> None:

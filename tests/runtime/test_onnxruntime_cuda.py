@@ -26,6 +26,7 @@ from segmaformer.runtime.backends.onnxruntime_cuda import (
     SCAN,
     SLOTS,
     OnnxRuntimeCudaSession,
+    open_tested,
     what_is_missing,
 )
 from segmaformer.runtime.cuda_driver import CudaDevice, CudaDriver
@@ -223,6 +224,37 @@ def test_identity_changes_with_what_the_numbers_depend_on(
     identities.append(open_cuda(package).identity)
     assert len(set(identities)) == 4
     assert open_cuda(package).identity == identities[-1]
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("SGMF_CACHE", str(tmp_path / "engines"))
+    return tmp_path / "engines"
+
+
+def test_a_network_is_tested_once_before_it_is_trusted(
+    machine: Machine, package: Package, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    run = OnnxRuntimeCudaSession.run
+    monkeypatch.setattr(
+        OnnxRuntimeCudaSession,
+        "run",
+        lambda self, tiles: (runs.append(len(tiles)), run(self, tiles))[1],
+    )
+    for _ in range(2):
+        open_tested(package, "fp32", BackendOptions(threads=1))
+    assert runs == [1]
+
+
+def test_wrong_numbers_are_refused(
+    machine: Machine, package: Package, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = OnnxRuntimeCudaSession.run
+    monkeypatch.setattr(OnnxRuntimeCudaSession, "run", lambda self, tiles: -run(self, tiles))
+    for _ in range(2):
+        with pytest.raises(BackendError, match="Fake GPU, fp32: its self-test failed"):
+            open_tested(package, "fp32", BackendOptions(threads=1))
 
 
 def test_onnxruntime_without_cuda(machine: Machine, package: Package) -> None:
