@@ -239,9 +239,11 @@ class FakeTensorRt:
         return SimpleNamespace(deserialize_cuda_engine=deserialize)
 
     def get_plugin_registry(self) -> SimpleNamespace:
-        def load(path: str) -> None:
-            if self.plugin_loads:
-                self.loaded.append(path)
+        def load(path: str) -> str | None:
+            if not self.plugin_loads or path in self.loaded:
+                return None
+            self.loaded.append(path)
+            return "handle"
 
         return SimpleNamespace(
             load_library=load, get_creator=lambda *_: "creator" if self.loaded else None

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import segmaformer
 from segmaformer.runtime.backends.engine_messages import Messages
@@ -18,6 +19,9 @@ from segmaformer.runtime.run_record import sha256_of
 NAME = "tensorrt"
 OLDEST, FIRST_UNKNOWN = (10, 3), (12, 0)
 PLUGIN, PLUGIN_VERSION, PLUGIN_NAMESPACE = "SelectiveScan", "1", "segmaformer"
+
+_loaded: set[Path] = set()
+"""Plugin libraries that this process has loaded."""
 
 
 @dataclass(frozen=True)
@@ -139,13 +143,18 @@ def plugin_path() -> Path:
 def _load_plugin(module: ModuleType, messages: Messages) -> str:
     """Load the plugin and return the SHA-256 of its library."""
     path = plugin_path()
-    registry = module.get_plugin_registry()
-    # A second load would register the same plugin twice, which TensorRT calls an error.
-    if registry.get_creator(PLUGIN, PLUGIN_VERSION, PLUGIN_NAMESPACE) is None:
-        registry.load_library(str(path))
-    if registry.get_creator(PLUGIN, PLUGIN_VERSION, PLUGIN_NAMESPACE) is None:
-        raise BackendError(
-            f"TensorRT {module.__version__} cannot load the plugin {path}: {messages.errors()}. "
-            "Reinstall segmaformer on this machine, so that it is built for this TensorRT"
-        )
+    # TensorRT reports it as an error to load a plugin twice, or to ask for one that is not there.
+    if path not in _loaded:
+        registry = module.get_plugin_registry()
+        if registry.load_library(str(path)) is None and _creator(registry) is None:
+            raise BackendError(
+                f"TensorRT {module.__version__} cannot load the plugin {path}: "
+                f"{messages.errors()}. Reinstall segmaformer on this machine, so that it is built "
+                "for this TensorRT"
+            )
+        _loaded.add(path)
     return sha256_of(path)
+
+
+def _creator(registry: Any) -> Any:
+    return registry.get_creator(PLUGIN, PLUGIN_VERSION, PLUGIN_NAMESPACE)

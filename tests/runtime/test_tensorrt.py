@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -105,6 +106,32 @@ def test_a_plugin_that_does_not_load_is_an_error(machine: GpuMachine) -> None:
     machine.trt.plugin_loads = False
     with pytest.raises(BackendError, match=r"10\.3\.0 cannot load the plugin \S+libsgmf_tensorrt"):
         load_tensorrt(WITH_SCAN)
+
+
+def test_a_plugin_that_was_registered_by_others_is_used(machine: GpuMachine) -> None:
+    machine.trt.loaded.append(str(machine.plugin))
+    assert load_tensorrt(WITH_SCAN).plugin_sha256 is not None
+
+
+def test_the_installed_plugin_loads_in_a_real_registry() -> None:
+    """TensorRT-RTX has the same registry; in a process of its own, for its parser's sake."""
+    pytest.importorskip("tensorrt_rtx")
+    try:
+        tensorrt_library.plugin_path()
+    except BackendError as error:
+        pytest.skip(str(error))
+    code = (
+        "import tensorrt_rtx as trt\n"
+        "from segmaformer.runtime.backends import tensorrt_library as library\n"
+        "from segmaformer.runtime.backends.engine_messages import Messages\n"
+        "messages = Messages(trt)\n"
+        "builder = trt.Builder(messages.logger)\n"
+        "digests = {library._load_plugin(trt, messages) for _ in range(2)}\n"
+        "creator = library._creator(trt.get_plugin_registry())\n"
+        "print(len(digests), creator.name, creator.plugin_version, creator.plugin_namespace)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.stdout.strip(), run.returncode) == ("1 SelectiveScan 1 segmaformer", 0), run.stderr
 
 
 @pytest.mark.parametrize("version", ["10.2.0", "8.6.1", "12.0.0", "garbage"])
