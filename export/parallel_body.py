@@ -11,8 +11,8 @@ The tokens are cut into chunks of eight, and every chunk takes the same eight st
 3. Each chunk runs again from its true start, and y is the sum over states of C h.
 
 Decays come from sums of steps, never from quotients, and only multiply: one that underflows
-to 0 is right, and no state that the recurrence itself keeps finite overflows. All of it is
-float32, and nothing is a matrix product, which compilers may round to TensorFloat-32.
+to 0 is right, and with steps of 0 and more, as softplus gives them, none exceeds 1. All of it
+is float32, and nothing is a matrix product, which compilers may round to TensorFloat-32.
 
 Nothing of size L x D x N exists, unlike in a doubling over all tokens: the largest tensors hold
 the states of the chunks, an eighth of it. For SegMamba's first stage (L 262,144, D 96, N 16)
