@@ -1,0 +1,120 @@
+"""What calibration measures once, whatever is done with it: layers, tiles and scales."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from segmaformer.calibration.flavours import FLAVOURS
+from segmaformer.calibration.layers import Layer, find_layers
+from segmaformer.calibration.partial_state import Report
+from segmaformer.calibration.ranges import RangeMethod, choose_scale
+from segmaformer.calibration.statistics import ObservationOptions, observe
+from segmaformer.calibration.tile_set import CalibrationTiles
+from segmaformer.calibration.tiles import TileOptions, collect_tiles
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.package import Package
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, the steps done and their number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """A network ready to be quantised.
+
+    Attributes
+    ----------
+    model
+        The package's float32 network.
+    layers
+        All that could be int8 in any flavour or only hold int8 weights.
+    tiles
+        What the scales come from, and what is held out to judge by.
+    method
+        How ranges were chosen.
+    scales
+        Step of one int8 level for each tensor that any flavour rounds.
+    """
+
+    model: onnx.ModelProto = field(repr=False)
+    layers: tuple[Layer, ...]
+    tiles: CalibrationTiles
+    method: RangeMethod
+    scales: dict[str, float] = field(repr=False)
+
+    def record(self) -> dict[str, Any]:
+        """For the manifest: provenance, and the one set of scales."""
+        return {**self.tiles.record(), "range_method": self.method, "scales": self.scales}
+
+
+def measure(
+    package: Package,
+    folder: Path,
+    *,
+    tiles: TileOptions = TileOptions(),  # noqa: B008  (frozen)
+    method: RangeMethod = "mse",
+    observation: ObservationOptions = ObservationOptions(),  # noqa: B008  (frozen)
+    progress: Progress = lambda stage, done, count: None,
+    report: Report = lambda message: None,
+) -> Measurement:
+    """Choose tiles from `folder` and find the scales of a package's network on them.
+
+    Parameters
+    ----------
+    package
+        Its fp32 variant is measured.
+    folder
+        Scans to calibrate on.
+    tiles
+        How many scans and tiles, and the seed.
+    method
+        How ranges are chosen, see :func:`segmaformer.calibration.ranges.choose_scale`.
+    observation
+        Memory, threads and where to keep what was counted.
+    progress, report
+        Called as work proceeds, and with a line of text where something is worth knowing.
+
+    Raises
+    ------
+    InputError
+        The folder does not suit, an activation is no number, or the network has no layer
+        that int8 would help.
+    """
+    model = onnx.load_from_string(package.read(package.manifest.variants["fp32"].file))
+    layers = find_layers(model)
+    tensors = list(
+        dict.fromkeys(
+            name for flavour in FLAVOURS for name in flavour.observed(flavour.candidates(layers))
+        )
+    )
+    if not tensors:
+        raise InputError("the network has no convolution or matrix product that int8 would help")
+    chosen = collect_tiles(
+        package,
+        folder,
+        tiles,
+        threads=observation.threads,
+        progress=lambda done, count: progress("scans", done, count),
+        report=report,
+    )
+    report(
+        f"{len(chosen.calibration.tiles)} tiles of {len(chosen.calibration.scans)} scans to "
+        f"calibrate on, {len(chosen.held_out.tiles)} of {len(chosen.held_out.scans)} held out"
+    )
+    for note in chosen.notes:
+        report(note)
+    histograms = observe(
+        model,
+        tensors,
+        chosen.calibration.tiles,
+        observation,
+        progress=lambda done, count: progress("activations", done, count),
+        report=report,
+    )
+    scales = {name: choose_scale(histograms[name], method) for name in tensors}
+    return Measurement(model, layers, chosen, method, scales)

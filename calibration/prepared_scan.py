@@ -1,0 +1,104 @@
+"""A calibration scan on the network's grid, with its label map where there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from segmaformer.runtime.cases import ScanCase
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.formats import SUFFIXES, read_scan
+from segmaformer.runtime.manifest import Manifest, Triple
+from segmaformer.runtime.memory import default_budget_bytes
+from segmaformer.runtime.preprocessing import Preprocessed, preprocess
+from segmaformer.runtime.tiling import pad_to_tile
+from segmaformer.runtime.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedScan:
+    """Preprocessed intensities and labels, padded to at least a tile.
+
+    Attributes
+    ----------
+    image
+        Shape (C, D, H, W), float32.
+    labels
+        Shape (D, H, W), int64, the nearest label of the label map; None without one.
+    """
+
+    image: np.ndarray = field(repr=False)
+    labels: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def shape(self) -> Triple:
+        """Voxels along D, H and W."""
+        _, depth, height, width = self.image.shape
+        return depth, height, width
+
+
+def prepare_scan(case: ScanCase, manifest: Manifest, labels: Path | None = None) -> PreparedScan:
+    """Read and preprocess a scan as inference does.
+
+    Parameters
+    ----------
+    case
+        Its files.
+    manifest
+        Of the package.
+    labels
+        Folder that may hold a label map named as the case.
+
+    Raises
+    ------
+    InputError, GeometryError, BudgetError
+        The scan or its label map cannot be used, and why.
+    """
+    if case.refusal is not None:
+        raise InputError(case.refusal)
+    spec = manifest.preprocessing
+    budget = default_budget_bytes()
+    volume = read_scan(case.files, channels=len(spec.channels), budget_bytes=budget)
+    prepared = preprocess(volume, spec)
+    for name, channel in zip(spec.channels, prepared.image, strict=True):
+        if not np.isfinite(channel).all():
+            raise InputError(
+                f"channel {name} is NaN or infinite after normalisation; check its intensities"
+            )
+    image, _ = pad_to_tile(prepared.image, manifest.tiling.tile)
+    path = None if labels is None else _label_file(labels, case.name)
+    if path is None:
+        return PreparedScan(image)
+    label_map = _on_grid(_read_labels(path, volume), prepared)
+    return PreparedScan(image, pad_to_tile(label_map[None], manifest.tiling.tile)[0][0])
+
+
+def _label_file(folder: Path, name: str) -> Path | None:
+    paths = (folder / f"{name}{suffix}" for suffix in SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _read_labels(path: Path, scan: Volume) -> np.ndarray:
+    """Label map (X, Y, Z) in the scan's storage order."""
+    labels = read_scan([path], channels=1)
+    if labels.voxels.shape[1:] != scan.voxels.shape[1:] or not np.allclose(
+        labels.affine, scan.affine, atol=1e-3
+    ):
+        raise InputError(f"the label map {path} lies on another grid than its scan")
+    values: np.ndarray = labels.voxels[0]
+    if (values < 0).any() or (values != np.rint(values)).any():
+        raise InputError(f"{path} holds values that are no labels; expected 0, 1 and so on")
+    return values.astype(np.int64)
+
+
+def _on_grid(labels: np.ndarray, prepared: Preprocessed) -> np.ndarray:
+    """Nearest label for each voxel of ``prepared.image``."""
+    cropped = prepared.reorientation.apply(labels)[prepared.box]
+    nearest = [
+        ((np.arange(extent) + 0.5) * (source / extent)).astype(int)
+        for extent, source in zip(prepared.image.shape[1:], cropped.shape, strict=True)
+    ]
+    found: np.ndarray = cropped[np.ix_(*nearest)]
+    return found

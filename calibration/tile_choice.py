@@ -1,0 +1,78 @@
+"""Which tiles of a scan to calibrate on: every label that is there, and what lies around."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segmaformer.runtime.manifest import Tiling, Triple
+from segmaformer.runtime.tiling import Box, tile_boxes
+
+BACKGROUND_EVERY = 3
+EXAMINED_PER_CHOSEN = 4
+LEAST_EXAMINED = 12
+
+
+def boxes_to_examine(
+    shape: Triple, tiling: Tiling, wanted: int, random: np.random.Generator
+) -> list[Box]:
+    """Boxes of the runtime's own tiling, some by chance where there are many.
+
+    Parameters
+    ----------
+    shape
+        Voxels of the padded scan.
+    tiling
+        Of the package.
+    wanted
+        Tiles that are to be chosen from those examined.
+    random
+        Decides which.
+
+    Returns
+    -------
+    list of Box
+        In the order of the tiling.
+    """
+    boxes = tile_boxes(shape, tiling)
+    count = max(LEAST_EXAMINED, EXAMINED_PER_CHOSEN * wanted)
+    if len(boxes) <= count:
+        return boxes
+    return [boxes[index] for index in sorted(random.permutation(len(boxes))[:count].tolist())]
+
+
+def label_voxels(labels: np.ndarray, count: int) -> np.ndarray:
+    """Voxels of each label from 0 to ``count - 1``, int64; other values are passed over."""
+    values = labels.reshape(-1)
+    return np.bincount(values[values < count], minlength=count)
+
+
+def choose_tiles(voxels: np.ndarray, wanted: int) -> list[int]:
+    """Choose tiles that show every label evenly; every third is the one with most background.
+
+    Parameters
+    ----------
+    voxels
+        Voxels of each label in each examined tile, shape (tiles, labels); label 0 is the
+        background.
+    wanted
+        Largest number of tiles.
+
+    Returns
+    -------
+    list of int
+        Indices of tiles, ascending; the same for the same counts.
+    """
+    left = list(range(len(voxels)))
+    shown = np.zeros(voxels.shape[1] - 1)
+    chosen: list[int] = []
+    while left and len(chosen) < wanted:
+        foreground = voxels[left, 1:]
+        if len(chosen) % BACKGROUND_EVERY == BACKGROUND_EVERY - 1:
+            best = int(np.argmin(foreground.sum(axis=1)))
+        else:
+            # What a label gains falls with what was shown of it: rare labels count.
+            gains = np.log1p(shown + foreground) - np.log1p(shown)
+            best = int(np.argmax(gains.sum(axis=1)))
+        shown += foreground[best]
+        chosen.append(left.pop(best))
+    return sorted(chosen)

@@ -1,0 +1,98 @@
+"""Tiles, and the record of where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from segmaformer.runtime.cases import ScanCase
+from segmaformer.runtime.manifest import Triple
+
+
+@dataclass(frozen=True, eq=False)
+class ScanTiles:
+    """What was taken of one scan.
+
+    Attributes
+    ----------
+    case
+        Its name and files.
+    sha256
+        By file name, in the order of the channels.
+    origins
+        First voxel (D, H, W) of each tile in the preprocessed scan, padded to a tile.
+    voxels
+        Voxels of each label in each tile, shape (tiles, labels), as the float32 network and,
+        where there is one, the label map see them: the larger number of both.
+    """
+
+    case: ScanCase
+    sha256: dict[str, str]
+    origins: tuple[Triple, ...]
+    voxels: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class TileSet:
+    """Tiles of one or several scans.
+
+    Attributes
+    ----------
+    tiles
+        Shape (n, C, *tile), float32, on disk; in the order of `scans`.
+    scans
+        What was taken of each.
+    """
+
+    tiles: np.ndarray = field(repr=False)
+    scans: tuple[ScanTiles, ...]
+
+    @property
+    def voxels(self) -> np.ndarray:
+        """Voxels of each label in all tiles, int64."""
+        total: np.ndarray = np.concatenate([scan.voxels for scan in self.scans]).sum(axis=0)
+        return total
+
+    def record(self) -> dict[str, Any]:
+        """For the manifest."""
+        scans = [
+            {"name": scan.case.name, "sha256": scan.sha256, "tiles": [*map(list, scan.origins)]}
+            for scan in self.scans
+        ]
+        return {"tiles": len(self.tiles), "label_voxels": self.voxels.tolist(), "scans": scans}
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationTiles:
+    """What was chosen from a folder.
+
+    Attributes
+    ----------
+    calibration, held_out
+        Tiles for the statistics, and others to judge by; of different scans unless `notes` say
+        otherwise.
+    seed
+        Of the choice.
+    refused
+        Why a case was not used, by its name.
+    notes
+        What a reader of the results must know.
+    """
+
+    calibration: TileSet
+    held_out: TileSet
+    seed: int
+    refused: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "seed": self.seed,
+            "calibration": self.calibration.record(),
+            "held_out": self.held_out.record(),
+            "refused": self.refused,
+            "notes": [*self.notes],
+        }

@@ -1,0 +1,243 @@
+"""Choosing tiles to calibrate on, and tiles to judge by, from a folder of scans.
+
+Scans go through the runtime's own reading, preprocessing and tiling. The choice depends on the
+seed, the files and the network alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from segmaformer.calibration.partial_state import Report
+from segmaformer.calibration.prepared_scan import PreparedScan, prepare_scan
+from segmaformer.calibration.tile_choice import boxes_to_examine, choose_tiles, label_voxels
+from segmaformer.calibration.tile_set import CalibrationTiles, ScanTiles, TileSet
+from segmaformer.runtime.backends import BackendOptions, open_session
+from segmaformer.runtime.cases import ScanCase, group_channels
+from segmaformer.runtime.errors import BudgetError, InputError
+from segmaformer.runtime.labelling import logits_to_labels
+from segmaformer.runtime.package import Package
+from segmaformer.runtime.tiling import Box
+
+Progress = Callable[[int, int], None]
+
+ENOUGH_SCANS = 3
+"""Two to see how scans differ, one to judge by."""
+
+
+@dataclass(frozen=True)
+class TileOptions:
+    """How much to take.
+
+    Attributes
+    ----------
+    scans, held_out
+        Largest number of scans to calibrate on and to judge by; at most a third of all
+        are held out.
+    tiles
+        Largest number of tiles in all, the same for each scan.
+    seed
+        Decides which scans are taken and, where a scan has many, which tiles are looked at.
+    labels
+        Folder of label maps named as their scans, which then say too where the
+        foreground is; None takes the float32 network's word.
+    accept_few
+        Go on with one or two scans. One is divided into tiles to calibrate on and
+        others to judge by, which says little about further scans.
+    """
+
+    scans: int = 16
+    held_out: int = 8
+    tiles: int = 48
+    seed: int = 0
+    labels: Path | None = None
+    accept_few: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.scans, self.held_out, self.tiles) < 1:
+            raise ValueError(f"{self} asks for none of something; expected at least 1 of each")
+
+
+def collect_tiles(
+    package: Package,
+    folder: Path,
+    options: TileOptions = TileOptions(),
+    *,
+    threads: int | None = None,
+    progress: Progress = lambda done, count: None,
+    report: Report = lambda message: None,
+) -> CalibrationTiles:
+    """Choose tiles from the scans in `folder`.
+
+    Parameters
+    ----------
+    package
+        Its preprocessing and tiling are followed, its float32 network finds the foreground.
+    folder
+        Scans, named as :func:`segmaformer.runtime.cases.group_channels` takes them.
+    options
+        How many, and the seed.
+    threads
+        Threads for one tile; None takes every processor this process may use.
+    progress
+        Called with the scans taken and their largest number.
+    report
+        Called with a line of text for each scan that is refused.
+
+    Raises
+    ------
+    NotADirectoryError
+        There is no such folder.
+    InputError
+        The folder holds no scans, or too few that suit, or nothing but background.
+    """
+    for path in (folder, options.labels or folder):
+        if not path.is_dir():
+            raise NotADirectoryError(f"there is no folder {path}; give one that holds scans")
+    cases = group_channels(folder, channels=len(package.manifest.preprocessing.channels))
+    wanted = min(len(cases), options.scans + _held_out(len(cases), options))
+    collector = _Collector(package, options, -(-options.tiles // wanted), threads)
+    for index in np.random.default_rng(options.seed).permutation(len(cases)).tolist():
+        progress(len(collector.taken), wanted)
+        if len(collector.taken) == wanted:
+            break
+        collector.add(cases[index], report)
+    _check(collector, folder, options)
+    return _divide(collector, options)
+
+
+def _held_out(scans: int, options: TileOptions) -> int:
+    return min(options.held_out, max(1, scans // ENOUGH_SCANS))
+
+
+class _Collector:
+    """Takes scans one by one; their tiles go to a file that no name leads to."""
+
+    def __init__(
+        self, package: Package, options: TileOptions, tiles_per_scan: int, threads: int | None
+    ):
+        self.taken: list[ScanTiles] = []
+        self.refused: dict[str, str] = {}
+        self._manifest, self._options = package.manifest, options
+        self._tiles_per_scan = tiles_per_scan
+        self._labels = 1 + max(label.value for label in package.manifest.output.labels)
+        self._session = open_session(
+            package,
+            backend="onnxruntime",
+            variant="fp32",
+            options=BackendOptions(threads=threads),
+        )
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (mapped below)
+
+    def add(self, case: ScanCase, report: Report) -> None:
+        """Take tiles of a scan, or report why not."""
+        try:
+            scan = prepare_scan(case, self._manifest, self._options.labels)
+            self.taken.append(self._take(case, scan))
+        except (InputError, BudgetError, OSError) as error:
+            self.refused[case.name] = str(error)
+            report(f"{case.name} is not used: {error}")
+
+    def _take(self, case: ScanCase, scan: PreparedScan) -> ScanTiles:
+        seed = hashlib.sha256(f"{self._options.seed} {case.name}".encode()).digest()
+        random = np.random.default_rng([*seed])
+        boxes = boxes_to_examine(scan.shape, self._manifest.tiling, self._tiles_per_scan, random)
+        boxes = [box for box in boxes if np.ptp(scan.image[(slice(None), *box)]) > 0]
+        if not boxes:
+            raise InputError("every tile is constant; check that the scan holds an image")
+        voxels = np.stack([self._voxels(scan, box) for box in boxes])
+        chosen = choose_tiles(voxels, self._tiles_per_scan)
+        for index in chosen:
+            self._file.write(scan.image[(slice(None), *boxes[index])].tobytes())
+        origins = [tuple(side.start for side in boxes[index]) for index in chosen]
+        sha256 = {path.name: _sha256(path) for path in case.files}
+        return ScanTiles(case, sha256, tuple((d, h, w) for d, h, w in origins), voxels[chosen])
+
+    def _voxels(self, scan: PreparedScan, box: Box) -> np.ndarray:
+        """Voxels of each label: the larger number of network and label map."""
+        logits = self._session.run(np.ascontiguousarray(scan.image[(slice(None), *box)])[None])
+        found = label_voxels(logits_to_labels(logits[0], self._manifest.output), self._labels)
+        if scan.labels is None:
+            return found
+        return np.maximum(found, label_voxels(scan.labels[box], self._labels))
+
+    def tiles(self) -> np.ndarray:
+        """Every tile taken so far, (n, C, *tile), float32."""
+        self._file.flush()
+        count = sum(len(scan.origins) for scan in self.taken)
+        channels = len(self._manifest.preprocessing.channels)
+        shape = (count, channels, *self._manifest.tiling.tile)
+        return np.memmap(self._file, np.float32, "r", shape=shape)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check(collector: _Collector, folder: Path, options: TileOptions) -> None:
+    """Refuse what no trust could rest on."""
+    usable = len(collector.taken)
+    reasons = "; ".join(f"{name}: {why}" for name, why in collector.refused.items())
+    refused = f" (not usable: {reasons:.500})" if reasons else ""
+    if usable == 0:
+        raise InputError(f"no scan in {folder} can be used{refused}")
+    if usable < ENOUGH_SCANS and not options.accept_few:
+        raise InputError(
+            f"{folder} holds {usable} usable scan{'s' * (usable > 1)}{refused}; expected at least "
+            f"{ENOUGH_SCANS}, two to calibrate on and one to judge by. Add scans, or accept few"
+        )
+    if not sum(int(scan.voxels[:, 1:].sum()) for scan in collector.taken):
+        raise InputError(
+            f"the network finds no label on any tile from {folder}; give scans that show what it "
+            "was trained for"
+        )
+
+
+def _divide(collector: _Collector, options: TileOptions) -> CalibrationTiles:
+    """The last scans are held out; a single one is divided tile by tile."""
+    taken, tiles = collector.taken, collector.tiles()
+    notes = []
+    if len(taken) == 1:
+        notes.append(
+            "calibrated on a single scan; the tiles held out are others of the same scan, so the "
+            "figures say little about further scans"
+        )
+        calibration, held_out = _divided_scan(taken[0], tiles)
+    else:
+        count = len(taken) - min(options.held_out, max(1, len(taken) // ENOUGH_SCANS))
+        if count == 1:
+            notes.append("calibrated on a single scan; ranges may not suit further scans")
+        split = sum(len(scan.origins) for scan in taken[:count])
+        calibration = TileSet(tiles[:split], tuple(taken[:count]))
+        held_out = TileSet(tiles[split:], tuple(taken[count:]))
+    return CalibrationTiles(calibration, held_out, options.seed, collector.refused, tuple(notes))
+
+
+def _divided_scan(scan: ScanTiles, tiles: np.ndarray) -> tuple[TileSet, TileSet]:
+    if len(tiles) < ENOUGH_SCANS:
+        raise InputError(
+            f"{scan.case.name} is the only scan and has {len(tiles)} tiles; expected at least "
+            f"{ENOUGH_SCANS}: add scans"
+        )
+    indices = np.arange(len(tiles))
+    held = indices % ENOUGH_SCANS == ENOUGH_SCANS - 1
+    calibration, held_out = (
+        TileSet(tiles[part], (_part(scan, indices[part].tolist()),)) for part in (~held, held)
+    )
+    return calibration, held_out
+
+
+def _part(scan: ScanTiles, indices: Sequence[int]) -> ScanTiles:
+    origins = tuple(scan.origins[index] for index in indices)
+    return replace(scan, origins=origins, voxels=scan.voxels[[*indices]])
