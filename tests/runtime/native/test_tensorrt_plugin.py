@@ -193,6 +193,27 @@ def test_only_what_tensorrt_looks_for_is_visible(library: Path) -> None:
     assert exported_symbols(library) == {"getCreators", "setLoggerFinder"}
 
 
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx"])
+def test_the_real_registry_takes_the_library(library: Path, name: str) -> None:
+    """A registry loads plugins without a GPU."""
+    trt = pytest.importorskip(name)
+    registry = trt.get_plugin_registry()
+    handle = registry.load_library(str(library))
+    try:
+        creator = registry.get_creator("SelectiveScan", "1", "segmaformer")
+        assert tuple(field.name for field in creator.field_names) == ATTRIBUTES
+        reverse = trt.PluginField("reverse", np.ones(1, np.int32), trt.PluginFieldType.INT32)
+        fields = trt.PluginFieldCollection([reverse])
+        plugin = creator.create_plugin("node", fields, trt.TensorRTPhase.BUILD)
+        for part in (trt.PluginCapabilityType.CORE, trt.PluginCapabilityType.BUILD):
+            assert plugin.get_capability_interface(part) is not None
+        unknown = trt.PluginField("forward", np.ones(1, np.int32), trt.PluginFieldType.INT32)
+        fields = trt.PluginFieldCollection([unknown])
+        assert creator.create_plugin("node", fields, trt.TensorRTPhase.BUILD) is None
+    finally:
+        registry.deregister_library(handle)
+
+
 def test_names(host: Any) -> None:
     name, version, namespace, *fields = host.host_creator().decode().split()
     assert (name, version, namespace) == ("SelectiveScan", "1", "segmaformer")
