@@ -65,6 +65,7 @@ def command(
     log = _log_place(output, f"{opened.manifest.name}-{chosen}-{backend}")
     check_writable(output or log)
     request = EngineRequest(opened, chosen, batch, target)
+    say(f"building {opened.manifest.name}, {chosen}, for batches of up to {batch}, with {backend}")
     with progress_bar(f"{opened.manifest.name}, {chosen}") as show:
         built = builders()[backend](
             request,
