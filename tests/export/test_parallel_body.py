@@ -39,7 +39,8 @@ def scan_inputs(signature: ScanSignature, size: Size, seed: int = 0) -> dict[str
     inputs = {
         "u": random.standard_normal(stream),
         "delta": 0.3 * random.standard_normal(stream) - 1,
-        "A": -np.exp(random.standard_normal((size.channels, size.states))),
+        # States that forget at once and states that remember thousands of tokens.
+        "A": -np.exp(random.uniform(-9, 1, (size.channels, size.states))),
         "B": random.standard_normal((size.batch, size.length, size.states)),
         "C": random.standard_normal((size.batch, size.length, size.states)),
         "D": random.standard_normal(size.channels),
@@ -151,10 +152,15 @@ def test_shapes(size: Size, reverse: bool, seed: int) -> None:
     assert error(parallel(signature, inputs), kernel(signature, inputs)) <= 2e-6
 
 
+def test_rounding_does_not_grow_with_the_length() -> None:
+    inputs = scan_inputs(FULL, Size(32_768, channels=4, states=8, batch=1))
+    assert error(parallel(FULL, inputs), reference(FULL, inputs)) <= 1e-6
+
+
+# The kernel's own rounding grows: its state takes every step.
 @pytest.mark.parametrize(
     ("size", "reverse"),
     [
-        (Size(32_768, channels=8, states=16, batch=1), False),
         (Size(262_144, channels=3, states=2, batch=1), True),
         (Size(40, channels=2, states=256), False),
     ],
@@ -163,7 +169,7 @@ def test_shapes(size: Size, reverse: bool, seed: int) -> None:
 def test_long_sequences_and_many_states(size: Size, reverse: bool) -> None:
     signature = ScanSignature(reverse=reverse)
     inputs = scan_inputs(signature, size)
-    assert error(parallel(signature, inputs), kernel(signature, inputs)) <= 2e-6
+    assert error(parallel(signature, inputs), kernel(signature, inputs)) <= 5e-6
 
 
 def slowly_decaying(length: int) -> dict[str, np.ndarray]:
