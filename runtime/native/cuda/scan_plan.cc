@@ -15,7 +15,7 @@ constexpr int64_t least_warps = 8;
 // Shorter chunks cost more in carries than they gain.
 constexpr int64_t shortest_chunk = 128;
 
-constexpr int most_lanes = 16;
+constexpr int most_lanes = warp_threads;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

@@ -18,7 +18,7 @@ constexpr int resident_blocks = 5;
 
 struct ScanPlan {
   int group;         // states that one thread holds in registers: 4, 8 or 16
-  int lanes;         // threads that share a channel: a power of two, 16 at most
+  int lanes;         // threads of one warp that share a channel: a power of two
   int lane_stride;   // floats from one lane's B and C to the next in shared memory
   int token_stride;  // and from one token's to the next
   int panel;         // channels of a block

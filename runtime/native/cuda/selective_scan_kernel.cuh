@@ -7,9 +7,13 @@
 // A thread holds the states of one channel, or its share of them, in registers; lanes of a warp
 // are neighbouring channels. A tile of tokens is staged in shared memory as float32: steps and u
 // of the block's channels, and B and C, which all of them share. So each input is read once in a
-// pass, whatever its type, and that a pass repeats the reading of u, delta and B costs less than
-// its exponentials do: with 16 states those, at 16 in a clock cycle, take longer than the memory
-// of any GPU that this is built for, float16 and float32 alike.
+// pass, whatever its type.
+//
+// The first pass reads u, delta and B, which the third reads again: about half as many bytes
+// again as are needed. Both passes take an exponential for each state, of which a multiprocessor
+// does 16 in a clock cycle. With 16 states and float16 these take longer than the memory of a
+// Jetson or a data-centre GPU; with fewer states, float32, or narrow memory the second reading
+// shows.
 #pragma once
 
 #include "element.cuh"

@@ -1,0 +1,97 @@
+"""What of ``benchmarks/cuda_scan.py`` needs no GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from segmaformer.ops import selective_scan
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks/cuda_scan.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("cuda_scan", SCRIPT)
+    assert specification
+    assert specification.loader
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["cuda_scan"] = module  # dataclasses look their module up
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_sizes_by_name_and_by_number(script: ModuleType) -> None:
+    sizes = script.parse_sizes("segmamba,10x4x2")
+    assert sizes == {"segmamba": script.Sizes(262144, 96, 16), "10x4x2": script.Sizes(10, 4, 2)}
+
+
+@pytest.mark.parametrize("text", ["segmumba", "10x4", "10x4x2x1", "axbxc", ""])
+def test_refuses_other_sizes(script: ModuleType, text: str) -> None:
+    with pytest.raises(SystemExit, match="neither LENGTHxCHANNELSxSTATES nor one of segmaformer"):
+        script.parse_sizes(text)
+
+
+def test_refuses_other_types(script: ModuleType) -> None:
+    assert script.parse_types("float16,float32") == ["float16", "float32"]
+    with pytest.raises(SystemExit, match="int8 is none of float32"):
+        script.parse_types("float16,int8")
+
+
+@pytest.mark.parametrize(("element_type", "size"), [("float32", 4), ("bfloat16", 2)])
+def test_floor_is_the_size_of_the_tensors(script: ModuleType, element_type: str, size: int) -> None:
+    sizes = script.Sizes(50, 6, 3)
+    tensors = script.make_inputs(sizes, element_type, "cpu")
+    held = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    assert script.least_bytes(sizes, element_type) == held
+    assert tensors["u"].element_size() == size
+
+
+@pytest.mark.parametrize("element_type", ["float32", "float16", "bfloat16"])
+def test_arguments_mean_the_op(script: ModuleType, element_type: str) -> None:
+    """The reference of the errors, and the arguments that go to the GPU, against the op."""
+    tensors = script.make_inputs(script.Sizes(50, 6, 3), element_type, "cpu")
+    wide = {name: tensor.float() for name, tensor in tensors.items() if name != "y"}
+    found = selective_scan(**wide, delta_softplus=True)
+    np.testing.assert_array_equal(script.expected(tensors, element_type), found.numpy())
+
+
+def test_turns_and_their_summary(script: ModuleType) -> None:
+    order: list[str] = []
+    runs = {name: lambda name=name: order.append(name) for name in (script.FLOOR, script.OURS)}
+    took = iter([9.0, 9.0, 1.0, 2.0, 3.0, 4.0, 1.0, 2.0])
+
+    def clock(run: object) -> float:
+        run()  # type: ignore[operator]
+        return next(took)
+
+    milliseconds = script.take_turns(runs, clock, 3)
+    assert order == [script.FLOOR, script.OURS] * 4
+    assert milliseconds == {script.FLOOR: [1.0, 3.0, 1.0], script.OURS: [2.0, 4.0, 2.0]}
+    results = script.summary(milliseconds, {script.OURS: 1e-6}, 4_000_000)
+    assert results[script.OURS] == {
+        "median_ms": 2.0,
+        "fastest_ms": 2.0,
+        "gigabytes_per_s": 2.0,
+        "of_copy_bandwidth": 0.5,
+        "error": 1e-6,
+    }
+    document = {
+        "machine": {"device": "A GPU", "multiprocessors": 8},
+        "cases": {"segmamba float16": {"results": results}},
+    }
+    assert "| segmamba | float16 | sgmf | 2.000 | 2 | 50% | 1.0e-06 |" in script.table(document)
+
+
+def test_says_that_there_is_no_gpu(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["cuda_scan.py", "--sizes", "segmaformer"])
+    with pytest.raises(SystemExit, match="finds no GPU"):
+        script.main()
