@@ -236,12 +236,11 @@ def _open(onnxruntime: Any, content: bytes, use_op_library: bool) -> Any:
         raise
     except Exception as error:  # its own exception types share no public base
         raise BackendError(
-            f"ONNX Runtime cannot open the network on the GPU: {error} {loading.getvalue()}"
+            f"ONNX Runtime cannot open the network on the GPU: {error}{_missing(loading)}"
         ) from error
     if session.get_providers()[0] != PROVIDER:
-        raise BackendError(
-            f"ONNX Runtime's {PROVIDER} does not start here: {loading.getvalue() or _INSTALL}"
-        )
+        remedy = _missing(loading) or f"; {_INSTALL}"
+        raise BackendError(f"ONNX Runtime's {PROVIDER} does not start here{remedy}")
     return session
 
 
@@ -254,6 +253,12 @@ def _load_cuda_libraries(onnxruntime: Any) -> None:
     """Find CUDA and cuDNN where pip put them; versions before 1.21 look on the path alone."""
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
+
+
+def _missing(loading: io.StringIO) -> str:
+    """Libraries that were not found and how to get them, as the end of a message."""
+    failures = [line for line in loading.getvalue().splitlines() if line.startswith("Failed")]
+    return "; ".join(["", *failures, _INSTALL]) if failures else ""
 
 
 def _on_the_cpu(session: Any, content: bytes) -> str:

@@ -192,7 +192,9 @@ def test_a_provider_that_does_not_start(
 ) -> None:
     machine.onnxruntime.started = (CPU,)
     machine.onnxruntime.loading = "Failed to load libcudnn.so.9"
-    with pytest.raises(BackendError, match=r"does not start here: Failed to load libcudnn\.so\.9"):
+    with pytest.raises(
+        BackendError, match=r"not start here; Failed to load libcudnn\.so\.9; run: pip"
+    ):
         open_cuda(package)
     assert capsys.readouterr().out == ""
 

@@ -206,7 +206,8 @@ creator = registry.get_creator("SelectiveScan", "1", "segmaformer")
 
 def create(field):
     value = trt.PluginField(field, np.ones(1, np.int32), trt.PluginFieldType.INT32)
-    return creator.create_plugin("node", trt.PluginFieldCollection([value]), trt.TensorRTPhase.BUILD)
+    fields = trt.PluginFieldCollection([value])
+    return creator.create_plugin("node", fields, trt.TensorRTPhase.BUILD)
 
 part = trt.PluginCapabilityType.BUILD
 print(create("reverse").get_capability_interface(part) is not None, create("forward"))
