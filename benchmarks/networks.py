@@ -76,6 +76,7 @@ def _onnxruntime(name: str, folder: Path, rounds: int) -> dict[str, float]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.enable_mem_pattern = False  # as the backend opens it
     options.register_custom_ops_library(str(op_library_path()))
     session = onnxruntime.InferenceSession(
         folder / FILE, options, providers=["CPUExecutionProvider"]

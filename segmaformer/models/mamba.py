@@ -16,8 +16,29 @@ from torch.nn import functional as F
 from segmaformer.ops import selective_scan
 
 
+def project_in(tokens: torch.Tensor, in_proj: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sequence and gate of a Mamba layer.
+
+    Parameters
+    ----------
+    tokens
+        Shape (B, L, channels).
+    in_proj
+        No bias; its first half of rows makes the sequence, the second the gate.
+
+    Returns
+    -------
+    x, z
+        Shapes (B, C, L) and (B, L, C): either as its reader wants it, so that neither
+        is cut out of a tensor of both.
+    """
+    inner = in_proj.out_features // 2
+    sequence, gate = in_proj.weight[:inner], in_proj.weight[inner:]
+    return sequence @ tokens.transpose(1, 2), F.linear(tokens, gate)
+
+
 def causal_depthwise_conv(
-    tokens: torch.Tensor,
+    x: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     *,
@@ -27,8 +48,8 @@ def causal_depthwise_conv(
 
     Parameters
     ----------
-    tokens
-        Shape (B, L, C).
+    x
+        Shape (B, C, L).
     weight
         Shape (C, 1, K); tap ``K - 1`` multiplies the current token.
     bias
@@ -39,18 +60,11 @@ def causal_depthwise_conv(
     Returns
     -------
     torch.Tensor
-        Shape (B, L, C). Written as shifted multiply-adds: a sequence convolution
-        would need the tokens transposed to channels-first and back.
+        Shape (B, C, L).
     """
-    length, taps = tokens.shape[1], weight.shape[-1]
-    padded = F.pad(tokens, (0, 0, 0, taps - 1) if reverse else (0, 0, taps - 1, 0))
-    offsets = range(taps - 1, -1, -1) if reverse else range(taps)
-    result = padded[:, offsets[0] : offsets[0] + length] * weight[:, 0, 0]
-    if bias is not None:
-        result = bias + result
-    for tap in range(1, taps):
-        result = result + padded[:, offsets[tap] : offsets[tap] + length] * weight[:, 0, tap]
-    return result
+    before = weight.shape[-1] - 1
+    padded = F.pad(x, (0, before) if reverse else (before, 0))
+    return F.conv1d(padded, weight.flip(-1) if reverse else weight, bias, groups=x.shape[1])
 
 
 def selective_branch(
@@ -69,7 +83,7 @@ def selective_branch(
     Parameters
     ----------
     x, z
-        Sequence and gate, shape (B, L, C).
+        Sequence and gate, shapes (B, C, L) and (B, L, C); see :func:`project_in`.
     conv, x_proj, dt_proj, A_log, D
         Parameters as :class:`Mamba` names them, for C inner channels.
     reverse
@@ -81,11 +95,12 @@ def selective_branch(
     torch.Tensor
         Shape (B, L, C).
     """
-    x = F.silu(causal_depthwise_conv(x, conv.weight, conv.bias, reverse=reverse))
+    filtered = F.silu(causal_depthwise_conv(x, conv.weight, conv.bias, reverse=reverse))
+    u = filtered.transpose(1, 2).contiguous()
     d_state = A_log.shape[1]
-    step, b, c = x_proj(x).split((dt_proj.in_features, d_state, d_state), dim=-1)
+    step, b, c = x_proj(u).split((dt_proj.in_features, d_state, d_state), dim=-1)
     return selective_scan(
-        x,
+        u,
         F.linear(step, dt_proj.weight),
         -A_log.float().exp(),
         b,
@@ -144,7 +159,7 @@ class Mamba(nn.Module):
 
     def forward(self, tokens: torch.Tensor, *, reverse: bool = False) -> torch.Tensor:
         """Mix `tokens` of shape (B, L, C), from their end if `reverse`; returns the same shape."""
-        x, z = self.in_proj(tokens).chunk(2, dim=-1)
+        x, z = project_in(tokens, self.in_proj)
         y = selective_branch(
             x,
             z,

@@ -12,7 +12,12 @@ import math
 import torch
 from torch import nn
 
-from segmaformer.models.mamba import initial_log_decay, initialise_time_step, selective_branch
+from segmaformer.models.mamba import (
+    initial_log_decay,
+    initialise_time_step,
+    project_in,
+    selective_branch,
+)
 from segmaformer.models.transformer import to_tokens, to_volume
 
 FORWARD, BACKWARD, SLICES = "", "_b", "_s"
@@ -60,15 +65,15 @@ class TriMamba(nn.Module):
         ValueError
             L is no multiple of the number of slices.
         """
-        projected = self.in_proj(tokens)
-        y = self._branch(projected, FORWARD) + self._branch(projected, BACKWARD)
+        x, z = project_in(tokens, self.in_proj)
+        y = self._branch(x, z, FORWARD) + self._branch(x, z, BACKWARD)
         if self.nslices is not None:
-            across = self._branch(_slices_inside(projected, self.nslices), SLICES)
-            y = y + _slices_outside(across, self.nslices)
+            x = _slices_inside(x, self.nslices, axis=2)
+            z = _slices_inside(z, self.nslices, axis=1)
+            y = y + _slices_outside(self._branch(x, z, SLICES), self.nslices)
         return self.out_proj(y)
 
-    def _branch(self, projected: torch.Tensor, order: str) -> torch.Tensor:
-        x, z = projected.chunk(2, dim=-1)
+    def _branch(self, x: torch.Tensor, z: torch.Tensor, order: str) -> torch.Tensor:
         return selective_branch(
             x,
             z,
@@ -81,19 +86,20 @@ class TriMamba(nn.Module):
         )
 
 
-def _slices_inside(tokens: torch.Tensor, nslices: int) -> torch.Tensor:
-    """Reorder (B, L, C) so that tokens at one place of all slices follow each other."""
-    length = tokens.shape[1]
+def _slices_inside(sequence: torch.Tensor, nslices: int, *, axis: int) -> torch.Tensor:
+    """Reorder tokens along `axis` so that those at one place of all slices follow each other."""
+    length = sequence.shape[axis]
     if length % nslices:
         raise ValueError(
             f"a sequence of {length} tokens cannot be cut into {nslices} slices; "
             "use a tile whose grid in this stage is a multiple"
         )
-    return tokens.unflatten(1, (nslices, length // nslices)).transpose(1, 2).flatten(1, 2)
+    slices = sequence.unflatten(axis, (nslices, length // nslices))
+    return slices.transpose(axis, axis + 1).flatten(axis, axis + 1)
 
 
 def _slices_outside(tokens: torch.Tensor, nslices: int) -> torch.Tensor:
-    """Undo :func:`_slices_inside`."""
+    """Undo :func:`_slices_inside` for tokens of shape (B, L, C)."""
     length = tokens.shape[1]
     return tokens.unflatten(1, (length // nslices, nslices)).transpose(1, 2).flatten(1, 2)
 

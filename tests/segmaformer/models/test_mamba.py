@@ -12,18 +12,18 @@ from segmaformer.models.mamba import Mamba, causal_depthwise_conv
 from segmaformer.ops.reference import selective_scan_reference
 
 
-@pytest.mark.parametrize("taps", [2, 3, 4])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("taps", [1, 2, 3, 4])
 @pytest.mark.parametrize("length", [1, 2, 9])
-def test_causal_convolution(length: int, taps: int) -> None:
-    tokens = torch.randn(2, length, 5)
-    weight, bias = torch.randn(5, 1, taps), torch.randn(5)
-    expected = F.conv1d(tokens.transpose(1, 2), weight, bias, padding=taps - 1, groups=5)
-    torch.testing.assert_close(
-        causal_depthwise_conv(tokens, weight, bias), expected[..., :length].transpose(1, 2)
-    )
-    torch.testing.assert_close(
-        causal_depthwise_conv(tokens, weight, None), expected[..., :length].transpose(1, 2) - bias
-    )
+def test_causal_convolution(length: int, taps: int, reverse: bool) -> None:
+    x, weight, bias = torch.randn(2, 5, length), torch.randn(5, 1, taps), torch.randn(5)
+    seen = x.flip(-1) if reverse else x
+    expected = F.conv1d(seen, weight, bias, padding=taps - 1, groups=5)[..., :length]
+    expected = expected.flip(-1) if reverse else expected
+    found = causal_depthwise_conv(x, weight, bias, reverse=reverse)
+    torch.testing.assert_close(found, expected)
+    unbiased = causal_depthwise_conv(x, weight, None, reverse=reverse)
+    torch.testing.assert_close(unbiased, expected - bias[:, None])
 
 
 def published_forward(mixer: Any, tokens: Any) -> Any:
