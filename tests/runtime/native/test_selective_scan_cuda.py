@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import mmap
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from scan_cases import OPTIONAL, ROUNDING, assert_close, make_inputs, reference,
 from segmaformer.runtime import cuda_library, op_library
 from segmaformer.runtime.cuda_driver import CudaDevice, CudaDriver, Stream
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.op_library import FLOAT32, SelectiveScanArgs
+from segmaformer.runtime.op_library import FLOAT16, FLOAT32, SelectiveScanArgs
 
 ON_HOST = Path(__file__).with_name("cuda_on_host")
 KERNEL = NATIVE / "cuda/selective_scan_kernel.cuh"
@@ -166,6 +167,44 @@ def test_nan_stays_nan(on_host: ctypes.CDLL, name: str) -> None:
     assert np.isnan(found[0, 0, 0])
     if name != "B":  # B reaches every channel and every later token
         assert np.isfinite(found[0, 19 if name == "C" else 0, 1])
+
+
+def reserve(tokens: int, width: int) -> np.ndarray:
+    """Float16 zeros that take no memory until they are written to."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+    memory = mmap.mmap(-1, tokens * width * 2, flags=flags)
+    return np.frombuffer(memory, np.float16).reshape(tokens, width)
+
+
+def test_tensors_beyond_32_bit_indices(on_host: ctypes.CDLL) -> None:
+    """The last block of a scan over 2.3 thousand million elements."""
+    batch, length, channels, states, panel = 70_000, 4, 8192, 4, 128
+    inputs = make_inputs(length, panel, states)
+    expected = reference(inputs, softplus=True)
+    arrays = {name: reserve(batch * length, channels) for name in ("u", "delta", "y")}
+    arrays |= {name: reserve(batch * length, states) for name in ("B", "C")}
+    for name, values in inputs.items():
+        if name != "A":
+            arrays[name][-length:, -values.shape[2] :] = values[0]
+    arrays["A"] = np.zeros((channels, states), np.float32)
+    arrays["A"][-panel:] = inputs["A"]
+    args = SelectiveScanArgs(
+        element_type=FLOAT16,
+        delta_softplus=1,
+        batch=batch,
+        length=length,
+        channels=channels,
+        states=states,
+        **{name: array.ctypes.data for name, array in arrays.items()},
+    )
+    on_host.cuda_on_host_first_block(batch * channels // panel - 1)
+    try:
+        run_on_host(on_host, args)
+    finally:
+        on_host.cuda_on_host_first_block(0)
+    found = arrays["y"][-length:, -panel:].astype(np.float32)[None]
+    assert_close(found, expected, FLOAT16)
+    assert not arrays["y"][-length:, :-panel].any()
 
 
 @pytest.mark.parametrize(

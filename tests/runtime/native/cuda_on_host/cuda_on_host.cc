@@ -40,6 +40,7 @@ jmp_buf scheduler;
 void (*body)(void*);
 void* argument;
 bool descending = false;
+unsigned first_block = 0;
 const char* failure = "";
 
 // Hands over to the scheduler until the reason to wait is gone.
@@ -141,7 +142,7 @@ cudaError_t cuda_on_host::run(const cudaLaunchConfig_t& config, void (*run_threa
   gridDim = config.gridDim;
   auto* shared = reinterpret_cast<unsigned char*>(sgmf::cuda::shared_memory);
   const unsigned char* shared_end = shared + sizeof(sgmf::cuda::shared_memory);
-  for (unsigned block = 0; block < gridDim.x; ++block) {
+  for (unsigned block = first_block; block < gridDim.x; ++block) {
     blockIdx = dim3(block, 0, 0);
     std::memset(shared, poison, sizeof(sgmf::cuda::shared_memory));
     if (!run_block(threads)) return cudaErrorLaunchFailure;
@@ -175,4 +176,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
 // The order in which the threads of a block run up to each barrier.
 extern "C" __attribute__((visibility("default"))) void cuda_on_host_descending(int value) {
   descending = value;
+}
+
+// Leaves out the blocks before this one: of tensors that are too large to be computed whole.
+extern "C" __attribute__((visibility("default"))) void cuda_on_host_first_block(unsigned block) {
+  first_block = block;
 }
