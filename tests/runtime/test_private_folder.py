@@ -76,6 +76,13 @@ def test_a_folder_that_others_can_write_is_refused(path: Path, mode: int, level:
         folder.check()
 
 
+def test_every_folder_above_is_looked_at(path: Path) -> None:
+    folder = PrivateFolder.open(path / "deep" / "deeper")
+    path.parent.chmod(0o770)
+    with pytest.raises(EngineError, match="above can be written by others"):
+        folder.check()
+
+
 @pytest.mark.parametrize("level", ["itself", "above"])
 def test_a_folder_of_someone_else_is_refused(
     path: Path, level: str, give_away: Callable[[Path], None]

@@ -18,7 +18,7 @@ FACTS = {"device": "a device", "batch": [1, 2, 4]}
 
 @pytest.fixture
 def store(tmp_path: Path) -> SealedStore:
-    store = SealedStore(PrivateFolder.open(tmp_path / "engines"))
+    store = SealedStore(PrivateFolder.open(tmp_path / "above" / "engines"))
     store.put("a.engine", CONTENT, FACTS)
     return store
 
@@ -115,6 +115,19 @@ def test_nothing_can_be_checked_without_the_key(store: SealedStore) -> None:
 def test_a_key_that_others_can_read_is_refused(store: SealedStore) -> None:
     (store.folder.path / "key").chmod(0o644)
     with pytest.raises(EngineError, match="keeps no secret"):
+        load(store)
+
+
+def test_a_key_of_another_length_is_named(store: SealedStore) -> None:
+    (store.folder.path / "key").write_bytes(b"short")
+    with pytest.raises(EngineError, match="key is no key of 32 bytes"):
+        load(store)
+
+
+def test_a_folder_that_others_can_move_aside_is_refused_on_every_use(store: SealedStore) -> None:
+    load(store)
+    store.folder.path.parent.chmod(0o777)
+    with pytest.raises(EngineError, match="can be written by others"):
         load(store)
 
 
