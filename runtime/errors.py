@@ -27,14 +27,14 @@ class BudgetError(SgmfError):
     what
         What needs the memory.
     budget_bytes, least_bytes
-        What was given, and the least that would do.
+        The whole budget, and the least that would do.
     """
 
     def __init__(self, what: str, budget_bytes: int, least_bytes: int):
         mib = 1024 * 1024
         super().__init__(
             f"{what} of this scan need at least {-(-least_bytes // mib)} MiB, the memory budget "
-            f"leaves {max(0, budget_bytes // mib)} MiB; raise --memory-budget"
+            f"is {budget_bytes // mib} MiB; raise --memory-budget"
         )
         self.budget_bytes, self.least_bytes = budget_bytes, least_bytes
 

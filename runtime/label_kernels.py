@@ -26,8 +26,21 @@ class _BlendTileArgs(ctypes.Structure):
         ("logits_stride", ctypes.c_int64 * 3),
         ("weights", ctypes.c_void_p),
         ("weights_stride", ctypes.c_int64 * 2),
-        ("accumulator", ctypes.c_void_p),
-        ("accumulator_stride", ctypes.c_int64 * 3),
+        ("lines", ctypes.c_void_p),
+        ("channel_stride", ctypes.c_int64),
+    )
+
+
+class _DivideLinesArgs(ctypes.Structure):
+    """Mirror of ``sgmf_divide_lines_args``."""
+
+    _fields_ = (
+        ("channels", ctypes.c_int64),
+        ("count", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("divisors", ctypes.c_void_p),
+        ("lines", ctypes.c_void_p),
+        ("channel_stride", ctypes.c_int64),
     )
 
 
@@ -46,10 +59,10 @@ class _LabelResampleArgs(ctypes.Structure):
     """Mirror of ``sgmf_label_resample_args``."""
 
     _fields_ = (
-        ("logits", ctypes.c_void_p),
+        ("lines", ctypes.c_void_p),
         ("channels", ctypes.c_int64),
         ("channel_stride", ctypes.c_int64),
-        ("plane_stride", ctypes.c_int64),
+        ("depth", ctypes.c_int64),
         ("height", ctypes.c_int64),
         ("width", ctypes.c_int64),
         ("taps", _AxisTaps * 3),
@@ -124,18 +137,53 @@ def _axis_taps(length: int, new_length: int, order: int) -> AxisTaps:
     return AxisTaps(low, high, np.where(high > low, upper, 0.0))
 
 
-def blend_tile(accumulator: Logits, logits: Logits, weights: Logits, *, threads: int) -> None:
-    """``accumulator += logits * weights``, in place and without temporaries.
+@dataclass(frozen=True, eq=False)
+class LogitLines:
+    """Logits (K, d, h, w) in lines that lie anywhere in a memory.
+
+    Attributes
+    ----------
+    memory
+        View (N, K, w), float32, with contiguous rows: line n holds one row of voxels along
+        width in every channel.
+    places
+        Shape (d, h): which line holds the row at a depth and height.
+    """
+
+    memory: Logits
+    places: npt.NDArray[np.int64]
+
+    def plane(self, depth: int) -> Logits:
+        """Copy (K, h, w) of one plane."""
+        return self.memory[self.places[depth]].swapaxes(0, 1)
+
+    def _pointers(self) -> npt.NDArray[np.int64]:
+        if self.places.size and not (
+            self.places.min() >= 0 and self.places.max() < len(self.memory)
+        ):
+            raise ValueError(f"a line lies outside the memory of {len(self.memory)} lines")
+        return np.ascontiguousarray(self.places * self.memory.strides[0] + self.memory.ctypes.data)
+
+    @property
+    def _channel_stride(self) -> int:
+        return self.memory.strides[1] // self.memory.itemsize
+
+
+def blend_tile(sums: LogitLines, logits: Logits, weights: Logits, *, threads: int) -> None:
+    """``sums += logits * weights``, in place and without temporaries.
 
     Parameters
     ----------
-    accumulator, logits
-        Views (K, d, h, w), float32, with contiguous rows.
+    sums
+        Lines (K, d, h, w), none of them twice.
+    logits
+        View (K, d, h, w), float32, with contiguous rows.
     weights
         View (d, h, w), float32, with contiguous rows.
     threads
         Threads to use.
     """
+    pointers = sums._pointers()
     args = _BlendTileArgs(
         channels=len(logits),
         extent=logits.shape[1:],
@@ -143,14 +191,38 @@ def blend_tile(accumulator: Logits, logits: Logits, weights: Logits, *, threads:
         logits_stride=_element_strides(logits),
         weights=weights.ctypes.data,
         weights_stride=_element_strides(weights),
-        accumulator=accumulator.ctypes.data,
-        accumulator_stride=_element_strides(accumulator),
+        lines=pointers.ctypes.data,
+        channel_stride=sums._channel_stride,
     )
     call_kernel("sgmf_blend_tile", args, threads)
 
 
+def divide_lines(sums: LogitLines, divisors: Logits, *, threads: int) -> None:
+    """``sums /= divisors``, in place.
+
+    Parameters
+    ----------
+    sums
+        Lines (K, d, h, w), none of them twice.
+    divisors
+        Shape (d, h, w), float32, contiguous.
+    threads
+        Threads to use.
+    """
+    pointers = sums._pointers()
+    args = _DivideLinesArgs(
+        channels=sums.memory.shape[1],
+        count=pointers.size,
+        width=divisors.shape[2],
+        divisors=divisors.ctypes.data,
+        lines=pointers.ctypes.data,
+        channel_stride=sums._channel_stride,
+    )
+    call_kernel("sgmf_divide_lines", args, threads)
+
+
 def resample_labels(
-    logits: Logits,
+    logits: LogitLines,
     taps: Sequence[AxisTaps],
     *,
     regions: Sequence[int] | None = None,
@@ -161,7 +233,7 @@ def resample_labels(
     Parameters
     ----------
     logits
-        View (K, d, h, w), float32; planes are contiguous.
+        Lines (K, d, h, w).
     taps
         One for each axis of the target.
     regions
@@ -178,14 +250,15 @@ def resample_labels(
     """
     labels = np.empty([len(axis) for axis in taps], np.uint16)
     values = None if regions is None else np.array(regions, np.uint16)
-    channel_stride, plane_stride, _ = _element_strides(logits)
+    pointers = logits._pointers()
+    _, channels, width = logits.memory.shape
     args = _LabelResampleArgs(
-        logits=logits.ctypes.data,
-        channels=len(logits),
-        channel_stride=channel_stride,
-        plane_stride=plane_stride,
-        height=logits.shape[2],
-        width=logits.shape[3],
+        lines=pointers.ctypes.data,
+        channels=channels,
+        channel_stride=logits._channel_stride,
+        depth=logits.places.shape[0],
+        height=logits.places.shape[1],
+        width=width,
         taps=(_AxisTaps * 3)(*(axis._struct for axis in taps)),
         regions=None if values is None else values.ctypes.data,
         labels=labels.ctypes.data,

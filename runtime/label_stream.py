@@ -1,11 +1,11 @@
 """From tiles to the label map without ever holding the logits of a whole scan.
 
-Tiles run in order of depth. When no later tile reaches a plane of the network's grid, the
-plane is finished: its logits are divided by the sum of the weights, interpolated to the
-scan's grid and reduced to labels, and its memory goes to the planes to come. So the logits
-in memory span one tile of depth, not the scan. Where even that is too much, the scan is
-divided along height and width into blocks that are streamed one after the other; tiles
-across a border then run once for each side.
+Tiles run in order of depth, then of height. What no later tile reaches is finished: its
+sums of logits are divided by the sum of the weights, interpolated to the scan's grid and
+reduced to labels, and their memory goes to the voxels to come. So the logits in memory
+span the overlap of two tiles in depth, and one tile in depth and height, not the scan.
+Where even that is too much, the scan is divided along height and width into blocks that
+are streamed one after the other; tiles across a border then run once for each side.
 
 Every voxel sees the same operations in the same order as with all logits in memory, so
 the labels are the same, voxel for voxel, whatever the budget.
@@ -14,7 +14,8 @@ the labels are the same, voxel for voxel, whatever the budget.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,20 +23,20 @@ import numpy as np
 from segmaformer.runtime.errors import BudgetError
 from segmaformer.runtime.label_kernels import (
     AxisTaps,
+    LogitLines,
     Logits,
-    blend_tile,
-    label_taps,
     resample_labels,
 )
-from segmaformer.runtime.labelling import label_dtype, logits_to_labels
-from segmaformer.runtime.manifest import Manifest, Output, Tiling
-from segmaformer.runtime.preprocessing import Preprocessed, restore_logits
-from segmaformer.runtime.probabilities import resample_probability, to_probability
+from segmaformer.runtime.labelling import label_dtype
+from segmaformer.runtime.logit_sums import LogitSums, Strip, most_lines, strips
+from segmaformer.runtime.manifest import Output, Tiling
+from segmaformer.runtime.probabilities import resample_probabilities
+from segmaformer.runtime.tile_feed import TileNetwork, tile_logits
 from segmaformer.runtime.tiling import (
     Box,
-    RunTiles,
-    pad_to_tile,
-    predict_logits,
+    meet,
+    place_in_tiles,
+    shared_part,
     tile_boxes,
     tile_weights,
 )
@@ -47,25 +48,25 @@ DIVISIONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 @dataclass(frozen=True)
 class Block:
-    """A part of the target grid and the part of the padded source grid that it needs.
+    """A part of the target grid and the part of the source's tiles that it needs.
 
     Attributes
     ----------
     target
         Voxels of the target along height and width.
     source
-        Rows and columns of the padded source.
+        Voxels that matter, in the coordinates of the tiles; all along depth.
+    lines
+        Lines of logits that exist at once at most.
     """
 
     target: tuple[slice, slice]
-    source: tuple[slice, slice]
+    source: Box
+    lines: int
 
-    def meets(self, box: Box) -> bool:
-        """Whether a tile reaches into the source."""
-        return all(
-            side.start < part.stop and part.start < side.stop
-            for side, part in zip(box[1:], self.source, strict=True)
-        )
+    def tiles(self, boxes: Sequence[Box]) -> list[Box]:
+        """Those that reach into the source."""
+        return [box for box in boxes if meet(box, self.source)]
 
 
 class LabelStream:
@@ -79,8 +80,13 @@ class LabelStream:
         Of the package.
     taps
         From the network's grid to the target's, one for each axis.
+    network
+        What runs the tiles.
     budget_bytes
-        For the sums of logits and the logits of one tile.
+        For everything.
+    taken_bytes
+        What others hold of that; the rest is for the sums of logits and the tiles that the
+        network holds.
     threads
         For blending and interpolation.
 
@@ -96,118 +102,163 @@ class LabelStream:
         tiling: Tiling,
         output: Output,
         taps: tuple[AxisTaps, AxisTaps, AxisTaps],
+        network: TileNetwork,
         *,
         budget_bytes: int,
+        taken_bytes: int = 0,
         threads: int,
     ):
-        self._image, inner = pad_to_tile(image, tiling.tile)
-        self._origin = tuple(side.start for side in inner)
+        _, depth, height, width = image.shape
+        shape, self._place = place_in_tiles((depth, height, width), tiling.tile)
+        self._image = image
         self._tile = tiling.tile
         self._weights = tile_weights(tiling)
         self._output = output
         self._taps = taps
+        self._network = network
         self._threads = threads
-        _, depth, height, width = self._image.shape
-        self._boxes = tile_boxes((depth, height, width), tiling)
-        self._blocks = self._choose_blocks(budget_bytes)
+        self._boxes = tile_boxes(shape, tiling)
+        self._depth = shape[0]
+        self._blocks = self._choose_blocks(budget_bytes, taken_bytes)
 
     @property
     def tile_runs(self) -> int:
-        """Tiles that :meth:`run` sends through the network."""
-        return sum(block.meets(box) for block in self._blocks for box in self._boxes)
+        """Tiles that a run sends through the network."""
+        return sum(len(block.tiles(self._boxes)) for block in self._blocks)
 
-    def run(
-        self,
-        network: RunTiles,
-        progress: Callable[[int, int], None],
-        *,
-        probability_of: int | None = None,
-    ) -> np.ndarray:
-        """Labels, or one channel's probability, on the target grid.
+    def labels(self, progress: Callable[[int, int], None]) -> np.ndarray:
+        """Labels on the target grid.
 
         Parameters
         ----------
-        network
-            Tiles (1, C, *tile) to logits (1, K, *tile).
         progress
             Called with the tiles done and their number.
-        probability_of
-            The channel; None for labels.
         """
-        shape = tuple(len(axis) for axis in self._taps)
-        dtype = label_dtype(self._output) if probability_of is None else np.float32
-        result = np.zeros(shape, dtype)
-        done, count = itertools.count(1), self.tile_runs
-        progress(0, count)
-
-        def report_tile() -> None:
-            progress(next(done), count)
-
-        for block in self._blocks:
-            for place, logits, taps in self._finished(block, network, report_tile):
-                result[place] = self._reduce(logits, taps, probability_of)
-        return result
-
-    def _reduce(
-        self, logits: Logits, taps: list[AxisTaps], probability_of: int | None
-    ) -> np.ndarray:
         regions = [region.value for region in self._output.regions] or None
-        if probability_of is None:
-            return resample_labels(logits, taps, regions=regions, threads=self._threads)
-        return resample_probability(logits, taps, probability_of, exclusive=regions is None)
+        labels = np.zeros([len(axis) for axis in self._taps], label_dtype(self._output))
+        for place, logits, taps in self._finished(progress):
+            labels[place] = resample_labels(logits, taps, regions=regions, threads=self._threads)
+        return labels
+
+    def probabilities(
+        self, channels: Sequence[int], progress: Callable[[int, int], None]
+    ) -> np.ndarray:
+        """Probabilities of some channels on the target grid.
+
+        Parameters
+        ----------
+        channels
+            At least one.
+        progress
+            Called with the tiles done and their number.
+
+        Returns
+        -------
+        ndarray
+            Shape (len(channels), d, h, w), float32.
+        """
+        exclusive = not self._output.regions
+        maps = np.zeros([len(channels), *(len(axis) for axis in self._taps)], np.float32)
+        for place, logits, taps in self._finished(progress):
+            maps[(slice(None), *place)] = resample_probabilities(
+                logits, taps, channels, exclusive=exclusive
+            )
+        return maps
 
     def _finished(
-        self, block: Block, network: RunTiles, report_tile: Callable[[], None]
-    ) -> Iterator[tuple[tuple[slice, ...], Logits, list[AxisTaps]]]:
-        """Place in the target, logits and taps of every stretch of planes as it is finished."""
-        slab = _Slab(self._output.channels, self._tile[0], block)
-        finished = 0
-        rows = [
-            (start, list(boxes))
-            for start, boxes in itertools.groupby(self._boxes, key=lambda box: box[0].start)
-        ]
-        ends = [start for start, _ in rows[1:]] + [self._image.shape[1]]
-        for (start, boxes), end in zip(rows, ends, strict=True):
-            for box in filter(block.meets, boxes):
-                tile = np.ascontiguousarray(self._image[(slice(None), *box)])[None]
-                slab.add(box, network(tile)[0], self._weights, self._threads)
-                report_tile()
-            slab.finish(end - start)
-            # Target planes whose upper neighbour is finished; the lower one is kept with them.
-            ready = int(np.searchsorted(self._taps[0].high, end - self._origin[0]))
-            if ready > finished:
-                sides = (slice(finished, ready), *block.target)
-                yield sides, slab.sums, self._taps_of(sides, block, start)
-            finished = ready
-            slab.advance(end - start)
+        self, progress: Callable[[int, int], None]
+    ) -> Iterator[tuple[Box, LogitLines, list[AxisTaps]]]:
+        """Place in the target, logits and taps of every part as it is finished."""
+        plan = [(block, block.tiles(self._boxes)) for block in self._blocks]
+        boxes = [box for _, tiles in plan for box in tiles]
+        done, count = itertools.count(1), len(boxes)
+        progress(0, count)
+        with closing(tile_logits(self._image, self._place, boxes, self._network)) as logits:
+            for block, tiles in plan:
+                sums = LogitSums(
+                    self._output.channels, block.source, self._tile[0], block.lines, self._threads
+                )
+                for strip in strips(tiles, block.source):
+                    for box in strip.boxes:
+                        sums.add(box, next(logits), self._weights)
+                        progress(next(done), count)
+                    finished = sums.finish(strip, self._weight_sums(strip, block, tiles))
+                    place = self._target_of(strip, block)
+                    if all(side.start < side.stop for side in place):
+                        yield place, finished, self._taps_of(place, strip, block)
+                    sums.release(strip)
+                del sums  # before the next block takes as much
 
-    def _taps_of(self, sides: tuple[slice, ...], block: Block, start: int) -> list[AxisTaps]:
-        origins = (start - 1, block.source[0].start, block.source[1].start)
+    def _weight_sums(self, strip: Strip, block: Block, tiles: Sequence[Box]) -> Logits:
+        """Sums of the weights of the tiles, in their order."""
+        region = (strip.planes, strip.rows, block.source[2])
+        total = np.zeros([side.stop - side.start for side in region], np.float32)
+        for box in tiles:
+            shared = shared_part(box, region)
+            if shared is not None:
+                inside, outside = shared
+                total[outside] += self._weights[inside]
+        return total
+
+    def _target_of(self, strip: Strip, block: Block) -> Box:
+        """Target voxels whose upper neighbours lie in a strip; the lower ones are kept for them."""
+        depth, height = (
+            slice(*np.searchsorted(axis.high, (side.start - place.start, side.stop - place.start)))
+            for axis, side, place in zip(
+                self._taps[:2], (strip.planes, strip.rows), self._place[:2], strict=True
+            )
+        )
+        rows, columns = block.target
+        return depth, slice(max(height.start, rows.start), min(height.stop, rows.stop)), columns
+
+    def _taps_of(self, target: Box, strip: Strip, block: Block) -> list[AxisTaps]:
+        """Taps of target voxels from what :meth:`LogitSums.finish` shows of a strip."""
+        depth, rows, columns = block.source
+        origins = (
+            max(strip.planes.start - 1, depth.start),
+            max(strip.rows.start - 1, rows.start),
+            columns.start,
+        )
         return [
-            axis.part(side.start, side.stop, origin - pad)
-            for axis, side, origin, pad in zip(
-                self._taps, sides, origins, self._origin, strict=True
+            axis.part(side.start, side.stop, origin - place.start)
+            for axis, side, origin, place in zip(
+                self._taps, target, origins, self._place, strict=True
             )
         ]
 
-    def _choose_blocks(self, budget_bytes: int) -> list[Block]:
+    def _choose_blocks(self, budget_bytes: int, taken_bytes: int) -> list[Block]:
         """The division that fits the budget with the fewest tiles run."""
-        fixed = 2 * self._output.channels * int(np.prod(self._tile)) * BYTES
-        plane_bytes = (self._tile[0] + 1) * (self._output.channels + 1) * BYTES
+        held = self._network.floats_held(len(self._image), self._output.channels)
+        fixed = taken_bytes + held * int(np.prod(self._tile)) * BYTES
         rows, columns = ([self._divide(axis, count) for count in DIVISIONS] for axis in (1, 2))
+        lines = {id(division): self._lines(division) for division in rows}
         pairs = list(itertools.product(rows, columns))
-        needed = [fixed + plane_bytes * r.longest * c.longest for r, c in pairs]
+        needed = [
+            fixed + max(lines[id(r)]) * self._output.channels * c.longest * BYTES for r, c in pairs
+        ]
         if min(needed) > budget_bytes:
-            raise BudgetError("the logits", budget_bytes, min(needed))
+            raise BudgetError("scan, image, logits and labels", budget_bytes, min(needed))
         fitting = [pair for pair, size in zip(pairs, needed, strict=True) if size <= budget_bytes]
         row, column = min(fitting, key=lambda pair: pair[0].tile_runs * pair[1].tile_runs)
+        depth = slice(0, self._depth)
         return [
-            Block((r[0], c[0]), (r[1], c[1])) for r, c in itertools.product(row.parts, column.parts)
+            Block((r[0], c[0]), (depth, r[1], c[1]), count)
+            for (r, count), c in itertools.product(
+                zip(row.parts, lines[id(row)], strict=True), column.parts
+            )
+        ]
+
+    def _lines(self, rows: _Division) -> list[int]:
+        """Lines that exist at once at most, for each part of a division along height."""
+        column = [box for box in self._boxes if box[2].start == 0]
+        regions = [(slice(0, self._depth), source, self._boxes[0][2]) for _, source in rows.parts]
+        return [
+            most_lines([box for box in column if meet(box, region)], region) for region in regions
         ]
 
     def _divide(self, axis: int, count: int) -> _Division:
         starts = {box[axis].start for box in self._boxes}
-        taps, origin = self._taps[axis], self._origin[axis]
+        taps, origin = self._taps[axis], self._place[axis].start
         edges = np.unique(np.linspace(0, len(taps), count + 1).round().astype(int)).tolist()
         parts = [
             (slice(a, b), slice(int(taps.low[a]) + origin, int(taps.high[b - 1]) + 1 + origin))
@@ -232,114 +283,3 @@ class _Division:
     def longest(self) -> int:
         """Source voxels of the longest part."""
         return max(source.stop - source.start for _, source in self.parts)
-
-
-class _Slab:
-    """Weighted sums of logits over one tile of depth, below one finished plane.
-
-    Plane 0 of `sums` is the last finished plane of the previous round, plane 1 the first
-    that tiles of this round reach.
-    """
-
-    def __init__(self, channels: int, depth: int, block: Block):
-        shape = tuple(side.stop - side.start for side in block.source)
-        self.sums = np.zeros((channels, depth + 1, *shape), np.float32)
-        self._weight_sums = np.zeros((1, depth + 1, *shape), np.float32)
-        self._block = block
-
-    def add(self, box: Box, logits: Logits, weights: Logits, threads: int) -> None:
-        """Add the part of a tile's logits (K, *tile) that lies in the block."""
-        inside, outside = [slice(None)], [slice(1, None)]
-        for side, part in zip(box[1:], self._block.source, strict=True):
-            begin, end = max(side.start, part.start), min(side.stop, part.stop)
-            inside.append(slice(begin - side.start, end - side.start))
-            outside.append(slice(begin - part.start, end - part.start))
-        weights = weights[tuple(inside)]
-        place = (slice(None), *outside)
-        blend_tile(self.sums[place], logits[(slice(None), *inside)], weights, threads=threads)
-        self._weight_sums[place] += weights
-
-    def finish(self, planes: int) -> None:
-        """Turn the first sums of this round into means."""
-        done = slice(1, planes + 1)
-        self.sums[:, done] /= self._weight_sums[:, done]
-
-    def advance(self, planes: int) -> None:
-        """Move on by `planes`: forget the finished ones but the last, and make room."""
-        kept = self.sums.shape[1] - planes
-        for array in (*self.sums, *self._weight_sums):
-            array[:kept] = array[planes:]
-            array[kept:] = 0
-
-
-def predict_labels(
-    prepared: Preprocessed,
-    manifest: Manifest,
-    network: RunTiles,
-    *,
-    budget_bytes: int,
-    threads: int,
-    progress: Callable[[int, int], None] | None = None,
-    probability_of: int | None = None,
-) -> np.ndarray:
-    """Labels of a preprocessed scan on its cropped grid, or one channel's probability.
-
-    Parameters
-    ----------
-    prepared
-        From :func:`segmaformer.runtime.preprocessing.preprocess`.
-    manifest
-        Of the package.
-    network
-        Tiles (1, C, *tile) to logits (1, K, *tile).
-    budget_bytes
-        For image, logits and labels.
-    threads
-        For blending and interpolation.
-    progress
-        Called with the tiles done and their number.
-    probability_of
-        The channel; None for labels.
-
-    Returns
-    -------
-    np.ndarray
-        Shape ``prepared.cropped_shape``; uint8 or uint16, or float32 for a probability.
-
-    Raises
-    ------
-    BudgetError
-        The budget does not suffice; the error says the least that would.
-    """
-    report = progress or (lambda done, count: None)
-    output, tiling = manifest.output, manifest.tiling
-    resampling = manifest.preprocessing.logits_resampling
-    voxels = int(np.prod(prepared.cropped_shape))
-    # The result exists once on the cropped grid and once in the order of the file.
-    dtype = np.dtype(label_dtype(output) if probability_of is None else np.float32)
-    taken = prepared.image.nbytes + 2 * voxels * dtype.itemsize
-    _, depth, height, width = prepared.image.shape
-    taps = label_taps(
-        (depth, height, width),
-        prepared.cropped_shape,
-        spacing_mm=prepared.spacing_mm,
-        new_spacing_mm=prepared.scan_spacing_mm,
-        resampling=resampling,
-    )
-    if taps is not None:
-        left = budget_bytes - taken
-        stream = LabelStream(
-            prepared.image, tiling, output, taps, budget_bytes=left, threads=threads
-        )
-        return stream.run(network, report, probability_of=probability_of)
-    # Splines of higher order reach across the whole scan: all logits are needed at once.
-    needed = taken + output.channels * BYTES * (voxels + 2 * int(np.prod(prepared.image.shape[1:])))
-    if needed > budget_bytes:
-        raise BudgetError(
-            "the logits, resampled by a spline of order above one,", budget_bytes, needed
-        )
-    logits = predict_logits(prepared.image, tiling, network, output.channels, progress=report)
-    logits = restore_logits(logits, prepared, resampling, threads=threads)
-    if probability_of is None:
-        return logits_to_labels(logits, output)
-    return to_probability(logits, probability_of, exclusive=not output.regions)

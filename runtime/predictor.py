@@ -13,14 +13,21 @@ import numpy as np
 
 from segmaformer.runtime.backends import BackendOptions, open_session
 from segmaformer.runtime.backends.onnxruntime_cpu import available_processors
-from segmaformer.runtime.errors import CancelledError
-from segmaformer.runtime.formats import read_scan
-from segmaformer.runtime.label_stream import predict_labels
+from segmaformer.runtime.errors import BudgetError, CancelledError
+from segmaformer.runtime.formats import read_header, read_scan
 from segmaformer.runtime.memory import MIB, default_budget_bytes
 from segmaformer.runtime.package import Package
-from segmaformer.runtime.preprocessing import Preprocessed, preprocess, restore_labels
+from segmaformer.runtime.prediction import Prediction
+from segmaformer.runtime.preprocessing import (
+    Preprocessed,
+    network_grid,
+    preprocess,
+    restore_labels,
+)
 from segmaformer.runtime.probabilities import label_channel
+from segmaformer.runtime.scan_file import ScanFile
 from segmaformer.runtime.segmentation import Segmentation
+from segmaformer.runtime.tile_feed import TileNetwork
 from segmaformer.runtime.tiling import mirrored_mean
 from segmaformer.runtime.volume import Volume
 
@@ -133,71 +140,84 @@ class Predictor:
         """Segment a prepared scan; parameters and errors are those of :meth:`predict`."""
         seconds = dict(prepared.seconds)
         with _timed(seconds, "network and labels"):
-            labels = self._predict(prepared, None, progress, cancel)
+            prediction = self._prediction(prepared.scan, prepared.volume.voxels.nbytes, cancel)
+            labels = prediction.labels(_for_stage(progress, "tiles"))
+            labels = restore_labels(labels, prepared.scan)
         return Segmentation(labels, prepared.volume, self.package.manifest, self.backend, seconds)
 
-    def probability(
+    def probabilities(
         self,
         prepared: Prepared,
-        label: str,
+        labels: Sequence[str],
         *,
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
-    ) -> np.ndarray:
-        """Probability of one label at every voxel of the scan.
+    ) -> Iterator[np.ndarray]:
+        """Probabilities of some labels at every voxel of the scan, one map after the other.
 
-        The network runs again for each label, so that memory holds one map at a time.
+        The network runs once for as many labels as the memory budget holds maps of.
 
         Parameters
         ----------
         prepared
             From :meth:`prepare`.
-        label
-            Name or value of a label, or of a region where the package has those.
+        labels
+            Names or values of labels, or of regions where the package has those.
         progress, cancel
             As for :meth:`predict`.
 
-        Returns
-        -------
+        Yields
+        ------
         ndarray
-            Shape (X, Y, Z) in the scan's storage order, float32, 0 where the scan was
-            cropped away.
+            For each label, shape (X, Y, Z) in the scan's storage order, float32, 0 where
+            the scan was cropped away.
 
         Raises
         ------
         ValueError
             The package has no such label. Other errors are those of :meth:`predict`.
         """
-        channel = label_channel(self.package.manifest.output, label)
-        return self._predict(prepared, channel, progress, cancel)
+        output = self.package.manifest.output
+        channels = [label_channel(output, label) for label in labels]
+        prediction = self._prediction(prepared.scan, prepared.volume.voxels.nbytes, cancel)
+        return (
+            restore_labels(values, prepared.scan)
+            for values in prediction.probabilities(channels, _for_stage(progress, "tiles"))
+        )
 
-    def _predict(
-        self,
-        prepared: Prepared,
-        probability_of: int | None,
-        progress: Progress | None,
-        cancel: threading.Event | None,
-    ) -> np.ndarray:
-        def network(tiles: np.ndarray) -> np.ndarray:
+    def _prediction(
+        self, scan: Preprocessed, scan_bytes: int, cancel: threading.Event | None
+    ) -> Prediction:
+        def run(tiles: np.ndarray) -> np.ndarray:
             if cancel is not None and cancel.is_set():
                 raise CancelledError("the prediction was cancelled")
             return mirrored_mean(self._session.run, tiles, self._mirror_axes)
 
-        result = predict_labels(
-            prepared.scan,
+        return Prediction(
+            scan,
             self.package.manifest,
-            network,
-            budget_bytes=self._budget_bytes - prepared.volume.voxels.nbytes,
+            TileNetwork(run, self._session.tiles_at_once, self._session.overlap),
+            budget_bytes=self._budget_bytes,
+            scan_bytes=scan_bytes,
             threads=self._threads,
-            progress=None if progress is None else _for_stage(progress, "tiles"),
-            probability_of=probability_of,
         )
-        return restore_labels(result, prepared.scan)
 
     def _read(self, scan: str | Path | Sequence[str | Path]) -> Volume:
         files = [scan] if isinstance(scan, str | Path) else scan
         channels = len(self.package.manifest.preprocessing.channels)
-        return read_scan(files, channels=channels, budget_bytes=self._budget_bytes)
+        try:
+            return read_scan(files, channels=channels, budget_bytes=self._budget_bytes)
+        except BudgetError:
+            # The voxels alone are too many: the error shall name what the whole work needs.
+            self._check_budget(read_header(Path(files[0])))
+            raise
+
+    def _check_budget(self, header: ScanFile) -> None:
+        preprocessing = self.package.manifest.preprocessing
+        shape = (len(preprocessing.channels), *header.shape)
+        volume = Volume(np.broadcast_to(np.float32(0), shape), header.affine)
+        grid = network_grid(volume, preprocessing)
+        self._prediction(grid, volume.voxels.nbytes, None).check_budget()
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,8 +229,8 @@ class Prepared:
     seconds: dict[str, float]
 
 
-def _for_stage(progress: Progress, stage: str) -> Callable[[int, int], None]:
-    return lambda done, count: progress(stage, done, count)
+def _for_stage(progress: Progress | None, stage: str) -> Callable[[int, int], None]:
+    return lambda done, count: None if progress is None else progress(stage, done, count)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ network's axes count depth, height, width: the stored axes in reverse, (Z, Y, X)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -76,32 +76,50 @@ def preprocess(volume: Volume, spec: Preprocessing, *, threads: int = 0) -> Prep
             f"the scan has {len(volume.voxels)} channels; the model expects "
             f"{len(spec.channels)}, in this order: {', '.join(spec.channels)}"
         )
-    reorientation = network_axes(volume, spec)
-    voxels = reorientation.apply(volume.voxels)
+    voxels = network_axes(volume, spec).apply(volume.voxels)
     box = content_box(voxels) if spec.crop_to_nonzero else _whole(voxels)
     cropped = voxels[(slice(None), *box)]
     masked = any(normalization.use_mask for normalization in spec.normalization)
     mask = nonzero_mask(cropped) if masked else None
-    scan_spacing_mm = reorientation.apply_to_spacing(volume.spacing_mm)
-    spacing_mm = spec.spacing or scan_spacing_mm
-    _, depth, height, width = cropped.shape
-    shape = target_shape((depth, height, width), scan_spacing_mm, spacing_mm)
-
+    grid = _grid(volume, spec, box)
+    _, depth, height, width = grid.image.shape
     resize = channel_resize(
+        grid.cropped_shape,
         (depth, height, width),
-        shape,
-        spacing_mm=scan_spacing_mm,
-        new_spacing_mm=spacing_mm,
+        spacing_mm=grid.scan_spacing_mm,
+        new_spacing_mm=grid.spacing_mm,
         resampling=spec.resampling,
         threads=threads,
     )
-    image = np.empty((len(cropped), *shape), np.float32)
+    image = np.empty(grid.image.shape, np.float32)
     for channel, normalization, target in zip(cropped, spec.normalization, image, strict=True):
         resize.run(NormalizedChannel(channel, normalization, mask), target)
-    _, depth, height, width = voxels.shape
-    return Preprocessed(
-        image, spacing_mm, reorientation, (depth, height, width), box, scan_spacing_mm
+    return replace(grid, image=image)
+
+
+def network_grid(volume: Volume, spec: Preprocessing) -> Preprocessed:
+    """What :func:`preprocess` returns where nothing is cropped, but with an empty image.
+
+    The image takes no memory: for estimates.
+    """
+    return _grid(volume, spec, _whole(network_axes(volume, spec).apply(volume.voxels)))
+
+
+def _grid(volume: Volume, spec: Preprocessing, box: Box) -> Preprocessed:
+    reorientation = network_axes(volume, spec)
+    channels, depth, height, width = reorientation.apply(volume.voxels).shape
+    scan_spacing_mm = reorientation.apply_to_spacing(volume.spacing_mm)
+    spacing_mm = spec.spacing or scan_spacing_mm
+    cropped = Preprocessed(
+        np.empty((channels, 0, 0, 0), np.float32),
+        spacing_mm,
+        reorientation,
+        (depth, height, width),
+        box,
+        scan_spacing_mm,
     )
+    shape = target_shape(cropped.cropped_shape, scan_spacing_mm, spacing_mm)
+    return replace(cropped, image=np.broadcast_to(np.float32(0), (channels, *shape)))
 
 
 def restore_logits(

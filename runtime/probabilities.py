@@ -1,4 +1,4 @@
-"""The probability of one label at every voxel, from logits on another grid."""
+"""Probabilities of labels at every voxel, from logits on another grid."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.label_kernels import AxisTaps, Logits
+from segmaformer.runtime.label_kernels import AxisTaps, LogitLines, Logits
 from segmaformer.runtime.manifest import Label, Output, Region
 
-_ROW_BYTES = 32 << 20
+_ROWS_BYTES = 4 << 20
 
 
 def label_channel(output: Output, label: str) -> int:
@@ -29,19 +29,19 @@ def label_channel(output: Output, label: str) -> int:
     raise ValueError(f"the package has no label {label!r}; it has {known}")
 
 
-def resample_probability(
-    logits: Logits, taps: Sequence[AxisTaps], channel: int, *, exclusive: bool
+def resample_probabilities(
+    logits: LogitLines, taps: Sequence[AxisTaps], channels: Sequence[int], *, exclusive: bool
 ) -> npt.NDArray[np.float32]:
-    """Probability of one channel on another grid.
+    """Probabilities of some channels on another grid.
 
     Parameters
     ----------
     logits
-        Shape (K, d, h, w), float32.
+        Lines (K, d, h, w).
     taps
         One for each axis of the target.
-    channel
-        Which channel's probability.
+    channels
+        Whose probabilities.
     exclusive
         True for labels, of which each voxel has one (softmax over channels); False for
         regions, which may overlap (sigmoid).
@@ -49,40 +49,46 @@ def resample_probability(
     Returns
     -------
     ndarray
-        float32, with the length of each of `taps`. Logits are interpolated first, then
-        become probabilities, as in nnU-Net. A few rows are computed at a time.
+        Shape (len(channels), d, h, w) of the target, float32. Logits are interpolated first,
+        then become probabilities, as in nnU-Net. A few rows are computed at a time.
     """
-    probability = np.empty([len(axis) for axis in taps], np.float32)
-    used = logits if exclusive else logits[channel : channel + 1]
-    chosen = channel if exclusive else 0
     depth, height, width = taps
-    rows = max(1, _ROW_BYTES // (4 * len(used) * len(width)))
+    maps = np.empty([len(channels), *(len(axis) for axis in taps)], np.float32)
+    rows = max(1, _ROWS_BYTES // (4 * logits.memory.shape[1] * max(1, len(width))))
     for z in range(len(depth)):
-        plane = _between(used, depth.part(z, z + 1, 0), 1)[:, 0]
+        low, high = (logits.plane(int(neighbour[z])) for neighbour in (depth.low, depth.high))
+        plane = _mix(low, high, np.float32(depth.weight[z]))
         for start in range(0, len(height), rows):
             part = height.part(start, min(start + rows, len(height)), 0)
             values = _between(_between(plane, part, 1), width, 2)
-            probability[z, start : start + rows] = to_probability(
-                values, chosen, exclusive=exclusive
+            maps[:, z, start : start + rows] = to_probabilities(
+                values, channels, exclusive=exclusive
             )
-    return probability
+    return maps
 
 
 def _between(values: Logits, taps: AxisTaps, axis: int) -> Logits:
     shape = [1] * values.ndim
     shape[axis] = len(taps)
     weight = taps.weight.astype(np.float32).reshape(shape)
-    mixed: Logits = (1 - weight) * values.take(taps.low, axis) + weight * values.take(
-        taps.high, axis
-    )
+    return _mix(values.take(taps.low, axis), values.take(taps.high, axis), weight)
+
+
+def _mix(low: Logits, high: Logits, weight: npt.NDArray[np.float32] | np.float32) -> Logits:
+    mixed: Logits = (np.float32(1) - weight) * low + weight * high
     return mixed
 
 
-def to_probability(logits: Logits, channel: int, *, exclusive: bool) -> npt.NDArray[np.float32]:
-    """Probability of one channel where the logits are; see :func:`resample_probability`."""
+def to_probabilities(
+    logits: Logits, channels: Sequence[int], *, exclusive: bool
+) -> npt.NDArray[np.float32]:
+    """Probabilities (len(channels), ...) where the logits are.
+
+    Parameters are those of :func:`resample_probabilities`, but for `logits` (K, ...).
+    """
     if not exclusive:
-        sigmoid: npt.NDArray[np.float32] = 1 / (1 + np.exp(-logits[channel]))
+        sigmoid: npt.NDArray[np.float32] = 1 / (1 + np.exp(-logits[list(channels)]))
         return sigmoid
     weights = np.exp(logits - logits.max(axis=0))
-    softmax: npt.NDArray[np.float32] = weights[channel] / weights.sum(axis=0)
+    softmax: npt.NDArray[np.float32] = weights[list(channels)] / weights.sum(axis=0)
     return softmax

@@ -163,19 +163,86 @@ def monai_weights(tile: Triple) -> np.ndarray:
     return weights
 
 
+def place_in_tiles(shape: Triple, tile: Triple) -> tuple[Triple, Box]:
+    """The volume that tiles cover, at least one tile large, and where an image lies in it.
+
+    Returns
+    -------
+    padded_shape, box
+        Missing voxels are added half on either side.
+    """
+    depth, height, width = (max(t, extent) for t, extent in zip(tile, shape, strict=True))
+    padded = (depth, height, width)
+    corner = tuple((p - extent) // 2 for p, extent in zip(padded, shape, strict=True))
+    return padded, _box(corner, shape)
+
+
+def cut_tile(image: np.ndarray, box: Box, place: Box) -> np.ndarray:
+    """Copy one tile out of an image, with zeros where it reaches beyond.
+
+    Parameters
+    ----------
+    image
+        Shape (C, D, H, W).
+    box
+        The tile.
+    place
+        Where the image lies, in the same coordinates as `box`.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (C, *tile), contiguous.
+    """
+    tile = np.zeros((len(image), *(side.stop - side.start for side in box)), image.dtype)
+    shared = shared_part(box, place)
+    if shared is not None:
+        inside, source = shared
+        tile[(slice(None), *inside)] = image[(slice(None), *source)]
+    return tile
+
+
 def pad_to_tile(image: np.ndarray, tile: Triple) -> tuple[np.ndarray, Box]:
     """Zero-pad (C, D, H, W) symmetrically to at least one tile.
 
     Returns
     -------
     padded, box
-        The padded image, and where the image lies in it.
+        The padded image, `image` itself where it is large enough, and where it lies in it.
     """
-    shape = image.shape[1:]
-    missing = [max(0, t - extent) for t, extent in zip(tile, shape, strict=True)]
-    padding = [(0, 0), *((m // 2, m - m // 2) for m in missing)]
-    box = _box(tuple(m // 2 for m in missing), shape)
-    return (np.pad(image, padding) if any(missing) else image), box
+    _, depth, height, width = image.shape
+    shape, place = place_in_tiles((depth, height, width), tile)
+    if shape == (depth, height, width):
+        return image, place
+    return cut_tile(image, _box((0, 0, 0), shape), place), place
+
+
+def shared_part(box: Box, other: Box) -> tuple[Box, Box] | None:
+    """Where the voxels that two boxes share lie in each; None if there are none."""
+    if not meet(box, other):
+        return None
+    begins = [max(a.start, b.start) for a, b in zip(box, other, strict=True)]
+    ends = [min(a.stop, b.stop) for a, b in zip(box, other, strict=True)]
+    extent = tuple(end - begin for begin, end in zip(begins, ends, strict=True))
+    in_box, in_other = (
+        _box(tuple(b - side.start for b, side in zip(begins, sides, strict=True)), extent)
+        for sides in (box, other)
+    )
+    return in_box, in_other
+
+
+def meet(box: Box, other: Box) -> bool:
+    """Whether two boxes share voxels."""
+    a, b, c = box
+    x, y, z = other
+    return (
+        a.start < x.stop
+        and x.start < a.stop
+        and b.start < y.stop
+        and y.start < b.stop
+        and c.start < z.stop
+        and z.start < c.stop
+    )
 
 
 def mirrored_mean(run: RunTiles, tiles: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -196,6 +263,9 @@ def mirrored_mean(run: RunTiles, tiles: np.ndarray, axes: tuple[int, ...]) -> np
         Shape (B, K, D, H, W), float32.
     """
     total = run(tiles)
+    # Without mirroring the logits pass on as they are: a copy would cost a tile of memory.
+    if not axes:
+        return total
     combinations = [
         tuple(axis + 2 for axis in chosen)
         for count in range(1, len(axes) + 1)
@@ -203,8 +273,7 @@ def mirrored_mean(run: RunTiles, tiles: np.ndarray, axes: tuple[int, ...]) -> np
     ]
     for flipped in combinations:
         total = total + np.flip(run(np.ascontiguousarray(np.flip(tiles, flipped))), flipped)
-    # Without mirroring the logits pass on as they are: a copy would cost a tile of memory.
-    return total / np.float32(len(combinations) + 1) if combinations else total
+    return total / np.float32(len(combinations) + 1)
 
 
 def predict_logits(
@@ -235,17 +304,16 @@ def predict_logits(
     np.ndarray
         Shape (K, D, H, W), float32.
     """
-    padded, inner = pad_to_tile(image, tiling.tile)
+    _, depth, height, width = image.shape
+    shape, inner = place_in_tiles((depth, height, width), tiling.tile)
     weights = tile_weights(tiling)
-    total = np.zeros((channels, *padded.shape[1:]), np.float32)
-    weight_sum = np.zeros(padded.shape[1:], np.float32)
-    depth, height, width = padded.shape[1:]
-    boxes = tile_boxes((depth, height, width), tiling)
+    total = np.zeros((channels, *shape), np.float32)
+    weight_sum = np.zeros(shape, np.float32)
+    boxes = tile_boxes(shape, tiling)
     report = progress or (lambda done, count: None)
     report(0, len(boxes))
     for done, box in enumerate(boxes, start=1):
-        tile = np.ascontiguousarray(padded[(slice(None), *box)])[None]
-        total[(slice(None), *box)] += run(tile)[0] * weights
+        total[(slice(None), *box)] += run(cut_tile(image, box, inner)[None])[0] * weights
         weight_sum[box] += weights
         report(done, len(boxes))
     total /= weight_sum

@@ -72,6 +72,16 @@ class Session(Protocol):
     description: str
     """Backend, device and precision, as shown to people."""
 
+    @property
+    def tiles_at_once(self) -> int:
+        """Most tiles that one call of :meth:`run` gets; more than one where that pays."""
+        ...
+
+    @property
+    def overlap(self) -> bool:
+        """Whether the next tiles are prepared and the last ones blended during a run."""
+        ...
+
     def run(self, tiles: np.ndarray) -> np.ndarray:
         """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32."""
         ...

@@ -46,6 +46,10 @@ class OnnxRuntimeSession:
         provider; or the network does not take and give what the manifest says.
     """
 
+    tiles_at_once = 1
+    # Both would take processors from the network, which keeps them all busy already.
+    overlap = False
+
     def __init__(self, package: Package, variant: str, options: BackendOptions):
         onnxruntime = import_onnxruntime()
         content = package.read(package.manifest.variants[variant].file)

@@ -77,6 +77,8 @@ class OnnxRuntimeCudaSession:
         manifest says.
     """
 
+    overlap = True
+
     def __init__(self, package: Package, variant: str, options: BackendOptions):
         onnxruntime = import_cuda_onnxruntime()
         library = cuda_library_path()

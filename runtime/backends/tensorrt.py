@@ -41,6 +41,8 @@ class TensorRtSession:
         The engine is not to be trusted.
     """
 
+    overlap = True
+
     def __init__(self, package: Package, variant: str, options: BackendOptions):
         network = package.read(package.manifest.variants[variant].file)
         tensorrt = load_tensorrt(network)

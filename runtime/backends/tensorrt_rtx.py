@@ -49,6 +49,8 @@ class TensorRtRtxSession:
         The engine is not to be trusted.
     """
 
+    overlap = True
+
     def __init__(self, package: Package, variant: str, options: BackendOptions):
         module = import_tensorrt_rtx()
         device = CudaDevice()

@@ -71,11 +71,13 @@ def segment_cases(
         with progress_bar(case.name) as progress:
             segmentation = predictor.segment(prepared, progress=progress)
         with ExitStack() as unfinished:
-            for label, path in case.probabilities:
-                place = unfinished.enter_context(atomic_path(path))
-                with progress_bar(f"{case.name}, {label}") as progress:
-                    values = predictor.probability(prepared, label, progress=progress)
-                write_probability(place, values, prepared.volume)
+            if case.probabilities:
+                labels, paths = zip(*case.probabilities, strict=True)
+                places = [unfinished.enter_context(atomic_path(path)) for path in paths]
+                with progress_bar(f"{case.name}, {', '.join(labels)}") as progress:
+                    maps = predictor.probabilities(prepared, labels, progress=progress)
+                    for place, values in zip(places, maps, strict=True):
+                        write_probability(place, values, prepared.volume)
             return segmentation, unfinished.pop_all()
 
     def finish(case: Case, product: tuple[Segmentation, ExitStack]) -> dict[str, Any]:

@@ -11,11 +11,19 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from segmaformer.runtime.errors import BudgetError
-from segmaformer.runtime.label_kernels import blend_tile, label_taps, resample_labels
+from segmaformer.runtime.label_kernels import (
+    LogitLines,
+    blend_tile,
+    divide_lines,
+    label_taps,
+    resample_labels,
+)
 from segmaformer.runtime.label_stream import LabelStream
 from segmaformer.runtime.labelling import logits_to_labels
 from segmaformer.runtime.manifest import Label, Output, Region, Resampling, Tiling
+from segmaformer.runtime.probabilities import to_probabilities
 from segmaformer.runtime.resampling import resample
+from segmaformer.runtime.tile_feed import TileNetwork
 from segmaformer.runtime.tiling import mirrored_mean, predict_logits
 
 PLENTY = 1 << 40
@@ -34,12 +42,26 @@ def network(
     place = 0.3 * random.standard_normal((channels, *tile)).astype(np.float32)
 
     def run(tiles: np.ndarray) -> np.ndarray:
-        x = tiles[0, 0]
+        return np.stack([logits_of(tile[0]) for tile in tiles])
+
+    def logits_of(x: np.ndarray) -> np.ndarray:
         features = np.stack([x, np.roll(x, 1, 0) * x, np.roll(x, 2, 1)])
-        logits: np.ndarray = (np.tensordot(mix, features, 1) + place)[None].astype(np.float32)
+        logits: np.ndarray = (np.tensordot(mix, features, 1) + place).astype(np.float32)
         return logits
 
     return run
+
+
+def in_lines(logits: np.ndarray) -> LogitLines:
+    """Logits (K, d, h, w) in lines, the last ones first."""
+    channels, depth, height, width = logits.shape
+    memory = np.moveaxis(logits, 0, 2).reshape(depth * height, channels, width)[::-1]
+    places = np.arange(depth * height)[::-1].reshape(depth, height)
+    return LogitLines(np.ascontiguousarray(memory), places)
+
+
+def ignore(done: int, count: int) -> None:
+    pass
 
 
 def output(channels: int, regions: bool) -> Output:
@@ -67,6 +89,8 @@ spacings = st.tuples(*[st.sampled_from([1.0, 2.0, 7.0])] * 3)
     scheme=st.sampled_from(["nnunet", "monai"]),
     order_z=st.integers(0, 1),
     mirror_axes=st.sampled_from([(), (0,), (1, 2)]),
+    tiles_at_once=st.integers(1, 4),
+    overlap=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_equals_the_full_computation_under_any_budget(
@@ -81,6 +105,8 @@ def test_equals_the_full_computation_under_any_budget(
     scheme,
     order_z,
     mirror_axes,
+    tiles_at_once,
+    overlap,
     seed,
 ):  # type: ignore[no-untyped-def]
     random = np.random.default_rng(seed)
@@ -102,14 +128,23 @@ def test_equals_the_full_computation_under_any_budget(
     expected = logits_to_labels(resample(logits, target, **grids), meaning)
     taps = label_taps(shape, target, **grids)
     assert taps is not None
+    apart = TileNetwork(run, tiles_at_once, overlap)
     with pytest.raises(BudgetError) as refusal:
-        LabelStream(image, tiling, meaning, taps, budget_bytes=0, threads=1)
+        LabelStream(image, tiling, meaning, taps, apart, budget_bytes=0, threads=1)
     for budget in (PLENTY, refusal.value.least_bytes):
-        stream = LabelStream(image, tiling, meaning, taps, budget_bytes=budget, threads=2)
-        np.testing.assert_array_equal(stream.run(run, lambda done, count: None), expected)
+        stream = LabelStream(image, tiling, meaning, taps, apart, budget_bytes=budget, threads=2)
+        np.testing.assert_array_equal(stream.labels(ignore), expected)
+    chosen = [channels - 1, 0]
+    full = resample(logits, target, **grids)
+    # Interpolated in float32, and logits of up to ten become probabilities.
+    np.testing.assert_allclose(
+        stream.probabilities(chosen, ignore),
+        to_probabilities(full, chosen, exclusive=not regions),
+        atol=1e-5,
+    )
 
 
-def wide_stream(budget_bytes: int, channels: int = 5) -> LabelStream:
+def wide_stream(budget_bytes: int, *, taken_bytes: int = 0, channels: int = 5) -> LabelStream:
     shape, target = (12, 40, 36), (24, 80, 72)
     image = smooth(np.random.default_rng(0), 1, shape)
     grids = {"spacing_mm": (2.0,) * 3, "new_spacing_mm": (1.0,) * 3}
@@ -120,7 +155,9 @@ def wide_stream(budget_bytes: int, channels: int = 5) -> LabelStream:
         Tiling((8, 8, 8)),
         output(channels, False),
         taps,
+        TileNetwork(network(np.random.default_rng(0), channels, (8, 8, 8))),
         budget_bytes=budget_bytes,
+        taken_bytes=taken_bytes,
         threads=1,
     )
 
@@ -128,7 +165,7 @@ def wide_stream(budget_bytes: int, channels: int = 5) -> LabelStream:
 def test_progress_counts_every_tile_run() -> None:
     stream = wide_stream(PLENTY)
     seen: list[tuple[int, int]] = []
-    stream.run(network(np.random.default_rng(0), 5, (8, 8, 8)), lambda *step: seen.append(step))
+    stream.labels(lambda *step: seen.append(step))
     assert seen == [(done, stream.tile_runs) for done in range(stream.tile_runs + 1)]
 
 
@@ -146,7 +183,11 @@ def test_budget_error_says_what_would_do() -> None:
         BudgetError, match=r"need at least \d+ MiB.*raise --memory-budget"
     ) as refusal:
         wide_stream(1000)
-    wide_stream(refusal.value.least_bytes)
+    least = refusal.value.least_bytes
+    wide_stream(least)
+    with pytest.raises(BudgetError) as refusal:
+        wide_stream(1000, taken_bytes=5000)
+    assert refusal.value.least_bytes == least + 5000
 
 
 def test_splines_of_higher_order_have_no_taps() -> None:
@@ -160,28 +201,44 @@ def test_equal_logits_give_the_first_label() -> None:
     assert taps is not None
     logits = np.zeros((4, 3, 3, 3), np.float32)
     logits[0] = -1
-    assert set(np.unique(resample_labels(logits, taps, threads=2))) == {1}
+    assert set(np.unique(resample_labels(in_lines(logits), taps, threads=2))) == {1}
 
 
-def test_blend_reaches_only_its_box() -> None:
+def test_blend_reaches_only_its_lines_and_columns() -> None:
     random = np.random.default_rng(0)
-    accumulator = random.standard_normal((3, 6, 7, 8)).astype(np.float32)
+    sums = random.standard_normal((3, 6, 7, 8)).astype(np.float32)
     logits = random.standard_normal((3, 5, 5, 5)).astype(np.float32)
     weights = random.random((5, 5, 5)).astype(np.float32)
-    expected = accumulator.copy()
+    expected = sums.copy()
     expected[:, 1:4, 2:5, 3:6] += logits[:, :3, 1:4, 2:5] * weights[:3, 1:4, 2:5]
-    blend_tile(
-        accumulator[:, 1:4, 2:5, 3:6],
-        logits[:, :3, 1:4, 2:5],
-        weights[:3, 1:4, 2:5],
-        threads=2,
-    )
-    np.testing.assert_array_equal(accumulator, expected)
+    lines = in_lines(sums)
+    part = LogitLines(lines.memory[..., 3:6], lines.places[1:4, 2:5])
+    blend_tile(part, logits[:, :3, 1:4, 2:5], weights[:3, 1:4, 2:5], threads=2)
+    np.testing.assert_array_equal([lines.plane(z) for z in range(6)], expected.swapaxes(0, 1))
 
 
-def test_taps_outside_the_logits_are_refused() -> None:
+def test_division_reaches_only_its_lines() -> None:
+    random = np.random.default_rng(0)
+    sums = random.standard_normal((3, 4, 5, 6)).astype(np.float32)
+    divisors = random.random((2, 3, 6)).astype(np.float32)
+    expected = sums.copy()
+    expected[:, 1:3, 2:5] /= divisors
+    lines = in_lines(sums)
+    divide_lines(LogitLines(lines.memory, lines.places[1:3, 2:5]), divisors, threads=2)
+    np.testing.assert_array_equal([lines.plane(z) for z in range(4)], expected.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("place", [-1, 6])
+def test_lines_outside_the_memory_are_refused(place: int) -> None:
+    lines = LogitLines(np.zeros((6, 2, 4), np.float32), np.array([[0, place]]))
+    with pytest.raises(ValueError, match="outside the memory of 6 lines"):
+        divide_lines(lines, np.ones((1, 2, 4), np.float32), threads=1)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 4, 5), (2, 3, 3, 5), (2, 3, 4, 4)])
+def test_taps_outside_the_logits_are_refused(shape: tuple[int, ...]) -> None:
     grids = {"spacing_mm": (1.0,) * 3, "new_spacing_mm": (0.5,) * 3}
     taps = label_taps((3, 4, 5), (6, 8, 10), resampling=Resampling(order=1), **grids)  # type: ignore[arg-type]
     assert taps is not None
     with pytest.raises(ValueError, match="outside the logits"):
-        resample_labels(np.zeros((2, 3, 4, 4), np.float32), taps, threads=1)
+        resample_labels(in_lines(np.zeros(shape, np.float32)), taps, threads=1)

@@ -226,6 +226,8 @@ class StubSession:
     """Logits from a function instead of a network."""
 
     description = "a stub"
+    tiles_at_once = 1
+    overlap = False
 
     def __init__(self, logits: Callable[[np.ndarray], np.ndarray]):
         self._logits = logits

@@ -5,12 +5,12 @@ import pytest
 from scipy import ndimage
 from scipy.special import expit, softmax
 
-from segmaformer.runtime.label_kernels import label_taps
+from segmaformer.runtime.label_kernels import LogitLines, label_taps
 from segmaformer.runtime.manifest import Label, Output, Region, Resampling
 from segmaformer.runtime.probabilities import (
     label_channel,
-    resample_probability,
-    to_probability,
+    resample_probabilities,
+    to_probabilities,
 )
 
 LABELS = Output((Label(0, "background"), Label(1, "anterior"), Label(2, "posterior")))
@@ -37,11 +37,14 @@ def test_equals_probabilities_of_resampled_logits(
             for channel in logits
         ]
     )
-    expected = softmax(full, axis=0)[2] if exclusive else expit(full[2])
-    found = resample_probability(logits, taps, 2, exclusive=exclusive)
+    expected = (softmax(full, axis=0) if exclusive else expit(full))[[2, 0]]
+    lines = np.ascontiguousarray(np.moveaxis(logits, 0, 2)).reshape(48, 4, 7)
+    found = resample_probabilities(
+        LogitLines(lines, np.arange(48).reshape(6, 8)), taps, [2, 0], exclusive=exclusive
+    )
     # Float32 interpolation of logits up to 10 moves a probability by a few roundings.
     np.testing.assert_allclose(found, expected, atol=2e-6)
-    same_grid = to_probability(full.astype(np.float32), 2, exclusive=exclusive)
+    same_grid = to_probabilities(full.astype(np.float32), [2, 0], exclusive=exclusive)
     np.testing.assert_allclose(same_grid, expected, atol=2e-6)
 
 

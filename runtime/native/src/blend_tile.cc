@@ -9,26 +9,46 @@ SGMF_VECTORISED void blend_row(const float* logits, const float* weights, int64_
   for (int64_t x = 0; x < width; ++x) sum[x] += logits[x] * weights[x];
 }
 
-void blend_channel(const sgmf_blend_tile_args& args, int64_t channel) {
-  for (int64_t z = 0; z < args.extent[0]; ++z) {
+SGMF_VECTORISED void divide_row(const float* divisors, int64_t width, float* sum) {
+  for (int64_t x = 0; x < width; ++x) sum[x] /= divisors[x];
+}
+
+void blend_plane(const sgmf_blend_tile_args& args, int64_t z) {
+  for (int64_t channel = 0; channel < args.channels; ++channel) {
     for (int64_t y = 0; y < args.extent[1]; ++y) {
       blend_row(args.logits + channel * args.logits_stride[0] + z * args.logits_stride[1] + y * args.logits_stride[2],
                 args.weights + z * args.weights_stride[0] + y * args.weights_stride[1], args.extent[2],
-                args.accumulator + channel * args.accumulator_stride[0] + z * args.accumulator_stride[1] +
-                    y * args.accumulator_stride[2]);
+                args.lines[z * args.extent[1] + y] + channel * args.channel_stride);
     }
   }
+}
+
+void divide_line(const sgmf_divide_lines_args& args, int64_t line) {
+  for (int64_t channel = 0; channel < args.channels; ++channel) {
+    divide_row(args.divisors + line * args.width, args.width, args.lines[line] + channel * args.channel_stride);
+  }
+}
+
+template <typename F>
+const char* for_each(int64_t count, int64_t size, int32_t threads, F f) {
+  try {
+    sgmf::own_threads(sgmf::worthwhile_threads(threads, count * size))(
+        static_cast<std::size_t>(count), [&](std::size_t i) { f(static_cast<int64_t>(i)); });
+  } catch (...) {
+    return "out of memory or threads";
+  }
+  return nullptr;
 }
 
 }  // namespace
 
 extern "C" const char* sgmf_blend_tile(const sgmf_blend_tile_args* args, int32_t threads) {
-  if (!args || !args->logits || !args->weights || !args->accumulator) return "a pointer is NULL";
-  try {
-    sgmf::own_threads(threads > 0 ? threads : sgmf::available_threads())(
-        static_cast<std::size_t>(args->channels), [&](std::size_t channel) { blend_channel(*args, channel); });
-  } catch (...) {
-    return "out of memory or threads";
-  }
-  return nullptr;
+  if (!args || !args->logits || !args->weights || !args->lines) return "a pointer is NULL";
+  const int64_t size = args->channels * args->extent[1] * args->extent[2];
+  return for_each(args->extent[0], size, threads, [&](int64_t z) { blend_plane(*args, z); });
+}
+
+extern "C" const char* sgmf_divide_lines(const sgmf_divide_lines_args* args, int32_t threads) {
+  if (!args || !args->divisors || !args->lines) return "a pointer is NULL";
+  return for_each(args->count, args->channels * args->width, threads, [&](int64_t line) { divide_line(*args, line); });
 }

@@ -117,7 +117,7 @@ class RowCell {
 
  private:
   const float* source(int64_t channel, int64_t z, int64_t y) const {
-    return args_.logits + channel * args_.channel_stride + z * args_.plane_stride + y * width_;
+    return args_.lines[z * args_.height + y] + channel * args_.channel_stride;
   }
 
   template <typename F>
@@ -213,19 +213,20 @@ class RowCell {
 
 const char* check(const Args& args) {
   if (args.channels < 1 || args.channels > 65535) return "the number of channels must lie between 1 and 65,535";
-  if (args.height < 1 || args.width < 1) return "height and width must be positive";
+  if (args.depth < 1 || args.height < 1 || args.width < 1) return "the logits' extent must be positive";
   for (const sgmf_axis_taps& taps : args.taps) {
     if (taps.count < 0) return "a number of taps is negative";
     if (taps.count && !(taps.low && taps.high && taps.weight)) return "taps may not be NULL";
   }
-  for (int axis = 1; axis < 3; ++axis) {
+  const int64_t extents[] = {args.depth, args.height, args.width};
+  for (int axis = 0; axis < 3; ++axis) {
     const sgmf_axis_taps& taps = args.taps[axis];
-    const int64_t extent = axis == 1 ? args.height : args.width;
+    const int64_t extent = extents[axis];
     for (int64_t i = 0; i < taps.count; ++i) {
       if (taps.low[i] < 0 || taps.high[i] < taps.low[i] || taps.high[i] >= extent) return "a tap lies outside the logits";
     }
   }
-  if (!args.logits || !args.labels) return "logits and labels may not be NULL";
+  if (!args.lines || !args.labels) return "lines and labels may not be NULL";
   return nullptr;
 }
 
@@ -250,7 +251,8 @@ extern "C" const char* sgmf_label_resample(const sgmf_label_resample_args* args,
   if (!args) return "args may not be NULL";
   if (const char* error = sgmf::check(*args)) return error;
   try {
-    sgmf::label_resample(*args, threads > 0 ? threads : sgmf::available_threads());
+    const int64_t voxels = args->taps[0].count * args->taps[1].count * args->taps[2].count;
+    sgmf::label_resample(*args, sgmf::worthwhile_threads(threads, args->channels * voxels));
   } catch (...) {
     return "out of memory or threads";
   }

@@ -27,15 +27,15 @@ typedef struct sgmf_axis_taps {
 
 /* Every pointer is borrowed for the call. */
 typedef struct sgmf_label_resample_args {
-  const float* logits;      /* (channels, depth, height, width); rows are contiguous */
-  int64_t channels;         /* 1 to 65,535 */
-  int64_t channel_stride;   /* elements from one channel to the next */
-  int64_t plane_stride;     /* elements from one depth to the next */
+  const float* const* lines; /* (depth, height): where the first channel's row begins */
+  int64_t channels;          /* 1 to 65,535 */
+  int64_t channel_stride;    /* elements from a channel's row to the next one's */
+  int64_t depth;
   int64_t height;
-  int64_t width;
-  sgmf_axis_taps taps[3];   /* depth, height, width; low and high index `logits` */
-  const uint16_t* regions;  /* NULL: the channel with the largest logit; else a value for each */
-  uint16_t* labels;         /* (taps[0].count, taps[1].count, taps[2].count), dense */
+  int64_t width;             /* rows are contiguous */
+  sgmf_axis_taps taps[3];    /* depth, height, width of the target */
+  const uint16_t* regions;   /* NULL: the channel with the largest logit; else a value for each */
+  uint16_t* labels;          /* (taps[0].count, taps[1].count, taps[2].count), dense */
 } sgmf_label_resample_args;
 
 /* Runs on up to `threads` threads of its own; 0 takes one for each available processor.
