@@ -70,7 +70,7 @@ def take_turns(
         process = context.Process(target=_serve, args=(prepare, arguments, there), daemon=True)
         process.start()
         there.close()
-        outputs[name] = links[name].recv()
+        outputs[name] = _receive(links[name])
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, link in links.items():
@@ -95,10 +95,21 @@ def _serve(prepare: Callable[..., Run], arguments: tuple[Any, ...], connection: 
     run = prepare(*arguments)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
     ready = _memory_mib("VmRSS")
-    connection.send(run())
+    _send(run(), connection)
     while connection.recv():
         connection.send(_turn(run))
     connection.send((_memory_mib("VmHWM"), ready))
+
+
+def _send(output: np.ndarray, connection: Connection) -> None:
+    """Without pickling, which would count two copies as the candidate's memory."""
+    connection.send((output.shape, output.dtype.str))
+    connection.send_bytes(memoryview(np.ascontiguousarray(output)).cast("B"))
+
+
+def _receive(connection: Connection) -> np.ndarray:
+    shape, dtype = connection.recv()
+    return np.frombuffer(connection.recv_bytes(), dtype).reshape(shape)
 
 
 def _turn(run: Run) -> float:
