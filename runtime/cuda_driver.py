@@ -48,7 +48,14 @@ class CudaDriver:
 
     def __init__(self, library: Any):
         self._library = library
-        self.call("cuInit", ctypes.c_uint(0))
+        try:
+            self.call("cuInit", ctypes.c_uint(0))
+        except CudaError as error:
+            raise BackendError(
+                f"{error}. The driver is installed and finds no GPU that it can use: check "
+                "CUDA_VISIBLE_DEVICES, who may open /dev/nvidia*, and that the kernel's module is "
+                "of the same release"
+            ) from None
 
     def call(self, function: str, *arguments: Any) -> None:
         """Call a function of the driver.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from segmaformer.runtime.errors import BackendError
+
 _NAMED = 3
 """Errors that a message repeats."""
 
@@ -21,6 +23,7 @@ class Messages:
     """
 
     def __init__(self, trt: ModuleType):
+        self._module = trt
         self.lines: list[str] = []
         self._errors: list[str] = []
         serious = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)
@@ -37,6 +40,22 @@ class Messages:
                     errors.append(text.strip())
 
         self.logger = Listener()
+
+    def start(self, kind: str) -> Any:
+        """Make the module's ``Builder`` or ``Runtime``.
+
+        Raises
+        ------
+        BackendError
+            It does not start on this machine, with its reason.
+        """
+        try:
+            return getattr(self._module, kind)(self.logger)
+        except (TypeError, RuntimeError) as error:  # what the bindings make of a null pointer
+            raise BackendError(
+                f"{self._module.__name__} {self._module.__version__} cannot start here: "
+                f"{self.errors()} ({error}). Its CUDA may be newer than the driver: see sgmf doctor"
+            ) from error
 
     def errors(self) -> str:
         """The first errors since the last call, or a word that there were none."""

@@ -64,7 +64,7 @@ class EngineRunner:
     ):
         self._device, self._messages = device, messages
         device.activate()
-        self._runtime = trt.Runtime(messages.logger)
+        self._runtime = messages.start("Runtime")
         engine = self._runtime.deserialize_cuda_engine(content)
         if engine is None:
             raise BackendError(f"the engine cannot be opened: {messages.errors()}; build it again")

@@ -75,7 +75,7 @@ def build_engine(
         The network cannot be parsed or built, with the builder's reason.
     """
     start = time.perf_counter()
-    builder = trt.Builder(messages.logger)
+    builder = messages.start("Builder")
     definition = builder.create_network(_strongly_typed(trt))
     _parse(trt, definition, network, messages)
     config = builder.create_builder_config()

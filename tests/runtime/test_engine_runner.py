@@ -87,6 +87,20 @@ def test_an_engine_that_cannot_be_opened_says_why() -> None:
         runner(fake(openable=False))
 
 
+def test_a_library_that_does_not_start_says_why() -> None:
+    trt = fake()
+
+    def fail(logger: Any) -> None:
+        logger.log(trt.ILogger.Severity.ERROR, "CUDA driver version is insufficient")
+        raise TypeError("factory function returned nullptr")
+
+    trt.Runtime = fail  # type: ignore[assignment, method-assign]
+    with pytest.raises(
+        BackendError, match=r"tensorrt 10\.3\.0 cannot start here: CUDA driver version is insuff"
+    ):
+        runner(trt)
+
+
 def test_too_little_memory_for_the_engine_is_an_error() -> None:
     with pytest.raises(BackendError, match=r"its memory on Fake GPU: out of memory.*--batch"):
         runner(fake(has_memory=False))

@@ -66,6 +66,17 @@ def test_the_builders_words_are_kept() -> None:
     assert messages.text() == "INFO: building\n"
 
 
+def test_a_builder_that_does_not_start_says_why() -> None:
+    trt = fake()
+
+    def fail(logger: Any) -> None:
+        raise TypeError("factory function returned nullptr")
+
+    trt.Builder = fail  # type: ignore[assignment, method-assign]
+    with pytest.raises(BackendError, match=r"cannot start here: it gave no reason .*nullptr"):
+        build(trt)
+
+
 def test_a_network_that_cannot_be_parsed_says_why() -> None:
     with pytest.raises(BackendError, match=r"tensorrt 10\.3\.0 cannot read .*unsupported operator"):
         build(fake(parses=False))
