@@ -9,7 +9,7 @@ compiler=${CXX:-aarch64-linux-gnu-g++}
 mkdir -p "$build"
 
 cmake -S "$native" -B "$build" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
-  -DCMAKE_CXX_COMPILER="$compiler" >"$build/configure.log"
+  -DCMAKE_CXX_COMPILER="$compiler" -DSGMF_CUDA=OFF >"$build/configure.log"
 cmake --build "$build" >"$build/build.log"
 "$compiler" -std=c++17 -O2 -I "$native/include" \
   "$native/../../tests/runtime/native/selective_scan_check.cc" \
