@@ -44,7 +44,7 @@ def test_an_engine_is_built_tested_and_kept(
 def test_infer_uses_it_and_auto_prefers_it(
     sgmf: Sgmf, machine: GpuMachine, package: Path, tmp_path: Path
 ) -> None:
-    sgmf("build", package)
+    sgmf("build", package, "--batch", 4)
     scan = write_scan(tmp_path / "scan.nii.gz")
     outputs = {}
     for backend in ("tensorrt", "auto", "onnxruntime"):
@@ -54,6 +54,7 @@ def test_infer_uses_it_and_auto_prefers_it(
         assert ("Fake GPU" in run.stderr) == (backend != "onnxruntime")
         outputs[backend] = out.read_bytes()
     assert outputs["tensorrt"] == outputs["auto"] == outputs["onnxruntime"]
+    assert max(machine.trt.batches) == 4
 
 
 def test_infer_without_an_engine_names_the_command(
