@@ -30,7 +30,6 @@ FOLDER_VARIABLE = "SGMF_CACHE"
 ENGINE_SUFFIX = ".engine"
 
 _NAMES = {
-    "segmaformer": "segmaformer",
     "builder_version": "the builder's version",
     "compute_capability": "the compute capability",
     "cuda": "CUDA",
