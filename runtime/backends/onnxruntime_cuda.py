@@ -34,7 +34,7 @@ from segmaformer.runtime.run_record import sha256_of
 
 PROVIDER = "CUDAExecutionProvider"
 DEVICE = "cuda"
-SCAN = "SelectiveScan"
+SCAN = b"SelectiveScan"
 SLOTS = 2
 
 SHAPE_ARITHMETIC = frozenset(
@@ -81,7 +81,7 @@ class OnnxRuntimeCudaSession:
 
     def __init__(self, package: Package, variant: str, options: BackendOptions):
         onnxruntime = import_cuda_onnxruntime()
-        library = cuda_library_path()
+        library = cuda_library_path() if options.use_op_library else None
         device = CudaDevice()
         content = package.read(package.manifest.variants[variant].file)
         self._session = _open(onnxruntime, content, options.use_op_library)
@@ -97,14 +97,14 @@ class OnnxRuntimeCudaSession:
         self._lock = threading.Lock()
         self.description = (
             f"ONNX Runtime {onnxruntime.__version__}, {device.facts.name}, {variant}"
-            f"{_on_the_cpu(self._session, content)}"
+            f"{_on_the_cpu(self._session, has_scan=options.use_op_library and SCAN in content)}"
         )
         self.identity = EngineKey(
             **package_key(package, variant),
             builder=f"onnxruntime on {DEVICE}",
             builder_version=onnxruntime.__version__,
             segmaformer=segmaformer.__version__,
-            plugin_sha256=sha256_of(library),
+            plugin_sha256=None if library is None else sha256_of(library),
             cuda=device.driver.version,
             driver=driver_release(),
             device=device.facts.name,
@@ -263,7 +263,7 @@ def _missing(loading: io.StringIO) -> str:
     return "; ".join(["", *failures, _INSTALL]) if failures else ""
 
 
-def _on_the_cpu(session: Any, content: bytes) -> str:
+def _on_the_cpu(session: Any, *, has_scan: bool) -> str:
     """What of the network runs on the CPU, as the end of a description.
 
     Raises
@@ -274,8 +274,8 @@ def _on_the_cpu(session: Any, content: bytes) -> str:
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return "; this version does not tell what runs on the CPU"
     assigned = collections.Counter(_assignments(session))
-    if SCAN.encode() in content and not assigned[PROVIDER, SCAN]:
-        raise BackendError(f"ONNX Runtime did not give the {SCAN} nodes to {PROVIDER}")
+    if has_scan and not assigned[PROVIDER, SCAN.decode()]:
+        raise BackendError(f"ONNX Runtime did not give the {SCAN.decode()} nodes to {PROVIDER}")
     on_cpu = {op: count for (place, op), count in assigned.items() if place != PROVIDER}
     unexpected = sorted(on_cpu.keys() - SHAPE_ARITHMETIC)
     if unexpected:

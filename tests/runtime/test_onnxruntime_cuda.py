@@ -23,7 +23,6 @@ from segmaformer.runtime.backends import BackendOptions, onnxruntime_cuda
 from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
 from segmaformer.runtime.backends.onnxruntime_cuda import (
     PROVIDER,
-    SCAN,
     SLOTS,
     OnnxRuntimeCudaSession,
     open_tested,
@@ -34,7 +33,7 @@ from segmaformer.runtime.cuda_library import cuda_library_path
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.package import Package
 
-CPU = "CPUExecutionProvider"
+CPU, SCAN = "CPUExecutionProvider", "SelectiveScan"
 
 
 def assignment(provider: str, *names: str) -> SimpleNamespace:
@@ -185,6 +184,13 @@ def test_nothing_runs_on_the_cpu_unasked(
     machine.onnxruntime.assigned = assigned
     with pytest.raises(BackendError, match=message):
         open_cuda(package)
+
+
+def test_the_function_body_when_asked_for(machine: Machine, package: Package) -> None:
+    machine.onnxruntime.assigned = [assignment(PROVIDER, "Conv", "Scan")]
+    session = OnnxRuntimeCudaSession(package, "fp32", BackendOptions(use_op_library=False))
+    machine.onnxruntime.assigned = [assignment(PROVIDER, "Conv", SCAN)]
+    assert session.identity != open_cuda(package).identity
 
 
 def test_a_provider_that_does_not_start(
