@@ -117,6 +117,17 @@ def test_depthwise_convolutions_are_int8_on_cpus_alone(calibrated: Package) -> N
     assert not depthwise & int8
 
 
+def test_the_tensorrt_flavour_becomes_an_engine_without_a_gpu(calibrated: Package) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs the extra rtx")
+    from segmaformer.export.rtx_engine import build_package_engine
+
+    logs: list[str] = []
+    engine = build_package_engine(calibrated, TENSORRT.variant, "sm86", keep_log=logs.append)
+    assert engine.target == "sm86"
+    assert len(engine.content) > 100_000
+    assert "ERROR" not in logs[0]
+
+
 def test_a_calibrated_package_is_refused_and_replaced_where_asked_for(
     calibrated: Package, scans: Path, tmp_path: Path
 ) -> None:
