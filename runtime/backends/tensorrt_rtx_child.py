@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, TextIO
@@ -56,12 +57,16 @@ def _say(answers: TextIO, **facts: object) -> None:
 
 
 def _peak_mib() -> float:
-    """Largest resident size of this process; 0 where the system does not tell."""
+    """Largest resident size of this process; 0 where the system does not tell.
+
+    Not getrusage's figure, which begins with the size of the process that started this one.
+    """
     try:
-        import resource
-    except ImportError:  # Windows
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
         return 0.0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
 
 
 if __name__ == "__main__":
