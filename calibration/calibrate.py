@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 import onnxruntime
 
+import segmaformer
 from segmaformer.calibration.flavours import FLAVOURS
 from segmaformer.calibration.int8_variant import Int8Variant, compare, int8_variant
 from segmaformer.calibration.measurement import Measurement, Progress, measure
@@ -212,7 +213,11 @@ def _manifest(
     record: dict[str, Any] = {
         **measurement.record(),
         "variants": {each.flavour.variant: each.record() for each in variants},
-        "software": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+        "software": {
+            "segmaformer": segmaformer.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
     return dataclasses.replace(manifest, variants={**kept, **added}, calibration=record)

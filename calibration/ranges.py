@@ -20,6 +20,20 @@ _STEP = BINS // 256
 _LEAST_BINS = LEVELS + 1
 
 
+def range_method(name: str) -> RangeMethod:
+    """`name` as a way to choose ranges.
+
+    Raises
+    ------
+    ValueError
+        There is no such way.
+    """
+    for method in get_args(RangeMethod):
+        if method == name:
+            return method
+    raise ValueError(f"unknown range choice {name!r}; known: {', '.join(METHODS)}")
+
+
 def choose_scale(histogram: Histogram, method: RangeMethod) -> float:
     """Step of one int8 level.
 
@@ -42,11 +56,10 @@ def choose_scale(histogram: Histogram, method: RangeMethod) -> float:
     ValueError
         There is no such method.
     """
-    if method not in _RANGES:
-        raise ValueError(f"unknown range choice {method!r}; known: {', '.join(METHODS)}")
+    choose = _RANGES[range_method(method)]
     if histogram.largest == 0:
         return 1.0
-    largest = min(_RANGES[method](histogram), histogram.largest)
+    largest = min(choose(histogram), histogram.largest)
     return max(largest / LEVELS, float(np.finfo(np.float32).tiny))
 
 

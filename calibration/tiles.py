@@ -195,7 +195,8 @@ def _check(collector: _Collector, folder: Path, options: TileOptions) -> None:
     if usable < ENOUGH_SCANS and not options.accept_few:
         raise InputError(
             f"{folder} holds {usable} usable scan{'s' * (usable > 1)}{refused}; expected at least "
-            f"{ENOUGH_SCANS}, two to calibrate on and one to judge by. Add scans, or accept few"
+            f"{ENOUGH_SCANS}, two to calibrate on and one to judge by. Add scans, or give "
+            "--accept-few"
         )
     if not sum(int(scan.voxels[:, 1:].sum()) for scan in collector.taken):
         raise InputError(

@@ -57,19 +57,26 @@ def _fate(result: Mapping[str, Any]) -> tuple[str, str]:
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Progress]:
-    """A progress bar on stderr where that is a terminal; nothing elsewhere."""
+    """A progress bar for each stage on stderr where that is a terminal; nothing elsewhere."""
     bar: Any = None
+    running: str | None = None
+
+    def finish() -> None:
+        if bar is not None:
+            bar.__exit__(None, None, None)
 
     def show(stage: str, done: int, count: int) -> None:
-        nonlocal bar
-        if bar is None and sys.stderr.isatty():
+        nonlocal bar, running
+        if not sys.stderr.isatty():
+            return
+        if stage != running:
+            finish()
             bar = click.progressbar(length=count, label=f"{label}, {stage}", file=sys.stderr)
             bar.__enter__()
-        if bar is not None:
-            bar.update(done - bar.pos)
+            running = stage
+        bar.update(done - bar.pos)
 
     try:
         yield show
     finally:
-        if bar is not None:
-            bar.__exit__(None, None, None)
+        finish()

@@ -14,6 +14,7 @@ from segmaformer.cli.exit_codes import EXPECTED_ERRORS, FAILED, exit_code, messa
 
 COMMANDS = {
     "build": "Build the engine of a package for a GPU.",
+    "calibrate": "Add int8 variants to a package, from scans.",
     "check": "Say what is wrong or odd about scans.",
     "demo": "Export the bundled model and segment a template brain.",
     "doctor": "Show what this machine can run.",

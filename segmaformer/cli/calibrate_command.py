@@ -1,0 +1,67 @@
+"""``sgmf calibrate``: int8 variants for a package, from scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from segmaformer.cli.console import print_path, progress_bar, say
+from segmaformer.cli.extras import require_extra
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+METHODS = ("mse", "entropy", "percentile", "minmax")
+
+
+@click.command("calibrate")
+@click.argument("package", type=FOLDER)
+@click.argument("scans", type=FOLDER)
+@click.option("--labels", type=FOLDER, help="Label maps, named as their scans.")
+@click.option(
+    "--ranges",
+    "method",
+    type=click.Choice(METHODS),
+    default="mse",
+    show_default=True,
+    help="How the range of an activation is chosen.",
+)
+@click.option(
+    "--least-dice",
+    type=click.FloatRange(0, 1),
+    default=0.995,
+    show_default=True,
+    help="What every label must reach between int8 and fp32 on held-out tiles.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of tiles.")
+@click.option("--accept-few", is_flag=True, help="Go on with one or two scans.")
+@click.option("--overwrite", is_flag=True, help="Replace int8 variants that are there.")
+def command(
+    package: Path,
+    scans: Path,
+    labels: Path | None,
+    method: str,
+    least_dice: float,
+    seed: int,
+    accept_few: bool,
+    overwrite: bool,
+) -> None:
+    """Add int8 variants to PACKAGE, calibrated on SCANS.
+
+    SCANS is a folder as `sgmf infer` takes it; some of the scans are held out to judge by.
+    PACKAGE changes only if every variant passes. Once interrupted, the same command goes on
+    where it was.
+    """
+    require_extra("onnx", extra="export")
+    from segmaformer.calibration.calibrate import CalibrationOptions, calibrate
+    from segmaformer.calibration.ranges import range_method
+    from segmaformer.calibration.tiles import TileOptions
+
+    options = CalibrationOptions(
+        tiles=TileOptions(seed=seed, labels=labels, accept_few=accept_few),
+        method=range_method(method),
+        least_dice=least_dice,
+        overwrite=overwrite,
+    )
+    with progress_bar(package.name) as show:
+        calibrated = calibrate(package, scans, options, progress=show, report=say)
+    print_path(calibrated.path)
