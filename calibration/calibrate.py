@@ -48,6 +48,8 @@ class CalibrationOptions:
         Threads for one tile; None takes every processor this process may use.
     overwrite
         Replace the int8 variants of an earlier calibration.
+    resumable
+        Keep what was counted beside the package until all is done.
     """
 
     tiles: TileOptions = TileOptions()  # noqa: RUF009  (frozen)
@@ -56,6 +58,7 @@ class CalibrationOptions:
     budget_mib: int = 512
     threads: int | None = None
     overwrite: bool = False
+    resumable: bool = True
 
 
 def calibrate(
@@ -106,7 +109,7 @@ def calibrate(
     """
     package = Package.open(path)
     _check_uncalibrated(package, overwrite=options.overwrite)
-    state = path.with_name(f".{path.name}.calibration.npz")
+    state = path.with_name(f".{path.name}.calibration.npz") if options.resumable else None
     with staged_package(path, overwrite=True) as staging:
         measurement = measure(
             package,
@@ -120,7 +123,8 @@ def calibrate(
         variants = [int8_variant(measurement, flavour) for flavour in FLAVOURS]
         parities = [_gate(each, measurement, package, options, report) for each in variants]
         write_variants(staging, package, measurement, variants, parities)
-    state.unlink(missing_ok=True)
+    if state is not None:
+        state.unlink(missing_ok=True)
     return Package.open(path)
 
 

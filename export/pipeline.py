@@ -14,6 +14,7 @@ import onnx
 import torch
 
 import segmaformer
+from segmaformer.calibration.calibrate import CalibrationOptions, calibrate
 from segmaformer.checkpoint import Checkpoint
 from segmaformer.export.float16 import FLOAT32_LADDER, to_float16
 from segmaformer.export.onnx_export import export_onnx
@@ -38,6 +39,8 @@ class ExportOptions:
     ----------
     fp16
         Write fp16.onnx beside fp32.onnx.
+    calibration_data
+        Folder of scans to calibrate int8 variants on; None writes none.
     verify_scan
         Files of the scan whose tiles decide parity, one for each channel; empty
         takes phantoms.
@@ -46,6 +49,7 @@ class ExportOptions:
     """
 
     fp16: bool = False
+    calibration_data: Path | None = None
     verify_scan: Sequence[Path] = ()
     overwrite: bool = False
 
@@ -80,8 +84,8 @@ def export_package(
     ParityError
         A variant does not compute what PyTorch computes; nothing is written.
     InputError, GeometryError
-        The checkpoint does not tell its tile or preprocessing, or the scan to verify on
-        cannot be used.
+        The checkpoint does not tell its tile or preprocessing, or the scans to verify or to
+        calibrate on cannot be used.
     FileNotFoundError, FileExistsError, PermissionError
         `target` cannot be written; see
         :func:`segmaformer.runtime.package_writer.staged_package`.
@@ -103,6 +107,13 @@ def export_package(
         if options.fp16:
             _add_float16(writer, graph, report)
         writer.finish()
+        if options.calibration_data is not None:
+            calibrate(
+                staging,
+                options.calibration_data,
+                CalibrationOptions(resumable=False),
+                report=report,
+            )
     return Package.open(target)
 
 

@@ -16,6 +16,12 @@ from segmaformer.runtime.tiling import BLENDINGS
 @click.argument("checkpoint", type=EXISTING_FILE)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Package to write.")
 @click.option("--fp16", is_flag=True, help="Add a float16 variant.")
+@click.option("--int8", is_flag=True, help="Add int8 variants; needs --calibration-data.")
+@click.option(
+    "--calibration-data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of scans to calibrate on.",
+)
 @click.option("--arch", help="Network, where the weights alone do not decide.")
 @click.option("--plans", type=EXISTING_FILE, help="nnU-Net plans.json.")
 @click.option("--dataset-json", type=EXISTING_FILE, help="nnU-Net dataset.json.")
@@ -47,6 +53,8 @@ def command(
     checkpoint: Path,
     output: Path | None,
     fp16: bool,
+    int8: bool,
+    calibration_data: Path | None,
     arch: str | None,
     plans: Path | None,
     dataset_json: Path | None,
@@ -61,12 +69,14 @@ def command(
     """Turn CHECKPOINT into a verified package.
 
     Reads nnU-Net v2 checkpoints, bare state_dicts, Lightning checkpoints and safetensors.
-    Every variant is compared with PyTorch before the package appears.
+    Every variant is compared with PyTorch, or int8 with float32, before the package appears.
     """
     require_extra("torch", "onnx", "onnxscript", extra="export")
     from segmaformer.checkpoint import load_checkpoint
     from segmaformer.export.pipeline import ExportOptions, export_package
 
+    if int8 != (calibration_data is not None):
+        raise click.UsageError("--int8 and --calibration-data DIR go together; give both or none")
     config = parse_settings(settings)
     try:
         loaded = load_checkpoint(
@@ -88,7 +98,12 @@ def command(
     package = export_package(
         loaded,
         output or Path(f"{checkpoint.stem}.sgmf"),
-        ExportOptions(fp16=fp16, verify_scan=verify_scan, overwrite=overwrite),
+        ExportOptions(
+            fp16=fp16,
+            calibration_data=calibration_data,
+            verify_scan=verify_scan,
+            overwrite=overwrite,
+        ),
         report=say,
     )
     print_path(package.path)

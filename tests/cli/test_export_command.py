@@ -220,6 +220,8 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_and_runs_nothing(
         (["{trained}", "--verify-scan", "none.nii"], "none.nii"),
         (["{trained}", "--plans", "none.json"], "none.json"),
         (["{trained}", "-o", "{folder}"], "exists"),
+        (["{trained}", "--int8"], "--calibration-data DIR go together"),
+        (["{trained}", "--calibration-data", "{folder}"], "go together"),
         (["{trained}", "-o", "{folder}", "--overwrite"], "is not replaced"),
         (["{trained}", "-o", "{folder}/none/x.sgmf"], "create it first"),
     ],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from samples import head_like, with_scaled_weights, write_scan
 
 torch = pytest.importorskip("torch")
 
+from segmaformer.calibration.calibrate import CalibrationOptions
 from segmaformer.checkpoint import Checkpoint, load_checkpoint
 from segmaformer.export import pipeline
 from segmaformer.export.float16 import FLOAT32_LADDER
@@ -226,6 +228,48 @@ def test_a_scan_that_does_not_fit_is_refused_and_leaves_nothing(
     with pytest.raises(InputError, match="1 channels"):
         export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(verify_scan=(scan, scan)))
     assert listing(tmp_path) == ["scan.nii.gz"]
+
+
+@pytest.fixture
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scans")
+    for index in range(3):
+        write_scan(folder / f"case{index}.nii.gz", head_like((33, 34, 40), seed=index))
+    return folder
+
+
+def require_dice(monkeypatch: pytest.MonkeyPatch, least: float) -> None:
+    options = functools.partial(CalibrationOptions, least_dice=least)
+    monkeypatch.setattr(pipeline, "CalibrationOptions", options)
+
+
+def test_int8_variants_are_calibrated_before_the_package_appears(
+    checkpoint: Checkpoint,
+    damage: object,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    scans: Path,
+) -> None:
+    require_dice(monkeypatch, 0.9)
+    options = ExportOptions(calibration_data=scans)
+    package = export_package(checkpoint, tmp_path / "tiny.sgmf", options)
+    assert list(package.manifest.variants) == ["fp32", "int8", "int8-cpu"]
+    assert package.manifest.name == "tiny"
+    assert package.manifest.calibration is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.sgmf"]
+
+
+def test_int8_that_falls_short_leaves_nothing(
+    checkpoint: Checkpoint,
+    damage: object,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    scans: Path,
+) -> None:
+    require_dice(monkeypatch, 1.0)
+    with pytest.raises(ParityError, match="int8 does not match fp32"):
+        export_package(checkpoint, tmp_path / "t.sgmf", ExportOptions(calibration_data=scans))
+    assert listing(tmp_path) == []
 
 
 def test_a_checkpoint_without_a_patch_size_is_refused(tmp_path: Path) -> None:
