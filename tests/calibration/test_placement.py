@@ -108,7 +108,10 @@ def test_tensorrt_gets_zero_points_of_zero_and_no_integer_bias(
 def test_onnxruntime_runs_integer_kernels(
     model: Any, scales: dict[str, float], tmp_path: Path
 ) -> None:
-    found = optimised(place(model, chosen(model, CPU), scales, CPU), tmp_path)
+    placed = place(model, chosen(model, CPU), scales, CPU)
+    (zero,) = [t for t in placed.graph.initializer if t.name == "int8_zero_point"]
+    assert numpy_helper.to_array(zero) == 128
+    found = optimised(placed, tmp_path)
     assert found["QLinearConv"] == 3
     assert found["MatMulIntegerToFloat"] == 1
     assert found["Conv"] == 2  # embed and last
@@ -172,7 +175,11 @@ def test_a_channel_of_zeros_stays_zero(scales: dict[str, float], tiles: np.ndarr
     replace(model, "w_conv", weight)
     for flavour in FLAVOURS:
         placed = place(model, chosen(model, flavour, "conv"), scales, flavour)
-        assert np.isfinite(run(placed, tiles)[0]).all()
+        constants = {t.name: numpy_helper.to_array(t) for t in placed.graph.initializer}
+        assert (constants["w_conv_int8_scale"] > 0).all()
+        assert (constants["w_conv_int8"][3] == 0).all()
+        expected = run(model, tiles)[0]
+        assert np.abs(run(placed, tiles)[0] - expected).max() < 0.05 * np.ptp(expected)
 
 
 def test_a_bias_far_beyond_the_products_still_fits(
