@@ -24,8 +24,9 @@ def model_card(manifest: Manifest) -> str:
         _input(manifest),
         "## What was checked",
         f"Each variant was loaded by the runtime and compared with PyTorch float32 on "
-        f"{_line(manifest.verification_tiles)}. Agreement with PyTorch says nothing about "
-        "agreement with the truth: that is a property of the checkpoint.",
+        f"{_line(manifest.verification_tiles)}{_int8_reference(manifest)}. Agreement with "
+        "PyTorch says nothing about agreement with the truth: that is a property of the "
+        "checkpoint.",
         _parity_table(manifest.variants),
         "## Limits",
         f"- Tiles are {_by(tiling.tile)} voxels (depth x height x width), the training patch; "
@@ -38,6 +39,14 @@ def model_card(manifest: Manifest) -> str:
         _bullets(f"{name} {version}" for name, version in manifest.software.items()),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _int8_reference(manifest: Manifest) -> str:
+    return (
+        ""
+        if manifest.calibration is None
+        else (", int8 with fp32 on tiles held out from its calibration")
+    )
 
 
 def _labels(manifest: Manifest) -> str:

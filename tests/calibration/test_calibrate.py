@@ -68,6 +68,7 @@ def test_the_package_gains_both_flavours_and_keeps_the_rest(
     assert beside(calibrated.path) == ["tiny.sgmf"]
     card = calibrated.read("card.md").decode()
     assert "| int8-cpu |" in card
+    assert ", int8 with fp32 on tiles held out from its calibration. Agreement" in card
 
 
 def test_int8_variants_run_and_are_near_fp32(calibrated: Package) -> None:
