@@ -133,7 +133,7 @@ def build_tensorrt_rtx(
     MissingExtraError
         TensorRT-RTX is not installed.
     """
-    target = request.target or target_of(CudaDevice())
+    target = request.target or _target_here()
     built = build_package_engine(
         request.package,
         request.variant,
@@ -144,6 +144,15 @@ def build_tensorrt_rtx(
     )
     key = rtx_key(request.package, request.variant, target, built.builder_version)
     return BuiltEngine(key.for_batch(request.batch), built.content, built.seconds)
+
+
+def _target_here() -> str:
+    try:
+        return target_of(CudaDevice())
+    except BackendError as error:
+        raise BackendError(
+            f"{error}. To build for another machine, name its GPU with --target, such as sm86"
+        ) from None
 
 
 def _timing_name(key: EngineKey) -> str:

@@ -156,7 +156,11 @@ def test_an_engine_for_another_machine_is_built_without_a_gpu(
 
 @pytest.mark.parametrize(
     ("target", "code", "words"),
-    [(["--target", "sm12"], 1, "no target 'sm12'"), ([], 1, "no NVIDIA driver")],
+    [
+        (["--target", "sm12"], 1, "no target 'sm12'"),
+        ([], 1, "no NVIDIA driver"),
+        ([], 1, "name its GPU with --target, such as sm86"),
+    ],
 )
 def test_a_target_that_cannot_be_known_is_refused(
     sgmf: Sgmf,
