@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +13,7 @@ from samples import copy_package, edit_manifest, head_like, write_scan
 
 from segmaformer.runtime import Package, Predictor, Segmentation, Volume
 from segmaformer.runtime.backends import BackendOptions, check_logits
-from segmaformer.runtime.errors import BackendError, InputError
+from segmaformer.runtime.errors import BackendError, BudgetError, CancelledError, InputError
 
 AFFINE = np.array(
     [[1.25, 0, 0, -20], [0, 0.9, 0, -31], [0, 0, 1.5, 7], [0, 0, 0, 1]], dtype=np.float64
@@ -227,10 +229,10 @@ class StubSession:
 
     description = "a stub"
     tiles_at_once = 1
-    overlap = False
 
-    def __init__(self, logits: Callable[[np.ndarray], np.ndarray]):
+    def __init__(self, logits: Callable[[np.ndarray], np.ndarray], overlap: bool = False):
         self._logits = logits
+        self.overlap = overlap
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
         return check_logits(self._logits(tiles), self.description)
@@ -242,9 +244,10 @@ def stubbed(
     logits: Callable[[np.ndarray], np.ndarray],
     *,
     tta: bool = False,
+    overlap: bool = False,
 ) -> Predictor:
     monkeypatch.setattr(
-        "segmaformer.runtime.predictor.open_session", lambda *_, **__: StubSession(logits)
+        "segmaformer.runtime.predictor.open_session", lambda *_, **__: StubSession(logits, overlap)
     )
     return Predictor(Package.open(package), tta=tta)
 
@@ -282,3 +285,34 @@ def test_logits_that_are_no_numbers_never_become_labels(
 
     with pytest.raises(BackendError, match=r"1 of .* logits from a stub are NaN"):
         stubbed(tiny_package_path, monkeypatch, fails_late).predict(volume)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_cancelling_stops_before_the_next_tile_and_leaves_no_thread(
+    tiny_package_path: Path, monkeypatch: pytest.MonkeyPatch, volume: Volume, overlap: bool
+) -> None:
+    cancel, runs = threading.Event(), itertools.count(1)
+
+    def cancelled_meanwhile(tiles: np.ndarray) -> np.ndarray:
+        if next(runs) == 2:
+            cancel.set()
+        return threshold(tiles)
+
+    predictor = stubbed(tiny_package_path, monkeypatch, cancelled_meanwhile, overlap=overlap)
+    with pytest.raises(CancelledError, match="cancelled"):
+        predictor.predict(volume, cancel=cancel)
+    assert next(runs) == 3
+    assert not any(thread.name.startswith("tiles") for thread in threading.enumerate())
+
+
+def test_a_budget_below_the_voxels_alone_is_told_what_the_whole_takes(
+    tiny_package_path: Path, tmp_path: Path
+) -> None:
+    voxels = head_like((30, 40, 26)).repeat(8, 0).repeat(8, 1)
+    path = write_scan(tmp_path / "scan.nii.gz", voxels, AFFINE)
+    package = Package.open(tiny_package_path)
+    with pytest.raises(BudgetError) as refusal:
+        Predictor(package, memory_budget_mib=1).predict(path)
+    least = re.search(r"at least (\d+) MiB", str(refusal.value))
+    assert least is not None
+    assert int(least[1]) << 20 > 2 * voxels.astype(np.float32).nbytes
