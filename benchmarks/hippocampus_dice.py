@@ -25,6 +25,8 @@ from segmaformer.runtime import Predictor
 
 class _PyTorchSession:
     description = "PyTorch, CPU, float32"
+    tiles_at_once = 1
+    overlap = False
 
     def __init__(self, model: torch.nn.Module):
         self._model = model
