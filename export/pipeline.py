@@ -26,6 +26,7 @@ from segmaformer.runtime.manifest import Manifest, Network, Variant
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.package_writer import staged_package, write_files
 from segmaformer.runtime.parity import TileParity
+from segmaformer.runtime.stored_reference import REFERENCE_FILE, pack_reference, reference_tile
 from segmaformer.runtime.verification_tiles import phantom_tiles, tiles_from_scan
 
 Report = Callable[[str], None]
@@ -106,7 +107,7 @@ def export_package(
         writer.add("fp32", graph, {"default": "float32"}, exact=True)
         if options.fp16:
             _add_float16(writer, graph, report)
-        writer.finish()
+        writer.finish({REFERENCE_FILE: _stored_reference(checkpoint, manifest)})
         if options.calibration_data is not None:
             calibrate(
                 staging,
@@ -134,6 +135,13 @@ def _count(tiles: np.ndarray) -> str:
 def _reference_logits(model: torch.nn.Module, tiles: np.ndarray) -> list[np.ndarray]:
     with torch.no_grad():
         return [model(torch.from_numpy(tile[None]))[0].numpy() for tile in tiles]
+
+
+def _stored_reference(checkpoint: Checkpoint, manifest: Manifest) -> bytes:
+    """What other machines are tried against; of a phantom, also where a scan decided parity."""
+    tile = reference_tile(checkpoint.preprocessing, checkpoint.tiling)
+    (logits,) = _reference_logits(checkpoint.model, tile)
+    return pack_reference(tile, logits, manifest)
 
 
 def _add_float16(writer: _Writer, graph: onnx.ModelProto, report: Report) -> None:
@@ -196,9 +204,9 @@ class _Writer:
             parity.add(session.run(tile[None])[0], expected)
         return parity
 
-    def finish(self) -> None:
-        """Write the card and the final manifest."""
-        files = {**self._files, "card.md": model_card(self._manifest).encode()}
+    def finish(self, others: dict[str, bytes]) -> None:
+        """Write the card, other files and the final manifest."""
+        files = {**self._files, **others, "card.md": model_card(self._manifest).encode()}
         write_files(self._folder, self._manifest, files)
 
 

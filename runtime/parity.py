@@ -55,20 +55,55 @@ class TileParity:
         if logits.shape != reference.shape:
             raise ValueError(f"logits have shape {logits.shape}; the reference {reference.shape}")
         self._add_errors(logits, reference)
-        self._add_labels(*(logits_to_labels(each, self.output) for each in (logits, reference)))
+        self.add_labels(*(logits_to_labels(each, self.output) for each in (logits, reference)))
         self.tiles += 1
 
-    def _add_errors(self, logits: np.ndarray, reference: np.ndarray) -> None:
+    def add_sampled(
+        self, logits: np.ndarray, reference: np.ndarray, labels: np.ndarray, step: tuple[int, ...]
+    ) -> None:
+        """Compare one tile with a reference of which some logits and all labels are known.
+
+        Parameters
+        ----------
+        logits
+            Shape (K, D, H, W).
+        reference
+            Logits of every ``step``-th voxel, starting with the first.
+        labels
+            Shape (D, H, W).
+        step
+            Distance of known logits along D, H and W.
+
+        Raises
+        ------
+        ValueError
+            The shapes do not belong together.
+        """
+        sampled = logits[(slice(None), *(slice(None, None, each) for each in step))]
+        if sampled.shape != reference.shape or logits.shape[1:] != labels.shape:
+            raise ValueError(
+                f"logits have shape {logits.shape}; the reference {reference.shape} and "
+                f"{labels.shape} at steps of {step}"
+            )
+        self._add_errors(sampled, reference, step)
+        self.add_labels(logits_to_labels(logits, self.output), labels)
+        self.tiles += 1
+
+    def _add_errors(
+        self, logits: np.ndarray, reference: np.ndarray, step: tuple[int, ...] = (1, 1, 1)
+    ) -> None:
         error = np.abs(logits.astype(np.float64) - reference)
         error[np.isnan(error)] = np.inf
         if error.max() > self.largest_error:
             self.largest_error = float(error.max())
-            place = np.unravel_index(int(error.argmax()), error.shape)
-            self.worst = (self.tiles, *(int(index) for index in place))
+            channel, *voxel = np.unravel_index(int(error.argmax()), error.shape)
+            places = (int(index) * each for index, each in zip(voxel, step, strict=True))
+            self.worst = (self.tiles, int(channel), *places)
         self.lowest = min(self.lowest, float(reference.min()))
         self.highest = max(self.highest, float(reference.max()))
 
-    def _add_labels(self, found: np.ndarray, expected: np.ndarray) -> None:
+    def add_labels(self, found: np.ndarray, expected: np.ndarray) -> None:
+        """Compare two label maps of one shape; for logits, :meth:`add` does."""
         self.voxels += expected.size
         self.agreeing += int((found == expected).sum())
         for value in np.union1d(found, expected).tolist():

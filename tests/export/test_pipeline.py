@@ -51,7 +51,7 @@ def test_a_package_holds_what_the_checkpoint_says(
 ) -> None:
     package = export_package(checkpoint, tmp_path / "brain.sgmf")
     assert package == Package.open(tmp_path / "brain.sgmf")
-    assert listing(package.path) == ["card.md", "fp32.onnx", "manifest.json"]
+    assert listing(package.path) == ["card.md", "fp32.onnx", "manifest.json", "reference.npz"]
     manifest = package.manifest
     assert manifest.name == "brain"
     assert manifest.network.name == "segmaformer"
@@ -200,7 +200,8 @@ def test_an_existing_package_is_replaced_where_asked_for(
 ) -> None:
     export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True))
     export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(overwrite=True))
-    assert listing(tmp_path / "tiny.sgmf") == ["card.md", "fp32.onnx", "manifest.json"]
+    names = ["card.md", "fp32.onnx", "manifest.json", "reference.npz"]
+    assert listing(tmp_path / "tiny.sgmf") == names
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.sgmf"]
 
 

@@ -222,7 +222,7 @@ def test_an_exported_package_survives_copying_and_no_flipped_byte(
 ) -> None:
     package = copy_package(tiny_package_path, tmp_path)
     names = sorted(path.name for path in package.iterdir())
-    assert names == ["card.md", "fp16.onnx", "fp32.onnx", "manifest.json"]
+    assert names == ["card.md", "fp16.onnx", "fp32.onnx", "manifest.json", "reference.npz"]
     Package.open(package)
     for name in names:
         size = (package / name).stat().st_size
