@@ -87,7 +87,7 @@ def to_probabilities(
     Parameters are those of :func:`resample_probabilities`, but for `logits` (K, ...).
     """
     if not exclusive:
-        sigmoid: npt.NDArray[np.float32] = 1 / (1 + np.exp(-logits[list(channels)]))
+        sigmoid: npt.NDArray[np.float32] = np.reciprocal(1 + np.exp(-logits[list(channels)]))
         return sigmoid
     weights = np.exp(logits - logits.max(axis=0))
     softmax: npt.NDArray[np.float32] = weights[list(channels)] / weights.sum(axis=0)
