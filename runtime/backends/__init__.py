@@ -31,6 +31,9 @@ __all__ = [
 
 DEVICES = ("cpu", "cuda")
 
+EVERYWHERE = "onnxruntime"
+"""The backend that ``auto`` takes on a CPU, and compares those for a GPU with."""
+
 ON_GPU = ("fp16", "fp32")
 """Variants that suit a GPU, best first."""
 
@@ -119,13 +122,15 @@ def first_variant(package: Package, preferred: tuple[str, ...]) -> str:
 
 
 def backends() -> dict[str, Backend]:
-    """Every backend, best first; the last runs everywhere.
+    """Every backend; those for a GPU are in the order in which ``auto`` tries them.
 
     The keys are what stands behind ``--backend``: a name, and the device where the name alone
-    means another.
+    means another. ``onnxruntime`` runs everywhere, and ``auto`` takes it on a CPU: OpenVINO
+    is no faster there, see docs/hardware.md.
     """
     from segmaformer.runtime.backends import (
         onnxruntime_cuda,
+        openvino,
         tensorrt,
         tensorrt_library,
         tensorrt_rtx,
@@ -140,7 +145,8 @@ def backends() -> dict[str, Backend]:
         "onnxruntime --device cuda": Backend(
             onnxruntime_cuda.open_tested, onnxruntime_cuda.what_is_missing, ON_GPU
         ),
-        "onnxruntime": Backend(OnnxRuntimeSession, lambda: None, device="cpu"),
+        "openvino": Backend(openvino.open_tested, openvino.what_is_missing, device="cpu"),
+        EVERYWHERE: Backend(OnnxRuntimeSession, lambda: None, device="cpu"),
     }
 
 
@@ -226,7 +232,8 @@ def _open_best(
     report: Callable[[str], None],
 ) -> Session:
     """The best backend that works; without a GPU the CPU's, and nothing else is looked at."""
-    *candidates, (_, everywhere) = backends().items()
+    known = backends()
+    everywhere = known[EVERYWHERE]
     passed_over: list[str] = []
     if options.device == "cuda" or (options.device is None and has_nvidia_driver()):
         from segmaformer.runtime.backends.self_test import open_best
@@ -235,7 +242,7 @@ def _open_best(
             package,
             variant,
             options,
-            candidates=dict(candidates),
+            candidates={key: each for key, each in known.items() if each.device == "cuda"},
             open_reference=lambda: everywhere.open(package, "fp32", options),
             report=passed_over.append,
         )

@@ -1,0 +1,214 @@
+"""OpenVINO on the CPU, with the op library's scan as an op of its own.
+
+float32 networks are computed in float32, also where OpenVINO would by itself take bfloat16.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from segmaformer.runtime.backends import BackendOptions, check_logits
+from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession, available_processors
+from segmaformer.runtime.errors import BackendError, MissingExtraError
+from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.op_library import op_library
+from segmaformer.runtime.package import Package
+
+DEVICE = "CPU"
+
+
+class OpenVinoSession:
+    """A network in OpenVINO's CPU plugin.
+
+    It takes tiles one by one, for which shapes are known and memory is laid out once. May be
+    called from several threads; their tiles run one after the other.
+
+    Parameters
+    ----------
+    package, variant
+        What to open; the bytes that were hashed are the ones that run.
+    options
+        Threads. OpenVINO reads no function bodies, so the op library is always used.
+
+    Attributes
+    ----------
+    description
+        Version, device, variant and threads.
+
+    Raises
+    ------
+    MissingExtraError
+        OpenVINO is not installed.
+    BackendError
+        The op library was not to be used or cannot be loaded, OpenVINO refuses the network,
+        or the network does not take and give what the manifest says.
+    """
+
+    tiles_at_once = 1
+    # Both would take processors from the network, which keeps them all busy already.
+    overlap = False
+
+    def __init__(self, package: Package, variant: str, options: BackendOptions):
+        openvino = import_openvino()
+        if not options.use_op_library:
+            raise BackendError(
+                "OpenVINO cannot run the scan without the op library; take --backend onnxruntime"
+            )
+        content = package.read(package.manifest.variants[variant].file)
+        threads = options.threads or available_processors()
+        plural = "s" if threads > 1 else ""
+        self.description = (
+            f"OpenVINO {openvino.__version__.split('-')[0]}, CPU, {variant}, "
+            f"{threads} thread{plural}"
+        )
+        self._lock = threading.Lock()
+        self._tensor = openvino.Tensor
+        tile = (len(package.manifest.preprocessing.channels), *package.manifest.tiling.tile)
+        compiled = open_network(content, (1, *tile), threads=threads)
+        _check_interface(compiled, package.manifest)
+        self._request = compiled.create_infer_request()
+        self._shapes = tile, (package.manifest.output.channels, *tile[1:])
+
+    def run(self, tiles: np.ndarray) -> np.ndarray:
+        """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
+
+        Raises
+        ------
+        BackendError
+            The tiles have another shape or hold NaN or infinity, or the run failed or gave
+            such.
+        """
+        takes, gives = self._shapes
+        if tiles.shape[1:] != takes:
+            raise BackendError(f"{self.description} takes tiles {takes}, got {tiles.shape[1:]}")
+        _check_finite(tiles)
+        tiles = np.ascontiguousarray(tiles, np.float32)
+        logits = np.empty((len(tiles), *gives), np.float32)
+        try:
+            with self._lock:
+                for index in range(len(tiles)):
+                    self._run(tiles[index : index + 1], logits[index : index + 1])
+        except Exception as error:  # RuntimeError, and whatever the scan raises inside it
+            raise BackendError(f"{self.description} failed on a tile: {error}") from error
+        return check_logits(logits, self.description)
+
+    def _run(self, tile: np.ndarray, logits: np.ndarray) -> None:
+        """Compute in the caller's memory."""
+        self._request.set_input_tensor(self._tensor(tile, shared_memory=True))
+        self._request.set_output_tensor(self._tensor(logits, shared_memory=True))
+        self._request.infer()
+
+
+def _check_finite(tiles: np.ndarray) -> None:
+    # OpenVINO's activations turn NaN into numbers, which the logits would not show.
+    if not (np.isfinite(tiles.min()) and np.isfinite(tiles.max())):
+        raise BackendError("a tile holds NaN or infinity; check the scan's intensities")
+
+
+def open_tested(package: Package, variant: str, options: BackendOptions) -> OpenVinoSession:
+    """Open a network, once it gave on a phantom tile what ONNX Runtime gives.
+
+    Packages were compared with PyTorch in ONNX Runtime alone.
+
+    Raises
+    ------
+    MissingExtraError, BackendError
+        As :class:`OpenVinoSession`; or the self-test failed.
+    """
+    from segmaformer.runtime.backends.self_test import EXACT_VARIANT, shortcoming
+
+    session = OpenVinoSession(package, variant, options)
+    reason = shortcoming(
+        package, variant, session, lambda: OnnxRuntimeSession(package, EXACT_VARIANT, options)
+    )
+    if reason is not None:
+        raise BackendError(f"{session.description}: {reason}; take --backend onnxruntime")
+    return session
+
+
+def import_openvino() -> ModuleType:
+    """Import OpenVINO.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed, or was built for another machine.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtraError(
+            f"OpenVINO cannot be imported: {error}; run: pip install 'segmaformer[openvino]'"
+        ) from error
+    module: ModuleType = openvino
+    return module
+
+
+def what_is_missing() -> str | None:
+    """Why OpenVINO cannot run here; None if it can."""
+    try:
+        import_openvino()
+    except MissingExtraError as error:
+        return str(error)
+    return None
+
+
+def open_network(content: bytes, shape: tuple[int, ...], *, threads: int) -> Any:
+    """An ``openvino.CompiledModel`` on the CPU.
+
+    Parameters
+    ----------
+    content
+        A serialised ONNX model of one input.
+    shape
+        Of the input, with the batch.
+    threads
+        Threads for one run.
+
+    Raises
+    ------
+    MissingExtraError
+        OpenVINO is not installed.
+    BackendError
+        The op library cannot be loaded, or OpenVINO refuses the model.
+    """
+    core = import_openvino().Core()
+    from segmaformer.runtime.backends.openvino_scan import scan_extension
+
+    op_library()  # its errors are clearer here than from within OpenVINO
+    core.add_extension(scan_extension(threads))
+    try:
+        model = core.read_model(content, b"")
+        model.reshape(list(shape))
+        return core.compile_model(model, DEVICE, _settings(threads))
+    except Exception as error:  # RuntimeError and whatever the scan raises inside it
+        raise BackendError(f"OpenVINO cannot open the network: {error}") from error
+
+
+def _settings(threads: int) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        # The scan's threads would inherit the one processor that its caller is bound to.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _check_interface(compiled: Any, manifest: Manifest) -> None:
+    tile = tuple(manifest.tiling.tile)
+    for what, found, channels in (
+        ("takes", compiled.inputs, len(manifest.preprocessing.channels)),
+        ("gives", compiled.outputs, manifest.output.channels),
+    ):
+        shapes = [tuple(port.shape) for port in found]
+        types = [port.element_type.get_type_name() for port in found]
+        if shapes != [(1, channels, *tile)] or types != ["f32"]:
+            raise BackendError(
+                f"the network {what} {shapes} of {', '.join(types)}; the manifest says "
+                f"{(1, channels, *tile)} of f32. Export the package again"
+            )

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import importlib.resources
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+openvino = pytest.importorskip("openvino", reason="needs the extra openvino")
+
+from samples import copy_package, edit_manifest
+from scan_models import (
+    FLOAT16,
+    FLOAT32,
+    OPTIONAL,
+    SUBSETS,
+    make_inputs,
+    make_model,
+    run_directly,
+)
+
+from segmaformer.cli.demo_command import CHECKPOINT
+from segmaformer.runtime.backends import BackendOptions, find_backend, open_session
+from segmaformer.runtime.backends import openvino as backend
+from segmaformer.runtime.backends.openvino_scan import scan_extension
+from segmaformer.runtime.errors import BackendError, MissingExtraError
+from segmaformer.runtime.package import Package
+from segmaformer.runtime.package_writer import write_files
+
+
+@pytest.fixture(scope="module")
+def package(tiny_package_path: Path) -> Package:
+    return Package.open(tiny_package_path)
+
+
+@pytest.fixture(scope="module")
+def tile(package: Package) -> np.ndarray:
+    shape = (1, 1, *package.manifest.tiling.tile)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def compile_scan(model: Any) -> Any:
+    core = openvino.Core()
+    core.add_extension(scan_extension(threads=2))
+    network = core.read_model(model.SerializeToString(), b"")
+    return core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+@pytest.mark.parametrize("element_type", [FLOAT32, FLOAT16])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("optional", SUBSETS, ids="-".join)
+def test_the_op_is_the_kernel(element_type: int, reverse: bool, optional: tuple[str, ...]) -> None:
+    inputs = make_inputs(element_type, optional)
+    flags = {"delta_softplus": True, "reverse": reverse}
+    compiled = compile_scan(make_model(inputs, element_type, **flags))
+    found = compiled(list(inputs.values()))[0]
+    np.testing.assert_array_equal(found, run_directly(inputs, element_type, **flags))
+
+
+def test_nodes_that_differ_in_flags_alone_stay_two() -> None:
+    """OpenVINO merges nodes of equal type, inputs and attributes."""
+    inputs = make_inputs(FLOAT32, OPTIONAL)
+    model = make_model(inputs, delta_softplus=1)
+    backwards = model.graph.node.add()
+    backwards.CopyFrom(model.graph.node[0])
+    backwards.output[0] = "backwards"
+    backwards.attribute.add(name="reverse", i=1, type=2)
+    output = model.graph.output.add()
+    output.CopyFrom(model.graph.output[0])
+    output.name = "backwards"
+    found = compile_scan(model)(list(inputs.values()))
+    for index, reverse in enumerate((False, True)):
+        expected = run_directly(inputs, FLOAT32, delta_softplus=True, reverse=reverse)
+        np.testing.assert_array_equal(found[index], expected)
+
+
+@pytest.mark.parametrize(("variant", "tolerance"), [("fp32", 1e-5), ("fp16", 1e-2)])
+def test_it_computes_what_onnx_runtime_computes(
+    package: Package, tile: np.ndarray, variant: str, tolerance: float
+) -> None:
+    tiles = np.concatenate([tile, -tile])
+    session = backend.OpenVinoSession(package, variant, BackendOptions(threads=2))
+    found = session.run(tiles)
+    expected = open_session(package, backend="onnxruntime", variant="fp32").run(tiles)
+    assert (found.shape, found.dtype) == (expected.shape, np.float32)
+    assert np.abs(found - expected).max() < tolerance * np.ptp(expected)
+    again = session.run(tiles[1:])
+    assert np.shares_memory(found, again) is False
+    np.testing.assert_array_equal(found[1:], again)
+
+
+def test_the_reference_model_computes_what_pytorch_computes() -> None:
+    torch = pytest.importorskip("torch")
+    from segmaformer.checkpoint import load_checkpoint
+    from segmaformer.export.onnx_export import export_onnx
+    from segmaformer.export.rewrites import apply_rewrites
+
+    checkpoint = importlib.resources.files("segmaformer") / CHECKPOINT
+    model, extent = load_checkpoint(Path(str(checkpoint))).model.eval(), (32, 32, 32)
+    content = apply_rewrites(export_onnx(model, extent, 1))[0].SerializeToString()
+    tile = np.random.default_rng(3).normal(size=(1, 1, *extent)).astype(np.float32)
+    found = backend.open_network(content, tile.shape, threads=2)(tile)[0]
+    with torch.no_grad():
+        expected = model(torch.from_numpy(tile)).numpy()
+    assert np.abs(found - expected).max() < 1e-5 * np.ptp(expected)
+
+
+def test_the_description_says_what_runs(package: Package) -> None:
+    version = openvino.__version__.split("-")[0]
+    session = open_session(package, backend="openvino", options=BackendOptions(threads=1))
+    assert session.description == f"OpenVINO {version}, CPU, fp32, 1 thread"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_and_precision_reach_openvino(package: Package, threads: int) -> None:
+    session = backend.OpenVinoSession(package, "fp32", BackendOptions(threads=threads))
+    compiled = session._request.get_compiled_model()
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == threads
+    assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
+
+
+def test_the_scan_gets_the_threads_that_were_asked_for(
+    package: Package, tile: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(
+        "segmaformer.runtime.backends.openvino_scan.run_selective_scan",
+        lambda args, threads: given.append(threads),
+    )
+    session = backend.OpenVinoSession(package, "fp32", BackendOptions(threads=3))
+    session._request.infer([tile])
+    assert set(given) == {3}
+
+
+def test_a_missing_openvino_names_the_extra(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'segmaformer\[openvino\]'"):
+        open_session(package, backend="openvino")
+    found = find_backend("openvino", None)
+    assert found is not None
+    assert "segmaformer[openvino]" in (found.missing() or "")
+
+
+def test_wrong_numbers_are_refused(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = backend.OpenVinoSession.run
+    monkeypatch.setattr(backend.OpenVinoSession, "run", lambda self, tiles: -run(self, tiles))
+    with pytest.raises(BackendError, match=r"self-test failed: .*; take --backend onnxruntime"):
+        open_session(package, backend="openvino")
+
+
+def test_without_the_op_library_it_does_not_run(package: Package) -> None:
+    with pytest.raises(BackendError, match="without the op library; take --backend onnxruntime"):
+        open_session(package, backend="openvino", options=BackendOptions(use_op_library=False))
+
+
+def test_a_missing_op_library_is_a_backend_error(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise BackendError("the compiled op library is not part of this installation")
+
+    monkeypatch.setattr(backend, "op_library", missing)
+    with pytest.raises(BackendError, match="op library is not part"):
+        open_session(package, backend="openvino")
+
+
+def test_a_network_that_is_no_onnx_is_a_backend_error(package: Package, tmp_path: Path) -> None:
+    write_files(tmp_path, package.manifest, {"fp32.onnx": b"x" * 99, "fp16.onnx": b"x" * 99})
+    with pytest.raises(BackendError, match="OpenVINO cannot open the network"):
+        open_session(Package.open(tmp_path), backend="openvino")
+
+
+def test_a_manifest_that_does_not_fit_the_network_is_refused(
+    package: Package, tmp_path: Path
+) -> None:
+    path = copy_package(package.path, tmp_path)
+    more = '},\n      {\n        "value": 3,\n        "name": "more"\n      }'
+    edit_manifest(path, '"name": "posterior"\n      }', f'"name": "posterior"\n      {more}')
+    with pytest.raises(BackendError, match="the manifest says"):
+        open_session(Package.open(path), backend="openvino")
+
+
+def test_a_tile_of_another_shape_is_a_backend_error(package: Package, tile: np.ndarray) -> None:
+    session = backend.OpenVinoSession(package, "fp32", BackendOptions())
+    with pytest.raises(BackendError, match="takes tiles"):
+        session.run(tile[..., 1:])
+
+
+def test_a_failing_scan_is_a_backend_error(
+    package: Package, tile: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(args: Any, threads: int) -> None:
+        raise ValueError("selective scan: states is 0")
+
+    monkeypatch.setattr("segmaformer.runtime.backends.openvino_scan.run_selective_scan", fail)
+    session = backend.OpenVinoSession(package, "fp32", BackendOptions())
+    with pytest.raises(BackendError, match=r"(?s)failed on a tile: .*states is 0"):
+        session.run(tile)
+
+
+def test_nan_tiles_do_not_pass_as_labels(package: Package, tile: np.ndarray) -> None:
+    session = backend.OpenVinoSession(package, "fp32", BackendOptions())
+    with pytest.raises(BackendError, match="a tile holds NaN or infinity"):
+        session.run(np.where(tile > 3, np.float32(np.nan), tile))
+
+
+def test_nan_logits_do_not_pass_as_labels(
+    package: Package, tile: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = backend.OpenVinoSession(package, "fp32", BackendOptions())
+    monkeypatch.setattr(session, "_run", lambda tile, logits: logits.fill(np.nan))
+    with pytest.raises(BackendError, match=r"logits from OpenVINO .* NaN or infinite"):
+        session.run(tile)
