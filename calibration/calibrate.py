@@ -13,19 +13,19 @@ import onnx
 import onnxruntime
 
 import segmaformer
-from segmaformer.calibration.flavours import FLAVOURS
-from segmaformer.calibration.int8_variant import Int8Variant, compare, int8_variant
+from segmaformer.calibration.flavours import FLAVOURS, Flavour
+from segmaformer.calibration.harm_picture import write_harm_picture
+from segmaformer.calibration.judge import Gate, Judge
 from segmaformer.calibration.measurement import Measurement, Progress, measure
 from segmaformer.calibration.partial_state import Report
 from segmaformer.calibration.ranges import RangeMethod
+from segmaformer.calibration.search import Placed, best_placement
 from segmaformer.calibration.statistics import ObservationOptions
 from segmaformer.calibration.tiles import TileOptions
 from segmaformer.runtime.card import model_card
-from segmaformer.runtime.errors import ParityError
 from segmaformer.runtime.manifest import Manifest, Variant
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.package_writer import staged_package, write_files
-from segmaformer.runtime.parity import TileParity
 
 CARD_FILE = "card.md"
 
@@ -40,8 +40,12 @@ class CalibrationOptions:
         Which tiles of the scans.
     method
         How ranges are chosen.
-    least_dice
-        Dice that every label must reach between int8 and fp32 over all held-out tiles.
+    gate
+        What int8 must reach over all held-out tiles.
+    sensitivity
+        Measure the harm of every layer alone even where all of them together pass.
+    picture
+        PNG to draw harm and saving of every layer to; measures them as `sensitivity` does.
     budget_mib
         MiB for the activations of one run.
     threads
@@ -54,7 +58,9 @@ class CalibrationOptions:
 
     tiles: TileOptions = TileOptions()  # noqa: RUF009  (frozen)
     method: RangeMethod = "mse"
-    least_dice: float = 0.995
+    gate: Gate = Gate()  # noqa: RUF009  (frozen)
+    sensitivity: bool = False
+    picture: Path | None = None
     budget_mib: int = 512
     threads: int | None = None
     overwrite: bool = False
@@ -103,12 +109,14 @@ def calibrate(
     InputError
         The scans do not suit, and why.
     ParityError
-        An int8 variant falls short; nothing is written.
+        No placement of an int8 variant passes; nothing is written.
     PermissionError
         Nothing can be written beside the package.
     """
     package = Package.open(path)
     _check_uncalibrated(package, overwrite=options.overwrite)
+    if options.picture is not None and not options.picture.parent.is_dir():
+        raise NotADirectoryError(f"there is no folder {options.picture.parent} for the picture")
     state = path.with_name(f".{path.name}.calibration.npz") if options.resumable else None
     with staged_package(path, overwrite=True) as staging:
         measurement = measure(
@@ -120,9 +128,18 @@ def calibrate(
             progress=progress,
             report=report,
         )
-        variants = [int8_variant(measurement, flavour) for flavour in FLAVOURS]
-        parities = [_gate(each, measurement, package, options, report) for each in variants]
-        write_variants(staging, package, measurement, variants, parities)
+        judge = Judge(
+            measurement.tiles.held_out,
+            measurement.model,
+            package.manifest.output,
+            threads=options.threads,
+        )
+        placed = [
+            _place(flavour, measurement, judge, options, progress, report) for flavour in FLAVOURS
+        ]
+        write_variants(staging, package, measurement, options.gate, placed)
+    if options.picture is not None:
+        write_harm_picture(options.picture, placed, title=package.manifest.name)
     if state is not None:
         state.unlink(missing_ok=True)
     return Package.open(path)
@@ -137,42 +154,38 @@ def _check_uncalibrated(package: Package, *, overwrite: bool) -> None:
         )
 
 
-def _gate(
-    variant: Int8Variant,
+def _place(
+    flavour: Flavour,
     measurement: Measurement,
-    package: Package,
+    judge: Judge,
     options: CalibrationOptions,
+    progress: Progress,
     report: Report,
-) -> TileParity:
-    """Compare with fp32 on the held-out tiles; refuse what falls short."""
-    parity = compare(
-        variant.model,
-        measurement.model,
-        measurement.tiles.held_out.tiles,
-        package.manifest.output,
-        threads=options.threads,
+) -> Placed:
+    placed = best_placement(
+        measurement,
+        flavour,
+        judge,
+        options.gate,
+        sensitivity=options.sensitivity or options.picture is not None,
+        progress=progress,
+        report=report,
     )
-    name = variant.flavour.variant
-    low = {label: dice for label, dice in parity.dice.items() if dice < options.least_dice}
-    if low:
-        found = ", ".join(f"{dice:.4f} for label {label}" for label, dice in low.items())
-        raise ParityError(
-            f"{name} does not match fp32 on held-out tiles: Dice is {found}; expected at least "
-            f"{options.least_dice:g}. Nothing was written"
-        )
+    parity = placed.judgement.parity
+    count, of = len(placed.variant.layers), len(flavour.candidates(measurement.layers))
     report(
-        f"{name}: {len(variant.layers)} layers in int8, {parity.agreement:.3%} of labels equal to "
-        f"fp32, lowest Dice {min(parity.dice.values()):.5f}"
+        f"{flavour.variant}: {count} of {of} candidate layers in int8, {parity.agreement:.3%} of "
+        f"labels equal to fp32, lowest Dice {placed.judgement.lowest_dice:.5f}"
     )
-    return parity
+    return placed
 
 
 def write_variants(
     staging: Path,
     package: Package,
     measurement: Measurement,
-    variants: Sequence[Int8Variant],
-    parities: Sequence[TileParity],
+    gate: Gate,
+    placed: Sequence[Placed],
 ) -> None:
     """Write a package with int8 variants, in place of earlier ones, to `staging`.
 
@@ -184,13 +197,15 @@ def write_variants(
         As it is.
     measurement
         Where the scales come from.
-    variants, parities
+    gate
+        What all of them passed.
+    placed
         What to add, and how each compares.
     """
-    manifest = _manifest(package.manifest, measurement, variants, parities)
+    manifest = _manifest(package.manifest, measurement, gate, placed)
     kept = {variant.file for variant in manifest.variants.values()}
     replaced = {variant.file for variant in package.manifest.variants.values()} - kept
-    added = {each.flavour.file: each.model for each in variants}
+    added = {each.variant.flavour.file: each.variant.model for each in placed}
     files = {
         name: package.read(name)
         for name in package.manifest.files
@@ -205,18 +220,21 @@ def write_variants(
 def _manifest(
     manifest: Manifest,
     measurement: Measurement,
-    variants: Sequence[Int8Variant],
-    parities: Sequence[TileParity],
+    gate: Gate,
+    placed: Sequence[Placed],
 ) -> Manifest:
     names = {flavour.variant for flavour in FLAVOURS}
     kept = {name: each for name, each in manifest.variants.items() if name not in names}
     added = {
-        each.flavour.variant: Variant(each.flavour.file, each.precision, parity.record())
-        for each, parity in zip(variants, parities, strict=True)
+        each.variant.flavour.variant: Variant(
+            each.variant.flavour.file, each.variant.precision, each.judgement.parity.record()
+        )
+        for each in placed
     }
     record: dict[str, Any] = {
         **measurement.record(),
-        "variants": {each.flavour.variant: each.record() for each in variants},
+        "gate": dataclasses.asdict(gate),
+        "variants": {each.variant.flavour.variant: each.record() for each in placed},
         "software": {
             "segmaformer": segmaformer.__version__,
             "onnx": onnx.__version__,

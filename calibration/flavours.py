@@ -50,13 +50,15 @@ class Flavour:
 
     def candidates(self, layers: Iterable[Layer]) -> tuple[Layer, ...]:
         """The layers worth quantising here; the last projection never is."""
-        return tuple(
-            layer
-            for layer in layers
-            if layer.kind in self.kinds
-            and not layer.is_last
-            and min(layer.channels) >= LEAST_CHANNELS
-        )
+        return tuple(layer for layer in layers if self.objection(layer) is None)
+
+    def objection(self, layer: Layer) -> str | None:
+        """Why a layer is none of the candidates, in words; None for a candidate."""
+        if layer.is_last:
+            return "the last projection"
+        if min(layer.channels) < LEAST_CHANNELS:
+            return f"fewer than {LEAST_CHANNELS} channels"
+        return None if layer.kind in self.kinds else f"{layer.kind}: nothing gained here"
 
     def observed(self, layers: Iterable[Layer]) -> tuple[str, ...]:
         """Tensors whose ranges these layers need, each once."""

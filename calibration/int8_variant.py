@@ -6,16 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import onnx
 
 from segmaformer.calibration.flavours import Flavour
 from segmaformer.calibration.layers import Layer
 from segmaformer.calibration.measurement import Measurement
 from segmaformer.calibration.placement import place
-from segmaformer.runtime.backends.onnxruntime_cpu import available_processors, open_network
-from segmaformer.runtime.manifest import Output
-from segmaformer.runtime.parity import TileParity
 
 LEAST_HELD_PARAMETERS = 4096
 """Weights below this stay float32 where their layer does: rounding them saves next to nothing."""
@@ -53,10 +49,21 @@ class Int8Variant:
         return {"layers": [*self.layers], "weights_only": [*self.weights_only]}
 
 
+def with_large_weights(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """Those whose weights are worth holding as int8."""
+    return tuple(
+        layer for layer in layers if not layer.is_last and layer.parameters >= LEAST_HELD_PARAMETERS
+    )
+
+
 def int8_variant(
-    measurement: Measurement, flavour: Flavour, layers: Iterable[Layer] | None = None
+    measurement: Measurement,
+    flavour: Flavour,
+    layers: Iterable[Layer] | None = None,
+    *,
+    weights_only: Iterable[Layer] | None = None,
 ) -> Int8Variant:
-    """Quantise `layers`, by default every candidate; of the others hold large weights as int8.
+    """Quantise `layers`, by default every candidate; of others hold weights as int8.
 
     Parameters
     ----------
@@ -66,13 +73,13 @@ def int8_variant(
         For which backends.
     layers
         Some of ``flavour.candidates(measurement.layers)``.
+    weights_only
+        Which others hold int8 weights; None for all with large weights.
     """
-    chosen = tuple(flavour.candidates(measurement.layers) if layers is None else layers)
-    held = tuple(
-        layer
-        for layer in measurement.layers
-        if layer not in chosen and not layer.is_last and layer.parameters >= LEAST_HELD_PARAMETERS
-    )
+    wanted = set(flavour.candidates(measurement.layers) if layers is None else layers)
+    chosen = tuple(layer for layer in measurement.layers if layer in wanted)
+    large = with_large_weights(measurement.layers) if weights_only is None else weights_only
+    held = tuple(layer for layer in large if layer not in chosen)
     model = place(measurement.model, chosen, measurement.scales, flavour, weights_only=held)
     return Int8Variant(
         flavour,
@@ -80,35 +87,3 @@ def int8_variant(
         weights_only=tuple(layer.name for layer in held),
         model=model,
     )
-
-
-def compare(
-    model: onnx.ModelProto,
-    reference: onnx.ModelProto,
-    tiles: np.ndarray,
-    output: Output,
-    *,
-    threads: int | None = None,
-) -> TileParity:
-    """Compare the logits of two networks in ONNX Runtime, tile by tile.
-
-    Parameters
-    ----------
-    model, reference
-        Networks with the same interface.
-    tiles
-        Shape (n, C, *tile), float32.
-    output
-        Meaning of the logits.
-    threads
-        Threads for one tile; None takes every processor this process may use.
-    """
-    found, expected = (
-        open_network(each.SerializeToString(), threads=threads or available_processors())
-        for each in (model, reference)
-    )
-    parity = TileParity(output, reference="fp32 on held-out tiles")
-    for tile in tiles:
-        inputs = {found.get_inputs()[0].name: np.ascontiguousarray(tile)[None]}
-        parity.add(*(session.run(None, inputs)[0][0] for session in (found, expected)))
-    return parity

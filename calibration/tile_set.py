@@ -44,16 +44,26 @@ class TileSet:
         Shape (n, C, *tile), float32, on disk; in the order of `scans`.
     scans
         What was taken of each.
+    truth
+        Shape (n, *tile), int32, on disk: the label maps, -1 where a scan has none; None where
+        no label maps were given.
     """
 
     tiles: np.ndarray = field(repr=False)
     scans: tuple[ScanTiles, ...]
+    truth: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def voxels(self) -> np.ndarray:
         """Voxels of each label in all tiles, int64."""
         total: np.ndarray = np.concatenate([scan.voxels for scan in self.scans]).sum(axis=0)
         return total
+
+    def part(self, chosen: slice | np.ndarray, scans: tuple[ScanTiles, ...]) -> TileSet:
+        """The `chosen` tiles, which were taken of `scans`."""
+        return TileSet(
+            self.tiles[chosen], scans, None if self.truth is None else self.truth[chosen]
+        )
 
     def record(self) -> dict[str, Any]:
         """For the manifest."""

@@ -47,7 +47,7 @@ class TileOptions:
         Decides which scans are taken and, where a scan has many, which tiles are looked at.
     labels
         Folder of label maps named as their scans, which then say too where the
-        foreground is; None takes the float32 network's word.
+        foreground is and are judged by; None takes the float32 network's word.
     accept_few
         Go on with one or two scans. One is divided into tiles to calibrate on and
         others to judge by, which says little about further scans.
@@ -135,6 +135,7 @@ class _Collector:
             options=BackendOptions(threads=threads),
         )
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (mapped below)
+        self._truth: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
 
     def add(self, case: ScanCase, report: Report) -> None:
         """Take tiles of a scan, or report why not."""
@@ -156,6 +157,8 @@ class _Collector:
         chosen = choose_tiles(voxels, self._tiles_per_scan)
         for index in chosen:
             self._file.write(scan.image[(slice(None), *boxes[index])].tobytes())
+            if self._options.labels is not None:
+                self._truth.write(self._true_labels(scan, boxes[index]).tobytes())
         origins = [tuple(side.start for side in boxes[index]) for index in chosen]
         sha256 = {path.name: _sha256(path) for path in case.files}
         return ScanTiles(case, sha256, tuple((d, h, w) for d, h, w in origins), voxels[chosen])
@@ -168,13 +171,22 @@ class _Collector:
             return found
         return np.maximum(found, label_voxels(scan.labels[box], self._labels))
 
-    def tiles(self) -> np.ndarray:
-        """Every tile taken so far, (n, C, *tile), float32."""
-        self._file.flush()
+    def _true_labels(self, scan: PreparedScan, box: Box) -> np.ndarray:
+        if scan.labels is None:
+            return np.full(self._manifest.tiling.tile, -1, np.int32)
+        return scan.labels[box].astype(np.int32)
+
+    def all(self) -> TileSet:
+        """Every tile taken so far."""
         count = sum(len(scan.origins) for scan in self.taken)
-        channels = len(self._manifest.preprocessing.channels)
-        shape = (count, channels, *self._manifest.tiling.tile)
-        return np.memmap(self._file, np.float32, "r", shape=shape)
+        channels, tile = len(self._manifest.preprocessing.channels), self._manifest.tiling.tile
+        for file in (self._file, self._truth):
+            file.flush()
+        tiles = np.memmap(self._file, np.float32, "r", shape=(count, channels, *tile))
+        if self._options.labels is None:
+            return TileSet(tiles, tuple(self.taken))
+        truth = np.memmap(self._truth, np.int32, "r", shape=(count, *tile))
+        return TileSet(tiles, tuple(self.taken), truth)
 
 
 def _sha256(path: Path) -> str:
@@ -207,34 +219,35 @@ def _check(collector: _Collector, folder: Path, options: TileOptions) -> None:
 
 def _divide(collector: _Collector, options: TileOptions) -> CalibrationTiles:
     """The last scans are held out; a single one is divided tile by tile."""
-    taken, tiles = collector.taken, collector.tiles()
+    taken, tiles = collector.taken, collector.all()
     notes = []
     if len(taken) == 1:
         notes.append(
             "calibrated on a single scan; the tiles held out are others of the same scan, so the "
             "figures say little about further scans"
         )
-        calibration, held_out = _divided_scan(taken[0], tiles)
+        calibration, held_out = _divided_scan(tiles)
     else:
         count = len(taken) - min(options.held_out, max(1, len(taken) // ENOUGH_SCANS))
         if count == 1:
             notes.append("calibrated on a single scan; ranges may not suit further scans")
         split = sum(len(scan.origins) for scan in taken[:count])
-        calibration = TileSet(tiles[:split], tuple(taken[:count]))
-        held_out = TileSet(tiles[split:], tuple(taken[count:]))
+        calibration = tiles.part(slice(split), tuple(taken[:count]))
+        held_out = tiles.part(slice(split, None), tuple(taken[count:]))
     return CalibrationTiles(calibration, held_out, options.seed, collector.refused, tuple(notes))
 
 
-def _divided_scan(scan: ScanTiles, tiles: np.ndarray) -> tuple[TileSet, TileSet]:
-    if len(tiles) < ENOUGH_SCANS:
+def _divided_scan(tiles: TileSet) -> tuple[TileSet, TileSet]:
+    (scan,) = tiles.scans
+    if len(tiles.tiles) < ENOUGH_SCANS:
         raise InputError(
-            f"{scan.case.name} is the only scan and has {len(tiles)} tiles; expected at least "
-            f"{ENOUGH_SCANS}: add scans"
+            f"{scan.case.name} is the only scan and has {len(tiles.tiles)} tiles; expected at "
+            f"least {ENOUGH_SCANS}: add scans"
         )
-    indices = np.arange(len(tiles))
+    indices = np.arange(len(tiles.tiles))
     held = indices % ENOUGH_SCANS == ENOUGH_SCANS - 1
     calibration, held_out = (
-        TileSet(tiles[part], (_part(scan, indices[part].tolist()),)) for part in (~held, held)
+        tiles.part(part, (_part(scan, indices[part].tolist()),)) for part in (~held, held)
     )
     return calibration, held_out
 

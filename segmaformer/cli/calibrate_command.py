@@ -16,7 +16,7 @@ METHODS = ("mse", "entropy", "percentile", "minmax")
 @click.command("calibrate")
 @click.argument("package", type=FOLDER)
 @click.argument("scans", type=FOLDER)
-@click.option("--labels", type=FOLDER, help="Label maps, named as their scans.")
+@click.option("--labels", type=FOLDER, help="Label maps to judge by too, named as their scans.")
 @click.option(
     "--ranges",
     "method",
@@ -32,6 +32,20 @@ METHODS = ("mse", "entropy", "percentile", "minmax")
     show_default=True,
     help="What every label must reach between int8 and fp32 on held-out tiles.",
 )
+@click.option(
+    "--largest-loss",
+    type=click.FloatRange(0, 1),
+    default=0.005,
+    show_default=True,
+    help="Dice with the label maps that int8 may lose against fp32, for every label.",
+)
+@click.option("--sensitivity", is_flag=True, help="Measure each layer even if all together pass.")
+@click.option(
+    "--sensitivity-picture",
+    "picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="PNG of each layer's harm and saving; implies --sensitivity.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of tiles.")
 @click.option("--accept-few", is_flag=True, help="Go on with one or two scans.")
 @click.option("--overwrite", is_flag=True, help="Replace int8 variants that are there.")
@@ -41,6 +55,9 @@ def command(
     labels: Path | None,
     method: str,
     least_dice: float,
+    largest_loss: float,
+    sensitivity: bool,
+    picture: Path | None,
     seed: int,
     accept_few: bool,
     overwrite: bool,
@@ -48,18 +65,22 @@ def command(
     """Add int8 variants to PACKAGE, calibrated on SCANS.
 
     SCANS is a folder as `sgmf infer` takes it; some of the scans are held out to judge by.
-    PACKAGE changes only if every variant passes. Once interrupted, the same command goes on
-    where it was.
+    Where not every layer can be int8, each is measured alone, and the largest part that passes
+    is kept. PACKAGE changes only if every variant passes. Once interrupted, the same command
+    goes on where it was.
     """
     require_extra("onnx", extra="export")
     from segmaformer.calibration.calibrate import CalibrationOptions, calibrate
+    from segmaformer.calibration.judge import Gate
     from segmaformer.calibration.ranges import range_method
     from segmaformer.calibration.tiles import TileOptions
 
     options = CalibrationOptions(
         tiles=TileOptions(seed=seed, labels=labels, accept_few=accept_few),
         method=range_method(method),
-        least_dice=least_dice,
+        gate=Gate(least_dice, largest_loss),
+        sensitivity=sensitivity,
+        picture=picture,
         overwrite=overwrite,
     )
     with progress_bar(package.name) as show:

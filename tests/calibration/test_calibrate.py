@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from quick_search import hasten_search
 from samples import copy_package, head_like, write_scan
 
 onnx = pytest.importorskip("onnx")
@@ -16,6 +17,7 @@ from segmaformer.calibration import partial_state
 from segmaformer.calibration.calibrate import CalibrationOptions, calibrate
 from segmaformer.calibration.flavours import CPU, FLAVOURS, TENSORRT
 from segmaformer.calibration.histogram import Histogram
+from segmaformer.calibration.judge import Gate
 from segmaformer.calibration.layers import find_layers
 from segmaformer.calibration.placement import place
 from segmaformer.calibration.tiles import TileOptions
@@ -24,7 +26,7 @@ from segmaformer.runtime.errors import InputError, PackageError, ParityError
 from segmaformer.runtime.package import Package
 
 # The small network's weights are random, so its logits lie close together.
-OPTIONS = CalibrationOptions(tiles=TileOptions(tiles=5), least_dice=0.9)
+OPTIONS = CalibrationOptions(tiles=TileOptions(tiles=5), gate=Gate(0.9))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +140,7 @@ def test_a_calibrated_package_is_refused_and_replaced_where_asked_for(
         calibrate(path, scans, OPTIONS)
     assert content(path) == before
     options = CalibrationOptions(
-        tiles=TileOptions(tiles=5, seed=1), least_dice=0.9, method="minmax", overwrite=True
+        tiles=TileOptions(tiles=5, seed=1), gate=Gate(0.9), method="minmax", overwrite=True
     )
     again = calibrate(path, scans, options)
     assert list(again.manifest.variants) == list(calibrated.manifest.variants)
@@ -147,9 +149,12 @@ def test_a_calibrated_package_is_refused_and_replaced_where_asked_for(
     assert again.read("int8.onnx") != calibrated.read("int8.onnx")
 
 
-def test_a_shortfall_writes_nothing(original: Path, scans: Path) -> None:
+def test_a_shortfall_writes_nothing(
+    original: Path, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten_search(monkeypatch)
     before = content(original)
-    options = CalibrationOptions(tiles=TileOptions(tiles=5), least_dice=1.01)
+    options = CalibrationOptions(tiles=TileOptions(tiles=5), gate=Gate(1.01))
     with pytest.raises(ParityError, match=r"int8 does not match fp32 .* expected at least 1\.01"):
         calibrate(original, scans, options)
     assert content(original) == before
@@ -160,7 +165,7 @@ def interrupt(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("stage", ["measure", "int8_variant", "compare", "write_variants"])
+@pytest.mark.parametrize("stage", ["measure", "Judge", "best_placement", "write_variants"])
 def test_an_interrupt_leaves_the_package_as_it_was(
     original: Path, scans: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quick_search import hasten_search
 from samples import copy_package, head_like, write_scan
 
 pytest.importorskip("onnx")
@@ -64,7 +65,10 @@ def test_too_few_scans_are_refused(sgmf: Sgmf, package: Path, scans: Path) -> No
     assert sgmf("calibrate", package, scans, "--accept-few", *LENIENT).code == 0
 
 
-def test_a_shortfall_is_a_parity_error(sgmf: Sgmf, package: Path, scans: Path) -> None:
+def test_a_shortfall_is_a_parity_error(
+    sgmf: Sgmf, package: Path, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten_search(monkeypatch)
     before = sorted(path.name for path in package.iterdir())
     run = sgmf("calibrate", package, scans, "--least-dice", 1)
     assert run.code == 4

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from networks import TINY_TILE, save_tiny_checkpoint
+from quick_search import hasten_search
 from samples import head_like, with_scaled_weights, write_scan
 
 torch = pytest.importorskip("torch")
 
 from segmaformer.calibration.calibrate import CalibrationOptions
+from segmaformer.calibration.judge import Gate
 from segmaformer.checkpoint import Checkpoint, load_checkpoint
 from segmaformer.export import pipeline
 from segmaformer.export.float16 import FLOAT32_LADDER
@@ -240,7 +242,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def require_dice(monkeypatch: pytest.MonkeyPatch, least: float) -> None:
-    options = functools.partial(CalibrationOptions, least_dice=least)
+    options = functools.partial(CalibrationOptions, gate=Gate(least))
     monkeypatch.setattr(pipeline, "CalibrationOptions", options)
 
 
@@ -268,6 +270,7 @@ def test_int8_that_falls_short_leaves_nothing(
     scans: Path,
 ) -> None:
     require_dice(monkeypatch, 1.0)
+    hasten_search(monkeypatch)
     with pytest.raises(ParityError, match="int8 does not match fp32"):
         export_package(checkpoint, tmp_path / "t.sgmf", ExportOptions(calibration_data=scans))
     assert listing(tmp_path) == []

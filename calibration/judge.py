@@ -1,0 +1,157 @@
+"""What int8 does to segmentations of held-out tiles, and what of that may pass."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from segmaformer.calibration.tile_set import TileSet
+from segmaformer.runtime.backends.onnxruntime_cpu import available_processors, open_network
+from segmaformer.runtime.labelling import logits_to_labels
+from segmaformer.runtime.manifest import Output
+from segmaformer.runtime.parity import TileParity
+
+REFERENCE = "fp32 on held-out tiles"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a quantised network must reach over all held-out tiles, for every label.
+
+    Attributes
+    ----------
+    least_dice
+        Dice with the float32 network.
+    largest_loss
+        Dice with label maps, where there are any, that may be lost against float32.
+    """
+
+    least_dice: float = 0.995
+    largest_loss: float = 0.005
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """One network against float32 and, where there are label maps, against them.
+
+    Attributes
+    ----------
+    parity
+        With the float32 network.
+    truth_dice
+        Dice of float32 and of this network with the label maps, by label; empty without any.
+    """
+
+    parity: TileParity
+    truth_dice: dict[int, tuple[float, float]]
+
+    @property
+    def lowest_dice(self) -> float:
+        """With float32, of the label that suffers most."""
+        return min(self.parity.dice.values())
+
+    def shortfalls(self, gate: Gate) -> list[str]:
+        """What keeps this network from passing, in words."""
+        near = [
+            f"Dice is {dice:.4f} for label {label}, expected at least {gate.least_dice:g}"
+            for label, dice in self.parity.dice.items()
+            if dice < gate.least_dice
+        ]
+        true = [
+            f"Dice with the label maps falls from {before:.4f} to {after:.4f} for label {label}, "
+            f"expected a loss of at most {gate.largest_loss:g}"
+            for label, (before, after) in self.truth_dice.items()
+            if before - after > gate.largest_loss
+        ]
+        return [*near, *true]
+
+    def record(self) -> dict[str, Any]:
+        """For the manifest: what is not in the variant's parity."""
+        pairs = {str(label): list(pair) for label, pair in self.truth_dice.items()}
+        return {"dice_with_label_maps": pairs} if pairs else {}
+
+
+class Judge:
+    """Runs networks on held-out tiles; the float32 network once, its logits kept on disk.
+
+    Parameters
+    ----------
+    tiles
+        Held out from calibration.
+    reference
+        The float32 network.
+    output
+        Meaning of the logits.
+    threads
+        Threads for one tile; None takes every processor this process may use.
+    """
+
+    def __init__(
+        self,
+        tiles: TileSet,
+        reference: onnx.ModelProto,
+        output: Output,
+        *,
+        threads: int | None = None,
+    ):
+        self._tiles, self._output = tiles, output
+        self._threads = threads or available_processors()
+        self._labels = 1 + max(label.value for label in output.labels)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (mapped below)
+        start = time.perf_counter()
+        shape: tuple[int, ...] = ()
+        for logits in self._logits(reference, range(len(self))):
+            shape = logits.shape
+            self._file.write(logits.astype(np.float32).tobytes())
+        self._file.flush()
+        self.seconds_per_tile = (time.perf_counter() - start) / len(self)
+        self._expected = np.memmap(self._file, np.float32, "r", shape=(len(self), *shape))
+
+    def __len__(self) -> int:
+        return len(self._tiles.tiles)
+
+    def __call__(self, model: onnx.ModelProto, *, most_tiles: int | None = None) -> Judgement:
+        """Judge a network with the same interface, on all tiles or on some spread evenly."""
+        count = min(len(self), most_tiles or len(self))
+        indices = np.linspace(0, len(self) - 1, count).round().astype(int).tolist()
+        parity = TileParity(self._output, reference=REFERENCE)
+        before, after = np.zeros((2, self._labels, self._labels), np.int64)
+        for index, logits in zip(indices, self._logits(model, indices), strict=True):
+            parity.add(logits, self._expected[index])
+            if self._tiles.truth is not None:
+                truth = self._tiles.truth[index]
+                before += self._confusion(truth, self._expected[index])
+                after += self._confusion(truth, logits)
+        return Judgement(parity, _pairs(before, after))
+
+    def _logits(self, model: onnx.ModelProto, indices: range | list[int]) -> Iterator[np.ndarray]:
+        session = open_network(model.SerializeToString(), threads=self._threads)
+        name = session.get_inputs()[0].name
+        for index in indices:
+            tile = np.ascontiguousarray(self._tiles.tiles[index])[None]
+            yield session.run(None, {name: tile})[0][0]
+
+    def _confusion(self, truth: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """Voxels by true and by found label, where the truth is known."""
+        known = (truth >= 0) & (truth < self._labels)
+        found = logits_to_labels(logits, self._output)[known]
+        pairs = truth[known].astype(np.int64) * self._labels + found
+        counts = np.bincount(pairs, minlength=self._labels**2)
+        return counts.reshape(self._labels, self._labels)
+
+
+def _pairs(before: np.ndarray, after: np.ndarray) -> dict[int, tuple[float, float]]:
+    """Dice of both confusions, for each label above 0 that the label maps show."""
+    shown = [label for label in range(1, len(before)) if before[label].any()]
+    return {label: (_dice(before, label), _dice(after, label)) for label in shown}
+
+
+def _dice(confusion: np.ndarray, label: int) -> float:
+    total = confusion[label].sum() + confusion[:, label].sum()
+    return float(2 * confusion[label, label] / total)
