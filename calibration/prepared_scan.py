@@ -68,20 +68,32 @@ def prepare_scan(case: ScanCase, manifest: Manifest, labels: Path | None = None)
                 f"channel {name} is NaN or infinite after normalisation; check its intensities"
             )
     image, _ = pad_to_tile(prepared.image, manifest.tiling.tile)
-    path = None if labels is None else _label_file(labels, case.name)
+    path = None if labels is None else label_file(labels, case.name)
     if path is None:
         return PreparedScan(image)
-    label_map = _on_grid(_read_labels(path, volume), prepared)
+    label_map = _on_grid(read_label_map(path, volume), prepared)
     return PreparedScan(image, pad_to_tile(label_map[None], manifest.tiling.tile)[0][0])
 
 
-def _label_file(folder: Path, name: str) -> Path | None:
+def label_file(folder: Path, name: str) -> Path | None:
+    """Label map of a case in `folder`; None if there is none."""
     paths = (folder / f"{name}{suffix}" for suffix in SUFFIXES)
     return next((path for path in paths if path.is_file()), None)
 
 
-def _read_labels(path: Path, scan: Volume) -> np.ndarray:
-    """Label map (X, Y, Z) in the scan's storage order."""
+def read_label_map(path: Path, scan: Volume) -> np.ndarray:
+    """Read the label map of a scan.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (X, Y, Z) in the scan's storage order, int64.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, lies on another grid, or holds what are no labels.
+    """
     labels = read_scan([path], channels=1)
     if labels.voxels.shape[1:] != scan.voxels.shape[1:] or not np.allclose(
         labels.affine, scan.affine, atol=1e-3

@@ -22,6 +22,7 @@ COMMANDS = {
     "infer": "Segment scans with a package.",
     "inspect": "Show what a package or a checkpoint is.",
     "list": "Show the networks that can be exported.",
+    "verify": "Compare a package with its reference, or its variants on scans.",
 }
 
 

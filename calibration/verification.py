@@ -1,0 +1,289 @@
+"""Compare a package with its answer at export, and its variants with each other.
+
+Without scans, each variant is compared with what PyTorch computed for a phantom tile. With
+scans, whole segmentations are compared with those of fp32 in ONNX Runtime on the CPU and, where
+there are label maps, with those.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segmaformer.calibration.confidence import METHOD, mean_over_cases
+from segmaformer.calibration.prepared_scan import label_file, read_label_map
+from segmaformer.calibration.segmentation_scores import Scores, score_labels, structures
+from segmaformer.runtime.backends import BackendOptions, open_session
+from segmaformer.runtime.cases import ScanCase
+from segmaformer.runtime.errors import BudgetError, InputError
+from segmaformer.runtime.formats import SUFFIXES
+from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.package import Package
+from segmaformer.runtime.parity import MIN_AGREEMENT, MIN_DICE, TileParity
+from segmaformer.runtime.predictor import Predictor, Prepared, Progress
+from segmaformer.runtime.scan_checks import check_scan
+from segmaformer.runtime.stored_reference import reference_tile, stored_reference
+from segmaformer.runtime.volume import Volume
+
+EXACT_VARIANT = "fp32"
+INT8_MIN_DICE = 0.995
+LARGEST_DICE_LOSS = 0.005
+"""Mean Dice with the label maps that a variant may lose against the reference."""
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to run a package.
+
+    Attributes
+    ----------
+    variant, backend
+        See :func:`segmaformer.runtime.backends.open_session`.
+    """
+
+    variant: str
+    backend: str
+
+
+def verify_tile(
+    package: Package,
+    choices: Sequence[Choice],
+    *,
+    options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
+    report: Report = lambda line: None,
+) -> dict[str, Any]:
+    """Compare the logits of one phantom tile.
+
+    The reference is PyTorch's answer, which the package holds; for a package that holds none it
+    is fp32 in ONNX Runtime on the CPU. int8 is compared, too, but not judged: its gate is on scans.
+
+    Returns
+    -------
+    dict
+        For JSON: ``reference`` in words and ``runs``, one for each choice, with ``variant``,
+        ``backend``, the figures of :meth:`TileParity.record`, ``judged`` and ``shortcomings``.
+
+    Raises
+    ------
+    BackendError, EngineError
+        A backend does not work here.
+    PackageError
+        The stored reference cannot be used.
+    """
+    stored = stored_reference(package)
+    if stored is None:
+        report("the package holds no reference of PyTorch; fp32 on the CPU stands in")
+    name = "ONNX Runtime, CPU, fp32" if stored is None else "PyTorch float32 at export"
+    reference = _computed_reference(package) if stored is None else stored.compare
+    manifest = package.manifest
+    tile = reference_tile(manifest.preprocessing, manifest.tiling)
+    runs = []
+    for choice in choices:
+        session = open_session(
+            package, backend=choice.backend, variant=choice.variant, options=options, report=report
+        )
+        report(f"{session.description}")
+        parity = TileParity(manifest.output, reference=name)
+        reference(np.asarray(session.run(tile))[0], parity)
+        judged = not _is_int8(manifest, choice.variant)
+        found = parity.shortcomings(exact=choice.variant == EXACT_VARIANT) if judged else []
+        figures = {"judged": judged, "shortcomings": found}
+        runs.append(
+            {"variant": choice.variant, "backend": session.description, **parity.record()} | figures
+        )
+    return {"reference": name, "runs": runs}
+
+
+def _computed_reference(package: Package) -> Callable[[np.ndarray, TileParity], None]:
+    manifest = package.manifest
+    session = open_session(package, backend="onnxruntime", variant=EXACT_VARIANT)
+    expected = session.run(reference_tile(manifest.preprocessing, manifest.tiling))[0]
+    return lambda logits, parity: parity.add(logits, expected)
+
+
+def _is_int8(manifest: Manifest, variant: str) -> bool:
+    return variant in (manifest.calibration or {}).get("variants", {})
+
+
+@dataclass(eq=False)
+class _Run:
+    """One predictor, and how it compares over the cases so far."""
+
+    variant: str
+    predictor: Predictor
+    parity: TileParity
+    scores: dict[str, dict[str, Scores]] = field(default_factory=dict)
+
+
+def verify_cases(
+    package: Package,
+    choices: Sequence[Choice],
+    cases: Sequence[ScanCase],
+    *,
+    labels: Path | None = None,
+    options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
+    progress: Progress = lambda stage, done, count: None,
+    report: Report = lambda line: None,
+) -> dict[str, Any]:
+    """Compare segmentations of whole scans.
+
+    Parameters
+    ----------
+    package, choices, options
+        What to run.
+    cases
+        From :func:`segmaformer.runtime.cases.group_channels`. One that cannot be used is
+        reported and left out of every figure.
+    labels
+        Folder of label maps named as the cases.
+    progress, report
+        Called as work proceeds, and with a line of text where something is worth knowing.
+
+    Returns
+    -------
+    dict
+        For JSON: ``reference`` and ``confidence`` in words, ``cases`` (names), ``refused`` (why,
+        by name) and ``runs``: the reference itself, then one for each choice.
+
+    Raises
+    ------
+    BackendError, EngineError
+        A backend does not work here, or failed on a scan.
+    """
+    chosen = [Choice(EXACT_VARIANT, "onnxruntime")]
+    chosen += [choice for choice in choices if choice not in chosen]
+    runs = [_open(package, choice, options, report) for choice in chosen]
+    done: list[str] = []
+    refused: dict[str, str] = {}
+    for index, case in enumerate(cases):
+        try:
+            _add_case(runs, case, labels)
+            done.append(case.name)
+        except (InputError, BudgetError, OSError) as error:
+            refused[case.name] = str(error)
+            report(f"{case.name}: {error}")
+        progress("cases", index + 1, len(cases))
+    return {
+        "reference": runs[0].predictor.backend,
+        "confidence": METHOD,
+        "cases": done,
+        "refused": refused,
+        "runs": [_result(run, runs[0], package.manifest) for run in runs] if done else [],
+    }
+
+
+def _open(package: Package, choice: Choice, options: BackendOptions, report: Report) -> _Run:
+    on_cpu = choice == Choice(EXACT_VARIANT, "onnxruntime")
+    predictor = Predictor(
+        package,
+        choice.backend,
+        variant=choice.variant,
+        options=dataclasses.replace(options, device="cpu") if on_cpu else options,
+        report=report,
+    )
+    report(predictor.backend)
+    return _Run(choice.variant, predictor, TileParity(package.manifest.output))
+
+
+def _add_case(runs: Sequence[_Run], case: ScanCase, labels: Path | None) -> None:
+    """Segment one case by all, then compare; it counts for all or for none."""
+    prepared = _prepare(runs[0].predictor, case)
+    truth = None if labels is None else _truth(labels, case, prepared.volume)
+    found = [run.predictor.segment(prepared).labels for run in runs]
+    for run, label_map in zip(runs, found, strict=True):
+        run.parity.add_labels(label_map, found[0])
+        if truth is not None:
+            wanted = structures(run.predictor.package.manifest.output)
+            spacing = prepared.volume.spacing_mm
+            run.scores[case.name] = score_labels(label_map, truth, spacing, wanted)
+
+
+def _prepare(predictor: Predictor, case: ScanCase) -> Prepared:
+    if case.refusal is not None:
+        raise InputError(case.refusal)
+    prepared = predictor.prepare(case.files)
+    for finding in check_scan(prepared.volume, predictor.package.manifest):
+        if finding.level == "refuse":
+            raise InputError(f"{case.files[0]}: {finding.what}. {finding.fix}")
+    return prepared
+
+
+def _truth(folder: Path, case: ScanCase, scan: Volume) -> np.ndarray:
+    path = label_file(folder, case.name)
+    if path is None:
+        raise InputError(
+            f"there is no label map of {case.name} in {folder}; expected {case.name} with "
+            f"{', '.join(SUFFIXES)}"
+        )
+    return read_label_map(path, scan)
+
+
+def _result(run: _Run, reference: _Run, manifest: Manifest) -> dict[str, Any]:
+    names = structures(manifest.output) if run.scores else {}
+    summary = {name: _summary(run, reference, name) for name in names}
+    return {
+        "variant": run.variant,
+        "backend": run.predictor.backend,
+        "label_agreement": run.parity.agreement,
+        "dice_with_reference": {str(label): dice for label, dice in run.parity.dice.items()},
+        "structures": summary,
+        "by_case": {
+            case: {name: each.record() for name, each in scores.items()}
+            for case, scores in run.scores.items()
+        },
+        "shortcomings": [*_label_shortcomings(run, manifest), *_losses(summary)],
+    }
+
+
+def _summary(run: _Run, reference: _Run, name: str) -> dict[str, Any]:
+    """Means over cases of one structure, and of what changes against the reference."""
+    own = [scores[name] for scores in run.scores.values()]
+    its = [scores[name] for scores in reference.scores.values()]
+    means = {
+        "dice": mean_over_cases(each.dice for each in own),
+        "hd95_mm": mean_over_cases(each.hd95_mm for each in own),
+        "volume_error_ml": mean_over_cases(each.volume_error_ml for each in own),
+        "volume_error_percent": mean_over_cases(each.volume_error_percent for each in own),
+        "dice_change": mean_over_cases(
+            _difference(a.dice, b.dice) for a, b in zip(own, its, strict=True)
+        ),
+        "hd95_change_mm": mean_over_cases(
+            _difference(a.hd95_mm, b.hd95_mm) for a, b in zip(own, its, strict=True)
+        ),
+    }
+    return {key: None if mean is None else dataclasses.asdict(mean) for key, mean in means.items()}
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
+def _label_shortcomings(run: _Run, manifest: Manifest) -> list[str]:
+    """What falls short of the gate of the variant's kind, over all cases together."""
+    int8 = _is_int8(manifest, run.variant)
+    least_dice = INT8_MIN_DICE if int8 else MIN_DICE
+    found = [
+        f"Dice of label {label} with the reference is {dice:.5f} (at least {least_dice:g})"
+        for label, dice in run.parity.dice.items()
+        if dice < least_dice
+    ]
+    if not int8 and run.parity.agreement < MIN_AGREEMENT:
+        found.append(f"{run.parity.agreement:.4%} of labels are equal (at least {MIN_AGREEMENT:%})")
+    return found
+
+
+def _losses(summary: dict[str, dict[str, Any]]) -> list[str]:
+    changes = {name: each["dice_change"] for name, each in summary.items()}
+    return [
+        f"{name} loses {-change['value']:.4f} of Dice with the label maps "
+        f"(at most {LARGEST_DICE_LOSS:g})"
+        for name, change in changes.items()
+        if change is not None and change["value"] < -LARGEST_DICE_LOSS
+    ]
