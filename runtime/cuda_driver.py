@@ -290,20 +290,34 @@ class Stream:
 
     def copy_in(self, target: DeviceMemory, source: PinnedArray, size: int) -> None:
         """Copy the first `size` bytes to the device, some time from now."""
+        self._to_device(target.address, source.address, size)
+
+    def copy_out(self, target: PinnedArray, source: DeviceMemory, size: int) -> None:
+        """Copy the first `size` bytes from the device, some time from now."""
+        self._from_device(target.address, source.address, size)
+
+    def upload(self, address: int, source: np.ndarray) -> None:
+        """Copy a contiguous array to the device; it must live until the work is done."""
+        self._to_device(address, source.ctypes.data, source.nbytes)
+
+    def download(self, target: np.ndarray, address: int) -> None:
+        """Copy to a contiguous array, which must live until the work is done."""
+        self._from_device(target.ctypes.data, address, target.nbytes)
+
+    def _to_device(self, target: int, source: int, size: int) -> None:
         self._driver.call(
             "cuMemcpyHtoDAsync_v2",
-            ctypes.c_uint64(target.address),
-            ctypes.c_void_p(source.address),
+            ctypes.c_uint64(target),
+            ctypes.c_void_p(source),
             ctypes.c_size_t(size),
             ctypes.c_void_p(self.handle),
         )
 
-    def copy_out(self, target: PinnedArray, source: DeviceMemory, size: int) -> None:
-        """Copy the first `size` bytes from the device, some time from now."""
+    def _from_device(self, target: int, source: int, size: int) -> None:
         self._driver.call(
             "cuMemcpyDtoHAsync_v2",
-            ctypes.c_void_p(target.address),
-            ctypes.c_uint64(source.address),
+            ctypes.c_void_p(target),
+            ctypes.c_uint64(source),
             ctypes.c_size_t(size),
             ctypes.c_void_p(self.handle),
         )

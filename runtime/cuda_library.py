@@ -1,4 +1,4 @@
-"""The compiled CUDA library: where it is, and its scan on device pointers through ctypes."""
+"""The compiled CUDA library: where it is, and its functions on device pointers through ctypes."""
 
 from __future__ import annotations
 
@@ -56,6 +56,15 @@ def load_cuda_library(path: Path) -> ctypes.CDLL:
     scan = library.sgmf_selective_scan_cuda
     scan.argtypes = (args, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32, ctypes.c_void_p)
     scan.restype = ctypes.c_char_p
+    address = ctypes.c_void_p
+    for name, takes in (
+        ("sgmf_clear_lines_cuda", (address, ctypes.c_int64, ctypes.c_int64, address)),
+        ("sgmf_blend_tile_cuda", (address, address, address)),
+        ("sgmf_divide_lines_cuda", (address, address)),
+        ("sgmf_label_resample_cuda", (address, address)),
+    ):
+        function = getattr(library, name)
+        function.argtypes, function.restype = takes, ctypes.c_char_p
     for query in (library.sgmf_cuda_device_count, library.sgmf_cuda_multiprocessors):
         query.argtypes, query.restype = (ctypes.POINTER(ctypes.c_int32),), ctypes.c_char_p
     return library
@@ -146,6 +155,19 @@ def run_selective_scan_cuda(
     )
     if error is not None:
         raise BackendError(f"the selective scan on the GPU failed: {error.decode()}")
+
+
+def enqueue(name: str, *arguments: object) -> None:
+    """Call a function of ``sgmf/label_stream_cuda.h``; nothing is waited for.
+
+    Raises
+    ------
+    BackendError
+        There is no library, or the work was refused or not started: why, in its own words.
+    """
+    error = getattr(cuda_library(), name)(*arguments)
+    if error is not None:
+        raise BackendError(f"{name} failed: {error.decode()}")
 
 
 def _ask(query: str) -> int:

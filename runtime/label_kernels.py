@@ -16,7 +16,7 @@ from segmaformer.runtime.resampling import axis_weights, separate_axis
 Logits = npt.NDArray[np.float32]
 
 
-class _BlendTileArgs(ctypes.Structure):
+class BlendTileArgs(ctypes.Structure):
     """Mirror of ``sgmf_blend_tile_args``."""
 
     _fields_ = (
@@ -31,7 +31,7 @@ class _BlendTileArgs(ctypes.Structure):
     )
 
 
-class _DivideLinesArgs(ctypes.Structure):
+class DivideLinesArgs(ctypes.Structure):
     """Mirror of ``sgmf_divide_lines_args``."""
 
     _fields_ = (
@@ -44,7 +44,7 @@ class _DivideLinesArgs(ctypes.Structure):
     )
 
 
-class _AxisTaps(ctypes.Structure):
+class AxisTapsArgs(ctypes.Structure):
     """Mirror of ``sgmf_axis_taps``."""
 
     _fields_ = (
@@ -55,7 +55,7 @@ class _AxisTaps(ctypes.Structure):
     )
 
 
-class _LabelResampleArgs(ctypes.Structure):
+class LabelResampleArgs(ctypes.Structure):
     """Mirror of ``sgmf_label_resample_args``."""
 
     _fields_ = (
@@ -65,7 +65,7 @@ class _LabelResampleArgs(ctypes.Structure):
         ("depth", ctypes.c_int64),
         ("height", ctypes.c_int64),
         ("width", ctypes.c_int64),
-        ("taps", _AxisTaps * 3),
+        ("taps", AxisTapsArgs * 3),
         ("regions", ctypes.c_void_p),
         ("labels", ctypes.c_void_p),
     )
@@ -92,8 +92,8 @@ class AxisTaps:
         return AxisTaps(self.low[side] - origin, self.high[side] - origin, self.weight[side])
 
     @property
-    def _struct(self) -> _AxisTaps:
-        return _AxisTaps(
+    def _struct(self) -> AxisTapsArgs:
+        return AxisTapsArgs(
             len(self), self.low.ctypes.data, self.high.ctypes.data, self.weight.ctypes.data
         )
 
@@ -184,7 +184,7 @@ def blend_tile(sums: LogitLines, logits: Logits, weights: Logits, *, threads: in
         Threads to use.
     """
     pointers = sums._pointers()
-    args = _BlendTileArgs(
+    args = BlendTileArgs(
         channels=len(logits),
         extent=logits.shape[1:],
         logits=logits.ctypes.data,
@@ -210,7 +210,7 @@ def divide_lines(sums: LogitLines, divisors: Logits, *, threads: int) -> None:
         Threads to use.
     """
     pointers = sums._pointers()
-    args = _DivideLinesArgs(
+    args = DivideLinesArgs(
         channels=sums.memory.shape[1],
         count=pointers.size,
         width=divisors.shape[2],
@@ -252,14 +252,14 @@ def resample_labels(
     values = None if regions is None else np.array(regions, np.uint16)
     pointers = logits._pointers()
     _, channels, width = logits.memory.shape
-    args = _LabelResampleArgs(
+    args = LabelResampleArgs(
         lines=pointers.ctypes.data,
         channels=channels,
         channel_stride=logits._channel_stride,
         depth=logits.places.shape[0],
         height=logits.places.shape[1],
         width=width,
-        taps=(_AxisTaps * 3)(*(axis._struct for axis in taps)),
+        taps=(AxisTapsArgs * 3)(*(axis._struct for axis in taps)),
         regions=None if values is None else values.ctypes.data,
         labels=labels.ctypes.data,
     )

@@ -14,21 +14,31 @@ the labels are the same, voxel for voxel, whatever the budget.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
-from segmaformer.runtime.errors import BudgetError
-from segmaformer.runtime.label_kernels import (
-    AxisTaps,
-    LogitLines,
-    Logits,
-    resample_labels,
+from segmaformer.runtime.device_lines import (
+    DeviceLines,
+    DeviceLogits,
+    DeviceNetwork,
+    lines_bytes,
 )
+from segmaformer.runtime.errors import BudgetError
+from segmaformer.runtime.label_kernels import AxisTaps, Logits
 from segmaformer.runtime.labelling import label_dtype
-from segmaformer.runtime.logit_sums import LogitSums, Strip, most_lines, strips
+from segmaformer.runtime.logit_sums import (
+    HostLines,
+    Lines,
+    LogitSums,
+    Places,
+    Strip,
+    most_lines,
+    strips,
+)
 from segmaformer.runtime.manifest import Output, Tiling
 from segmaformer.runtime.probabilities import resample_probabilities
 from segmaformer.runtime.tile_feed import TileNetwork, tile_logits
@@ -40,6 +50,8 @@ from segmaformer.runtime.tiling import (
     tile_boxes,
     tile_weights,
 )
+
+L = TypeVar("L", bound=Lines)  # type: ignore[type-arg]  # of whatever tiles
 
 BYTES = np.dtype(np.float32).itemsize
 DIVISIONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -64,6 +76,11 @@ class Block:
     source: Box
     lines: int
 
+    @property
+    def width(self) -> int:
+        """Voxels of a line."""
+        return self.source[2].stop - self.source[2].start
+
     def tiles(self, boxes: Sequence[Box]) -> list[Box]:
         """Those that reach into the source."""
         return [box for box in boxes if meet(box, self.source)]
@@ -82,8 +99,11 @@ class LabelStream:
         From the network's grid to the target's, one for each axis.
     network
         What runs the tiles.
+    device
+        What runs the tiles for labels instead, and leaves their logits where the sums then
+        are.
     budget_bytes
-        For everything.
+        For everything in memory of the processor.
     taken_bytes
         What others hold of that; the rest is for the sums of logits and the tiles that the
         network holds.
@@ -93,7 +113,8 @@ class LabelStream:
     Raises
     ------
     BudgetError
-        The budget does not suffice for the smallest blocks.
+        The budget, or the memory that is free on the device, does not suffice for the
+        smallest blocks.
     """
 
     def __init__(
@@ -104,6 +125,7 @@ class LabelStream:
         taps: tuple[AxisTaps, AxisTaps, AxisTaps],
         network: TileNetwork,
         *,
+        device: DeviceNetwork | None = None,
         budget_bytes: int,
         taken_bytes: int = 0,
         threads: int,
@@ -116,6 +138,7 @@ class LabelStream:
         self._output = output
         self._taps = taps
         self._network = network
+        self._device = device
         self._threads = threads
         self._boxes = tile_boxes(shape, tiling)
         self._depth = shape[0]
@@ -136,8 +159,8 @@ class LabelStream:
         """
         regions = [region.value for region in self._output.regions] or None
         labels = np.zeros([len(axis) for axis in self._taps], label_dtype(self._output))
-        for place, logits, taps in self._finished(progress):
-            labels[place] = resample_labels(logits, taps, regions=regions, threads=self._threads)
+        for place, lines, rows, taps in self._parts(progress):
+            labels[place] = lines.labels(rows, taps, regions)
         return labels
 
     def probabilities(
@@ -159,35 +182,62 @@ class LabelStream:
         """
         exclusive = not self._output.regions
         maps = np.zeros([len(channels), *(len(axis) for axis in self._taps)], np.float32)
-        for place, logits, taps in self._finished(progress):
+        logits_of = self._tile_logits
+        for place, lines, rows, taps in self._finished(self._host_lines, logits_of, progress):
             maps[(slice(None), *place)] = resample_probabilities(
-                logits, taps, channels, exclusive=exclusive
+                lines.logits(rows), taps, channels, exclusive=exclusive
             )
         return maps
 
-    def _finished(
+    def _parts(
         self, progress: Callable[[int, int], None]
-    ) -> Iterator[tuple[Box, LogitLines, list[AxisTaps]]]:
-        """Place in the target, logits and taps of every part as it is finished."""
+    ) -> Iterator[tuple[Box, HostLines | DeviceLines, Places, list[AxisTaps]]]:
+        device = self._device
+        if device is None:
+            yield from self._finished(self._host_lines, self._tile_logits, progress)
+            return
+
+        def new_lines(block: Block) -> DeviceLines:
+            shape = (block.lines, self._output.channels, block.width)
+            return DeviceLines(device.device, *shape, self._weights)
+
+        def logits_of(boxes: Sequence[Box]) -> Generator[DeviceLogits, None, None]:
+            return device.logits(self._image, self._place, boxes)
+
+        yield from self._finished(new_lines, logits_of, progress)
+
+    def _host_lines(self, block: Block) -> HostLines:
+        shape = (block.lines, self._output.channels, block.width)
+        return HostLines(*shape, self._weights, self._threads)
+
+    def _tile_logits(self, boxes: Sequence[Box]) -> Generator[Logits, None, None]:
+        return tile_logits(self._image, self._place, boxes, self._network)
+
+    def _finished(
+        self,
+        new_lines: Callable[[Block], L],
+        logits_of: Callable[[Sequence[Box]], Generator[Any, None, None]],
+        progress: Callable[[int, int], None],
+    ) -> Iterator[tuple[Box, L, Places, list[AxisTaps]]]:
+        """Place in the target, lines, which of them, and taps of every finished part."""
         plan = [(block, block.tiles(self._boxes)) for block in self._blocks]
         boxes = [box for _, tiles in plan for box in tiles]
         done, count = itertools.count(1), len(boxes)
         progress(0, count)
-        with closing(tile_logits(self._image, self._place, boxes, self._network)) as logits:
+        with closing(logits_of(boxes)) as logits:
             for block, tiles in plan:
-                sums = LogitSums(
-                    self._output.channels, block.source, self._tile[0], block.lines, self._threads
-                )
+                lines = new_lines(block)
+                sums = LogitSums(lines, block.source, self._tile[0], block.lines)
                 for strip in strips(tiles, block.source):
                     for box in strip.boxes:
-                        sums.add(box, next(logits), self._weights)
+                        sums.add(box, next(logits))
                         progress(next(done), count)
                     finished = sums.finish(strip, self._weight_sums(strip, block, tiles))
                     place = self._target_of(strip, block)
                     if all(side.start < side.stop for side in place):
-                        yield place, finished, self._taps_of(place, strip, block)
+                        yield place, lines, finished, self._taps_of(place, strip, block)
                     sums.release(strip)
-                del sums  # before the next block takes as much
+                del sums, lines  # before the next block takes as much
 
     def _weight_sums(self, strip: Strip, block: Block, tiles: Sequence[Box]) -> Logits:
         """Sums of the weights of the tiles, in their order."""
@@ -228,17 +278,17 @@ class LabelStream:
 
     def _choose_blocks(self, budget_bytes: int, taken_bytes: int) -> list[Block]:
         """The division that fits the budget with the fewest tiles run."""
-        held = self._network.floats_held(len(self._image), self._output.channels)
-        fixed = taken_bytes + held * int(np.prod(self._tile)) * BYTES
         rows, columns = ([self._divide(axis, count) for count in DIVISIONS] for axis in (1, 2))
         lines = {id(division): self._lines(division) for division in rows}
         pairs = list(itertools.product(rows, columns))
-        needed = [
-            fixed + max(lines[id(r)]) * self._output.channels * c.longest * BYTES for r, c in pairs
-        ]
-        if min(needed) > budget_bytes:
-            raise BudgetError("scan, image, logits and labels", budget_bytes, min(needed))
-        fitting = [pair for pair, size in zip(pairs, needed, strict=True) if size <= budget_bytes]
+        sizes = [self._sums_bytes(max(lines[id(r)]), c.longest) for r, c in pairs]
+        fitting = pairs
+        for limit in self._limits(budget_bytes, taken_bytes):
+            needed = [limit.fixed_bytes + limit.has_sums * size for size in sizes]
+            if min(needed) > limit.bytes:
+                raise BudgetError(limit.what, limit.bytes, min(needed))
+            fits = dict(zip(map(id, pairs), (size <= limit.bytes for size in needed), strict=True))
+            fitting = [pair for pair in fitting if fits[id(pair)]]
         row, column = min(fitting, key=lambda pair: pair[0].tile_runs * pair[1].tile_runs)
         depth = slice(0, self._depth)
         return [
@@ -246,6 +296,25 @@ class LabelStream:
             for (r, count), c in itertools.product(
                 zip(row.parts, lines[id(row)], strict=True), column.parts
             )
+        ]
+
+    def _sums_bytes(self, lines: int, width: int) -> int:
+        if self._device is None:
+            return lines * self._output.channels * width * BYTES
+        return lines_bytes(lines, self._output.channels, width, self._tile)
+
+    def _limits(self, budget_bytes: int, taken_bytes: int) -> list[_Limit]:
+        network = self._network if self._device is None else self._device
+        held = network.floats_held(len(self._image), self._output.channels)
+        fixed = taken_bytes + held * int(np.prod(self._tile)) * BYTES
+        what = "scan, image, logits and labels"
+        if self._device is None:
+            return [_Limit(what, budget_bytes, fixed, has_sums=True)]
+        device = self._device.device
+        sums = f"sums of logits on {device.facts.name}"
+        return [
+            _Limit(what, budget_bytes, fixed, has_sums=device.facts.integrated),
+            _Limit(sums, device.free_bytes(), 0, has_sums=True),
         ]
 
     def _lines(self, rows: _Division) -> list[int]:
@@ -270,6 +339,16 @@ class LabelStream:
             for _, source in parts
         )
         return _Division(parts, tile_runs)
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """Some memory, what takes it, and whether the sums of logits do as well."""
+
+    what: str
+    bytes: int
+    fixed_bytes: int
+    has_sums: bool
 
 
 @dataclass(frozen=True)

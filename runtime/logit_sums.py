@@ -5,12 +5,25 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.label_kernels import LogitLines, Logits, blend_tile, divide_lines
+from segmaformer.runtime.label_kernels import (
+    AxisTaps,
+    LogitLines,
+    Logits,
+    blend_tile,
+    divide_lines,
+    resample_labels,
+)
 from segmaformer.runtime.tiling import Box, shared_part
+
+Places = npt.NDArray[np.int64]
+"""Shape (d, h): the line of each row."""
+
+Tile = TypeVar("Tile", contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,71 @@ def most_lines(boxes: Sequence[Box], region: Box) -> int:
     return max(counts)
 
 
-class LogitSums:
+class Lines(Protocol[Tile]):
+    """Memory for lines of logits, in which tiles are summed and from which labels come.
+
+    A tile's logits (K, *tile) are what the memory takes: an array, or something on a device.
+    """
+
+    def clear(self, lines: Sequence[int]) -> None:
+        """Make lines zero."""
+        ...
+
+    def add(self, places: Places, columns: slice, logits: Tile, inside: Box) -> None:
+        """Add the weighted logits of the part `inside` of a tile to `columns` of lines."""
+        ...
+
+    def divide(self, places: Places, divisors: Logits) -> None:
+        """Divide every channel of lines by `divisors` (d, h, width)."""
+        ...
+
+    def labels(
+        self, places: Places, taps: Sequence[AxisTaps], regions: Sequence[int] | None
+    ) -> npt.NDArray[np.uint16]:
+        """As :func:`segmaformer.runtime.label_kernels.resample_labels`."""
+        ...
+
+
+class HostLines:
+    """Lines in memory of the processor.
+
+    Parameters
+    ----------
+    capacity, channels, width
+        Shape of the memory.
+    weights
+        Of the voxels of a tile, shape (D, H, W), float32.
+    threads
+        To use.
+    """
+
+    def __init__(self, capacity: int, channels: int, width: int, weights: Logits, threads: int):
+        self._memory = np.empty((capacity, channels, width), np.float32)
+        self._weights, self._threads = weights, threads
+
+    def clear(self, lines: Sequence[int]) -> None:
+        """As of :class:`Lines`; so are the others."""
+        self._memory[list(lines)] = 0
+
+    def add(self, places: Places, columns: slice, logits: Logits, inside: Box) -> None:  # noqa: D102
+        lines = LogitLines(self._memory[..., columns], places)
+        part = logits[(slice(None), *inside)]
+        blend_tile(lines, part, self._weights[inside], threads=self._threads)
+
+    def divide(self, places: Places, divisors: Logits) -> None:  # noqa: D102
+        divide_lines(self.logits(places), divisors, threads=self._threads)
+
+    def labels(  # noqa: D102
+        self, places: Places, taps: Sequence[AxisTaps], regions: Sequence[int] | None
+    ) -> npt.NDArray[np.uint16]:
+        return resample_labels(self.logits(places), taps, regions=regions, threads=self._threads)
+
+    def logits(self, places: Places) -> LogitLines:
+        """What lies in lines."""
+        return LogitLines(self._memory, places)
+
+
+class LogitSums(Generic[Tile]):
     """Sums over the tiles of a region, whose strips come one after the other.
 
     The row of a voxel along width takes a line when the first tile reaches it, and gives it
@@ -105,52 +182,46 @@ class LogitSums:
 
     Parameters
     ----------
-    channels
-        K.
+    lines
+        Memory of `capacity` lines as wide as the region.
     region
         Voxels that matter; tiles may reach beyond.
     tile_depth
         Planes of a tile.
     capacity
         Lines that may exist at once, see :func:`most_lines`.
-    threads
-        For blending.
     """
 
-    def __init__(self, channels: int, region: Box, tile_depth: int, capacity: int, threads: int):
-        _, rows, columns = region
+    def __init__(self, lines: Lines[Tile], region: Box, tile_depth: int, capacity: int):
+        rows = region[1]
+        self._lines = lines
         self._region = region
-        self._threads = threads
-        self._memory = np.empty((capacity, channels, columns.stop - columns.start), np.float32)
         self._free = list(range(capacity))
         # Planes that are in use follow each other and share their places in turn.
         self._places = np.full((tile_depth + 1, rows.stop - rows.start), -1, np.int64)
 
-    def add(self, box: Box, logits: Logits, weights: Logits) -> None:
+    def add(self, box: Box, logits: Tile) -> None:
         """Add the part of a tile's weighted logits (K, *tile) that lies in the region."""
         shared = shared_part(box, self._region)
         if shared is None:
             return
         inside, (_, rows, columns) = shared
-        index = self._index(box[0], rows)
-        lines = LogitLines(self._memory[..., columns], self._taken(index))
-        blend_tile(lines, logits[(slice(None), *inside)], weights[inside], threads=self._threads)
+        self._lines.add(self._taken(self._index(box[0], rows)), columns, logits, inside)
 
-    def finish(self, strip: Strip, weight_sums: Logits) -> LogitLines:
+    def finish(self, strip: Strip, weight_sums: Logits) -> Places:
         """Turn the sums of a strip into means, and show them below and beside their neighbours.
 
         Returns
         -------
-        LogitLines
-            The strip's planes and rows, behind the last plane and the last row before them
-            where there are such.
+        ndarray
+            Lines of the strip's planes and rows, behind the last plane and the last row
+            before them where there are such.
         """
         rows = self._rows(strip)
-        finished = LogitLines(self._memory, self._places[self._index(strip.planes, rows)])
-        divide_lines(finished, weight_sums, threads=self._threads)
+        self._lines.divide(self._places[self._index(strip.planes, rows)], weight_sums)
         planes = slice(max(strip.planes.start - 1, self._region[0].start), strip.planes.stop)
         rows = slice(max(rows.start - 1, 0), rows.stop)
-        return LogitLines(self._memory, self._places[self._index(planes, rows)])
+        return self._places[self._index(planes, rows)]
 
     def release(self, strip: Strip) -> None:
         """Give back what no later strip needs: all but the last plane and the last row."""
@@ -177,7 +248,7 @@ class LogitSums:
         count = int(np.count_nonzero(missing))
         if count:
             new = [self._free.pop() for _ in range(count)]
-            self._memory[new] = 0
+            self._lines.clear(new)
             places[missing] = new
             self._places[index] = places
         return places

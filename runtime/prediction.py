@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.errors import BudgetError
 from segmaformer.runtime.label_kernels import Logits, label_taps
 from segmaformer.runtime.label_stream import BYTES, LabelStream
@@ -17,6 +18,9 @@ from segmaformer.runtime.preprocessing import Preprocessed, restore_logits
 from segmaformer.runtime.probabilities import to_probabilities
 from segmaformer.runtime.tile_feed import TileNetwork
 from segmaformer.runtime.tiling import predict_logits
+
+ON_PROCESSOR = "logits are copied back and summed by the processor"
+"""What is said where they could have been summed on a device."""
 
 Progress = Callable[[int, int], None]
 """Called with the tiles done and their number."""
@@ -40,6 +44,10 @@ class Prediction:
         What the scan holds of that.
     threads
         For blending and interpolation.
+    resident
+        What runs the tiles for labels where logits are summed on a device.
+    report
+        Called with a line if they are not, although there is `resident`.
     """
 
     prepared: Preprocessed
@@ -48,6 +56,8 @@ class Prediction:
     budget_bytes: int
     scan_bytes: int
     threads: int
+    resident: DeviceNetwork | None = None
+    report: Callable[[str], None] = lambda line: None
 
     def check_budget(self) -> None:
         """Raise BudgetError, with the least that would do, if :meth:`labels` would."""
@@ -66,7 +76,7 @@ class Prediction:
         BudgetError
             The budget does not suffice; the error says the least that would.
         """
-        stream = self._stream(0)
+        stream = self._resident_stream() or self._stream(0)
         if stream is not None:
             return stream.labels(progress)
         return logits_to_labels(self._all_logits(progress), self.manifest.output)
@@ -121,7 +131,21 @@ class Prediction:
         fewest = runs.index(min(runs))
         return fewest + 1, streams[fewest]
 
-    def _stream(self, maps: int) -> LabelStream | None:
+    def _resident_stream(self) -> LabelStream | None:
+        """The stream whose sums are on the device; None, said why, if they cannot be there."""
+        if self.resident is None:
+            return None
+        self.resident.device.activate()
+        reason = "splines of order above one resample the logits"
+        try:
+            stream = self._stream(0, self.resident)
+        except BudgetError as error:
+            stream, reason = None, str(error)
+        if stream is None:
+            self.report(f"{ON_PROCESSOR}: {reason}")
+        return stream
+
+    def _stream(self, maps: int, device: DeviceNetwork | None = None) -> LabelStream | None:
         """The stream beside that many maps of probabilities; None if all logits are needed."""
         prepared, output = self.prepared, self.manifest.output
         _, depth, height, width = prepared.image.shape
@@ -145,6 +169,7 @@ class Prediction:
                 output,
                 taps,
                 self.network,
+                device=device,
                 budget_bytes=self.budget_bytes,
                 taken_bytes=taken,
                 threads=self.threads,

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from segmaformer.runtime.backends import BackendOptions, open_session
+from segmaformer.runtime.backends import BackendOptions, ResidentSession, open_session
 from segmaformer.runtime.backends.onnxruntime_cpu import available_processors
-from segmaformer.runtime.errors import BudgetError, CancelledError
+from segmaformer.runtime.device_lines import DeviceNetwork
+from segmaformer.runtime.device_lines_check import check_device_lines
+from segmaformer.runtime.errors import BackendError, BudgetError, CancelledError
 from segmaformer.runtime.formats import read_header, read_scan
 from segmaformer.runtime.memory import MIB, default_budget_bytes
 from segmaformer.runtime.package import Package
-from segmaformer.runtime.prediction import Prediction
+from segmaformer.runtime.prediction import ON_PROCESSOR, Prediction
 from segmaformer.runtime.preprocessing import (
     Preprocessed,
     network_grid,
@@ -52,7 +54,8 @@ class Predictor:
         logits and label map. The interpreter, ONNX Runtime and the activations of one
         tile come on top. None takes half of what the machine has free.
     report
-        See :func:`segmaformer.runtime.backends.open_session`.
+        See :func:`segmaformer.runtime.backends.open_session`; called also with a line where
+        logits leave the device although they could be summed there.
 
     Examples
     --------
@@ -80,6 +83,9 @@ class Predictor:
         self._session = open_session(
             package, backend=backend, variant=variant, options=options, report=report
         )
+
+        self._report = report
+        self._resident = self._find_resident()
 
     @property
     def backend(self) -> str:
@@ -185,14 +191,34 @@ class Predictor:
             for values in prediction.probabilities(channels, _for_stage(progress, "tiles"))
         )
 
+    def _find_resident(self) -> DeviceNetwork | None:
+        """The network with its logits left on a device that was seen to sum them right."""
+        if not isinstance(self._session, ResidentSession):
+            return None
+        resident = self._session.resident
+        try:
+            if self._mirror_axes:
+                raise BackendError("those of mirrored tiles are averaged there")
+            check_device_lines(resident.device)
+        except BackendError as error:
+            self._report(f"{ON_PROCESSOR}: {error}")
+            return None
+        return resident
+
     def _prediction(
         self, scan: Preprocessed, scan_bytes: int, cancel: threading.Event | None
     ) -> Prediction:
-        def run(tiles: np.ndarray) -> np.ndarray:
+        def go_on() -> None:
             if cancel is not None and cancel.is_set():
                 raise CancelledError("the prediction was cancelled")
+
+        def run(tiles: np.ndarray) -> np.ndarray:
+            go_on()
             return mirrored_mean(self._session.run, tiles, self._mirror_axes)
 
+        resident = self._resident
+        if resident is not None:
+            resident = resident.before_each(go_on)
         return Prediction(
             scan,
             self.package.manifest,
@@ -200,6 +226,8 @@ class Predictor:
             budget_bytes=self._budget_bytes,
             scan_bytes=scan_bytes,
             threads=self._threads,
+            resident=resident,
+            report=self._report,
         )
 
     def _read(self, scan: str | Path | Sequence[str | Path]) -> Volume:

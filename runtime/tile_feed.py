@@ -77,14 +77,20 @@ def tile_logits(
     network
         What runs them.
     """
-    count = network.tiles_at_once
-    batches = (boxes[first : first + count] for first in range(0, len(boxes), count))
-    tiles = (np.stack([cut_tile(image, box, place) for box in batch]) for batch in batches)
+    tiles = tile_batches(image, place, boxes, network.tiles_at_once)
     with closing((_overlapped if network.overlap else _in_turn)(network.run, tiles)) as run:
         for logits in run:
             yield from logits
             # A batch is gone before the next one is computed.
             del logits
+
+
+def tile_batches(
+    image: np.ndarray, place: Box, boxes: Sequence[Box], count: int
+) -> Iterator[np.ndarray]:
+    """Tiles (B, C, *tile) in order, up to `count` at once; parameters as above."""
+    batches = (boxes[first : first + count] for first in range(0, len(boxes), count))
+    return (np.stack([cut_tile(image, box, place) for box in batch]) for batch in batches)
 
 
 def _in_turn(run: RunTiles, tiles: Iterable[np.ndarray]) -> _Batches:

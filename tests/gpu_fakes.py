@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -157,7 +158,9 @@ class FakeDriver:
 
 
 class FakeStream:
-    """Operations in order, each run when it must be."""
+    """Operations in order, each run when it must be, by whichever thread."""
+
+    _running = threading.RLock()
 
     def __init__(self) -> None:
         self._operations: list[Callable[[], Any]] = []
@@ -172,9 +175,10 @@ class FakeStream:
 
     def run(self, until: int | None = None) -> None:
         until = self.length if until is None else until
-        while self._done < until:
-            self._done += 1
-            self._operations[self._done - 1]()
+        with self._running:
+            while self._done < until:
+                self._done += 1
+                self._operations[self._done - 1]()
 
 
 class Severity(enum.IntEnum):

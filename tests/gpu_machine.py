@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from builder_fakes import FakeBuildingTensorRt, two_labels
 from gpu_fakes import FakeDriver
 from samples import sample_manifest
 
-from segmaformer.runtime import backends, cuda_driver
+from segmaformer.runtime import backends, cuda_driver, cuda_library
 from segmaformer.runtime.backends import tensorrt_library
 from segmaformer.runtime.cuda_driver import CudaDriver
+from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.manifest import Variant
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.package_writer import write_files
@@ -41,8 +43,13 @@ def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path) -> GpuMachine:
     monkeypatch.setattr(cuda_driver, "DRIVER_VERSIONS", ())
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: True)
     monkeypatch.setattr(tensorrt_library, "plugin_path", lambda: plugin)
+    monkeypatch.setattr(cuda_library, "cuda_library", _no_cuda_library)
     monkeypatch.setenv("SGMF_CACHE", str(folder / "engines"))
     return GpuMachine(driver, trt, plugin)
+
+
+def _no_cuda_library() -> NoReturn:
+    raise BackendError("there is no CUDA library for what is pretended")
 
 
 def brightness_package(folder: Path) -> Package:

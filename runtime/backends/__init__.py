@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from segmaformer.runtime.cuda_driver import has_nvidia_driver
+from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.package import Package
 
@@ -21,6 +22,7 @@ __all__ = [
     "ON_GPU",
     "Backend",
     "BackendOptions",
+    "ResidentSession",
     "Session",
     "backend_names",
     "backends",
@@ -70,7 +72,10 @@ class BackendOptions:
 
 
 class Session(Protocol):
-    """An open network."""
+    """An open network.
+
+    One that can leave its logits on a device is a :class:`ResidentSession` as well.
+    """
 
     description: str
     """Backend, device and precision, as shown to people."""
@@ -87,6 +92,16 @@ class Session(Protocol):
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
         """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32."""
+        ...
+
+
+@runtime_checkable
+class ResidentSession(Protocol):
+    """An open network whose logits may stay on the device that computes them."""
+
+    @property
+    def resident(self) -> DeviceNetwork:
+        """The network with its logits left on the device, unchecked."""
         ...
 
 

@@ -23,9 +23,11 @@ class BatchSlot:
         self.logits_on_device = device.allocate(self.logits.array.nbytes)
         self.stream = Stream(device)
         self.computed = Event(device)
+        self.used = Event(device)
 
     def send(self, tiles: np.ndarray) -> None:
-        """Start copying tiles to the device."""
+        """Start copying tiles to the device, once those before have left."""
+        self.stream.synchronize()
         self.tiles.array[: len(tiles)] = tiles
         size = self.tiles.array[: len(tiles)].nbytes
         self.stream.copy_in(self.tiles_on_device, self.tiles, size)

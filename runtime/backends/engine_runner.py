@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from segmaformer.runtime.backends.batch_slot import BatchSlot
 from segmaformer.runtime.backends.engine_messages import Messages
 from segmaformer.runtime.cuda_driver import CudaDevice
+from segmaformer.runtime.device_lines import DeviceLogits, DeviceNetwork
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.manifest import Manifest
 
@@ -90,6 +91,11 @@ class EngineRunner:
         """Tiles for one call that keep copies and computations overlapped."""
         return SLOTS * self.batch
 
+    @property
+    def resident(self) -> DeviceNetwork:
+        """The engine as a network that leaves its logits on the device."""
+        return DeviceNetwork(self._device, self.run_resident, self.tiles_at_once)
+
     def run(self, tiles: np.ndarray) -> np.ndarray:
         """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32; any B.
 
@@ -109,9 +115,38 @@ class EngineRunner:
                     slot.stream.synchronize()
             return logits
 
+    def run_resident(self, tiles: np.ndarray) -> Generator[DeviceLogits, None, None]:
+        """Logits of tiles (B, C, D, H, W) float32, one after the other, where they are computed.
+
+        Other threads wait until the iterator is used up or closed. What uses logits records
+        their event before the next are asked for.
+
+        Parameters
+        ----------
+        tiles
+            At most `tiles_at_once`.
+
+        Raises
+        ------
+        BackendError
+            The device failed.
+        """
+        with self._lock:
+            self._device.activate()
+            parts = [
+                tiles[first : first + self.batch] for first in range(0, len(tiles), self.batch)
+            ]
+            for slot, part in zip(self._slots, parts, strict=False):
+                slot.send(part)
+                self._compute(slot, len(part))
+            for slot, part in zip(self._slots, parts, strict=False):
+                size = slot.logits.array[0].nbytes
+                for index in range(len(part)):
+                    address = slot.logits_on_device.address + index * size
+                    yield DeviceLogits(address, slot.computed, slot.used)
+
     def _run(self, tiles: np.ndarray, logits: np.ndarray) -> None:
         pending: dict[BatchSlot, np.ndarray] = {}
-        previous: BatchSlot | None = None
         slots = itertools.cycle(self._slots)
         for start in range(0, len(tiles), self.batch):
             slot = next(slots)
@@ -119,15 +154,16 @@ class EngineRunner:
                 slot.collect(pending.pop(slot))
             part = slice(start, start + self.batch)
             slot.send(tiles[part])
-            if previous is not None:
-                slot.stream.wait_for(previous.computed)
             self._compute(slot, len(tiles[part]))
             slot.fetch(len(tiles[part]))
-            pending[slot], previous = logits[part], slot
+            pending[slot] = logits[part]
         for slot, target in pending.items():
             slot.collect(target)
 
     def _compute(self, slot: BatchSlot, count: int) -> None:
+        for other in self._slots:
+            slot.stream.wait_for(other.computed)
+        slot.stream.wait_for(slot.used)
         context = self._context
         shape = (count, *slot.tiles.array.shape[1:])
         accepted = (

@@ -9,6 +9,7 @@ import numpy as np
 from segmaformer.runtime.backends import BackendOptions, check_logits
 from segmaformer.runtime.backends.engine_runner import EngineRunner
 from segmaformer.runtime.backends.tensorrt_library import NAME, load_tensorrt
+from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.engine_cache import EngineCache
 from segmaformer.runtime.package import Package
 
@@ -57,6 +58,11 @@ class TensorRtSession:
             f"batch {self._runner.batch}"
         )
         self.identity = engine.identity
+
+    @property
+    def resident(self) -> DeviceNetwork:
+        """The network with its logits left on the device, unchecked."""
+        return self._runner.resident
 
     @property
     def tiles_at_once(self) -> int:

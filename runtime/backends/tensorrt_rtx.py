@@ -13,6 +13,7 @@ from segmaformer.runtime.backends.tensorrt import build_command
 from segmaformer.runtime.backends.tensorrt_rtx_build import NAME, TARGETS, import_tensorrt_rtx
 from segmaformer.runtime.backends.tensorrt_rtx_library import rtx_key, target_of
 from segmaformer.runtime.cuda_driver import CudaDevice, driver_release, load_driver
+from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.engine_cache import EngineCache
 from segmaformer.runtime.errors import BackendError, SgmfError
 from segmaformer.runtime.package import Package
@@ -68,6 +69,11 @@ class TensorRtRtxSession:
         # The engine is of its target; what is compiled from it is of the device and driver.
         made_here = f"{engine.identity} {device.facts} {device.driver.version} {driver_release()}"
         self.identity = hashlib.sha256(made_here.encode()).hexdigest()
+
+    @property
+    def resident(self) -> DeviceNetwork:
+        """The network with its logits left on the device, unchecked."""
+        return self._runner.resident
 
     @property
     def tiles_at_once(self) -> int:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmaformer.runtime.logit_sums import LogitSums, most_lines, strips
+from segmaformer.runtime.logit_sums import HostLines, LogitSums, most_lines, strips
 from segmaformer.runtime.manifest import Tiling
 from segmaformer.runtime.tiling import Box, meet, tile_boxes
 
@@ -42,13 +42,15 @@ def test_the_number_of_lines_suffices(shape, tile, step, rows):  # type: ignore[
     region = region_of(shape, rows)
     boxes = [box for box in tile_boxes(shape, Tiling(tile, step)) if meet(box, region)]
     capacity = most_lines(boxes, region)
-    sums = LogitSums(2, region, tile[0], capacity, threads=1)
-    weights = np.ones(tile, np.float32)
+    memory = HostLines(
+        capacity, 2, region[2].stop - region[2].start, np.ones(tile, np.float32), threads=1
+    )
+    sums = LogitSums(memory, region, tile[0], capacity)
     for strip in strips(boxes, region):
         for box in strip.boxes:
-            sums.add(box, np.ones((2, *tile), np.float32), weights)
+            sums.add(box, np.ones((2, *tile), np.float32))
         extent = [side.stop - side.start for side in (strip.planes, strip.rows, region[2])]
-        lines = sums.finish(strip, np.ones(extent, np.float32))
+        lines = memory.logits(sums.finish(strip, np.ones(extent, np.float32)))
         assert (lines.memory[lines.places] >= 1).all()
         sums.release(strip)
 

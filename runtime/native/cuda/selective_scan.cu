@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "launch.h"
 #include "selective_scan.h"
 #include "selective_scan_kernel.cuh"
 #include "sgmf/selective_scan_cuda.h"
@@ -12,26 +13,10 @@ namespace {
 
 using Args = sgmf_selective_scan_args;
 
-constexpr int64_t most_blocks = INT32_MAX;
 constexpr int64_t longest = 1 << 30;  // in tokens or channels
 constexpr const char* too_large = "the scan needs more blocks than a GPU can count";
 
-const char* text(cudaError_t error) {
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
-}
-
 bool is_empty(const Args& args) { return !args.batch || !args.length || !args.channels; }
-
-const char* launch(void (*kernel)(Scan), int64_t blocks, int threads, std::size_t shared_bytes,
-                   cudaStream_t stream, const Scan& scan) {
-  if (blocks > most_blocks) return too_large;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(blocks));
-  config.blockDim = dim3(static_cast<unsigned>(threads));
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream;
-  return text(cudaLaunchKernelEx(&config, kernel, scan));
-}
 
 template <bool write_y>
 const char* launch_chunks(const Scan& scan, cudaStream_t stream) {
@@ -40,13 +25,14 @@ const char* launch_chunks(const Scan& scan, cudaStream_t stream) {
                                              : run_chunks<16, write_y>;
   const int64_t chunks = scan.plan.chunks - (write_y ? 0 : 1);
   const int64_t blocks = scan.args.batch * scan.plan.panels * chunks;
-  return launch(kernel, blocks, scan.plan.threads, tile_bytes(scan.plan), stream, scan);
+  return launch(kernel, blocks, scan.plan.threads, tile_bytes(scan.plan), stream, scan, too_large);
 }
 
 const char* launch_carries(const Scan& scan, cudaStream_t stream) {
   const int64_t columns = scan.args.states * scan.args.channels;
   const int64_t blocks = scan.args.batch * ((columns + carry_columns - 1) / carry_columns);
-  return launch(pass_carries, blocks, carry_rows * carry_columns, carry_bytes(), stream, scan);
+  return launch(pass_carries, blocks, carry_rows * carry_columns, carry_bytes(), stream, scan,
+                too_large);
 }
 
 const char* launch_scan(const Scan& scan, cudaStream_t stream) {

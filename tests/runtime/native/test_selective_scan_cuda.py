@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from device_library import compile_on_host
 from gpu_fakes import FakeDriver
-from native_builds import NATIVE, compile_library
+from native_builds import NATIVE
 from scan_cases import OPTIONAL, ROUNDING, assert_close, make_inputs, reference, run_scan
 
 from segmaformer.runtime import cuda_library, op_library
@@ -28,7 +29,6 @@ from segmaformer.runtime.cuda_driver import CudaDevice, CudaDriver, Stream
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.op_library import FLOAT16, FLOAT32, SelectiveScanArgs
 
-ON_HOST = Path(__file__).with_name("cuda_on_host")
 KERNEL = NATIVE / "cuda/selective_scan_kernel.cuh"
 
 STATES = (1, 4, 8, 16, 20, 32, 64, 256)
@@ -40,21 +40,9 @@ FLAGS = list(itertools.product((False, True), repeat=5))
 Run = Callable[[SelectiveScanArgs], None]
 
 
-def compile_on_host(folder: Path, kernels: Path, optimisation: str) -> ctypes.CDLL:
-    sources = (kernels / "selective_scan.cu", kernels / "scan_plan.cc")
-    path = compile_library(
-        folder / "libsgmf_cuda.so",
-        (*sources, NATIVE / "src/check_scan.cc", ON_HOST / "cuda_on_host.cc"),
-        *(optimisation, "-Wno-unknown-pragmas", "-DSGMF_ISA=host_element"),
-        *(f"-I{ON_HOST}", f"-I{kernels}", "-x", "c++"),
-        over_op_library=False,
-    )
-    return cuda_library.load_cuda_library(path)
-
-
 @pytest.fixture(scope="module")
 def on_host(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return compile_on_host(tmp_path_factory.mktemp("cuda"), KERNEL.parent, "-O2")
+    return compile_on_host(tmp_path_factory.mktemp("cuda"), "-O2")
 
 
 def chunk_bytes(args: SelectiveScanArgs) -> int:
@@ -292,11 +280,10 @@ def test_mistakes_are_found(tmp_path: Path, line: str, mistake: str) -> None:
     """A lost barrier, one that not all threads reach, and a write behind shared memory."""
     source = KERNEL.read_text()
     assert source.count(line) == 1
-    for path in KERNEL.parent.glob("s*"):
+    for path in KERNEL.parent.glob("*.[ch]*"):
         (tmp_path / path.name).write_text(path.read_text())
-    (tmp_path / "element.cuh").write_text(KERNEL.with_name("element.cuh").read_text())
     (tmp_path / KERNEL.name).write_text(source.replace(line, mistake))
-    library = compile_on_host(tmp_path, tmp_path, "-O0")
+    library = compile_on_host(tmp_path, "-O0", tmp_path)
     inputs = make_inputs(2500, 5, 20, optional=OPTIONAL)
     expected = reference(inputs, softplus=True)
 

@@ -53,6 +53,15 @@ inline int __ffs(int x) { return __builtin_ffs(x); }
 void __syncthreads();
 float __shfl_xor_sync(unsigned lanes, float value, int distance);
 
+// Single operations, which the compiler of the tests is told not to fuse.
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dsub_rn(double a, double b) { return a - b; }
+using std::isfinite;
+
 // The device's quick division gives zero for the largest divisors.
 inline float __fdividef(float a, float b) {
   return std::fabs(b) > 0x1p126f && !std::isinf(b) && !std::isnan(a) ? 0.0f : a / b;
