@@ -234,7 +234,6 @@ class DeviceLines:
         )
         enqueue("sgmf_label_resample_cuda", ctypes.byref(args), self._stream.handle)
         self._stream.download(labels, found)
-        self._wait()
 
     def _check_finite(self) -> None:
         flag = np.zeros(1, np.int32)

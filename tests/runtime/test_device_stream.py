@@ -25,9 +25,11 @@ from segmaformer.runtime.backends.engine_messages import Messages
 from segmaformer.runtime.backends.engine_runner import EngineRunner
 from segmaformer.runtime.backends.tensorrt_library import load_tensorrt
 from segmaformer.runtime.cuda_driver import CudaDevice, CudaDriver
-from segmaformer.runtime.device_lines import lines_bytes
+from segmaformer.runtime.device_lines import DeviceLines, lines_bytes
 from segmaformer.runtime.engine_cache import EngineCache
 from segmaformer.runtime.errors import BackendError, BudgetError, CancelledError
+from segmaformer.runtime.label_kernels import AxisTaps
+from segmaformer.runtime.logit_sums import HostLines
 from segmaformer.runtime.manifest import Manifest, Region, Resampling
 from segmaformer.runtime.prediction import ON_PROCESSOR, Prediction
 from segmaformer.runtime.preprocessing import preprocess
@@ -182,6 +184,27 @@ def test_threads_share_an_engine(driver: FakeDriver) -> None:
     with ThreadPoolExecutor(3) as pool:
         for found in pool.map(lambda _: whole.labels(ignore), range(4)):
             np.testing.assert_array_equal(found, expected)
+
+
+def test_logits_stay_until_they_are_used(driver: FakeDriver) -> None:
+    """Nothing else waits for the sums here, so that only events keep the logits."""
+    engine = runner(driver, manifest_of())
+    tiles = np.random.default_rng(1).normal(size=(5, 2, 1, *TILE)).astype(np.float32)
+    weights = np.ones(TILE, np.float32)
+    places = np.arange(64).reshape(8, 8)
+    whole = (slice(0, 8), slice(0, 8), slice(0, 8))
+    taps = [AxisTaps(np.arange(8), np.arange(8), np.zeros(8))] * 3
+    on_host = HostLines(64, 2, 8, weights, threads=1)
+    on_device = DeviceLines(engine.resident.device, 64, 2, 8, weights)
+    for lines in (on_host, on_device):
+        lines.clear(range(64))
+    for pair in tiles:
+        for expected, logits in zip(compute(pair), engine.run_resident(pair), strict=True):
+            on_host.add(places, whole[2], expected, whole)
+            on_device.add(places, whole[2], logits, whole)
+    np.testing.assert_array_equal(
+        on_device.labels(places, taps, None), on_host.labels(places, taps, None)
+    )
 
 
 def test_an_engine_that_was_left_early_serves_the_next(driver: FakeDriver) -> None:
