@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(row_threads) clear_line(Clear clear) {
   for (int64_t x = threadIdx.x; x < clear.size; x += blockDim.x) line[x] = 0.0f;
 }
 
-__global__ void __launch_bounds__(row_threads) blend_row(Blend blend) {
+__global__ void __launch_bounds__(row_threads, 8) blend_row(Blend blend) {
   const sgmf_blend_tile_args& args = blend.args;
   const int64_t z = blockIdx.x / args.extent[1], y = blockIdx.x % args.extent[1];
   const float* logits = args.logits + z * args.logits_stride[1] + y * args.logits_stride[2];

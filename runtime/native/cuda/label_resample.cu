@@ -100,7 +100,7 @@ struct LabelResample {
   Args args;
 };
 
-__global__ void __launch_bounds__(row_threads) label_row(LabelResample resample) {
+__global__ void __launch_bounds__(row_threads, 5) label_row(LabelResample resample) {
   const Args& args = resample.args;
   const int64_t z = blockIdx.x / args.taps[1].count, y = blockIdx.x % args.taps[1].count;
   const int64_t width = args.taps[2].count;
