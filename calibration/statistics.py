@@ -82,7 +82,7 @@ def observe(
     ValueError
         A tensor is none of the network's.
     """
-    groups = _groups(model, tensors, options.budget_mib * MIB)
+    groups = tensor_groups(model, tensors, options.budget_mib * MIB)
     state = PartialState.resumed(options.state, _key(model, groups, tiles), tensors, report)
     threads = options.threads or available_processors()
     runs = len(groups) * len(tiles)
@@ -91,7 +91,7 @@ def observe(
         first = max(0, state.done - number * len(tiles))
         if first >= len(tiles):
             continue
-        session = open_network(_watched(model, group), threads=threads)
+        session = open_network(watched_network(model, group), threads=threads)
         for index in range(first, len(tiles)):
             _count(session, group, tiles[index : index + 1], index, state.histograms)
             state.finish_run()
@@ -117,11 +117,11 @@ def _count(
             ) from None
 
 
-def _groups(
+def tensor_groups(
     model: onnx.ModelProto, tensors: Sequence[str], budget_bytes: int
 ) -> list[tuple[str, ...]]:
     """Tensors in the given order, divided so that each group's activations fit the budget."""
-    sizes = _tensor_bytes(model)
+    sizes = tensor_bytes(model)
     unknown = set(tensors) - sizes.keys()
     if unknown:
         raise ValueError(f"the network has no tensor {min(unknown)}; list its layers again")
@@ -136,7 +136,8 @@ def _groups(
     return groups
 
 
-def _tensor_bytes(model: onnx.ModelProto) -> dict[str, int]:
+def tensor_bytes(model: onnx.ModelProto) -> dict[str, int]:
+    """Bytes of each value of the main graph whose shape can be inferred, for a batch of one."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     return {
         value.name: 4 * int(np.prod([d.dim_value or 1 for d in value.type.tensor_type.shape.dim]))
@@ -144,7 +145,7 @@ def _tensor_bytes(model: onnx.ModelProto) -> dict[str, int]:
     }
 
 
-def _watched(model: onnx.ModelProto, group: Sequence[str]) -> bytes:
+def watched_network(model: onnx.ModelProto, group: Sequence[str]) -> bytes:
     """The network with `group` alone as outputs, serialised; what no output needs is not run."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)

@@ -145,6 +145,8 @@ def test_a_variant_that_differs_on_scans_exits_4(sgmf: Sgmf, package: Path, scan
     ("arguments", "message"),
     [
         (("--labels", "."), "--data"),
+        (("--layers", "--data", "."), "leave out --data"),
+        (("--layers", "--backend", "tensorrt"), "polygraphy"),
         (("--variant", "int4"), "has no variant 'int4'; it has fp32, fp16"),
         (("--backend", "tensorrt", "--device", "cpu"), "not on cpu"),
     ],
@@ -153,6 +155,17 @@ def test_usage(sgmf: Sgmf, package: Path, arguments: tuple[str, ...], message: s
     run = sgmf("verify", package, *arguments)
     assert run.code == 2
     assert message in run.stderr
+
+
+def test_layers_are_compared_with_fp32(sgmf: Sgmf, package: Path) -> None:
+    pytest.importorskip("onnx")
+    run = sgmf("verify", package, *ON_CPU, "--layers", "--json")
+    assert run.code == 0
+    document = json.loads(run.stdout)
+    assert document["layers"].keys() == {"fp16"}
+    assert document["layers"]["fp16"][-1]["tensor"] == "logits"
+    shown = sgmf("verify", package, *ON_CPU, "--layers").stdout
+    assert f"fp16: 0 of {len(document['layers']['fp16'])} values beyond 0.01" in shown
 
 
 def test_a_folder_without_scans_is_refused(sgmf: Sgmf, package: Path, tmp_path: Path) -> None:
