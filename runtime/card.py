@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from segmaformer.runtime.manifest import Manifest, Normalization, Variant
 
@@ -28,6 +29,7 @@ def model_card(manifest: Manifest) -> str:
         "PyTorch says nothing about agreement with the truth: that is a property of the "
         "checkpoint.",
         _parity_table(manifest.variants),
+        *([] if manifest.calibration is None else ["## int8", _int8(manifest.calibration)]),
         "## Limits",
         f"- Tiles are {_by(tiling.tile)} voxels (depth x height x width), the training patch; "
         "results depend on it.\n"
@@ -47,6 +49,45 @@ def _int8_reference(manifest: Manifest) -> str:
         if manifest.calibration is None
         else (", int8 with fp32 on tiles held out from its calibration")
     )
+
+
+def _int8(record: dict[str, Any]) -> str:
+    """What was calibrated, on what, how and with which result."""
+    parts = (record["calibration"], record["held_out"])
+    taken, held = (
+        f"{part['tiles']} tiles of {len(part['scans'])} scans (first: "
+        f"{_line(part['scans'][0]['name'])})"
+        for part in parts
+    )
+    return _bullets(
+        (
+            f"ranges of activations by {record['range_method']} from {taken}, seed "
+            f"{record['seed']}",
+            f"judged on {held}, which calibration did not see: every label has a Dice of at least "
+            f"{record['gate']['least_dice']:g} with fp32",
+            *map(_line, record["notes"]),
+            *(_int8_layers(name, each) for name, each in record["variants"].items()),
+            *(_int8_truth(name, each) for name, each in record["variants"].items()),
+            "the manifest holds the scans' hashes, the tiles, the scales and each layer's reason",
+        )
+    )
+
+
+def _int8_layers(name: str, record: dict[str, Any]) -> str:
+    harmful = sum(reason.startswith("too harmful") for reason in record["float32"].values())
+    return (
+        f"{name}: {len(record['layers'])} layers compute in int8, {len(record['float32'])} in "
+        f"float32 ({harmful} of them since int8 harms there), of which "
+        f"{len(record['weights_only'])} hold int8 weights"
+    )
+
+
+def _int8_truth(name: str, record: dict[str, Any]) -> str:
+    pairs = record.get("dice_with_label_maps", {})
+    if not pairs:
+        return f"{name}: not compared with label maps"
+    before, after = max(pairs.values(), key=lambda pair: pair[0] - pair[1])
+    return f"{name}: Dice with label maps {after:.4f} (fp32 {before:.4f}) where it loses most"
 
 
 def _labels(manifest: Manifest) -> str:

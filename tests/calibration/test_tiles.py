@@ -137,6 +137,21 @@ def test_label_maps_tell_the_foreground(package: Package, scans: Path, tmp_path:
         assert scan.voxels[:, 2].max() >= 1000
 
 
+def test_label_maps_are_kept_to_judge_by(package: Package, scans: Path, tmp_path: Path) -> None:
+    marks = np.zeros(SHAPES[0], np.uint8)
+    marks[:8] = 2
+    write_scan(tmp_path / "labels" / "case0.nii.gz", marks)
+    options = TileOptions(labels=tmp_path / "labels", accept_few=True)
+    found = collect_tiles(package, one(tmp_path / "scans", scans, 0, 1), options)
+    for part in (found.calibration, found.held_out):
+        assert part.truth is not None
+        assert part.truth.shape == (len(part.tiles), *TINY_TILE)
+        (scan,) = part.scans
+        expected = {0, 2} if scan.case.name == "case0" else {-1}
+        assert set(np.unique(part.truth).tolist()) <= expected
+        assert scan.case.name != "case0" or (part.truth == 2).any()
+
+
 def test_a_label_map_goes_where_its_scan_goes(package: Package, tmp_path: Path) -> None:
     """The image is its own label map: both end at the same voxels."""
     voxels = np.random.default_rng(0).integers(1, 3, (40, 36, 34)).astype(np.float32)
