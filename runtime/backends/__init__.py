@@ -140,8 +140,8 @@ def backends() -> dict[str, Backend]:
     """Every backend; those for a GPU are in the order in which ``auto`` tries them.
 
     The keys are what stands behind ``--backend``: a name, and the device where the name alone
-    means another. ``onnxruntime`` runs everywhere, and ``auto`` takes it on a CPU: OpenVINO
-    is no faster there, see docs/hardware.md.
+    means another. ``onnxruntime`` runs everywhere, and ``auto`` takes it on a CPU; what
+    OpenVINO takes there is in docs/hardware.md.
     """
     from segmaformer.runtime.backends import (
         onnxruntime_cuda,

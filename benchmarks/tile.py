@@ -1,0 +1,271 @@
+"""One tile of a network: this project against PyTorch, ONNX Runtime and OpenVINO, in one run.
+
+    python benchmarks/tile.py segmaformer --out tile.json
+
+Candidates take turns, see turns.py. OpenVINO reads no function bodies, so on the plain export
+its scan is left out: it passes its first input on, and its numbers are no result. Beside the
+times stand the time of every operator in sgmf's ONNX Runtime session and two ceilings, measured
+on the same threads: a float32 matrix product, and a copy. What the session's operators multiply
+at the first, or the least that has to be read and written at the second, is the floor. Weights
+are random: the work does not depend on them. Memory must hold all candidates at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import importlib.metadata
+import importlib.util
+import json
+import math
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from turns import Run, available_threads, report, table, take_turns
+
+NETWORKS = {
+    "segmaformer": ("segmaformer", "brats", (4, 128, 128, 128)),
+    "segmaformer-bctv": ("segmaformer", "bctv_fixed", (1, 48, 192, 192)),
+    "segmamba": ("segmamba", "brats", (4, 128, 128, 128)),
+    "bisegmamba": ("taming-bisegmamba", "abdomen", (1, 48, 192, 192)),
+}
+PLAIN, REWRITTEN, SCANLESS = "plain.onnx", "rewritten.onnx", "scanless.onnx"
+BASELINE = "PyTorch eager, native scan"
+PROFILED_RUNS = 5
+PRODUCT_EXTENT, COPIED_MIB = 2048, 256
+
+Candidates = dict[str, tuple[Callable[..., Run], tuple[Any, ...]]]
+
+
+def _network(name: str) -> Any:
+    import torch
+
+    from segmaformer.models import create_model
+
+    torch.manual_seed(0)
+    architecture, preset, _ = NETWORKS[name]
+    return create_model(architecture, preset=preset).eval()
+
+
+def _tile(name: str) -> np.ndarray:
+    shape = (1, *NETWORKS[name][2])
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def write_graphs(name: str, folder: Path) -> None:
+    """The network as traced, as packages carry it, and as traced without its scans."""
+    import onnx
+
+    from segmaformer.export.onnx_export import export_onnx
+    from segmaformer.export.rewrites import apply_rewrites
+
+    channels, depth, height, width = NETWORKS[name][2]
+    plain = export_onnx(_network(name), (depth, height, width), channels)
+    onnx.save(plain, folder / PLAIN)
+    onnx.save(apply_rewrites(plain)[0], folder / REWRITTEN)
+    for node in plain.graph.node:
+        if node.op_type == "SelectiveScan":
+            replacement = onnx.helper.make_node("Identity", node.input[:1], node.output)
+            node.CopyFrom(replacement)
+    onnx.save(plain, folder / SCANLESS)
+
+
+def pytorch(name: str, scan: str) -> Run:
+    import torch
+
+    from segmaformer.ops.reference import selective_scan_reference
+
+    network, tile = _network(name), torch.from_numpy(_tile(name))
+    if scan == "loop":
+        for module in [m for key, m in sys.modules.items() if key.startswith("segmaformer.models")]:
+            if hasattr(module, "selective_scan"):
+                module.selective_scan = selective_scan_reference
+
+    def run() -> np.ndarray:
+        with torch.inference_mode():
+            return network(tile).numpy()
+
+    return run
+
+
+def onnxruntime(name: str, path: Path) -> Run:
+    from segmaformer.runtime.backends.onnxruntime_cpu import open_network
+
+    session, tile = open_network(path.read_bytes(), threads=available_threads()), _tile(name)
+    return lambda: session.run(None, {"tiles": tile})[0]
+
+
+def openvino(name: str, path: Path) -> Run:
+    from segmaformer.runtime.backends.openvino import open_network
+
+    tile = _tile(name)
+    compiled = open_network(path.read_bytes(), tile.shape, threads=available_threads())
+    request = compiled.create_infer_request()
+    return lambda: request.infer([tile], share_inputs=True, share_outputs=True)[0]
+
+
+def candidates(name: str, folder: Path, *, loop: bool) -> Candidates:
+    """The first is what the others' results are compared with."""
+    plain, rewritten, scanless = (folder / file for file in (PLAIN, REWRITTEN, SCANLESS))
+    known: Candidates = {BASELINE: (pytorch, (name, "native"))}
+    if loop:
+        known["PyTorch eager, scan as a Python loop"] = (pytorch, (name, "loop"))
+    known["ONNX Runtime, plain export, native scan"] = (onnxruntime, (name, plain))
+    known["sgmf, backend onnxruntime"] = (onnxruntime, (name, rewritten))
+    if importlib.util.find_spec("openvino") is not None:
+        known["OpenVINO, plain export, scan left out"] = (openvino, (name, scanless))
+        known["sgmf, backend openvino"] = (openvino, (name, rewritten))
+    return known
+
+
+def profile(name: str, path: Path) -> dict[str, Any]:
+    """Milliseconds of every kind of operator in one run, its products and its bytes."""
+    import onnxruntime
+
+    from segmaformer.runtime.op_library import register_op_library
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_threads()
+    options.enable_mem_pattern = False  # as the backend opens it
+    options.enable_profiling = True
+    options.profile_file_prefix = str(path.with_suffix(""))
+    register_op_library(options)
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    tile = _tile(name)
+    for _ in range(PROFILED_RUNS + 1):
+        logits = session.run(None, {"tiles": tile})[0]
+    events = json.loads(Path(session.end_profiling()).read_text())
+    nodes = [event for event in events if event["name"].endswith("_kernel_time")]
+    by_node = collections.defaultdict(list)
+    for event in nodes:
+        by_node[event["name"]].append(event)
+    operators: dict[str, float] = collections.defaultdict(float)
+    for runs in by_node.values():
+        durations = [event["dur"] for event in runs[1:]]  # the first run lays memory out
+        operators[runs[0]["args"]["op_name"]] += statistics.median(durations) / 1e3
+    first = [runs[0]["args"] for runs in by_node.values()]
+    return {
+        "operators_ms": dict(sorted(operators.items(), key=lambda item: -item[1])),
+        "multiplications": sum(map(multiplications, first)),
+        "least_bytes": tile.nbytes + logits.nbytes + path.stat().st_size,
+        "moved_bytes": sum(
+            int(args[part + "_size"])
+            for args in first
+            for part in ("activation", "parameter", "output")
+        ),
+    }
+
+
+def multiplications(args: dict[str, Any]) -> int:
+    """Products that a convolution or matrix product takes, from the shapes that it ran on."""
+    kind = args["op_name"]
+    inputs, outputs = (
+        [next(iter(entry.values())) for entry in args[f"{side}_type_shape"]]
+        for side in ("input", "output")
+    )
+    if kind in ("Conv", "FusedConv"):
+        return math.prod(outputs[0]) * math.prod(inputs[1][1:])
+    if kind == "ConvTranspose":
+        return math.prod(inputs[0]) * math.prod(inputs[1][1:])
+    if kind in ("MatMul", "FusedMatMul", "Gemm", "FusedGemm"):
+        rows = outputs[0][-2] if len(outputs[0]) > 1 else 1
+        return math.prod(outputs[0]) * (math.prod(inputs[0][-2:]) // rows)
+    return 0
+
+
+def ceilings() -> dict[str, float]:
+    """Multiplications and bytes a second: the best of several matrix products and copies."""
+    import torch
+
+    torch.set_num_threads(available_threads())
+    left, right = torch.rand(2, PRODUCT_EXTENT, PRODUCT_EXTENT)
+    source = torch.rand(COPIED_MIB * 2**18)
+    target = torch.zeros_like(source)
+    return {
+        "multiplications_per_s": PRODUCT_EXTENT**3 / _best(lambda: torch.mm(left, right)),
+        "bytes_per_s": 2 * source.nbytes / _best(lambda: target.copy_(source)),
+    }
+
+
+def _best(call: Callable[[], object], runs: int = 12) -> float:
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def floor(work: dict[str, Any], limits: dict[str, float]) -> dict[str, float]:
+    """Milliseconds that the work takes at the ceilings.
+
+    ``floor_ms`` is the larger of the products and of input, output and weights moved once; at
+    ``moved_ms`` every operator reads and writes memory, as it does where none are fused.
+    """
+    products = 1e3 * work["multiplications"] / limits["multiplications_per_s"]
+    least, moved = (
+        1e3 * work[f"{which}_bytes"] / limits["bytes_per_s"] for which in ("least", "moved")
+    )
+    return {"products_ms": products, "moved_ms": moved, "floor_ms": max(products, least)}
+
+
+def measure(name: str, rounds: int, *, loop: bool) -> dict[str, Any]:
+    """The whole document; exporting and profiling have processes of their own."""
+    with tempfile.TemporaryDirectory() as path:
+        folder = Path(path)
+        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+            pool.apply(write_graphs, (name, folder))
+            limits = pool.apply(ceilings)
+            work = pool.apply(profile, (name, folder / REWRITTEN))
+        results = take_turns(candidates(name, folder, loop=loop), rounds)
+    document = report(results, BASELINE)
+    if any("OpenVINO" in candidate for candidate in results):
+        document["machine"]["openvino"] = importlib.metadata.version("openvino")
+    facts = {"ceilings": limits, "work": work, "floor": floor(work, limits)}
+    return {**document, "network": name, **facts}
+
+
+def summary(document: dict[str, Any]) -> str:
+    """The document for people."""
+    limits, work, least = document["ceilings"], document["work"], document["floor"]
+    ours = document["results"]["sgmf, backend onnxruntime"]["median_ms"]
+    lines = [
+        table(document),
+        "",
+        f"matrix product {2e-9 * limits['multiplications_per_s']:.0f} GFLOP/s, "
+        f"copy {1e-9 * limits['bytes_per_s']:.1f} GB/s",
+        f"{1e-9 * work['multiplications']:.2f} G multiplications: {least['products_ms']:.1f} ms; "
+        f"{1e-9 * work['moved_bytes']:.2f} GB through every operator: {least['moved_ms']:.1f} ms",
+        f"floor {least['floor_ms']:.1f} ms; backend onnxruntime takes "
+        f"{ours / least['floor_ms']:.1f} times that",
+        "",
+        "| operator | ms | part |",
+        "|---|---:|---:|",
+    ]
+    total = sum(work["operators_ms"].values())
+    lines += [f"| {k} | {v:.2f} | {v / total:.3f} |" for k, v in work["operators_ms"].items()]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("network", choices=NETWORKS, nargs="?", default="segmaformer")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--without-loop", action="store_true", help="of minutes in large networks")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    document = measure(options.network, options.rounds, loop=not options.without_loop)
+    print(summary(document))
+    if options.out:
+        options.out.write_text(json.dumps(document, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The arithmetic of ``benchmarks/tile.py``."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks/tile.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPT.parent))
+        specification = importlib.util.spec_from_file_location("tile_benchmark", SCRIPT)
+        assert specification
+        assert specification.loader
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+    return module
+
+
+def described(kind: str, inputs: list[list[int]], output: list[int]) -> dict[str, Any]:
+    """A node as ONNX Runtime's profile describes it."""
+    return {
+        "op_name": kind,
+        "input_type_shape": [{"float": shape} for shape in inputs],
+        "output_type_shape": [{"float": output}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "output", "expected"),
+    [
+        ("Conv", [[1, 4, 8, 8, 8], [6, 4, 3, 3, 3], [6]], [1, 6, 8, 8, 8], 6 * 512 * 4 * 27),
+        ("FusedConv", [[1, 6, 8, 8, 8], [6, 1, 3, 3, 3]], [1, 6, 4, 4, 4], 6 * 64 * 27),
+        ("ConvTranspose", [[1, 6, 4, 4, 4], [6, 2, 2, 2, 2]], [1, 2, 8, 8, 8], 6 * 64 * 2 * 8),
+        ("MatMul", [[2, 5, 7], [7, 3]], [2, 5, 3], 2 * 5 * 7 * 3),
+        ("FusedMatMul", [[2, 7, 5], [7, 3]], [2, 5, 3], 2 * 5 * 7 * 3),
+        ("Gemm", [[5, 7], [3, 7], [3]], [5, 3], 5 * 7 * 3),
+        ("Add", [[5, 7], [5, 7]], [5, 7], 0),
+    ],
+)
+def test_multiplications(
+    script: ModuleType, kind: str, inputs: list[list[int]], output: list[int], expected: int
+) -> None:
+    assert script.multiplications(described(kind, inputs, output)) == expected
+
+
+@pytest.mark.parametrize(("least", "floor_ms"), [(100, 50.0), (900, 90.0)])
+def test_the_floor_is_the_longer_of_products_and_bytes(
+    script: ModuleType, least: int, floor_ms: float
+) -> None:
+    work = {"multiplications": 500, "least_bytes": least, "moved_bytes": 2000}
+    limits = {"multiplications_per_s": 1e4, "bytes_per_s": 1e4}
+    found = script.floor(work, limits)
+    assert found == {"products_ms": 50.0, "moved_ms": 200.0, "floor_ms": floor_ms}
+
+
+def test_a_profile_counts_what_the_network_multiplies(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    from small_onnx import CHANNELS, TILE, small_network
+
+    onnx.save(small_network(), tmp_path / "small.onnx")
+    monkeypatch.setattr(script, "_tile", lambda name: np.zeros((1, 1, *TILE), np.float32))
+    found = script.profile("small", tmp_path / "small.onnx")
+    c, voxels = CHANNELS, int(np.prod(TILE))
+    per_voxel = 27 * c + 27 * c + c * c + 27 * c * c + c * c + 3 * c
+    assert found["multiplications"] == voxels * per_voxel
+    assert found["least_bytes"] > 4 * 4 * voxels
+    assert {"Conv", "InstanceNormalization"} <= found["operators_ms"].keys()
