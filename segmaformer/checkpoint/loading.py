@@ -18,7 +18,7 @@ from segmaformer.checkpoint.given_tiling import check_given_tiling, with_given_t
 from segmaformer.checkpoint.recognition import recognise
 from segmaformer.checkpoint.strict import check_names_and_shapes, load_weights
 from segmaformer.checkpoint.usage import stated_config, usage_of
-from segmaformer.models import create_model
+from segmaformer.models import create_model, model_config
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.manifest import Label, Output, Preprocessing, Tiling, Triple
 
@@ -160,6 +160,7 @@ def load_checkpoint(
     given = {**(config or {}), **({} if use_rope is None else {"use_rope": use_rope})}
     file = read_checkpoint_file(path)
     network = recognise(file.weights, arch=arch, trainer=file.trainer)
+    model_config(network.name, **given)
     weights = drop_aliases(strip_prefix(file.weights, re.escape(network.prefix), file.path))
     shapes = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     documents = gather_documents(file, plans=plans, dataset_json=dataset_json)

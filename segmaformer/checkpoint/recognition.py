@@ -194,8 +194,8 @@ def _ambiguous(rows: list[Architecture], trainer: str | None) -> str:
     told_by_trainer = [f"{row.trainer} ({row.title})" for row in rows if row.trainer]
     if len(told_by_trainer) < len(rows):
         return (
-            f"the checkpoint holds the weights of several networks, {titles}; save one of them, or "
-            f"say which is meant (arch: {choices})"
+            f"the checkpoint holds the weights of several networks, {titles}; save the weights of "
+            "one of them alone"
         )
     named = f"names the trainer {trainer}" if trainer else "names no trainer"
     return (

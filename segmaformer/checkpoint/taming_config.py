@@ -151,10 +151,21 @@ def taming_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
     else:
         where, source, names = "plans.json", plan, _NAMES_BEFORE
     stated = {ours: source[theirs] for theirs, ours in names.items() if theirs in source}
+    _check_stage_count(source, stated, where)
     if "UNet_base_num_features" in source and "strides" in stated:
         stages = len(sequence(stated["strides"], f"{where}: pool_op_kernel_sizes"))
         stated["features_per_stage"] = _doubling(source, stages)
     return {key: _checked(key, value, f"{where}: {key}") for key, value in stated.items()}
+
+
+def _check_stage_count(source: Mapping[str, Any], stated: Mapping[str, Any], where: str) -> None:
+    """Refuse lists of another length than the number of stages that the plans state."""
+    if "n_stages" not in source:
+        return
+    stages = integer(source["n_stages"], f"{where}: n_stages")
+    for key in ("features_per_stage", "kernel_sizes", "strides"):
+        if key in stated:
+            sequence(stated[key], f"{where}: n_stages is {stages}, but {key}", length=stages)
 
 
 def _doubling(source: Mapping[str, Any], stages: int) -> list[int]:

@@ -109,13 +109,24 @@ def stated_config(
     """Configuration keys of network `arch` that the plans state; see :func:`usage_of`.
 
     Without `keys_of_plan`, only plans made for this very network are believed.
+
+    Raises
+    ------
+    InputError
+        Keys or values that the network does not have.
     """
     if documents.plans is None:
         return {}
     _, plan = resolve_configuration(documents.plans, configuration or _recorded_configuration(file))
     if keys_of_plan is not None:
-        return keys_of_plan(plan)
-    return network_arguments(plan, network_class(arch).__name__, model_config(arch))
+        keys = keys_of_plan(plan)
+    else:
+        keys = network_arguments(plan, network_class(arch).__name__, model_config(arch))
+    try:
+        model_config(arch, **keys)
+    except ValueError as error:
+        raise InputError(f"plans.json: {error}") from error
+    return keys
 
 
 def _as_published(

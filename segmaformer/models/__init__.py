@@ -13,6 +13,7 @@ from segmaformer.models import segmaformer as _segmaformer
 from segmaformer.models import segmamba as _segmamba
 from segmaformer.models import segresmamba as _segresmamba
 from segmaformer.models import taming as _taming
+from segmaformer.models.config_values import check_values as _check_values
 
 __all__ = [
     "channel_counts",
@@ -69,7 +70,7 @@ def model_config(name: str, *, preset: str | None = None, **config: Any) -> dict
     Raises
     ------
     ValueError
-        An unknown name, preset or key.
+        An unknown name, preset or key, or a value of another kind than the default.
     """
     _, defaults, presets = _network(name)
     if preset is not None and preset not in presets:
@@ -80,6 +81,7 @@ def model_config(name: str, *, preset: str | None = None, **config: Any) -> dict
             f"{name} has no configuration key {', '.join(unknown)}; "
             f"it has {', '.join(sorted(defaults))}"
         )
+    _check_values(config, defaults)
     return copy.deepcopy({**defaults, **(presets[preset] if preset else {}), **config})
 
 

@@ -48,5 +48,6 @@ def check_per_stage(
         A list is too long or too short.
     """
     for key in keys:
-        if len(config[key]) != stages:
-            raise ValueError(f"{key} has {len(config[key])} entries; {network} has {stages} stages")
+        entries = len(config[key] or ())
+        if entries != stages:
+            raise ValueError(f"{key} has {entries} entries; {network} has {stages} stages")

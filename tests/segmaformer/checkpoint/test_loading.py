@@ -406,6 +406,31 @@ def test_plans_in_contradiction_to_the_weights(tmp_path: Path, nnunet_document: 
         load_checkpoint(save(tmp_path, nnunet_document))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("num_heads", [0, 1, 1, 2], "plans.json: num_heads is .* more than zero"),
+        ("use_rope", "off", "plans.json: use_rope is 'off'; expected true or false"),
+        ("patch_stride", 2, "plans.json: patch_stride is 2; expected a list"),
+    ],
+)
+def test_plans_with_values_of_another_kind(
+    tmp_path: Path, nnunet_document: Document, key: str, value: Any, complaint: str
+) -> None:
+    plan = nnunet_document["init_args"]["plans"]["configurations"]["3d_fullres"]
+    plan["architecture"] = {"network_class_name": "SegMaFormer", "arch_kwargs": {key: value}}
+    with pytest.raises(InputError, match=complaint):
+        load_checkpoint(save(tmp_path, nnunet_document))
+
+
+@pytest.mark.parametrize("value", ["no", 0, None])
+def test_settings_of_another_kind_are_not_taken_for_true(
+    tmp_path: Path, tiny_weights: Document, value: Any
+) -> None:
+    with pytest.raises(ValueError, match="; expected true or false"):
+        load_checkpoint(save(tmp_path, tiny_weights), config={"use_rope": value})
+
+
 def test_tile_that_the_network_cannot_take(tmp_path: Path, nnunet_document: Document) -> None:
     path = save(tmp_path, nnunet_document)
     with pytest.raises(InputError, match="a tile of 16x16x16 voxels leaves stage 4"):

@@ -160,6 +160,15 @@ def test_plans_in_contradiction(golden_dir: Path, key: str, value: Any, message:
         taming_config(case.shapes, given=given)
 
 
+@pytest.mark.parametrize("key", ["features_per_stage", "kernel_sizes", "strides"])
+def test_plans_in_contradiction_to_themselves(key: str) -> None:
+    plan = copy.deepcopy(NEW_PLAN)
+    arguments = plan["architecture"]["arch_kwargs"]
+    arguments[key] = arguments[key][:3]
+    with pytest.raises(InputError, match=f"n_stages is 4, but {key} has 3 entries"):
+        taming_keys_of_plan(plan)
+
+
 @pytest.mark.parametrize(
     "plan",
     [

@@ -28,6 +28,10 @@ SMALL: dict[str, dict[str, Any]] = {
     },
 }
 
+SMALL |= dict.fromkeys(
+    ("taming-bisegmamba", "taming-multisegmamba", "taming-segmambaskip"), SMALL["taming-segmamba"]
+)
+
 
 def runs(arch: str, config: dict[str, Any], tile: tuple[int, int, int]) -> bool:
     model = create_model(arch, **config).eval()
@@ -55,6 +59,9 @@ def runs(arch: str, config: dict[str, Any], tile: tuple[int, int, int]) -> bool:
         ("taming-segmamba", {}, (4, 8, 8), None),
         ("taming-segmamba", {}, (2, 4, 4), "4,4,4"),
         ("taming-segmamba", {}, (3, 8, 8), "4,8,8"),
+        ("taming-bisegmamba", {}, (2, 4, 4), "4,4,4"),
+        ("taming-multisegmamba", {}, (2, 4, 4), "4,4,4"),
+        ("taming-segmambaskip", {}, (2, 4, 6), "2,4,8"),
         ("segformer3d", {}, (16, 16, 32), None),
         ("segformer3d", {}, (12, 16, 16), "16,16,16"),
         ("segformer3d", {}, (30, 32, 32), "32,32,32"),

@@ -72,7 +72,7 @@ def test_nobody_decides_between_networks_of_the_same_weights(
 
 def test_two_networks_in_one_checkpoint() -> None:
     keys = [*SEGMAFORMER, "teacher.vit.stages.0.0.mamba.A_b_log"]
-    with pytest.raises(InputError, match="several networks, SegMaFormer and SegMamba; save one"):
+    with pytest.raises(InputError, match="SegMaFormer and SegMamba; save the weights of one"):
         recognise(keys)
     assert recognise(keys, arch="segmamba").prefix == "teacher."
 
