@@ -122,7 +122,7 @@ def best_placement(
         variant, judgement = found
         _check_saving(variant, shortfalls, harms)
     if harms:
-        for line in harm_table(harms, {*variant.layers, *variant.weights_only}):
+        for line in harm_table(harms, variant.precision):
             report(line)
     return Placed(variant, judgement, harms, _reasons(measurement, variant, harms))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -123,17 +123,16 @@ def chosen_by(steps: Iterable[Step]) -> dict[str, list[Layer]]:
     }
 
 
-def harm_table(harms: Iterable[Harm], kept: set[str], most: int = 20) -> list[str]:
-    """Lines of text: the most harmful layers first, and which of them are int8 all the same."""
+def harm_table(harms: Iterable[Harm], kept: Mapping[str, str], most: int = 20) -> list[str]:
+    """Lines of text: the most harmful layers first, and what `kept` says of them by name."""
     ranked = sorted(harms, key=lambda harm: (harm.harm, harm.changed, harm.error), reverse=True)
     width = max((len(harm.step.layer.name) for harm in ranked[:most]), default=5)
     lines = [f"{'layer':<{width}}  kind       lost Dice  changed   saves   kept"]
     for harm in ranked[:most]:
         layer = harm.step.layer
-        kept_as = harm.step.mode if layer.name in kept else "no"
         lines.append(
             f"{layer.name:<{width}}  {layer.kind:<9}  {harm.harm:9.6f}  {harm.changed:7.4%}  "
-            f"{harm.step.saving:6.2%}  {kept_as}"
+            f"{harm.step.saving:6.2%}  {kept.get(layer.name, 'no')}"
         )
     rest = len(ranked) - most
     return [*lines, f"and {rest} less harmful"] if rest > 0 else lines

@@ -70,7 +70,7 @@ def test_the_harmful_layer_is_left_in_float32() -> None:
     assert found.judgement.lowest_dice >= 0.9
     assert found.float32["matmul"].startswith("too harmful: lowest Dice 0.")
     assert "measuring 3 layers one by one and up to 24 placements" in lines[1]
-    assert any(line.startswith("matmul") and line.endswith("no") for line in lines)
+    assert any(line.startswith("matmul") and line.endswith("  no") for line in lines)
 
 
 def test_the_least_harmful_layer_comes_first() -> None:
@@ -118,9 +118,10 @@ def test_trials_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_table_counts_what_it_leaves_out() -> None:
     of = measurement("t")
     harms = measure_harms(of, TENSORRT, judge(of))
-    head, first, rest = harm_table(harms, {"conv"}, most=1)
+    head, first, rest = harm_table(harms, {"matmul": "int8 weights"}, most=1)
     assert head.startswith("layer")
     assert first.startswith("matmul")
+    assert first.endswith("int8 weights")
     assert rest == "and 2 less harmful"
 
 
