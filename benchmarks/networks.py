@@ -105,17 +105,16 @@ def _pytorch(name: str, folder: Path, rounds: int) -> dict[str, float]:
 
 
 def _timed(forward: Callable[[np.ndarray], np.ndarray], name: str, rounds: int) -> dict[str, Any]:
-    """Run once to warm up, then `rounds` times."""
+    """Run once to warm up, then `rounds` times; with none, the first run is timed."""
     tile = np.random.default_rng(0).standard_normal((1, *TILES[name]), dtype=np.float32)
-    logits = forward(tile)
     seconds = []
-    for _ in range(rounds):
+    for _ in range(rounds + 1):
         start = time.perf_counter()
-        forward(tile)
+        logits = forward(tile)
         seconds.append(time.perf_counter() - start)
     return {
         "logits": logits,
-        "seconds": statistics.median(seconds),
+        "seconds": statistics.median(seconds[1:] or seconds),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -145,7 +144,7 @@ def measure(name: str, rounds: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", default=list(TILES), help="networks, default all")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="0: time the first run")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     results = {}
