@@ -51,7 +51,7 @@ from segmaformer.runtime.tiling import (
     tile_weights,
 )
 
-L = TypeVar("L", bound=Lines)  # type: ignore[type-arg]  # of whatever tiles
+L = TypeVar("L", bound="Lines[Any]")
 
 BYTES = np.dtype(np.float32).itemsize
 DIVISIONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -159,8 +159,10 @@ class LabelStream:
         """
         regions = [region.value for region in self._output.regions] or None
         labels = np.zeros([len(axis) for axis in self._taps], label_dtype(self._output))
-        for place, lines, rows, taps in self._parts(progress):
-            labels[place] = lines.labels(rows, taps, regions)
+        # After an error the network must not go on waiting for its logits to be used.
+        with closing(self._parts(progress)) as parts:
+            for place, lines, rows, taps in parts:
+                labels[place] = lines.labels(rows, taps, regions)
         return labels
 
     def probabilities(
@@ -191,7 +193,7 @@ class LabelStream:
 
     def _parts(
         self, progress: Callable[[int, int], None]
-    ) -> Iterator[tuple[Box, HostLines | DeviceLines, Places, list[AxisTaps]]]:
+    ) -> Generator[tuple[Box, HostLines | DeviceLines, Places, list[AxisTaps]], None, None]:
         device = self._device
         if device is None:
             yield from self._finished(self._host_lines, self._tile_logits, progress)

@@ -223,6 +223,18 @@ def test_an_engine_that_was_left_early_serves_the_next(driver: FakeDriver) -> No
     np.testing.assert_array_equal(engine.run(tiles), compute(tiles))
 
 
+def test_after_logits_that_are_not_numbers_the_engine_serves_on(driver: FakeDriver) -> None:
+    manifest = manifest_of()
+    whole = prediction(manifest, runner(driver, manifest))
+    image = whole.prepared.image
+    bad = replace(whole, prepared=replace(whole.prepared, image=np.full_like(image, np.nan)))
+    with pytest.raises(BackendError, match="NaN or infinite") as refusal:
+        bad.labels(ignore)
+    assert refusal.value.__traceback__ is not None  # with all that it holds
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(whole.labels, ignore).result(60).any()
+
+
 def test_a_failure_on_the_device_is_an_error(driver: FakeDriver) -> None:
     manifest = manifest_of()
     whole = prediction(manifest, runner(driver, manifest))
