@@ -25,8 +25,17 @@ STATES = (1, 4, 8, 16, 32, 64, 256)
 MOST_CHANNELS, LONGEST = 640, 300_000
 LARGEST_WORK = 1_500_000  # tokens times channels times states of a drawn case
 
-# Every number of states at the full length, with as many channels as two cores do in seconds.
-LONG = [(1, 17), (4, 3), (8, 3), (16, 2), (32, 2), (64, 2), (256, 1)]
+# (states, channels, tokens): as much as the definition takes a second for. Where states are many,
+# a shorter sequence is as good: their largest rates forget within a few tokens.
+LONG = [
+    (1, 17, LONGEST),
+    (4, 3, LONGEST),
+    (8, 2, LONGEST),
+    (16, 2, LONGEST),
+    (32, 1, LONGEST),
+    (64, 1, 100_000),
+    (256, 1, 30_000),
+]
 
 
 def scan(inputs: Arrays, *, threads: int, isa: str, reverse: bool = False) -> np.ndarray:
@@ -111,15 +120,15 @@ def sizes(draw: st.DrawFn) -> tuple[int, int, int]:
     return magnitude(min(LONGEST, LARGEST_WORK // (states * channels))), channels, states
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(sizes=sizes(), threads=st.integers(1, 9), isa=st.sampled_from(cpu_isas()))
 def test_any_size(sizes: tuple[int, int, int], threads: int, isa: str) -> None:
     check_both_directions(make_inputs(*sizes, optional=OPTIONAL), [(isa, threads)])
 
 
-@pytest.mark.parametrize(("states", "channels"), LONG)
-def test_longest_sequence(states: int, channels: int) -> None:
-    inputs = make_inputs(LONGEST, channels, states, optional=OPTIONAL)
+@pytest.mark.parametrize(("states", "channels", "length"), LONG)
+def test_long_sequences(states: int, channels: int, length: int) -> None:
+    inputs = make_inputs(length, channels, states, optional=OPTIONAL)
     check_both_directions(inputs, list(zip(cpu_isas(), (2, 5, 1), strict=False)))
 
 
