@@ -144,8 +144,8 @@ def _failure(name: str, shortfalls: Sequence[str], harms: Sequence[Harm]) -> str
     best = max(harms, key=lambda harm: harm.dice)
     return (
         f"{name} does not match fp32 on held-out tiles: {'; '.join(shortfalls)}. No smaller part "
-        f"of the network passes: the least harmful layer alone, {best.step.layer.name}, has a "
-        f"lowest Dice of {best.dice:.4f}. Nothing was written"
+        f"that was tried passes: the least harmful layer alone, {best.step.layer.name}, has a "
+        f"lowest Dice of {best.dice:.4f} on the tiles that rank. Nothing was written"
     )
 
 
