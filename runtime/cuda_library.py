@@ -7,6 +7,7 @@ import functools
 from pathlib import Path
 
 from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.installed_library import installed_library
 from segmaformer.runtime.op_library import SelectiveScanArgs
 
 
@@ -18,16 +19,11 @@ def cuda_library_path() -> Path:
     BackendError
         The installation carries none.
     """
-    import segmaformer.runtime
-
-    for folder in segmaformer.runtime.__path__:
-        found = sorted((Path(folder) / "lib").glob("libsgmf_cuda.*"))
-        if found:
-            return found[0].resolve()
-    raise BackendError(
-        "the compiled CUDA library libsgmf_cuda is not part of this installation; reinstall "
-        "segmaformer where nvcc is on the path, with SKBUILD_CMAKE_DEFINE=SGMF_CUDA=ON to be "
-        "told what is missing"
+    return installed_library(
+        "libsgmf_cuda",
+        what="compiled CUDA library",
+        remedy="reinstall segmaformer where nvcc is on the path, with "
+        "SKBUILD_CMAKE_DEFINE=SGMF_CUDA=ON to be told what is missing",
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.installed_library import installed_library
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -46,15 +47,10 @@ def op_library_path() -> Path:
     BackendError
         The installation carries none.
     """
-    import segmaformer.runtime
-
-    for folder in segmaformer.runtime.__path__:
-        found = sorted((Path(folder) / "lib").glob("libsgmf_ops.*"))
-        if found:
-            return found[0].resolve()
-    raise BackendError(
-        "the compiled op library libsgmf_ops is not part of this installation; "
-        "reinstall segmaformer with a C++17 compiler at hand"
+    return installed_library(
+        "libsgmf_ops",
+        what="compiled op library",
+        remedy="reinstall segmaformer with a C++17 compiler at hand",
     )
 
 

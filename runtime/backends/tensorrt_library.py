@@ -13,6 +13,7 @@ from segmaformer.runtime.backends.engine_messages import Messages
 from segmaformer.runtime.cuda_driver import CudaDevice, driver_release
 from segmaformer.runtime.engine_cache import EngineKey, package_key
 from segmaformer.runtime.errors import BackendError, MissingExtraError, SgmfError
+from segmaformer.runtime.installed_library import installed_library
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.run_record import sha256_of
 
@@ -128,15 +129,10 @@ def plugin_path() -> Path:
     BackendError
         The installation carries none.
     """
-    import segmaformer.runtime
-
-    for folder in segmaformer.runtime.__path__:
-        found = sorted((Path(folder) / "lib").glob("libsgmf_tensorrt.*"))
-        if found:
-            return found[0].resolve()
-    raise BackendError(
-        "the TensorRT plugin libsgmf_tensorrt is not part of this installation; reinstall "
-        "segmaformer where nvcc and TensorRT's headers are found (docs/jetson.md)"
+    return installed_library(
+        "libsgmf_tensorrt",
+        what="TensorRT plugin",
+        remedy="reinstall segmaformer where nvcc and TensorRT's headers are found (docs/jetson.md)",
     )
 
 

@@ -1,0 +1,33 @@
+"""Where this installation's compiled libraries are; libraries are loaded from nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segmaformer.runtime.errors import BackendError
+
+
+def installed_library(stem: str, *, what: str, remedy: str) -> Path:
+    """Path of a library that was built with this installation.
+
+    Parameters
+    ----------
+    stem
+        File name without its ending, such as ``libsgmf_ops``.
+    what
+        What it is, for the error.
+    remedy
+        How to get it, for the error.
+
+    Raises
+    ------
+    BackendError
+        The installation carries none.
+    """
+    import segmaformer.runtime
+
+    for folder in segmaformer.runtime.__path__:
+        found = sorted((Path(folder) / "lib").glob(f"{stem}.*"))
+        if found:
+            return found[0].resolve()
+    raise BackendError(f"the {what} {stem} is not part of this installation; {remedy}")
