@@ -1,0 +1,36 @@
+// What the pipeline throws; beside it only std::bad_alloc and what a Network throws itself.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace sgmf {
+
+enum class ErrorCode {
+  argument,   // a mistake of the calling program: a null buffer, an impossible specification
+  input,      // the scan cannot be used: wrong channels, all zero, NaN, does not suit the model
+  geometry,   // the scan's affine places its voxels nowhere
+  budget,     // the memory budget does not suffice; `least_bytes` would
+  backend,    // the network failed
+  cancelled,  // the caller asked to stop
+};
+
+// The message says what was found, what was expected and what to do.
+class Error : public std::runtime_error {
+ public:
+  Error(ErrorCode code, const std::string& message, int64_t least_bytes = 0)
+      : std::runtime_error(message),
+        code_(code),
+        least_bytes_(least_bytes) {}
+
+  ErrorCode code() const { return code_; }
+  // For `budget`: the least budget that would do. Otherwise 0.
+  int64_t least_bytes() const { return least_bytes_; }
+
+ private:
+  ErrorCode code_;
+  int64_t least_bytes_;
+};
+
+}  // namespace sgmf

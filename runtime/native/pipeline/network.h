@@ -1,0 +1,51 @@
+// The network as the pipeline sees it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "spec.h"
+
+namespace sgmf {
+
+class Network {
+ public:
+  virtual ~Network() = default;
+
+  // Tiles (count, channels, *tile) to logits (count, classes, *tile), both dense, float32 and the
+  // pipeline's for the duration of the call; `logits` comes uninitialised. `count` is at most
+  // tiles_at_once(). Calls never overlap, but with overlap() they come from another thread than
+  // segment() was called on. Throws what it likes, best an Error(backend): segment() ends with it.
+  virtual void run(const float* tiles, int64_t count, float* logits) = 0;
+
+  // Most tiles of a call.
+  virtual int64_t tiles_at_once() const { return 1; }
+
+  // Whether run() leaves the processor idle: the next tiles are then cut and the last logits
+  // blended meanwhile, on another thread and with one more batch of both in memory.
+  virtual bool overlap() const { return false; }
+};
+
+// A network that is a function.
+class FunctionNetwork : public Network {
+ public:
+  using Run = std::function<void(const float* tiles, int64_t count, float* logits)>;
+
+  explicit FunctionNetwork(Run run, int64_t tiles_at_once = 1, bool overlap = false)
+      : run_(std::move(run)),
+        tiles_at_once_(tiles_at_once),
+        overlap_(overlap) {}
+
+  void run(const float* tiles, int64_t count, float* logits) override {
+    run_(tiles, count, logits);
+  }
+  int64_t tiles_at_once() const override { return tiles_at_once_; }
+  bool overlap() const override { return overlap_; }
+
+ private:
+  Run run_;
+  int64_t tiles_at_once_;
+  bool overlap_;
+};
+
+}  // namespace sgmf

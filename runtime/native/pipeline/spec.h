@@ -1,0 +1,86 @@
+// What a package says about the work around its network; mirrors runtime/manifest.py.
+//
+// Triples count depth, height, width after `transpose_forward`, as nnU-Net does.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace sgmf {
+
+using Triple = std::array<int64_t, 3>;
+using Spacing = std::array<double, 3>;
+
+enum class NormalizationScheme { zscore, ct, none, rescale01, rescale01_slices, rgb01 };
+
+// How one channel's intensities are scaled; `mean` to `upper` only for `ct`.
+struct Normalization {
+  NormalizationScheme scheme = NormalizationScheme::zscore;
+  bool use_mask = false;
+  double mean = 0;
+  double std = 0;
+  double lower = 0;
+  double upper = 0;
+};
+
+// Spline orders 0 to 5; `order_z` along the coarse axis where it is treated on its own. Without
+// `separate_z` a ratio of spacings above `anisotropy_threshold` decides.
+struct Resampling {
+  int order = 3;
+  int order_z = 0;
+  std::optional<bool> separate_z;
+  double anisotropy_threshold = 3.0;
+};
+
+struct Preprocessing {
+  std::vector<std::string> channels;         // names, for messages
+  std::vector<Normalization> normalization;  // one for each channel
+  // Three letters such as RAS that voxels are brought to first; empty takes them as stored.
+  std::string orientation = "RAS";
+  std::array<int, 3> transpose_forward{0, 1, 2};  // of the (z, y, x) axes
+  bool crop_to_nonzero = true;
+  std::optional<Spacing> spacing_mm;  // along the transposed axes; none keeps the scan's
+  Resampling resampling;
+  Resampling logits_resampling{1, 0, std::nullopt, 3.0};
+};
+
+enum class TilingScheme { nnunet, monai };
+
+struct Tiling {
+  Triple tile{};
+  double step = 0.5;  // distance of neighbouring tiles as a part of the tile
+  bool gaussian = true;
+  std::vector<int> mirror_axes;  // that may be mirrored; each doubles the cost where used
+  TilingScheme scheme = TilingScheme::nnunet;
+};
+
+// Exclusive labels, whose values are 0, 1 and so on; or, if `region_values` is not empty,
+// overlapping regions: channel i paints region_values[i], later ones over earlier.
+struct Output {
+  std::vector<uint16_t> label_values;
+  std::vector<uint16_t> region_values;
+
+  int64_t channels() const {
+    return static_cast<int64_t>(region_values.empty() ? label_values.size() : region_values.size());
+  }
+  // Decides if uint8 holds every label.
+  uint16_t largest_value() const;
+};
+
+struct Spec {
+  Preprocessing preprocessing;
+  Tiling tiling;
+  Output output;
+};
+
+// Throws Error(argument) where a specification contradicts itself; a manifest that Python reads
+// never does.
+void check(const Preprocessing& preprocessing);
+void check(const Tiling& tiling);
+void check(const Output& output);
+void check(const Spec& spec);
+
+}  // namespace sgmf

@@ -1,0 +1,35 @@
+// Memory that is used again for the next scan: pages that are already touched are much faster.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+namespace sgmf {
+
+// Uninitialised float32 memory that grows only if it must.
+class FloatBuffer {
+ public:
+  // At least `count` numbers, whatever they are. What was there before is lost.
+  float* at_least(int64_t count);
+  int64_t capacity() const { return capacity_; }
+  void release();
+
+ private:
+  struct Free {
+    void operator()(float* memory) const;
+  };
+  std::unique_ptr<float, Free> memory_;  // aligned to 64 bytes
+  int64_t capacity_ = 0;
+};
+
+struct Workspace {
+  FloatBuffer image;
+  FloatBuffer tiles;
+  FloatBuffer logits;
+  FloatBuffer sums;
+
+  int64_t bytes() const;
+  void release();
+};
+
+}  // namespace sgmf
