@@ -53,6 +53,7 @@ enum Slot : size_t {
   KernelContext_GetOutput = 91,
   ReleaseStatus = 93,
   ReleaseTensorTypeAndShapeInfo = 99,
+  ReleaseCustomOpDomain = 101,
   ReleaseAllocator = 132,
   KernelContext_GetGPUComputeStream = 193,
   GetTensorMemoryInfo = 194,
@@ -103,6 +104,9 @@ class Api {
 
   Status* create_domain(const char* name, CustomOpDomain** out) const {
     return slot<Status* (*)(const char*, CustomOpDomain**)>(CreateCustomOpDomain)(name, out);
+  }
+  void release_domain(CustomOpDomain* domain) const {
+    slot<void (*)(CustomOpDomain*)>(ReleaseCustomOpDomain)(domain);
   }
   Status* add_op(CustomOpDomain* domain, const CustomOp* op) const {
     return slot<Status* (*)(CustomOpDomain*, const CustomOp*)>(CustomOpDomain_Add)(domain, op);

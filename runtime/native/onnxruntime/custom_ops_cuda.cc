@@ -55,13 +55,16 @@ const char* scan(const sgmf_selective_scan_args& args, const Call& call) {
   return sgmf_selective_scan_cuda(&args, scratch.memory(), bytes, multiprocessors, stream);
 }
 
-ort::CustomOpDomain* domain_for(const ort::ApiBase& base, const void* const* table) {
+// Sessions keep borrowing a domain until they end, which may be after static objects do: none is
+// ever freed.
+const OpDomain& domain_for(const ort::ApiBase& base, const void* const* table) {
   static std::mutex mutex;
-  static std::map<const void*, ort::CustomOpDomain*> domains;
+  static std::map<const void*, const OpDomain*> domains;
   const std::lock_guard<std::mutex> lock(mutex);
-  ort::CustomOpDomain*& domain = domains[table];
-  if (!domain) domain = make_domain(base, ort::Api(table), {SGMF_PROVIDER, scan});
-  return domain;
+  const OpDomain*& domain = domains[table];
+  const ort::Api api(table);
+  if (!domain) domain = new OpDomain(api, scan_ops(base, api, {SGMF_PROVIDER, scan}));
+  return *domain;
 }
 
 }  // namespace
@@ -71,5 +74,5 @@ extern "C" SGMF_API ort::Status* RegisterCustomOps(ort::SessionOptions* options,
   const void* const* table = base->GetApi(ort::api_version);
   if (!table) return nullptr;  // older than 1.18: the model then fails to load, naming the op
   const ort::Api api(table);
-  return guarded(api, [&] { require(api.add_domain(options, domain_for(*base, table))); });
+  return guarded(api, [&] { domain_for(*base, table).add_to(options); });
 }

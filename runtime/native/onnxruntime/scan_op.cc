@@ -172,15 +172,13 @@ bool can_infer_shapes(const char* version) {
 
 }  // namespace
 
-ort::CustomOpDomain* make_domain(const ort::ApiBase& base, const ort::Api& api,
-                                 const Device& device) {
+Ops scan_ops(const ort::ApiBase& base, const ort::Api& api, const Device& device) {
   const bool infers_shapes = can_infer_shapes(base.GetVersionString());
-  ort::CustomOpDomain* domain = nullptr;
-  require(api.create_domain("segmaformer", &domain));
+  Ops ops;
   for (const Element& element : elements) {
-    require(api.add_op(domain, new ScanOp(api, infers_shapes, element, device)));
+    ops.push_back(std::make_shared<ScanOp>(api, infers_shapes, element, device));
   }
-  return domain;
+  return ops;
 }
 
 }  // namespace sgmf::onnxruntime

@@ -29,6 +29,7 @@ from segmaformer.runtime.errors import BackendError
 SOURCES = [
     NATIVE / "onnxruntime/custom_ops_cuda.cc",
     NATIVE / "onnxruntime/scan_op.cc",
+    NATIVE / "onnxruntime/op_domain.cc",
     NATIVE / "src/scan_inputs.cc",
     SCAN_ON_HOST,
 ]
