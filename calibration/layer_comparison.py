@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
-from segmaformer.calibration.statistics import tensor_bytes, tensor_groups, watched_network
+from segmaformer.calibration.statistics import tensor_groups, watched_network
 from segmaformer.runtime.backends.onnxruntime_cpu import available_processors, open_network
 from segmaformer.runtime.memory import MIB
 from segmaformer.runtime.package import Package
-from segmaformer.runtime.stored_reference import reference_tile
 
 TOLERANCE = 0.01
 """Of a value's range: what float16 stays below in a network that is well scaled."""
-_BUDGET_BYTES = 256 * MIB
+_FLOATING = (TensorProto.FLOAT, TensorProto.FLOAT16)
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class LayerError:
     tensor, operator
         Its name, and what computes it.
     relative_error
-        Largest difference over the range of fp32's values; infinite for NaN.
+        Largest difference over the range of fp32's values, on the tile where that is worst;
+        infinite for NaN.
     """
 
     tensor: str
@@ -45,57 +49,141 @@ class LayerError:
         }
 
 
-def compare_layers(
-    package: Package, variant: str, *, threads: int | None = None
-) -> list[LayerError]:
-    """Compare all floating-point values that a variant and fp32 both have.
+class LayerValues(Protocol):
+    """A variant on a backend that can be made to show the values inside it."""
 
-    Both run in ONNX Runtime on the CPU, on the phantom tile. Values are returned in groups, so
-    that memory stays bounded; returning them keeps ONNX Runtime from fusing some operators.
+    @property
+    def description(self) -> str:
+        """What computes them, as shown to people."""
+        ...
+
+    @property
+    def names(self) -> Set[str]:
+        """The values that it has."""
+        ...
+
+    @property
+    def group_bytes(self) -> int:
+        """Bytes of values, as float32, that one group may hold; a single value may be larger."""
+        ...
+
+    def compute(self, group: Sequence[str], tiles: np.ndarray) -> Iterator[Sequence[np.ndarray]]:
+        """The values of `group` on each of `tiles` (n, C, D, H, W) float32."""
+        ...
+
+
+class OnnxRuntimeValues:
+    """The values of a variant in ONNX Runtime on the CPU.
+
+    Returning them keeps ONNX Runtime from fusing some operators.
 
     Parameters
     ----------
     package, variant
-        What to compare.
+        What to open.
     threads
         Threads for one tile; None takes every processor this process may use.
+    """
+
+    group_bytes = 128 * MIB
+
+    def __init__(self, package: Package, variant: str, *, threads: int | None = None):
+        self.model = variant_model(package, variant)
+        self.names = value_types(self.model).keys()
+        self.description = f"ONNX Runtime, CPU, {variant}"
+        self._threads = threads or available_processors()
+
+    def compute(self, group: Sequence[str], tiles: np.ndarray) -> Iterator[Sequence[np.ndarray]]:
+        """See :class:`LayerValues`."""
+        session = open_network(watched_network(self.model, group), threads=self._threads)
+        name = session.get_inputs()[0].name
+        for tile in tiles:
+            yield session.run(None, {name: tile[np.newaxis]})
+
+
+def compare_layers(
+    package: Package,
+    variant: LayerValues,
+    tiles: np.ndarray,
+    *,
+    threads: int | None = None,
+    progress: Progress = lambda done, count: None,
+) -> list[LayerError]:
+    """Compare all floating-point values that a variant and fp32 both have.
+
+    fp32 runs in ONNX Runtime on the CPU. Values are computed in groups, so that memory stays
+    bounded.
+
+    Parameters
+    ----------
+    package
+        Of which fp32 is the reference.
+    variant
+        What is compared with it.
+    tiles
+        Shape (n, C, *tile), float32.
+    threads
+        Threads for one tile of fp32; None takes every processor this process may use.
+    progress
+        Called with the groups done and their number.
 
     Returns
     -------
     list of LayerError
         In the order of the graph.
     """
-    manifest = package.manifest
-    reference, other = (
-        onnx.load_from_string(package.read(manifest.variants[name].file))
-        for name in ("fp32", variant)
-    )
-    sizes = tensor_bytes(reference).keys()
-    shared = sizes & {name for node in other.graph.node for name in node.output}
-    operators = {name: node.op_type for node in reference.graph.node for name in node.output}
-    tile = reference_tile(manifest.preprocessing, manifest.tiling)
-    errors: list[LayerError] = []
-    wanted = [name for name in operators if name in shared]
-    for group in tensor_groups(reference, wanted, _BUDGET_BYTES // 2):
-        expected, found = (_run(model, group, tile, threads) for model in (reference, other))
-        errors += [
-            LayerError(name, operators[name], _relative_error(a, b))
-            for name, a, b in zip(group, found, expected, strict=True)
-            if a.dtype.kind == b.dtype.kind == "f" and a.size
-        ]
-    return errors
+    reference = OnnxRuntimeValues(package, "fp32", threads=threads)
+    operators = {
+        name: node.op_type
+        for node in reference.model.graph.node
+        for name in node.output
+        if name in reference.names & variant.names
+    }
+    groups = tensor_groups(reference.model, [*operators], variant.group_bytes)
+    worst: dict[str, float] = {}
+    for number, group in enumerate(groups):
+        progress(number, len(groups))
+        worst |= _worst_errors(reference, variant, group, tiles)
+    progress(len(groups), len(groups))
+    return [LayerError(name, operators[name], error) for name, error in worst.items()]
 
 
-def _run(
-    model: onnx.ModelProto, group: tuple[str, ...], tile: np.ndarray, threads: int | None
-) -> list[np.ndarray]:
-    session = open_network(watched_network(model, group), threads=threads or available_processors())
-    arrays: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: tile})
-    return arrays
+def variant_model(package: Package, variant: str) -> onnx.ModelProto:
+    """A variant's network."""
+    return onnx.load_from_string(package.read(package.manifest.variants[variant].file))
+
+
+def value_types(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
+    """Type and shape, by name, of every floating-point value that a tile changes."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    known = {value.name: value for value in (*graph.value_info, *graph.output)}
+    changing = {value.name for value in graph.input}
+    for node in graph.node:
+        if changing.intersection(node.input):
+            changing.update(node.output)
+    return {
+        name: value
+        for name, value in known.items()
+        if name in changing and value.type.tensor_type.elem_type in _FLOATING
+    }
+
+
+def _worst_errors(
+    reference: LayerValues, variant: LayerValues, group: Sequence[str], tiles: np.ndarray
+) -> dict[str, float]:
+    """Of each value of a group, over all tiles."""
+    worst = dict.fromkeys(group, 0.0)
+    computed = (each.compute(group, tiles) for each in (reference, variant))
+    for expected, found in zip(*computed, strict=True):
+        for name, theirs, ours in zip(group, expected, found, strict=True):
+            worst[name] = max(worst[name], _relative_error(ours, theirs))
+    return worst
 
 
 def _relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    error = float(np.abs(found.astype(np.float64) - expected).max())
+    if found.shape != expected.shape:
+        raise ValueError(f"a value has the shape {found.shape}; fp32's has {expected.shape}")
+    error = float(np.abs(found.astype(np.float64) - expected).max(initial=0))
     if error == 0:
         return 0.0
     span = float(np.ptp(expected)) or float(np.abs(expected).max())

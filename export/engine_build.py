@@ -12,7 +12,8 @@ import onnx
 from segmaformer.export.plugin_graph import plugin_graph
 from segmaformer.export.rtx_engine import build_package_engine
 from segmaformer.runtime.backends import tensorrt_library, tensorrt_rtx_build
-from segmaformer.runtime.backends.tensorrt_build import Progress, build_engine
+from segmaformer.runtime.backends.tensorrt_build import Built, Progress, build_engine
+from segmaformer.runtime.backends.tensorrt_library import TensorRt
 from segmaformer.runtime.backends.tensorrt_rtx_library import rtx_key, target_of
 from segmaformer.runtime.cuda_driver import CudaDevice
 from segmaformer.runtime.engine_cache import EngineCache, EngineKey
@@ -100,23 +101,51 @@ def build_tensorrt(request: EngineRequest, *, progress: Progress, keep_log: Keep
     content = package.read(package.manifest.variants[request.variant].file)
     tensorrt = tensorrt_library.load_tensorrt(content)
     key = tensorrt.key(package, request.variant).for_batch(request.batch)
+    network = plugin_graph(onnx.load_model_from_string(content)).SerializeToString()
+    try:
+        built = build_here(tensorrt, network, key, progress=progress)
+    finally:
+        keep_log(tensorrt.messages.text())
+    return BuiltEngine(key, built.engine, built.seconds)
+
+
+def build_here(
+    tensorrt: TensorRt, network: bytes, key: EngineKey, *, progress: Progress | None = None
+) -> Built:
+    """Build with TensorRT for this machine, with what earlier builds on it have timed.
+
+    Parameters
+    ----------
+    tensorrt
+        Made ready for the network.
+    network
+        As :func:`segmaformer.export.plugin_graph.plugin_graph` makes it.
+    key
+        Of which the machine and the batch are used.
+    progress
+        Called as the builder proceeds.
+
+    Raises
+    ------
+    BackendError
+        TensorRT cannot build the network.
+    EngineError
+        The engine cache is not to be trusted.
+    """
     cache = EngineCache()
     timings = _timing_name(key)
     earlier = cache.recall(timings)
-    try:
-        built = build_engine(
-            tensorrt.module,
-            plugin_graph(onnx.load_model_from_string(content)).SerializeToString(),
-            tensorrt.messages,
-            batch=request.batch,
-            timing_cache=earlier[0] if earlier else b"",
-            progress=progress,
-        )
-    finally:
-        keep_log(tensorrt.messages.text())
+    built = build_engine(
+        tensorrt.module,
+        network,
+        tensorrt.messages,
+        batch=key.batch[-1],
+        timing_cache=earlier[0] if earlier else b"",
+        progress=progress,
+    )
     if built.timing_cache:
         cache.remember(timings, built.timing_cache)
-    return BuiltEngine(key, built.engine, built.seconds)
+    return built
 
 
 def build_tensorrt_rtx(

@@ -233,10 +233,10 @@ class FakeTensorRt:
     DataType = DataType
 
     def Runtime(self, logger: FakeLogger) -> SimpleNamespace:
-        def deserialize(content: bytes) -> SimpleNamespace | None:
+        def deserialize(content: bytes) -> Any:
             self.opened.append(content)
             if self.openable:
-                return self._engine(logger)
+                return self._engine_of(content, logger)
             logger.log(Severity.ERROR, "the magic tag does not match")
             return None
 
@@ -252,6 +252,9 @@ class FakeTensorRt:
         return SimpleNamespace(
             load_library=load, get_creator=lambda *_: "creator" if self.loaded else None
         )
+
+    def _engine_of(self, content: bytes, logger: FakeLogger) -> Any:
+        return self._engine(logger)
 
     def _engine(self, logger: FakeLogger) -> SimpleNamespace:
         names = ["tiles", "logits"]

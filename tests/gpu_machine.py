@@ -32,10 +32,14 @@ class GpuMachine:
     plugin: Path
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path) -> GpuMachine:
+def pretend(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    kind: type[FakeBuildingTensorRt] = FakeBuildingTensorRt,
+) -> GpuMachine:
     """Let this process see a GPU; engines are kept in ``folder/engines``."""
     driver = FakeDriver()
-    trt = FakeBuildingTensorRt(driver, (1, *TILE), (2, *TILE), two_labels)
+    trt = kind(driver, (1, *TILE), (2, *TILE), two_labels)
     plugin = folder / "libsgmf_tensorrt.so"
     plugin.write_bytes(b"plugin")
     monkeypatch.setitem(sys.modules, "tensorrt", trt)  # type: ignore[arg-type]

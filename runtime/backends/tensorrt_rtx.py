@@ -55,7 +55,7 @@ class TensorRtRtxSession:
     def __init__(self, package: Package, variant: str, options: BackendOptions):
         module = import_tensorrt_rtx()
         device = CudaDevice()
-        target = _known_target(device)
+        target = known_target(device)
         command = f"{build_command(package, variant, NAME)} --target {target}"
         key = rtx_key(package, variant, target, module.__version__)
         engine = EngineCache().load(key, remedy=f"run: {command}")
@@ -91,7 +91,14 @@ class TensorRtRtxSession:
         return check_logits(self._runner.run(tiles), self.description)
 
 
-def _known_target(device: CudaDevice) -> str:
+def known_target(device: CudaDevice) -> str:
+    """The target of a device, such as ``sm86``.
+
+    Raises
+    ------
+    BackendError
+        TensorRT-RTX has none for it.
+    """
     target = target_of(device)
     if target not in TARGETS:
         raise BackendError(

@@ -32,6 +32,14 @@ def print_line(text: str) -> None:
     click.echo(text)
 
 
+def print_rows(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows as results, their columns as wide as the widest entry."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print_line("  ".join(cells).rstrip())
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document as a result."""
     click.echo(json.dumps(document, indent=2))

@@ -12,22 +12,16 @@ from typing import Any
 
 import click
 
-from segmaformer.calibration.verification import (
-    EXACT_VARIANT,
-    Choice,
-    verify_cases,
-    verify_tile,
-)
-from segmaformer.cli.console import print_json, print_line, progress_bar, say
+from segmaformer.calibration.verification import Choice, verify_cases, verify_tile
+from segmaformer.cli.console import print_json, print_line, print_rows, progress_bar, say
 from segmaformer.cli.exit_codes import DONE, REFUSED, UNVERIFIED
-from segmaformer.cli.extras import require_extra
+from segmaformer.cli.verify_layers import compare, layers_backend, print_layers
 from segmaformer.runtime.atomic import atomic_path
 from segmaformer.runtime.backends import DEVICES, BackendOptions, backend_names, find_backend
 from segmaformer.runtime.cases import group_channels
 from segmaformer.runtime.package import MANIFEST_FILE, Package
 from segmaformer.runtime.run_record import sha256_of
 
-WORST_SHOWN = 10
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -49,7 +43,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     "--variant", "variants", multiple=True, help="May be given again; default: all there are."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; default: all processors.")
-@click.option("--layers", is_flag=True, help="Compare every layer with fp32's, on the CPU.")
+@click.option("--layers", is_flag=True, help="Compare every layer with fp32's on the CPU.")
 @click.option("--record", is_flag=True, help="Write the result to PACKAGE.verification.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def command(
@@ -72,20 +66,21 @@ def command(
     package = Package.open(model)
     if labels is not None and data is None:
         raise click.UsageError("--labels needs the scans: --data DIR")
-    if layers:
-        _check_layers(data, backends, device)
+    seen_into = layers_backend(backends, device) if layers else None
     choices = _choices(package, backends, device, variants)
     options = BackendOptions(threads=threads, device=device)
+    case = None
     if data is None:
         result = verify_tile(package, choices, options=options, report=say)
-        if layers:
-            result["layers"] = _compare_layers(package, choices, threads)
     else:
         cases = group_channels(data, channels=len(package.manifest.preprocessing.channels))
         with progress_bar(package.manifest.name) as show:
             result = verify_cases(
                 package, choices, cases, labels=labels, options=options, progress=show, report=say
             )
+        case = next((each for each in cases if each.name in result["cases"]), None)
+    if seen_into is not None and (data is None or case is not None):
+        result["layers"] = compare(package, seen_into, choices, case=case, threads=threads)
     document = {**_provenance(package), **result}
     if record:
         _write_record(package, document)
@@ -94,31 +89,6 @@ def command(
     else:
         _print_result(document)
     return _conclude(document)
-
-
-def _check_layers(data: Path | None, backends: Sequence[str], device: str | None) -> None:
-    if data is not None:
-        raise click.UsageError("--layers compares on the phantom tile: leave out --data")
-    others = [name for name in backends if name not in ("auto", "onnxruntime")]
-    if others or device == "cuda":
-        raise click.UsageError(
-            "--layers compares in ONNX Runtime on the CPU; an engine shows no layers. NVIDIA's "
-            "Polygraphy can mark them as outputs: pip install polygraphy, then polygraphy run "
-            "--trt-outputs mark all"
-        )
-    require_extra("onnx", extra="export")
-
-
-def _compare_layers(
-    package: Package, choices: Sequence[Choice], threads: int | None
-) -> dict[str, list[dict[str, Any]]]:
-    from segmaformer.calibration.layer_comparison import compare_layers
-
-    names = dict.fromkeys(choice.variant for choice in choices if choice.variant != EXACT_VARIANT)
-    return {
-        name: [each.record() for each in compare_layers(package, name, threads=threads)]
-        for name in names
-    }
 
 
 def _choices(
@@ -169,7 +139,7 @@ def _conclude(document: dict[str, Any]) -> int:
 
 def _print_result(document: dict[str, Any]) -> None:
     print_line(f"reference: {document['reference']}")
-    _print_rows([_agreement_row(run) for run in document["runs"]])
+    print_rows([_agreement_row(run) for run in document["runs"]])
     rows = [
         (run["variant"], name, *map(_shown, _figures(means)), run["backend"])
         for run in document["runs"]
@@ -178,9 +148,9 @@ def _print_result(document: dict[str, Any]) -> None:
     if rows:
         head = ("variant", "structure", "Dice", "HD95 mm", "volume error %", "change of Dice")
         print_line(f"means over {len(document['cases'])} cases [{document['confidence']}]")
-        _print_rows([(*head, "backend"), *rows])
+        print_rows([(*head, "backend"), *rows])
     for variant, layers in document.get("layers", {}).items():
-        _print_layers(variant, layers)
+        print_layers(variant, layers)
 
 
 def _agreement_row(run: dict[str, Any]) -> tuple[str, ...]:
@@ -190,20 +160,6 @@ def _agreement_row(run: dict[str, Any]) -> tuple[str, ...]:
     agreement = f"{run['label_agreement']:.4%} of labels equal"
     lowest = f"lowest Dice {min(dice.values()):.5f}"
     return fate, run["variant"], f"{error}{agreement}, {lowest}", run["backend"]
-
-
-def _print_layers(variant: str, layers: Sequence[dict[str, Any]]) -> None:
-    """The first layer beyond the tolerance, and the worst."""
-    from segmaformer.calibration.layer_comparison import TOLERANCE
-
-    def error(layer: dict[str, Any]) -> float:
-        return float("inf") if layer["relative_error"] is None else layer["relative_error"]
-
-    beyond = [layer for layer in layers if error(layer) > TOLERANCE]
-    first = f"; the first is {beyond[0]['tensor']}" if beyond else ""
-    print_line(f"{variant}: {len(beyond)} of {len(layers)} values beyond {TOLERANCE:g}{first}")
-    worst = sorted(layers, key=error, reverse=True)[:WORST_SHOWN]
-    _print_rows([(f"{error(each):.2e}", each["operator"], each["tensor"]) for each in worst])
 
 
 def _figures(means: dict[str, Any]) -> list[tuple[dict[str, Any] | None, str]]:
@@ -223,11 +179,3 @@ def _shown(figure: tuple[dict[str, Any] | None, str]) -> str:
     if mean["low"] is None:
         return format(mean["value"], digits)
     return f"{mean['value']:{digits}} [{mean['low']:{digits}}, {mean['high']:{digits}}]"
-
-
-def _print_rows(rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their widest entry."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print_line("  ".join(cells).rstrip())

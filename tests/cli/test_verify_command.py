@@ -155,8 +155,9 @@ def test_a_variant_that_differs_on_scans_exits_4(sgmf: Sgmf, package: Path, scan
     ("arguments", "message"),
     [
         (("--labels", "."), "--data"),
-        (("--layers", "--data", "."), "leave out --data"),
-        (("--layers", "--backend", "tensorrt"), "polygraphy"),
+        (("--layers", "--backend", "openvino"), "cannot look into openvino; it can into"),
+        (("--layers", *ON_CPU, "--device", "cuda"), "cannot look into onnxruntime on cuda"),
+        (("--layers", "--backend", "auto", "--backend", "tensorrt"), "one backend at a time"),
         (("--variant", "int4"), "has no variant 'int4'; it has fp32, fp16"),
         (("--backend", "tensorrt", "--device", "cpu"), "not on cpu"),
     ],
@@ -173,9 +174,45 @@ def test_layers_are_compared_with_fp32(sgmf: Sgmf, package: Path) -> None:
     assert run.code == 0
     document = json.loads(run.stdout)
     assert document["layers"].keys() == {"fp16"}
-    assert document["layers"]["fp16"][-1]["tensor"] == "logits"
+    layers = document["layers"]["fp16"]
+    assert layers["values"][-1]["tensor"] == "logits"
     shown = sgmf("verify", package, *ON_CPU, "--layers").stdout
-    assert f"fp16: 0 of {len(document['layers']['fp16'])} values beyond 0.01" in shown
+    assert (
+        f"fp16: 0 of {len(layers['values'])} values beyond 0.01 "
+        "[ONNX Runtime, CPU, fp16; tiles: 1 of a phantom]"
+    ) in shown
+
+
+def test_layers_are_compared_on_a_scan(sgmf: Sgmf, package: Path, scans: Path) -> None:
+    pytest.importorskip("onnx")
+    (scans / "broken.nii.gz").write_bytes(b"no scan")
+    run = sgmf("verify", package, *ON_CPU, "--layers", "--data", scans, "--variant", "fp16")
+    assert run.code == 3
+    assert "tiles: 4 of case0]" in run.stdout
+
+
+def test_layers_of_engines_are_compared_with_the_cpus(
+    sgmf: Sgmf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("polygraphy", reason="needs the extra tensorrt or rtx")
+    from gpu_machine import brightness_package, pretend
+    from marked_engine_fakes import FakeMarkingTensorRt, pretend_polygraphy
+
+    machine = pretend(monkeypatch, tmp_path, FakeMarkingTensorRt)
+    pretend_polygraphy(monkeypatch, machine.driver)
+    package = brightness_package(tmp_path).path
+    arguments = ("--backend", "tensorrt", "--variant", "fp32")
+    assert sgmf("build", package, *arguments).code == 0
+    run = sgmf("verify", package, *arguments, "--layers", "--json")
+    assert run.code == 0
+    layers = json.loads(run.stdout)["layers"]["fp32"]
+    assert layers["backend"].startswith("TensorRT 10.3.0, Fake GPU, fp32, engines built with")
+    assert layers["values"] == [
+        {"tensor": "nothing", "operator": "Sub", "relative_error": 0.0},
+        {"tensor": "logits", "operator": "Concat", "relative_error": 0.0},
+    ]
+    assert layers["backend"] in run.stderr
 
 
 def test_a_folder_without_scans_is_refused(sgmf: Sgmf, package: Path, tmp_path: Path) -> None:

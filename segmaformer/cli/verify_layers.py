@@ -1,0 +1,139 @@
+"""``sgmf verify --layers``: where a variant leaves fp32, on the CPU or in an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from segmaformer.calibration.verification import EXACT_VARIANT, Choice
+from segmaformer.cli.console import print_line, print_rows, progress_bar, say
+from segmaformer.cli.extras import require_extra
+from segmaformer.runtime.cases import ScanCase
+from segmaformer.runtime.package import Package
+from segmaformer.runtime.stored_reference import reference_tile
+from segmaformer.runtime.verification_tiles import tiles_from_scan
+
+if TYPE_CHECKING:
+    from segmaformer.calibration.layer_comparison import LayerValues
+
+WORST_SHOWN = 10
+ON_CPU = "onnxruntime"
+EXTRAS = {ON_CPU: "export", "tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
+"""Backends whose layers can be seen, and the extra that each needs for it."""
+
+
+def layers_backend(backends: Sequence[str], device: str | None) -> str:
+    """The backend whose layers are compared; ``auto`` stands for ONNX Runtime on the CPU.
+
+    Raises
+    ------
+    UsageError
+        There are several, or one of them shows no layers.
+    MissingExtraError
+        What it needs is not installed.
+    """
+    chosen = {ON_CPU if name == "auto" else name for name in backends}
+    if len(chosen) > 1:
+        raise click.UsageError(
+            f"--layers looks into one backend at a time, not into {', '.join(sorted(chosen))}"
+        )
+    (name,) = chosen
+    if name not in EXTRAS or (name == ON_CPU and device == "cuda"):
+        shown = f"{name} on cuda" if device == "cuda" else name
+        raise click.UsageError(
+            f"--layers cannot look into {shown}; it can into {', '.join(EXTRAS)}, the first on "
+            "the CPU"
+        )
+    needed = ("onnx",) if name == ON_CPU else ("onnx", "polygraphy")
+    require_extra(*needed, extra=EXTRAS[name])
+    return name
+
+
+def compare(
+    package: Package,
+    backend: str,
+    choices: Sequence[Choice],
+    *,
+    case: ScanCase | None,
+    threads: int | None,
+) -> dict[str, dict[str, Any]]:
+    """Compare the layers of each variant with fp32's on the CPU.
+
+    Parameters
+    ----------
+    package, choices
+        Of which the variants are taken; fp32 on the CPU is the reference itself.
+    backend
+        From :func:`layers_backend`.
+    case
+        Scan whose tiles are run; None takes the phantom tile.
+    threads
+        For the CPU.
+
+    Returns
+    -------
+    dict
+        For JSON, by variant: ``backend`` and ``tiles`` in words, and ``values``.
+    """
+    from segmaformer.calibration.layer_comparison import compare_layers
+
+    tiles, named = _tiles(package, case)
+    found = {}
+    for variant in dict.fromkeys(choice.variant for choice in choices):
+        if backend == ON_CPU and variant == EXACT_VARIANT:
+            continue
+        values = _opener(backend, threads)(package, variant)
+        say(f"layers: {values.description}")
+        with progress_bar(f"{package.manifest.name}, {variant}") as show:
+            errors = compare_layers(
+                package,
+                values,
+                tiles,
+                threads=threads,
+                progress=lambda done, count: show("layers", done, count),
+            )
+        found[variant] = {
+            "backend": values.description,
+            "tiles": f"{len(tiles)} of {named}",
+            "values": [each.record() for each in errors],
+        }
+    return found
+
+
+def print_layers(variant: str, layers: dict[str, Any]) -> None:
+    """Print the first value beyond the tolerance and the worst."""
+    from segmaformer.calibration.layer_comparison import TOLERANCE
+
+    def error(layer: dict[str, Any]) -> float:
+        return float("inf") if layer["relative_error"] is None else layer["relative_error"]
+
+    values = layers["values"]
+    beyond = [layer for layer in values if error(layer) > TOLERANCE]
+    first = f"; the first is {beyond[0]['tensor']}" if beyond else ""
+    print_line(
+        f"{variant}: {len(beyond)} of {len(values)} values beyond {TOLERANCE:g}{first} "
+        f"[{layers['backend']}; tiles: {layers['tiles']}]"
+    )
+    worst = sorted(values, key=error, reverse=True)[:WORST_SHOWN]
+    print_rows([(f"{error(each):.2e}", each["operator"], each["tensor"]) for each in worst])
+
+
+def _opener(backend: str, threads: int | None) -> Callable[[Package, str], LayerValues]:
+    if backend == ON_CPU:
+        from segmaformer.calibration.layer_comparison import OnnxRuntimeValues
+
+        return lambda package, variant: OnnxRuntimeValues(package, variant, threads=threads)
+    from segmaformer.export.engine_layers import ENGINE_VALUES
+
+    return ENGINE_VALUES[backend]
+
+
+def _tiles(package: Package, case: ScanCase | None) -> tuple[np.ndarray, str]:
+    """Tiles to run, and what they are of."""
+    preprocessing, tiling = package.manifest.preprocessing, package.manifest.tiling
+    if case is None:
+        return reference_tile(preprocessing, tiling), "a phantom"
+    return tiles_from_scan(case.files, preprocessing, tiling), case.name
