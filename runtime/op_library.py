@@ -55,9 +55,10 @@ def op_library_path() -> Path:
 
 
 def register_op_library(options: onnxruntime.SessionOptions, device: str = "cpu") -> None:
-    """Give sessions with these options the op ``segmaformer::SelectiveScan``.
+    """Give sessions with these options the ops of the domain ``segmaformer``.
 
-    On the CPU the op runs on the session's threads. How many those are it can only learn
+    The CPU has all of them, CUDA the scan alone: ONNX Runtime takes the function bodies of
+    the others. On the CPU ops run on the session's threads. How many those are it can only learn
     here, so set ``options.intra_op_num_threads`` first.
 
     Parameters
@@ -105,6 +106,8 @@ def op_library() -> ctypes.CDLL:
         ctypes.c_char_p,
     )
     library.sgmf_selective_scan.restype = ctypes.c_char_p
+    library.sgmf_token_op.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p)
+    library.sgmf_token_op.restype = ctypes.c_char_p
     library.sgmf_cpu_isas.restype = ctypes.c_char_p
     return library
 

@@ -47,6 +47,7 @@ enum Slot : size_t {
   GetSymbolicDimensions = 63,
   GetTensorTypeAndShape = 65,
   AllocatorFree = 76,
+  KernelInfoGetAttribute_float = 85,
   KernelInfoGetAttribute_int64 = 86,
   KernelContext_GetInputCount = 88,
   KernelContext_GetInput = 90,
@@ -55,6 +56,8 @@ enum Slot : size_t {
   ReleaseTensorTypeAndShapeInfo = 99,
   ReleaseCustomOpDomain = 101,
   ReleaseAllocator = 132,
+  KernelInfoGetAttributeArray_float = 162,
+  KernelInfoGetAttributeArray_int64 = 163,
   KernelContext_GetGPUComputeStream = 193,
   GetTensorMemoryInfo = 194,
   HasSessionConfigEntry = 237,
@@ -126,6 +129,21 @@ class Api {
   Status* int_attribute(const KernelInfo* info, const char* name, int64_t* out) const {
     return slot<Status* (*)(const KernelInfo*, const char*, int64_t*)>(
         KernelInfoGetAttribute_int64)(info, name, out);
+  }
+  Status* float_attribute(const KernelInfo* info, const char* name, float* out) const {
+    return slot<Status* (*)(const KernelInfo*, const char*, float*)>(KernelInfoGetAttribute_float)(
+        info, name, out);
+  }
+  // These two tell the number of values in `size` where `out` is nullptr.
+  Status* array_attribute(const KernelInfo* info, const char* name, float* out,
+                          size_t* size) const {
+    return slot<Status* (*)(const KernelInfo*, const char*, float*, size_t*)>(
+        KernelInfoGetAttributeArray_float)(info, name, out, size);
+  }
+  Status* array_attribute(const KernelInfo* info, const char* name, int64_t* out,
+                          size_t* size) const {
+    return slot<Status* (*)(const KernelInfo*, const char*, int64_t*, size_t*)>(
+        KernelInfoGetAttributeArray_int64)(info, name, out, size);
   }
   Status* input_count(const KernelContext* context, size_t* out) const {
     return slot<Status* (*)(const KernelContext*, size_t*)>(KernelContext_GetInputCount)(context,

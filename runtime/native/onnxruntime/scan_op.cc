@@ -2,19 +2,16 @@
 
 #include <array>
 #include <cstdio>
-#include <memory>
 #include <string>
 #include <utility>
-#include <vector>
 
+#include "op_support.h"
 #include "scan_inputs.h"
 
 namespace sgmf::onnxruntime {
 namespace {
 
 using scan::Inputs;
-using scan::Shape;
-using scan::Tensor;
 
 struct Element {
   ort::ElementType onnx;
@@ -37,51 +34,23 @@ struct Kernel {
   bool reverse;
 };
 
-Shape read_shape(const ort::Api& api, const ort::ShapeInfo* info) {
-  size_t rank = 0;
-  require(api.rank(info, &rank));
-  Shape shape(rank);
-  require(api.dimensions(info, shape.data(), rank));
-  return shape;
-}
-
-const ort::Value* read_value(const Call& call, size_t index) {
-  const ort::Value* value = nullptr;
-  require(call.api.input(call.context, index, &value));
-  return value;
-}
-
-Tensor read_tensor(const ort::Api& api, const ort::Value* value) {
-  if (!value) return {};
-  ort::ShapeInfo* info = nullptr;
-  require(api.shape_info(value, &info));
-  const auto release = [&api](ort::ShapeInfo* p) { api.release_shape_info(p); };
-  const std::unique_ptr<ort::ShapeInfo, decltype(release)> owner(info, release);
-  void* data = nullptr;
-  require(api.tensor_data(const_cast<ort::Value*>(value), &data));
-  return {true, data, read_shape(api, info)};
-}
-
 Inputs read_inputs(const Call& call) {
   size_t given = 0;
   require(call.api.input_count(call.context, &given));
   Inputs in;
   for (size_t i = 0; i < given && i < in.size(); ++i) {
-    in[i] = read_tensor(call.api, read_value(call, i));
+    in[i] = read_tensor(call.api, read_value(call.api, call.context, i));
   }
   return in;
 }
 
 void run(const Kernel& kernel, ort::KernelContext* context) {
   Call call{kernel.op.api, context, nullptr};
-  call.u = read_value(call, scan::U);
+  call.u = read_value(call.api, context, scan::U);
   const Inputs in = read_inputs(call);
   scan::check_shapes(in);
   const Shape& shape = in[scan::U].shape;
-  ort::Value* output = nullptr;
-  require(call.api.output(context, 0, shape.data(), shape.size(), &output));
-  void* y = nullptr;
-  require(call.api.tensor_data(output, &y));
+  void* y = make_output(call.api, context, shape);
   const auto args =
       scan::arguments(in, {kernel.op.element.scan, kernel.delta_softplus, kernel.reverse}, y);
   if (const char* error = kernel.op.device.scan(args, call)) {
@@ -110,20 +79,9 @@ ort::Status* compute(void* kernel, ort::KernelContext* context) {
   return guarded(self.op.api, [&] { run(self, context); });
 }
 
-// y has the shape of u. A partly unknown shape is left alone: ONNX Runtime would take a dimension
-// without value and name for one of extent -1.
 ort::Status* infer_shape(const ort::CustomOp* op, ort::ShapeInferContext* context) {
   const ort::Api& api = static_cast<const ScanOp*>(op)->api;
-  return guarded(api, [&] {
-    ort::ShapeInfo* info = nullptr;  // belongs to the context
-    require(api.input_type_shape(context, scan::U, &info));
-    const Shape shape = read_shape(api, info);
-    std::vector<const char*> names(shape.size());
-    require(api.symbolic_dimensions(info, names.data(), names.size()));
-    bool known = shape.size() == 3;
-    for (size_t i = 0; i < shape.size(); ++i) known = known && (shape[i] >= 0 || *names[i]);
-    if (known) require(api.set_output_type_shape(context, 0, info));
-  });
+  return guarded(api, [&] { infer_shape_like(api, context, scan::U); });
 }
 
 int input_type(const ort::CustomOp* op, size_t i) {
@@ -135,7 +93,7 @@ ScanOp::ScanOp(const ort::Api& table, bool infers_shapes, Element type, Device p
       api(table),
       element(type),
       device(std::move(place)) {
-  version = ort::custom_op_version;
+  set_common_members(*this);
   GetName = [](const CustomOp*) { return "SelectiveScan"; };
   GetExecutionProviderType = [](const CustomOp* op) {
     return static_cast<const ScanOp*>(op)->device.provider;
@@ -145,20 +103,13 @@ ScanOp::ScanOp(const ort::Api& table, bool infers_shapes, Element type, Device p
   GetInputCharacteristic = [](const CustomOp*, size_t i) -> int {
     return i < scan::D ? ort::required : ort::optional;
   };
-  GetInputMemoryType = [](const CustomOp*, size_t) -> int { return ort::default_memory; };
   GetOutputType = [](const CustomOp* op, size_t) -> int {
     return static_cast<const ScanOp*>(op)->element.onnx;
   };
-  GetOutputTypeCount = [](const CustomOp*) -> size_t { return 1; };
-  GetOutputCharacteristic = [](const CustomOp*, size_t) -> int { return ort::required; };
-  GetVariadicInputMinArity = GetVariadicOutputMinArity = [](const CustomOp*) { return 1; };
-  GetVariadicInputHomogeneity = GetVariadicOutputHomogeneity = [](const CustomOp*) { return 0; };
   CreateKernelV2 = create;
   KernelComputeV2 = compute;
   KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
   if (infers_shapes) InferOutputShapeFn = infer_shape;
-  GetStartVersion = [](const CustomOp*) { return 1; };
-  GetEndVersion = [](const CustomOp*) { return 0x7fffffff; };
 }
 
 // Up to version 1.23 shape inference reads through a null pointer where a node leaves out an

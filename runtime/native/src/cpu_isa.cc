@@ -1,44 +1,54 @@
 #include "cpu_isa.h"
 
+#include <cstring>
+
 namespace avx512 {
-extern const sgmf::ScanKernel selective_scan_kernel;
+extern const sgmf::CpuKernels kernels;
 }
 namespace avx2 {
-extern const sgmf::ScanKernel selective_scan_kernel;
+extern const sgmf::CpuKernels kernels;
 }
 namespace neon {
-extern const sgmf::ScanKernel selective_scan_kernel;
+extern const sgmf::CpuKernels kernels;
 }
 namespace portable {
-extern const sgmf::ScanKernel selective_scan_kernel;
+extern const sgmf::CpuKernels kernels;
 }
 
 namespace sgmf {
 namespace {
 
-std::vector<const ScanKernel*> find() {
-  std::vector<const ScanKernel*> found;
+std::vector<const CpuKernels*> find() {
+  std::vector<const CpuKernels*> found;
 #if defined(SGMF_HAS_X86)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f")) found.push_back(&avx512::selective_scan_kernel);
+  if (__builtin_cpu_supports("avx512f")) found.push_back(&avx512::kernels);
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("f16c")) {
-    found.push_back(&avx2::selective_scan_kernel);
+    found.push_back(&avx2::kernels);
   }
 #endif
 #if defined(SGMF_HAS_NEON)
-  found.push_back(&neon::selective_scan_kernel);
+  found.push_back(&neon::kernels);
 #else
-  found.push_back(&portable::selective_scan_kernel);
+  found.push_back(&portable::kernels);
 #endif
   return found;
 }
 
 }  // namespace
 
-const std::vector<const ScanKernel*>& scan_kernels() {
-  static const std::vector<const ScanKernel*> kernels = find();
+const std::vector<const CpuKernels*>& cpu_kernels() {
+  static const std::vector<const CpuKernels*> kernels = find();
   return kernels;
+}
+
+const CpuKernels* find_kernels(const char* isa) {
+  if (!isa) return cpu_kernels().front();
+  for (const CpuKernels* kernels : cpu_kernels()) {
+    if (!std::strcmp(kernels->name, isa)) return kernels;
+  }
+  return nullptr;
 }
 
 }  // namespace sgmf

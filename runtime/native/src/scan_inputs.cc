@@ -18,12 +18,6 @@ bool fits(const Shape& found, const Shape& expected) {
 
 }  // namespace
 
-std::string to_string(const Shape& shape) {
-  std::string text;
-  for (int64_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  return "(" + text + ")";
-}
-
 void check_shapes(const Inputs& in) {
   if (in[U].shape.size() != 3 || in[A].shape.size() != 2) {
     throw std::invalid_argument("SelectiveScan: expected u (B, L, D) and A (D, N); found " +

@@ -4,10 +4,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <string>
-#include <vector>
 
 #include "sgmf/selective_scan.h"
+#include "tensor.h"
 
 namespace sgmf::scan {
 
@@ -18,14 +17,6 @@ constexpr bool is_parameter(std::size_t input) {
   return input == A || input == D || input == DELTA_BIAS;
 }
 
-using Shape = std::vector<int64_t>;
-std::string to_string(const Shape& shape);
-
-struct Tensor {
-  bool given = false;
-  const void* data = nullptr;
-  Shape shape;
-};
 using Inputs = std::array<Tensor, input_count>;
 
 // Throws std::invalid_argument, naming the input, unless all fit together. A negative extent is

@@ -18,14 +18,6 @@ constexpr int64_t smallest_share = 1 << 18;
 // Shorter chunks cost more in carries than they gain.
 constexpr int64_t shortest_chunk = 256;
 
-const ScanKernel* choose_kernel(const char* isa) {
-  if (!isa) return scan_kernels().front();
-  for (const ScanKernel* kernel : scan_kernels()) {
-    if (!std::strcmp(kernel->name, isa)) return kernel;
-  }
-  return nullptr;
-}
-
 // How the work is cut into tasks.
 struct Plan {
   int64_t panel;   // channels of a task
@@ -126,10 +118,10 @@ int useful_threads(const Args& args, int threads) {
 
 const char* selective_scan(const Args& args, int threads, const ParallelFor& parallel,
                            const char* isa) {
-  const ScanKernel* kernel = choose_kernel(isa);
-  if (!kernel) return "this processor or this library lacks the instruction set asked for";
+  const CpuKernels* kernels = find_kernels(isa);
+  if (!kernels) return isa_missing;
   if (!args.batch || !args.length || !args.channels) return nullptr;
-  ChunkedScan(args, *kernel, choose_plan(args, kernel->lanes, threads)).run(parallel);
+  ChunkedScan(args, *kernels->scan, choose_plan(args, kernels->lanes, threads)).run(parallel);
   return nullptr;
 }
 
@@ -152,8 +144,8 @@ const char* sgmf_selective_scan(const sgmf_selective_scan_args* args, int32_t th
 const char* sgmf_cpu_isas(void) {
   static const std::string names = [] {
     std::string joined;
-    for (const sgmf::ScanKernel* kernel : sgmf::scan_kernels()) {
-      joined += (joined.empty() ? "" : ",") + std::string(kernel->name);
+    for (const sgmf::CpuKernels* kernels : sgmf::cpu_kernels()) {
+      joined += (joined.empty() ? "" : ",") + std::string(kernels->name);
     }
     return joined;
   }();

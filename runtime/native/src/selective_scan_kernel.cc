@@ -34,22 +34,6 @@ struct Tile {
 };
 
 template <typename T>
-Vec load_lanes(const T* p, int lanes) {
-  if (lanes == W) return load(p);
-  T buffer[W] = {};
-  for (int i = 0; i < lanes; ++i) buffer[i] = p[i];
-  return load(buffer);
-}
-
-template <typename T>
-void store_lanes(T* p, Vec x, int lanes) {
-  if (lanes == W) return store(p, x);
-  T buffer[W];
-  store(buffer, x);
-  for (int i = 0; i < lanes; ++i) p[i] = buffer[i];
-}
-
-template <typename T>
 void convert(const T* from, int64_t count, float* to) {
   int64_t i = 0;
   for (; i + W <= count; i += W) store(to + i, load(from + i));
@@ -274,6 +258,6 @@ void add_carry(const Args& args, const ScanSpan& span, const float* carry) {
 
 }  // namespace
 
-extern const sgmf::ScanKernel selective_scan_kernel = {SGMF_ISA_NAME, W, run, add_carry};
+extern const sgmf::ScanKernel selective_scan_kernel = {run, add_carry};
 
 }  // namespace SGMF_ISA

@@ -21,8 +21,6 @@ struct ScanSpan {
 };
 
 struct ScanKernel {
-  const char* name;
-  int lanes;
   void (*run)(const sgmf_selective_scan_args& args, const ScanSpan& span);
   // Adds to the state of a span that was run from zero what `carry`, the state before that span,
   // has become after it.

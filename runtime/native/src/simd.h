@@ -4,6 +4,9 @@
 // copies never collide. lane_count floats advance together. min and max return their second
 // operand where either is NaN, so that a NaN survives clamping in every version.
 //
+// Each has its Indices, lane_count of them: permute(a, i) is the vector of a[i[0]], a[i[1]] and so
+// on. load_lanes and store_lanes touch only the first `lanes` floats of memory.
+//
 // add_exponent(a, t) multiplies a by 2^n, where t is n + integer_magic: adding the magic number
 // leaves an integer in the low bits of a float. a and the product must be normal numbers.
 #pragma once
@@ -54,6 +57,19 @@ inline Vec add_exponent(Vec a, Vec t) {
   return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), n))};
 }
 
+struct Indices {
+  __m512i v;
+};
+inline Indices load_indices(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+inline Vec permute(Vec a, Indices i) { return {_mm512_permutexvar_ps(i.v, a.v)}; }
+
+inline Vec load_lanes(const float* p, int lanes) {
+  return {_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << lanes) - 1), p)};
+}
+inline void store_lanes(float* p, Vec a, int lanes) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << lanes) - 1), a.v);
+}
+
 #elif defined(__AVX2__)
 
 constexpr int lane_count = 8;
@@ -87,6 +103,14 @@ inline Vec add_exponent(Vec a, Vec t) {
   return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.v), n))};
 }
 
+struct Indices {
+  __m256i v;
+};
+inline Indices load_indices(const int32_t* p) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
+}
+inline Vec permute(Vec a, Indices i) { return {_mm256_permutevar8x32_ps(a.v, i.v)}; }
+
 #elif defined(__ARM_NEON)
 
 constexpr int lane_count = 4;
@@ -113,6 +137,18 @@ inline Vec abs(Vec a) { return {vabsq_f32(a.v)}; }
 inline Vec add_exponent(Vec a, Vec t) {
   const int32x4_t n = vshlq_n_s32(vreinterpretq_s32_f32(t.v), 23);
   return {vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a.v), n))};
+}
+
+struct Indices {
+  uint8x16_t v;
+};
+// The table look-up goes byte by byte.
+inline Indices load_indices(const int32_t* p) {
+  const uint32x4_t lanes = vreinterpretq_u32_s32(vld1q_s32(p));
+  return {vreinterpretq_u8_u32(vmlaq_n_u32(vdupq_n_u32(0x03020100u), lanes, 0x04040404u))};
+}
+inline Vec permute(Vec a, Indices i) {
+  return {vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(a.v), i.v))};
 }
 
 #else
@@ -148,6 +184,18 @@ inline Vec add_exponent(Vec a, Vec t) {
       reinterpret_cast<Floats>(reinterpret_cast<Bits>(a.v) + (reinterpret_cast<Bits>(t.v) << 23))};
 }
 
+struct Indices {
+  int32_t v[lane_count];
+};
+inline Indices load_indices(const int32_t* p) {
+  Indices i;
+  std::memcpy(&i, p, sizeof(i));
+  return i;
+}
+inline Vec permute(Vec a, Indices i) {
+  return {Floats{a.v[i.v[0]], a.v[i.v[1]], a.v[i.v[2]], a.v[i.v[3]]}};
+}
+
 template <typename T>
 inline Vec load(const T* p) {
   float lanes[lane_count];
@@ -165,6 +213,22 @@ inline void store(BFloat* p, Vec a) {
   float lanes[lane_count];
   store(lanes, a);
   for (int i = 0; i < lane_count; ++i) from_float(lanes[i], p + i);
+}
+
+template <typename T>
+inline Vec load_lanes(const T* p, int lanes) {
+  if (lanes == lane_count) return load(p);
+  T buffer[lane_count] = {};
+  for (int i = 0; i < lanes; ++i) buffer[i] = p[i];
+  return load(buffer);
+}
+
+template <typename T>
+inline void store_lanes(T* p, Vec x, int lanes) {
+  if (lanes == lane_count) return store(p, x);
+  T buffer[lane_count];
+  store(buffer, x);
+  for (int i = 0; i < lanes; ++i) p[i] = buffer[i];
 }
 
 }  // namespace SGMF_ISA

@@ -58,7 +58,7 @@ DataType expected_type(std::size_t input, DataType of_u) {
   return scan::is_parameter(input) ? DataType::kFLOAT : of_u;
 }
 
-scan::Shape to_shape(const nvinfer1::Dims& dims) { return {dims.d, dims.d + dims.nbDims}; }
+Shape to_shape(const nvinfer1::Dims& dims) { return {dims.d, dims.d + dims.nbDims}; }
 
 int32_t read_value(const PluginField& field) {
   if (field.type != PluginFieldType::kINT32 || field.length != 1 || !field.data) {
@@ -173,8 +173,8 @@ int32_t SelectiveScanPlugin::configurePlugin(const DynamicPluginTensorDesc* in, 
         least[scan::U].shape[2] != most[scan::U].shape[2] ||
         least[scan::A].shape != most[scan::A].shape) {
       throw std::invalid_argument("SelectiveScan: only the batch may vary; a profile has u from " +
-                                  scan::to_string(least[scan::U].shape) + " to " +
-                                  scan::to_string(most[scan::U].shape));
+                                  to_string(least[scan::U].shape) + " to " +
+                                  to_string(most[scan::U].shape));
     }
     return 0;
   });

@@ -44,7 +44,7 @@ def checks(abi: str) -> list[str]:
     slots = re.findall(r"^  (\w+) = \d+,$", block(abi, "enum Slot"), re.MULTILINE)
     members = re.findall(r"\(\*(\w+)\)\(", block(abi, "struct CustomOp {"))
     base = re.findall(r"\(\*(\w+)\)\(", block(abi, "struct ApiBase {"))
-    assert len(slots) == 27
+    assert len(slots) == 30
     assert len(members) == 21
     assert len(base) == 2
     return [

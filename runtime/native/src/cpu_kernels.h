@@ -1,0 +1,23 @@
+// The kernels of one instruction set.
+#pragma once
+
+#include "causal_conv1d_kernel.h"
+#include "depthwise_conv3d_kernel.h"
+#include "instance_norm_kernel.h"
+#include "selective_scan_kernel.h"
+#include "upsample_kernel.h"
+
+namespace sgmf {
+
+struct CpuKernels {
+  const char* name;
+  int lanes;  // floats in a vector
+  const ScanKernel* scan;
+  void (*depthwise_conv3d)(const DepthwiseConv3d& conv, const RowBlock& rows);
+  const InstanceNormKernel* instance_norm;
+  void (*upsample_add)(const UpsampleAdd& op, int64_t begin, int64_t end, float* scratch);
+  void (*upsample)(const Upsample& op, int64_t begin, int64_t end, float* scratch);
+  void (*causal_conv1d_silu)(const CausalConv1d& conv, int64_t begin, int64_t end);
+};
+
+}  // namespace sgmf

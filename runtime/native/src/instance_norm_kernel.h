@@ -1,0 +1,32 @@
+// What the instance normalisation and its per-instruction-set kernels agree on.
+#pragma once
+
+#include <cstdint>
+
+namespace sgmf {
+
+// For every channel the mean of some tokens and the sum of their squared distances from it.
+struct Moments {
+  int64_t tokens;
+  double* mean;
+  double* spread;
+};
+
+enum class Activation { gelu, relu };
+
+// y = activation((x - centre) * gain + offset), all three (channels).
+struct Normalise {
+  const float* centre;
+  const float* gain;
+  const float* offset;
+  Activation activation;
+};
+
+struct InstanceNormKernel {
+  // Sets the moments of `tokens` x `channels` floats.
+  void (*measure)(const float* x, int64_t tokens, int64_t channels, Moments* moments);
+  void (*normalise)(const Normalise& how, const float* x, int64_t tokens, int64_t channels,
+                    float* y);
+};
+
+}  // namespace sgmf

@@ -1,0 +1,124 @@
+"""The ops around the scan in ONNX Runtime: results, shapes, threads and refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+onnx = pytest.importorskip("onnx")
+
+from token_op_cases import Case, causal_case, depthwise_case, norm_case, run
+from token_op_models import CASES, make_model
+
+from segmaformer.runtime.op_library import register_op_library
+
+BY_NAME = {case.op: case for case in CASES}
+
+
+def open_session(model: Any, *, threads: int = 1) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    register_op_library(options)
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def run_session(session: Any, case: Case) -> np.ndarray:
+    feed = {f"input{i}": array for i, array in enumerate(case.inputs)}
+    result: np.ndarray = session.run(None, feed)[0]
+    return result
+
+
+@pytest.mark.parametrize("batch", [None, "batch"], ids=["fixed batch", "free batch"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.op)
+def test_equals_the_c_function(case: Case, batch: str | None) -> None:
+    session = open_session(make_model(case, batch=batch))
+    np.testing.assert_array_equal(run_session(session, case), run(case))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        depthwise_case(1, 20, 20, 20, 48),
+        norm_case("InstanceNormGelu", 1, 20, 20, 20, 48),
+        causal_case((1, 8000, 48), 4),
+    ],
+    ids=lambda case: case.op,
+)
+def test_any_number_of_threads(case: Case) -> None:
+    for threads in (1, 2, 5):
+        found = run_session(open_session(make_model(case), threads=threads), case)
+        np.testing.assert_array_equal(found, run(case))
+
+
+@pytest.mark.parametrize(
+    ("batch", "inferred"), [(None, [2, 3, 4, 5, 23]), ("n", ["n", 3, 4, 5, 23])]
+)
+def test_inferred_shape(batch: str | None, inferred: list[Any]) -> None:
+    session = open_session(make_model(BY_NAME["InstanceNormGelu"], batch=batch))
+    assert session.get_outputs()[0].shape == inferred
+
+
+def test_the_sum_has_the_shape_of_the_large_input() -> None:
+    session = open_session(make_model(BY_NAME["UpsampleAdd"]))
+    assert session.get_outputs()[0].shape == list(BY_NAME["UpsampleAdd"].inputs[1].shape)
+
+
+def test_epsilon_may_be_left_out() -> None:
+    case = BY_NAME["InstanceNormRelu"]
+    model = make_model(case)
+    del model.graph.node[0].attribute[:]
+    np.testing.assert_array_equal(run_session(open_session(model), case), run(case))
+
+
+def test_empty_batch() -> None:
+    case = BY_NAME["DepthwiseConv3d"]
+    session = open_session(make_model(case, batch="batch"))
+    empty = replace(case, inputs=(case.inputs[0][:0], *case.inputs[1:]))
+    assert run_session(session, empty).shape == (0, 3, 4, 5, 23)
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "message"),
+    [
+        ("DepthwiseConv3d", {"group": 2}, "group must be the channels, 23; found 2"),
+        ("CausalConv1dSilu", {"pads": [1, 1]}, r"pads must add up to K - 1, 3; found \(1, 1\)"),
+        ("Upsample", {"scales": [2.5, 2, 2]}, r"scales must be three whole numbers .* 2\.5"),
+    ],
+)
+def test_attributes_that_do_not_fit(op: str, attributes: dict[str, Any], message: str) -> None:
+    case = BY_NAME[op]
+    session = open_session(make_model(case, **attributes))
+    with pytest.raises(Exception, match=message):
+        run_session(session, case)
+
+
+def test_arrays_of_another_length_are_refused_on_loading() -> None:
+    model = make_model(BY_NAME["Upsample"], scales=[2.0, 2.0])
+    with pytest.raises(Exception, match="scales must have 3 values; found 2"):
+        open_session(model)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.op)
+def test_an_attribute_that_is_missing(case: Case) -> None:
+    if case.op.startswith("InstanceNorm"):
+        pytest.skip("its only attribute may be left out")
+    model = make_model(case)
+    del model.graph.node[0].attribute[:]
+    session = open_session(model)
+    with pytest.raises(Exception, match=rf"{case.op}: (group|scales) must be"):
+        run_session(session, case)
+
+
+def test_shapes_that_do_not_fit() -> None:
+    case = BY_NAME["UpsampleAdd"]
+    session = open_session(make_model(case, batch="batch"))
+    wrong = replace(case, inputs=(case.inputs[0][:1], case.inputs[1]))
+    with pytest.raises(Exception, match=r"UpsampleAdd: expected x \(B, d, h, w, C\) and y"):
+        run_session(session, wrong)

@@ -1,0 +1,184 @@
+"""The ops of sgmf/token_ops.h: their definitions in float64, and how far rounding may go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import erf, expit
+
+from segmaformer.runtime.token_ops import TokenOpAttributes, result_shape, run_token_op
+
+Arrays = list[np.ndarray]
+
+ROUNDING = 2.0**-24  # of one float32 operation, relative
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs of one op."""
+
+    op: str
+    inputs: tuple[np.ndarray, ...]
+    attributes: TokenOpAttributes
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    """Standard normal float32."""
+    return np.random.default_rng(seed + sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+def depthwise_case(*shape: int) -> Case:
+    """Make x of `shape` (B, D, H, W, C)."""
+    channels = shape[-1]
+    inputs = draw(*shape), draw(channels, 1, 3, 3, 3), draw(channels)
+    return Case("DepthwiseConv3d", inputs, TokenOpAttributes(group=channels))
+
+
+def norm_case(op: str, *shape: int) -> Case:
+    """Make x of `shape` (B, D, H, W, C), each channel about a mean of its own."""
+    channels = shape[-1]
+    x = draw(*shape) + 5 * draw(channels, seed=1)
+    return Case(op, (x, draw(channels, seed=2), draw(channels, seed=3)), TokenOpAttributes())
+
+
+def upsample_case(low: tuple[int, ...], scales: tuple[int, ...]) -> Case:
+    """Make x of shape `low` (B, C, d, h, w)."""
+    return Case("Upsample", (draw(*low),), TokenOpAttributes(scales=scales))
+
+
+def upsample_add_case(low: tuple[int, ...], scales: tuple[int, ...]) -> Case:
+    """Make x of shape `low` (B, d, h, w, C)."""
+    batch, *extents, channels = low
+    high = (batch, *(n * s for n, s in zip(extents, scales, strict=True)), channels)
+    inputs = draw(*low), draw(*high, seed=1)
+    return Case("UpsampleAdd", inputs, TokenOpAttributes(scales=scales))
+
+
+def causal_case(shape: tuple[int, int, int], taps: int, before: int | None = None) -> Case:
+    """Make x of `shape` (B, L, C); by default all taps but the last look back."""
+    channels = shape[-1]
+    before = taps - 1 if before is None else before
+    inputs = draw(*shape), draw(channels, 1, taps), draw(channels)
+    attributes = TokenOpAttributes(group=channels, pads=(before, taps - 1 - before))
+    return Case("CausalConv1dSilu", inputs, attributes)
+
+
+def run(case: Case, *, threads: int = 1, isa: str | None = None) -> np.ndarray:
+    """The op library's result."""
+    shapes = [array.shape for array in case.inputs]
+    out = np.full(result_shape(case.op, shapes, case.attributes), np.nan, np.float32)
+    run_token_op(case.op, case.inputs, case.attributes, out, threads=threads, isa=isa)
+    return out
+
+
+def reference(case: Case) -> np.ndarray:
+    """The definition, in float64."""
+    inputs = [array.astype(np.float64) for array in case.inputs]
+    return _DEFINITIONS[case.op](inputs, case.attributes)
+
+
+def assert_close(found: np.ndarray, case: Case) -> None:
+    """`found` is the definition but for the roundings of the op's own sums.
+
+    Each bound counts an op's roundings, twice since the portable version does not fuse
+    products into sums, and multiplies them with the magnitudes that are added up.
+    """
+    expected = reference(case)
+    assert found.shape == expected.shape
+    assert found.dtype == np.float32
+    error = np.abs(found - expected)
+    assert not np.isnan(error).any()
+    excess = error - 2 * ROUNDING * _ROUNDINGS[case.op](case)
+    assert excess.max(initial=-1.0) <= 0, f"error {error.max():.2e}"
+
+
+def _depthwise(inputs: Arrays, _: TokenOpAttributes) -> np.ndarray:
+    x, weight, bias = inputs
+    depth, height, width = x.shape[1:4]
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0)))
+    y = np.broadcast_to(bias, x.shape).copy()
+    for i, j, k in np.ndindex(3, 3, 3):
+        y += padded[:, i : i + depth, j : j + height, k : k + width] * weight[:, 0, i, j, k]
+    return y
+
+
+def _normalised(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    x, scale, bias = inputs
+    mean, variance = (f(x, axis=(1, 2, 3), keepdims=True) for f in (np.mean, np.var))
+    return (x - mean) / np.sqrt(variance + attributes.epsilon) * scale + bias
+
+
+def _gelu(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    x = _normalised(inputs, attributes)
+    return 0.5 * x * (1 + erf(x / np.sqrt(2)))
+
+
+def _relu(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    return np.maximum(_normalised(inputs, attributes), 0)
+
+
+def _upsample_axes(x: np.ndarray, first: int, scales: Sequence[float]) -> np.ndarray:
+    for axis, scale in enumerate(scales, first):
+        low = x.shape[axis]
+        positions = (np.arange(low * int(scale)) + 0.5) / scale - 0.5
+        weights = [np.interp(positions, np.arange(low), unit) for unit in np.eye(low)]
+        x = np.moveaxis(np.tensordot(x, np.array(weights), (axis, 0)), -1, axis)
+    return x
+
+
+def _upsample(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    return _upsample_axes(inputs[0], 2, attributes.scales)
+
+
+def _upsample_add(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    return inputs[1] + _upsample_axes(inputs[0], 1, attributes.scales)
+
+
+def _causal_sum(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    x, weight, bias = inputs
+    padded = np.pad(x, ((0, 0), attributes.pads, (0, 0)))
+    taps = range(weight.shape[2])
+    return bias + sum(padded[:, k : k + x.shape[1]] * weight[:, 0, k] for k in taps)
+
+
+def _causal(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    x = _causal_sum(inputs, attributes)
+    return x * expit(x)
+
+
+def _magnitudes(case: Case) -> Case:
+    return replace(case, inputs=tuple(np.abs(array) for array in case.inputs))
+
+
+def _norm_roundings(case: Case) -> np.ndarray:
+    """Three of the scaled distance and the bias; GELU adds 2 of max(|x|, 1)."""
+    x, scale, bias = (array.astype(np.float64) for array in case.inputs)
+    plain = _normalised([x, np.ones_like(scale), np.zeros_like(bias)], case.attributes)
+    return 4 * (np.abs(plain * scale) + np.abs(bias)) + 2
+
+
+def _causal_roundings(case: Case) -> np.ndarray:
+    """One for each product and the bias, and those of e^x, the sum and the quotient."""
+    inputs = [array.astype(np.float64) for array in _magnitudes(case).inputs]
+    return (inputs[1].shape[2] + 4) * _causal_sum(inputs, case.attributes)
+
+
+_DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
+    "DepthwiseConv3d": _depthwise,
+    "InstanceNormGelu": _gelu,
+    "InstanceNormRelu": _relu,
+    "Upsample": _upsample,
+    "UpsampleAdd": _upsample_add,
+    "CausalConv1dSilu": _causal,
+}
+_ROUNDINGS: dict[str, Callable[[Case], np.ndarray]] = {
+    "DepthwiseConv3d": lambda case: 28 * reference(_magnitudes(case)),
+    "InstanceNormGelu": _norm_roundings,
+    "InstanceNormRelu": _norm_roundings,
+    # Two for each of seven interpolations, of values that lie between their neighbours.
+    "Upsample": lambda case: 14 * np.abs(case.inputs[0]).max(),
+    "UpsampleAdd": lambda case: 15 * sum(np.abs(array).max() for array in case.inputs),
+    "CausalConv1dSilu": _causal_roundings,
+}

@@ -1,0 +1,58 @@
+"""Models of one node, an op of sgmf/token_ops.h."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from token_op_cases import (
+    Case,
+    causal_case,
+    depthwise_case,
+    norm_case,
+    upsample_add_case,
+    upsample_case,
+)
+
+onnx = pytest.importorskip("onnx")
+helper, TensorProto = onnx.helper, onnx.TensorProto
+
+CASES = (
+    depthwise_case(2, 3, 4, 5, 23),
+    norm_case("InstanceNormGelu", 2, 3, 4, 5, 23),
+    norm_case("InstanceNormRelu", 2, 3, 4, 5, 23),
+    upsample_add_case((2, 2, 3, 4, 23), (2, 2, 4)),
+    upsample_case((2, 3, 2, 3, 4), (4, 2, 2)),
+    causal_case((2, 30, 23), 4),
+)
+
+ATTRIBUTES = {
+    "DepthwiseConv3d": ("group",),
+    "InstanceNormGelu": ("epsilon",),
+    "InstanceNormRelu": ("epsilon",),
+    "UpsampleAdd": ("scales",),
+    "Upsample": ("scales",),
+    "CausalConv1dSilu": ("group", "pads"),
+}
+
+
+def make_model(case: Case, *, batch: Any = None, **attributes: Any) -> Any:
+    """A model of the case's node; `batch` stands for the batch where it is given."""
+    given = {name: getattr(case.attributes, name) for name in ATTRIBUTES[case.op]} | attributes
+    if "scales" in given:
+        given["scales"] = [float(scale) for scale in given["scales"]]
+    names = [f"input{i}" for i in range(len(case.inputs))]
+    shapes = [list(array.shape) for array in case.inputs]
+    if batch is not None:  # no parameter's channels are as many as the batch
+        shapes = [[batch, *s[1:]] if s[0] == shapes[0][0] else s for s in shapes]
+    graph = helper.make_graph(
+        [helper.make_node(case.op, names, ["y"], domain="segmaformer", **given)],
+        "op",
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in zip(names, shapes, strict=True)
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("segmaformer", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
