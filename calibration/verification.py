@@ -27,10 +27,9 @@ from segmaformer.runtime.package import Package
 from segmaformer.runtime.parity import MIN_AGREEMENT, MIN_DICE, TileParity
 from segmaformer.runtime.predictor import Predictor, Prepared, Progress
 from segmaformer.runtime.scan_checks import check_scan
-from segmaformer.runtime.stored_reference import reference_tile, stored_reference
+from segmaformer.runtime.tile_check import EXACT_VARIANT, TileCheck, is_int8
 from segmaformer.runtime.volume import Volume
 
-EXACT_VARIANT = "fp32"
 INT8_MIN_DICE = 0.995
 LARGEST_DICE_LOSS = 0.005
 """Mean Dice with the label maps that a variant may lose against the reference."""
@@ -61,14 +60,11 @@ def verify_tile(
 ) -> dict[str, Any]:
     """Compare the logits of one phantom tile.
 
-    The reference is PyTorch's answer, which the package holds; for a package that holds none it
-    is fp32 in ONNX Runtime on the CPU. int8 is compared, too, but not judged: its gate is on scans.
-
     Returns
     -------
     dict
-        For JSON: ``reference`` in words and ``runs``, one for each choice, with ``variant``,
-        ``backend``, the figures of :meth:`TileParity.record`, ``judged`` and ``shortcomings``.
+        For JSON: ``reference`` in words and ``runs``, one for each choice, see
+        :meth:`segmaformer.runtime.tile_check.TileCheck.run`.
 
     Raises
     ------
@@ -77,39 +73,15 @@ def verify_tile(
     PackageError
         The stored reference cannot be used.
     """
-    stored = stored_reference(package)
-    if stored is None:
-        report("the package holds no reference of PyTorch; fp32 on the CPU stands in")
-    name = "ONNX Runtime, CPU, fp32" if stored is None else "PyTorch float32 at export"
-    reference = _computed_reference(package) if stored is None else stored.compare
-    manifest = package.manifest
-    tile = reference_tile(manifest.preprocessing, manifest.tiling)
+    check = TileCheck(package, report)
     runs = []
     for choice in choices:
         session = open_session(
             package, backend=choice.backend, variant=choice.variant, options=options, report=report
         )
         report(f"{session.description}")
-        parity = TileParity(manifest.output, reference=name)
-        reference(np.asarray(session.run(tile))[0], parity)
-        judged = not _is_int8(manifest, choice.variant)
-        found = parity.shortcomings(exact=choice.variant == EXACT_VARIANT) if judged else []
-        figures = {"judged": judged, "shortcomings": found}
-        runs.append(
-            {"variant": choice.variant, "backend": session.description, **parity.record()} | figures
-        )
-    return {"reference": name, "runs": runs}
-
-
-def _computed_reference(package: Package) -> Callable[[np.ndarray, TileParity], None]:
-    manifest = package.manifest
-    session = open_session(package, backend="onnxruntime", variant=EXACT_VARIANT)
-    expected = session.run(reference_tile(manifest.preprocessing, manifest.tiling))[0]
-    return lambda logits, parity: parity.add(logits, expected)
-
-
-def _is_int8(manifest: Manifest, variant: str) -> bool:
-    return variant in (manifest.calibration or {}).get("variants", {})
+        runs.append(check.run(session, choice.variant))
+    return {"reference": check.reference, "runs": runs}
 
 
 @dataclass(eq=False)
@@ -272,7 +244,7 @@ def _difference(a: float | None, b: float | None) -> float | None:
 
 def _label_shortcomings(run: _Run, manifest: Manifest) -> list[str]:
     """What falls short of the gate of the variant's kind, over all cases together."""
-    int8 = _is_int8(manifest, run.variant)
+    int8 = is_int8(manifest, run.variant)
     least_dice = INT8_MIN_DICE if int8 else MIN_DICE
     found = [
         f"Dice of label {label} with the reference is {dice:.5f} (at least {least_dice:g})"

@@ -1,7 +1,8 @@
-"""How much memory a prediction may take."""
+"""How much memory a prediction may take, and how much this process took."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,6 +14,24 @@ DEFAULT_SHARE = 0.5
 def default_budget_bytes() -> int:
     """Half of the memory that is available now, to this process' control group as well."""
     return int(DEFAULT_SHARE * min(_available_to_machine(), _available_to_control_group()))
+
+
+def peak_mib() -> float | None:
+    """Largest resident size of this process, MiB; None where the system does not tell.
+
+    Not getrusage's figure, which begins with the size of the process that started this one.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def restart_peak() -> None:
+    """Let :func:`peak_mib` begin with what is resident now, where the system can do that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _available_to_machine() -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +17,7 @@ from segmaformer.runtime.backends.engine_messages import Messages
 from segmaformer.runtime.backends.tensorrt_build import build_engine
 from segmaformer.runtime.backends.tensorrt_rtx_build import ENGINE_FILE, LOG_FILE, NETWORK_FILE
 from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.memory import peak_mib
 
 
 def main(target: str, batch: int) -> int:
@@ -47,26 +47,14 @@ def main(target: str, batch: int) -> int:
     finally:
         Path(LOG_FILE).write_text(messages.text(), encoding="utf-8")
     Path(ENGINE_FILE).write_bytes(built.engine)
-    _say(answers, version=tensorrt_rtx.__version__, seconds=built.seconds, peak_mib=_peak_mib())
+    facts = {"version": tensorrt_rtx.__version__, "peak_mib": peak_mib() or 0.0}
+    _say(answers, seconds=built.seconds, **facts)
     return 0
 
 
 def _say(answers: TextIO, **facts: object) -> None:
     answers.write(json.dumps(facts) + "\n")
     answers.flush()
-
-
-def _peak_mib() -> float:
-    """Largest resident size of this process; 0 where the system does not tell.
-
-    Not getrusage's figure, which begins with the size of the process that started this one.
-    """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        return 0.0
-    found = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
-    return int(found[1]) / 1024 if found else 0.0
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import segmaformer
 from segmaformer.cli.exit_codes import EXPECTED_ERRORS, FAILED, exit_code, message_of
 
 COMMANDS = {
+    "bench": "Measure how fast a package runs here.",
     "build": "Build the engine of a package for a GPU.",
     "calibrate": "Add int8 variants to a package, from scans.",
     "check": "Say what is wrong or odd about scans.",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +12,12 @@ import click
 from segmaformer.calibration.verification import Choice, verify_cases, verify_tile
 from segmaformer.cli.console import print_json, print_line, print_rows, progress_bar, say
 from segmaformer.cli.exit_codes import DONE, REFUSED, UNVERIFIED
+from segmaformer.cli.provenance import provenance
 from segmaformer.cli.verify_layers import compare, layers_backend, print_layers
 from segmaformer.runtime.atomic import atomic_path
 from segmaformer.runtime.backends import DEVICES, BackendOptions, backend_names, find_backend
 from segmaformer.runtime.cases import group_channels
-from segmaformer.runtime.package import MANIFEST_FILE, Package
-from segmaformer.runtime.run_record import sha256_of
+from segmaformer.runtime.package import Package
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -81,7 +78,7 @@ def command(
         case = next((each for each in cases if each.name in result["cases"]), None)
     if seen_into is not None and (data is None or case is not None):
         result["layers"] = compare(package, seen_into, choices, case=case, threads=threads)
-    document = {**_provenance(package), **result}
+    document = {**provenance(package), **result}
     if record:
         _write_record(package, document)
     if as_json:
@@ -107,18 +104,6 @@ def _choices(
         raise click.UsageError(str(error)) from None
     pairs = [Choice(variant, backend) for backend in backends for variant in variants or known]
     return list(dict.fromkeys(pairs))
-
-
-def _provenance(package: Package) -> dict[str, Any]:
-    return {
-        "package": package.manifest.name,
-        "manifest_sha256": sha256_of(package.path / MANIFEST_FILE),
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "software": {
-            name: version(name) for name in ("segmaformer", "onnxruntime", "numpy", "scipy")
-        },
-        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-    }
 
 
 def _write_record(package: Package, document: dict[str, Any]) -> None:

@@ -1,0 +1,92 @@
+"""What a session computes for the phantom tile, against what PyTorch computed at export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from segmaformer.runtime.backends import EVERYWHERE, Session, open_session
+from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.package import Package
+from segmaformer.runtime.parity import TileParity
+from segmaformer.runtime.stored_reference import reference_tile, stored_reference
+
+EXACT_VARIANT = "fp32"
+
+
+class TileCheck:
+    """Compares sessions of a package with its reference.
+
+    That is PyTorch's answer, which the package holds; for a package that holds none it is fp32
+    in ONNX Runtime on the CPU.
+
+    Parameters
+    ----------
+    package
+        A checked package.
+    report
+        Called with a line of text where fp32 stands in.
+
+    Attributes
+    ----------
+    reference
+        In words.
+    tile
+        The phantom, shape (1, C, D, H, W), float32.
+
+    Raises
+    ------
+    PackageError
+        The stored reference cannot be used.
+    BackendError
+        fp32 stands in and does not run.
+    """
+
+    def __init__(self, package: Package, report: Callable[[str], None] = lambda line: None):
+        self._manifest = package.manifest
+        self.tile = reference_tile(self._manifest.preprocessing, self._manifest.tiling)
+        stored = stored_reference(package)
+        if stored is not None:
+            self.reference = "PyTorch float32 at export"
+            self._compare = stored.compare
+        else:
+            report("the package holds no reference of PyTorch; fp32 on the CPU stands in")
+            self.reference = "ONNX Runtime, CPU, fp32"
+            session = open_session(package, backend=EVERYWHERE, variant=EXACT_VARIANT)
+            expected = session.run(self.tile)[0]
+            self._compare = lambda logits, parity: parity.add(logits, expected)
+
+    def run(self, session: Session, variant: str) -> dict[str, Any]:
+        """Run the tile and compare.
+
+        int8 is compared, too, but not judged: its gate is on scans.
+
+        Returns
+        -------
+        dict
+            For JSON: ``variant``, ``backend``, the figures of :meth:`TileParity.record`,
+            ``judged`` and ``shortcomings``.
+
+        Raises
+        ------
+        BackendError
+            The session failed.
+        """
+        parity = TileParity(self._manifest.output, reference=self.reference)
+        self._compare(np.asarray(session.run(self.tile))[0], parity)
+        judged = not is_int8(self._manifest, variant)
+        found = parity.shortcomings(exact=variant == EXACT_VARIANT) if judged else []
+        return {
+            "variant": variant,
+            "backend": session.description,
+            **parity.record(),
+            "judged": judged,
+            "shortcomings": found,
+        }
+
+
+def is_int8(manifest: Manifest, variant: str) -> bool:
+    """Whether a variant was calibrated."""
+    return variant in (manifest.calibration or {}).get("variants", {})

@@ -1,0 +1,141 @@
+"""``sgmf bench``: how fast a package runs here, beside whether it computes the right thing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from segmaformer.cli.console import print_json, print_rows, progress_bar, say
+from segmaformer.cli.exit_codes import DONE, FAILED, UNVERIFIED
+from segmaformer.cli.provenance import provenance
+from segmaformer.runtime.backends import DEVICES, backend_names, backends, find_backend
+from segmaformer.runtime.benchmark import Candidate, benchmark
+from segmaformer.runtime.package import Package
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+NAMES = [name for name in backend_names() if name != "auto"]
+HEAD = (
+    "variant",
+    "ms a tile",
+    "fastest",
+    "slowest",
+    "tiles/s",
+    "peak MiB",
+    "labels equal",
+    "backend",
+)
+
+
+@click.command("bench")
+@click.argument(
+    "model", metavar="PACKAGE", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.option(
+    "--backend",
+    "names",
+    type=click.Choice(NAMES),
+    multiple=True,
+    help="May be given again; default: all that this machine has.",
+)
+@click.option("--device", type=click.Choice(DEVICES), help="Only backends that run there.")
+@click.option(
+    "--variant", "variants", multiple=True, help="May be given again; default: all there are."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; default: all processors.")
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=7, show_default=True, help="Turns of each."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def command(
+    model: Path,
+    names: tuple[str, ...],
+    device: str | None,
+    variants: tuple[str, ...],
+    threads: int | None,
+    rounds: int,
+    as_json: bool,
+) -> int:
+    """Measure the variants of PACKAGE on the backends of this machine, one tile at a time.
+
+    What does not compute PyTorch's answer at export is not timed, and ends with exit code 4.
+    What was named and cannot run ends with 1.
+    """
+    package = Package.open(model)
+    candidates = _candidates(package, names, device, variants)
+    with progress_bar(package.manifest.name) as show:
+        runs = benchmark(model, candidates, rounds=rounds, threads=threads, progress=show)
+    if as_json:
+        print_json({**provenance(package), "rounds": rounds, "runs": runs})
+    else:
+        _print(runs)
+    return _conclude(runs, named=bool(names))
+
+
+def _candidates(
+    package: Package, names: Sequence[str], device: str | None, variants: Sequence[str]
+) -> list[Candidate]:
+    known = package.manifest.variants
+    for variant in variants:
+        if variant not in known:
+            raise click.UsageError(
+                f"{package.manifest.name} has no variant {variant!r}; it has {', '.join(known)}"
+            )
+    _check_places(names, device)
+    places = [(name, device) for name in names] or _working(device)
+    return [
+        Candidate(name, place, variant)
+        for name, place in dict.fromkeys(places)
+        for variant in dict.fromkeys(variants or known)
+    ]
+
+
+def _check_places(names: Sequence[str], device: str | None) -> None:
+    try:
+        for name in names:
+            find_backend(name, device)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _working(device: str | None) -> list[tuple[str, str | None]]:
+    """Backends that lack nothing on this machine, with their devices."""
+    return [
+        (key.split()[0], backend.device)
+        for key, backend in backends().items()
+        if device in (None, backend.device) and backend.missing() is None
+    ]
+
+
+def _print(runs: Sequence[dict[str, Any]]) -> None:
+    timed = [run for run in runs if "seconds_per_tile" in run]
+    if timed:
+        print_rows([HEAD, *map(_row, timed)])
+
+
+def _row(run: dict[str, Any]) -> tuple[str, ...]:
+    times = (run[key] for key in ("seconds_per_tile", "fastest", "slowest"))
+    peak = run["peak_mib"]
+    return (
+        run["variant"],
+        *(f"{1e3 * seconds:.1f}" for seconds in times),
+        f"{run['tiles_per_second']:.2f}",
+        "-" if peak is None else f"{peak:.0f}",
+        f"{run['label_agreement']:.4%}{'' if run['judged'] else ', not judged'}",
+        run["description"],
+    )
+
+
+def _conclude(runs: Sequence[dict[str, Any]], *, named: bool) -> int:
+    """Say what was not timed, and why; the exit code."""
+    short = [run for run in runs if run.get("shortcomings")]
+    idle = [run for run in runs if "reason" in run]
+    for run in short:
+        say(f"sgmf: {run['variant']} on {run['description']}: {'; '.join(run['shortcomings'])}")
+    for run in idle:
+        say(f"sgmf: {run['variant']} on {run['backend']}: {run['reason']}")
+    if short:
+        return UNVERIFIED
+    return FAILED if idle and (named or len(idle) == len(runs)) else DONE
