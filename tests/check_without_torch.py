@@ -10,7 +10,7 @@ import importlib.util
 import pkgutil
 
 EXPORT_ONLY = ("torch", "onnx", "onnxscript")
-OF_AN_EXTRA = {"segmaformer.runtime.backends.openvino_scan": "openvino"}
+OF_AN_EXTRA = {"segmaformer.runtime.backends.openvino_ops": "openvino"}
 """Modules that are imported only where an optional package is, and which."""
 
 

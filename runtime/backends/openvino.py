@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, with the op library's scan as an op of its own.
+"""OpenVINO on the CPU, with the op library's ops as ops of its own.
 
 float32 networks are computed in float32, also where OpenVINO would by itself take bfloat16.
 """
@@ -92,7 +92,7 @@ class OpenVinoSession:
             with self._lock:
                 for index in range(len(tiles)):
                     self._run(tiles[index : index + 1], logits[index : index + 1])
-        except Exception as error:  # RuntimeError, and whatever the scan raises inside it
+        except Exception as error:  # RuntimeError, and whatever an op raises inside it
             raise BackendError(f"{self.description} failed on a tile: {error}") from error
         return check_logits(logits, self.description)
 
@@ -177,15 +177,15 @@ def open_network(content: bytes, shape: tuple[int, ...], *, threads: int) -> Any
         The op library cannot be loaded, or OpenVINO refuses the model.
     """
     core = import_openvino().Core()
-    from segmaformer.runtime.backends.openvino_scan import scan_extension
+    from segmaformer.runtime.backends.openvino_ops import op_extensions
 
     op_library()  # its errors are clearer here than from within OpenVINO
-    core.add_extension(scan_extension(threads))
+    core.add_extension(op_extensions(threads))
     try:
         model = core.read_model(content, b"")
         model.reshape(list(shape))
         return core.compile_model(model, DEVICE, _settings(threads))
-    except Exception as error:  # RuntimeError and whatever the scan raises inside it
+    except Exception as error:  # RuntimeError and whatever an op raises inside it
         raise BackendError(f"OpenVINO cannot open the network: {error}") from error
 
 
@@ -194,7 +194,7 @@ def _settings(threads: int) -> dict[str, Any]:
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        # The scan's threads would inherit the one processor that its caller is bound to.
+        # The ops' threads would inherit the one processor that its caller is bound to.
         "ENABLE_CPU_PINNING": False,
     }
 

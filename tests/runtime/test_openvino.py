@@ -21,11 +21,14 @@ from scan_models import (
     make_model,
     run_directly,
 )
+from token_op_cases import Case, run
+from token_op_models import CASES
+from token_op_models import make_model as make_op_model
 
 from segmaformer.cli.demo_command import CHECKPOINT
 from segmaformer.runtime.backends import BackendOptions, find_backend, open_session
 from segmaformer.runtime.backends import openvino as backend
-from segmaformer.runtime.backends.openvino_scan import scan_extension
+from segmaformer.runtime.backends.openvino_ops import op_extensions
 from segmaformer.runtime.errors import BackendError, MissingExtraError
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.package_writer import write_files
@@ -42,9 +45,9 @@ def tile(package: Package) -> np.ndarray:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def compile_scan(model: Any) -> Any:
+def compile_model(model: Any) -> Any:
     core = openvino.Core()
-    core.add_extension(scan_extension(threads=2))
+    core.add_extension(op_extensions(threads=2))
     network = core.read_model(model.SerializeToString(), b"")
     return core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
@@ -55,7 +58,7 @@ def compile_scan(model: Any) -> Any:
 def test_the_op_is_the_kernel(element_type: int, reverse: bool, optional: tuple[str, ...]) -> None:
     inputs = make_inputs(element_type, optional)
     flags = {"delta_softplus": True, "reverse": reverse}
-    compiled = compile_scan(make_model(inputs, element_type, **flags))
+    compiled = compile_model(make_model(inputs, element_type, **flags))
     found = compiled(list(inputs.values()))[0]
     np.testing.assert_array_equal(found, run_directly(inputs, element_type, **flags))
 
@@ -71,10 +74,35 @@ def test_nodes_that_differ_in_flags_alone_stay_two() -> None:
     output = model.graph.output.add()
     output.CopyFrom(model.graph.output[0])
     output.name = "backwards"
-    found = compile_scan(model)(list(inputs.values()))
+    found = compile_model(model)(list(inputs.values()))
     for index, reverse in enumerate((False, True)):
         expected = run_directly(inputs, FLOAT32, delta_softplus=True, reverse=reverse)
         np.testing.assert_array_equal(found[index], expected)
+
+
+@pytest.mark.parametrize("batch", [None, "batch"], ids=["fixed batch", "free batch"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.op)
+def test_the_other_ops_are_their_kernels(case: Case, batch: str | None) -> None:
+    compiled = compile_model(make_op_model(case, batch=batch))
+    np.testing.assert_array_equal(compiled(list(case.inputs))[0], run(case))
+
+
+def test_nodes_that_differ_in_scales_alone_stay_two() -> None:
+    case = next(case for case in CASES if case.op == "Upsample")
+    model = make_op_model(case)
+    other = make_op_model(case, scales=[2.0, 2.0, 2.0])
+    other.graph.node[0].output[0] = other.graph.output[0].name = "other"
+    model.graph.node.append(other.graph.node[0])
+    model.graph.output.append(other.graph.output[0])
+    found = compile_model(model)(list(case.inputs))
+    assert found[0].shape[2:] == (8, 6, 8)
+    assert found[1].shape[2:] == (4, 6, 8)
+
+
+def test_an_op_that_does_not_fit_says_so() -> None:
+    case = next(case for case in CASES if case.op == "DepthwiseConv3d")
+    with pytest.raises(RuntimeError, match="group must be the channels, 23; found 2"):
+        compile_model(make_op_model(case, group=2))(list(case.inputs))
 
 
 @pytest.mark.parametrize(("variant", "tolerance"), [("fp32", 1e-5), ("fp16", 1e-2)])
@@ -127,7 +155,7 @@ def test_the_scan_gets_the_threads_that_were_asked_for(
 ) -> None:
     given: list[int] = []
     monkeypatch.setattr(
-        "segmaformer.runtime.backends.openvino_scan.run_selective_scan",
+        "segmaformer.runtime.backends.openvino_ops.run_selective_scan",
         lambda args, threads: given.append(threads),
     )
     session = backend.OpenVinoSession(package, "fp32", BackendOptions(threads=3))
@@ -197,7 +225,7 @@ def test_a_failing_scan_is_a_backend_error(
     def fail(args: Any, threads: int) -> None:
         raise ValueError("selective scan: states is 0")
 
-    monkeypatch.setattr("segmaformer.runtime.backends.openvino_scan.run_selective_scan", fail)
+    monkeypatch.setattr("segmaformer.runtime.backends.openvino_ops.run_selective_scan", fail)
     session = backend.OpenVinoSession(package, "fp32", BackendOptions())
     with pytest.raises(BackendError, match=r"(?s)failed on a tile: .*states is 0"):
         session.run(tile)
