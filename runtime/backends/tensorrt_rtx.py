@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 
-import numpy as np
-
-from segmaformer.runtime.backends import BackendOptions, check_logits
+from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.backends.engine_messages import Messages
 from segmaformer.runtime.backends.engine_runner import EngineRunner
+from segmaformer.runtime.backends.engine_session import EngineSession
 from segmaformer.runtime.backends.tensorrt import build_command
 from segmaformer.runtime.backends.tensorrt_rtx_build import NAME, TARGETS, import_tensorrt_rtx
 from segmaformer.runtime.backends.tensorrt_rtx_library import rtx_key, target_of
 from segmaformer.runtime.cuda_driver import CudaDevice, driver_release, load_driver
-from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.engine_cache import EngineCache
 from segmaformer.runtime.errors import BackendError, SgmfError
 from segmaformer.runtime.package import Package
 
 
-class TensorRtRtxSession:
+class TensorRtRtxSession(EngineSession):
     """A network in TensorRT-RTX.
 
     Only engines from the cache run: native code for this target and version, that nobody
@@ -50,8 +48,6 @@ class TensorRtRtxSession:
         The engine is not to be trusted.
     """
 
-    overlap = True
-
     def __init__(self, package: Package, variant: str, options: BackendOptions):
         module = import_tensorrt_rtx()
         device = CudaDevice()
@@ -59,36 +55,11 @@ class TensorRtRtxSession:
         command = f"{build_command(package, variant, NAME)} --target {target}"
         key = rtx_key(package, variant, target, module.__version__)
         engine = EngineCache().load(key, remedy=f"run: {command}")
-        self._runner = EngineRunner(
-            module, engine.content, device, package.manifest, Messages(module)
-        )
-        self.description = (
-            f"TensorRT-RTX {module.__version__}, {device.facts.name}, {variant}, "
-            f"batch {self._runner.batch}"
-        )
+        runner = EngineRunner(module, engine.content, device, package.manifest, Messages(module))
+        name = f"TensorRT-RTX {module.__version__}, {device.facts.name}, {variant}"
         # The engine is of its target; what is compiled from it is of the device and driver.
         made_here = f"{engine.identity} {device.facts} {device.driver.version} {driver_release()}"
-        self.identity = hashlib.sha256(made_here.encode()).hexdigest()
-
-    @property
-    def resident(self) -> DeviceNetwork:
-        """The network with its logits left on the device, unchecked."""
-        return self._runner.resident
-
-    @property
-    def tiles_at_once(self) -> int:
-        """Tiles for one call of :meth:`run` that fill the device."""
-        return self._runner.tiles_at_once
-
-    def run(self, tiles: np.ndarray) -> np.ndarray:
-        """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
-
-        Raises
-        ------
-        BackendError
-            The device failed, or gave NaN or infinity.
-        """
-        return check_logits(self._runner.run(tiles), self.description)
+        super().__init__(runner, name, hashlib.sha256(made_here.encode()).hexdigest())
 
 
 def known_target(device: CudaDevice) -> str:
