@@ -114,7 +114,7 @@ def package_key(package: Package, variant: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Engine:
-    """A checked engine.
+    """An engine that was checked, or built by this process.
 
     Attributes
     ----------
@@ -170,11 +170,6 @@ class EngineCache:
         built = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
         notes = {"key": dataclasses.asdict(key), "built": built, **(facts or {})}
         return self._store.put(f"{key.digest}{ENGINE_SUFFIX}", content, notes)
-
-    def remove(self, key: EngineKey) -> None:
-        """Forget an engine; the record goes first, so that no half is ever believed."""
-        for name in (f"{key.digest}{ENGINE_SUFFIX}.json", f"{key.digest}{ENGINE_SUFFIX}"):
-            (self.path / name).unlink(missing_ok=True)
 
     def load(self, wanted: EngineKey, *, remedy: str) -> Engine:
         """The engine for `wanted`, whatever its batch; the latest if there are several.

@@ -33,12 +33,15 @@ class FakeBuildingTensorRt(FakeTensorRt):
 
     Attributes
     ----------
+    engine
+        What an engine begins with; two builds need not give the same.
     parses, builds
         Whether parsing and building succeed.
     seen
         What the builder was asked for, last.
     """
 
+    engine: str = "engine"
     parses: bool = True
     builds: bool = True
     seen: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +63,7 @@ class FakeBuildingTensorRt(FakeTensorRt):
                 return None
             _advance(config.progress_monitor)
             self.batch = config.profile["tiles"][2][0]
-            return f"engine for {self.batch}".encode()
+            return f"{self.engine} for {self.batch}".encode()
 
         return SimpleNamespace(
             create_network=create_network,

@@ -8,15 +8,15 @@ from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.backends.engine_runner import EngineRunner
 from segmaformer.runtime.backends.engine_session import EngineSession
 from segmaformer.runtime.backends.tensorrt_library import NAME, load_tensorrt
-from segmaformer.runtime.engine_cache import EngineCache
+from segmaformer.runtime.engine_cache import Engine, EngineCache
 from segmaformer.runtime.package import Package
 
 
 class TensorRtSession(EngineSession):
     """A network in TensorRT.
 
-    Only engines from the cache run: native code that was built here, for this device,
-    driver and version, and that nobody altered.
+    Only engines from the cache run, or those that this process built: native code from here,
+    for this device, driver and version, and that nobody altered.
 
     Parameters
     ----------
@@ -24,6 +24,8 @@ class TensorRtSession(EngineSession):
         What to open.
     options
         The device does the work, so its threads change nothing.
+    engine
+        A new one, to try before it is kept; None takes the cache's.
 
     Attributes
     ----------
@@ -40,12 +42,18 @@ class TensorRtSession(EngineSession):
         The engine is not to be trusted.
     """
 
-    def __init__(self, package: Package, variant: str, options: BackendOptions):
+    def __init__(
+        self,
+        package: Package,
+        variant: str,
+        options: BackendOptions,
+        engine: Engine | None = None,
+    ):
         network = package.read(package.manifest.variants[variant].file)
         tensorrt = load_tensorrt(network)
-        engine = EngineCache().load(
-            tensorrt.key(package, variant), remedy=f"run: {build_command(package, variant, NAME)}"
-        )
+        if engine is None:
+            command = build_command(package, variant, NAME)
+            engine = EngineCache().load(tensorrt.key(package, variant), remedy=f"run: {command}")
         runner = EngineRunner(
             tensorrt.module, engine.content, tensorrt.device, package.manifest, tensorrt.messages
         )

@@ -12,7 +12,7 @@ from segmaformer.runtime.backends.tensorrt import build_command
 from segmaformer.runtime.backends.tensorrt_rtx_build import NAME, TARGETS, import_tensorrt_rtx
 from segmaformer.runtime.backends.tensorrt_rtx_library import rtx_key, target_of
 from segmaformer.runtime.cuda_driver import CudaDevice, driver_release, load_driver
-from segmaformer.runtime.engine_cache import EngineCache
+from segmaformer.runtime.engine_cache import Engine, EngineCache
 from segmaformer.runtime.errors import BackendError, SgmfError
 from segmaformer.runtime.package import Package
 
@@ -20,8 +20,9 @@ from segmaformer.runtime.package import Package
 class TensorRtRtxSession(EngineSession):
     """A network in TensorRT-RTX.
 
-    Only engines from the cache run: native code for this target and version, that nobody
-    altered. Kernels are compiled for the device as the engine is opened.
+    Only engines from the cache run, or those that this process built: native code for this
+    target and version, that nobody altered. Kernels are compiled for the device as the engine is
+    opened.
 
     Parameters
     ----------
@@ -29,6 +30,8 @@ class TensorRtRtxSession(EngineSession):
         What to open.
     options
         The device does the work, so its threads change nothing.
+    engine
+        A new one, to try before it is kept; None takes the cache's.
 
     Attributes
     ----------
@@ -48,13 +51,20 @@ class TensorRtRtxSession(EngineSession):
         The engine is not to be trusted.
     """
 
-    def __init__(self, package: Package, variant: str, options: BackendOptions):
+    def __init__(
+        self,
+        package: Package,
+        variant: str,
+        options: BackendOptions,
+        engine: Engine | None = None,
+    ):
         module = import_tensorrt_rtx()
         device = CudaDevice()
         target = known_target(device)
-        command = f"{build_command(package, variant, NAME)} --target {target}"
-        key = rtx_key(package, variant, target, module.__version__)
-        engine = EngineCache().load(key, remedy=f"run: {command}")
+        if engine is None:
+            command = f"{build_command(package, variant, NAME)} --target {target}"
+            key = rtx_key(package, variant, target, module.__version__)
+            engine = EngineCache().load(key, remedy=f"run: {command}")
         runner = EngineRunner(module, engine.content, device, package.manifest, Messages(module))
         name = f"TensorRT-RTX {module.__version__}, {device.facts.name}, {variant}"
         # The engine is of its target; what is compiled from it is of the device and driver.

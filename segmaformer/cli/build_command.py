@@ -14,7 +14,9 @@ from segmaformer.cli.extras import require_extra
 from segmaformer.runtime.atomic import atomic_path, check_writable
 from segmaformer.runtime.backends import ON_GPU, BackendOptions, backends, first_variant
 from segmaformer.runtime.backends.self_test import shortcoming
-from segmaformer.runtime.engine_cache import EngineCache
+from segmaformer.runtime.backends.tensorrt import TensorRtSession
+from segmaformer.runtime.backends.tensorrt_rtx import TensorRtRtxSession
+from segmaformer.runtime.engine_cache import Engine, EngineCache
 from segmaformer.runtime.errors import ParityError
 from segmaformer.runtime.package import Package
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 BUILDERS = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
 """Backends that need an engine, and the extra that each belongs to."""
+SESSIONS = {"tensorrt": TensorRtSession, "tensorrt-rtx": TensorRtRtxSession}
 
 
 @click.command("build")
@@ -86,19 +89,17 @@ def command(
 
 
 def _keep(built: BuiltEngine, request: EngineRequest, backend: str) -> Path:
-    """Put the engine into the cache; one for this machine stays only if it passes its test."""
+    """Put the engine into the cache, one for this machine only once it has passed its test.
+
+    Until then an earlier engine of the same key stays, whatever happens here.
+    """
     cache = EngineCache()
-    path = cache.store(built.key, built.content, {"seconds": built.seconds})
     if request.target is None:
-        try:
-            _test(request, backend)
-        except BaseException:
-            cache.remove(built.key)
-            raise
-    return path
+        _test(built, request, backend)
+    return cache.store(built.key, built.content, {"seconds": built.seconds})
 
 
-def _test(request: EngineRequest, backend: str) -> None:
+def _test(built: BuiltEngine, request: EngineRequest, backend: str) -> None:
     """Compare the engine, as it will run, with the CPU.
 
     Raises
@@ -106,13 +107,15 @@ def _test(request: EngineRequest, backend: str) -> None:
     ParityError
         It does not compute the same.
     """
-    known, options = backends(), BackendOptions()
-    session = known[backend].open(request.package, request.variant, options)
+    options = BackendOptions()
+    session = SESSIONS[backend](
+        request.package, request.variant, options, Engine(built.content, built.key, {})
+    )
     found = shortcoming(
         request.package,
         request.variant,
         session,
-        lambda: known["onnxruntime"].open(request.package, "fp32", options),
+        lambda: backends()["onnxruntime"].open(request.package, "fp32", options),
     )
     if found is not None:
         raise ParityError(f"{session.description}: {found}; the engine was not kept")

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("onnx")
 
+from builder_fakes import two_labels
 from gpu_fakes import NO_DEVICE
 from gpu_machine import GpuMachine, brightness_package, pretend
 from samples import write_scan
@@ -85,6 +86,31 @@ def test_an_engine_that_computes_something_else_is_not_kept(
     assert "self-test failed" in run.stderr
     assert "the engine was not kept" in run.stderr
     assert not list((tmp_path / "engines").glob("*.engine"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [({"compute": lambda tiles: -two_labels(tiles)}, 4), ({"has_memory": False}, 1)],
+)
+def test_an_earlier_engine_stays_until_a_new_one_is_proven(
+    sgmf: Sgmf,
+    machine: GpuMachine,
+    package: Path,
+    tmp_path: Path,
+    tree: Callable[[Path], dict[str, bytes | None]],
+    fault: dict[str, Any],
+    code: int,
+) -> None:
+    kept = Path(sgmf("build", package).stdout.strip())
+    before = tree(kept.parent)
+    machine.trt.engine = "another engine"
+    for name, value in fault.items():
+        setattr(machine.trt, name, value)
+    assert sgmf("build", package).code == code
+    after = tree(kept.parent)
+    engines = [name for name in after if ".engine" in name]
+    assert len(engines) == 2
+    assert [after[name] for name in engines] == [before[name] for name in engines]
 
 
 def test_the_facts_are_one_json_document(sgmf: Sgmf, machine: GpuMachine, package: Path) -> None:
