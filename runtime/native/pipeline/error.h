@@ -33,4 +33,27 @@ class Error : public std::runtime_error {
   int64_t least_bytes_;
 };
 
+// Something needs more memory than the budget.
+class BudgetError : public Error {
+ public:
+  BudgetError(const std::string& subject, int64_t budget_bytes, int64_t least_bytes)
+      : Error(ErrorCode::budget,
+              subject + " of this scan need at least " +
+                  std::to_string((least_bytes + mib - 1) / mib) + " MiB, the memory budget is " +
+                  std::to_string(budget_bytes / mib) + " MiB; raise the budget",
+              least_bytes),
+        subject_(subject),
+        budget_bytes_(budget_bytes) {}
+
+  // What of the scan needs the memory.
+  const std::string& subject() const { return subject_; }
+  int64_t budget_bytes() const { return budget_bytes_; }
+
+ private:
+  static constexpr int64_t mib = 1024 * 1024;
+
+  std::string subject_;
+  int64_t budget_bytes_;
+};
+
 }  // namespace sgmf

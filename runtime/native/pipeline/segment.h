@@ -46,8 +46,8 @@ SegmentStatistics segment(const Volume& volume, const Spec& spec, Network& netwo
                           Workspace& workspace);
 
 // The least budget, in bytes, with which segment() can segment such a volume if nothing of it is
-// cropped away. Voxels are not looked at and may be null.
-int64_t least_budget_bytes(const Volume& volume, const Spec& spec, const Network& network,
+// cropped away. Voxels are not looked at and may be null; the network is not run.
+int64_t least_budget_bytes(const Volume& volume, const Spec& spec, Network& network,
                            const LabelBuffer& labels, const SegmentOptions& options);
 
 }  // namespace sgmf

@@ -41,6 +41,8 @@ struct Volume {
   // Throws Error: argument for null voxels, a shape below one or too large to address; geometry
   // for an affine that is not finite or is singular.
   void check() const;
+  // The same but for the voxels, which may be null.
+  void check_place() const;
   // Distance of neighbours along x, y and z, rounded to six digits: headers hold float32.
   Spacing spacing_mm() const;
 };

@@ -171,7 +171,7 @@ extern "C" const char* sgmf_axis_resample(const sgmf_axis_resample_args* args, i
   try {
     sgmf::dispatch(*args, threads > 0 ? threads : sgmf::available_threads());
   } catch (...) {
-    return "out of memory or threads";
+    return sgmf::out_of_memory;
   }
   return nullptr;
 }

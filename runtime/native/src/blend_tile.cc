@@ -35,7 +35,7 @@ const char* for_each(int64_t count, int64_t size, int32_t threads, F f) {
     sgmf::own_threads(sgmf::worthwhile_threads(threads, count * size))(
         static_cast<std::size_t>(count), [&](std::size_t i) { f(static_cast<int64_t>(i)); });
   } catch (...) {
-    return "out of memory or threads";
+    return sgmf::out_of_memory;
   }
   return nullptr;
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "parallel.h"
+
 namespace sgmf {
 namespace {
 
@@ -83,7 +85,7 @@ extern "C" const char* sgmf_fill_holes(const sgmf_fill_holes_args* args, int32_t
   try {
     sgmf::Flood(*args).from_border();
   } catch (...) {
-    return "out of memory";
+    return sgmf::out_of_memory;
   }
   const int64_t count = args->extent[0] * args->extent[1] * args->extent[2];
   std::transform(args->voxels, args->voxels + count, args->voxels, [](uint8_t voxel) {

@@ -254,7 +254,7 @@ extern "C" const char* sgmf_label_resample(const sgmf_label_resample_args* args,
     const int64_t voxels = args->taps[0].count * args->taps[1].count * args->taps[2].count;
     sgmf::label_resample(*args, sgmf::worthwhile_threads(threads, args->channels * voxels));
   } catch (...) {
-    return "out of memory or threads";
+    return sgmf::out_of_memory;
   }
   return nullptr;
 }

@@ -2,10 +2,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
+#include <mutex>
 #include <thread>
 #include <vector>
 
 namespace sgmf {
+
+const char* const out_of_memory = "out of memory or threads";
 
 int available_threads() { return std::max(1u, std::thread::hardware_concurrency()); }
 
@@ -18,14 +22,27 @@ int worthwhile_threads(int threads, int64_t operations) {
 ParallelFor own_threads(int threads) {
   return [threads](std::size_t tasks, const std::function<void(std::size_t)>& task) {
     std::atomic<std::size_t> next{0};
-    const auto work = [&] {
-      for (std::size_t i = next++; i < tasks; i = next++) task(i);
+    std::exception_ptr error;
+    std::mutex error_mutex;
+    const auto work = [&]() noexcept {
+      try {
+        for (std::size_t i = next++; i < tasks; i = next++) task(i);
+      } catch (...) {
+        next = tasks;
+        const std::lock_guard<std::mutex> lock(error_mutex);
+        if (!error) error = std::current_exception();
+      }
     };
     std::vector<std::thread> helpers;
     const std::size_t wanted = std::min<std::size_t>(threads, tasks);
-    for (std::size_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
+    try {
+      for (std::size_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
+    } catch (const std::exception&) {
+      // No more threads or memory for them: those that there are do the work.
+    }
     work();
     for (std::thread& helper : helpers) helper.join();
+    if (error) std::rethrow_exception(error);
   };
 }
 

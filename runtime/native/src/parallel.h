@@ -7,6 +7,9 @@
 
 namespace sgmf {
 
+// What kernels complain of when the system has no more of them.
+extern const char* const out_of_memory;
+
 // Calls its second argument once for each index below the first, in any order, possibly at once.
 using ParallelFor = std::function<void(std::size_t, const std::function<void(std::size_t)>&)>;
 
@@ -17,7 +20,8 @@ int available_threads();
 // starting a thread is worth.
 int worthwhile_threads(int threads, int64_t operations);
 
-// A ParallelFor over up to `threads` threads started for the call.
+// A ParallelFor over up to `threads` threads started for the call, or as many as can be had. The
+// first exception of a task ends the others before their next task, and is thrown.
 ParallelFor own_threads(int threads);
 
 }  // namespace sgmf

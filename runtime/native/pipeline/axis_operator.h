@@ -1,0 +1,39 @@
+// A sparse matrix along one axis, such as a spline resize has for each.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace sgmf {
+
+// Result i is the sum of weights[t] * source[columns[t]] over t from starts[i] to starts[i + 1],
+// added up in that order in double.
+struct AxisOperator {
+  int64_t length = 0;  // of the source
+  std::vector<int64_t> starts{0};
+  std::vector<int64_t> columns;
+  std::vector<double> weights;
+
+  static AxisOperator identity(int64_t length);
+
+  int64_t count() const { return static_cast<int64_t>(starts.size()) - 1; }
+
+  // How many voxels of the source, from the first, each result and those before need.
+  std::vector<int64_t> needed() const;
+
+  // Voxels of the source to keep while results are computed in order.
+  int64_t reach() const;
+
+  // Whether results may leave the range of the source: some weight is negative.
+  bool overshoots() const;
+
+  // Results `begin` to `end`, of a source whose voxel i lies in place i modulo `slots`.
+  AxisOperator part(int64_t begin, int64_t end, int64_t slots) const;
+};
+
+// The operator that resizes an axis as nnU-Net does: a spline through voxel centres of the
+// edge-extended axis, at the centres of the new voxels, whose outer borders coincide with the old
+// ones'. Orders 0 to 5; for 0, a centre halfway between two voxels takes the upper one.
+AxisOperator resize_operator(int64_t length, int64_t new_length, int order);
+
+}  // namespace sgmf

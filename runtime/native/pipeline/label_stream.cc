@@ -1,0 +1,114 @@
+#include "label_stream.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "error.h"
+#include "resample.h"
+
+namespace sgmf {
+namespace {
+
+constexpr int64_t float_bytes = static_cast<int64_t>(sizeof(float));
+
+GridTaps identity_taps(const Triple& shape) {
+  return *grid_taps(shape, shape, {1, 1, 1}, {1, 1, 1}, Resampling{});
+}
+
+}  // namespace
+
+LabelStream::LabelStream(LabelTask task)
+    : task_(std::move(task)),
+      taps_(grid_taps(task_.shape, task_.target_shape, task_.spacing_mm, task_.target_spacing_mm,
+                      task_.resampling)),
+      plan_(task_.shape, task_.tiling, taps_ ? *taps_ : identity_taps(task_.shape)) {}
+
+MemoryLimit LabelStream::host_limit(int64_t budget_bytes, int64_t taken_bytes) const {
+  const int64_t classes = task_.output.channels(), voxels = voxel_count(task_.target_shape);
+  MemoryLimit limit;
+  limit.bytes = budget_bytes;
+  limit.fixed_bytes = taken_bytes + task_.network.floats_held(task_.channels) *
+                                        voxel_count(task_.tiling.tile) * float_bytes;
+  if (streams()) {
+    limit.subject = "scan, image, logits and labels";
+    limit.fixed_bytes += LabelSink::scratch_bytes(task_.target_shape);
+  } else {
+    limit.subject = "scan, image, labels and logits, which a spline of order above one resamples,";
+    limit.fixed_bytes += classes * (voxel_count(task_.shape) + voxels) * float_bytes +
+                         LabelSink::scratch_bytes(task_.target_shape);
+  }
+  limit.sums_bytes = [classes](int64_t lines, int64_t width) {
+    return lines * width * classes * float_bytes;
+  };
+  return limit;
+}
+
+int64_t LabelStream::least_bytes(const MemoryLimit& limit) const {
+  int64_t least = std::numeric_limits<int64_t>::max();
+  for (const LabelPlan::Candidate& candidate : plan_.candidates()) {
+    least = std::min(least, limit.needed(candidate));
+  }
+  return least;
+}
+
+void LabelStream::plan(const std::vector<MemoryLimit>& limits) {
+  for (const MemoryLimit& limit : limits) {
+    const int64_t least = least_bytes(limit);
+    if (least > limit.bytes) throw BudgetError(limit.subject, limit.bytes, least);
+  }
+  const auto fits = [&](const LabelPlan::Candidate& candidate) {
+    return std::all_of(limits.begin(), limits.end(), [&](const MemoryLimit& limit) {
+      return limit.needed(candidate) <= limit.bytes;
+    });
+  };
+  if (plan_.choose(fits)) return;
+  // Each limit can be kept, but by other divisions than the next.
+  const MemoryLimit& last = limits.back();
+  throw BudgetError(last.subject, last.bytes, last.bytes + 1);
+}
+
+double LabelStream::labels(const float* image, LabelMap& map, const Progress& progress,
+                           Workspace& workspace) const {
+  if (!streams()) return label_all(image, map, progress, workspace);
+  LabelSink sink(map, task_.output.region_values, task_.threads);
+  return logits(image, sink, progress, workspace);
+}
+
+double LabelStream::logits(const float* image, LogitSink& sink, const Progress& progress,
+                           Workspace& workspace) const {
+  TileFeed feed(task_.network, {image, task_.channels, task_.shape}, plan_.padding().place,
+                plan_.tiles(), workspace);
+  HostLines lines(feed, task_.tiling, task_.output.channels(), task_.threads, sink, workspace);
+  plan_.run(lines, progress);
+  return feed.network_seconds();
+}
+
+double LabelStream::label_all(const float* image, LabelMap& map, const Progress& progress,
+                              Workspace& workspace) const {
+  const int64_t classes = task_.output.channels();
+  const Triple& shape = task_.shape;
+  const Triple& target = task_.target_shape;
+  const int64_t voxels = voxel_count(shape), target_voxels = voxel_count(target);
+  FloatBuffer coarse, fine;
+  float* coarse_logits = coarse.at_least(classes * voxels);
+  LogitArray all(coarse_logits, shape);
+  const double seconds = logits(image, all, progress, workspace);
+  const ChannelResize resize(shape, target, task_.spacing_mm, task_.target_spacing_mm,
+                             task_.resampling, task_.threads);
+  float* fine_logits = fine.at_least(classes * target_voxels);
+  for (int64_t channel = 0; channel < classes; ++channel) {
+    resize.run(array_reader(coarse_logits + channel * voxels, shape),
+               fine_logits + channel * target_voxels);
+  }
+  std::vector<const float*> rows;
+  for (int64_t row = 0; row < target[0] * target[1]; ++row) {
+    rows.push_back(fine_logits + row * target[2]);
+  }
+  LabelSink(map, task_.output.region_values, task_.threads)
+      .take({rows.data(), target[0], target[1], target[2], classes, target_voxels, whole(target),
+             identity_taps(target)});
+  return seconds;
+}
+
+}  // namespace sgmf

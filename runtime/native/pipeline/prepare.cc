@@ -1,0 +1,92 @@
+#include "prepare.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "../src/parallel.h"
+#include "channel_view.h"
+#include "crop.h"
+#include "error.h"
+#include "normalize.h"
+#include "resample.h"
+
+namespace sgmf {
+namespace {
+
+NetworkGrid grid_of(const Volume& volume, const Preprocessing& spec, const Box* box) {
+  NetworkGrid grid;
+  grid.reorientation = network_axes(volume.affine, spec);
+  grid.uncropped_shape = reordered(volume.shape, grid.reorientation);
+  grid.box = box ? *box : whole(grid.uncropped_shape);
+  grid.scan_spacing_mm = reordered(volume.spacing_mm(), grid.reorientation);
+  grid.spacing_mm = spec.spacing_mm.value_or(grid.scan_spacing_mm);
+  grid.shape = target_shape(grid.cropped_shape(), grid.scan_spacing_mm, grid.spacing_mm);
+  return grid;
+}
+
+void check_channels(const Volume& volume, const Preprocessing& spec) {
+  if (volume.channels == static_cast<int64_t>(spec.normalization.size())) return;
+  std::string names;
+  for (const std::string& name : spec.channels) names += (names.empty() ? "" : ", ") + name;
+  throw Error(ErrorCode::input,
+              "the scan has " + std::to_string(volume.channels) + " channels; the model expects " +
+                  std::to_string(spec.normalization.size()) + ", in this order: " + names);
+}
+
+bool are_finite(const float* values, int64_t count, int threads) {
+  constexpr int64_t part = 1 << 18;
+  std::atomic<bool> finite{true};
+  const std::size_t tasks = static_cast<std::size_t>((count + part - 1) / part);
+  own_threads(worthwhile_threads(threads, count))(tasks, [&](std::size_t task) {
+    const float* begin = values + static_cast<int64_t>(task) * part;
+    const int64_t size = std::min(part, count - static_cast<int64_t>(task) * part);
+    // NaN and infinity times zero are NaN.
+    float sum = 0;
+    for (int64_t i = 0; i < size; ++i) sum += begin[i] * 0.0f;
+    if (!(sum == 0)) finite = false;
+  });
+  return finite;
+}
+
+}  // namespace
+
+NetworkGrid whole_grid(const Volume& volume, const Preprocessing& spec) {
+  return grid_of(volume, spec, nullptr);
+}
+
+NetworkGrid network_grid(const Volume& volume, const Preprocessing& spec) {
+  check_channels(volume, spec);
+  if (!spec.crop_to_nonzero) return whole_grid(volume, spec);
+  const Box box = content_box(channel_views(volume, network_axes(volume.affine, spec)));
+  return grid_of(volume, spec, &box);
+}
+
+void fill_image(const Volume& volume, const Preprocessing& spec, const NetworkGrid& grid,
+                int threads, const std::function<bool()>& cancelled, float* image) {
+  std::vector<ChannelView> channels = channel_views(volume, grid.reorientation);
+  for (ChannelView& channel : channels) channel = channel.cut(grid.box);
+  const bool masked = std::any_of(spec.normalization.begin(), spec.normalization.end(),
+                                  [](const Normalization& n) { return n.use_mask; });
+  std::vector<uint8_t> mask;
+  if (masked) mask = nonzero_mask(channels, threads);
+  const ChannelResize resize(grid.cropped_shape(), grid.shape, grid.scan_spacing_mm,
+                             grid.spacing_mm, spec.resampling, threads);
+  const int64_t voxels = voxel_count(grid.shape);
+  for (std::size_t i = 0; i < channels.size(); ++i, image += voxels) {
+    if (cancelled && cancelled()) throw Error(ErrorCode::cancelled, "the prediction was cancelled");
+    const NormalizedChannel normalized(channels[i], spec.normalization[i],
+                                       masked ? mask.data() : nullptr, threads);
+    resize.run([&](const Box& box, float* out) { normalized.read(box, out); }, image);
+    if (!are_finite(image, voxels, threads)) {
+      throw Error(ErrorCode::input,
+                  "channel " + std::to_string(i) +
+                      " has voxels that are NaN or infinite, or too large for float32; expected "
+                      "finite numbers. Repair the step that produced the scan");
+    }
+  }
+}
+
+}  // namespace sgmf

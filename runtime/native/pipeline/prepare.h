@@ -1,0 +1,45 @@
+// From a scan to the network's grid and intensities.
+//
+// Order of operations: orient, transpose, crop, normalise, resample. Normalising comes before
+// resampling, since interpolation would blur the border of the nonzero mask. The network's axes
+// count depth, height, width: the stored axes in reverse, (z, y, x), then `transpose_forward`, as
+// in nnU-Net v2.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "box.h"
+#include "orientation.h"
+#include "spec.h"
+#include "volume.h"
+
+namespace sgmf {
+
+// The network's grid and the way back from it. All but `reorientation` along the network's axes.
+struct NetworkGrid {
+  Reorientation reorientation;  // from stored axes
+  Triple uncropped_shape{};     // of the scan
+  Box box{};                    // part of that which is kept
+  Spacing scan_spacing_mm{};
+  Spacing spacing_mm{};  // of the image
+  Triple shape{};        // of the image
+
+  Triple cropped_shape() const { return extent(box); }
+};
+
+// The grid for a scan of which nothing is cropped; voxels are not looked at.
+NetworkGrid whole_grid(const Volume& volume, const Preprocessing& spec);
+
+// The grid for a scan. Throws Error(input) for another number of channels than the specification's,
+// or where a scan to be cropped is zero everywhere.
+NetworkGrid network_grid(const Volume& volume, const Preprocessing& spec);
+
+// Fills `image` (channels, *grid.shape), C order, with normalised intensities. Beside it, memory
+// holds a few planes, and a mask where a normalisation needs it. `cancelled` is asked before each
+// channel. Throws Error: input for intensities that do not suit the normalisation or are not
+// finite, cancelled.
+void fill_image(const Volume& volume, const Preprocessing& spec, const NetworkGrid& grid,
+                int threads, const std::function<bool()>& cancelled, float* image);
+
+}  // namespace sgmf

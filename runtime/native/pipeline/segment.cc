@@ -1,0 +1,109 @@
+#include "segment.h"
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "../src/parallel.h"
+#include "host_lines.h"
+#include "label_stream.h"
+#include "prepare.h"
+
+namespace sgmf {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+[[noreturn]] void cancel() { throw Error(ErrorCode::cancelled, "the prediction was cancelled"); }
+
+void check_labels(const LabelBuffer& labels, const Output& output) {
+  if (labels.type != ElementType::uint8 && labels.type != ElementType::uint16) {
+    throw Error(ErrorCode::argument, "labels can be written as uint8 or uint16");
+  }
+  if (labels.type == ElementType::uint8 && output.largest_value() > 255) {
+    throw Error(ErrorCode::argument, "the largest label is " +
+                                         std::to_string(output.largest_value()) +
+                                         "; give a label buffer of uint16");
+  }
+}
+
+int threads_of(const SegmentOptions& options) {
+  return options.threads > 0 ? options.threads : available_threads();
+}
+
+LabelStream stream_of(const Volume& volume, const Spec& spec, Network* network,
+                      const SegmentOptions& options, const NetworkGrid& grid) {
+  LabelTask task;
+  task.tiling = spec.tiling;
+  task.output = spec.output;
+  task.channels = volume.channels;
+  task.shape = grid.shape;
+  task.spacing_mm = grid.spacing_mm;
+  task.target_shape = grid.cropped_shape();
+  task.target_spacing_mm = grid.scan_spacing_mm;
+  task.resampling = spec.preprocessing.logits_resampling;
+  task.network = {network, spec.output.channels(),
+                  options.mirror ? spec.tiling.mirror_axes : std::vector<int>{}, options.cancelled};
+  task.threads = threads_of(options);
+  return LabelStream(task);
+}
+
+int64_t image_floats(const Volume& volume, const NetworkGrid& grid) {
+  return volume.channels * voxel_count(grid.shape);
+}
+
+MemoryLimit limit_of(const LabelStream& stream, const Volume& volume, const NetworkGrid& grid,
+                     const LabelBuffer& labels, int64_t budget_bytes) {
+  const int64_t taken = volume.bytes() +
+                        image_floats(volume, grid) * static_cast<int64_t>(sizeof(float)) +
+                        voxel_count(volume.shape) * labels.bytes_per_label();
+  return stream.host_limit(budget_bytes, taken);
+}
+
+}  // namespace
+
+SegmentStatistics segment(const Volume& volume, const Spec& spec, Network& network,
+                          const LabelBuffer& labels, const SegmentOptions& options,
+                          Workspace& workspace) {
+  const auto begin = std::chrono::steady_clock::now();
+  check(spec);
+  volume.check();
+  if (!labels.labels) throw Error(ErrorCode::argument, "the label buffer is NULL");
+  check_labels(labels, spec.output);
+  SegmentStatistics statistics;
+  const NetworkGrid grid = network_grid(volume, spec.preprocessing);
+  LabelStream stream = stream_of(volume, spec, &network, options, grid);
+  const MemoryLimit limit = limit_of(stream, volume, grid, labels, options.budget_bytes);
+  stream.plan({limit});
+  statistics.peak_bytes = limit.needed(stream.chosen_plan().chosen());
+  statistics.tiles = stream.tile_runs();
+  if (options.cancelled && options.cancelled()) cancel();
+  // What is left of a larger scan may be too much beside this one.
+  if (workspace.bytes() + volume.bytes() > options.budget_bytes) workspace.release();
+  float* image = workspace.image.at_least(image_floats(volume, grid));
+  const int threads = threads_of(options);
+  fill_image(volume, spec.preprocessing, grid, threads, options.cancelled, image);
+  statistics.preprocess_seconds = seconds_since(begin);
+  LabelMap map(labels, volume.shape, grid.reorientation, grid.box, threads);
+  map.clear();
+  const auto progress = [&](int64_t done, int64_t count) {
+    if (options.progress && !options.progress(done, count)) cancel();
+  };
+  statistics.network_seconds = stream.labels(image, map, progress, workspace);
+  statistics.total_seconds = seconds_since(begin);
+  return statistics;
+}
+
+int64_t least_budget_bytes(const Volume& volume, const Spec& spec, Network& network,
+                           const LabelBuffer& labels, const SegmentOptions& options) {
+  check(spec);
+  volume.check_place();
+  check_labels(labels, spec.output);
+  const NetworkGrid grid = whole_grid(volume, spec.preprocessing);
+  const LabelStream stream = stream_of(volume, spec, &network, options, grid);
+  return stream.least_bytes(limit_of(stream, volume, grid, labels, options.budget_bytes));
+}
+
+}  // namespace sgmf

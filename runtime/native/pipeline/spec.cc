@@ -1,0 +1,99 @@
+#include "spec.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "error.h"
+
+namespace sgmf {
+namespace {
+
+[[noreturn]] void refuse(const std::string& complaint) {
+  throw Error(ErrorCode::argument, "the specification cannot be meant: " + complaint);
+}
+
+void check_orders(const Resampling& resampling, const char* name) {
+  if (std::min(resampling.order, resampling.order_z) < 0 ||
+      std::max(resampling.order, resampling.order_z) > 5) {
+    refuse(std::string(name) + " has a spline order outside 0 to 5");
+  }
+}
+
+bool is_orientation(const std::string& codes) {
+  std::string pairs;
+  for (const char code : codes) {
+    const std::size_t place = std::string("LRPAIS").find(code);
+    if (place == std::string::npos) return false;
+    pairs += "LPI"[place / 2];
+  }
+  std::sort(pairs.begin(), pairs.end());
+  return pairs == "ILP";
+}
+
+bool is_complete_ct(const Normalization& n) { return n.std > 0 && n.lower < n.upper; }
+
+}  // namespace
+
+uint16_t Output::largest_value() const {
+  uint16_t largest = 0;
+  for (const uint16_t value : label_values) largest = std::max(largest, value);
+  for (const uint16_t value : region_values) largest = std::max(largest, value);
+  return largest;
+}
+
+void check(const Preprocessing& spec) {
+  if (spec.normalization.empty()) refuse("there are no channels");
+  if (spec.normalization.size() != spec.channels.size()) {
+    refuse("normalization has " + std::to_string(spec.normalization.size()) + " entries for " +
+           std::to_string(spec.channels.size()) + " channels");
+  }
+  for (const Normalization& normalization : spec.normalization) {
+    if (normalization.scheme == NormalizationScheme::ct && !is_complete_ct(normalization)) {
+      refuse("a normalization is ct; expected std above zero, and lower below upper");
+    }
+  }
+  if (!spec.orientation.empty() && !is_orientation(spec.orientation)) {
+    refuse("orientation is " + spec.orientation + "; expected letters such as RAS");
+  }
+  std::array<int, 3> order = spec.transpose_forward;
+  std::sort(order.begin(), order.end());
+  if (order != std::array<int, 3>{0, 1, 2}) refuse("transpose_forward is no order of 0, 1 and 2");
+  if (spec.spacing_mm) {
+    for (const double step : *spec.spacing_mm) {
+      if (!(step > 0 && std::isfinite(step))) refuse("a spacing is not above zero");
+    }
+  }
+  check_orders(spec.resampling, "resampling");
+  check_orders(spec.logits_resampling, "logits_resampling");
+}
+
+void check(const Tiling& tiling) {
+  if (*std::min_element(tiling.tile.begin(), tiling.tile.end()) < 1) {
+    refuse("a tile has no voxels");
+  }
+  if (!(tiling.step > 0 && tiling.step <= 1)) {
+    refuse("the step is " + std::to_string(tiling.step) + "; expected above 0 and at most 1");
+  }
+  const std::set<int> axes(tiling.mirror_axes.begin(), tiling.mirror_axes.end());
+  if (axes.size() < tiling.mirror_axes.size() ||
+      (!axes.empty() && (*axes.begin() < 0 || *axes.rbegin() > 2))) {
+    refuse("mirror_axes; expected some of 0, 1 and 2, each once");
+  }
+}
+
+void check(const Output& output) {
+  if (output.label_values.empty()) refuse("there are no labels");
+  if (!output.region_values.empty()) return;
+  for (std::size_t i = 0; i < output.label_values.size(); ++i) {
+    if (output.label_values[i] != i) refuse("labels; expected the values 0, 1 and so on");
+  }
+}
+
+void check(const Spec& spec) {
+  check(spec.preprocessing);
+  check(spec.tiling);
+  check(spec.output);
+}
+
+}  // namespace sgmf

@@ -1,0 +1,136 @@
+#include "tile_feed.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "error.h"
+
+namespace sgmf {
+
+int64_t TileNetwork::floats_held(int64_t channels) const {
+  const int64_t batches = (network->overlap() ? 2 : 1) + (mirror_axes.empty() ? 0 : 1);
+  return network->tiles_at_once() * batches * (channels + classes);
+}
+
+TileFeed::TileFeed(const TileNetwork& network, const Image& image, const Box& place,
+                   std::vector<Box> boxes, Workspace& workspace)
+    : network_(network),
+      image_(image),
+      place_(place),
+      boxes_(std::move(boxes)),
+      tile_(extent(boxes_.front())),
+      batch_size_(network.network->tiles_at_once()) {
+  const bool overlap = network_.network->overlap(), mirrors = !network_.mirror_axes.empty();
+  const int64_t batches = (overlap ? 2 : 1) + (mirrors ? 1 : 0);
+  const int64_t tile_floats = batch_size_ * image.channels * voxel_count(tile_);
+  const int64_t logit_floats = batch_size_ * network_.classes * voxel_count(tile_);
+  float* tiles = workspace.tiles.at_least(batches * tile_floats);
+  float* logits = workspace.logits.at_least(batches * logit_floats);
+  const int64_t second = overlap ? 1 : 0;
+  batches_[0] = {tiles, logits, 0};
+  batches_[1] = {tiles + second * tile_floats, logits + second * logit_floats, 0};
+  mirrored_ = {tiles + (batches - 1) * tile_floats, logits + (batches - 1) * logit_floats, 0};
+  if (overlap) worker_ = std::thread([this] { work(); });
+}
+
+TileFeed::~TileFeed() {
+  if (!worker_.joinable()) return;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopped_ = true;
+  }
+  changed_.notify_all();
+  worker_.join();
+}
+
+const float* TileFeed::next() {
+  const int64_t batch = next_ / batch_size_, place = next_ % batch_size_;
+  if (place == 0) {
+    if (!worker_.joinable()) {
+      cut(batch);
+      compute(batches_[batch % 2]);
+    } else {
+      if (batch == 0) start(0);
+      start(batch + 1);
+      wait_for(batch);
+    }
+  }
+  ++next_;
+  return batches_[batch % 2].logits + place * network_.classes * voxel_count(tile_);
+}
+
+void TileFeed::cut(int64_t batch) {
+  const int64_t first = batch * batch_size_;
+  Batch& into = batches_[batch % 2];
+  into.count = std::min(batch_size_, static_cast<int64_t>(boxes_.size()) - first);
+  for (int64_t i = 0; i < into.count; ++i) {
+    cut_tile(image_, place_, boxes_[first + i],
+             into.tiles + i * image_.channels * voxel_count(tile_));
+  }
+}
+
+void TileFeed::compute(const Batch& batch) {
+  run_network(batch.tiles, batch.count, batch.logits);
+  const std::vector<std::vector<int>> all = mirrorings(network_.mirror_axes);
+  if (all.size() == 1) return;
+  for (std::size_t i = 1; i < all.size(); ++i) {
+    mirror(batch.tiles, batch.count * image_.channels, tile_, all[i], mirrored_.tiles);
+    run_network(mirrored_.tiles, batch.count, mirrored_.logits);
+    add_mirrored(mirrored_.logits, batch.count * network_.classes, tile_, all[i], batch.logits);
+  }
+  const float count = static_cast<float>(all.size());
+  const int64_t size = batch.count * network_.classes * voxel_count(tile_);
+  for (int64_t i = 0; i < size; ++i) batch.logits[i] /= count;
+}
+
+void TileFeed::run_network(const float* tiles, int64_t count, float* logits) {
+  if (network_.cancelled && network_.cancelled()) {
+    throw Error(ErrorCode::cancelled, "the prediction was cancelled");
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  network_.network->run(tiles, count, logits);
+  network_seconds_ +=
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// Computes batches as they are started, until an error or the end of the feed.
+void TileFeed::work() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return stopped_ || started_ > finished_; });
+    if (stopped_) return;
+    const int64_t batch = finished_;
+    lock.unlock();
+    std::exception_ptr error;
+    try {
+      compute(batches_[batch % 2]);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    lock.lock();
+    error_ = error;
+    if (!error) ++finished_;
+    changed_.notify_all();
+    if (error) return;
+  }
+}
+
+// The buffers of the batch before the last are free by now: all of its tiles were used.
+void TileFeed::start(int64_t batch) {
+  if (batch * batch_size_ >= static_cast<int64_t>(boxes_.size())) return;
+  cut(batch);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    started_ = batch + 1;
+  }
+  changed_.notify_all();
+}
+
+void TileFeed::wait_for(int64_t batch) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [&] { return finished_ > batch || error_; });
+  if (finished_ <= batch) std::rethrow_exception(error_);
+}
+
+}  // namespace sgmf

@@ -1,0 +1,83 @@
+// Tiles through the network in batches, with the work around it alongside where that pays.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "box.h"
+#include "network.h"
+#include "tiling.h"
+#include "workspace.h"
+
+namespace sgmf {
+
+// How tiles become logits.
+struct TileNetwork {
+  Network* network = nullptr;
+  int64_t classes = 0;
+  std::vector<int> mirror_axes;     // over which logits are averaged
+  std::function<bool()> cancelled;  // asked before each call of the network; may be empty
+
+  // Numbers for each voxel of a tile that exist at once.
+  int64_t floats_held(int64_t channels) const;
+};
+
+// The logits of one tile after the other. With Network::overlap() one batch runs, on a thread of
+// its own, while the tiles of another are used.
+class TileFeed {
+ public:
+  // `image` is borrowed and lies at `place`, in the coordinates of the tiles `boxes`.
+  TileFeed(const TileNetwork& network, const Image& image, const Box& place, std::vector<Box> boxes,
+           Workspace& workspace);
+  ~TileFeed();
+  TileFeed(const TileFeed&) = delete;
+  TileFeed& operator=(const TileFeed&) = delete;
+
+  // Logits (classes, *tile) of the next tile, there until the next call. Throws what the network
+  // throws.
+  const float* next();
+
+  // Inside the network.
+  double network_seconds() const { return network_seconds_; }
+
+ private:
+  struct Batch {
+    float* tiles = nullptr;
+    float* logits = nullptr;
+    int64_t count = 0;
+  };
+
+  void cut(int64_t batch);
+  void compute(const Batch& batch);
+  void run_network(const float* tiles, int64_t count, float* logits);
+  void work();
+  void start(int64_t batch);
+  void wait_for(int64_t batch);
+
+  const TileNetwork network_;
+  const Image image_;
+  const Box place_;
+  const std::vector<Box> boxes_;
+  const Triple tile_;
+  const int64_t batch_size_;
+  Batch batches_[2];  // that of an index modulo 2
+  Batch mirrored_;
+  int64_t next_ = 0;  // tile
+  double network_seconds_ = 0;
+
+  // Between the thread that runs the network and the one that asks for logits.
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int64_t started_ = 0;  // batches
+  int64_t finished_ = 0;
+  bool stopped_ = false;
+  std::exception_ptr error_;
+  std::thread worker_;
+};
+
+}  // namespace sgmf
