@@ -88,8 +88,8 @@ def run_token_op(
     attributes
         Its attributes.
     out
-        Memory for the result, of :func:`result_shape`, float32 and C-contiguous; may not
-        overlap an input.
+        Memory for the result, of :func:`result_shape`, float32 and C-contiguous; overlaps no
+        input, but may be x itself for ``InstanceNorm*`` and y itself for ``UpsampleAdd``.
     threads
         Threads to use; 0 takes every available processor.
     isa

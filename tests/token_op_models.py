@@ -1,9 +1,11 @@
-"""Models of one node, an op of sgmf/token_ops.h."""
+"""Models whose nodes are ops of sgmf/token_ops.h."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from token_op_cases import (
     Case,
@@ -16,6 +18,9 @@ from token_op_cases import (
 
 onnx = pytest.importorskip("onnx")
 helper, TensorProto = onnx.helper, onnx.TensorProto
+
+Node = tuple[str, Sequence[str], str, Mapping[str, Any]]
+"""Op, inputs, output and attributes."""
 
 CASES = (
     depthwise_case(2, 3, 4, 5, 23),
@@ -45,14 +50,28 @@ def make_model(case: Case, *, batch: Any = None, **attributes: Any) -> Any:
     shapes = [list(array.shape) for array in case.inputs]
     if batch is not None:  # no parameter's channels are as many as the batch
         shapes = [[batch, *s[1:]] if s[0] == shapes[0][0] else s for s in shapes]
+    inputs = dict(zip(names, shapes, strict=True))
+    return _model([(case.op, names, "y", given)], inputs, ["y"])
+
+
+def make_chain(
+    nodes: Sequence[Node], inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
+) -> Any:
+    """A model of several nodes."""
+    return _model(nodes, {name: array.shape for name, array in inputs.items()}, outputs)
+
+
+def _model(
+    nodes: Sequence[Node], inputs: Mapping[str, Sequence[Any]], outputs: Sequence[str]
+) -> Any:
     graph = helper.make_graph(
-        [helper.make_node(case.op, names, ["y"], domain="segmaformer", **given)],
-        "op",
         [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-            for name, shape in zip(names, shapes, strict=True)
+            helper.make_node(op, given, [result], domain="segmaformer", **attributes)
+            for op, given, result, attributes in nodes
         ],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        "ops",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, s) for name, s in inputs.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
     )
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("segmaformer", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)

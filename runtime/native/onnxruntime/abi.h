@@ -2,7 +2,7 @@
 //
 // PyPI's onnxruntime carries the library but no headers. The C ABI only ever grows at its end, so
 // a slot keeps its place: OrtApi is a table of function pointers read by index, OrtCustomOp a
-// struct laid out as of version 17. Slots and members bear their official names;
+// struct laid out as of version 18. Slots and members bear their official names;
 // tests/runtime/native/test_onnxruntime_abi.py compares every one of them with the official
 // header where that is installed.
 #pragma once
@@ -13,7 +13,7 @@
 namespace ort {
 
 constexpr uint32_t api_version = 18;  // ONNX Runtime 1.18: KernelContext_GetScratchBuffer
-constexpr uint32_t custom_op_version = 17;
+constexpr uint32_t custom_op_version = 18;
 
 struct Status;
 struct KernelInfo;
@@ -69,7 +69,7 @@ enum Slot : size_t {
   KernelContext_GetScratchBuffer = 277,
 };
 
-// Version 17 of OrtCustomOp.
+// Version 18 of OrtCustomOp.
 struct CustomOp {
   uint32_t version;
   void* (*CreateKernel)(const CustomOp*, const void* const*, const KernelInfo*);
@@ -93,6 +93,10 @@ struct CustomOp {
   Status* (*InferOutputShapeFn)(const CustomOp*, ShapeInferContext*);
   int (*GetStartVersion)(const CustomOp*);
   int (*GetEndVersion)(const CustomOp*);
+  size_t (*GetMayInplace)(int**, int**);
+  void (*ReleaseMayInplace)(int*, int*);
+  size_t (*GetAliasMap)(int**, int**);
+  void (*ReleaseAliasMap)(int*, int*);
 };
 
 // The table of functions, as methods. Each returns nullptr or a status that its caller owns.

@@ -20,7 +20,7 @@ Device cpu(int threads) {
 
 Ops cpu_ops(const ort::ApiBase& base, const ort::Api& api, int threads) {
   Ops ops = scan_ops(base, api, cpu(threads));
-  for (const auto& op : ort_token_ops(api)) ops.push_back(op);
+  for (const auto& op : ort_token_ops(api, threads)) ops.push_back(op);
   return ops;
 }
 

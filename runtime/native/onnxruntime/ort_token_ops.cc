@@ -10,9 +10,10 @@ namespace sgmf::onnxruntime {
 namespace {
 
 struct OrtTokenOp : ort::CustomOp {
-  OrtTokenOp(const ort::Api& api, const TokenOp& op);
+  OrtTokenOp(const ort::Api& api, const TokenOp& op, int threads);
   ort::Api api;
   const TokenOp& op;
+  int threads;
 };
 
 struct Kernel {
@@ -67,7 +68,7 @@ void run(const Kernel& kernel, ort::KernelContext* context) {
   const Shape shape = op.check(call);
   auto* y = static_cast<float*>(make_output(api, context, shape));
   if (!element_count(shape)) return;
-  op.run(call, y, *find_kernels(nullptr), session_threads(api, context));
+  op.run(call, y, {*find_kernels(nullptr), kernel.self.threads, session_threads(api, context)});
 }
 
 ort::Status* compute(void* kernel, ort::KernelContext* context) {
@@ -80,10 +81,20 @@ ort::Status* infer_shape(const ort::CustomOp* op, ort::ShapeInferContext* contex
   return guarded(self.api, [&] { infer_shape_like(self.api, context, self.op.shaped_like); });
 }
 
-OrtTokenOp::OrtTokenOp(const ort::Api& table, const TokenOp& which)
+// Says that the result may take the memory of an input that nothing else needs any more, which
+// saves reading it into the caches.
+template <int input>
+size_t may_take(int** inputs, int** outputs) {
+  *inputs = new int(input);
+  *outputs = new int(0);
+  return 1;
+}
+
+OrtTokenOp::OrtTokenOp(const ort::Api& table, const TokenOp& which, int session_threads)
     : ort::CustomOp{},
       api(table),
-      op(which) {
+      op(which),
+      threads(session_threads) {
   set_common_members(*this);
   GetName = [](const CustomOp* op) { return static_cast<const OrtTokenOp*>(op)->op.name; };
   GetExecutionProviderType = [](const CustomOp*) -> const char* { return nullptr; };
@@ -97,13 +108,22 @@ OrtTokenOp::OrtTokenOp(const ort::Api& table, const TokenOp& which)
   KernelComputeV2 = compute;
   KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
   if (op.shaped_like >= 0) InferOutputShapeFn = infer_shape;
+  if (op.in_place) {
+    GetMayInplace = op.shaped_like == 0 ? may_take<0> : may_take<1>;
+    ReleaseMayInplace = [](int* inputs, int* outputs) {
+      delete inputs;
+      delete outputs;
+    };
+  }
 }
 
 }  // namespace
 
-Ops ort_token_ops(const ort::Api& api) {
+Ops ort_token_ops(const ort::Api& api, int threads) {
   Ops ops;
-  for (const TokenOp* op : token_ops()) ops.push_back(std::make_shared<OrtTokenOp>(api, *op));
+  for (const TokenOp* op : token_ops()) {
+    ops.push_back(std::make_shared<OrtTokenOp>(api, *op, threads));
+  }
   return ops;
 }
 

@@ -5,6 +5,7 @@
 
 namespace sgmf::onnxruntime {
 
-Ops ort_token_ops(const ort::Api& api);
+// For sessions with that many threads.
+Ops ort_token_ops(const ort::Api& api, int threads);
 
 }  // namespace sgmf::onnxruntime

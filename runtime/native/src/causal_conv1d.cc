@@ -29,19 +29,19 @@ Shape check(const TokenOpCall& call) {
   return x;
 }
 
-void run(const TokenOpCall& call, float* y, const CpuKernels& kernels,
-         const ParallelFor& parallel) {
+void run(const TokenOpCall& call, float* y, const Workers& workers) {
   const Shape& x = call.shape(0);
   const int64_t count = call.shape(1)[2];
   const std::vector<float> taps = taps_first(call.data(1), x[2], count);
   const CausalConv1d conv{x[1],         x[2],        count,        call.attributes.pads[0],
                           call.data(0), taps.data(), call.data(2), y};
-  for_each_span(parallel, x[0] * x[1], x[2],
-                [&](int64_t begin, int64_t end) { kernels.causal_conv1d_silu(conv, begin, end); });
+  for_each_span(workers.parallel, x[0] * x[1], x[2], [&](int64_t begin, int64_t end) {
+    workers.kernels.causal_conv1d_silu(conv, begin, end);
+  });
 }
 
 }  // namespace
 
-extern const TokenOp causal_conv1d_silu_op = {name, 3, 0, check, run};
+extern const TokenOp causal_conv1d_silu_op = {name, 3, 0, false, check, run};
 
 }  // namespace sgmf

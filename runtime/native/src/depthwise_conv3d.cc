@@ -26,11 +26,11 @@ Shape check(const TokenOpCall& call) {
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Blocks of rows such that four planes of a block and its neighbours stay in a core's second
-// cache, and at least sixteen blocks where there is work for as many tasks.
-std::vector<RowBlock> make_blocks(const Shape& x) {
-  constexpr int64_t cached_floats = 640 * 1024 / 4;
-  constexpr int64_t least_blocks = 16;
+// cache, and some for each thread. No more than that: a block begins with nothing in its cache.
+std::vector<RowBlock> make_blocks(const Shape& x, int threads) {
+  constexpr int64_t cached_floats = 768 * 1024 / 4;
   constexpr int64_t smallest_depth = 4;  // below, most of what is read is read again elsewhere
+  const int64_t least_blocks = 4 * threads;
   const int64_t rows = std::max<int64_t>(1, cached_floats / (4 * x[3] * x[4]) - 2);
   const int64_t across = divide_up(x[2], rows);
   const int64_t along = std::clamp<int64_t>(divide_up(least_blocks, x[0] * across), 1,
@@ -47,17 +47,17 @@ std::vector<RowBlock> make_blocks(const Shape& x) {
   return blocks;
 }
 
-void run(const TokenOpCall& call, float* y, const CpuKernels& kernels,
-         const ParallelFor& parallel) {
+void run(const TokenOpCall& call, float* y, const Workers& workers) {
   const Shape& x = call.shape(0);
   const std::vector<float> taps = taps_first(call.data(1), x[4], 27);
   const DepthwiseConv3d conv{x[1], x[2], x[3], x[4], call.data(0), taps.data(), call.data(2), y};
-  const std::vector<RowBlock> blocks = make_blocks(x);
-  parallel(blocks.size(), [&](std::size_t i) { kernels.depthwise_conv3d(conv, blocks[i]); });
+  const std::vector<RowBlock> blocks = make_blocks(x, workers.threads);
+  workers.parallel(blocks.size(),
+                   [&](std::size_t i) { workers.kernels.depthwise_conv3d(conv, blocks[i]); });
 }
 
 }  // namespace
 
-extern const TokenOp depthwise_conv3d_op = {name, 3, 0, check, run};
+extern const TokenOp depthwise_conv3d_op = {name, 3, 0, false, check, run};
 
 }  // namespace sgmf

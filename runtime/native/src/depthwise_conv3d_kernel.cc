@@ -74,6 +74,7 @@ void convolve(const Conv& conv, const Lines& lines, int64_t w, int64_t channel, 
   const int64_t stride = conv.channels;
   const float* ahead = lines.ahead + w * stride + channel;
   for (int i = 0; i < size; ++i) __builtin_prefetch(ahead + i * stride, 0, 2);
+  for (int i = 0; i < size; ++i) __builtin_prefetch(y + (w + i) * stride + channel, 1);
   Vec sum[size];
   const Vec bias = load_part<whole>(conv.bias + channel, lanes);
   for (int i = 0; i < size; ++i) sum[i] = bias;

@@ -73,8 +73,7 @@ struct Factors {
   std::vector<float> offset;
 };
 
-void run(const TokenOpCall& call, float* y, const CpuKernels& kernels, const ParallelFor& parallel,
-         Activation activation) {
+void run(const TokenOpCall& call, float* y, const Workers& workers, Activation activation) {
   const Shape& shape = call.shape(0);
   const int64_t channels = shape[4];
   const int64_t tokens = shape[1] * shape[2] * shape[3];
@@ -86,17 +85,17 @@ void run(const TokenOpCall& call, float* y, const CpuKernels& kernels, const Par
   for (int64_t b = 0; b < shape[0]; ++b) {
     const float* x = call.data(0) + b * tokens * channels;
     float* out = y + b * tokens * channels;
-    parallel(static_cast<std::size_t>(parts), [&](std::size_t i) {
+    workers.parallel(static_cast<std::size_t>(parts), [&](std::size_t i) {
       const int64_t begin = static_cast<int64_t>(i) * part;
-      kernels.instance_norm->measure(x + begin * channels, std::min(part, tokens - begin), channels,
-                                     &moments.part(i));
+      workers.kernels.instance_norm->measure(x + begin * channels, std::min(part, tokens - begin),
+                                             channels, &moments.part(i));
     });
     const Factors factors(moments.together(), call);
     const Normalise how{factors.centre.data(), factors.gain.data(), factors.offset.data(),
                         activation};
-    for_each_span(parallel, tokens, channels, [&](int64_t begin, int64_t end) {
-      kernels.instance_norm->normalise(how, x + begin * channels, end - begin, channels,
-                                       out + begin * channels);
+    for_each_span(workers.parallel, tokens, channels, [&](int64_t begin, int64_t end) {
+      workers.kernels.instance_norm->normalise(how, x + begin * channels, end - begin, channels,
+                                               out + begin * channels);
     });
   }
 }
@@ -107,15 +106,23 @@ constexpr const char* relu_name = "InstanceNormRelu";
 }  // namespace
 
 extern const TokenOp instance_norm_gelu_op = {
-    gelu_name, 3, 0, [](const TokenOpCall& call) { return check(call, gelu_name); },
-    [](const TokenOpCall& call, float* y, const CpuKernels& kernels, const ParallelFor& parallel) {
-      run(call, y, kernels, parallel, Activation::gelu);
+    gelu_name,
+    3,
+    0,
+    true,
+    [](const TokenOpCall& call) { return check(call, gelu_name); },
+    [](const TokenOpCall& call, float* y, const Workers& workers) {
+      run(call, y, workers, Activation::gelu);
     }};
 
 extern const TokenOp instance_norm_relu_op = {
-    relu_name, 3, 0, [](const TokenOpCall& call) { return check(call, relu_name); },
-    [](const TokenOpCall& call, float* y, const CpuKernels& kernels, const ParallelFor& parallel) {
-      run(call, y, kernels, parallel, Activation::relu);
+    relu_name,
+    3,
+    0,
+    true,
+    [](const TokenOpCall& call) { return check(call, relu_name); },
+    [](const TokenOpCall& call, float* y, const Workers& workers) {
+      run(call, y, workers, Activation::relu);
     }};
 
 }  // namespace sgmf

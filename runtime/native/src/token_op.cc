@@ -101,7 +101,8 @@ void run(const sgmf_token_op_args& args, int32_t threads, const char* isa) {
   const CpuKernels* kernels = find_kernels(isa);
   if (!kernels) throw std::invalid_argument(isa_missing);
   if (!size) return;
-  op.run(call, args.y.data, *kernels, own_threads(worthwhile_threads(threads, size)));
+  const int count = worthwhile_threads(threads, size);
+  op.run(call, args.y.data, {*kernels, count, own_threads(count)});
 }
 
 }  // namespace

@@ -29,15 +29,22 @@ struct TokenOpCall {
   }
 };
 
+// What does the work.
+struct Workers {
+  const CpuKernels& kernels;
+  int threads;  // that `parallel` has; they decide how work is cut, never what comes out
+  const ParallelFor& parallel;
+};
+
 struct TokenOp {
   const char* name;
   std::size_t input_count;  // all of them required
   int shaped_like;          // the input that has the shape of the result, or -1
+  bool in_place;            // whether the result may take the memory of that input
   // The shape of the result. Throws std::invalid_argument unless all inputs and attributes fit.
   Shape (*check)(const TokenOpCall& call);
   // Runs a call that was checked and whose result is not empty.
-  void (*run)(const TokenOpCall& call, float* y, const CpuKernels& kernels,
-              const ParallelFor& parallel);
+  void (*run)(const TokenOpCall& call, float* y, const Workers& workers);
 };
 
 const std::vector<const TokenOp*>& token_ops();

@@ -57,8 +57,7 @@ std::vector<Tap> make_taps(int64_t low, int64_t high) {
   return taps;
 }
 
-void run_add(const TokenOpCall& call, float* y, const CpuKernels& kernels,
-             const ParallelFor& parallel) {
+void run_add(const TokenOpCall& call, float* y, const Workers& workers) {
   const Shape& low = call.shape(0);
   const Shape& high = call.shape(1);
   const std::vector<Tap> taps[3] = {make_taps(low[1], high[1]), make_taps(low[2], high[2]),
@@ -70,10 +69,10 @@ void run_add(const TokenOpCall& call, float* y, const CpuKernels& kernels,
                        call.data(0),
                        call.data(1),
                        y};
-  for_each_span(parallel, high[0] * high[1] * high[2], high[3] * high[4],
+  for_each_span(workers.parallel, high[0] * high[1] * high[2], high[3] * high[4],
                 [&](int64_t begin, int64_t end) {
                   std::vector<float> scratch(low[3] * low[4]);
-                  kernels.upsample_add(op, begin, end, scratch.data());
+                  workers.kernels.upsample_add(op, begin, end, scratch.data());
                 });
 }
 
@@ -95,12 +94,11 @@ struct VectorTaps {
   std::vector<float> weights;
 };
 
-void run(const TokenOpCall& call, float* y, const CpuKernels& kernels,
-         const ParallelFor& parallel) {
+void run(const TokenOpCall& call, float* y, const Workers& workers) {
   const Shape& low = call.shape(0);
   const Shape high = scaled(low, 2, call);
   const std::vector<Tap> taps[2] = {make_taps(low[2], high[2]), make_taps(low[3], high[3])};
-  const VectorTaps width(make_taps(low[4], high[4]), kernels.lanes);
+  const VectorTaps width(make_taps(low[4], high[4]), workers.kernels.lanes);
   const Upsample op{{low[2], low[3], low[4]},
                     {high[2], high[3], high[4]},
                     {taps[0].data(), taps[1].data()},
@@ -109,17 +107,17 @@ void run(const TokenOpCall& call, float* y, const CpuKernels& kernels,
                     width.weights.data(),
                     call.data(0),
                     y};
-  for_each_span(parallel, high[0] * high[1] * high[2] * high[3], high[4],
+  for_each_span(workers.parallel, high[0] * high[1] * high[2] * high[3], high[4],
                 [&](int64_t begin, int64_t end) {
                   // A vector may be read from the last position and from the one after it.
-                  std::vector<float> scratch(low[4] + 1 + kernels.lanes);
-                  kernels.upsample(op, begin, end, scratch.data());
+                  std::vector<float> scratch(low[4] + 1 + workers.kernels.lanes);
+                  workers.kernels.upsample(op, begin, end, scratch.data());
                 });
 }
 
 }  // namespace
 
-extern const TokenOp upsample_op = {name, 1, -1, check, run};
-extern const TokenOp upsample_add_op = {add_name, 2, 1, check_add, run_add};
+extern const TokenOp upsample_op = {name, 1, -1, false, check, run};
+extern const TokenOp upsample_add_op = {add_name, 2, 1, true, check_add, run_add};
 
 }  // namespace sgmf

@@ -11,10 +11,11 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from token_op_cases import Case, causal_case, depthwise_case, norm_case, run
-from token_op_models import CASES, make_model
+from token_op_cases import Case, causal_case, depthwise_case, draw, norm_case, run
+from token_op_models import CASES, make_chain, make_model
 
 from segmaformer.runtime.op_library import register_op_library
+from segmaformer.runtime.token_ops import TokenOpAttributes
 
 BY_NAME = {case.op: case for case in CASES}
 
@@ -68,6 +69,28 @@ def test_inferred_shape(batch: str | None, inferred: list[Any]) -> None:
 def test_the_sum_has_the_shape_of_the_large_input() -> None:
     session = open_session(make_model(BY_NAME["UpsampleAdd"]))
     assert session.get_outputs()[0].shape == list(BY_NAME["UpsampleAdd"].inputs[1].shape)
+
+
+@pytest.mark.parametrize("read_again", [(), ("one",), ("two",)], ids=str)
+def test_results_may_take_the_memory_of_what_nobody_reads_again(read_again: tuple[str]) -> None:
+    """Two norms and a sum in a row, of which results are outputs of the model or not."""
+    norms = [norm_case(op, 1, 4, 4, 6, 23) for op in ("InstanceNormRelu", "InstanceNormGelu")]
+    x, scale, bias = norms[0].inputs
+    feed = {"x": x, "scale": scale, "bias": bias, "low": draw(1, 2, 2, 3, 23)}
+    one = run(norms[0])
+    two = run(replace(norms[1], inputs=(one, scale, bias)))
+    attributes = TokenOpAttributes(scales=(2.0, 2.0, 2.0))
+    three = run(Case("UpsampleAdd", (feed["low"], two), attributes))
+    expected = {"one": one, "two": two, "three": three}
+    nodes = [
+        ("InstanceNormRelu", ["x", "scale", "bias"], "one", {}),
+        ("InstanceNormGelu", ["one", "scale", "bias"], "two", {}),
+        ("UpsampleAdd", ["low", "two"], "three", {"scales": attributes.scales}),
+    ]
+    outputs = [*read_again, "three"]
+    session = open_session(make_chain(nodes, feed, outputs))
+    for name, found in zip(outputs, session.run(outputs, feed), strict=True):
+        np.testing.assert_array_equal(found, expected[name])
 
 
 def test_epsilon_may_be_left_out() -> None:

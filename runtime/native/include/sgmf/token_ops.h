@@ -45,7 +45,8 @@ typedef struct sgmf_token_op_args {
   float epsilon;
   float scales[3]; /* depth, height, width: whole numbers */
   int64_t pads[2]; /* before and after: K - 1 together */
-  sgmf_tensor y;   /* of the shape of the result; may not overlap an input */
+  sgmf_tensor y;   /* of the shape of the result; overlaps no input, but may be x itself for
+                      InstanceNorm* and y itself for UpsampleAdd */
 } sgmf_token_op_args;
 
 /* Returns NULL, or a text that says what does not fit, valid until this thread's next call.
