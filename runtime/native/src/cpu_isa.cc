@@ -2,6 +2,10 @@
 
 #include <cstring>
 
+#if defined(SGMF_HAS_X86)
+#include <cpuid.h>
+#endif
+
 namespace avx512 {
 extern const sgmf::CpuKernels kernels;
 }
@@ -18,13 +22,20 @@ extern const sgmf::CpuKernels kernels;
 namespace sgmf {
 namespace {
 
+#if defined(SGMF_HAS_X86)
+// Read here because clang 14 does not know the name in __builtin_cpu_supports.
+bool has_f16c() {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+#endif
+
 std::vector<const CpuKernels*> find() {
   std::vector<const CpuKernels*> found;
 #if defined(SGMF_HAS_X86)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f")) found.push_back(&avx512::kernels);
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) {
     found.push_back(&avx2::kernels);
   }
 #endif

@@ -1,0 +1,23 @@
+"""GCC builds what is installed; the sources are for clang as well."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+
+import pytest
+from native_builds import NATIVE
+
+
+def test_clang_takes_the_sources_without_a_warning() -> None:
+    clang = shutil.which("clang++")
+    if clang is None:
+        pytest.skip("no clang++")
+    sources = [path for path in sorted((NATIVE / "src").glob("*.cc")) if "kernel" not in path.name]
+    command = [clang, "-fsyntax-only", "-std=c++17", "-Wall", "-Wextra", "-Werror"]
+    command += [f"-I{NATIVE / folder}" for folder in ("include", "src")]
+    if platform.machine() in ("x86_64", "AMD64"):
+        command.append("-DSGMF_HAS_X86")
+    result = subprocess.run([*command, *map(str, sources)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
