@@ -90,8 +90,9 @@ def _reduction(shapes: Shapes, key: str) -> int:
     return shape_of(shapes, key, 5, _NETWORK)[2] if key in shapes else 1
 
 
-def _of_kernel(kernel: int, of_kernel: Mapping[int, int]) -> int:
-    if kernel not in of_kernel:
+def _of_kernel(kernel: object, of_kernel: Mapping[int, int]) -> int:
+    # A kernel that was given may differ between the axes: a list, and none of the published.
+    if not isinstance(kernel, int) or kernel not in of_kernel:
         raise InputError(
             f"patch embedding kernel {kernel} is not a published one (3 or 7), so its stride and "
             "padding are unknown; give patch_stride and patch_padding"

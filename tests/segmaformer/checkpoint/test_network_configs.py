@@ -222,6 +222,15 @@ def test_damaged_weights(
         infer(shapes)
 
 
+def test_a_kernel_that_differs_between_axes_has_no_published_stride() -> None:
+    given = {"patch_kernel_size": [[7, 7, 3], 3, 3, 3]}
+    with pytest.raises(InputError, match=r"kernel \[7, 7, 3\] is not .* give patch_stride"):
+        segformer3d_config(shapes_of("segformer3d"), given=given)
+    complete = {**given, "patch_stride": [4, 2, 2, 2], "patch_padding": [3, 1, 1, 1]}
+    config, _ = segformer3d_config(shapes_of("segformer3d"), given=complete)
+    assert config.items() >= complete.items()
+
+
 def test_settings_in_contradiction_to_the_weights() -> None:
     with pytest.raises(InputError, match="d_state 4, but the weights are of a SegMamba"):
         segmamba_config(shapes_of("segmamba"), given={"d_state": 4})
