@@ -18,9 +18,7 @@ void convolve(const Conv& conv, int64_t token, int64_t first, int64_t last) {
   const int64_t stride = conv.channels;
   const float* x = conv.x + (token - conv.before) * stride;
   float* y = conv.y + token * stride;
-  for (int64_t channel = 0; channel < stride; channel += lane_count) {
-    const int64_t left = stride - channel;
-    const int lanes = left < lane_count ? static_cast<int>(left) : lane_count;
+  for_each_vector(stride, [&](int64_t channel, auto lanes) {
     Vec sum[size];
     for (int i = 0; i < size; ++i) sum[i] = load_lanes(conv.bias + channel, lanes);
     for (int64_t k = first; k < last; ++k) {
@@ -30,7 +28,7 @@ void convolve(const Conv& conv, int64_t token, int64_t first, int64_t last) {
       }
     }
     for (int i = 0; i < size; ++i) store_lanes(y + i * stride + channel, silu(sum[i]), lanes);
-  }
+  });
 }
 
 }  // namespace

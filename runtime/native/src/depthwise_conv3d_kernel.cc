@@ -50,11 +50,6 @@ Lines find_lines(const Conv& conv, int64_t row) {
   return found;
 }
 
-template <bool whole>
-inline Vec load_part(const float* p, int lanes) {
-  return whole ? load(p) : load_lanes(p, lanes);
-}
-
 // Keeps compilers from loading a vector anew for each of its uses: loads are what is scarce.
 inline Vec keep(Vec a) {
 #if defined(__ARM_NEON)
@@ -68,49 +63,44 @@ inline Vec keep(Vec a) {
 }
 
 // `size` outputs from position w of a row, for `lanes` channels from `channel`.
-template <int size, bool whole>
-void convolve(const Conv& conv, const Lines& lines, int64_t w, int64_t channel, int lanes,
+template <int size, typename Lanes>
+void convolve(const Conv& conv, const Lines& lines, int64_t w, int64_t channel, Lanes lanes,
               float* y) {
   const int64_t stride = conv.channels;
   const float* ahead = lines.ahead + w * stride + channel;
   for (int i = 0; i < size; ++i) __builtin_prefetch(ahead + i * stride, 0, 2);
   for (int i = 0; i < size; ++i) __builtin_prefetch(y + (w + i) * stride + channel, 1);
   Vec sum[size];
-  const Vec bias = load_part<whole>(conv.bias + channel, lanes);
+  const Vec bias = load_lanes(conv.bias + channel, lanes);
   for (int i = 0; i < size; ++i) sum[i] = bias;
   for (int n = 0; n < lines.count; ++n) {
     const float* taps = lines.line[n].taps + channel;
-    const Vec left = load_part<whole>(taps, lanes);
-    const Vec centre = load_part<whole>(taps + stride, lanes);
-    const Vec right = load_part<whole>(taps + 2 * stride, lanes);
+    const Vec left = load_lanes(taps, lanes);
+    const Vec centre = load_lanes(taps + stride, lanes);
+    const Vec right = load_lanes(taps + 2 * stride, lanes);
     const float* x = lines.line[n].x + w * stride + channel;
-    if (w > 0) sum[0] = fma(load_part<whole>(x - stride, lanes), left, sum[0]);
+    if (w > 0) sum[0] = fma(load_lanes(x - stride, lanes), left, sum[0]);
 #pragma GCC unroll 16
     for (int i = 0; i < size; ++i) {
-      const Vec input = keep(load_part<whole>(x + i * stride, lanes));
+      const Vec input = keep(load_lanes(x + i * stride, lanes));
       if (i > 0) sum[i - 1] = fma(input, right, sum[i - 1]);
       sum[i] = fma(input, centre, sum[i]);
       if (i + 1 < size) sum[i + 1] = fma(input, left, sum[i + 1]);
     }
     if (w + size < conv.width) {
-      sum[size - 1] = fma(load_part<whole>(x + size * stride, lanes), right, sum[size - 1]);
+      sum[size - 1] = fma(load_lanes(x + size * stride, lanes), right, sum[size - 1]);
     }
   }
   for (int i = 0; i < size; ++i) {
-    float* out = y + (w + i) * stride + channel;
-    whole ? store(out, sum[i]) : store_lanes(out, sum[i], lanes);
+    store_lanes(y + (w + i) * stride + channel, sum[i], lanes);
   }
 }
 
 template <int size>
 void convolve_block(const Conv& conv, const Lines& lines, int64_t w, float* y) {
-  int64_t channel = 0;
-  for (; channel + lane_count <= conv.channels; channel += lane_count) {
-    convolve<size, true>(conv, lines, w, channel, lane_count, y);
-  }
-  if (channel < conv.channels) {
-    convolve<size, false>(conv, lines, w, channel, static_cast<int>(conv.channels - channel), y);
-  }
+  for_each_vector(conv.channels, [&](int64_t channel, auto lanes) {
+    convolve<size>(conv, lines, w, channel, lanes, y);
+  });
 }
 
 void convolve_row(const Conv& conv, int64_t row) {

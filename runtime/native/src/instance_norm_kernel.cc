@@ -24,8 +24,8 @@ struct RunSums {
 };
 
 // Sums for `size` vectors of channels.
-template <int size>
-void sum_run(const float* x, int64_t tokens, int64_t stride, int lanes, RunSums* run) {
+template <int size, typename Lanes>
+void sum_run(const float* x, int64_t tokens, int64_t stride, Lanes lanes, RunSums* run) {
   Vec centre[size], sum[size], square[size];
   for (int i = 0; i < size; ++i) centre[i] = sum[i] = square[i] = splat(0.0f);
   for (int64_t t = 0; t < tokens; ++t) {
@@ -73,15 +73,15 @@ void measure(const float* x, int64_t tokens, int64_t channels, Moments* moments)
     const int64_t count = tokens - begin < run_tokens ? tokens - begin : run_tokens;
     const float* run = x + begin * channels;
     int64_t c = 0;
-    const auto pass = [&](int64_t width, int lanes, auto sum_run) {
+    const auto pass = [&](int64_t width, auto lanes, auto sum_run) {
       for (; c + width <= channels; c += width) {
         sum_run(run + c, count, channels, lanes, &sums);
         merge_run(sums, count, width, begin, moments->mean + c, moments->spread + c);
       }
     };
-    pass(group * lane_count, lane_count, sum_run<group>);
-    pass(lane_count, lane_count, sum_run<1>);
-    if (c < channels) pass(channels - c, static_cast<int>(channels - c), sum_run<1>);
+    pass(group * lane_count, AllLanes(), sum_run<group, AllLanes>);
+    pass(lane_count, AllLanes(), sum_run<1, AllLanes>);
+    if (c < channels) pass(channels - c, static_cast<int>(channels - c), sum_run<1, int>);
   }
   moments->tokens = tokens;
 }
@@ -118,13 +118,12 @@ template <typename Act>
 void normalise_tokens(const Normalise& how, const float* x, int64_t tokens, int64_t channels,
                       float* y) {
   for (int64_t t = 0; t < tokens; ++t, x += channels, y += channels) {
-    for (int64_t c = 0; c < channels; c += lane_count) {
-      const int lanes = channels - c < lane_count ? static_cast<int>(channels - c) : lane_count;
+    for_each_vector(channels, [&](int64_t c, auto lanes) {
       const Vec distance = load_lanes(x + c, lanes) - load_lanes(how.centre + c, lanes);
       const Vec scaled =
           fma(distance, load_lanes(how.gain + c, lanes), load_lanes(how.offset + c, lanes));
       store_lanes(y + c, Act::apply(scaled), lanes);
-    }
+    });
   }
 }
 

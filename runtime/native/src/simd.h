@@ -231,4 +231,17 @@ inline void store_lanes(T* p, Vec x, int lanes) {
   for (int i = 0; i < lanes; ++i) p[i] = buffer[i];
 }
 
+// Stands for lane_count lanes where compilers shall know that there are as many.
+struct AllLanes {};
+inline Vec load_lanes(const float* p, AllLanes) { return load(p); }
+inline void store_lanes(float* p, Vec x, AllLanes) { store(p, x); }
+
+// Calls f(i, lanes) for the vectors of `size` floats: AllLanes from float i, or the rest of them.
+template <typename F>
+inline void for_each_vector(int64_t size, F f) {
+  int64_t i = 0;
+  for (; i + lane_count <= size; i += lane_count) f(i, AllLanes());
+  if (i < size) f(i, static_cast<int>(size - i));
+}
+
 }  // namespace SGMF_ISA

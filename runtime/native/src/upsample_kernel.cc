@@ -11,10 +11,6 @@ using sgmf::Tap;
 
 inline Vec lerp(Vec low, Vec high, Vec weight) { return fma(weight, high - low, low); }
 
-inline int lanes_left(int64_t left) {
-  return left < lane_count ? static_cast<int>(left) : lane_count;
-}
-
 // One row of `size` floats between four: of the planes d.lower and d.upper, the lines h.lower
 // and h.upper.
 void blend_lines(const float* x, int64_t height, int64_t size, const Tap& d, const Tap& h,
@@ -25,12 +21,11 @@ void blend_lines(const float* x, int64_t height, int64_t size, const Tap& d, con
   const float* p11 = x + (d.upper * height + h.upper) * size;
   const Vec along_d = splat(d.weight);
   const Vec along_h = splat(h.weight);
-  for (int64_t i = 0; i < size; i += lane_count) {
-    const int lanes = lanes_left(size - i);
+  for_each_vector(size, [&](int64_t i, auto lanes) {
     const Vec lower = lerp(load_lanes(p00 + i, lanes), load_lanes(p01 + i, lanes), along_h);
     const Vec upper = lerp(load_lanes(p10 + i, lanes), load_lanes(p11 + i, lanes), along_h);
     store_lanes(row + i, lerp(lower, upper, along_d), lanes);
-  }
+  });
 }
 
 }  // namespace
@@ -49,11 +44,10 @@ void upsample_add(const sgmf::UpsampleAdd& op, int64_t begin, int64_t end, float
       const float* added = op.added + (r * op.high[2] + w) * channels;
       float* y = op.y + (r * op.high[2] + w) * channels;
       const Vec weight = splat(tap.weight);
-      for (int64_t c = 0; c < channels; c += lane_count) {
-        const int lanes = lanes_left(channels - c);
+      for_each_vector(channels, [&](int64_t c, auto lanes) {
         const Vec low = lerp(load_lanes(lower + c, lanes), load_lanes(upper + c, lanes), weight);
         store_lanes(y + c, load_lanes(added + c, lanes) + low, lanes);
-      }
+      });
     }
   }
 }
@@ -67,13 +61,13 @@ void upsample(const sgmf::Upsample& op, int64_t begin, int64_t end, float* scrat
                 op.taps[0][plane % op.high[0]], op.taps[1][r % op.high[1]], scratch);
     scratch[low_width] = scratch[low_width - 1];  // after the last comes its like
     float* y = op.y + r * op.high[2];
-    for (int64_t w = 0, v = 0; w < op.high[2]; w += lane_count, ++v) {
-      const float* lower = scratch + op.first[v];
-      const Indices lanes = load_indices(op.lanes + w);
-      const Vec value =
-          lerp(permute(load(lower), lanes), permute(load(lower + 1), lanes), load(op.weights + w));
-      store_lanes(y + w, value, lanes_left(op.high[2] - w));
-    }
+    for_each_vector(op.high[2], [&](int64_t w, auto lanes) {
+      const float* lower = scratch + op.first[w / lane_count];
+      const Indices at = load_indices(op.lanes + w);
+      const Vec weights = load(op.weights + w);
+      store_lanes(y + w, lerp(permute(load(lower), at), permute(load(lower + 1), at), weights),
+                  lanes);
+    });
   }
 }
 

@@ -1,4 +1,4 @@
-"""The C header from C and C++, and the self-check on this processor and on 64-bit Arm."""
+"""The C headers from C and C++, and the self-checks on this processor and on 64-bit Arm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from segmaformer.runtime.op_library import cpu_isas, op_library_path
 
 NATIVE = Path(__file__).parents[3] / "runtime/native"
-SELF_CHECK = Path(__file__).with_name("selective_scan_check.cc")
+SELF_CHECKS = ("selective_scan_check", "token_ops_check")
 
 
 def compiler(*names: str) -> str:
@@ -33,7 +33,8 @@ def test_headers_are_c(header: Path, tmp_path: Path) -> None:
     )
 
 
-def test_self_check_of_the_installed_library(tmp_path: Path) -> None:
+@pytest.mark.parametrize("check", SELF_CHECKS)
+def test_self_check_of_the_installed_library(check: str, tmp_path: Path) -> None:
     library = op_library_path()
     program = tmp_path / "check"
     command = [
@@ -47,7 +48,12 @@ def test_self_check_of_the_installed_library(tmp_path: Path) -> None:
     subprocess.run(
         [
             *command,
-            *("-I", str(NATIVE / "include"), str(SELF_CHECK), str(library)),
+            *(
+                "-I",
+                str(NATIVE / "include"),
+                str(Path(__file__).with_name(f"{check}.cc")),
+                str(library),
+            ),
             *(f"-Wl,-rpath,{library.parent}", "-o", str(program)),
         ],
         check=True,
@@ -68,4 +74,5 @@ def test_self_check_on_64_bit_arm(tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.startswith("neon: ")
+    checks = [line.split(":")[0] for line in result.stdout.splitlines()]
+    assert checks == ["neon"] * len(SELF_CHECKS)

@@ -1,0 +1,201 @@
+// Checks the ops of sgmf/token_ops.h through their C header, on whatever processor this runs:
+// every instruction set against the definition in double precision. Prints one line for each
+// instruction set; exits with 1 where a result is off.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "sgmf/token_ops.h"
+
+namespace {
+
+using Floats = std::vector<float>;
+using Doubles = std::vector<double>;
+using Extents = std::vector<int64_t>;
+
+int64_t size_of(const Extents& extents) {
+  int64_t size = 1;
+  for (int64_t extent : extents) size *= extent;
+  return size;
+}
+
+struct Tensor {
+  Extents extents;
+  Floats values;
+};
+
+Tensor draw(std::mt19937& random, const Extents& extents) {
+  std::normal_distribution<float> normal;
+  Tensor drawn{extents, Floats(size_of(extents))};
+  for (float& value : drawn.values) value = normal(random);
+  return drawn;
+}
+
+sgmf_tensor view(Tensor& tensor) {
+  sgmf_tensor view{tensor.values.data(), static_cast<int32_t>(tensor.extents.size()), {}};
+  std::copy(tensor.extents.begin(), tensor.extents.end(), view.extent);
+  return view;
+}
+
+// An op, its inputs and attributes, and the definition.
+struct Case {
+  sgmf_token_op_args args{};
+  std::vector<Tensor> inputs;
+  Extents extents;
+  Doubles exact;
+};
+
+double gelu(double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); }
+
+Case depthwise(std::mt19937& random, const Extents& e) {
+  Case c{{}, {draw(random, e), draw(random, {e[4], 1, 3, 3, 3}), draw(random, {e[4]})}, e, {}};
+  c.args.op = "DepthwiseConv3d";
+  c.args.group = e[4];
+  const Floats& x = c.inputs[0].values;
+  for (int64_t i = 0; i < size_of(e); ++i) {
+    const int64_t ch = i % e[4], w = i / e[4] % e[3], h = i / (e[4] * e[3]) % e[2];
+    const int64_t d = i / (e[4] * e[3] * e[2]) % e[1];
+    double sum = c.inputs[2].values[ch];
+    for (int64_t k = 0; k < 27; ++k) {
+      const int64_t dd = k / 9 - 1, dh = k / 3 % 3 - 1, dw = k % 3 - 1;
+      if (d + dd < 0 || d + dd >= e[1] || h + dh < 0 || h + dh >= e[2]) continue;
+      if (w + dw < 0 || w + dw >= e[3]) continue;
+      const int64_t from = i + ((dd * e[2] + dh) * e[3] + dw) * e[4];
+      sum += static_cast<double>(x[from]) * c.inputs[1].values[ch * 27 + k];
+    }
+    c.exact.push_back(sum);
+  }
+  return c;
+}
+
+Case norm(std::mt19937& random, const Extents& e, bool with_gelu) {
+  Case c{{}, {draw(random, e), draw(random, {e[4]}), draw(random, {e[4]})}, e, {}};
+  c.args.op = with_gelu ? "InstanceNormGelu" : "InstanceNormRelu";
+  c.args.epsilon = 1e-5f;
+  const int64_t tokens = e[1] * e[2] * e[3];
+  for (int64_t i = 0; i < size_of(e); ++i) {
+    const int64_t ch = i % e[4];
+    const float* entry = c.inputs[0].values.data() + i / (tokens * e[4]) * tokens * e[4] + ch;
+    double mean = 0, variance = 0;
+    for (int64_t t = 0; t < tokens; ++t) mean += entry[t * e[4]] / static_cast<double>(tokens);
+    for (int64_t t = 0; t < tokens; ++t) {
+      variance += std::pow(entry[t * e[4]] - mean, 2) / static_cast<double>(tokens);
+    }
+    const double x = (c.inputs[0].values[i] - mean) / std::sqrt(variance + 1e-5f);
+    const double y = x * c.inputs[1].values[ch] + c.inputs[2].values[ch];
+    c.exact.push_back(with_gelu ? gelu(y) : std::max(y, 0.0));
+  }
+  return c;
+}
+
+// The value of an axis of `low` positions, `stride` floats apart, at position `o` of the output.
+template <typename F>
+double interpolate(int64_t low, int64_t scale, int64_t o, const F& at) {
+  const double source = std::max(0.0, (o + 0.5) / static_cast<double>(scale) - 0.5);
+  const int64_t lower = static_cast<int64_t>(source);
+  const double weight = source - static_cast<double>(lower);
+  return (1 - weight) * at(lower) + weight * at(std::min(lower + 1, low - 1));
+}
+
+// Channel-major, or token-major and added to a second input.
+Case upsample(std::mt19937& random, const Extents& e, const Extents& scales, bool add) {
+  const int first = add ? 1 : 2;
+  Extents high = e;
+  for (int i = 0; i < 3; ++i) high[first + i] *= scales[i];
+  Case c{{}, {draw(random, e)}, high, {}};
+  if (add) c.inputs.push_back(draw(random, high));
+  c.args.op = add ? "UpsampleAdd" : "Upsample";
+  std::copy(scales.begin(), scales.end(), c.args.scales);
+  const Floats& x = c.inputs[0].values;
+  const int64_t inner = add ? e[4] : 1;
+  const int64_t* low = e.data() + first;
+  const int64_t* up = high.data() + first;
+  for (int64_t i = 0; i < size_of(high); ++i) {
+    const int64_t w = i / inner % up[2], h = i / (inner * up[2]) % up[1];
+    const int64_t d = i / (inner * up[2] * up[1]) % up[0];
+    const int64_t entry = i / (inner * up[2] * up[1] * up[0]);
+    const double value = interpolate(low[0], scales[0], d, [&](int64_t ld) {
+      return interpolate(low[1], scales[1], h, [&](int64_t lh) {
+        return interpolate(low[2], scales[2], w, [&](int64_t lw) {
+          const int64_t token = ((entry * low[0] + ld) * low[1] + lh) * low[2] + lw;
+          return static_cast<double>(x[token * inner + i % inner]);
+        });
+      });
+    });
+    c.exact.push_back(value + (add ? c.inputs[1].values[i] : 0.0));
+  }
+  return c;
+}
+
+Case causal(std::mt19937& random, const Extents& e, int64_t taps) {
+  Case c{{}, {draw(random, e), draw(random, {e[2], 1, taps}), draw(random, {e[2]})}, e, {}};
+  c.args.op = "CausalConv1dSilu";
+  c.args.group = e[2];
+  c.args.pads[0] = taps - 1;
+  for (int64_t i = 0; i < size_of(e); ++i) {
+    const int64_t ch = i % e[2], t = i / e[2] % e[1];
+    double sum = c.inputs[2].values[ch];
+    for (int64_t k = std::max<int64_t>(0, taps - 1 - t); k < taps; ++k) {
+      const int64_t from = i + (k - taps + 1) * e[2];
+      sum += static_cast<double>(c.inputs[0].values[from]) * c.inputs[1].values[ch * taps + k];
+    }
+    c.exact.push_back(sum / (1 + std::exp(-sum)));
+  }
+  return c;
+}
+
+// Largest error, relative to the largest value.
+double error(Case& c, int threads, const char* isa) {
+  Tensor y{c.extents, Floats(size_of(c.extents), NAN)};
+  c.args.input_count = static_cast<int32_t>(c.inputs.size());
+  for (size_t i = 0; i < c.inputs.size(); ++i) c.args.inputs[i] = view(c.inputs[i]);
+  c.args.y = view(y);
+  if (const char* refused = sgmf_token_op(&c.args, threads, isa)) {
+    std::printf("refused: %s\n", refused);
+  }
+  double largest = 1e-30;
+  double worst = 0;
+  for (double exact : c.exact) largest = std::max(largest, std::fabs(exact));
+  for (size_t i = 0; i < c.exact.size(); ++i) {
+    const double off = std::fabs(y.values[i] - c.exact[i]);
+    worst = off <= worst * largest ? worst : off / largest;  // NaN becomes the worst
+  }
+  return worst;
+}
+
+}  // namespace
+
+int main() {
+  std::mt19937 random(7);
+  std::vector<Case> cases = {
+      depthwise(random, {2, 2, 1, 3, 5}),
+      depthwise(random, {1, 3, 9, 21, 20}),
+      norm(random, {2, 2, 3, 5, 23}, true),
+      norm(random, {1, 3, 3, 13, 16}, false),
+      upsample(random, {2, 3, 2, 1, 7}, {2, 3, 4}, false),
+      upsample(random, {1, 1, 3, 2, 5}, {1, 2, 16}, false),
+      upsample(random, {2, 2, 1, 3, 21}, {2, 2, 4}, true),
+      causal(random, {2, 30, 23}, 4),
+      causal(random, {1, 2, 8}, 9),
+  };
+  bool good = true;
+  std::istringstream names(sgmf_cpu_isas());
+  for (std::string isa; std::getline(names, isa, ',');) {
+    double worst = 0;
+    for (Case& c : cases) {
+      for (int threads : {1, 3}) {
+        const double off = error(c, threads, isa.c_str());
+        worst = off <= worst ? worst : off;
+      }
+    }
+    good = good && worst < 1e-6;
+    std::printf("%s: largest error %.1e of the largest value\n", isa.c_str(), worst);
+  }
+  return good ? 0 : 1;
+}
