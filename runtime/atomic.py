@@ -1,4 +1,4 @@
-"""Writing a file so that its name never holds half of it.
+"""Writing a file or a folder so that its name never holds half of it.
 
 What is not finished lies beside its target under a name that says which process of which
 machine made it. If that process was killed, the next run in the folder removes it.
@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,9 +39,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     target = Path(target)
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a folder; give the name of a file to write")
-    temporary = target.with_name(
-        f"{_PREFIX}{_HOST}-{os.getpid()}-{secrets.token_hex(6)}{''.join(target.suffixes)}"
-    )
+    temporary = unfinished_beside(target)
     _create(temporary, target)
     try:
         yield temporary
@@ -61,15 +60,36 @@ class _Probe(Exception):  # noqa: N818  (never seen outside)
     """Ends a trial before anything is written."""
 
 
+def unfinished_beside(target: Path, prefix: str = _PREFIX) -> Path:
+    """A new name in the folder of `target`, with its suffixes, that says which process made it."""
+    maker = f"{_HOST}-{os.getpid()}-{secrets.token_hex(6)}"
+    return target.with_name(f"{prefix}{maker}{''.join(target.suffixes)}")
+
+
+def abandoned(folder: Path, prefix: str = _PREFIX) -> list[Path]:
+    """What killed processes of this user on this machine left in a folder under such names."""
+    names = f"{prefix}{_HOST}-"
+    found = (path for path in folder.glob(f"{names}*") if _is_own(path))
+    makers = ((path, path.name.removeprefix(names).partition("-")[0]) for path in found)
+    return [path for path, pid in makers if pid.isdecimal() and not _is_running(int(pid))]
+
+
 def remove_abandoned(folder: Path) -> int:
-    """Remove what killed processes of this machine left unfinished; returns how much."""
-    removed = 0
-    for path in folder.glob(f"{_PREFIX}{_HOST}-*"):
-        pid = path.name.removeprefix(f"{_PREFIX}{_HOST}-").partition("-")[0]
-        if pid.isdecimal() and not _is_running(int(pid)):
+    """Remove what killed processes left unfinished; returns how much."""
+    paths = abandoned(folder)
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
-            removed += 1
-    return removed
+    return len(paths)
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        return not hasattr(os, "geteuid") or path.lstat().st_uid == os.geteuid()
+    except FileNotFoundError:  # another process was faster
+        return False
 
 
 def _is_running(pid: int) -> bool:

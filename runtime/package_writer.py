@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from segmaformer.runtime.atomic import abandoned, remove_abandoned, unfinished_beside
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.manifest import FileRecord, Manifest
 from segmaformer.runtime.manifest_seal import seal
@@ -37,7 +37,9 @@ def write_files(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Ma
 def staged_package(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """A folder beside `target` that takes its place when the block ends well.
 
-    Where the block fails, the folder is removed and `target` stays as it was.
+    Where the block fails, the folder is removed and `target` stays as it was. What a killed
+    process left beside `target` is removed first, and a package that it had moved aside and not
+    replaced is put back.
 
     Parameters
     ----------
@@ -55,6 +57,8 @@ def staged_package(target: Path, *, overwrite: bool) -> Iterator[Path]:
     PermissionError
         Nothing can be written beside `target`.
     """
+    remove_abandoned(target.parent)
+    _settle_aside(target)
     _check_target(target, overwrite=overwrite)
     staging = _folder_beside(target)
     try:
@@ -93,7 +97,7 @@ def _what_else(target: Path) -> str:
 
 
 def _folder_beside(target: Path) -> Path:
-    folder = target.with_name(f".{secrets.token_hex(8)}.sgmf")
+    folder = unfinished_beside(target)
     try:
         folder.mkdir()
     except OSError as error:
@@ -109,7 +113,7 @@ def _put_in_place(staging: Path, target: Path) -> None:
     if not target.exists():
         staging.rename(target)
         return
-    aside = staging.with_name(f"{staging.name}.old")
+    aside = unfinished_beside(target, _aside_prefix(target))
     try:
         target.rename(aside)
         staging.rename(target)
@@ -118,3 +122,17 @@ def _put_in_place(staging: Path, target: Path) -> None:
             aside.rename(target)
         raise
     shutil.rmtree(aside)
+
+
+def _aside_prefix(target: Path) -> str:
+    """What the name of a package that is being replaced begins with; tells which it was."""
+    return f".sgmf.old-{hashlib.sha256(target.name.encode()).hexdigest()[:16]}-"
+
+
+def _settle_aside(target: Path) -> None:
+    """Finish what a process was killed in the middle of: replacing `target`."""
+    for aside in abandoned(target.parent, _aside_prefix(target)):
+        if target.exists() or target.is_symlink():
+            shutil.rmtree(aside)
+        else:
+            aside.rename(target)

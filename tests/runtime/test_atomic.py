@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from segmaformer.runtime.atomic import atomic_path
+from segmaformer.runtime.atomic import _HOST, atomic_path, remove_abandoned
 
 
 def test_the_target_appears_only_when_the_block_ends(tmp_path: Path) -> None:
@@ -40,6 +42,46 @@ def test_the_file_gets_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "written"):
         pass
     assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.fixture
+def ended() -> int:
+    """Number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_only_what_killed_processes_left_is_removed(tmp_path: Path, ended: int) -> None:
+    gone = [f".sgmf-{_HOST}-{ended}-0a1b2c.nii.gz", f".sgmf-{_HOST}-{ended}-3d4e5f.sgmf"]
+    stays = [
+        f".sgmf-{_HOST}-{os.getpid()}-0a1b2c.nii.gz",
+        f".sgmf-{_HOST}2-{ended}-0a1b2c.nii.gz",
+        f".sgmf-{_HOST}-notes.txt",
+        f".sgmf.old-0123-{_HOST}-{ended}-0a1b2c.sgmf",
+        "sample.sgmf",
+    ]
+    for name in (*gone, *stays):
+        (tmp_path / name).mkdir() if name.endswith(".sgmf") else (tmp_path / name).touch()
+    (tmp_path / gone[1] / "fp32.onnx").touch()
+    assert remove_abandoned(tmp_path) == 2
+    assert {path.name for path in tmp_path.iterdir()} == set(stays)
+
+
+def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path: Path, ended: int) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / f".sgmf-{_HOST}-{ended}-0a1b2c.sgmf").symlink_to("precious")
+    assert remove_abandoned(tmp_path) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owner here")
+def test_what_others_own_stays(tmp_path: Path, ended: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f".sgmf-{_HOST}-{ended}-0a1b2c.sgmf").mkdir()
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert remove_abandoned(tmp_path) == 0
+    assert len([*tmp_path.iterdir()]) == 1
 
 
 def enter(target: Path) -> None:

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,7 +117,7 @@ def test_a_failure_to_put_the_new_package_in_place_brings_the_old_one_back(
     rename = Path.rename
 
     def fails_for_the_staging_folder(self: Path, to: Path) -> Path:
-        if self.name.endswith(".sgmf") and self.name.startswith("."):
+        if self.name.startswith(".sgmf-"):
             raise OSError("disk on fire")
         return rename(self, to)
 
@@ -121,6 +125,70 @@ def test_a_failure_to_put_the_new_package_in_place_brings_the_old_one_back(
     with pytest.raises(OSError, match="disk on fire"):
         write(target, overwrite=True, network=b"new")
     assert tree(tmp_path) == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+
+from segmaformer.runtime.package_writer import staged_package
+
+target, place = Path(sys.argv[1]), sys.argv[2]
+rename = Path.rename
+
+def killed_halfway(self, to):
+    if place == "swap" and self != target:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, to)
+
+Path.rename = killed_halfway
+with staged_package(target, overwrite=True) as staging:
+    (staging / "fp32.onnx").write_bytes(b"half")
+    if place == "block":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def kill_a_writer(target: Path, place: str) -> None:
+    """Replace `target` in a process that is killed in the block, or before the new one's rename."""
+    command = [sys.executable, "-c", KILLED, str(target), place]
+    assert subprocess.run(command, cwd=target.parent).returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+@pytest.mark.parametrize("place", ["block", "swap"])
+def test_what_a_killed_process_left_is_gone_after_the_next_export(
+    tmp_path: Path, place: str
+) -> None:
+    target = tmp_path / "sample.sgmf"
+    write(target)
+    kill_a_writer(target, place)
+    assert (target.exists(), len([*tmp_path.iterdir()])) == (place == "block", 2)
+    write(target, overwrite=True, network=b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["sample.sgmf"]
+    assert Package.open(target).read("fp32.onnx") == b"new"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_package_that_was_moved_aside_comes_back(tmp_path: Path) -> None:
+    target = tmp_path / "sample.sgmf"
+    write(target)
+    before = tree(tmp_path)
+    kill_a_writer(target, "swap")
+    write(tmp_path / "other.sgmf")
+    assert not target.exists()
+    with pytest.raises(FileExistsError, match="give --overwrite"):
+        write(target)
+    shutil.rmtree(tmp_path / "other.sgmf")
+    assert tree(tmp_path) == before
+
+
+def test_what_others_are_writing_stays(tmp_path: Path) -> None:
+    target = tmp_path / "sample.sgmf"
+    with staged_package(target, overwrite=False) as staging:
+        write_files(staging, sample_manifest(), FILES)
+        write(tmp_path / "other.sgmf")
+    assert Package.open(target)
 
 
 def a_file(target: Path) -> None:
