@@ -64,12 +64,12 @@ def write_graphs(name: str, folder: Path) -> None:
     import onnx
 
     from segmaformer.export.onnx_export import export_onnx
-    from segmaformer.export.rewrites import apply_rewrites
+    from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu
 
     channels, depth, height, width = NETWORKS[name][2]
     plain = export_onnx(_network(name), (depth, height, width), channels)
     onnx.save(plain, folder / PLAIN)
-    onnx.save(apply_rewrites(plain)[0], folder / REWRITTEN)
+    onnx.save(rewrite_for_cpu(apply_rewrites(plain)[0])[0], folder / REWRITTEN)
     for node in plain.graph.node:
         if node.op_type == "SelectiveScan":
             replacement = onnx.helper.make_node("Identity", node.input[:1], node.output)
@@ -151,9 +151,13 @@ def profile(name: str, path: Path) -> dict[str, Any]:
         durations = [event["dur"] for event in runs[1:]]  # the first run lays memory out
         operators[runs[0]["args"]["op_name"]] += statistics.median(durations) / 1e3
     first = [runs[0]["args"] for runs in by_node.values()]
+    transposed = transposed_weights(path)
     return {
         "operators_ms": dict(sorted(operators.items(), key=lambda item: -item[1])),
-        "multiplications": sum(map(multiplications, first)),
+        "multiplications": sum(
+            multiplications(runs[0]["args"], transposed.get(name.removesuffix("_kernel_time"), ()))
+            for name, runs in by_node.items()
+        ),
         "least_bytes": tile.nbytes + logits.nbytes + path.stat().st_size,
         "moved_bytes": sum(
             int(args[part + "_size"])
@@ -163,8 +167,24 @@ def profile(name: str, path: Path) -> dict[str, Any]:
     }
 
 
-def multiplications(args: dict[str, Any]) -> int:
-    """Products that a convolution or matrix product takes, from the shapes that it ran on."""
+def transposed_weights(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights of transposed convolutions, which profiles leave out."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    return {
+        node.name: shapes[node.input[1]]
+        for node in graph.node
+        if node.op_type == "ConvTranspose" and node.input[1] in shapes
+    }
+
+
+def multiplications(args: dict[str, Any], transposed: tuple[int, ...] = ()) -> int:
+    """Products that a convolution or matrix product takes, from the shapes that it ran on.
+
+    `transposed` is the shape of a transposed convolution's weight.
+    """
     kind = args["op_name"]
     inputs, outputs = (
         [next(iter(entry.values())) for entry in args[f"{side}_type_shape"]]
@@ -173,7 +193,7 @@ def multiplications(args: dict[str, Any]) -> int:
     if kind in ("Conv", "FusedConv"):
         return math.prod(outputs[0]) * math.prod(inputs[1][1:])
     if kind == "ConvTranspose":
-        return math.prod(inputs[0]) * math.prod(inputs[1][1:])
+        return math.prod(inputs[0]) * math.prod(transposed[1:])
     if kind in ("MatMul", "FusedMatMul", "Gemm", "FusedGemm"):
         rows = outputs[0][-2] if len(outputs[0]) > 1 else 1
         return math.prod(outputs[0]) * (math.prod(inputs[0][-2:]) // rows)

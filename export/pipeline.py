@@ -18,7 +18,7 @@ from segmaformer.calibration.calibrate import CalibrationOptions, calibrate
 from segmaformer.checkpoint import Checkpoint
 from segmaformer.export.float16 import FLOAT32_LADDER, to_float16
 from segmaformer.export.onnx_export import export_onnx
-from segmaformer.export.rewrites import apply_rewrites
+from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu
 from segmaformer.runtime.backends import open_session
 from segmaformer.runtime.card import model_card
 from segmaformer.runtime.errors import ParityError
@@ -98,13 +98,15 @@ def export_package(
             checkpoint.model, checkpoint.tiling.tile, len(checkpoint.preprocessing.channels)
         )
         graph, rewrites = apply_rewrites(exported)
-        applied = ", ".join(f"{name} x{count}" for name, count in rewrites.items() if count)
-        report(f"exact rewrites: {applied or 'none applied'}")
+        cpu_graph, cpu_rewrites = rewrite_for_cpu(graph)
+        applied = {**rewrites, **cpu_rewrites}.items()
+        named = ", ".join(f"{name} x{count}" for name, count in applied if count)
+        report(f"exact rewrites: {named or 'none applied'}")
         report(f"reference: PyTorch float32 on {tiles_from}")
         expected = _reference_logits(checkpoint.model, tiles)
         manifest = _manifest(checkpoint, target.name.removesuffix(".sgmf"), tiles_from)
         writer = _Writer(staging, manifest, tiles, expected, report)
-        writer.add("fp32", graph, {"default": "float32"}, exact=True)
+        writer.add("fp32", cpu_graph, {"default": "float32"}, exact=True)
         if options.fp16:
             _add_float16(writer, graph, report)
         writer.finish({REFERENCE_FILE: _stored_reference(checkpoint, manifest)})

@@ -8,6 +8,7 @@ from onnx import helper, inliner, shape_inference
 from segmaformer.export.function_body import OPSET, ScanSignature, node_signature
 from segmaformer.export.parallel_body import parallel_scan_function
 from segmaformer.export.scan_op import DOMAIN, INPUTS, OP_TYPE, scan_nodes
+from segmaformer.export.token_ops import inline_token_functions
 
 STANDARD = ("", "ai.onnx")
 LOOPS = ("Scan", "Loop", "If")
@@ -29,7 +30,7 @@ def plain_graph(model: onnx.ModelProto, *, batch: int | None = None) -> onnx.Mod
         The length of a scan does not follow from the model's inputs, or something else
         than the scan is not a standard operator.
     """
-    plain = _with_batch(model, batch)
+    plain = _with_batch(inline_token_functions(model), batch)
     _give_bodies(plain, _shapes(plain))
     plain = inliner.inline_local_functions(plain)
     standard = [opset for opset in plain.opset_import if opset.domain in STANDARD]

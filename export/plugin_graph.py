@@ -1,6 +1,7 @@
 """A network as TensorRT's ONNX parser hands it to the plugin; one form for TensorRT 10.3 to 11.
 
-* The function body goes: before 10.7 the parser prefers it to the plugin, and only from then on
+* The ops that only the CPU has kernels for become standard operators.
+* The body of the scan goes: before 10.7 the parser prefers it to the plugin, and only from then on
   the plugin to it.
 * ``plugin_namespace`` and ``plugin_version`` name the plugin: before 10.10 the parser takes no
   notice of the node's domain.
@@ -15,12 +16,12 @@ from onnx import helper
 
 from segmaformer.export.function_body import strip_function_body
 from segmaformer.export.scan_op import DOMAIN, INPUTS, OPTIONAL_INPUTS, VERSION, scan_nodes
+from segmaformer.export.token_ops import inline_token_functions
 
 
 def plugin_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     """Copy of `model` whose scans are for the TensorRT plugin."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = inline_token_functions(model)
     strip_function_body(copy)
     for node in scan_nodes(copy):
         _name_plugin(node)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from segmaformer.export.rewrites.decoder_fold import fold_decoder
+from segmaformer.export.rewrites.linear_fold import fold_products
+from segmaformer.export.rewrites.norm_fold import fold_norms
 from segmaformer.export.rewrites.repeated_constants import store_repeats_once
+from segmaformer.export.rewrites.token_major import flow_token_major, upsample_natively
+from segmaformer.export.token_ops import add_token_functions
 
-__all__ = ["apply_rewrites"]
+__all__ = ["apply_rewrites", "rewrite_for_cpu"]
+
+Rewrite = Callable[[ir.Graph], int]
 
 
 def apply_rewrites(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
-    """Rewrite a float32 model.
+    """Rewrite a float32 model in standard operators, for every device.
 
     Parameters
     ----------
@@ -25,12 +33,50 @@ def apply_rewrites(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, i
     model, counts
         The rewritten model and how often each rewrite applied.
     """
-    graph_model = ir.from_proto(model)
-    counts = {
-        "decoder_fold": fold_decoder(graph_model.graph),
-        "repeated_constants": store_repeats_once(graph_model.graph),
-    }
-    common.RemoveUnusedNodesPass()(graph_model)
-    rewritten = ir.to_proto(graph_model)
+    rewritten, counts = _apply(
+        model, {"decoder_fold": fold_decoder, "repeated_constants": store_repeats_once}
+    )
     onnx.checker.check_model(rewritten)
     return rewritten, counts
+
+
+def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
+    """Rewrite a float32 model further, with ops that the CPU has kernels for.
+
+    Their function bodies are in the model, so that it runs anywhere.
+
+    Parameters
+    ----------
+    model
+        From :func:`apply_rewrites`.
+
+    Returns
+    -------
+    model, counts
+        The rewritten model and how often each rewrite applied.
+    """
+    rewritten, counts = _apply(
+        model,
+        {
+            "token_major": flow_token_major,
+            "native_upsampling": upsample_natively,
+            "norm_fold": fold_norms,
+            "linear_fold": fold_products,
+        },
+    )
+    add_token_functions(rewritten)
+    onnx.checker.check_model(rewritten)
+    return rewritten, counts
+
+
+def _apply(
+    model: onnx.ModelProto, rewrites: Mapping[str, Rewrite]
+) -> tuple[onnx.ModelProto, dict[str, int]]:
+    graph_model = ir.from_proto(model)
+    counts = dict[str, int]()
+    common.ShapeInferencePass()(graph_model)
+    for name, rewrite in rewrites.items():
+        counts[name] = rewrite(graph_model.graph)
+        # What a rewrite left over would count as a reader in the next one.
+        common.RemoveUnusedNodesPass()(graph_model)
+    return ir.to_proto(graph_model), counts

@@ -35,3 +35,19 @@ def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     )
     graph.register_initializer(value)
     return value
+
+
+def is_op(node: ir.Node, op_type: str) -> bool:
+    """Whether `node` is that standard operator."""
+    return node.op_type == op_type and node.domain in ("", "ai.onnx")
+
+
+def only_reader(value: ir.Value) -> ir.Node | None:
+    """The one node that reads `value`, if it is read once and is no output of the graph."""
+    return next(iter(value.uses())).node if only_use(value) else None
+
+
+def attribute_ints(node: ir.Node, name: str) -> list[int] | None:
+    """The integers of an attribute, or None if the node leaves it out."""
+    attribute = node.attributes.get(name)
+    return None if attribute is None else list(attribute.as_ints())

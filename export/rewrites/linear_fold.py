@@ -1,0 +1,102 @@
+"""Products with constants that follow one another become one.
+
+For constant matrices A, B and vectors b, g,
+
+    (x A) B = x (A B)        g * (x A + b) = x (A g) + (b * g)
+
+with A g the columns of A scaled. Weights are multiplied in float64. Two matrices are merged only
+where that takes fewer products.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from segmaformer.export.rewrites.matching import (
+    add_initializer,
+    constant_array,
+    is_op,
+    only_use,
+)
+
+
+def fold_products(graph: ir.Graph) -> int:
+    """Apply the rewrite wherever it matches, in place; returns how often."""
+    return sum(_merge_matrices(graph, node) or _merge_scale(graph, node) for node in list(graph))
+
+
+def _merge_matrices(graph: ir.Graph, node: ir.Node) -> bool:
+    inner = _constant_product(node.inputs[0]) if _is_product(node) else None
+    if inner is None:
+        return False
+    first, second = constant_array(inner.inputs[1]), constant_array(node.inputs[1])
+    if first is None or second is None:
+        return False
+    (rows, middle), columns = first.shape, second.shape[1]
+    if rows * columns > rows * middle + middle * columns:
+        return False
+    merged = first.astype(np.float64) @ second
+    name = f"{node.outputs[0].name}_merged"
+    node.replace_input_with(0, inner.inputs[0])
+    node.replace_input_with(1, add_initializer(graph, name, merged.astype(np.float32)))
+    graph.remove(inner, safe=True)
+    return True
+
+
+def _merge_scale(graph: ir.Graph, node: ir.Node) -> bool:
+    if not is_op(node, "Mul"):
+        return False
+    for value, factor in (tuple(node.inputs), tuple(reversed(node.inputs))):
+        scale = constant_array(factor)
+        if scale is None or scale.ndim != 1:
+            continue
+        addition = value.producer() if value is not None and only_use(value) else None
+        bias = None
+        if addition is not None and is_op(addition, "Add"):
+            value, bias = _product_and_bias(addition)
+        product = _constant_product(value)
+        matrix = None if product is None else constant_array(product.inputs[1])
+        if product is None or matrix is None or matrix.shape[1] != len(scale):
+            continue
+        _scale_input(graph, product, 1, matrix, scale)
+        if bias is not None and addition is not None:
+            index = list(addition.inputs).index(bias)
+            _scale_input(graph, addition, index, constant_array(bias), scale)
+        result = node.inputs[0] if factor is node.inputs[1] else node.inputs[1]
+        assert result is not None
+        ir.convenience.replace_all_uses_with(node.outputs[0], result, replace_graph_outputs=True)
+        graph.remove(node, safe=True)
+        return True
+    return False
+
+
+def _scale_input(
+    graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray | None, scale: np.ndarray
+) -> None:
+    assert array is not None
+    scaled = (array.astype(np.float64) * scale).astype(np.float32)
+    name = f"{node.outputs[0].name}_scaled"
+    node.replace_input_with(index, add_initializer(graph, name, scaled))
+
+
+def _product_and_bias(addition: ir.Node) -> tuple[ir.Value | None, ir.Value | None]:
+    """What a node adds a constant vector to, and that vector."""
+    for value, bias in (tuple(addition.inputs), tuple(reversed(addition.inputs))):
+        constant = constant_array(bias)
+        if constant is not None and constant.ndim == 1:
+            return value, bias
+    return None, None
+
+
+def _constant_product(value: ir.Value | None) -> ir.Node | None:
+    """The product with a constant matrix that makes `value`, if `value` is read once."""
+    node = value.producer() if value is not None and only_use(value) else None
+    return node if node is not None and _is_product(node) else None
+
+
+def _is_product(node: ir.Node) -> bool:
+    if not is_op(node, "MatMul"):
+        return False
+    matrix = constant_array(node.inputs[1])
+    return matrix is not None and matrix.ndim == 2 and constant_array(node.inputs[0]) is None

@@ -1,0 +1,156 @@
+"""A layer norm between two products with constants is computed at the width of its input.
+
+Where few channels K are projected to many N, normed and mixed again, y = LN(x P + b) W, the mean
+over N is linear in x and the variance a quadratic form of it. With M the (K + 1, N) matrix of P
+above b, each row less its mean, and x~ = (x, 1),
+
+    LN(x P + b) = x~ M / s * g + d          s^2 = |x~ M|^2 / N + epsilon
+    y = (x~ / s) (M diag(g) W) + d W        |x~ M| = |x~ R'|  for  M' = Q R
+
+R has K + 1 columns, so the N channels in between are never made: in SegMaFormer's BraTS
+configuration 32,768 tokens of 37 x 256 products in place of 36 x 256 and 256 x 256. Weights are
+multiplied in float64; a sum of squares loses no digits, and the mean is taken out beforehand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from segmaformer.export.rewrites.matching import (
+    add_initializer,
+    constant_array,
+    is_op,
+    only_use,
+    shape_of,
+)
+
+
+def fold_norms(graph: ir.Graph) -> int:
+    """Apply the rewrite wherever it matches and saves products, in place; returns how often."""
+    return sum(_fold(graph, node) for node in list(graph))
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """``LN(x P + b) W`` and the extents that its result is reshaped to, if it is."""
+
+    x: ir.Value
+    projection: np.ndarray
+    bias: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+    epsilon: float
+    mixing: np.ndarray
+
+
+def _fold(graph: ir.Graph, product: ir.Node) -> bool:
+    chain = _match(product)
+    if chain is None or len(chain.projection) + 1 >= chain.projection.shape[1]:
+        return False
+    output = product.outputs[0]
+    make = _Maker(graph, product, str(output.name))
+    stacked = np.vstack([chain.projection, chain.bias]).astype(np.float64)
+    centred = stacked - stacked.mean(axis=1, keepdims=True)
+    triangle = np.linalg.qr(centred.T).R.T
+    matrix = centred * chain.scale @ chain.mixing.astype(np.float64)
+    constant = chain.shift.astype(np.float64) @ chain.mixing
+
+    spread = make("MatMul", [chain.x, make.constant("triangle", triangle[:-1])], "spread_x")
+    spread = make("Add", [spread, make.constant("triangle_one", triangle[-1])], "spread")
+    last = add_initializer(graph, f"{output.name}_last_axis", np.array([-1], np.int64))
+    squares = make("ReduceSumSquare", [spread, last], "squares", {"keepdims": 1})
+    mean = make(
+        "Mul", [squares, make.constant("share", np.array(1 / centred.shape[1]))], "variance"
+    )
+    safe = make("Add", [mean, make.constant("epsilon", np.array(chain.epsilon))], "safe_variance")
+    deviation = make("Sqrt", [safe], "deviation")
+    normed = make("Div", [chain.x, deviation], "normed_x")
+    one = make("Reciprocal", [deviation], "normed_one")
+    both = make("Concat", [normed, one], "normed", {"axis": -1})
+    mixed = make("MatMul", [both, make.constant("matrix", matrix)], "mixed")
+    shifted = make("Add", [mixed, make.constant("constant", constant)], "shifted")
+    result = _reshaped_like(make, shifted, output)
+    result.shape = output.shape
+    ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
+    graph.remove(product, safe=True)
+    return True
+
+
+def _match(product: ir.Node) -> _Chain | None:
+    if not is_op(product, "MatMul"):
+        return None
+    mixing = constant_array(product.inputs[1])
+    value = _behind_reshape(product.inputs[0])
+    norm = _maker_of("LayerNormalization", value)
+    if norm is None or mixing is None or mixing.ndim != 2 or len(norm.inputs) < 3:
+        return None
+    scale, shift = constant_array(norm.inputs[1]), constant_array(norm.inputs[2])
+    if norm.attributes.get_int("axis", -1) != -1 or scale is None or shift is None:
+        return None
+    addition = _maker_of("Add", norm.inputs[0])
+    biases = [] if addition is None else [constant_array(v) for v in addition.inputs]
+    bias = next((b for b in biases if b is not None and b.ndim == 1), None)
+    if addition is None or bias is None:
+        return None
+    projection = next(
+        (node for v in addition.inputs if (node := _maker_of("MatMul", v)) is not None), None
+    )
+    matrix = None if projection is None else constant_array(projection.inputs[1])
+    if projection is None or matrix is None or matrix.ndim != 2 or projection.inputs[0] is None:
+        return None
+    epsilon = norm.attributes.get_float("epsilon", 1e-5)
+    return _Chain(projection.inputs[0], matrix, bias, scale, shift, epsilon, mixing)
+
+
+def _maker_of(op_type: str, value: ir.Value | None) -> ir.Node | None:
+    """The node of that type that makes `value`, if `value` is read once."""
+    node = value.producer() if value is not None and only_use(value) else None
+    return node if node is not None and is_op(node, op_type) else None
+
+
+def _behind_reshape(value: ir.Value | None) -> ir.Value | None:
+    """`value`, or what a Reshape that leaves the last axis alone makes it from."""
+    reshape = _maker_of("Reshape", value)
+    if reshape is None:
+        return value
+    before, after = shape_of(reshape.inputs[0]), shape_of(value)
+    same = before is not None and after is not None and before[-1] == after[-1]
+    return reshape.inputs[0] if same else value
+
+
+def _reshaped_like(make: _Maker, value: ir.Value, output: ir.Value) -> ir.Value:
+    """`value` (B, L, N) in the shape of `output`, which differs in its inner axes alone."""
+    shape = shape_of(output)
+    if shape is None or len(shape) == 3:
+        return value
+    extents = np.array([-1, *shape[1:]], np.int64)
+    target = add_initializer(make.graph, f"{output.name}_extents", extents)
+    return make("Reshape", [value, target], "reshaped")
+
+
+class _Maker:
+    """Adds float32 nodes before a node, their names beginning alike."""
+
+    def __init__(self, graph: ir.Graph, before: ir.Node, name: str):
+        self.graph = graph
+        self._before = before
+        self._name = name
+
+    def __call__(
+        self,
+        op_type: str,
+        inputs: list[ir.Value],
+        name: str,
+        attributes: dict[str, int] | None = None,
+    ) -> ir.Value:
+        node = ir.node(op_type, inputs, attributes, name=f"{self._name}_{name}")
+        output = node.outputs[0]
+        output.name, output.type = node.name, ir.TensorType(ir.DataType.FLOAT)
+        self.graph.insert_before(self._before, node)
+        return output
+
+    def constant(self, name: str, array: np.ndarray) -> ir.Value:
+        return add_initializer(self.graph, f"{self._name}_{name}", array.astype(np.float32))

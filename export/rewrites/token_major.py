@@ -1,0 +1,406 @@
+"""Volumes flow token-major, channels innermost, wherever an op of the CPU's kernels takes them so.
+
+Convolutions want (B, C, D, H, W), matrix products and the scan (B, L, C); the network as traced
+turns its volumes over between them. An op that works on channels innermost commutes with that
+transpose P,
+
+    conv(P x) = P conv'(x)
+
+so each such op is written in its token-major form with a transpose on either side, and
+transposes that meet their inverse vanish:
+
+* depthwise 3x3x3 and causal convolutions, with the SiLU that follows these;
+* instance norms with GELU or ReLU, sums with an upsampled map, and pointwise convolutions, which
+  become matrix products: these three only where the volume comes token-major anyway.
+
+Exact: nothing but the order of sums inside an op changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from segmaformer.export import token_ops
+from segmaformer.export.rewrites.matching import (
+    add_initializer,
+    attribute_ints,
+    constant_array,
+    is_op,
+    only_reader,
+    only_use,
+    shape_of,
+)
+from segmaformer.export.scan_op import DOMAIN
+
+VOLUME_RANK = 5
+CENTRES = "half_pixel"
+_ROOT_TWO = math.sqrt(2)
+
+
+def flow_token_major(graph: ir.Graph) -> int:
+    """Apply the rewrite wherever it matches, in place; returns how many ops it moved."""
+    twins = dict[ir.Value, ir.Value]()
+    return sum(_TokenMajor(graph, node, twins).moved() for node in list(graph))
+
+
+def upsample_natively(graph: ir.Graph) -> int:
+    """Let the CPU's kernel do what linear upsampling is left, in place; returns how often."""
+    return sum(_replace_resize(graph, node) for node in list(graph))
+
+
+class _TokenMajor:
+    """One node, and the new nodes that stand where it stood.
+
+    `twins` holds the token-major forms that were made so far of values that stay.
+    """
+
+    def __init__(self, graph: ir.Graph, node: ir.Node, twins: dict[ir.Value, ir.Value]):
+        self._graph = graph
+        self._node = node
+        self._twins = twins
+
+    def moved(self) -> bool:
+        """Rewrite the node if it can be; whether it was."""
+        node = self._node
+        if node.graph is not self._graph:
+            return False  # went with an earlier one
+        if any(_rank(value) is None for value in node.outputs):
+            return False
+        if is_op(node, "Transpose"):
+            return self._cancel_transpose()
+        attempts = {
+            "Conv": (self._depthwise, self._causal, self._pointwise),
+            "InstanceNormalization": (self._instance_norm,),
+            "Add": (self._upsample_add,),
+        }
+        return any(attempt() for attempt in attempts.get(node.op_type, ()) if not node.domain)
+
+    # ---- layout
+
+    def _free(self, value: ir.Value | None) -> ir.Value | None:
+        """`value` token-major, where that takes no transpose."""
+        maker = value.producer() if value is not None else None
+        if value is None or maker is None or maker.domain:
+            return None
+        if maker.op_type == "Transpose" and attribute_ints(maker, "perm") == _perm(value, -1):
+            return maker.inputs[0]
+        if value in self._twins:
+            return self._twins[value]
+        twin = None
+        if maker.op_type == "Reshape":
+            twin = self._free_behind_reshape(value, maker)
+        elif maker.op_type == "MatMul" and only_use(value):
+            twin = self._free_behind_product(maker)
+        if twin is not None:
+            self._twins[value] = twin
+        return twin
+
+    def _free_behind_reshape(self, value: ir.Value, reshape: ir.Node) -> ir.Value | None:
+        before, after = shape_of(reshape.inputs[0]), shape_of(value)
+        if before is None or after is None or min(len(before), len(after)) < 3:
+            return None
+        spatial = after[2:]
+        if before[1] != after[1] or any(extent is None for extent in (after[1], *spatial)):
+            return None
+        if math.prod(e or 0 for e in before[2:]) != math.prod(e or 0 for e in spatial):
+            return None
+        tokens = self._free(reshape.inputs[0])
+        if tokens is None:
+            return None
+        extents = np.array([-1, *spatial, after[1]], np.int64)
+        target = add_initializer(self._graph, f"{value.name}_tokens_shape", extents)
+        return self._add("Reshape", [tokens, target], f"{value.name}_tokens", _to_tokens(value))
+
+    def _free_behind_product(self, product: ir.Node) -> ir.Value | None:
+        """W x' is (x W')', where x' is a transpose already."""
+        weight = constant_array(product.inputs[0])
+        tokens = self._free(product.inputs[1])
+        if weight is None or weight.ndim != 2 or tokens is None:
+            return None
+        result = product.outputs[0]
+        turned = add_initializer(self._graph, f"{result.name}_weight", weight.T)
+        return self._add("MatMul", [tokens, turned], f"{result.name}_tokens", _to_tokens(result))
+
+    def _tokens(self, value: ir.Value) -> ir.Value:
+        """`value` token-major, by a transpose where need be."""
+        free = self._free(value)
+        if free is not None:
+            return free
+        perm = _perm(value, +1)
+        twin = self._add(
+            "Transpose", [value], f"{value.name}_tokens", _to_tokens(value), {"perm": perm}
+        )
+        self._twins[value] = twin
+        return twin
+
+    def _cancel_transpose(self) -> bool:
+        output = self._node.outputs[0]
+        source = self._node.inputs[0]
+        if source is None or source.shape is None:
+            return False
+        if attribute_ints(self._node, "perm") != _perm(source, +1):
+            return False
+        tokens = self._free(source)
+        if tokens is None or output.is_graph_output():
+            return False
+        ir.convenience.replace_all_uses_with(output, tokens)
+        self._graph.remove(self._node, safe=True)
+        return True
+
+    # ---- operators
+
+    def _depthwise(self) -> bool:
+        node = self._node
+        source, weight = node.inputs[0], constant_array(node.inputs[1])
+        if source is None or weight is None or weight.shape[1:] != (1, 3, 3, 3):
+            return False
+        if attribute_ints(node, "pads") != [1] * 6 or not _each_channel_alone(node, len(weight)):
+            return False
+        inputs = [self._tokens(source), node.inputs[1], self._bias(len(weight))]
+        return self._finish(
+            token_ops.DEPTHWISE_CONV, inputs, {"group": len(weight)}, node.outputs[0], [node]
+        )
+
+    def _causal(self) -> bool:
+        node = self._node
+        source, weight = node.inputs[0], constant_array(node.inputs[1])
+        if source is None or weight is None or weight.ndim != 3 or weight.shape[1] != 1:
+            return False
+        pads = attribute_ints(node, "pads") or [0, 0]
+        if sum(pads) != weight.shape[2] - 1 or not _each_channel_alone(node, len(weight)):
+            return False
+        gated = _silu(node.outputs[0])
+        if gated is None:
+            return False
+        inputs = [self._tokens(source), node.inputs[1], self._bias(len(weight))]
+        attributes = {"group": len(weight), "pads": pads}
+        return self._finish(
+            token_ops.CAUSAL_CONV_SILU, inputs, attributes, gated[-1].outputs[0], [node, *gated]
+        )
+
+    def _pointwise(self) -> bool:
+        node = self._node
+        weight = constant_array(node.inputs[1])
+        if weight is None or math.prod(weight.shape[2:]) != 1 or not _plain(node):
+            return False
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        tokens = self._free(node.inputs[0])
+        if tokens is None:
+            return False
+        output = node.outputs[0]
+        matrix = weight.reshape(weight.shape[:2]).T
+        turned = add_initializer(self._graph, f"{output.name}_matrix", matrix)
+        like = _to_tokens(output)
+        result = self._add("MatMul", [tokens, turned], f"{output.name}_product", like)
+        if bias is not None:
+            result = self._add("Add", [result, bias], f"{output.name}_biased", like)
+        return self._replace(output, result, [node])
+
+    def _instance_norm(self) -> bool:
+        node = self._node
+        found = _activation(node.outputs[0])
+        if found is None or _rank(node.inputs[0]) != VOLUME_RANK:
+            return False
+        tokens = self._free(node.inputs[0])
+        if tokens is None:
+            return False
+        name, activation = found
+        epsilon = node.attributes.get_float("epsilon", 1e-5)
+        inputs = [tokens, node.inputs[1], node.inputs[2]]
+        output = activation[-1].outputs[0]
+        return self._finish(name, inputs, {"epsilon": epsilon}, output, [node, *activation])
+
+    def _upsample_add(self) -> bool:
+        node = self._node
+        for upsampled, other in (tuple(node.inputs), tuple(reversed(node.inputs))):
+            resize = upsampled.producer() if upsampled is not None else None
+            scales = _whole_scales(resize)
+            if resize is None or scales is None or upsampled is None or not only_use(upsampled):
+                continue
+            if shape_of(other) != shape_of(upsampled):
+                continue
+            low, base = self._free(resize.inputs[0]), self._free(other)
+            if low is not None and base is not None:
+                return self._finish(
+                    token_ops.UPSAMPLE_ADD,
+                    [low, base],
+                    {"scales": scales},
+                    node.outputs[0],
+                    [resize, node],
+                )
+        return False
+
+    def _bias(self, channels: int) -> ir.Value:
+        given = self._node.inputs[2] if len(self._node.inputs) > 2 else None
+        if given is not None:
+            return given
+        name = f"{self._node.outputs[0].name}_no_bias"
+        return add_initializer(self._graph, name, np.zeros(channels, np.float32))
+
+    # ---- building
+
+    def _finish(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: dict[str, object],
+        output: ir.Value,
+        replaced: Sequence[ir.Node],
+    ) -> bool:
+        name = f"{output.name}_token_major"
+        result = self._add(op_type, inputs, name, _to_tokens(output), attributes, domain=DOMAIN)
+        return self._replace(output, result, replaced)
+
+    def _replace(self, output: ir.Value, result: ir.Value, replaced: Sequence[ir.Node]) -> bool:
+        """Give `output`'s readers the transpose of `result`, which most of them cancel."""
+        back = self._add(
+            "Transpose",
+            [result],
+            f"{output.name}_channel_major",
+            output.shape,
+            {"perm": _perm(output, -1)},
+        )
+        ir.convenience.replace_all_uses_with(output, back, replace_graph_outputs=True)
+        for node in reversed(replaced):
+            self._graph.remove(node, safe=True)
+        return True
+
+    def _add(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        name: str,
+        shape: ir.Shape | None,
+        attributes: dict[str, object] | None = None,
+        *,
+        domain: str = "",
+    ) -> ir.Value:
+        node = ir.node(op_type, inputs, attributes, domain=domain, name=name)  # type: ignore[arg-type]
+        output = node.outputs[0]
+        output.name, output.shape = name, shape
+        output.type = ir.TensorType(ir.DataType.FLOAT)
+        self._graph.insert_before(self._node, node)
+        return output
+
+
+def _replace_resize(graph: ir.Graph, node: ir.Node) -> bool:
+    scales = _whole_scales(node)
+    if scales is None:
+        return False
+    output = node.outputs[0]
+    replacement = ir.node(
+        token_ops.UPSAMPLE, [node.inputs[0]], {"scales": scales}, domain=DOMAIN, name=node.name
+    )
+    result = replacement.outputs[0]
+    result.name, result.shape, result.type = f"{output.name}_native", output.shape, output.type
+    graph.insert_before(node, replacement)
+    name = output.name
+    ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    result.name = name
+    return True
+
+
+def _rank(value: ir.Value | None) -> int | None:
+    shape = shape_of(value)
+    return None if shape is None else len(shape)
+
+
+def _perm(value: ir.Value, direction: int) -> list[int] | None:
+    """Axes that turn channel-major into token-major (+1) or back (-1)."""
+    rank = _rank(value)
+    if rank is None or rank < 3:
+        return None
+    return [0, *range(2, rank), 1] if direction > 0 else [0, rank - 1, *range(1, rank - 1)]
+
+
+def _to_tokens(value: ir.Value) -> ir.Shape | None:
+    if value.shape is None:
+        return None
+    batch, channels, *spatial = value.shape
+    return ir.Shape([batch, *spatial, channels])
+
+
+def _plain(conv: ir.Node) -> bool:
+    """No stride, padding, dilation or groups."""
+    neutral = {"strides": 1, "dilations": 1, "pads": 0}
+    values = {name: attribute_ints(conv, name) or [n] for name, n in neutral.items()}
+    same = all(set(values[name]) == {n} for name, n in neutral.items())
+    return same and conv.attributes.get_int("group", 1) == 1
+
+
+def _each_channel_alone(conv: ir.Node, channels: int) -> bool:
+    """A depthwise convolution without stride or dilation."""
+    steps = [*(attribute_ints(conv, "strides") or []), *(attribute_ints(conv, "dilations") or [])]
+    return set(steps) <= {1} and conv.attributes.get_int("group", 1) == channels
+
+
+def _silu(value: ir.Value) -> list[ir.Node] | None:
+    """The nodes that make SiLU of `value`, if nothing else reads it."""
+    readers = [use.node for use in value.uses()]
+    sigmoid = next((node for node in readers if is_op(node, "Sigmoid")), None)
+    product = next((node for node in readers if is_op(node, "Mul")), None)
+    if sigmoid is None or product is None or len(readers) != 2 or value.is_graph_output():
+        return None
+    if set(product.inputs) != {value, sigmoid.outputs[0]} or not only_use(sigmoid.outputs[0]):
+        return None
+    return [sigmoid, product]
+
+
+def _activation(value: ir.Value) -> tuple[str, list[ir.Node]] | None:
+    """Which op covers an instance norm with the activation of `value`, and its nodes."""
+    relu = only_reader(value)
+    if relu is not None and is_op(relu, "Relu"):
+        return token_ops.INSTANCE_NORM_RELU, [relu]
+    gelu = _gelu(value)
+    return None if gelu is None else (token_ops.INSTANCE_NORM_GELU, gelu)
+
+
+def _gelu(value: ir.Value) -> list[ir.Node] | None:
+    """The nodes of ``value * (half * (erf(value / root two) + 1))``, read by nothing else."""
+    readers = [use.node for use in value.uses()]
+    division = next((node for node in readers if is_op(node, "Div")), None)
+    if division is None or len(readers) != 2 or value.is_graph_output():
+        return None
+    nodes = [division]
+    for op_type, constant in (("Erf", None), ("Add", 1.0), ("Mul", 0.5), ("Mul", None)):
+        reader = only_reader(nodes[-1].outputs[0])
+        if reader is None or not is_op(reader, op_type):
+            return None
+        if constant is not None and _scalar(reader, nodes[-1].outputs[0]) != constant:
+            return None
+        nodes.append(reader)
+    root = _scalar(division, value)
+    matches = root is not None and math.isclose(root, _ROOT_TWO, rel_tol=1e-6)
+    matches = matches and division.inputs[0] is value and value in nodes[-1].inputs
+    return nodes if matches else None
+
+
+def _scalar(node: ir.Node, beside: ir.Value) -> float | None:
+    """The constant that a node of two inputs has beside `beside`."""
+    others = [value for value in node.inputs if value is not beside]
+    constant = constant_array(others[0]) if len(others) == 1 else None
+    return float(constant.reshape(())) if constant is not None and constant.size == 1 else None
+
+
+def _whole_scales(node: ir.Node | None) -> list[float] | None:
+    """Depth, height and width factors of a linear Resize, if they are whole and none shrinks."""
+    if node is None or not is_op(node, "Resize"):
+        return None
+    given = node.attributes
+    kind = given.get_string("mode"), given.get_string("coordinate_transformation_mode", CENTRES)
+    variations = given.get_int("antialias", 0), given.get_int("exclude_outside", 0)
+    if kind != ("linear", CENTRES) or any(variations):
+        return None
+    before, after = shape_of(node.inputs[0]), shape_of(node.outputs[0])
+    if before is None or after is None or len(before) != VOLUME_RANK or before[1] != after[1]:
+        return None
+    factors = [
+        (new // old if old and new and new % old == 0 else None)
+        for old, new in zip(before[2:], after[2:], strict=True)
+    ]
+    return [float(f) for f in factors if f is not None] if all(factors) else None

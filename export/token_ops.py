@@ -1,0 +1,198 @@
+"""Ops of the CPU's kernels beside the scan: their names and ONNX function bodies.
+
+They take float32 volumes token-major, channels innermost, as the scan does: (B, D, H, W, C) or
+(B, L, C). ONNX Runtime runs the op library's kernel where it is registered; everything else,
+TensorRT and ONNX Runtime on a GPU among it, gets the standard operators of the body.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx
+from onnx import AttributeProto, NodeProto, helper, inliner
+
+from segmaformer.export.scan_op import DOMAIN, VERSION
+
+DEPTHWISE_CONV = "DepthwiseConv3d"
+CAUSAL_CONV_SILU = "CausalConv1dSilu"
+INSTANCE_NORM_GELU = "InstanceNormGelu"
+INSTANCE_NORM_RELU = "InstanceNormRelu"
+UPSAMPLE = "Upsample"
+UPSAMPLE_ADD = "UpsampleAdd"
+
+_OPSET = 18
+_TO_CHANNELS = [0, 4, 1, 2, 3]
+_TO_TOKENS = [0, 2, 3, 4, 1]
+
+
+def add_token_functions(model: onnx.ModelProto) -> None:
+    """Give `model` the bodies of those ops of this module that it uses, in place."""
+    used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
+    present = {function.name for function in model.functions if function.domain == DOMAIN}
+    model.functions.extend(
+        body() for name, body in _BODIES.items() if name in used and name not in present
+    )
+    if used and DOMAIN not in {opset.domain for opset in model.opset_import}:
+        model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
+
+
+def inline_token_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy of `model` with standard operators in place of these ops; the scan stays an op."""
+    present = {(function.domain, function.name) for function in model.functions}
+    names = [(DOMAIN, name) for name in _BODIES if (DOMAIN, name) in present]
+    if not names:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        return copy
+    return inliner.inline_selected_functions(model, names)
+
+
+def _depthwise_conv() -> onnx.FunctionProto:
+    return _function(
+        DEPTHWISE_CONV,
+        ("x", "weight", "bias"),
+        {"group": AttributeProto.INT},
+        [
+            helper.make_node("Transpose", ["x"], ["volume"], perm=_TO_CHANNELS),
+            _with_references(
+                helper.make_node(
+                    "Conv",
+                    ["volume", "weight", "bias"],
+                    ["filtered"],
+                    kernel_shape=[3] * 3,
+                    pads=[1] * 6,
+                ),
+                group=("group", AttributeProto.INT),
+            ),
+            helper.make_node("Transpose", ["filtered"], ["y"], perm=_TO_TOKENS),
+        ],
+    )
+
+
+def _causal_conv_silu() -> onnx.FunctionProto:
+    conv = helper.make_node("Conv", ["sequence", "weight", "bias"], ["filtered"])
+    return _function(
+        CAUSAL_CONV_SILU,
+        ("x", "weight", "bias"),
+        {"group": AttributeProto.INT, "pads": AttributeProto.INTS},
+        [
+            helper.make_node("Transpose", ["x"], ["sequence"], perm=[0, 2, 1]),
+            _with_references(
+                conv, group=("group", AttributeProto.INT), pads=("pads", AttributeProto.INTS)
+            ),
+            helper.make_node("Sigmoid", ["filtered"], ["gate"]),
+            helper.make_node("Mul", ["filtered", "gate"], ["activated"]),
+            helper.make_node("Transpose", ["activated"], ["y"], perm=[0, 2, 1]),
+        ],
+    )
+
+
+def _instance_norm_gelu() -> onnx.FunctionProto:
+    return _instance_norm(
+        INSTANCE_NORM_GELU,
+        [
+            *_constants(root_two=math.sqrt(2), one=1.0, half=0.5),
+            helper.make_node("Div", ["normed", "root_two"], ["scaled"]),
+            helper.make_node("Erf", ["scaled"], ["erf"]),
+            helper.make_node("Add", ["erf", "one"], ["erf_plus_one"]),
+            helper.make_node("Mul", ["half", "erf_plus_one"], ["probability"]),
+            helper.make_node("Mul", ["normed", "probability"], ["activated"]),
+        ],
+    )
+
+
+def _instance_norm_relu() -> onnx.FunctionProto:
+    return _instance_norm(INSTANCE_NORM_RELU, [helper.make_node("Relu", ["normed"], ["activated"])])
+
+
+def _instance_norm(name: str, activation: Sequence[NodeProto]) -> onnx.FunctionProto:
+    norm = helper.make_node("InstanceNormalization", ["volume", "scale", "bias"], ["normed"])
+    return _function(
+        name,
+        ("x", "scale", "bias"),
+        {"epsilon": AttributeProto.FLOAT},
+        [
+            helper.make_node("Transpose", ["x"], ["volume"], perm=_TO_CHANNELS),
+            _with_references(norm, epsilon=("epsilon", AttributeProto.FLOAT)),
+            *activation,
+            helper.make_node("Transpose", ["activated"], ["y"], perm=_TO_TOKENS),
+        ],
+    )
+
+
+def _upsample() -> onnx.FunctionProto:
+    return _function(UPSAMPLE, ("x",), {"scales": AttributeProto.FLOATS}, _trilinear("x", "y"))
+
+
+def _upsample_add() -> onnx.FunctionProto:
+    return _function(
+        UPSAMPLE_ADD,
+        ("x", "y"),
+        {"scales": AttributeProto.FLOATS},
+        [
+            helper.make_node("Transpose", ["x"], ["volume"], perm=_TO_CHANNELS),
+            *_trilinear("volume", "upsampled"),
+            helper.make_node("Transpose", ["upsampled"], ["tokens"], perm=_TO_TOKENS),
+            helper.make_node("Add", ["tokens", "y"], ["sum"]),
+        ],
+        output="sum",
+    )
+
+
+def _trilinear(source: str, result: str) -> list[NodeProto]:
+    """Upsampling of a channel-major volume by the attribute ``scales``."""
+    return [
+        helper.make_node("Constant", [], ["neutral"], value_floats=[1.0, 1.0]),
+        _with_references(
+            helper.make_node("Constant", [], ["spatial"]),
+            value_floats=("scales", AttributeProto.FLOATS),
+        ),
+        helper.make_node("Concat", ["neutral", "spatial"], ["all_scales"], axis=0),
+        helper.make_node(
+            "Resize",
+            [source, "", "all_scales"],
+            [result],
+            mode="linear",
+            coordinate_transformation_mode="half_pixel",
+        ),
+    ]
+
+
+def _function(
+    name: str,
+    inputs: Sequence[str],
+    attributes: Mapping[str, int],
+    nodes: Sequence[NodeProto],
+    *,
+    output: str = "y",
+) -> onnx.FunctionProto:
+    opsets = [helper.make_opsetid("", _OPSET)]
+    return helper.make_function(
+        DOMAIN, name, list(inputs), [output], list(nodes), opsets, attributes=list(attributes)
+    )
+
+
+def _with_references(node: NodeProto, **references: tuple[str, int]) -> NodeProto:
+    """Let attributes of `node` be those of the function's caller."""
+    for name, (caller, kind) in references.items():
+        node.attribute.add(name=name, ref_attr_name=caller, type=kind)
+    return node
+
+
+def _constants(**values: float) -> list[NodeProto]:
+    return [
+        helper.make_node("Constant", [], [name], value_float=value)
+        for name, value in values.items()
+    ]
+
+
+_BODIES: dict[str, Callable[[], onnx.FunctionProto]] = {
+    DEPTHWISE_CONV: _depthwise_conv,
+    CAUSAL_CONV_SILU: _causal_conv_silu,
+    INSTANCE_NORM_GELU: _instance_norm_gelu,
+    INSTANCE_NORM_RELU: _instance_norm_relu,
+    UPSAMPLE: _upsample,
+    UPSAMPLE_ADD: _upsample_add,
+}

@@ -1,0 +1,51 @@
+"""Hand-written ONNX graphs of one input, and their results in plain ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+OPSET = 18
+IR_VERSION = 10
+
+
+def model_of(
+    nodes: Sequence[Any],
+    constants: Mapping[str, np.ndarray],
+    *,
+    x: Sequence[int | str],
+    y: Sequence[int | str],
+) -> Any:
+    """A checked model from ``x`` to ``y`` of those shapes, with the shapes in between."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = helper.make_graph(
+        list(nodes),
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+    onnx.checker.check_model(model)
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True)
+
+
+def run(model: Any, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The first output, by standard operators alone."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    result: np.ndarray = session.run(None, dict(inputs))[0]
+    return result
+
+
+def operators(model: Any) -> list[str]:
+    """Types of the main graph's nodes, in order."""
+    return [node.op_type for node in model.graph.node]
