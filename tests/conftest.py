@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,14 @@ def _folder(variable: str, default: str) -> Path:
     if not path.is_dir():
         pytest.skip(f"no {default} folder at {path}; set {variable}")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Engines and passed self-tests are kept for this run alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SGMF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

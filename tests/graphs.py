@@ -36,9 +36,11 @@ def model_of(
 
 
 def run(model: Any, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The first output, by standard operators alone."""
+    """The first output of a valid model, by standard operators alone."""
+    import onnx
     import onnxruntime
 
+    onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )

@@ -96,7 +96,7 @@ def with_scaled_weights(model: Any, factor: float) -> Any:
 
     altered = ModelProto()
     altered.CopyFrom(model)
-    (weights,) = [t for t in altered.graph.initializer if t.name.endswith("pred.weight")]
+    (weights,) = [t for t in altered.graph.initializer if "pred.weight" in t.name]
     scaled = (numpy_helper.to_array(weights) * factor).astype(np.float32)
     weights.CopyFrom(numpy_helper.from_array(scaled, weights.name))
     return altered

@@ -63,12 +63,18 @@ def _merge_scale(graph: ir.Graph, node: ir.Node) -> bool:
         if bias is not None and addition is not None:
             index = list(addition.inputs).index(bias)
             _scale_input(graph, addition, index, constant_array(bias), scale)
-        result = node.inputs[0] if factor is node.inputs[1] else node.inputs[1]
-        assert result is not None
-        ir.convenience.replace_all_uses_with(node.outputs[0], result, replace_graph_outputs=True)
-        graph.remove(node, safe=True)
+        _drop(graph, node, product if addition is None or bias is None else addition)
         return True
     return False
+
+
+def _drop(graph: ir.Graph, node: ir.Node, before: ir.Node) -> None:
+    """Let `before` make what `node` made, under its name: its old one meant something else."""
+    output, result = node.outputs[0], before.outputs[0]
+    name = output.name
+    ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    result.name = name
 
 
 def _scale_input(
@@ -76,8 +82,9 @@ def _scale_input(
 ) -> None:
     assert array is not None
     scaled = (array.astype(np.float64) * scale).astype(np.float32)
-    name = f"{node.outputs[0].name}_scaled"
-    node.replace_input_with(index, add_initializer(graph, name, scaled))
+    output = node.outputs[0]
+    output.name = f"{output.name}_scaled"
+    node.replace_input_with(index, add_initializer(graph, f"{output.name}_by", scaled))
 
 
 def _product_and_bias(addition: ir.Node) -> tuple[ir.Value | None, ir.Value | None]:

@@ -26,7 +26,8 @@ def shape_of(value: ir.Value | None) -> tuple[int | None, ...] | None:
 
 def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     """Register `array` as an initializer called `name`."""
-    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    # Contiguous arrays have an axis at least; a scalar has none.
+    tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
     value = ir.Value(
         name=name,
         const_value=tensor,

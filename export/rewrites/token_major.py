@@ -184,8 +184,9 @@ class _TokenMajor:
 
     def _pointwise(self) -> bool:
         node = self._node
-        weight = constant_array(node.inputs[1])
-        if weight is None or math.prod(weight.shape[2:]) != 1 or not _plain(node):
+        kernel = node.inputs[1]
+        weight = constant_array(kernel)
+        if kernel is None or weight is None or math.prod(weight.shape[2:]) != 1 or not _plain(node):
             return False
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         tokens = self._free(node.inputs[0])
@@ -193,7 +194,7 @@ class _TokenMajor:
             return False
         output = node.outputs[0]
         matrix = weight.reshape(weight.shape[:2]).T
-        turned = add_initializer(self._graph, f"{output.name}_matrix", matrix)
+        turned = add_initializer(self._graph, f"{kernel.name}_matrix", matrix)
         like = _to_tokens(output)
         result = self._add("MatMul", [tokens, turned], f"{output.name}_product", like)
         if bias is not None:
@@ -264,9 +265,12 @@ class _TokenMajor:
             output.shape,
             {"perm": _perm(output, -1)},
         )
+        name, is_result = output.name, output.is_graph_output()
         ir.convenience.replace_all_uses_with(output, back, replace_graph_outputs=True)
         for node in reversed(replaced):
             self._graph.remove(node, safe=True)
+        if is_result:
+            back.name = name
         return True
 
     def _add(

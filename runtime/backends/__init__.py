@@ -34,7 +34,9 @@ __all__ = [
 DEVICES = ("cpu", "cuda")
 
 EVERYWHERE = "onnxruntime"
-"""The backend that ``auto`` takes on a CPU, and compares those for a GPU with."""
+"""The backend that ``auto`` takes where no other works, and compares the others with."""
+
+EXACT_VARIANT = "fp32"
 
 ON_GPU = ("fp16", "fp32")
 """Variants that suit a GPU, best first."""
@@ -123,7 +125,7 @@ class Backend:
 
     open: Callable[[Package, str, BackendOptions], Session]
     missing: Callable[[], str | None]
-    preferred: tuple[str, ...] = ("fp32",)
+    preferred: tuple[str, ...] = (EXACT_VARIANT,)
     device: str = "cuda"
 
     def best_variant(self, package: Package) -> str:
@@ -137,11 +139,11 @@ def first_variant(package: Package, preferred: tuple[str, ...]) -> str:
 
 
 def backends() -> dict[str, Backend]:
-    """Every backend; those for a GPU are in the order in which ``auto`` tries them.
+    """Every backend, in the order in which ``auto`` tries them.
 
     The keys are what stands behind ``--backend``: a name, and the device where the name alone
-    means another. ``onnxruntime`` runs everywhere, and ``auto`` takes it on a CPU; what
-    OpenVINO takes there is in docs/hardware.md.
+    means another. ``onnxruntime`` runs everywhere and comes last; what it and OpenVINO take for
+    a tile is in docs/hardware.md.
     """
     from segmaformer.runtime.backends import (
         onnxruntime_cuda,
@@ -221,8 +223,8 @@ def open_session(
     options
         Device, threads and the like.
     report
-        Called with a line for every backend that ``auto`` passes over on a machine with a
-        GPU.
+        Called with a line for every backend that ``auto`` passes over although it is
+        installed or there is a GPU for it.
 
     Raises
     ------
@@ -246,28 +248,46 @@ def _open_best(
     options: BackendOptions,
     report: Callable[[str], None],
 ) -> Session:
-    """The best backend that works; without a GPU the CPU's, and nothing else is looked at."""
+    """The best backend that works: of a GPU, where there is one, then of the CPU."""
     known = backends()
     everywhere = known[EVERYWHERE]
+    candidates = _candidates(known, variant, options)
     passed_over: list[str] = []
-    if options.device == "cuda" or (options.device is None and has_nvidia_driver()):
+    best = None
+    if candidates:
         from segmaformer.runtime.backends.self_test import open_best
 
         best = open_best(
             package,
             variant,
             options,
-            candidates={key: each for key, each in known.items() if each.device == "cuda"},
-            open_reference=lambda: everywhere.open(package, "fp32", options),
+            candidates=candidates,
+            open_reference=lambda: everywhere.open(package, EXACT_VARIANT, options),
             report=passed_over.append,
         )
-        if best is None and options.device == "cuda":
-            raise BackendError(f"no backend works on cuda here: {'; '.join(passed_over)}")
-        for line in passed_over:
-            report(line)
-        if best is not None:
-            return best
-    return everywhere.open(package, variant or everywhere.best_variant(package), options)
+    if best is None and options.device == "cuda":
+        raise BackendError(f"no backend works on cuda here: {'; '.join(passed_over)}")
+    for line in passed_over:
+        report(line)
+    return best or everywhere.open(package, variant or everywhere.best_variant(package), options)
+
+
+def _candidates(
+    known: dict[str, Backend], variant: str | None, options: BackendOptions
+) -> dict[str, Backend]:
+    """What ``auto`` tries before the backend that runs everywhere.
+
+    OpenVINO is an extra, so that its absence is nothing to report, and is only for float32:
+    other variants for a CPU are written for ONNX Runtime.
+    """
+    wanted = dict[str, Backend]()
+    if options.device == "cuda" or (options.device is None and has_nvidia_driver()):
+        wanted = {key: each for key, each in known.items() if each.device == "cuda"}
+    exact = variant in (None, EXACT_VARIANT) and options.use_op_library
+    openvino = known.get("openvino") if exact and options.device != "cuda" else None
+    if openvino is not None and openvino.missing() is None:
+        wanted["openvino"] = openvino
+    return wanted
 
 
 def check_logits(logits: np.ndarray, description: str) -> np.ndarray:

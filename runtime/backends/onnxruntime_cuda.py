@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import segmaformer
-from segmaformer.runtime.backends import BackendOptions, check_logits
+from segmaformer.runtime.backends import EXACT_VARIANT, BackendOptions, check_logits
 from segmaformer.runtime.backends.batch_slot import BatchSlot
 from segmaformer.runtime.backends.onnxruntime_cpu import (
     OnnxRuntimeSession,
@@ -177,7 +177,7 @@ def open_tested(package: Package, variant: str, options: BackendOptions) -> Onnx
     EngineError
         The cache, where passed tests are remembered, is not to be trusted.
     """
-    from segmaformer.runtime.backends.self_test import EXACT_VARIANT, shortcoming
+    from segmaformer.runtime.backends.self_test import shortcoming
 
     session = OnnxRuntimeCudaSession(package, variant, options)
     reason = shortcoming(

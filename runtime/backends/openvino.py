@@ -5,17 +5,18 @@ float32 networks are computed in float32, also where OpenVINO would by itself ta
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from segmaformer.runtime.backends import BackendOptions, check_logits
+from segmaformer.runtime.backends import EXACT_VARIANT, BackendOptions, check_logits
 from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession, available_processors
 from segmaformer.runtime.errors import BackendError, MissingExtraError
 from segmaformer.runtime.manifest import Manifest
-from segmaformer.runtime.op_library import op_library
+from segmaformer.runtime.op_library import op_library, op_library_path
 from segmaformer.runtime.package import Package
 
 DEVICE = "CPU"
@@ -38,6 +39,8 @@ class OpenVinoSession:
     ----------
     description
         Version, device, variant and threads.
+    identity
+        Changes with the network, OpenVINO, the op library, the processor and the threads.
 
     Raises
     ------
@@ -65,6 +68,7 @@ class OpenVinoSession:
             f"OpenVINO {openvino.__version__.split('-')[0]}, CPU, {variant}, "
             f"{threads} thread{plural}"
         )
+        self.identity = _identity(content, self.description)
         self._lock = threading.Lock()
         self._tensor = openvino.Tensor
         tile = (len(package.manifest.preprocessing.channels), *package.manifest.tiling.tile)
@@ -103,6 +107,13 @@ class OpenVinoSession:
         self._request.infer()
 
 
+def _identity(content: bytes, description: str) -> str:
+    library = op_library_path().read_bytes()
+    processor = import_openvino().Core().get_property(DEVICE, "FULL_DEVICE_NAME")
+    parts = (content, library, description.encode(), str(processor).encode())
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
 def _check_finite(tiles: np.ndarray) -> None:
     # OpenVINO's activations turn NaN into numbers, which the logits would not show.
     if not (np.isfinite(tiles.min()) and np.isfinite(tiles.max())):
@@ -119,7 +130,7 @@ def open_tested(package: Package, variant: str, options: BackendOptions) -> Open
     MissingExtraError, BackendError
         As :class:`OpenVinoSession`; or the self-test failed.
     """
-    from segmaformer.runtime.backends.self_test import EXACT_VARIANT, shortcoming
+    from segmaformer.runtime.backends.self_test import shortcoming
 
     session = OpenVinoSession(package, variant, options)
     reason = shortcoming(

@@ -1,9 +1,9 @@
-"""``auto``: the best backend that computes on this machine what the CPU computes.
+"""``auto``: the best backend that computes on this machine what ONNX Runtime computes.
 
 A driver, a device and a library that are all there still say nothing about the numbers. So a
-backend other than the CPU's is taken only after its logits of a phantom tile, the same on
-every machine, stay within the bounds that decided over the package; see
-:mod:`segmaformer.runtime.parity`. Where there is no NVIDIA driver nothing of this happens.
+backend other than ONNX Runtime on the CPU is taken only after its logits of a phantom tile, the
+same on every machine, stay within the bounds that decided over the package; see
+:mod:`segmaformer.runtime.parity`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from segmaformer.runtime.backends import Backend, BackendOptions, Session
+from segmaformer.runtime.backends import EXACT_VARIANT, Backend, BackendOptions, Session
 from segmaformer.runtime.engine_cache import EngineCache
-from segmaformer.runtime.errors import SgmfError
+from segmaformer.runtime.errors import EngineError, SgmfError
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.parity import TileParity
 from segmaformer.runtime.verification_tiles import phantom_tiles
 
 Report = Callable[[str], None]
-EXACT_VARIANT = "fp32"
 FAILURES = (SgmfError, OSError, RuntimeError)
 """What a candidate may fail with: ours, the system's, and those of compiled packages."""
 
@@ -69,17 +68,18 @@ def shortcoming(
     """What is wrong with a session's numbers; None if nothing is.
 
     A session may have an ``identity``, a text that changes with everything its numbers depend
-    on: network, device, driver and versions. Then a test that was passed is remembered.
+    on: network, device, driver and versions. Then a test that was passed is remembered, where
+    there is a folder for that which nobody else can write.
 
     Raises
     ------
     BackendError
         One of the networks failed.
     EngineError
-        The cache, where passed tests are remembered, is not to be trusted.
+        A remembered test was changed.
     """
     identity = getattr(session, "identity", None)
-    cache = None if identity is None else EngineCache()
+    cache = None if identity is None else _memory()
     note = f"{identity}.selftest"
     if cache is not None and cache.recall(note) is not None:
         return None
@@ -91,6 +91,13 @@ def shortcoming(
         figures = {**parity.record(), "reference": "ONNX Runtime, CPU, fp32"}
         cache.remember(note, json.dumps(figures, indent=2).encode())
     return None
+
+
+def _memory() -> EngineCache | None:
+    try:
+        return EngineCache()
+    except (EngineError, OSError):
+        return None  # then the test is made anew
 
 
 def compare(package: Package, session: Session, reference: Session) -> TileParity:

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,11 @@ def open_altered(package: Package, folder: Path, content: bytes) -> Session:
     """Session over a well-hashed package whose fp32.onnx is `content`."""
     folder.mkdir()
     write_files(folder, package.manifest, {"fp32.onnx": content, "fp16.onnx": content})
-    return open_session(Package.open(folder))
+    return open_on_cpu(Package.open(folder))
+
+
+def open_on_cpu(package: Package, **settings: Any) -> Session:
+    return open_session(package, backend="onnxruntime", **settings)
 
 
 @pytest.mark.parametrize("variant", ["fp32", "fp16"])
@@ -49,7 +54,7 @@ def test_the_function_body_alone_computes_what_the_kernel_computes(
     package: Package, tile: np.ndarray, variant: str
 ) -> None:
     kernel, body = (
-        open_session(package, variant=variant, options=BackendOptions(use_op_library=use)).run(tile)
+        open_on_cpu(package, variant=variant, options=BackendOptions(use_op_library=use)).run(tile)
         for use in (True, False)
     )
     assert kernel.shape == (1, 3, *tile.shape[2:])
@@ -59,23 +64,21 @@ def test_the_function_body_alone_computes_what_the_kernel_computes(
 
 
 def test_a_batch_of_tiles_is_the_tiles_one_by_one(package: Package, tile: np.ndarray) -> None:
-    session = open_session(package)
+    session = open_on_cpu(package)
     batch = session.run(np.concatenate([tile, -tile]))
     for index, single in enumerate((tile, -tile)):
         np.testing.assert_allclose(batch[index], session.run(single)[0], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
-def test_the_description_says_what_runs(package: Package, backend: str) -> None:
+def test_the_description_says_what_runs(package: Package) -> None:
     import onnxruntime
 
-    session = open_session(package, backend=backend, options=BackendOptions(threads=1))
+    session = open_on_cpu(package, options=BackendOptions(threads=1))
     assert session.description == f"ONNX Runtime {onnxruntime.__version__}, CPU, fp32, 1 thread"
-    assert backend in backend_names()
 
 
 def test_threads_reach_onnx_runtime_and_the_op(package: Package) -> None:
-    session = open_session(package, variant="fp16", options=BackendOptions(threads=3))
+    session = open_on_cpu(package, variant="fp16", options=BackendOptions(threads=3))
     assert session.description.endswith("fp16, 3 threads")
     options = session._session.get_session_options()  # type: ignore[attr-defined]
     assert options.intra_op_num_threads == 3
@@ -83,7 +86,7 @@ def test_threads_reach_onnx_runtime_and_the_op(package: Package) -> None:
 
 
 def test_without_a_number_all_processors_are_used(package: Package) -> None:
-    options = open_session(package)._session.get_session_options()  # type: ignore[attr-defined]
+    options = open_on_cpu(package)._session.get_session_options()  # type: ignore[attr-defined]
     assert options.intra_op_num_threads == onnxruntime_cpu.available_processors()
 
 
@@ -155,7 +158,7 @@ def test_asked_for_the_cpu_a_gpu_is_not_looked_at(
 
 def test_a_missing_variant_is_refused_with_those_there(package: Package) -> None:
     with pytest.raises(ValueError, match="has no variant 'int8'; it has fp32, fp16"):
-        open_session(package, variant="int8")
+        open_on_cpu(package, variant="int8")
 
 
 @pytest.mark.parametrize("damage", ["empty", "noise", "cut"])
@@ -187,19 +190,19 @@ def test_a_manifest_that_does_not_fit_the_network_is_refused(
     if "MR1" in new:
         edit_manifest(path, '"normalization": [', '"normalization": [\n      {"scheme": "none"},')
     with pytest.raises(BackendError, match="the manifest says"):
-        open_session(Package.open(path))
+        open_on_cpu(Package.open(path))
 
 
 def test_a_file_exchanged_after_opening_is_not_run(package: Package, tmp_path: Path) -> None:
     opened = Package.open(copy_package(package.path, tmp_path))
     (opened.path / "fp32.onnx").write_bytes(package.read("fp16.onnx"))
     with pytest.raises(PackageError, match=r"fp32\.onnx does not have the"):
-        open_session(opened)
+        open_on_cpu(opened)
 
 
 def test_a_tile_of_another_shape_is_a_backend_error(package: Package) -> None:
     with pytest.raises(BackendError, match="failed on a tile"):
-        open_session(package).run(np.zeros((1, 1, 8, 8, 8), np.float32))
+        open_on_cpu(package).run(np.zeros((1, 1, 8, 8, 8), np.float32))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -213,7 +216,7 @@ def test_logits_that_are_no_numbers_are_refused(value: float) -> None:
 
 def test_nan_tiles_do_not_pass_as_labels(package: Package, tile: np.ndarray) -> None:
     with pytest.raises(BackendError, match="NaN or infinite"):
-        open_session(package).run(np.full_like(tile, np.nan))
+        open_on_cpu(package).run(np.full_like(tile, np.nan))
 
 
 def test_a_missing_onnx_runtime_is_a_backend_error(
@@ -221,7 +224,7 @@ def test_a_missing_onnx_runtime_is_a_backend_error(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BackendError, match="pip install onnxruntime"):
-        open_session(package)
+        open_on_cpu(package)
 
 
 def test_a_missing_op_library_is_a_backend_error(
@@ -232,8 +235,8 @@ def test_a_missing_op_library_is_a_backend_error(
 
     monkeypatch.setattr(onnxruntime_cpu, "register_op_library", missing)
     with pytest.raises(BackendError, match="op library is not part"):
-        open_session(package)
-    open_session(package, options=BackendOptions(use_op_library=False))
+        open_on_cpu(package)
+    open_on_cpu(package, options=BackendOptions(use_op_library=False))
 
 
 def test_an_op_library_that_cannot_be_loaded_is_a_backend_error(
@@ -244,7 +247,7 @@ def test_an_op_library_that_cannot_be_loaded_is_a_backend_error(
         "segmaformer.runtime.op_library.op_library_path", lambda: tmp_path / "libsgmf_ops.so"
     )
     with pytest.raises(BackendError, match="ONNX Runtime cannot open"):
-        open_session(package)
+        open_on_cpu(package)
 
 
 def test_another_provider_than_asked_for_is_refused(
@@ -255,7 +258,7 @@ def test_another_provider_than_asked_for_is_refused(
     fallen_back = SimpleNamespace(get_providers=lambda: ["SlowExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: fallen_back)
     with pytest.raises(BackendError, match="asked ONNX Runtime for CPUExecutionProvider, got"):
-        open_session(package)
+        open_on_cpu(package)
 
 
 @pytest.mark.parametrize(

@@ -64,13 +64,17 @@ class Candidate:
 
 
 def choose(
-    package: Package, monkeypatch: pytest.MonkeyPatch, variant: str | None = None, **known: Backend
+    package: Package,
+    monkeypatch: pytest.MonkeyPatch,
+    variant: str | None = None,
+    options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
+    **known: Backend,
 ) -> tuple[str, list[str]]:
     """Description of what ``auto`` opens among `known` and the CPU, and the lines it says."""
     everywhere = backends.backends()["onnxruntime"]
     monkeypatch.setattr(backends, "backends", lambda: {**known, "onnxruntime": everywhere})
     lines: list[str] = []
-    session = open_session(package, variant=variant, report=lines.append)
+    session = open_session(package, variant=variant, options=options, report=lines.append)
     return session.description, lines
 
 
@@ -138,17 +142,6 @@ def test_a_failed_test_is_not_remembered(package: Package, monkeypatch: pytest.M
     assert candidate.runs == 2
 
 
-def test_a_memory_that_others_can_write_is_not_believed(
-    package: Package, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    candidate = Candidate(exact, identity="one")
-    choose(package, monkeypatch, gpu=candidate.backend())
-    (tmp_path / "engines").chmod(0o777)
-    description, lines = choose(package, monkeypatch, gpu=candidate.backend())
-    assert description.startswith("ONNX Runtime")
-    assert "can be written by others" in lines[0]
-
-
 def test_without_a_driver_nothing_is_looked_at(
     package: Package, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -159,6 +152,60 @@ def test_without_a_driver_nothing_is_looked_at(
     assert description.startswith("ONNX Runtime")
     assert (lines, candidate.opened) == ([], [])
     assert not (tmp_path / "engines").exists()
+
+
+@pytest.mark.parametrize(
+    ("variant", "options", "taken"),
+    [
+        (None, BackendOptions(), True),
+        ("fp32", BackendOptions(device="cpu"), True),
+        ("fp16", BackendOptions(), False),
+        (None, BackendOptions(use_op_library=False), False),
+    ],
+)
+def test_openvino_is_preferred_for_float32_on_a_cpu(
+    package: Package,
+    monkeypatch: pytest.MonkeyPatch,
+    variant: str | None,
+    options: BackendOptions,
+    taken: bool,
+) -> None:
+    monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
+    candidate = Candidate(exact, variant="fp32")
+    description, lines = choose(
+        package, monkeypatch, variant, options=options, openvino=candidate.backend()
+    )
+    assert (description == "a GPU", lines) == (taken, [])
+
+
+def test_openvino_that_computes_something_else_is_passed_over(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
+    candidate = Candidate(inverted, variant="fp32")
+    description, lines = choose(package, monkeypatch, openvino=candidate.backend())
+    assert description.startswith("ONNX Runtime")
+    assert "auto passes over openvino: its self-test failed" in lines[0]
+
+
+def test_openvino_is_an_extra_whose_absence_is_no_news(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
+    absent = Candidate(exact).backend(missing="not installed")
+    description, lines = choose(package, monkeypatch, openvino=absent)
+    assert (description.startswith("ONNX Runtime"), lines) == (True, [])
+
+
+def test_a_memory_that_others_can_write_is_not_believed(
+    package: Package, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    candidate = Candidate(exact, identity="one")
+    choose(package, monkeypatch, gpu=candidate.backend())
+    (tmp_path / "engines").chmod(0o777)
+    for runs in (2, 3):
+        assert choose(package, monkeypatch, gpu=candidate.backend()) == ("a GPU", [])
+        assert candidate.runs == runs
 
 
 def test_the_tile_is_the_same_every_time(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,10 +125,11 @@ def test_other_depthwise_convolutions_stay(changes: dict[str, Any]) -> None:
 
 
 def test_a_depthwise_convolution_of_volumes_is_worth_two_transposes() -> None:
-    nodes = [depthwise("x"), node("Relu", "m", "y")]
+    nodes = [node("Relu", "x", "m"), node("Conv", "m w_dw", "y", group=C, pads=[1] * 6)]
     model = model_of(nodes, DEPTHWISE, x=["batch", C, *EXTENTS], y=["batch", C, *EXTENTS])
     rewritten, _ = rewrite_for_cpu(model)
-    assert operators(rewritten) == ["Transpose", "DepthwiseConv3d", "Transpose", "Relu"]
+    assert operators(rewritten) == ["Relu", "Transpose", "DepthwiseConv3d", "Transpose"]
+    assert rewritten.graph.output[0].name == "y"
     x = weight(2, C, *EXTENTS)
     np.testing.assert_allclose(run(rewritten, {"x": x}), run(model, {"x": x}), atol=1e-5)
 
