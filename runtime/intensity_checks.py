@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from segmaformer.runtime.cropping import Box
 from segmaformer.runtime.display_planes import regular_sample
 from segmaformer.runtime.finding import Finding
+from segmaformer.runtime.tiling import Box
 
 ROBUST_PERCENTILES = (0.5, 99.5)
 MOST_OUTLYING = 1000.0

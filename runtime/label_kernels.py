@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from segmaformer.runtime.manifest import Resampling, Spacing, Triple
 from segmaformer.runtime.op_library import call_kernel
@@ -129,7 +130,7 @@ def _axis_taps(length: int, new_length: int, order: int) -> AxisTaps:
     if length == new_length:
         low = np.arange(length, dtype=np.int64)
         return AxisTaps(low, low, np.zeros(length))
-    weights = axis_weights(length, new_length, order)
+    weights = sparse.csr_array(axis_weights(length, new_length, order))
     weights.sort_indices()
     low = weights.indices[weights.indptr[:-1]].astype(np.int64)
     high = weights.indices[weights.indptr[1:] - 1].astype(np.int64)

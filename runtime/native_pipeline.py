@@ -21,6 +21,7 @@ from segmaformer.runtime.manifest import (
     Output,
     Preprocessing,
     Resampling,
+    Spacing,
     Tiling,
     Triple,
 )
@@ -101,9 +102,17 @@ class NormalizationArgs(ctypes.Structure):
 
     @classmethod
     def of(cls, spec: Normalization) -> NormalizationArgs:
-        """Of a specification."""
-        numbers = (value or 0.0 for value in (spec.mean, spec.std, spec.lower, spec.upper))
-        return cls(_SCHEMES.index(spec.scheme), spec.use_mask, *numbers)
+        """Of a specification.
+
+        Raises
+        ------
+        ValueError
+            It is ``ct`` and lacks a parameter.
+        """
+        parameters = (spec.mean, spec.std, spec.lower, spec.upper)
+        if spec.scheme == "ct" and None in parameters:
+            raise ValueError("ct normalisation needs mean, std, lower and upper")
+        return cls(_SCHEMES.index(spec.scheme), spec.use_mask, *(p or 0.0 for p in parameters))
 
 
 class ResamplingArgs(ctypes.Structure):
@@ -166,6 +175,18 @@ class NetworkGridArgs(ctypes.Structure):
         ("scan_spacing_mm", ctypes.c_double * 3),
         ("spacing_mm", ctypes.c_double * 3),
         ("shape", ctypes.c_int64 * 3),
+    )
+
+
+class ResizeArgs(ctypes.Structure):
+    """Mirror of ``sgmf_resize``."""
+
+    _fields_ = (
+        ("shape", ctypes.c_int64 * 3),
+        ("new_shape", ctypes.c_int64 * 3),
+        ("spacing_mm", ctypes.c_double * 3),
+        ("new_spacing_mm", ctypes.c_double * 3),
+        ("resampling", ResamplingArgs),
     )
 
 
@@ -277,3 +298,14 @@ def triple(values: Any) -> Triple:
     """Three integers of a structure."""
     a, b, c = (int(value) for value in values)
     return a, b, c
+
+
+def spacing(values: Any) -> Spacing:
+    """Three numbers of a structure."""
+    a, b, c = (float(value) for value in values)
+    return a, b, c
+
+
+def address(array: npt.NDArray[Any]) -> ctypes.c_void_p:
+    """Where an array begins; the caller keeps it alive."""
+    return ctypes.c_void_p(array.ctypes.data)

@@ -11,7 +11,7 @@ import numpy as np
 from segmaformer.runtime.finding import Finding
 from segmaformer.runtime.intensity_checks import ROBUST_PERCENTILES, ChannelSurvey, ScanSurvey
 from segmaformer.runtime.manifest import Manifest, Normalization, Spacing, Tiling, Triple
-from segmaformer.runtime.preprocessing import network_axes
+from segmaformer.runtime.preprocessing import network_grid
 from segmaformer.runtime.resampling import target_shape
 from segmaformer.runtime.tiling import strided_starts, tile_starts
 from segmaformer.runtime.volume import Volume
@@ -66,7 +66,7 @@ def _network_grid(volume: Volume, survey: ScanSurvey, manifest: Manifest) -> _Gr
     if spec.crop_to_nonzero and survey.box is not None:
         x, y, z = (side.stop - side.start for side in survey.box)
         extents = x, y, z
-    turn = network_axes(volume, spec)
+    turn = network_grid(volume, spec).reorientation
     scan_spacing_mm = turn.apply_to_spacing(volume.spacing_mm)
     spacing_mm = spec.spacing or scan_spacing_mm
     depth, height, width = (extents[axis] for axis in turn.axes)

@@ -8,17 +8,25 @@ network's axes count depth, height, width: the stored axes in reverse, (Z, Y, X)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import ctypes
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.cropping import Box, content_box, nonzero_mask
-from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.manifest import Preprocessing, Resampling, Spacing, Triple
-from segmaformer.runtime.normalization import NormalizedChannel
-from segmaformer.runtime.resampling import channel_resize, resample, target_shape
-from segmaformer.runtime.volume import Element, Reorientation, Volume, orient_to
+from segmaformer.runtime.native_pipeline import (
+    NetworkGridArgs,
+    PreprocessingArgs,
+    VolumeArgs,
+    address,
+    call,
+    spacing,
+    triple,
+)
+from segmaformer.runtime.resampling import resample
+from segmaformer.runtime.tiling import Box
+from segmaformer.runtime.volume import Element, Reorientation, Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,33 +76,21 @@ def preprocess(volume: Volume, spec: Preprocessing, *, threads: int = 0) -> Prep
     Raises
     ------
     InputError
-        The volume has another number of channels than `spec`, is zero everywhere or
-        does not suit the normalisation.
+        The volume has another number of channels than `spec`, is zero everywhere, holds
+        what is not finite or does not suit the normalisation.
     """
-    if len(volume.voxels) != len(spec.channels):
-        raise InputError(
-            f"the scan has {len(volume.voxels)} channels; the model expects "
-            f"{len(spec.channels)}, in this order: {', '.join(spec.channels)}"
-        )
-    voxels = network_axes(volume, spec).apply(volume.voxels)
-    box = content_box(voxels) if spec.crop_to_nonzero else _whole(voxels)
-    cropped = voxels[(slice(None), *box)]
-    masked = any(normalization.use_mask for normalization in spec.normalization)
-    mask = nonzero_mask(cropped) if masked else None
-    grid = _grid(volume, spec, box)
-    _, depth, height, width = grid.image.shape
-    resize = channel_resize(
-        grid.cropped_shape,
-        (depth, height, width),
-        spacing_mm=grid.scan_spacing_mm,
-        new_spacing_mm=grid.spacing_mm,
-        resampling=spec.resampling,
-        threads=threads,
+    scan, specification = VolumeArgs.of(volume.voxels, volume.affine), PreprocessingArgs.of(spec)
+    grid = _find_grid(scan, specification, whole=False)
+    image = np.empty((len(volume.voxels), *grid.shape), np.float32)
+    call(
+        "sgmf_fill_image",
+        ctypes.byref(scan),
+        ctypes.byref(specification),
+        ctypes.byref(grid),
+        threads,
+        address(image),
     )
-    image = np.empty(grid.image.shape, np.float32)
-    for channel, normalization, target in zip(cropped, spec.normalization, image, strict=True):
-        resize.run(NormalizedChannel(channel, normalization, mask), target)
-    return replace(grid, image=image)
+    return _preprocessed(grid, image)
 
 
 def network_grid(volume: Volume, spec: Preprocessing) -> Preprocessed:
@@ -102,24 +98,29 @@ def network_grid(volume: Volume, spec: Preprocessing) -> Preprocessed:
 
     The image takes no memory: for estimates.
     """
-    return _grid(volume, spec, _whole(network_axes(volume, spec).apply(volume.voxels)))
+    scan = VolumeArgs.of(volume.voxels, volume.affine)
+    grid = _find_grid(scan, PreprocessingArgs.of(spec), whole=True)
+    return _preprocessed(grid, np.broadcast_to(np.float32(0), (len(volume.voxels), *grid.shape)))
 
 
-def _grid(volume: Volume, spec: Preprocessing, box: Box) -> Preprocessed:
-    reorientation = network_axes(volume, spec)
-    channels, depth, height, width = reorientation.apply(volume.voxels).shape
-    scan_spacing_mm = reorientation.apply_to_spacing(volume.spacing_mm)
-    spacing_mm = spec.spacing or scan_spacing_mm
-    cropped = Preprocessed(
-        np.empty((channels, 0, 0, 0), np.float32),
-        spacing_mm,
-        reorientation,
-        (depth, height, width),
-        box,
-        scan_spacing_mm,
+def _find_grid(scan: VolumeArgs, spec: PreprocessingArgs, *, whole: bool) -> NetworkGridArgs:
+    grid = NetworkGridArgs()
+    arguments = ctypes.byref(scan), ctypes.byref(spec), whole, ctypes.byref(grid)
+    call("sgmf_find_network_grid", *arguments)
+    return grid
+
+
+def _preprocessed(grid: NetworkGridArgs, image: npt.NDArray[np.float32]) -> Preprocessed:
+    a, b, c = (bool(reverse) for reverse in grid.reverse)
+    edges = list(grid.box)
+    return Preprocessed(
+        image,
+        spacing(grid.spacing_mm),
+        Reorientation(triple(grid.axes), (a, b, c)),
+        triple(grid.uncropped_shape),
+        (slice(*edges[:2]), slice(*edges[2:4]), slice(*edges[4:])),
+        spacing(grid.scan_spacing_mm),
     )
-    shape = target_shape(cropped.cropped_shape, scan_spacing_mm, spacing_mm)
-    return replace(cropped, image=np.broadcast_to(np.float32(0), (channels, *shape)))
 
 
 def restore_logits(
@@ -181,19 +182,6 @@ def restore_labels(labels: npt.NDArray[Element], prepared: Preprocessed) -> npt.
     whole = np.zeros(prepared.uncropped_shape, labels.dtype)
     whole[prepared.box] = labels
     return prepared.reorientation.undo(whole)
-
-
-def network_axes(volume: Volume, spec: Preprocessing) -> Reorientation:
-    """From the stored axes (X, Y, Z) of a scan to the network's (D, H, W)."""
-    oriented = (
-        Reorientation() if spec.orientation is None else orient_to(volume.affine, spec.orientation)
-    )
-    return oriented.then_permute((2, 1, 0)).then_permute(spec.transpose_forward)
-
-
-def _whole(voxels: npt.NDArray[np.float32]) -> Box:
-    _, depth, height, width = voxels.shape
-    return slice(0, depth), slice(0, height), slice(0, width)
 
 
 def _expect_grid(array: npt.NDArray[Element], shape: tuple[int, ...]) -> None:

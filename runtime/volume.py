@@ -6,16 +6,17 @@ and reversed only by what that affine says, never by the shape of the array.
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
 
 from segmaformer.runtime.errors import GeometryError
 from segmaformer.runtime.manifest import Spacing, Triple
+from segmaformer.runtime.native_pipeline import call, triple
 
 Affine = npt.NDArray[np.float64]
 Element = TypeVar("Element", bound=np.generic)
@@ -84,7 +85,11 @@ class Volume:
     @property
     def axis_codes(self) -> str:
         """Direction that each axis runs towards, such as ``RAS`` or ``LPS``."""
-        return "".join(aff2axcodes(self.affine))
+        turn = orient_to(self.affine, "RAS")
+        codes = ["", "", ""]
+        for world, (axis, reverse) in enumerate(zip(turn.axes, turn.reverse, strict=True)):
+            codes[axis] = ("LPI" if reverse else "RAS")[world]
+        return "".join(codes)
 
 
 @dataclass(frozen=True)
@@ -156,11 +161,11 @@ def orient_to(affine: Affine, codes: str) -> Reorientation:
     """
     if sorted("LPI"["LRPAIS".find(code) // 2] for code in codes if code in "LRPAIS") != [*"ILP"]:
         raise ValueError(f"{codes!r} names no orientation; expected three letters such as 'RAS'")
-    # Row i says where input axis i goes, and with which sign.
-    moves = ornt_transform(io_orientation(affine), axcodes2ornt(codes))
-    a, b, c = (int(axis) for axis in np.argsort(moves[:, 0]))
-    signs = moves[:, 1]
-    return Reorientation((a, b, c), (bool(signs[a] < 0), bool(signs[b] < 0), bool(signs[c] < 0)))
+    numbers = (ctypes.c_double * 16)(*affine.ravel().tolist())
+    axes, reverse = (ctypes.c_int32 * 3)(), (ctypes.c_int32 * 3)()
+    call("sgmf_orient", numbers, codes.encode(), axes, reverse)
+    a, b, c = (bool(backwards) for backwards in reverse)
+    return Reorientation(triple(axes), (a, b, c))
 
 
 def flip_world(affine: Affine, codes: str) -> Affine:

@@ -1,13 +1,17 @@
+"""What is kept of a scan, and where a normalisation sees it."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from native_kernels import cropped, fill_holes
 from scipy import ndimage
 
-from segmaformer.runtime.cropping import Box, Mask, content_box, fill_holes, nonzero_mask
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.manifest import Normalization
+from segmaformer.runtime.tiling import Box
 
 
 def scan_with(*points: tuple[int, int, int, int], value: float = 1.0) -> np.ndarray:
@@ -17,26 +21,25 @@ def scan_with(*points: tuple[int, int, int, int], value: float = 1.0) -> np.ndar
     return image
 
 
-def crop_to_nonzero(image: np.ndarray) -> tuple[Box, Mask]:
-    box = content_box(image)
-    return box, nonzero_mask(image[(slice(None), *box)])
+def content_box(image: np.ndarray) -> Box:
+    return cropped(image, Normalization("none")).box
 
 
 def test_the_box_spans_the_content_of_all_channels() -> None:
-    box, mask = crop_to_nonzero(scan_with((0, 1, 2, 3), (1, 4, 5, 6), value=-0.5))
-    assert box == (slice(1, 5), slice(2, 6), slice(3, 7))
-    assert mask.shape == (4, 4, 4)
-    assert np.argwhere(mask).tolist() == [[0, 0, 0], [3, 3, 3]]
+    image = scan_with((0, 1, 2, 3), (1, 4, 5, 6), value=-0.5)
+    kept = cropped(image, Normalization("none"))
+    assert kept.box == (slice(1, 5), slice(2, 6), slice(3, 7))
+    assert np.array_equal(kept.image, image[(slice(None), *kept.box)])
 
 
 def test_enclosed_zeros_belong_to_the_scan_and_open_ones_do_not() -> None:
-    image = scan_with()
+    image = scan_with()[:1]
     image[0, 1:4, 1:4, 1:4] = 5
     image[0, 2, 2, 2] = 0
     image[0, 1, 1, 1:3] = 0
-    mask = nonzero_mask(image)
-    assert mask[2, 2, 2]
-    assert not mask[1, 1, 1]
+    scaled = cropped(image, Normalization("zscore", use_mask=True)).image
+    assert scaled[0, 1, 1, 1] < 0
+    assert scaled[0, 0, 0, 0] == 0
 
 
 @settings(max_examples=200, deadline=None)
@@ -52,25 +55,9 @@ def test_holes_are_those_of_scipy(shape, density, seed) -> None:
     assert np.array_equal(mask, expected)
 
 
-def test_holes_of_a_scan_whose_axes_are_permuted_and_reversed() -> None:
-    image = np.pad(np.ones((1, 5, 4, 6), np.float32), [(0, 0)] + [(2, 1)] * 3)
-    image[0, 3, 3, 4:6] = 0
-    expected = ndimage.binary_fill_holes(image[0]).transpose(2, 0, 1)[:, ::-1]
-    assert np.array_equal(nonzero_mask(image.transpose(0, 3, 1, 2)[:, :, ::-1]), expected)
-
-
-@pytest.mark.parametrize(
-    "mask", [np.ones((2, 3), bool), np.ones((2, 3, 4)), np.ones((2, 3, 4), bool).T]
-)
-def test_holes_of_anything_but_a_volume_are_refused(mask: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="expected bool"):
-        fill_holes(mask)
-
-
 def test_content_up_to_the_border_is_kept() -> None:
-    box, mask = crop_to_nonzero(scan_with((0, 0, 0, 0), (0, 5, 6, 7)))
+    box = content_box(scan_with((0, 0, 0, 0), (0, 5, 6, 7)))
     assert box == (slice(0, 6), slice(0, 7), slice(0, 8))
-    assert mask.shape == (6, 7, 8)
 
 
 def test_one_voxel_is_a_box() -> None:
@@ -83,19 +70,37 @@ def test_one_voxel_is_a_box() -> None:
     points=st.integers(1, 30),
     seed=st.integers(0, 1000),
 )
-def test_box_and_mask_are_those_of_the_filled_scan(shape, points, seed) -> None:
+def test_the_box_is_the_smallest_with_all_content(shape, points, seed) -> None:
     random = np.random.default_rng(seed)
     image = np.zeros(shape, np.float32)
     image[tuple(random.integers(0, shape, (points, 4)).T)] = 1
     image *= random.random(shape) < 0.95
     image[tuple(random.integers(0, shape))] = -1
-    box, mask = crop_to_nonzero(image)
-    whole = nonzero_mask(image)
-    assert np.array_equal(whole[box], mask)
-    assert whole.sum() == mask.sum()
-    assert all(mask.any(axis=tuple({0, 1, 2} - {axis}))[[0, -1]].all() for axis in range(3))
+    (expected,) = ndimage.find_objects((image != 0).any(axis=0).astype(int))
+    assert content_box(image) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(3, 14)] * 3),
+    density=st.floats(0.3, 0.9),
+    seed=st.integers(0, 1000),
+)
+def test_statistics_are_those_inside_the_filled_mask(shape, density, seed) -> None:
+    """Of both channels, whether or not the scan is cropped first."""
+    random = np.random.default_rng(seed)
+    image = random.normal(40, 9, (2, *shape)).astype(np.float32)
+    image *= random.random((2, *shape)) < density
+    image[:, 1, 1, 1] = 5
+    found = cropped(image, Normalization("zscore", use_mask=True))
+    mask = ndimage.binary_fill_holes((image != 0).any(axis=0).astype(int))
+    for channel, scaled in zip(image, found.image, strict=True):
+        inside = channel[mask].astype(float)
+        expected = channel.astype(float)
+        expected[mask] = (inside - inside.mean()) / max(inside.std(), 1e-8)
+        np.testing.assert_allclose(scaled, expected[found.box], atol=1e-5)
 
 
 def test_an_empty_scan_is_refused() -> None:
     with pytest.raises(InputError, match="nothing to segment"):
-        crop_to_nonzero(scan_with())
+        content_box(scan_with())

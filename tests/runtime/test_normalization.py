@@ -61,6 +61,11 @@ def test_zscore_in_a_mask_needs_one(channel: np.ndarray) -> None:
         normalize(channel, Normalization("zscore", use_mask=True))
 
 
+def test_a_mask_of_another_shape_is_refused(channel: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"has shape \(5, 6\); the channel has \(5, 6, 7\)"):
+        normalize(channel, Normalization("zscore", use_mask=True), np.ones(SHAPE[:2], bool))
+
+
 def test_ct_clips_before_it_scales(channel: np.ndarray) -> None:
     scheme = Normalization("ct", mean=80.0, std=50.0, lower=-100.0, upper=200.0)
     expected = (np.clip(channel, -100, 200) - 80) / 50

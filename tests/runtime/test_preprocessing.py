@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import tracemalloc
 from pathlib import Path
 
 import nibabel
@@ -10,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmaformer.runtime import channel_resize
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.formats import read_scan, write_label_map
 from segmaformer.runtime.manifest import (
@@ -158,24 +156,6 @@ def test_the_scan_itself_is_not_changed() -> None:
     before = volume.voxels.copy()
     preprocess(volume, spec(normalization=Normalization("zscore"), spacing=(2.0, 2.0, 2.0)))
     assert np.array_equal(volume.voxels, before)
-
-
-@pytest.mark.parametrize("transpose_forward", [(0, 1, 2), (2, 0, 1)])
-def test_memory_holds_a_few_planes_beside_the_result(
-    monkeypatch: pytest.MonkeyPatch, transpose_forward: Triple
-) -> None:
-    monkeypatch.setattr(channel_resize, "_PART_VOXELS", 1 << 14)
-    voxels = np.random.default_rng(0).normal(size=(1, 128, 128, 128)).astype(np.float32)
-    volume = Volume(voxels, np.eye(4))
-    ct = Normalization("ct", mean=0.1, std=1.1, lower=-2.0, upper=2.0)
-    options = spec(normalization=ct, spacing=(2.0,) * 3, transpose_forward=transpose_forward)
-    preprocess(volume, options)
-    tracemalloc.start()
-    image = preprocess(volume, options).image
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert image.shape == (1, 64, 64, 64)
-    assert peak < image.nbytes + voxels.nbytes / 2
 
 
 def test_another_number_of_channels_is_refused() -> None:

@@ -135,7 +135,10 @@ NormalizedChannel::NormalizedChannel(const ChannelView& channel, const Normaliza
       mask_(nullptr) {
   switch (spec.scheme) {
     case NormalizationScheme::zscore: {
-      if (spec.use_mask && !mask) throw Error(ErrorCode::argument, "a z-score lacks its mask");
+      if (spec.use_mask && !mask) {
+        throw Error(ErrorCode::argument,
+                    "this z-score is taken inside a mask; give the mask of nonzero voxels");
+      }
       mask_ = spec.use_mask ? mask : nullptr;
       const Moments found = moments(channel, mask_, threads);
       subtracted_ = {static_cast<float>(found.mean)};

@@ -90,6 +90,41 @@ SGMF_API int32_t sgmf_fill_image(const sgmf_volume* volume, const sgmf_preproces
                                  const sgmf_network_grid* grid, int32_t threads, float* image,
                                  sgmf_failure* failure);
 
+/* The reorientation after which axes run as nearly as possible towards `codes`. */
+SGMF_API int32_t sgmf_orient(const double affine[16], const char* codes, int32_t axes[3],
+                             int32_t reverse[3], sgmf_failure* failure);
+
+/* Scales one channel (*shape), float32 with strides in elements, into `out`, C order. `mask`
+ * (*shape), C order, may be NULL. */
+SGMF_API int32_t sgmf_normalize(const float* channel, const int64_t shape[3],
+                                const int64_t strides[3], const sgmf_normalization* spec,
+                                const uint8_t* mask, int32_t threads, float* out,
+                                sgmf_failure* failure);
+
+typedef struct sgmf_resize {
+  int64_t shape[3];
+  int64_t new_shape[3];
+  double spacing_mm[3];
+  double new_spacing_mm[3];
+  sgmf_resampling resampling;
+} sgmf_resize;
+
+/* Resizes channels (channels, *shape) to `out` (channels, *new_shape), both C order. */
+SGMF_API int32_t sgmf_resize_channels(const sgmf_resize* resize, const float* image,
+                                      int64_t channels, int32_t threads, float* out,
+                                      sgmf_failure* failure);
+
+/* Fills in `new_shape`. */
+SGMF_API int32_t sgmf_find_new_shape(sgmf_resize* resize, sgmf_failure* failure);
+
+/* The axis that is resampled on its own, or -1. */
+SGMF_API int32_t sgmf_find_separate_axis(const sgmf_resize* resize, int32_t* axis,
+                                         sgmf_failure* failure);
+
+/* The matrix (new_length, length) that resizes an axis. */
+SGMF_API int32_t sgmf_resize_weights(int64_t length, int64_t new_length, int32_t order,
+                                     double* weights, sgmf_failure* failure);
+
 typedef struct sgmf_tiling {
   int64_t tile[3];
   double step;

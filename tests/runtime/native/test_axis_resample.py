@@ -2,15 +2,63 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from segmaformer.runtime.axis_kernel import AxisOperator, resample_axis
 from segmaformer.runtime.op_library import call_kernel
-from segmaformer.runtime.resampling import axis_weights
+
+
+class AxisResampleArgs(ctypes.Structure):
+    """Mirror of ``sgmf_axis_resample_args``."""
+
+    _fields_ = (
+        ("source_is_double", ctypes.c_int32),
+        ("target_is_double", ctypes.c_int32),
+        ("outer", ctypes.c_int64),
+        ("length", ctypes.c_int64),
+        ("count", ctypes.c_int64),
+        ("inner", ctypes.c_int64),
+        ("source", ctypes.c_void_p),
+        ("target", ctypes.c_void_p),
+        ("starts", ctypes.c_void_p),
+        ("columns", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
+        ("low", ctypes.c_void_p),
+        ("high", ctypes.c_void_p),
+    )
+
+
+def resample_axis(
+    source: np.ndarray,
+    matrix: sparse.csr_array,
+    axis: int,
+    target: np.ndarray,
+    bounds: tuple[np.ndarray, np.ndarray] | None = None,
+    threads: int = 1,
+) -> None:
+    starts, columns = (part.astype(np.int64) for part in (matrix.indptr, matrix.indices))
+    low, high = bounds or (None, None)
+    args = AxisResampleArgs(
+        source.dtype == np.float64,
+        target.dtype == np.float64,
+        int(np.prod(source.shape[:axis])),
+        source.shape[axis],
+        len(starts) - 1,
+        int(np.prod(source.shape[axis + 1 :])),
+        source.ctypes.data,
+        target.ctypes.data,
+        starts.ctypes.data,
+        columns.ctypes.data,
+        matrix.data.ctypes.data,
+        None if low is None else low.ctypes.data,
+        None if high is None else high.ctypes.data,
+    )
+    call_kernel("sgmf_axis_resample", args, threads)
 
 
 def random_matrix(random: np.random.Generator, count: int, length: int) -> sparse.csr_array:
@@ -43,7 +91,7 @@ def test_equals_scipy_bit_for_bit(shape, count, axis, dtypes, threads, seed) -> 
     source = random.normal(0, 100, shape).astype(dtypes[0])
     matrix = random_matrix(random, count, shape[axis])
     target = np.full((*shape[:axis], count, *shape[axis + 1 :]), np.nan, dtypes[1])
-    resample_axis(source, AxisOperator.from_matrix(matrix), axis, target, threads=threads)
+    resample_axis(source, matrix, axis, target, threads=threads)
     assert np.array_equal(target, scipy_product(matrix, source, axis).astype(dtypes[1]))
 
 
@@ -51,61 +99,13 @@ def test_equals_scipy_bit_for_bit(shape, count, axis, dtypes, threads, seed) -> 
 def test_results_are_clipped_where_bounds_are_given(axis: int) -> None:
     random = np.random.default_rng(axis)
     source = random.normal(size=(3, 4, 5))
-    operator = AxisOperator.identity(source.shape[axis])
     before = source.shape[:axis]
     low, high = -random.random(before), random.random(before)
     target = np.empty_like(source)
-    resample_axis(source, operator, axis, target, bounds=(low.ravel(), high.ravel()), threads=2)
+    identity = sparse.csr_array(np.eye(source.shape[axis]))
+    resample_axis(source, identity, axis, target, (low.ravel(), high.ravel()), threads=2)
     spread = (*before, *[1] * (3 - axis))
     assert np.array_equal(target, np.clip(source, low.reshape(spread), high.reshape(spread)))
-
-
-@pytest.mark.parametrize(("length", "new_length"), [(30, 47), (47, 30), (5, 40), (40, 1)])
-def test_parts_from_places_used_in_turn(length: int, new_length: int) -> None:
-    """Results that come as soon as their voxels are there, from no more than are reached."""
-    matrix = axis_weights(length, new_length, 2)
-    operator = AxisOperator.from_matrix(matrix)
-    source = np.random.default_rng(0).normal(size=(length, 6))
-    ring = np.full((operator.reach, 6), np.nan)
-    target = np.empty((new_length, 6))
-    done = 0
-    for index, voxel in enumerate(source):
-        ring[index % len(ring)] = voxel
-        ready = int((operator.needed <= index + 1).sum())
-        if ready > done:
-            part = operator.part(done, ready, len(ring))
-            resample_axis(ring, part, 0, target[done:ready], threads=1)
-            done = ready
-    assert np.array_equal(target, matrix @ source)
-
-
-@pytest.mark.parametrize(("order", "overshoots"), [(0, False), (1, False), (3, True)])
-def test_which_splines_leave_the_range_of_their_source(order: int, overshoots: bool) -> None:
-    assert AxisOperator.from_matrix(axis_weights(9, 14, order)).overshoots is overshoots
-
-
-IDENTITY = AxisOperator.identity(4)
-SOURCE = np.zeros((2, 4, 3))
-
-
-@pytest.mark.parametrize(
-    ("source", "axis", "target", "match"),
-    [
-        (SOURCE, 2, SOURCE.copy(), r"\(4, 4\) along axis 2 does not bring \(2, 4, 3\)"),
-        (SOURCE, 1, np.zeros((2, 5, 3)), r"to \(2, 5, 3\)"),
-        (SOURCE, 1, np.zeros((4, 2, 3)).transpose(1, 0, 2), "C order"),
-        (SOURCE.astype(np.int64), 1, SOURCE.copy(), "not float32 or float64"),
-    ],
-)
-def test_arrays_that_do_not_suit_are_refused(source, axis, target, match) -> None:
-    with pytest.raises(ValueError, match=match):
-        resample_axis(source, IDENTITY, axis, target, threads=1)
-
-
-def test_bounds_of_another_length_are_refused() -> None:
-    bounds = (np.zeros(3), np.ones(3))
-    with pytest.raises(ValueError, match=r"bounds are float64 \(3,\); expected float64 \(2,\)"):
-        resample_axis(SOURCE, IDENTITY, 1, SOURCE.copy(), bounds=bounds, threads=1)
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_bounds_of_another_length_are_refused() -> None:
     ],
 )
 def test_the_library_checks_the_operator(columns, starts, match) -> None:
-    operator = AxisOperator(4, np.array(starts), np.array(columns), np.ones(2))
+    places = np.array(starts, np.int64), np.array(columns, np.int64), np.ones(2)
+    source, target = np.zeros(4), np.zeros(2)
+    addresses = (array.ctypes.data for array in (source, target, *places))
     with pytest.raises(ValueError, match=match):
-        resample_axis(np.zeros(4), operator, 0, np.zeros(2), threads=1)
+        call_kernel("sgmf_axis_resample", AxisResampleArgs(1, 1, 1, 4, 2, 1, *addresses), 1)
 
 
 def test_missing_arguments_are_refused() -> None:
-    from segmaformer.runtime.axis_kernel import _AxisResampleArgs
-
     with pytest.raises(ValueError, match="sgmf_axis_resample: a pointer is NULL"):
-        call_kernel("sgmf_axis_resample", _AxisResampleArgs(), 1)
+        call_kernel("sgmf_axis_resample", AxisResampleArgs(), 1)

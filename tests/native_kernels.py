@@ -1,0 +1,30 @@
+"""Parts of the native pipeline that the runtime only uses together, one by one."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+
+from segmaformer.runtime.manifest import Normalization, Preprocessing
+from segmaformer.runtime.op_library import call_kernel
+from segmaformer.runtime.preprocessing import Preprocessed, preprocess
+from segmaformer.runtime.volume import Volume
+
+
+class _FillHolesArgs(ctypes.Structure):
+    """Mirror of ``sgmf_fill_holes_args``."""
+
+    _fields_ = (("voxels", ctypes.c_void_p), ("extent", ctypes.c_int64 * 3))
+
+
+def fill_holes(mask: np.ndarray) -> None:
+    """Fill, in place, the holes of a mask (D, H, W), bool, in C order."""
+    call_kernel("sgmf_fill_holes", _FillHolesArgs(mask.ctypes.data, mask.shape), threads=1)
+
+
+def cropped(image: np.ndarray, normalization: Normalization) -> Preprocessed:
+    """A scan whose network axes are those of `image` (C, D, H, W), cropped and normalised."""
+    channels = tuple(map(str, range(len(image))))
+    spec = Preprocessing(channels, (normalization,) * len(image), orientation=None)
+    return preprocess(Volume(image.transpose(0, 3, 2, 1), np.eye(4)), spec)
