@@ -23,6 +23,9 @@ struct ShapeInfo;
 struct ShapeInferContext;
 struct CustomOpDomain;
 struct SessionOptions;
+struct Env;
+struct Session;
+struct TypeInfo;
 struct MemoryInfo;
 struct Allocator;
 
@@ -30,6 +33,8 @@ enum ElementType : int { float32 = 1, float16 = 10, bfloat16 = 16 };
 enum Characteristic : int { required = 0, optional = 1 };
 enum MemoryType : int { default_memory = 0 };
 enum ErrorCode : int { fail = 1, invalid_argument = 2 };
+enum AllocatorType : int { device_allocator = 0 };
+enum LoggingLevel : int { log_fatal = 4 };
 
 struct ApiBase {
   const void* const* (*GetApi)(uint32_t version);
@@ -38,22 +43,47 @@ struct ApiBase {
 
 enum Slot : size_t {
   CreateStatus = 0,
+  GetErrorMessage = 2,
+  CreateEnv = 3,
+  CreateSessionFromArray = 8,
+  Run = 9,
+  CreateSessionOptions = 10,
+  DisableMemPattern = 17,
+  SetSessionLogSeverityLevel = 22,
+  SetIntraOpNumThreads = 24,
   CreateCustomOpDomain = 26,
   CustomOpDomain_Add = 27,
   AddCustomOpDomain = 28,
+  SessionGetInputCount = 30,
+  SessionGetOutputCount = 31,
+  SessionGetInputTypeInfo = 33,
+  SessionGetOutputTypeInfo = 34,
+  SessionGetInputName = 36,
+  SessionGetOutputName = 37,
+  CreateTensorWithDataAsOrtValue = 49,
   GetTensorMutableData = 51,
+  CastTypeInfoToTensorInfo = 55,
+  GetTensorElementType = 60,
   GetDimensionsCount = 61,
   GetDimensions = 62,
   GetSymbolicDimensions = 63,
   GetTensorTypeAndShape = 65,
+  CreateCpuMemoryInfo = 69,
   AllocatorFree = 76,
+  GetAllocatorWithDefaultOptions = 78,
   KernelInfoGetAttribute_float = 85,
   KernelInfoGetAttribute_int64 = 86,
   KernelContext_GetInputCount = 88,
   KernelContext_GetInput = 90,
   KernelContext_GetOutput = 91,
+  ReleaseEnv = 92,
   ReleaseStatus = 93,
+  ReleaseMemoryInfo = 94,
+  ReleaseSession = 95,
+  ReleaseValue = 96,
+  ReleaseTypeInfo = 98,
   ReleaseTensorTypeAndShapeInfo = 99,
+  ReleaseSessionOptions = 100,
   ReleaseCustomOpDomain = 101,
   ReleaseAllocator = 132,
   KernelInfoGetAttributeArray_float = 162,
@@ -106,6 +136,9 @@ class Api {
 
   Status* create_status(ErrorCode code, const char* text) const {
     return slot<Status* (*)(int, const char*)>(CreateStatus)(code, text);
+  }
+  const char* message(const Status* status) const {
+    return slot<const char* (*)(const Status*)>(GetErrorMessage)(status);
   }
   void release_status(Status* status) const { slot<void (*)(Status*)>(ReleaseStatus)(status); }
 
@@ -221,6 +254,83 @@ class Api {
                                 const ShapeInfo* info) const {
     return slot<Status* (*)(const ShapeInferContext*, size_t, const ShapeInfo*)>(
         ShapeInferContext_SetOutputTypeShape)(context, index, info);
+  }
+
+  // Texts that are given must outlive the environment.
+  Status* create_env(LoggingLevel level, const char* name, Env** out) const {
+    return slot<Status* (*)(int, const char*, Env**)>(CreateEnv)(level, name, out);
+  }
+  void release(Env* env) const { slot<void (*)(Env*)>(ReleaseEnv)(env); }
+  Status* create_options(SessionOptions** out) const {
+    return slot<Status* (*)(SessionOptions**)>(CreateSessionOptions)(out);
+  }
+  void release(SessionOptions* options) const {
+    slot<void (*)(SessionOptions*)>(ReleaseSessionOptions)(options);
+  }
+  Status* disable_mem_pattern(SessionOptions* options) const {
+    return slot<Status* (*)(SessionOptions*)>(DisableMemPattern)(options);
+  }
+  Status* set_log_level(SessionOptions* options, LoggingLevel level) const {
+    return slot<Status* (*)(SessionOptions*, int)>(SetSessionLogSeverityLevel)(options, level);
+  }
+  Status* set_threads(SessionOptions* options, int threads) const {
+    return slot<Status* (*)(SessionOptions*, int)>(SetIntraOpNumThreads)(options, threads);
+  }
+  Status* create_session(const Env* env, const void* model, size_t size,
+                         const SessionOptions* options, Session** out) const {
+    return slot<Status* (*)(const Env*, const void*, size_t, const SessionOptions*, Session**)>(
+        CreateSessionFromArray)(env, model, size, options, out);
+  }
+  void release(Session* session) const { slot<void (*)(Session*)>(ReleaseSession)(session); }
+
+  // Of inputs or outputs, as the slot says.
+  Status* count(Slot of, const Session* session, size_t* out) const {
+    return slot<Status* (*)(const Session*, size_t*)>(of)(session, out);
+  }
+  Status* type_info(Slot of, const Session* session, size_t index, TypeInfo** out) const {
+    return slot<Status* (*)(const Session*, size_t, TypeInfo**)>(of)(session, index, out);
+  }
+  // The text is to be freed through the allocator.
+  Status* name(Slot of, const Session* session, size_t index, Allocator* allocator,
+               char** out) const {
+    return slot<Status* (*)(const Session*, size_t, Allocator*, char**)>(of)(session, index,
+                                                                             allocator, out);
+  }
+  void release(TypeInfo* info) const { slot<void (*)(TypeInfo*)>(ReleaseTypeInfo)(info); }
+  // The shape belongs to the type; nullptr where that is no tensor.
+  Status* tensor_info(const TypeInfo* type, const ShapeInfo** out) const {
+    return slot<Status* (*)(const TypeInfo*, const ShapeInfo**)>(CastTypeInfoToTensorInfo)(type,
+                                                                                           out);
+  }
+  Status* element_type(const ShapeInfo* info, int* out) const {
+    return slot<Status* (*)(const ShapeInfo*, int*)>(GetTensorElementType)(info, out);
+  }
+  // Not to be released.
+  Status* default_allocator(Allocator** out) const {
+    return slot<Status* (*)(Allocator**)>(GetAllocatorWithDefaultOptions)(out);
+  }
+
+  Status* create_cpu_memory_info(MemoryInfo** out) const {
+    return slot<Status* (*)(int, int, MemoryInfo**)>(CreateCpuMemoryInfo)(device_allocator,
+                                                                          default_memory, out);
+  }
+  void release(MemoryInfo* info) const { slot<void (*)(MemoryInfo*)>(ReleaseMemoryInfo)(info); }
+  // A tensor over memory of the caller.
+  Status* create_tensor(const MemoryInfo* where, void* data, size_t bytes, const int64_t* shape,
+                        size_t rank, ElementType type, Value** out) const {
+    return slot<Status* (*)(const MemoryInfo*, void*, size_t, const int64_t*, size_t, int,
+                            Value**)>(CreateTensorWithDataAsOrtValue)(where, data, bytes, shape,
+                                                                      rank, type, out);
+  }
+  void release(Value* value) const { slot<void (*)(Value*)>(ReleaseValue)(value); }
+  // Names and values are arrays of `inputs` and `outputs` entries; values that are given for the
+  // outputs are written into.
+  Status* run(Session* session, const char* const* input_names, const Value* const* input_values,
+              size_t inputs, const char* const* output_names, size_t outputs,
+              Value** output_values) const {
+    return slot<Status* (*)(Session*, const void*, const char* const*, const Value* const*, size_t,
+                            const char* const*, size_t, Value**)>(Run)(
+        session, nullptr, input_names, input_values, inputs, output_names, outputs, output_values);
   }
 
  private:

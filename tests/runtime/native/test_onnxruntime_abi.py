@@ -20,6 +20,8 @@ CONSTANTS = {
     "required": "INPUT_OUTPUT_REQUIRED",
     "optional": "INPUT_OUTPUT_OPTIONAL",
     "default_memory": "OrtMemTypeDefault",
+    "device_allocator": "OrtDeviceAllocator",
+    "log_fatal": "ORT_LOGGING_LEVEL_FATAL",
     "fail": "ORT_FAIL",
     "invalid_argument": "ORT_INVALID_ARGUMENT",
 }
@@ -44,7 +46,7 @@ def checks(abi: str) -> list[str]:
     slots = re.findall(r"^  (\w+) = \d+,$", block(abi, "enum Slot"), re.MULTILINE)
     members = re.findall(r"\(\*(\w+)\)\(", block(abi, "struct CustomOp {"))
     base = re.findall(r"\(\*(\w+)\)\(", block(abi, "struct ApiBase {"))
-    assert len(slots) == 30
+    assert len(slots) == 55
     assert len(members) == 25
     assert len(base) == 2
     return [

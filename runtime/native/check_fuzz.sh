@@ -1,0 +1,23 @@
+#!/bin/sh
+# Fuzzes the opening of packages, and shapes, strides and affines, each for a number of seconds.
+# Needs clang with libFuzzer (Debian: clang).
+#
+#   runtime/native/check_fuzz.sh [SECONDS] [BUILD_FOLDER]
+set -eu
+
+native=$(cd "$(dirname "$0")" && pwd)
+seconds=${1:-600}
+build=${2:-$(mktemp -d)}
+mkdir -p "$build"
+
+cmake -S "$native" -B "$build" -DCMAKE_CXX_COMPILER=clang++ \
+  -DSGMF_CUDA=OFF -DSGMF_FUZZ=ON -DSGMF_SANITIZE=address,undefined >"$build/configure.log"
+cmake --build "$build" --target fuzz_open_package fuzz_segment_volume >"$build/build.log"
+
+mkdir -p "$build/packages" "$build/volumes"
+cp "$native/fuzz/manifest.json" "$build/packages/"
+for target in open_package:packages segment_volume:volumes; do
+  echo "== ${target%%:*}, $seconds s"
+  "$build/fuzz/fuzz_${target%%:*}" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=20 \
+    -print_final_stats=1 -verbosity=0 -artifact_prefix="$build/" "$build/${target##*:}"
+done

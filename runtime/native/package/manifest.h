@@ -1,0 +1,45 @@
+// What a package's manifest says; mirrors runtime/manifest.py, which documents every field.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "pipeline/spec.h"
+
+namespace sgmf {
+
+struct Label {
+  int32_t value;
+  std::string name;
+};
+
+struct Region {
+  std::string name;
+  std::vector<int32_t> labels;
+  int32_t value;
+};
+
+struct FileRecord {
+  std::string sha256;
+  int64_t size;
+};
+
+struct Manifest {
+  std::string format_version;
+  std::string name;
+  std::string created;
+  std::string network;
+  Spec spec;
+  std::vector<Label> labels;
+  std::vector<Region> regions;
+  std::map<std::string, std::string> variants;  // name to file
+  std::map<std::string, FileRecord> files;
+};
+
+// Reads a manifest without its seal. Throws PackageError: not JSON, an unknown major version, or
+// a field that is missing, unknown, of the wrong type or in contradiction to another.
+Manifest parse_manifest(const std::string& text);
+
+}  // namespace sgmf

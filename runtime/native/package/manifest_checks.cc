@@ -1,0 +1,147 @@
+#include "manifest_checks.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include "package_error.h"
+#include "printable.h"
+
+namespace sgmf {
+namespace {
+
+using Complaints = std::vector<std::string>;
+
+bool is_complete(const Normalization& ct) {
+  return !std::isnan(ct.mean) && ct.std > 0 && ct.lower < ct.upper;  // unset ones are NaN
+}
+
+bool is_orientation(const std::string& codes) {
+  const auto has_one_of = [&](const char* pair) {
+    return codes.find_first_of(pair) != std::string::npos;
+  };
+  return codes.size() == 3 && has_one_of("LR") && has_one_of("PA") && has_one_of("IS");
+}
+
+bool is_order(int order) { return order >= 0 && order <= 5; }
+
+void check_preprocessing(const Preprocessing& spec, Complaints& complaints) {
+  if (spec.channels.empty()) complaints.push_back("preprocessing.channels is empty");
+  if (spec.normalization.size() != spec.channels.size()) {
+    complaints.push_back("preprocessing.normalization has " +
+                         std::to_string(spec.normalization.size()) + " entries for " +
+                         std::to_string(spec.channels.size()) + " channels");
+  }
+  for (std::size_t i = 0; i < spec.normalization.size(); ++i) {
+    const Normalization& each = spec.normalization[i];
+    if (each.scheme != NormalizationScheme::ct || is_complete(each)) continue;
+    complaints.push_back("preprocessing.normalization[" + std::to_string(i) +
+                         "] is ct; expected mean, std above zero, and lower below upper");
+  }
+  if (!spec.orientation.empty() && !is_orientation(spec.orientation)) {
+    complaints.push_back("preprocessing.orientation is no three letters such as RAS");
+  }
+  auto axes = spec.transpose_forward;
+  std::sort(axes.begin(), axes.end());
+  if (axes != std::array<int, 3>{0, 1, 2}) {
+    complaints.push_back("preprocessing.transpose_forward is not made of 0, 1 and 2");
+  }
+  if (spec.spacing_mm && *std::min_element(spec.spacing_mm->begin(), spec.spacing_mm->end()) <= 0) {
+    complaints.push_back("preprocessing.spacing is not above zero; expected millimetres");
+  }
+  for (const Resampling& each : {spec.resampling, spec.logits_resampling}) {
+    if (is_order(each.order) && is_order(each.order_z)) continue;
+    complaints.push_back("preprocessing has a spline order outside 0 to 5");
+  }
+}
+
+void check_tiling(const Tiling& tiling, Complaints& complaints) {
+  if (*std::min_element(tiling.tile.begin(), tiling.tile.end()) <= 0) {
+    complaints.push_back("tiling.tile has an extent of zero or less; expected voxels above zero");
+  }
+  if (!(tiling.step > 0 && tiling.step <= 1)) {
+    complaints.push_back("tiling.step is " + std::to_string(tiling.step) +
+                         "; expected a part of the tile, above 0 and at most 1");
+  }
+  const auto& axes = tiling.mirror_axes;
+  const bool known =
+      std::all_of(axes.begin(), axes.end(), [](int axis) { return axis >= 0 && axis < 3; });
+  if (!known || std::set<int>(axes.begin(), axes.end()).size() < axes.size()) {
+    complaints.push_back("tiling.mirror_axes are not some of 0, 1 and 2, each once");
+  }
+}
+
+void check_output(const Manifest& manifest, Complaints& complaints) {
+  std::set<int32_t> values;
+  bool counted = manifest.labels.size() >= 2;
+  for (const Label& label : manifest.labels) {
+    counted = counted && label.value == static_cast<int32_t>(values.size());
+    values.insert(label.value);
+  }
+  if (values.size() < manifest.labels.size() || (!values.empty() && *values.begin() < 0)) {
+    complaints.push_back("output.labels have other values than different ones from 0 to 65535");
+  }
+  if (manifest.regions.empty() && !counted) {
+    complaints.push_back(
+        "output.labels do not have the values 0, 1 and so on, as expected without regions");
+  }
+  for (const Region& region : manifest.regions) {
+    if (region.value > 0 && values.count(region.value)) continue;
+    complaints.push_back("a region of output.regions paints what is no label above 0");
+  }
+}
+
+bool is_word(const std::string& part) {
+  constexpr const char* first = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
+  return !part.empty() && std::strchr(first, part[0]) && part[0] != '\0' &&
+         part.find_first_not_of(std::string(first) + ".-") == std::string::npos;
+}
+
+// Words with single slashes between them: no way out of the folder.
+bool is_plain_name(const std::string& name) {
+  std::size_t start = 0;
+  for (;;) {
+    const std::size_t slash = name.find('/', start);
+    if (!is_word(name.substr(start, slash - start))) return false;
+    if (slash == std::string::npos) return true;
+    start = slash + 1;
+  }
+}
+
+bool is_sha256(const std::string& text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+void check_files(const Manifest& manifest, Complaints& complaints) {
+  if (!manifest.variants.count("fp32")) complaints.push_back("variants lacks fp32");
+  for (const auto& [name, file] : manifest.variants) {
+    if (manifest.files.count(file)) continue;
+    complaints.push_back("files does not list the file of variant " + printable(name, 80));
+  }
+  for (const auto& [name, record] : manifest.files) {
+    if (!is_plain_name(name)) {
+      complaints.push_back("files lists a name that may lead out of the package: " +
+                           printable(name, 80));
+    }
+    if (!is_sha256(record.sha256) || record.size < 0) {
+      complaints.push_back("files has a record without proper sha256 and size");
+    }
+  }
+}
+
+}  // namespace
+
+void check_manifest(const Manifest& manifest) {
+  Complaints complaints;
+  check_preprocessing(manifest.spec.preprocessing, complaints);
+  check_tiling(manifest.spec.tiling, complaints);
+  check_output(manifest, complaints);
+  check_files(manifest, complaints);
+  if (complaints.empty()) return;
+  std::string text;
+  for (const std::string& complaint : complaints) text += (text.empty() ? "" : "; ") + complaint;
+  throw PackageError("manifest.json contradicts itself: " + text);
+}
+
+}  // namespace sgmf

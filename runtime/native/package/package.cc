@@ -1,0 +1,93 @@
+#include "package.h"
+
+#include "package_error.h"
+#include "sha256.h"
+
+namespace sgmf {
+namespace {
+
+constexpr const char* manifest_file = "manifest.json";
+constexpr int64_t max_manifest_bytes = 16 * 1024 * 1024;
+constexpr const char* remedy = "it was damaged or altered: copy or export the package again";
+
+Manifest read_manifest(const Folder& folder) {
+  if (!folder.has(manifest_file)) {
+    throw PackageError(folder.path() + " is no package: it has no " + manifest_file);
+  }
+  std::string content;
+  folder.read(manifest_file, max_manifest_bytes + 1,
+              [&](const char* bytes, std::size_t size) { content.append(bytes, size); });
+  if (content.size() > max_manifest_bytes) {
+    throw PackageError(folder.path() + "/manifest.json is larger than 16 MiB, no manifest is");
+  }
+  try {
+    return parse_manifest(unseal(content));
+  } catch (const PackageError& error) {
+    throw PackageError(folder.path() + ": " + error.what());
+  }
+}
+
+}  // namespace
+
+std::string unseal(const std::string& content) {
+  const std::string before = "{\n  \"manifest_sha256\": \"";
+  const std::string after = "\",\n";
+  constexpr std::size_t digits = 64;
+  const std::size_t end = before.size() + digits + after.size();
+  const bool sealed = content.compare(0, before.size(), before) == 0 && content.size() >= end &&
+                      content.compare(before.size() + digits, after.size(), after) == 0;
+  if (!sealed) {
+    throw PackageError(
+        "manifest.json does not begin with its manifest_sha256; it was damaged or altered, or the "
+        "folder is no package: copy or export it again");
+  }
+  const std::string text = "{\n" + content.substr(end);
+  Sha256 digest;
+  digest.update(text.data(), text.size());
+  if (digest.hex_digest() != content.substr(before.size(), digits)) {
+    throw PackageError(
+        "manifest.json does not have the SHA-256 that its first line states; it was damaged or "
+        "altered: copy or export the package again");
+  }
+  return text;
+}
+
+Package::Package(const std::string& path) : folder_(path), manifest_(read_manifest(folder_)) {
+  for (const auto& [name, record] : manifest_.files) {
+    check(name, record, [](const char*, std::size_t) {});
+  }
+}
+
+std::string Package::read(const std::string& name) const {
+  const auto found = manifest_.files.find(name);
+  if (found == manifest_.files.end()) {
+    throw PackageError(name + " is not listed in the manifest of " + folder_.path());
+  }
+  std::string content;
+  check(name, found->second,
+        [&](const char* bytes, std::size_t size) { content.append(bytes, size); });
+  return content;
+}
+
+void Package::check(const std::string& name, const FileRecord& record,
+                    const Folder::Sink& sink) const {
+  Sha256 digest;
+  int64_t size = 0;
+  // One byte more than stated is enough to know that a file is too long.
+  const int64_t limit = record.size < INT64_MAX ? record.size + 1 : record.size;
+  folder_.read(name, limit, [&](const char* bytes, std::size_t count) {
+    digest.update(bytes, count);
+    size += static_cast<int64_t>(count);
+    sink(bytes, count);
+  });
+  const std::string file = folder_.path() + "/" + name;
+  if (size != record.size) {
+    throw PackageError(file + " does not have the " + std::to_string(record.size) +
+                       " bytes that its manifest states; " + remedy);
+  }
+  if (digest.hex_digest() != record.sha256) {
+    throw PackageError(file + " does not have the SHA-256 that its manifest states; " + remedy);
+  }
+}
+
+}  // namespace sgmf

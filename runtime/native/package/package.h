@@ -1,0 +1,35 @@
+// Opening packages: every byte is checked before it is believed. Mirrors runtime/package.py and
+// runtime/manifest_seal.py.
+#pragma once
+
+#include <string>
+
+#include "folder.h"
+#include "manifest.h"
+
+namespace sgmf {
+
+// Undoes the seal of a manifest's file, whose first line vouches for all the others. Throws
+// PackageError if there is none, or a byte differs from what was sealed.
+std::string unseal(const std::string& content);
+
+// A checked package folder.
+class Package {
+ public:
+  // Opens a package and checks size and SHA-256 of every file in the manifest. Throws
+  // PackageNotFound and PackageError.
+  explicit Package(const std::string& path);
+
+  const Manifest& manifest() const { return manifest_; }
+
+  // Bytes of a listed file, checked again: those that were checked are those returned.
+  std::string read(const std::string& name) const;
+
+ private:
+  void check(const std::string& name, const FileRecord& record, const Folder::Sink& sink) const;
+
+  Folder folder_;
+  Manifest manifest_;
+};
+
+}  // namespace sgmf

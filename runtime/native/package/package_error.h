@@ -1,0 +1,18 @@
+// What opening a package throws, beside std::bad_alloc.
+#pragma once
+
+#include <stdexcept>
+
+namespace sgmf {
+
+// The package is damaged, incomplete, of an unknown version or not to be trusted.
+struct PackageError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// There is nothing at the path.
+struct PackageNotFound : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+}  // namespace sgmf

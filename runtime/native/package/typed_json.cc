@@ -1,0 +1,153 @@
+#include "typed_json.h"
+
+#include <algorithm>
+#include <set>
+
+#include "package_error.h"
+#include "printable.h"
+
+namespace sgmf {
+namespace {
+
+// Where the Python interpreter gives up by itself; a manifest has six levels.
+constexpr int deepest = 500;
+constexpr std::size_t longest_shown = 60;
+
+// A value on one line, without control characters and not too long.
+std::string shown(const Json& value) {
+  std::string text = value.is_structured() && value.size() > longest_shown
+                         ? (value.is_object() ? "a large object" : "a long list")
+                         : value.dump(-1, ' ', true, Json::error_handler_t::replace);
+  if (text.size() > longest_shown) text = text.substr(0, longest_shown) + "...";
+  return text;
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+// Refuses keys that stand twice in one object, of which a parser keeps the last, and depths at
+// which recursion over the document would exhaust the stack.
+class Strictness {
+ public:
+  bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
+    if (depth > deepest) throw PackageError("it is nested too deeply");
+    if (event == Json::parse_event_t::object_start) keys_.emplace_back();
+    if (event == Json::parse_event_t::object_end) keys_.pop_back();
+    if (event == Json::parse_event_t::key &&
+        !keys_.back().insert(parsed.get_ref<const std::string&>()).second) {
+      throw PackageError("the key " + shown(parsed) + " stands twice in one object");
+    }
+    return true;
+  }
+
+ private:
+  std::vector<std::set<std::string>> keys_;
+};
+
+}  // namespace
+
+Json load_json_object(const std::string& text, const std::string& name) {
+  Json document;
+  try {
+    Strictness strictness;
+    document = Json::parse(text, [&](int depth, Json::parse_event_t event, Json& parsed) {
+      return strictness(depth, event, parsed);
+    });
+  } catch (const PackageError& error) {
+    throw PackageError(name + " is not JSON: " + error.what());
+  } catch (const Json::exception& error) {
+    throw PackageError(name + " is not JSON: " + printable(error.what(), 200));
+  }
+  if (!document.is_object()) {
+    throw PackageError(name + " holds " + shown(document) + "; expected one JSON object");
+  }
+  return document;
+}
+
+void Field::expect_fields(std::initializer_list<const char*> needed,
+                          std::initializer_list<const char*> others) const {
+  if (!value_->is_object()) refuse("an object");
+  const auto known = [&](const std::string& name) {
+    return std::count(needed.begin(), needed.end(), name) +
+           std::count(others.begin(), others.end(), name);
+  };
+  std::vector<std::string> unknown;
+  for (const auto& entry : value_->items()) {
+    if (!known(entry.key())) unknown.push_back(shown(Json(entry.key())));
+  }
+  if (!unknown.empty() && !ignore_unknown_) {
+    throw PackageError(place_ + " has unknown fields: " + joined(unknown));
+  }
+  std::vector<std::string> missing;
+  for (const char* name : needed) {
+    if (!has(name)) missing.emplace_back(name);
+  }
+  if (!missing.empty()) throw PackageError(place_ + " lacks " + joined(missing));
+}
+
+Field Field::at(const char* name) const {
+  return {value_->at(name), place_ + "." + name, ignore_unknown_};
+}
+
+std::vector<std::pair<std::string, Field>> Field::mapping() const {
+  if (!value_->is_object()) refuse("an object");
+  std::vector<std::pair<std::string, Field>> entries;
+  for (const auto& entry : value_->items()) {
+    entries.emplace_back(entry.key(), Field(entry.value(), place_ + "." + shown(Json(entry.key())),
+                                            ignore_unknown_));
+  }
+  return entries;
+}
+
+std::vector<Field> Field::list() const {
+  if (!value_->is_array()) refuse("a list");
+  std::vector<Field> entries;
+  for (std::size_t i = 0; i < value_->size(); ++i) {
+    entries.emplace_back((*value_)[i], place_ + "[" + std::to_string(i) + "]", ignore_unknown_);
+  }
+  return entries;
+}
+
+std::vector<Field> Field::list(std::size_t count) const {
+  if (value_->is_array() && value_->size() != count) refuse(std::to_string(count) + " entries");
+  return list();
+}
+
+std::string Field::text() const {
+  if (!value_->is_string()) refuse("a text");
+  return value_->get<std::string>();
+}
+
+std::size_t Field::one_of(std::initializer_list<const char*> known) const {
+  const auto found =
+      value_->is_string() ? std::find(known.begin(), known.end(), text()) : known.end();
+  if (found == known.end()) refuse("one of " + joined({known.begin(), known.end()}));
+  return static_cast<std::size_t>(found - known.begin());
+}
+
+int64_t Field::integer() const {
+  if (!value_->is_number_integer()) refuse("an integer");
+  if (value_->is_number_unsigned() && value_->get<uint64_t>() > INT64_MAX) {
+    refuse("an integer of ordinary size");
+  }
+  return value_->get<int64_t>();
+}
+
+double Field::number() const {
+  if (!value_->is_number()) refuse("a number");
+  return value_->get<double>();
+}
+
+bool Field::boolean() const {
+  if (!value_->is_boolean()) refuse("true or false");
+  return value_->get<bool>();
+}
+
+void Field::refuse(const std::string& expected) const {
+  throw PackageError(place_ + " is " + shown(*value_) + "; expected " + expected);
+}
+
+}  // namespace sgmf

@@ -1,0 +1,94 @@
+"""Packages of untrained convolutions that need no PyTorch to write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from samples import PARITY, sample_manifest
+
+from segmaformer.runtime.manifest import (
+    Label,
+    Normalization,
+    Output,
+    Preprocessing,
+    Region,
+    Tiling,
+    Variant,
+)
+from segmaformer.runtime.package_writer import write_files
+
+TILE = (16, 20, 24)
+CT_CLASSES = 20
+
+
+def write_ct_package(folder: Path) -> Path:
+    """Twenty exclusive classes of a CT, coarser and turned against the scan."""
+    preprocessing = Preprocessing(
+        ("CT",),
+        (Normalization("ct", mean=60.0, std=40.0, lower=-90.0, upper=170.0),),
+        transpose_forward=(1, 0, 2),
+        spacing=(1.5, 1.2, 1.3),
+        crop_to_nonzero=False,
+    )
+    labels = tuple(Label(value, f"organ {value}") for value in range(CT_CLASSES))
+    return write_package(folder, preprocessing, Output(labels))
+
+
+def write_region_package(folder: Path) -> Path:
+    """Three overlapping regions of two channels, with a label that needs uint16."""
+    preprocessing = Preprocessing(
+        ("T1", "FLAIR"), (Normalization("zscore"), Normalization("zscore", use_mask=True))
+    )
+    labels = (Label(0, "background"), Label(1, "edema"), Label(2, "core"), Label(300, "rim"))
+    regions = (
+        Region("whole", (1, 2, 300), 1),
+        Region("core", (2, 300), 2),
+        Region("rim", (300,), 300),
+    )
+    return write_package(folder, preprocessing, Output(labels, regions))
+
+
+def write_package(folder: Path, preprocessing: Preprocessing, output: Output) -> Path:
+    """Write a package whose network takes and gives what the manifest says."""
+    folder.mkdir()
+    manifest = sample_manifest(
+        preprocessing=preprocessing,
+        tiling=Tiling(TILE, mirror_axes=(0, 2)),
+        output=output,
+        variants={"fp32": Variant("fp32.onnx", {"default": "float32"}, PARITY)},
+    )
+    model = convolutions(len(preprocessing.channels), output.channels)
+    write_files(folder, manifest, {"fp32.onnx": model.SerializeToString()})
+    return folder
+
+
+def convolutions(inputs: int, outputs: int, *, width: int = 12) -> Any:
+    """Two convolutions on tiles of TILE, float32."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    random = np.random.default_rng(outputs)
+
+    def weights(name: str, *shape: int) -> Any:
+        values = random.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
+        return onnx.numpy_helper.from_array(values.astype(np.float32), name)
+
+    nodes = [
+        helper.make_node("Conv", ["tiles", "w1", "b1"], ["hidden"], pads=[1] * 6),
+        helper.make_node("Relu", ["hidden"], ["active"]),
+        helper.make_node("Conv", ["active", "w2", "b2"], ["logits"]),
+    ]
+    constants = [
+        weights("w1", width, inputs, 3, 3, 3),
+        weights("b1", width),
+        weights("w2", outputs, width, 1, 1, 1),
+        weights("b2", outputs),
+    ]
+    values = [
+        helper.make_tensor_value_info(name, kind, ["batch", channels, *TILE])
+        for name, channels in (("tiles", inputs), ("logits", outputs))
+    ]
+    graph = helper.make_graph(nodes, "small", values[:1], values[1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
