@@ -1,0 +1,233 @@
+"""The op library's ops around the scan against the standard operators, both in ONNX Runtime.
+
+    python benchmarks/token_ops.py --out token_ops.json
+
+Sizes are those of one 4 x 128^3 tile of SegMaFormer. The standard operators work channel-major, as
+PyTorch exports them; the causal convolution's result is turned token-major as the scan wants it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper
+from turns import Result, Run, available_threads, machine, take_turns
+
+Node = tuple[str, Sequence[str], str, dict[str, Any]]
+Shape = tuple[int, ...]
+
+_RESIZE = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+
+_ACTIVATED = {"Gelu": "InstanceNormGelu", "Relu": "InstanceNormRelu"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One job, done twice; both write ``y``.
+
+    Attributes
+    ----------
+    inputs
+        Shapes of what the standard operators take, channel-major.
+    token_major
+        Which of them the native op takes token-major; its result is, where there are any.
+    standard, native
+        The nodes.
+    scale
+        Of an upsampling.
+    """
+
+    inputs: dict[str, Shape]
+    token_major: tuple[str, ...]
+    standard: list[Node]
+    native: Node
+    scale: int = 1
+
+
+def depthwise(channels: int, extent: int) -> Pair:
+    """A 3 x 3 x 3 convolution of each channel for itself."""
+    x = (1, channels, *(extent,) * 3)
+    return Pair(
+        inputs={"x": x, "w": (channels, 1, 3, 3, 3), "b": (channels,)},
+        token_major=("x",),
+        standard=[("Conv", ["x", "w", "b"], "y", {"group": channels, "pads": [1] * 6})],
+        native=("DepthwiseConv3d", ["x", "w", "b"], "y", {"group": channels}),
+    )
+
+
+def norm(channels: int, extent: int, activation: str) -> Pair:
+    """InstanceNorm and an activation."""
+    return Pair(
+        inputs={"x": (1, channels, *(extent,) * 3), "w": (channels,), "b": (channels,)},
+        token_major=("x",),
+        standard=[
+            ("InstanceNormalization", ["x", "w", "b"], "n", {"epsilon": 1e-5}),
+            (activation, ["n"], "y", {}),
+        ],
+        native=(_ACTIVATED[activation], ["x", "w", "b"], "y", {"epsilon": 1e-5}),
+    )
+
+
+def upsample_add(channels: int, extent: int, scale: int) -> Pair:
+    """Trilinear upsampling to `extent` and a sum."""
+    low, high = ((1, channels, *(n,) * 3) for n in (extent // scale, extent))
+    return Pair(
+        inputs={"x": low, "a": high},
+        token_major=("x", "a"),
+        standard=[("Resize", ["x", "", "scales"], "up", _RESIZE), ("Add", ["up", "a"], "y", {})],
+        native=("UpsampleAdd", ["x", "a"], "y", {"scales": [float(scale)] * 3}),
+        scale=scale,
+    )
+
+
+def upsample(channels: int, extent: int, scale: int) -> Pair:
+    """Trilinear upsampling of logits to `extent`."""
+    return Pair(
+        inputs={"x": (1, channels, *(extent // scale,) * 3)},
+        token_major=(),
+        standard=[("Resize", ["x", "", "scales"], "y", _RESIZE)],
+        native=("Upsample", ["x"], "y", {"scales": [float(scale)] * 3}),
+        scale=scale,
+    )
+
+
+def causal(channels: int, length: int) -> Pair:
+    """A causal convolution of four taps, SiLU, and the way to token-major."""
+    attributes = {"group": channels, "pads": [3, 0]}
+    return Pair(
+        inputs={"x": (1, channels, length), "w": (channels, 1, 4), "b": (channels,)},
+        token_major=("x",),
+        standard=[
+            ("Conv", ["x", "w", "b"], "c", attributes),
+            ("Sigmoid", ["c"], "s", {}),
+            ("Mul", ["c", "s"], "t", {}),
+            ("Transpose", ["t"], "y", {"perm": [0, 2, 1]}),
+        ],
+        native=("CausalConv1dSilu", ["x", "w", "b"], "y", attributes),
+    )
+
+
+PAIRS = {
+    "DepthwiseConv3d 144 x 32^3": depthwise(144, 32),
+    "InstanceNormGelu 144 x 32^3": norm(144, 32, "Gelu"),
+    "InstanceNormRelu 144 x 32^3": norm(144, 32, "Relu"),
+    "UpsampleAdd 256 x 16^3 to 32^3": upsample_add(256, 32, 2),
+    "UpsampleAdd 256 x 8^3 to 32^3": upsample_add(256, 32, 4),
+    "Upsample 3 x 32^3 to 128^3": upsample(3, 128, 4),
+    "CausalConv1dSilu 72 x 32768": causal(72, 32768),
+}
+
+
+def make_inputs(pair: Pair, native: bool) -> dict[str, np.ndarray]:
+    """Standard normal inputs, the same for both."""
+    rng = np.random.default_rng(0)
+    drawn = {name: rng.standard_normal(s).astype(np.float32) for name, s in pair.inputs.items()}
+    if native:
+        drawn |= {name: np.moveaxis(drawn[name], 1, -1) for name in pair.token_major}
+    return {name: _aligned(array) for name, array in drawn.items()}
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """A copy where ONNX Runtime would have put it: at a multiple of 64 bytes."""
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + array.nbytes].view(np.float32).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def make_model(pair: Pair, native: bool) -> bytes:
+    """A model of the pair's one way or the other."""
+    domain = "segmaformer" if native else ""
+    nodes = [
+        helper.make_node(op, inputs, [result], domain=domain, **attributes)
+        for op, inputs, result, attributes in ([pair.native] if native else pair.standard)
+    ]
+    shapes = {name: array.shape for name, array in make_inputs(pair, native).items()}
+    scales = helper.make_tensor("scales", TensorProto.FLOAT, (5,), [1, 1, *(pair.scale,) * 3])
+    graph = helper.make_graph(
+        nodes,
+        "pair",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [] if native else [scales],
+    )
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("segmaformer", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def prepare(name: str, native: bool, threads: int) -> Run:
+    """The run of one way, its result always in the order that the standard operators give."""
+    import onnxruntime
+
+    from segmaformer.runtime.op_library import register_op_library
+
+    pair = PAIRS[name]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    register_op_library(options)
+    session = onnxruntime.InferenceSession(
+        make_model(pair, native), options, providers=["CPUExecutionProvider"]
+    )
+    binding = session.io_binding()
+    for key, array in make_inputs(pair, native).items():
+        binding.bind_ortvalue_input(key, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+    binding.bind_output("y")
+    session.run_with_iobinding(binding)
+    (value,) = binding.get_outputs()
+    binding.bind_ortvalue_output("y", value)  # stays where it is from now on
+    y = value.numpy()
+    if native and y.ndim == 5 and pair.token_major:
+        y = np.moveaxis(y, -1, 1)
+
+    def run() -> np.ndarray:
+        session.run_with_iobinding(binding)
+        return y
+
+    return run
+
+
+def measure(name: str, threads: int, rounds: int) -> dict[str, Result]:
+    """Both ways of a pair, taking turns."""
+    ways = {"standard": False, "native": True}
+    return take_turns(
+        {way: (prepare, (name, native, threads)) for way, native in ways.items()}, rounds
+    )
+
+
+def main() -> None:
+    """Measure, print the table and write the document."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--threads", type=int, default=available_threads())
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    print("| | standard ms | native ms | native fastest ms | ratio | difference |")
+    print("|---|---:|---:|---:|---:|---:|")
+    results = {}
+    for name in PAIRS:
+        pair = measure(name, options.threads, options.rounds)
+        standard, native = pair["standard"], pair["native"]
+        results[name] = {way: asdict(result) for way, result in pair.items()}
+        print(
+            f"| {name} | {standard.median_ms:.2f} | {native.median_ms:.2f} "
+            f"| {native.fastest_ms:.2f} | {standard.median_ms / native.median_ms:.1f} "
+            f"| {native.error:.1e} |",
+            flush=True,
+        )
+    if options.out:
+        document = {"machine": machine(), "threads": options.threads, "results": results}
+        options.out.write_text(json.dumps(document, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
