@@ -111,6 +111,7 @@ void convolve_row(const Conv& conv, int64_t row) {
     for (; w + size <= conv.width; w += size) convolve_block(conv, lines, w, y);
   };
   pass(block_width, convolve_block<block_width>);
+  pass(8, convolve_block<8>);
   pass(4, convolve_block<4>);
   pass(1, convolve_block<1>);
 }

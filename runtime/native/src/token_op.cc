@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <exception>
 #include <stdexcept>
 
 #include "sgmf/token_ops.h"
@@ -67,14 +66,15 @@ const TokenOp& find_op(const sgmf_token_op_args& args) {
 
 Tensor read_tensor(const sgmf_tensor& tensor) {
   if (tensor.rank < 0 || tensor.rank > SGMF_TOKEN_OP_MAX_RANK) {
-    throw std::invalid_argument("a tensor has none of 0 to 5 dimensions");
+    throw std::invalid_argument("a tensor's rank lies outside 0 to 5");
   }
   Tensor read{true, tensor.data, {tensor.extent, tensor.extent + tensor.rank}};
   for (int64_t extent : read.shape) {
     if (extent < 0) throw std::invalid_argument("an extent is negative");
   }
-  if (element_count(read.shape) && !read.data)
+  if (element_count(read.shape) && !read.data) {
     throw std::invalid_argument("a tensor's data is NULL");
+  }
   return read;
 }
 

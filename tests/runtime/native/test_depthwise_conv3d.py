@@ -16,7 +16,7 @@ SHAPES = (
     (1, 2, 1, 17, 5),
     (2, 3, 3, 3, 23),
     (1, 9, 5, 21, 40),
-    (1, 8, 40, 33, 144),  # several blocks along depth and height
+    (1, 8, 40, 29, 144),  # several blocks along depth and height
 )
 
 
