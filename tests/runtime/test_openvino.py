@@ -174,7 +174,10 @@ def test_a_missing_openvino_names_the_extra(
     assert "segmaformer[openvino]" in (found.missing() or "")
 
 
-def test_wrong_numbers_are_refused(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_numbers_are_refused(
+    package: Package, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SGMF_CACHE", str(tmp_path / "no test passed yet"))
     run = backend.OpenVinoSession.run
     monkeypatch.setattr(backend.OpenVinoSession, "run", lambda self, tiles: -run(self, tiles))
     with pytest.raises(BackendError, match=r"self-test failed: .*; take --backend onnxruntime"):
