@@ -45,8 +45,8 @@ void for_each_span(const ParallelFor& parallel, int64_t rows, int64_t row_size,
 
 std::vector<float> taps_first(const float* weight, int64_t channels, int64_t taps) {
   std::vector<float> turned(channels * taps);
-  for (int64_t c = 0; c < channels; ++c) {
-    for (int64_t k = 0; k < taps; ++k) turned[k * channels + c] = weight[c * taps + k];
+  for (int64_t k = 0; k < taps; ++k) {
+    for (int64_t c = 0; c < channels; ++c) turned[k * channels + c] = weight[c * taps + k];
   }
   return turned;
 }
