@@ -55,9 +55,10 @@ def _run(folder: Path, budget_mib: int, link: Connection) -> None:
 
 def _compare_on_crop(folder: Path, link: Connection) -> None:
     from segmaformer.runtime import Package, Predictor
+    from segmaformer.runtime.label_stream import predict_logits
     from segmaformer.runtime.labelling import logits_to_labels
     from segmaformer.runtime.preprocessing import preprocess, restore_labels, restore_logits
-    from segmaformer.runtime.tiling import predict_logits
+    from segmaformer.runtime.tile_network import TileNetwork
     from segmaformer.runtime.volume import Volume
 
     image = nibabel.load(folder / "scan.nii.gz")
@@ -68,7 +69,9 @@ def _compare_on_crop(folder: Path, link: Connection) -> None:
     manifest = package.manifest
     prepared = preprocess(volume, manifest.preprocessing)
     run = Predictor(package)._session.run
-    logits = predict_logits(prepared.image, manifest.tiling, run, manifest.output.channels)
+    logits = predict_logits(
+        prepared.image, manifest.tiling, TileNetwork(run), manifest.output.channels
+    )
     logits = restore_logits(logits, prepared, manifest.preprocessing.logits_resampling)
     full = restore_labels(logits_to_labels(logits, manifest.output), prepared)
     link.send({"voxels": full.size, "unlike": int((streamed != full).sum())})

@@ -18,18 +18,17 @@ import numpy.typing as npt
 from segmaformer.runtime.cuda_driver import CudaDevice, DeviceMemory, Event, Stream
 from segmaformer.runtime.cuda_library import enqueue
 from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.host_lines import Places
 from segmaformer.runtime.label_kernels import (
     AxisTaps,
-    AxisTapsArgs,
     BlendTileArgs,
     DivideLinesArgs,
     LabelResampleArgs,
     Logits,
 )
-from segmaformer.runtime.logit_sums import Places
 from segmaformer.runtime.manifest import Triple
-from segmaformer.runtime.tile_feed import tile_batches
-from segmaformer.runtime.tiling import Box
+from segmaformer.runtime.native_pipeline import AxisTapsArgs
+from segmaformer.runtime.tiling import Box, cut_tile
 
 LABEL_BYTES = 16 << 20
 """Labels that are computed at once, but for a single plane that takes more."""
@@ -83,17 +82,27 @@ class DeviceNetwork:
 
         return replace(self, run=run)
 
-    def floats_held(self, channels: int, logits: int) -> int:
-        """As :meth:`segmaformer.runtime.tile_feed.TileNetwork.floats_held`, on the host."""
-        return self.tiles_at_once * channels
-
     def logits(
         self, image: np.ndarray, place: Box, boxes: Sequence[Box]
     ) -> Generator[DeviceLogits, None, None]:
-        """As :func:`segmaformer.runtime.tile_feed.tile_logits`."""
-        for batch in tile_batches(image, place, boxes, self.tiles_at_once):
-            with closing(self.run(batch)) as found:
-                yield from found
+        """Logits (K, *tile) of one tile after the other.
+
+        Close the generator if it is not used up: a network whose logits are still waited for
+        serves nobody else.
+
+        Parameters
+        ----------
+        image
+            Shape (C, D, H, W), float32.
+        place
+            Where it lies, in the coordinates of `boxes`; tiles may reach beyond.
+        boxes
+            The tiles in order.
+        """
+        for first in range(0, len(boxes), self.tiles_at_once):
+            some = boxes[first : first + self.tiles_at_once]
+            with closing(self.run(np.stack([cut_tile(image, box, place) for box in some]))) as run:
+                yield from run
 
 
 def lines_bytes(capacity: int, channels: int, width: int, tile: Triple) -> int:
@@ -104,7 +113,7 @@ def lines_bytes(capacity: int, channels: int, width: int, tile: Triple) -> int:
 
 
 class DeviceLines:
-    """Lines in device memory; see :class:`segmaformer.runtime.logit_sums.Lines`.
+    """Lines in device memory; see :class:`segmaformer.runtime.host_lines.Lines`.
 
     Parameters
     ----------
@@ -137,7 +146,7 @@ class DeviceLines:
         self._send(self._not_finite.address, np.zeros(1, np.int32))
 
     def clear(self, lines: Sequence[int]) -> None:
-        """As of :class:`segmaformer.runtime.logit_sums.Lines`; so are the others."""
+        """As of :class:`segmaformer.runtime.host_lines.Lines`; so are the others."""
         (pointers,), _ = self._put(self._pointers(np.array(lines, np.int64)))
         enqueue(
             "sgmf_clear_lines_cuda",

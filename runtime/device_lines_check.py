@@ -8,9 +8,8 @@ import numpy.typing as npt
 from segmaformer.runtime.cuda_driver import CudaDevice, Event, Stream
 from segmaformer.runtime.device_lines import DeviceLines, DeviceLogits
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.label_kernels import Logits, label_taps
-from segmaformer.runtime.logit_sums import HostLines, Lines, Tile
-from segmaformer.runtime.manifest import Resampling
+from segmaformer.runtime.host_lines import HostLines, Lines, Tile
+from segmaformer.runtime.label_kernels import AxisTaps, Logits
 
 _SHAPE = (7, 6, 9)
 _TARGET = (9, 11, 20)
@@ -45,15 +44,7 @@ def check_device_lines(device: CudaDevice) -> None:
 
 
 def _labels(lines: Lines[Tile], tile: Tile, divisors: Logits) -> npt.NDArray[np.uint16]:
-    taps = label_taps(
-        _SHAPE,
-        _TARGET,
-        spacing_mm=(1, 1, 1),
-        new_spacing_mm=(0.8, 0.5, 0.4),
-        resampling=Resampling(order=1, order_z=1),
-    )
-    if taps is None:
-        raise ValueError("linear interpolation has taps")
+    taps = [AxisTaps.between(*lengths) for lengths in zip(_SHAPE, _TARGET, strict=True)]
     places = np.arange(_SHAPE[0] * _SHAPE[1], dtype=np.int64).reshape(_SHAPE[:2])
     lines.clear(places.ravel().tolist())
     for _ in range(2):

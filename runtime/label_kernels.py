@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
-from segmaformer.runtime.manifest import Resampling, Spacing, Triple
+from segmaformer.runtime.native_pipeline import AxisTapsArgs, array_at
 from segmaformer.runtime.op_library import call_kernel
-from segmaformer.runtime.resampling import axis_weights, separate_axis
 
 Logits = npt.NDArray[np.float32]
 
@@ -42,17 +40,6 @@ class DivideLinesArgs(ctypes.Structure):
         ("divisors", ctypes.c_void_p),
         ("lines", ctypes.c_void_p),
         ("channel_stride", ctypes.c_int64),
-    )
-
-
-class AxisTapsArgs(ctypes.Structure):
-    """Mirror of ``sgmf_axis_taps``."""
-
-    _fields_ = (
-        ("count", ctypes.c_int64),
-        ("low", ctypes.c_void_p),
-        ("high", ctypes.c_void_p),
-        ("weight", ctypes.c_void_p),
     )
 
 
@@ -87,6 +74,20 @@ class AxisTaps:
     def __len__(self) -> int:
         return len(self.low)
 
+    @classmethod
+    def between(cls, length: int, new_length: int) -> AxisTaps:
+        """Taps that interpolate an axis linearly."""
+        centres = (np.arange(new_length) + 0.5) * (length / new_length) - 0.5
+        inside = np.asarray(centres.clip(0, length - 1), np.float64)
+        low = inside.astype(np.int64)
+        return cls(low, np.minimum(low + 1, length - 1), inside - low)
+
+    @classmethod
+    def of(cls, args: AxisTapsArgs) -> AxisTaps:
+        """Copy of what a structure points to."""
+        low, high = (array_at(a, ctypes.c_int64, args.count).copy() for a in (args.low, args.high))
+        return cls(low, high, array_at(args.weight, ctypes.c_double, args.count).copy())
+
     def part(self, begin: int, end: int, origin: int) -> AxisTaps:
         """Taps of voxels `begin` to `end`, of a source that starts at voxel `origin`."""
         side = slice(begin, end)
@@ -97,45 +98,6 @@ class AxisTaps:
         return AxisTapsArgs(
             len(self), self.low.ctypes.data, self.high.ctypes.data, self.weight.ctypes.data
         )
-
-
-def label_taps(
-    shape: Triple,
-    new_shape: Triple,
-    *,
-    spacing_mm: Spacing,
-    new_spacing_mm: Spacing,
-    resampling: Resampling,
-) -> tuple[AxisTaps, AxisTaps, AxisTaps] | None:
-    """Taps that resample logits as :func:`segmaformer.runtime.resampling.resample` does.
-
-    Returns
-    -------
-    tuple of AxisTaps or None
-        One for each axis; None where a spline order above one needs more neighbours.
-    """
-    separate = separate_axis(spacing_mm, new_spacing_mm, resampling)
-    orders = [resampling.order_z if axis == separate else resampling.order for axis in range(3)]
-    lengths = list(zip(shape, new_shape, strict=True))
-    if any(a != b and order > 1 for (a, b), order in zip(lengths, orders, strict=True)):
-        return None
-    depth, height, width = (
-        _axis_taps(length, new_length, order)
-        for (length, new_length), order in zip(lengths, orders, strict=True)
-    )
-    return depth, height, width
-
-
-def _axis_taps(length: int, new_length: int, order: int) -> AxisTaps:
-    if length == new_length:
-        low = np.arange(length, dtype=np.int64)
-        return AxisTaps(low, low, np.zeros(length))
-    weights = sparse.csr_array(axis_weights(length, new_length, order))
-    weights.sort_indices()
-    low = weights.indices[weights.indptr[:-1]].astype(np.int64)
-    high = weights.indices[weights.indptr[1:] - 1].astype(np.int64)
-    upper = weights.data[weights.indptr[1:] - 1]
-    return AxisTaps(low, high, np.where(high > low, upper, 0.0))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,89 +1,73 @@
 """From tiles to the label map without ever holding the logits of a whole scan.
 
-Tiles run in order of depth, then of height. What no later tile reaches is finished: its
-sums of logits are divided by the sum of the weights, interpolated to the scan's grid and
-reduced to labels, and their memory goes to the voxels to come. So the logits in memory
-span the overlap of two tiles in depth, and one tile in depth and height, not the scan.
-Where even that is too much, the scan is divided along height and width into blocks that
-are streamed one after the other; tiles across a border then run once for each side.
-
-Every voxel sees the same operations in the same order as with all logits in memory, so
-the labels are the same, voxel for voxel, whatever the budget.
+The native pipeline runs the tiles in order of depth, then of height. What no later tile
+reaches is finished: its sums of logits are divided by the sum of the weights, interpolated
+to the scan's grid and reduced to labels, and their memory goes to the voxels to come. Every
+voxel sees the same operations in the same order as with all logits in memory, so the labels
+are the same, voxel for voxel, whatever the budget.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+import ctypes
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from segmaformer.runtime.device_lines import (
-    DeviceLines,
-    DeviceLogits,
-    DeviceNetwork,
-    lines_bytes,
-)
-from segmaformer.runtime.errors import BudgetError
-from segmaformer.runtime.label_kernels import AxisTaps, Logits
+from segmaformer.runtime.device_lines import DeviceNetwork
+from segmaformer.runtime.device_stream import DeviceStream, device_memory
+from segmaformer.runtime.label_kernels import AxisTaps, LogitLines, Logits
 from segmaformer.runtime.labelling import label_dtype
-from segmaformer.runtime.logit_sums import (
-    HostLines,
-    Lines,
-    LogitSums,
-    Places,
-    Strip,
-    most_lines,
-    strips,
+from segmaformer.runtime.manifest import Label, Output, Resampling, Spacing, Tiling, Triple
+from segmaformer.runtime.native_labels import (
+    PROGRESS,
+    TAKE_LOGITS,
+    DeviceLinesArgs,
+    FinishedLogitsArgs,
+    LabelPlanArgs,
+    LabelTaskArgs,
 )
-from segmaformer.runtime.manifest import Output, Tiling
+from segmaformer.runtime.native_pipeline import (
+    Callbacks,
+    OutputArgs,
+    ResamplingArgs,
+    ResizeArgs,
+    TilingArgs,
+    address,
+    array_at,
+    call,
+    element_type,
+)
 from segmaformer.runtime.probabilities import resample_probabilities
-from segmaformer.runtime.tile_feed import TileNetwork, tile_logits
-from segmaformer.runtime.tiling import (
-    Box,
-    meet,
-    place_in_tiles,
-    shared_part,
-    tile_boxes,
-    tile_weights,
-)
+from segmaformer.runtime.tile_network import TileNetwork
+from segmaformer.runtime.tiling import Box
 
-L = TypeVar("L", bound="Lines[Any]")
+Progress = Callable[[int, int], None]
+"""Called with the tiles done and their number."""
 
-BYTES = np.dtype(np.float32).itemsize
-DIVISIONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-"""Numbers of blocks along height and width that are considered."""
+_PLENTY = 1 << 60
 
 
 @dataclass(frozen=True)
-class Block:
-    """A part of the target grid and the part of the source's tiles that it needs.
+class LogitsGrid:
+    """The grid that logits are resampled to.
 
     Attributes
     ----------
-    target
-        Voxels of the target along height and width.
-    source
-        Voxels that matter, in the coordinates of the tiles; all along depth.
-    lines
-        Lines of logits that exist at once at most.
+    shape, spacing_mm
+        Of the labels.
+    image_spacing_mm
+        Of the image.
+    resampling
+        How.
     """
 
-    target: tuple[slice, slice]
-    source: Box
-    lines: int
-
-    @property
-    def width(self) -> int:
-        """Voxels of a line."""
-        return self.source[2].stop - self.source[2].start
-
-    def tiles(self, boxes: Sequence[Box]) -> list[Box]:
-        """Those that reach into the source."""
-        return [box for box in boxes if meet(box, self.source)]
+    shape: Triple
+    spacing_mm: Spacing
+    image_spacing_mm: Spacing
+    resampling: Resampling
 
 
 class LabelStream:
@@ -95,8 +79,8 @@ class LabelStream:
         Shape (C, D, H, W), float32, on the network's grid.
     tiling, output
         Of the package.
-    taps
-        From the network's grid to the target's, one for each axis.
+    grid
+        Where the labels belong.
     network
         What runs the tiles.
     device
@@ -122,7 +106,7 @@ class LabelStream:
         image: Logits,
         tiling: Tiling,
         output: Output,
-        taps: tuple[AxisTaps, AxisTaps, AxisTaps],
+        grid: LogitsGrid,
         network: TileNetwork,
         *,
         device: DeviceNetwork | None = None,
@@ -130,52 +114,50 @@ class LabelStream:
         taken_bytes: int = 0,
         threads: int,
     ):
-        _, depth, height, width = image.shape
-        shape, self._place = place_in_tiles((depth, height, width), tiling.tile)
         self._image = image
-        self._tile = tiling.tile
-        self._weights = tile_weights(tiling)
+        self._tiling = tiling
         self._output = output
-        self._taps = taps
+        self._grid = grid
         self._network = network
         self._device = device
+        self._memory = None if device is None else device_memory(device, tiling.tile, output)
+        self._budget_bytes, self._taken_bytes = budget_bytes, taken_bytes
         self._threads = threads
-        self._boxes = tile_boxes(shape, tiling)
-        self._depth = shape[0]
-        self._blocks = self._choose_blocks(budget_bytes, taken_bytes)
-
-    @property
-    def tile_runs(self) -> int:
+        plan = LabelPlanArgs()
+        self._call("sgmf_plan_labels", Callbacks(), None, ctypes.byref(plan))
+        self.tile_runs: int = plan.tile_runs
         """Tiles that a run sends through the network."""
-        return sum(len(block.tiles(self._boxes)) for block in self._blocks)
+        self.streams = bool(plan.streams)
+        """False where splines of order above one need all logits at once."""
 
-    def labels(self, progress: Callable[[int, int], None]) -> np.ndarray:
+    def labels(self, progress: Progress, into: np.ndarray | None = None) -> np.ndarray:
         """Labels on the target grid.
 
         Parameters
         ----------
         progress
-            Called with the tiles done and their number.
+            Called as work proceeds.
+        into
+            Array or view of their shape, uint8 or uint16, to be filled; None for a new one.
         """
-        regions = [region.value for region in self._output.regions] or None
-        labels = np.zeros([len(axis) for axis in self._taps], label_dtype(self._output))
-        # After an error the network must not go on waiting for its logits to be used.
-        with closing(self._parts(progress)) as parts:
-            for place, lines, rows, taps in parts:
-                labels[place] = lines.labels(rows, taps, regions)
+        labels = np.zeros(self._grid.shape, label_dtype(self._output)) if into is None else into
+        if self._device is not None:
+            self._label_on_device(self._device, progress, labels)
+            return labels
+        strides = (ctypes.c_int64 * 3)(*(stride // labels.itemsize for stride in labels.strides))
+        buffers = address(self._image), address(labels), element_type(labels), strides
+        self._call("sgmf_label_image", Callbacks(), progress, *buffers)
         return labels
 
-    def probabilities(
-        self, channels: Sequence[int], progress: Callable[[int, int], None]
-    ) -> np.ndarray:
-        """Probabilities of some channels on the target grid.
+    def probabilities(self, channels: Sequence[int], progress: Progress) -> np.ndarray:
+        """Probabilities of some channels on the target grid, where that :attr:`streams`.
 
         Parameters
         ----------
         channels
             At least one.
         progress
-            Called with the tiles done and their number.
+            Called as work proceeds.
 
         Returns
         -------
@@ -183,184 +165,121 @@ class LabelStream:
             Shape (len(channels), d, h, w), float32.
         """
         exclusive = not self._output.regions
-        maps = np.zeros([len(channels), *(len(axis) for axis in self._taps)], np.float32)
-        logits_of = self._tile_logits
-        for place, lines, rows, taps in self._finished(self._host_lines, logits_of, progress):
+        maps = np.zeros([len(channels), *self._grid.shape], np.float32)
+
+        def take(place: Box, logits: LogitLines, taps: list[AxisTaps]) -> None:
             maps[(slice(None), *place)] = resample_probabilities(
-                lines.logits(rows), taps, channels, exclusive=exclusive
+                logits, taps, channels, exclusive=exclusive
             )
+
+        self._stream(take, progress)
         return maps
 
-    def _parts(
-        self, progress: Callable[[int, int], None]
-    ) -> Generator[tuple[Box, HostLines | DeviceLines, Places, list[AxisTaps]], None, None]:
-        device = self._device
-        if device is None:
-            yield from self._finished(self._host_lines, self._tile_logits, progress)
-            return
+    def logits(self, progress: Progress) -> Logits:
+        """All logits (K, D, H, W) on the image's own grid, where that does not stream."""
+        logits = np.empty((self._output.channels, *self._image.shape[1:]), np.float32)
 
-        def new_lines(block: Block) -> DeviceLines:
-            shape = (block.lines, self._output.channels, block.width)
-            return DeviceLines(device.device, *shape, self._weights)
+        def take(place: Box, finished: LogitLines, taps: list[AxisTaps]) -> None:
+            depth, height, width = (axis.low for axis in taps)
+            lines = finished.memory[finished.places[np.ix_(depth, height)]][..., width]
+            logits[(slice(None), *place)] = np.moveaxis(lines, 2, 0)
 
-        def logits_of(boxes: Sequence[Box]) -> Generator[DeviceLogits, None, None]:
-            return device.logits(self._image, self._place, boxes)
+        self._stream(take, progress)
+        return logits
 
-        yield from self._finished(new_lines, logits_of, progress)
+    def _stream(
+        self, take: Callable[[Box, LogitLines, list[AxisTaps]], None], progress: Progress
+    ) -> None:
+        callbacks = Callbacks()
 
-    def _host_lines(self, block: Block) -> HostLines:
-        shape = (block.lines, self._output.channels, block.width)
-        return HostLines(*shape, self._weights, self._threads)
+        def taken(_user: Any, pointer: Any) -> None:
+            finished: FinishedLogitsArgs = pointer.contents
+            places = finished.places
+            shape = int(places.max()) + 1, finished.channels, finished.width
+            logits = LogitLines(array_at(finished.memory, ctypes.c_float, *shape), places)
+            take(finished.box, logits, [AxisTaps.of(taps) for taps in finished.taps])
 
-    def _tile_logits(self, boxes: Sequence[Box]) -> Generator[Logits, None, None]:
-        return tile_logits(self._image, self._place, boxes, self._network)
+        sink = TAKE_LOGITS(callbacks.guarded(taken))
+        self._call("sgmf_stream_logits", callbacks, progress, address(self._image), sink)
 
-    def _finished(
-        self,
-        new_lines: Callable[[Block], L],
-        logits_of: Callable[[Sequence[Box]], Generator[Any, None, None]],
-        progress: Callable[[int, int], None],
-    ) -> Iterator[tuple[Box, L, Places, list[AxisTaps]]]:
-        """Place in the target, lines, which of them, and taps of every finished part."""
-        plan = [(block, block.tiles(self._boxes)) for block in self._blocks]
-        boxes = [box for _, tiles in plan for box in tiles]
-        done, count = itertools.count(1), len(boxes)
-        progress(0, count)
-        with closing(logits_of(boxes)) as logits:
-            for block, tiles in plan:
-                lines = new_lines(block)
-                sums = LogitSums(lines, block.source, self._tile[0], block.lines)
-                for strip in strips(tiles, block.source):
-                    for box in strip.boxes:
-                        sums.add(box, next(logits))
-                        progress(next(done), count)
-                    finished = sums.finish(strip, self._weight_sums(strip, block, tiles))
-                    place = self._target_of(strip, block)
-                    if all(side.start < side.stop for side in place):
-                        yield place, lines, finished, self._taps_of(place, strip, block)
-                    sums.release(strip)
-                del sums, lines  # before the next block takes as much
+    def _label_on_device(
+        self, device: DeviceNetwork, progress: Progress, labels: np.ndarray
+    ) -> None:
+        callbacks = Callbacks()
+        with DeviceStream(device, self._image, self._tiling, self._output, labels) as stream:
+            lines = DeviceLinesArgs.of(stream, callbacks)
+            self._call("sgmf_stream_on_device", callbacks, progress, ctypes.byref(lines))
 
-    def _weight_sums(self, strip: Strip, block: Block, tiles: Sequence[Box]) -> Logits:
-        """Sums of the weights of the tiles, in their order."""
-        region = (strip.planes, strip.rows, block.source[2])
-        total = np.zeros([side.stop - side.start for side in region], np.float32)
-        for box in tiles:
-            shared = shared_part(box, region)
-            if shared is not None:
-                inside, outside = shared
-                total[outside] += self._weights[inside]
-        return total
-
-    def _target_of(self, strip: Strip, block: Block) -> Box:
-        """Target voxels whose upper neighbours lie in a strip; the lower ones are kept for them."""
-        depth, height = (
-            slice(*np.searchsorted(axis.high, (side.start - place.start, side.stop - place.start)))
-            for axis, side, place in zip(
-                self._taps[:2], (strip.planes, strip.rows), self._place[:2], strict=True
-            )
+    def _call(
+        self, name: str, callbacks: Callbacks, progress: Progress | None, *arguments: Any
+    ) -> None:
+        """Call a function of the native pipeline for this task."""
+        channels, *shape = self._image.shape
+        grid, report = self._grid, progress or (lambda done, count: None)
+        memory = self._memory
+        task = LabelTaskArgs(
+            tiling=TilingArgs.of(self._tiling),
+            output=OutputArgs.of(self._output),
+            channels=channels,
+            resize=ResizeArgs(
+                tuple(shape),
+                grid.shape,
+                grid.image_spacing_mm,
+                grid.spacing_mm,
+                ResamplingArgs.of(grid.resampling),
+            ),
+            network=self._network.args(
+                channels, self._output.channels, self._tiling.tile, callbacks
+            ),
+            progress=PROGRESS(callbacks.guarded(lambda _user, done, count: report(done, count))),
+            threads=self._threads,
+            budget_bytes=self._budget_bytes,
+            taken_bytes=self._taken_bytes,
+            device=None if memory is None else ctypes.pointer(memory),
         )
-        rows, columns = block.target
-        return depth, slice(max(height.start, rows.start), min(height.stop, rows.stop)), columns
-
-    def _taps_of(self, target: Box, strip: Strip, block: Block) -> list[AxisTaps]:
-        """Taps of target voxels from what :meth:`LogitSums.finish` shows of a strip."""
-        depth, rows, columns = block.source
-        origins = (
-            max(strip.planes.start - 1, depth.start),
-            max(strip.rows.start - 1, rows.start),
-            columns.start,
-        )
-        return [
-            axis.part(side.start, side.stop, origin - place.start)
-            for axis, side, origin, place in zip(
-                self._taps, target, origins, self._place, strict=True
-            )
-        ]
-
-    def _choose_blocks(self, budget_bytes: int, taken_bytes: int) -> list[Block]:
-        """The division that fits the budget with the fewest tiles run."""
-        rows, columns = ([self._divide(axis, count) for count in DIVISIONS] for axis in (1, 2))
-        lines = {id(division): self._lines(division) for division in rows}
-        pairs = list(itertools.product(rows, columns))
-        sizes = [self._sums_bytes(max(lines[id(r)]), c.longest) for r, c in pairs]
-        fitting = pairs
-        for limit in self._limits(budget_bytes, taken_bytes):
-            needed = [limit.fixed_bytes + limit.has_sums * size for size in sizes]
-            if min(needed) > limit.bytes:
-                raise BudgetError(limit.what, limit.bytes, min(needed))
-            fits = dict(zip(map(id, pairs), (size <= limit.bytes for size in needed), strict=True))
-            fitting = [pair for pair in fitting if fits[id(pair)]]
-        row, column = min(fitting, key=lambda pair: pair[0].tile_runs * pair[1].tile_runs)
-        depth = slice(0, self._depth)
-        return [
-            Block((r[0], c[0]), (depth, r[1], c[1]), count)
-            for (r, count), c in itertools.product(
-                zip(row.parts, lines[id(row)], strict=True), column.parts
-            )
-        ]
-
-    def _sums_bytes(self, lines: int, width: int) -> int:
-        if self._device is None:
-            return lines * self._output.channels * width * BYTES
-        return lines_bytes(lines, self._output.channels, width, self._tile)
-
-    def _limits(self, budget_bytes: int, taken_bytes: int) -> list[_Limit]:
-        network = self._network if self._device is None else self._device
-        held = network.floats_held(len(self._image), self._output.channels)
-        fixed = taken_bytes + held * int(np.prod(self._tile)) * BYTES
-        what = "scan, image, logits and labels"
-        if self._device is None:
-            return [_Limit(what, budget_bytes, fixed, has_sums=True)]
-        device = self._device.device
-        sums = f"sums of logits on {device.facts.name}"
-        return [
-            _Limit(what, budget_bytes, fixed, has_sums=device.facts.integrated),
-            _Limit(sums, device.free_bytes(), 0, has_sums=True),
-        ]
-
-    def _lines(self, rows: _Division) -> list[int]:
-        """Lines that exist at once at most, for each part of a division along height."""
-        column = [box for box in self._boxes if box[2].start == 0]
-        regions = [(slice(0, self._depth), source, self._boxes[0][2]) for _, source in rows.parts]
-        return [
-            most_lines([box for box in column if meet(box, region)], region) for region in regions
-        ]
-
-    def _divide(self, axis: int, count: int) -> _Division:
-        starts = {box[axis].start for box in self._boxes}
-        taps, origin = self._taps[axis], self._place[axis].start
-        edges = np.unique(np.linspace(0, len(taps), count + 1).round().astype(int)).tolist()
-        parts = [
-            (slice(a, b), slice(int(taps.low[a]) + origin, int(taps.high[b - 1]) + 1 + origin))
-            for a, b in itertools.pairwise(edges)
-        ]
-        tile_runs = sum(
-            start < source.stop and source.start < start + self._tile[axis]
-            for start in starts
-            for _, source in parts
-        )
-        return _Division(parts, tile_runs)
+        if self._device is not None:
+            task.network.tiles_at_once = self._device.tiles_at_once
+        call(name, ctypes.byref(task), *arguments, callbacks=callbacks)
 
 
-@dataclass(frozen=True)
-class _Limit:
-    """Some memory, what takes it, and whether the sums of logits do as well."""
+def predict_logits(
+    image: Logits,
+    tiling: Tiling,
+    network: TileNetwork,
+    channels: int,
+    *,
+    progress: Progress | None = None,
+) -> Logits:
+    """Blend the logits of all tiles.
 
-    what: str
-    bytes: int
-    fixed_bytes: int
-    has_sums: bool
+    Parameters
+    ----------
+    image
+        Shape (C, D, H, W), float32, on the network's grid.
+    tiling
+        Tile, step and weights.
+    network
+        What runs the tiles.
+    channels
+        K.
+    progress
+        Called with the tiles done and their number, first with none done.
 
-
-@dataclass(frozen=True)
-class _Division:
-    """Target and padded source ranges of the parts of one axis, and the tiles they meet."""
-
-    parts: list[tuple[slice, slice]]
-    tile_runs: int
-
-    @property
-    def longest(self) -> int:
-        """Source voxels of the longest part."""
-        return max(source.stop - source.start for _, source in self.parts)
+    Returns
+    -------
+    ndarray
+        Shape (K, D, H, W), float32.
+    """
+    _, depth, height, width = image.shape
+    grid = LogitsGrid((depth, height, width), (1.0,) * 3, (1.0,) * 3, Resampling(order=1))
+    output = Output(tuple(Label(value, str(value)) for value in range(channels)))
+    stream = LabelStream(
+        np.ascontiguousarray(image, np.float32),
+        tiling,
+        output,
+        grid,
+        network,
+        budget_bytes=_PLENTY,
+        threads=0,
+    )
+    return stream.logits(progress or (lambda done, count: None))

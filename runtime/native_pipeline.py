@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -178,6 +179,17 @@ class NetworkGridArgs(ctypes.Structure):
     )
 
 
+class AxisTapsArgs(ctypes.Structure):
+    """Mirror of ``sgmf_axis_taps``."""
+
+    _fields_ = (
+        ("count", ctypes.c_int64),
+        ("low", ctypes.c_void_p),
+        ("high", ctypes.c_void_p),
+        ("weight", ctypes.c_void_p),
+    )
+
+
 class ResizeArgs(ctypes.Structure):
     """Mirror of ``sgmf_resize``."""
 
@@ -231,17 +243,6 @@ class OutputArgs(ctypes.Structure):
         )
 
 
-RUN_TILES = ctypes.CFUNCTYPE(
-    ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p
-)
-PROGRESS = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-
-
-def element_type(array: npt.NDArray[Any]) -> int:
-    """Place of the array's type among :data:`ELEMENT_TYPES`."""
-    return ELEMENT_TYPES.index(array.dtype.type)
-
-
 class Callbacks:
     """Turns functions into callbacks, and keeps what they raise for :func:`call`."""
 
@@ -264,6 +265,11 @@ class Callbacks:
     def raise_first(self) -> None:
         """Raise what the first of them to fail raised."""
         raise self._raised[0]
+
+
+def element_type(array: npt.NDArray[Any]) -> int:
+    """Place of the array's type among :data:`ELEMENT_TYPES`."""
+    return ELEMENT_TYPES.index(array.dtype.type)
 
 
 def call(name: str, *args: Any, callbacks: Callbacks | None = None) -> None:
@@ -309,3 +315,18 @@ def spacing(values: Any) -> Spacing:
 def address(array: npt.NDArray[Any]) -> ctypes.c_void_p:
     """Where an array begins; the caller keeps it alive."""
     return ctypes.c_void_p(array.ctypes.data)
+
+
+def array_at(address: int, kind: Any, *shape: int) -> npt.NDArray[Any]:
+    """View of numbers in memory of the native pipeline.
+
+    Parameters
+    ----------
+    address
+        Of the first.
+    kind
+        Their type, of ctypes.
+    shape
+        Of the view; C order.
+    """
+    return np.ctypeslib.as_array((kind * math.prod(shape)).from_address(address)).reshape(shape)

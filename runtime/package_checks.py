@@ -13,7 +13,7 @@ from segmaformer.runtime.intensity_checks import ROBUST_PERCENTILES, ChannelSurv
 from segmaformer.runtime.manifest import Manifest, Normalization, Spacing, Tiling, Triple
 from segmaformer.runtime.preprocessing import network_grid
 from segmaformer.runtime.resampling import target_shape
-from segmaformer.runtime.tiling import strided_starts, tile_starts
+from segmaformer.runtime.tiling import tile_starts
 from segmaformer.runtime.volume import Volume
 
 AIR_BELOW_HU = -100.0
@@ -143,9 +143,8 @@ def _check_tiles(grid: _Grid, tiling: Tiling) -> Iterator[Finding]:
 
 
 def _tile_count(shape: Triple, tiling: Tiling) -> int:
-    starts_of = strided_starts if tiling.scheme == "monai" else tile_starts
     return math.prod(
-        len(starts_of(max(extent, tile), tile, tiling.step))
+        len(tile_starts(max(extent, tile), tile, tiling.step, tiling.scheme))
         for extent, tile in zip(shape, tiling.tile, strict=True)
     )
 

@@ -10,20 +10,17 @@ import numpy as np
 
 from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.errors import BudgetError
-from segmaformer.runtime.label_kernels import Logits, label_taps
-from segmaformer.runtime.label_stream import BYTES, LabelStream
-from segmaformer.runtime.labelling import label_dtype, logits_to_labels
+from segmaformer.runtime.label_stream import LabelStream, LogitsGrid, Progress
+from segmaformer.runtime.labelling import label_dtype
 from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.preprocessing import Preprocessed, restore_logits
 from segmaformer.runtime.probabilities import to_probabilities
-from segmaformer.runtime.tile_feed import TileNetwork
-from segmaformer.runtime.tiling import predict_logits
+from segmaformer.runtime.tile_network import TileNetwork
+
+BYTES = np.dtype(np.float32).itemsize
 
 ON_PROCESSOR = "logits are copied back and summed by the processor"
 """What is said where they could have been summed on a device."""
-
-Progress = Callable[[int, int], None]
-"""Called with the tiles done and their number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +60,15 @@ class Prediction:
         """Raise BudgetError, with the least that would do, if :meth:`labels` would."""
         self._stream(0)
 
-    def labels(self, progress: Progress) -> np.ndarray:
+    def labels(self, progress: Progress, into: np.ndarray | None = None) -> np.ndarray:
         """Labels on the cropped grid of the scan.
+
+        Parameters
+        ----------
+        progress
+            Called as work proceeds.
+        into
+            View of shape ``prepared.cropped_shape`` to be filled; None for a new array.
 
         Returns
         -------
@@ -77,9 +81,7 @@ class Prediction:
             The budget does not suffice; the error says the least that would.
         """
         stream = self._resident_stream() or self._stream(0)
-        if stream is not None:
-            return stream.labels(progress)
-        return logits_to_labels(self._all_logits(progress), self.manifest.output)
+        return stream.labels(progress, into)
 
     def probabilities(self, channels: Sequence[int], progress: Progress) -> Iterator[np.ndarray]:
         """Probabilities of some channels, several from one pass where the budget allows.
@@ -102,8 +104,8 @@ class Prediction:
             As for :meth:`labels`.
         """
         together, stream = self._fewest_tiles(len(channels))
-        if stream is None:
-            yield from self._all_probabilities(channels, progress)
+        if not stream.streams:
+            yield from self._all_probabilities(stream, channels, progress)
             return
         groups = [channels[first : first + together] for first in range(0, len(channels), together)]
         for index, group in enumerate(groups):
@@ -115,7 +117,7 @@ class Prediction:
             yield from maps
             del maps  # before the next group takes as much
 
-    def _fewest_tiles(self, maps: int) -> tuple[int, LabelStream | None]:
+    def _fewest_tiles(self, maps: int) -> tuple[int, LabelStream]:
         """How many maps to compute in one pass, and the stream that does."""
         streams = [self._stream(1)]
         for together in range(2, maps + 1):
@@ -125,7 +127,7 @@ class Prediction:
                 break
         # More maps in one pass leave less memory for logits, which may cost tiles.
         runs = [
-            math.ceil(maps / together) * (0 if stream is None else stream.tile_runs)
+            math.ceil(maps / together) * stream.tile_runs
             for together, stream in enumerate(streams, start=1)
         ]
         fewest = runs.index(min(runs))
@@ -136,68 +138,51 @@ class Prediction:
         if self.resident is None:
             return None
         self.resident.device.activate()
-        reason = "splines of order above one resample the logits"
         try:
             stream = self._stream(0, self.resident)
         except BudgetError as error:
-            stream, reason = None, str(error)
-        if stream is None:
-            self.report(f"{ON_PROCESSOR}: {reason}")
-        return stream
-
-    def _stream(self, maps: int, device: DeviceNetwork | None = None) -> LabelStream | None:
-        """The stream beside that many maps of probabilities; None if all logits are needed."""
-        prepared, output = self.prepared, self.manifest.output
-        _, depth, height, width = prepared.image.shape
-        voxels = math.prod(prepared.cropped_shape)
-        label_bytes = np.dtype(label_dtype(output)).itemsize
-        # A result exists once on the cropped grid and once in the order of the file; beside
-        # probabilities the caller may hold the label map.
-        results = (label_bytes + (maps + 1) * BYTES) if maps else 2 * label_bytes
-        taken = self.scan_bytes + prepared.image.nbytes + voxels * results
-        taps = label_taps(
-            (depth, height, width),
-            prepared.cropped_shape,
-            spacing_mm=prepared.spacing_mm,
-            new_spacing_mm=prepared.scan_spacing_mm,
-            resampling=self.manifest.preprocessing.logits_resampling,
-        )
-        if taps is not None:
-            return LabelStream(
-                prepared.image,
-                self.manifest.tiling,
-                output,
-                taps,
-                self.network,
-                device=device,
-                budget_bytes=self.budget_bytes,
-                taken_bytes=taken,
-                threads=self.threads,
-            )
-        # Splines of higher order reach across the whole scan: all logits are needed at once.
-        needed = taken + output.channels * BYTES * (voxels + 2 * depth * height * width)
-        if needed > self.budget_bytes:
-            what = "scan, image, labels and logits, which a spline of order above one resamples,"
-            raise BudgetError(what, self.budget_bytes, needed)
+            self.report(f"{ON_PROCESSOR}: {error}")
+            return None
+        if stream.streams:
+            return stream
+        self.report(f"{ON_PROCESSOR}: splines of order above one resample the logits")
         return None
 
-    def _all_logits(self, progress: Progress) -> Logits:
-        """Logits on the cropped grid."""
-        manifest = self.manifest
-        logits = predict_logits(
-            self.prepared.image,
-            manifest.tiling,
-            self.network.run,
-            manifest.output.channels,
-            progress=progress,
+    def _stream(self, maps: int, device: DeviceNetwork | None = None) -> LabelStream:
+        """The stream beside that many maps of probabilities."""
+        prepared, output = self.prepared, self.manifest.output
+        cropped, whole = (
+            math.prod(shape) for shape in (prepared.cropped_shape, prepared.uncropped_shape)
         )
-        resampling = manifest.preprocessing.logits_resampling
-        return restore_logits(logits, self.prepared, resampling, threads=self.threads)
+        # Maps exist once on the cropped grid and one of them in the order of the file; beside
+        # them the caller may hold the label map.
+        label_bytes = np.dtype(label_dtype(output)).itemsize
+        results = whole * label_bytes + (maps * cropped + whole * (maps > 0)) * BYTES
+        return LabelStream(
+            prepared.image,
+            self.manifest.tiling,
+            output,
+            LogitsGrid(
+                prepared.cropped_shape,
+                prepared.scan_spacing_mm,
+                prepared.spacing_mm,
+                self.manifest.preprocessing.logits_resampling,
+            ),
+            self.network,
+            device=device,
+            budget_bytes=self.budget_bytes,
+            taken_bytes=self.scan_bytes + prepared.image.nbytes + results,
+            threads=self.threads,
+        )
 
     def _all_probabilities(
-        self, channels: Sequence[int], progress: Progress
+        self, stream: LabelStream, channels: Sequence[int], progress: Progress
     ) -> Iterator[np.ndarray]:
-        logits = self._all_logits(progress)
+        """Each from all logits, which a spline of higher order brings to the scan's grid."""
+        resampling = self.manifest.preprocessing.logits_resampling
+        logits = restore_logits(
+            stream.logits(progress), self.prepared, resampling, threads=self.threads
+        )
         exclusive = not self.manifest.output.regions
         for channel in channels:
             planes = [

@@ -17,11 +17,13 @@ from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.device_lines_check import check_device_lines
 from segmaformer.runtime.errors import BackendError, BudgetError, CancelledError
 from segmaformer.runtime.formats import read_header, read_scan
+from segmaformer.runtime.labelling import label_dtype
 from segmaformer.runtime.memory import MIB, default_budget_bytes
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.prediction import ON_PROCESSOR, Prediction
 from segmaformer.runtime.preprocessing import (
     Preprocessed,
+    empty_labels,
     network_grid,
     preprocess,
     restore_labels,
@@ -29,8 +31,7 @@ from segmaformer.runtime.preprocessing import (
 from segmaformer.runtime.probabilities import label_channel
 from segmaformer.runtime.scan_file import ScanFile
 from segmaformer.runtime.segmentation import Segmentation
-from segmaformer.runtime.tile_feed import TileNetwork
-from segmaformer.runtime.tiling import mirrored_mean
+from segmaformer.runtime.tile_network import TileNetwork
 from segmaformer.runtime.volume import Volume
 
 Progress = Callable[[str, int, int], None]
@@ -147,8 +148,9 @@ class Predictor:
         seconds = dict(prepared.seconds)
         with _timed(seconds, "network and labels"):
             prediction = self._prediction(prepared.scan, prepared.volume.voxels.nbytes, cancel)
-            labels = prediction.labels(_for_stage(progress, "tiles"))
-            labels = restore_labels(labels, prepared.scan)
+            dtype = label_dtype(self.package.manifest.output)
+            labels, cropped = empty_labels(prepared.scan, dtype)
+            prediction.labels(_for_stage(progress, "tiles"), cropped)
         return Segmentation(labels, prepared.volume, self.package.manifest, self.backend, seconds)
 
     def probabilities(
@@ -214,7 +216,7 @@ class Predictor:
 
         def run(tiles: np.ndarray) -> np.ndarray:
             go_on()
-            return mirrored_mean(self._session.run, tiles, self._mirror_axes)
+            return self._session.run(tiles)
 
         resident = self._resident
         if resident is not None:
@@ -222,7 +224,7 @@ class Predictor:
         return Prediction(
             scan,
             self.package.manifest,
-            TileNetwork(run, self._session.tiles_at_once, self._session.overlap),
+            TileNetwork(run, self._session.tiles_at_once, self._session.overlap, self._mirror_axes),
             budget_bytes=self._budget_bytes,
             scan_bytes=scan_bytes,
             threads=self._threads,

@@ -166,7 +166,7 @@ def restore_labels(labels: npt.NDArray[Element], prepared: Preprocessed) -> npt.
     Parameters
     ----------
     labels
-        Integers with the shape ``prepared.cropped_shape``.
+        With the shape ``prepared.cropped_shape``.
 
     Returns
     -------
@@ -179,9 +179,25 @@ def restore_labels(labels: npt.NDArray[Element], prepared: Preprocessed) -> npt.
         `labels` have another shape.
     """
     _expect_grid(labels, prepared.cropped_shape)
-    whole = np.zeros(prepared.uncropped_shape, labels.dtype)
-    whole[prepared.box] = labels
-    return prepared.reorientation.undo(whole)
+    whole, cropped = empty_labels(prepared, labels.dtype.type)
+    cropped[...] = labels
+    return whole
+
+
+def empty_labels(
+    prepared: Preprocessed, dtype: type[Element]
+) -> tuple[npt.NDArray[Element], npt.NDArray[Element]]:
+    """Zeros in the shape of the stored scan, and a view of what was kept of it.
+
+    Returns
+    -------
+    whole, cropped
+        Shape (X, Y, Z) in the order in which the scan is stored, and
+        ``prepared.cropped_shape`` along the network's axes.
+    """
+    turn = prepared.reorientation
+    whole = turn.undo(np.zeros(prepared.uncropped_shape, dtype))
+    return whole, turn.apply(whole)[prepared.box]
 
 
 def _expect_grid(array: npt.NDArray[Element], shape: tuple[int, ...]) -> None:

@@ -25,15 +25,15 @@ from segmaformer.runtime.backends.engine_messages import Messages
 from segmaformer.runtime.backends.engine_runner import EngineRunner
 from segmaformer.runtime.backends.tensorrt_library import load_tensorrt
 from segmaformer.runtime.cuda_driver import CudaDevice, CudaDriver
-from segmaformer.runtime.device_lines import DeviceLines, lines_bytes
+from segmaformer.runtime.device_lines import DeviceLines
 from segmaformer.runtime.engine_cache import EngineCache
 from segmaformer.runtime.errors import BackendError, BudgetError, CancelledError
+from segmaformer.runtime.host_lines import HostLines
 from segmaformer.runtime.label_kernels import AxisTaps
-from segmaformer.runtime.logit_sums import HostLines
 from segmaformer.runtime.manifest import Manifest, Region, Resampling
 from segmaformer.runtime.prediction import ON_PROCESSOR, Prediction
 from segmaformer.runtime.preprocessing import preprocess
-from segmaformer.runtime.tile_feed import TileNetwork
+from segmaformer.runtime.tile_network import TileNetwork
 
 TILE = (8, 8, 8)
 PLENTY = 1 << 40
@@ -159,14 +159,15 @@ def test_blocks_where_the_device_has_less_than_the_whole(driver: FakeDriver) -> 
     whole = prediction(manifest, runner(driver, manifest))
     stream = whole._resident_stream()
     assert stream is not None
-    (block,) = stream._blocks
     expected = whole.labels(ignore)
     gc.collect()
-    needed = lines_bytes(block.lines, manifest.output.channels, block.width, TILE)
-    driver.memory_bytes = driver.used_bytes() + needed - 100
+    driver.memory_bytes = driver.used_bytes()
+    with pytest.raises(BudgetError, match="sums of logits on Fake GPU") as refusal:
+        whole._stream(0, whole.resident)
+    driver.memory_bytes += refusal.value.least_bytes
     smaller = whole._resident_stream()
     assert smaller is not None
-    assert len(smaller._blocks) > 1
+    assert smaller.tile_runs > stream.tile_runs
     np.testing.assert_array_equal(smaller.labels(ignore), expected)
 
 

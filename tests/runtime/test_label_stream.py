@@ -12,19 +12,18 @@ from scipy import ndimage
 
 from segmaformer.runtime.errors import BudgetError
 from segmaformer.runtime.label_kernels import (
+    AxisTaps,
     LogitLines,
     blend_tile,
     divide_lines,
-    label_taps,
     resample_labels,
 )
-from segmaformer.runtime.label_stream import LabelStream
+from segmaformer.runtime.label_stream import LabelStream, LogitsGrid, predict_logits
 from segmaformer.runtime.labelling import logits_to_labels
 from segmaformer.runtime.manifest import Label, Output, Region, Resampling, Tiling
 from segmaformer.runtime.probabilities import to_probabilities
 from segmaformer.runtime.resampling import resample
-from segmaformer.runtime.tile_feed import TileNetwork
-from segmaformer.runtime.tiling import mirrored_mean, predict_logits
+from segmaformer.runtime.tile_network import TileNetwork
 
 PLENTY = 1 << 40
 
@@ -113,26 +112,21 @@ def test_equals_the_full_computation_under_any_budget(
     image = smooth(random, 1, shape)
     tiling = Tiling(tile, step, gaussian, scheme=scheme)
     meaning = output(channels, regions)
-    plain = network(random, channels, tile)
-
-    def run(batch: np.ndarray) -> np.ndarray:
-        return mirrored_mean(plain, batch, mirror_axes)
-
+    run = network(random, channels, tile)
     new_spacing = tuple(a * s / n for a, s, n in zip(spacing, shape, target, strict=True))
     grids = {
         "spacing_mm": spacing,
         "new_spacing_mm": new_spacing,
         "resampling": Resampling(order=1, order_z=order_z),
     }
-    logits = predict_logits(image, tiling, run, channels)
+    logits = predict_logits(image, tiling, TileNetwork(run, mirror_axes=mirror_axes), channels)
     expected = logits_to_labels(resample(logits, target, **grids), meaning)
-    taps = label_taps(shape, target, **grids)
-    assert taps is not None
-    apart = TileNetwork(run, tiles_at_once, overlap)
+    grid = LogitsGrid(target, new_spacing, spacing, grids["resampling"])
+    apart = TileNetwork(run, tiles_at_once, overlap, mirror_axes)
     with pytest.raises(BudgetError) as refusal:
-        LabelStream(image, tiling, meaning, taps, apart, budget_bytes=0, threads=1)
+        LabelStream(image, tiling, meaning, grid, apart, budget_bytes=0, threads=1)
     for budget in (PLENTY, refusal.value.least_bytes):
-        stream = LabelStream(image, tiling, meaning, taps, apart, budget_bytes=budget, threads=2)
+        stream = LabelStream(image, tiling, meaning, grid, apart, budget_bytes=budget, threads=2)
         np.testing.assert_array_equal(stream.labels(ignore), expected)
     chosen = [channels - 1, 0]
     full = resample(logits, target, **grids)
@@ -147,14 +141,11 @@ def test_equals_the_full_computation_under_any_budget(
 def wide_stream(budget_bytes: int, *, taken_bytes: int = 0, channels: int = 5) -> LabelStream:
     shape, target = (12, 40, 36), (24, 80, 72)
     image = smooth(np.random.default_rng(0), 1, shape)
-    grids = {"spacing_mm": (2.0,) * 3, "new_spacing_mm": (1.0,) * 3}
-    taps = label_taps(shape, target, resampling=Resampling(order=1), **grids)  # type: ignore[arg-type]
-    assert taps is not None
     return LabelStream(
         image,
         Tiling((8, 8, 8)),
         output(channels, False),
-        taps,
+        LogitsGrid(target, (1.0,) * 3, (2.0,) * 3, Resampling(order=1)),
         TileNetwork(network(np.random.default_rng(0), channels, (8, 8, 8))),
         budget_bytes=budget_bytes,
         taken_bytes=taken_bytes,
@@ -190,15 +181,36 @@ def test_budget_error_says_what_would_do() -> None:
     assert refusal.value.least_bytes == least + 5000
 
 
-def test_splines_of_higher_order_have_no_taps() -> None:
-    grids = {"spacing_mm": (1.0,) * 3, "new_spacing_mm": (2.0,) * 3}
-    assert label_taps((4, 4, 4), (2, 2, 2), resampling=Resampling(order=3), **grids) is None  # type: ignore[arg-type]
+@pytest.mark.parametrize("regions", [False, True])
+def test_splines_of_higher_order_need_all_logits(regions: bool) -> None:
+    image = smooth(np.random.default_rng(0), 1, (7, 9, 8))
+    run = TileNetwork(network(np.random.default_rng(0), 3, (5, 5, 5)))
+    cubic, target = Resampling(order=3), (10, 8, 9)
+    grid = LogitsGrid(target, (0.7, 1.1, 0.9), (1.0,) * 3, cubic)
+    meaning = output(3, regions)
+    stream = LabelStream(
+        image, Tiling((5, 5, 5)), meaning, grid, run, budget_bytes=PLENTY, threads=1
+    )
+    assert not stream.streams
+    logits = predict_logits(image, Tiling((5, 5, 5)), run, 3)
+    np.testing.assert_array_equal(stream.logits(ignore), logits)
+    spacings = {"spacing_mm": grid.image_spacing_mm, "new_spacing_mm": grid.spacing_mm}
+    full = resample(logits, target, resampling=cubic, **spacings)
+    np.testing.assert_array_equal(stream.labels(ignore), logits_to_labels(full, meaning))
+
+
+def test_labels_fill_a_view() -> None:
+    stream = wide_stream(PLENTY)
+    expected = stream.labels(ignore)
+    whole = np.full((80, 74, 30), 9, np.uint16)
+    view = whole.transpose(2, 0, 1)[26:2:-1, :, 1:73]
+    assert stream.labels(ignore, view) is view
+    np.testing.assert_array_equal(view, expected)
+    assert np.count_nonzero(whole == 9) == whole.size - view.size
 
 
 def test_equal_logits_give_the_first_label() -> None:
-    grids = {"spacing_mm": (1.0,) * 3, "new_spacing_mm": (0.5,) * 3}
-    taps = label_taps((3, 3, 3), (6, 6, 6), resampling=Resampling(order=1), **grids)  # type: ignore[arg-type]
-    assert taps is not None
+    taps = [AxisTaps.between(3, 6)] * 3
     logits = np.zeros((4, 3, 3, 3), np.float32)
     logits[0] = -1
     assert set(np.unique(resample_labels(in_lines(logits), taps, threads=2))) == {1}
@@ -237,8 +249,6 @@ def test_lines_outside_the_memory_are_refused(place: int) -> None:
 
 @pytest.mark.parametrize("shape", [(2, 2, 4, 5), (2, 3, 3, 5), (2, 3, 4, 4)])
 def test_taps_outside_the_logits_are_refused(shape: tuple[int, ...]) -> None:
-    grids = {"spacing_mm": (1.0,) * 3, "new_spacing_mm": (0.5,) * 3}
-    taps = label_taps((3, 4, 5), (6, 8, 10), resampling=Resampling(order=1), **grids)  # type: ignore[arg-type]
-    assert taps is not None
+    taps = [AxisTaps.between(length, 2 * length) for length in (3, 4, 5)]
     with pytest.raises(ValueError, match="outside the logits"):
         resample_labels(in_lines(np.zeros(shape, np.float32)), taps, threads=1)

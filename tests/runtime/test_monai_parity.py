@@ -8,11 +8,12 @@ import numpy as np
 import parity_cases as cases
 import pytest
 
+from segmaformer.runtime.label_stream import predict_logits
 from segmaformer.runtime.manifest import Tiling
+from segmaformer.runtime.tile_network import TileNetwork
 from segmaformer.runtime.tiling import (
-    predict_logits,
-    strided_starts,
     tile_boxes,
+    tile_starts,
     tile_weights,
 )
 
@@ -53,7 +54,7 @@ def test_blended_logits(key: str) -> None:
         cases.BLENDING_TILE, step=1 - float(overlap), gaussian=mode == "gaussian", scheme="monai"
     )
     image = cases.blending_image(cases.BLENDING_SHAPES[name])
-    found = predict_logits(image, tiling, cases.ramp_network, cases.BLENDING_CHANNELS)
+    found = predict_logits(image, tiling, TileNetwork(cases.ramp_network), cases.BLENDING_CHANNELS)
     expected = recorded("blending")[key]
     assert found.dtype == np.float32
     assert found.shape == expected.shape
@@ -78,4 +79,4 @@ def test_the_schemes_differ() -> None:
 )
 def test_impossible_tiles_are_refused(extent: int, tile: int, step: float, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        strided_starts(extent, tile, step)
+        tile_starts(extent, tile, step, "monai")

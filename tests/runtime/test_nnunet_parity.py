@@ -17,6 +17,7 @@ import pytest
 from native_kernels import cropped, fill_holes
 from networks import TINY_CONFIG, save_tiny_checkpoint
 
+from segmaformer.runtime.label_stream import predict_logits
 from segmaformer.runtime.labelling import logits_to_labels
 from segmaformer.runtime.manifest import Normalization, Preprocessing, Resampling, Tiling
 from segmaformer.runtime.normalization import normalize
@@ -24,10 +25,9 @@ from segmaformer.runtime.package import Package
 from segmaformer.runtime.predictor import Predictor
 from segmaformer.runtime.preprocessing import preprocess
 from segmaformer.runtime.resampling import resample, target_shape
+from segmaformer.runtime.tile_network import TileNetwork
 from segmaformer.runtime.tiling import (
-    mirrored_mean,
     pad_to_tile,
-    predict_logits,
     tile_starts,
     tile_weights,
 )
@@ -144,17 +144,19 @@ def test_blended_logits(key: str) -> None:
     name, step, weights = key.split("/")
     image = cases.blending_image(cases.BLENDING_SHAPES[name])
     tiling = Tiling(cases.BLENDING_TILE, step=float(step), gaussian=weights == "gaussian")
-    found = predict_logits(image, tiling, cases.ramp_network, cases.BLENDING_CHANNELS)
+    found = predict_logits(image, tiling, TileNetwork(cases.ramp_network), cases.BLENDING_CHANNELS)
     expected = recorded("tiling")[f"logits/{key}"]
     assert_close(found, expected, steps=1, scale=np.abs(expected).max())
 
 
 @pytest.mark.parametrize("key", keys("tiling", "mirrored/"))
 def test_mirroring(key: str) -> None:
-    tile = cases.blending_image(cases.BLENDING_TILE)[None]
+    tile = cases.blending_image(cases.BLENDING_TILE)
     axes = tuple(int(axis) for axis in key.split("-"))
-    found = mirrored_mean(cases.ramp_network, tile, axes)
-    assert np.array_equal(found, recorded("tiling")[f"mirrored/{key}"])
+    network = TileNetwork(cases.ramp_network, mirror_axes=axes)
+    tiling = Tiling(cases.BLENDING_TILE, gaussian=False)
+    found = predict_logits(tile, tiling, network, cases.BLENDING_CHANNELS)
+    assert np.array_equal(found[None], recorded("tiling")[f"mirrored/{key}"])
 
 
 @pytest.mark.parametrize("name", cases.LABEL_DATASETS)

@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 from scipy.special import expit, softmax
 
-from segmaformer.runtime.label_kernels import LogitLines, label_taps
-from segmaformer.runtime.manifest import Label, Output, Region, Resampling
+from segmaformer.runtime.label_kernels import AxisTaps, LogitLines
+from segmaformer.runtime.manifest import Label, Output, Region
 from segmaformer.runtime.probabilities import (
     label_channel,
     resample_probabilities,
@@ -27,9 +27,7 @@ def test_equals_probabilities_of_resampled_logits(
 ) -> None:
     shape = (6, 8, 7)
     logits = (3 * np.random.default_rng(0).standard_normal((4, *shape))).astype(np.float32)
-    grids = {"spacing_mm": (1.0,) * 3, "new_spacing_mm": (1.0,) * 3}
-    taps = label_taps(shape, target, resampling=Resampling(order=1), **grids)  # type: ignore[arg-type]
-    assert taps is not None
+    taps = [AxisTaps.between(*lengths) for lengths in zip(shape, target, strict=True)]
     zoom = [new / old for new, old in zip(target, shape, strict=True)]
     full = np.stack(
         [

@@ -76,7 +76,8 @@ void HostLines::divide(const Places& places, const std::vector<float>& divisors)
 
 void HostLines::finish(const Places& places, const Box& target, const GridTaps& taps) {
   const std::vector<float*> lines = rows(places, 0);
-  sink_.take({lines.data(), places.depth, places.height, width_, classes_, width_, target, taps});
+  sink_.take({lines.data(), places.depth, places.height, width_, classes_, width_, target, taps,
+              sums_, &places});
 }
 
 std::vector<float*> HostLines::rows(const Places& places, int64_t column) const {

@@ -22,6 +22,9 @@ struct FinishedLogits {
   int64_t channel_stride;
   const Box& target;
   const GridTaps& taps;
+  // Where the rows are lines of a memory (lines, channels, width): that, and which lines.
+  const float* memory = nullptr;
+  const Places* places = nullptr;
 };
 
 class LogitSink {

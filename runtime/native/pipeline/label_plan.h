@@ -37,7 +37,7 @@ class LabelPlan {
   struct Candidate {
     int64_t lines;
     int64_t width;
-    int64_t tile_runs;
+    int64_t tile_runs;  // of each depth
   };
 
   LabelPlan(const Triple& image_shape, const Tiling& tiling, GridTaps taps);

@@ -107,7 +107,7 @@ double LabelStream::label_all(const float* image, LabelMap& map, const Progress&
   }
   LabelSink(map, task_.output.region_values, task_.threads)
       .take({rows.data(), target[0], target[1], target[2], classes, target_voxels, whole(target),
-             identity_taps(target)});
+             identity_taps(target), nullptr, nullptr});
   return seconds;
 }
 

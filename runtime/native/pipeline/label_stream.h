@@ -64,7 +64,8 @@ class LabelStream {
   void plan(const std::vector<MemoryLimit>& limits);
 
   const LabelPlan& chosen_plan() const { return plan_; }
-  int64_t tile_runs() const { return plan_.chosen().tile_runs; }
+  // Tiles that a run sends through the network.
+  int64_t tile_runs() const { return static_cast<int64_t>(plan_.tiles().size()); }
 
   // Labels of an image (channels, *shape) into `map`, whose box has the target's shape. Returns
   // the seconds inside the network.

@@ -24,6 +24,13 @@ class Network {
   // Whether run() leaves the processor idle: the next tiles are then cut and the last logits
   // blended meanwhile, on another thread and with one more batch of both in memory.
   virtual bool overlap() const { return false; }
+
+  // Whether logits come in memory of the network, by lend() instead of run().
+  virtual bool lends() const { return false; }
+
+  // As run(), but returns where the logits are. They stay there until the next call, or with
+  // overlap() until the next but one.
+  virtual const float* lend(const float* /*tiles*/, int64_t /*count*/) { return nullptr; }
 };
 
 // A network that is a function.

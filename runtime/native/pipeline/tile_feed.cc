@@ -20,17 +20,23 @@ TileFeed::TileFeed(const TileNetwork& network, const Image& image, const Box& pl
       place_(place),
       boxes_(std::move(boxes)),
       tile_(extent(boxes_.front())),
-      batch_size_(network.network->tiles_at_once()) {
+      batch_size_(network.network->tiles_at_once()),
+      lends_(network.network->lends()) {
   const bool overlap = network_.network->overlap(), mirrors = !network_.mirror_axes.empty();
   const int64_t batches = (overlap ? 2 : 1) + (mirrors ? 1 : 0);
   const int64_t tile_floats = batch_size_ * image.channels * voxel_count(tile_);
   const int64_t logit_floats = batch_size_ * network_.classes * voxel_count(tile_);
   float* tiles = workspace.tiles.at_least(batches * tile_floats);
-  float* logits = workspace.logits.at_least(batches * logit_floats);
-  const int64_t second = overlap ? 1 : 0;
-  batches_[0] = {tiles, logits, 0};
-  batches_[1] = {tiles + second * tile_floats, logits + second * logit_floats, 0};
-  mirrored_ = {tiles + (batches - 1) * tile_floats, logits + (batches - 1) * logit_floats, 0};
+  // Lent logits of mirrored tiles are added up in memory of their own.
+  const bool owns = !lends_ || mirrors;
+  float* logits = owns ? workspace.logits.at_least(batches * logit_floats) : nullptr;
+  const auto batch = [&](int64_t place) {
+    return Batch{tiles + place * tile_floats, owns ? logits + place * logit_floats : nullptr,
+                 nullptr, 0};
+  };
+  batches_[0] = batch(0);
+  batches_[1] = batch(overlap ? 1 : 0);
+  mirrored_ = batch(batches - 1);
   if (overlap) worker_ = std::thread([this] { work(); });
 }
 
@@ -70,28 +76,40 @@ void TileFeed::cut(int64_t batch) {
   }
 }
 
-void TileFeed::compute(const Batch& batch) {
-  run_network(batch.tiles, batch.count, batch.logits);
-  const std::vector<std::vector<int>> all = mirrorings(network_.mirror_axes);
-  if (all.size() == 1) return;
-  for (std::size_t i = 1; i < all.size(); ++i) {
-    mirror(batch.tiles, batch.count * image_.channels, tile_, all[i], mirrored_.tiles);
-    run_network(mirrored_.tiles, batch.count, mirrored_.logits);
-    add_mirrored(mirrored_.logits, batch.count * network_.classes, tile_, all[i], batch.logits);
-  }
-  const float count = static_cast<float>(all.size());
-  const int64_t size = batch.count * network_.classes * voxel_count(tile_);
-  for (int64_t i = 0; i < size; ++i) batch.logits[i] /= count;
+void TileFeed::compute(Batch& batch) {
+  batch.logits = run_network(batch.tiles, batch.count, batch.own);
+  if (!network_.mirror_axes.empty()) average(batch);
 }
 
-void TileFeed::run_network(const float* tiles, int64_t count, float* logits) {
+// Over the logits of all mirrored tiles and those that there are.
+void TileFeed::average(Batch& batch) {
+  const int64_t size = batch.count * network_.classes * voxel_count(tile_);
+  if (batch.logits != batch.own) std::copy_n(batch.logits, size, batch.own);
+  batch.logits = batch.own;
+  const std::vector<std::vector<int>> all = mirrorings(network_.mirror_axes);
+  for (std::size_t i = 1; i < all.size(); ++i) {
+    mirror(batch.tiles, batch.count * image_.channels, tile_, all[i], mirrored_.tiles);
+    const float* logits = run_network(mirrored_.tiles, batch.count, mirrored_.own);
+    add_mirrored(logits, batch.count * network_.classes, tile_, all[i], batch.own);
+  }
+  const float count = static_cast<float>(all.size());
+  for (int64_t i = 0; i < size; ++i) batch.own[i] /= count;
+}
+
+const float* TileFeed::run_network(const float* tiles, int64_t count, float* own) {
   if (network_.cancelled && network_.cancelled()) {
     throw Error(ErrorCode::cancelled, "the prediction was cancelled");
   }
   const auto begin = std::chrono::steady_clock::now();
-  network_.network->run(tiles, count, logits);
+  const float* logits = own;
+  if (lends_) {
+    logits = network_.network->lend(tiles, count);
+  } else {
+    network_.network->run(tiles, count, own);
+  }
   network_seconds_ +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return logits;
 }
 
 // Computes batches as they are started, until an error or the end of the feed.

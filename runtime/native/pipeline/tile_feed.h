@@ -48,13 +48,15 @@ class TileFeed {
  private:
   struct Batch {
     float* tiles = nullptr;
-    float* logits = nullptr;
+    float* own = nullptr;  // memory for logits
+    const float* logits = nullptr;
     int64_t count = 0;
   };
 
   void cut(int64_t batch);
-  void compute(const Batch& batch);
-  void run_network(const float* tiles, int64_t count, float* logits);
+  void compute(Batch& batch);
+  void average(Batch& batch);
+  const float* run_network(const float* tiles, int64_t count, float* own);
   void work();
   void start(int64_t batch);
   void wait_for(int64_t batch);
@@ -65,6 +67,7 @@ class TileFeed {
   const std::vector<Box> boxes_;
   const Triple tile_;
   const int64_t batch_size_;
+  const bool lends_;
   Batch batches_[2];  // that of an index modulo 2
   Batch mirrored_;
   int64_t next_ = 0;  // tile

@@ -23,8 +23,8 @@ from segmaformer.runtime.cuda_driver import CudaDevice, CudaDriver, Event, Strea
 from segmaformer.runtime.device_lines import DeviceLines, DeviceLogits, lines_bytes
 from segmaformer.runtime.device_lines_check import check_device_lines
 from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.host_lines import HostLines, Lines
 from segmaformer.runtime.label_kernels import AxisTaps
-from segmaformer.runtime.logit_sums import HostLines, Lines
 
 
 @pytest.fixture(scope="module")

@@ -30,10 +30,9 @@ from segmaformer.runtime.manifest import (
     Resampling,
     Tiling,
 )
+from segmaformer.runtime.native_labels import PROGRESS, NetworkArgs
 from segmaformer.runtime.native_pipeline import (
     ELEMENT_TYPES,
-    PROGRESS,
-    RUN_TILES,
     Callbacks,
     OutputArgs,
     PreprocessingArgs,
@@ -44,8 +43,7 @@ from segmaformer.runtime.native_pipeline import (
 )
 from segmaformer.runtime.prediction import Prediction
 from segmaformer.runtime.preprocessing import preprocess, restore_labels
-from segmaformer.runtime.tile_feed import TileNetwork
-from segmaformer.runtime.tiling import mirrored_mean
+from segmaformer.runtime.tile_network import TileNetwork
 from segmaformer.runtime.volume import Volume
 
 PLENTY = 1 << 40
@@ -59,12 +57,9 @@ class SegmentArgs(ctypes.Structure):
         ("preprocessing", ctypes.POINTER(PreprocessingArgs)),
         ("tiling", ctypes.POINTER(TilingArgs)),
         ("output", ctypes.POINTER(OutputArgs)),
-        ("run", RUN_TILES),
+        ("network", NetworkArgs),
         ("progress", PROGRESS),
         ("user", ctypes.c_void_p),
-        ("tiles_at_once", ctypes.c_int64),
-        ("overlap", ctypes.c_int32),
-        ("mirror", ctypes.c_int32),
         ("threads", ctypes.c_int32),
         ("budget_bytes", ctypes.c_int64),
         ("labels", ctypes.c_void_p),
@@ -81,13 +76,8 @@ class Case(SimpleNamespace):
     preprocessing: Preprocessing
     tiling: Tiling
     output: Output
-    mirror: bool
+    mirror_axes: tuple[int, ...]
     run: Callable[[np.ndarray], np.ndarray]
-
-
-def floats_at(address: int, shape: tuple[int, ...]) -> np.ndarray:
-    kind = ctypes.c_float * int(np.prod(shape))
-    return np.ctypeslib.as_array(kind.from_address(address)).reshape(shape)
 
 
 def native_labels(
@@ -102,13 +92,8 @@ def native_labels(
 ) -> np.ndarray:
     if labels is None:
         labels = np.full(case.voxels.shape[1:], 77, np.uint8)
-    channels, classes = len(case.voxels), case.output.channels
-
     callbacks = Callbacks()
-
-    def run(_user: Any, tiles: int, count: int, logits: int) -> None:
-        given_ = floats_at(tiles, (count, channels, *case.tiling.tile))
-        floats_at(logits, (count, classes, *case.tiling.tile))[...] = case.run(given_)
+    network = TileNetwork(case.run, tiles_at_once, overlap, case.mirror_axes)
 
     def progress(_user: Any, done: int, count: int) -> None:
         if seen is not None:
@@ -121,11 +106,8 @@ def native_labels(
         preprocessing=ctypes.pointer(PreprocessingArgs.of(case.preprocessing)),
         tiling=ctypes.pointer(TilingArgs.of(case.tiling)),
         output=ctypes.pointer(OutputArgs.of(case.output)),
-        run=RUN_TILES(callbacks.guarded(run)),
+        network=network.args(len(case.voxels), case.output.channels, case.tiling.tile, callbacks),
         progress=PROGRESS(callbacks.guarded(progress)),
-        tiles_at_once=tiles_at_once,
-        overlap=overlap,
-        mirror=case.mirror,
         threads=2,
         budget_bytes=budget_bytes,
         labels=labels.ctypes.data,
@@ -138,14 +120,13 @@ def native_labels(
 
 def python_labels(case: Case) -> np.ndarray:
     scan = preprocess(Volume(case.voxels.astype(np.float32), case.affine), case.preprocessing)
-    axes = case.tiling.mirror_axes if case.mirror else ()
     manifest = SimpleNamespace(
         output=case.output, tiling=case.tiling, preprocessing=case.preprocessing
     )
     prediction = Prediction(
         scan,
         manifest,  # type: ignore[arg-type]
-        TileNetwork(lambda tiles: mirrored_mean(case.run, tiles, axes)),
+        TileNetwork(case.run, mirror_axes=case.mirror_axes),
         budget_bytes=PLENTY,
         scan_bytes=0,
         threads=2,
@@ -174,7 +155,7 @@ def scan(random: np.random.Generator, channels: int, kind: type) -> np.ndarray:
     return np.ascontiguousarray(voxels.astype(kind)).transpose(0, *order)
 
 
-def network(
+def place_dependent(
     random: np.random.Generator, channels: int, classes: int, tile: tuple[int, ...]
 ) -> Callable[[np.ndarray], np.ndarray]:
     mix = random.normal(size=(classes, channels)).astype(np.float32)
@@ -217,10 +198,10 @@ def some_case(random: np.random.Generator, **given_: Any) -> Case:
         voxels=scan(random, channels, given_["kind"]),
         affine=oblique(random),
         preprocessing=preprocessing,
-        tiling=Tiling(tile, given_["step"], given_["gaussian"], mirrored, given_["scheme"]),
+        tiling=Tiling(tile, given_["step"], given_["gaussian"], (), given_["scheme"]),
         output=Output(labels, painted),
-        mirror=given_["mirror"],
-        run=network(random, channels, classes, tile),
+        mirror_axes=mirrored if given_["mirror"] else (),
+        run=place_dependent(random, channels, classes, tile),
     )
 
 
@@ -270,8 +251,8 @@ def plain() -> Case:
         ),
         tiling=Tiling(tile),
         output=Output((Label(0, "0"), Label(1, "1"), Label(2, "2"))),
-        mirror=False,
-        run=network(random, 2, 3, tile),
+        mirror_axes=(),
+        run=place_dependent(random, 2, 3, tile),
     )
 
 

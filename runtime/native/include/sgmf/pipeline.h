@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include "sgmf/label_resample.h"
 #include "sgmf/selective_scan.h"
 
 #ifdef __cplusplus
@@ -140,23 +141,117 @@ typedef struct sgmf_output {
   const uint16_t* region_values;
 } sgmf_output;
 
-/* Tiles (count, channels, *tile) to logits (count, classes, *tile); 0, or anything else to stop
- * with SGMF_CALLBACK. */
-typedef int32_t (*sgmf_run_tiles)(void* user, const float* tiles, int64_t count, float* logits);
-/* Tiles done and their number; anything but 0 stops with SGMF_CALLBACK. */
+/* First voxels of the tiles along an axis, at most `capacity`; their number in `count`. */
+SGMF_API int32_t sgmf_tile_starts(const sgmf_tiling* tiling, int32_t axis, int64_t extent,
+                                  int64_t capacity, int64_t* starts, int64_t* count,
+                                  sgmf_failure* failure);
+
+/* Weight of each voxel of a tile, C order. */
+SGMF_API int32_t sgmf_tile_weights(const sgmf_tiling* tiling, float* weights,
+                                   sgmf_failure* failure);
+
+/* Callbacks return 0, or anything else to stop with SGMF_CALLBACK. `user` is the task's. */
+
+/* Tiles (count, channels, *tile) to logits (count, classes, *tile), dense. They stay where they are
+ * until the next call, or with `overlap` until the next but one. */
+typedef int32_t (*sgmf_run_tiles)(void* user, const float* tiles, int64_t count,
+                                  const float** logits);
+/* Tiles done and their number. */
 typedef int32_t (*sgmf_progress)(void* user, int64_t done, int64_t count);
+
+typedef struct sgmf_network {
+  sgmf_run_tiles run;
+  int64_t tiles_at_once;
+  int32_t overlap;
+  int32_t mirror_axes[3]; /* whether logits are averaged over each */
+} sgmf_network;
+
+/* Memory of a device in which logits are summed. */
+typedef struct sgmf_device_memory {
+  const char* name;
+  int64_t free_bytes;
+  int32_t integrated; /* it is the processor's memory as well */
+  /* Of sums of logits in so many lines of a width at once. */
+  int64_t (*sums_bytes)(void* user, int64_t lines, int64_t width);
+} sgmf_device_memory;
+
+/* An image on the network's grid, the grid that its labels belong to, and what makes them. */
+typedef struct sgmf_label_task {
+  sgmf_tiling tiling;
+  sgmf_output output;
+  int64_t channels;
+  sgmf_resize resize; /* of logits: `new_shape` is that of the labels */
+  sgmf_network network;
+  sgmf_progress progress;
+  void* user;
+  int32_t threads;
+  int64_t budget_bytes;
+  int64_t taken_bytes;              /* of the budget, by others */
+  const sgmf_device_memory* device; /* NULL: sums in memory of the processor */
+} sgmf_label_task;
+
+typedef struct sgmf_label_plan {
+  int64_t tile_runs;
+  int32_t streams; /* 0: all logits are needed at once */
+} sgmf_label_plan;
+
+/* Whether the task keeps to its budget, and what it takes. */
+SGMF_API int32_t sgmf_plan_labels(const sgmf_label_task* task, sgmf_label_plan* plan,
+                                  sgmf_failure* failure);
+
+/* Labels of an image (channels, *shape), C order, into labels (*new_shape), uint8 or uint16 with
+ * strides in elements. */
+SGMF_API int32_t sgmf_label_image(const sgmf_label_task* task, const float* image, void* labels,
+                                  int32_t label_type, const int64_t label_strides[3],
+                                  sgmf_failure* failure);
+
+/* Finished logits, in lines of a memory (lines, channels, width). Voxels `target` lie between them
+ * where `taps` say: on the way to the labels' grid, or where that does not stream, on the image's
+ * own. Borrowed for the call. */
+typedef struct sgmf_finished_logits {
+  const float* memory; /* NULL on a device */
+  int64_t channels;
+  int64_t width;
+  const int64_t* lines; /* (depth, height) */
+  int64_t depth;
+  int64_t height;
+  int64_t target[6]; /* begin and end along each axis */
+  sgmf_axis_taps taps[3];
+} sgmf_finished_logits;
+
+typedef int32_t (*sgmf_take_logits)(void* user, const sgmf_finished_logits* logits);
+
+/* Streams all logits of an image, once they are finished, to `take`. */
+SGMF_API int32_t sgmf_stream_logits(const sgmf_label_task* task, const float* image,
+                                    sgmf_take_logits take, sgmf_failure* failure);
+
+/* Memory of a device for lines; see LogitLines in pipeline/logit_lines.h. */
+typedef struct sgmf_device_lines {
+  /* All tiles in the order in which they run, begin and end along each axis, and where the image
+   * lies in their coordinates. Called first. */
+  int32_t (*start)(void* user, const int64_t* tiles, int64_t count, const int64_t place[6]);
+  int32_t (*begin)(void* user, int64_t capacity, int64_t width);
+  int32_t (*clear)(void* user, const int64_t* lines, int64_t count);
+  int32_t (*next_tile)(void* user);
+  int32_t (*add)(void* user, const int64_t* lines, int64_t depth, int64_t height, int64_t column,
+                 const int64_t inside[6]);
+  int32_t (*divide)(void* user, const int64_t* lines, int64_t depth, int64_t height,
+                    const float* divisors);
+  sgmf_take_logits finish;
+} sgmf_device_lines;
+
+/* As sgmf_stream_logits, with a network whose logits and sums stay on a device. */
+SGMF_API int32_t sgmf_stream_on_device(const sgmf_label_task* task, const sgmf_device_lines* lines,
+                                       sgmf_failure* failure);
 
 typedef struct sgmf_segment_args {
   const sgmf_volume* volume;
   const sgmf_preprocessing* preprocessing;
   const sgmf_tiling* tiling;
   const sgmf_output* output;
-  sgmf_run_tiles run;
+  sgmf_network network;
   sgmf_progress progress;
   void* user;
-  int64_t tiles_at_once;
-  int32_t overlap;
-  int32_t mirror;
   int32_t threads;
   int64_t budget_bytes;
   void* labels;

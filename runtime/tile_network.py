@@ -1,0 +1,81 @@
+"""How tiles become logits on the processor's side of a backend."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.manifest import Triple
+from segmaformer.runtime.native_labels import RUN_TILES, NetworkArgs
+from segmaformer.runtime.native_pipeline import Callbacks, array_at
+
+RunTiles = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class TileNetwork:
+    """How tiles become logits.
+
+    Attributes
+    ----------
+    run
+        Tiles (B, C, *tile) to logits (B, K, *tile), both float32; B is at most
+        `tiles_at_once`. The tiles are only there during the call.
+    tiles_at_once
+        Most tiles of a call.
+    overlap
+        Calls come from a thread of their own, so that the next tiles are cut out and the
+        last ones blended meanwhile.
+    mirror_axes
+        Logits are the mean over all combinations of these mirrored axes, 0 is depth; each
+        doubles the number of calls.
+
+    Raises
+    ------
+    ValueError
+        `tiles_at_once` is below 1.
+    """
+
+    run: RunTiles
+    tiles_at_once: int = 1
+    overlap: bool = False
+    mirror_axes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.tiles_at_once < 1:
+            raise ValueError(f"tiles_at_once is {self.tiles_at_once}; expected at least 1")
+
+    def args(self, channels: int, classes: int, tile: Triple, callbacks: Callbacks) -> NetworkArgs:
+        """The network as the native pipeline calls it; keep it as long as that runs."""
+        lent = _LentLogits(self.run, (channels, *tile), (classes, *tile), 1 + self.overlap)
+        mirrored = tuple(axis in self.mirror_axes for axis in range(3))
+        run = RUN_TILES(callbacks.guarded(lent))
+        return NetworkArgs(run, self.tiles_at_once, self.overlap, mirrored)
+
+
+@dataclass
+class _LentLogits:
+    """Keeps logits where they are as long as the native pipeline reads them."""
+
+    run: RunTiles
+    tile_shape: tuple[int, ...]
+    logits_shape: tuple[int, ...]
+    batches: int
+    _kept: list[np.ndarray] = field(default_factory=list)
+
+    def __call__(self, _user: Any, tiles: int, count: int, logits: Any) -> None:
+        # A batch is gone before the next one is computed.
+        del self._kept[: len(self._kept) - self.batches + 1]
+        found = self.run(array_at(tiles, ctypes.c_float, count, *self.tile_shape))
+        if found.shape != (count, *self.logits_shape):
+            raise BackendError(
+                f"the network gave logits {found.shape}; expected {(count, *self.logits_shape)}"
+            )
+        dense = np.ascontiguousarray(found, np.float32)
+        self._kept.append(dense)
+        logits[0] = dense.ctypes.data
