@@ -210,7 +210,7 @@ int32_t sgmf_stream_on_device(const sgmf_label_task* task, const sgmf_device_lin
     const sgmf::LabelPlan& plan = planned.stream.chosen_plan();
     sgmf::CallbackLines memory(*lines, sgmf::output_of(task->output).channels(), task->user);
     memory.start(plan);
-    plan.run(memory, planned.progress());
+    plan.run(memory, sgmf::tile_weights(sgmf::tiling_of(task->tiling)), planned.progress());
   });
 }
 

@@ -24,11 +24,11 @@ void write_row(const uint16_t* values, int64_t count, int64_t stride, T* out) {
 
 }  // namespace
 
-HostLines::HostLines(TileFeed& feed, const Tiling& tiling, int64_t classes, int threads,
-                     LogitSink& sink, Workspace& workspace)
+HostLines::HostLines(TileFeed& feed, const Triple& tile, const std::vector<float>& weights,
+                     int64_t classes, int threads, LogitSink& sink, Workspace& workspace)
     : feed_(feed),
-      tile_(tiling.tile),
-      weights_(tile_weights(tiling)),
+      tile_(tile),
+      weights_(weights),
       classes_(classes),
       threads_(threads),
       sink_(sink),

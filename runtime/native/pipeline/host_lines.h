@@ -36,8 +36,9 @@ class LogitSink {
 // Lines in a workspace, of tiles from a feed.
 class HostLines : public LogitLines {
  public:
-  HostLines(TileFeed& feed, const Tiling& tiling, int64_t classes, int threads, LogitSink& sink,
-            Workspace& workspace);
+  // `weights` are those of the voxels of a tile; they and all others are borrowed.
+  HostLines(TileFeed& feed, const Triple& tile, const std::vector<float>& weights, int64_t classes,
+            int threads, LogitSink& sink, Workspace& workspace);
 
   void begin(int64_t capacity, int64_t width) override;
   void clear(const std::vector<int64_t>& lines) override;
@@ -51,7 +52,7 @@ class HostLines : public LogitLines {
 
   TileFeed& feed_;
   const Triple tile_;
-  const std::vector<float> weights_;
+  const std::vector<float>& weights_;
   const int64_t classes_;
   const int threads_;
   LogitSink& sink_;

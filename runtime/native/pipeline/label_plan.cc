@@ -32,7 +32,6 @@ LabelPlan::LabelPlan(const Triple& image_shape, const Tiling& tiling, GridTaps t
     : tile_(tiling.tile),
       taps_(std::move(taps)),
       padding_(image_shape, tiling.tile),
-      weights_(tile_weights(tiling)),
       boxes_(tile_boxes(padding_.shape, tiling)) {
   for (const int64_t count : divisions) {
     rows_.push_back(divide(1, count));
@@ -76,7 +75,7 @@ std::vector<Box> LabelPlan::tiles() const {
   return all;
 }
 
-void LabelPlan::run(LogitLines& lines,
+void LabelPlan::run(LogitLines& lines, const std::vector<float>& weights,
                     const std::function<void(int64_t, int64_t)>& progress) const {
   const int64_t count = static_cast<int64_t>(tiles().size());
   int64_t done = 0;
@@ -91,7 +90,7 @@ void LabelPlan::run(LogitLines& lines,
         sums.add(box);
         progress(++done, count);
       }
-      const Places finished = sums.finish(strip, weight_sums(strip, block, tiles));
+      const Places finished = sums.finish(strip, weight_sums(strip, block, tiles, weights));
       const Box target = target_of(strip, block);
       if (std::all_of(target.begin(), target.end(), [](const Range& r) { return r.size() > 0; })) {
         lines.finish(finished, target, taps_of(target, strip, block));
@@ -103,7 +102,8 @@ void LabelPlan::run(LogitLines& lines,
 
 // Sums of the weights of the tiles, in their order.
 std::vector<float> LabelPlan::weight_sums(const Strip& strip, const Block& block,
-                                          const std::vector<Box>& tiles) const {
+                                          const std::vector<Box>& tiles,
+                                          const std::vector<float>& weights) const {
   const Box region{strip.planes, strip.rows, block.source[2]};
   const Triple shape = extent(region);
   if (*std::min_element(shape.begin(), shape.end()) < 1) return {};
@@ -113,7 +113,7 @@ std::vector<float> LabelPlan::weight_sums(const Strip& strip, const Block& block
     const Box both = shared(box, region);
     for (int64_t z = both[0].begin; z < both[0].end; ++z) {
       for (int64_t y = both[1].begin; y < both[1].end; ++y) {
-        const float* from = weights_.data() +
+        const float* from = weights.data() +
                             ((z - box[0].begin) * tile_[1] + y - box[1].begin) * tile_[2] +
                             both[2].begin - box[2].begin;
         float* to = total.data() +

@@ -52,8 +52,10 @@ class LabelPlan {
   // The tiles in the order in which they run, those of one block after the other.
   std::vector<Box> tiles() const;
 
-  // Streams every tile through `lines`. `progress` is called with the tiles done and their number.
-  void run(LogitLines& lines, const std::function<void(int64_t, int64_t)>& progress) const;
+  // Streams every tile through `lines`. `weights` are those of the voxels of a tile; `progress` is
+  // called with the tiles done and their number.
+  void run(LogitLines& lines, const std::vector<float>& weights,
+           const std::function<void(int64_t, int64_t)>& progress) const;
 
  private:
   // Target and padded source ranges of the parts of one axis, and the tiles they meet.
@@ -72,14 +74,14 @@ class LabelPlan {
   std::vector<int64_t> lines_of(const Division& rows) const;
   std::vector<Box> tiles_of(const Block& block) const;
   std::vector<float> weight_sums(const Strip& strip, const Block& block,
-                                 const std::vector<Box>& tiles) const;
+                                 const std::vector<Box>& tiles,
+                                 const std::vector<float>& weights) const;
   Box target_of(const Strip& strip, const Block& block) const;
   GridTaps taps_of(const Box& target, const Strip& strip, const Block& block) const;
 
   Triple tile_;
   GridTaps taps_;
   Padding padding_;
-  std::vector<float> weights_;
   std::vector<Box> boxes_;
   std::vector<Division> rows_;
   std::vector<Division> columns_;

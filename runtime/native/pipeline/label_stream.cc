@@ -79,8 +79,10 @@ double LabelStream::logits(const float* image, LogitSink& sink, const Progress& 
                            Workspace& workspace) const {
   TileFeed feed(task_.network, {image, task_.channels, task_.shape}, plan_.padding().place,
                 plan_.tiles(), workspace);
-  HostLines lines(feed, task_.tiling, task_.output.channels(), task_.threads, sink, workspace);
-  plan_.run(lines, progress);
+  const std::vector<float> weights = tile_weights(task_.tiling);
+  HostLines lines(feed, task_.tiling.tile, weights, task_.output.channels(), task_.threads, sink,
+                  workspace);
+  plan_.run(lines, weights, progress);
   return feed.network_seconds();
 }
 

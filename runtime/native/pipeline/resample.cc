@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
 #include <vector>
 
 #include "../src/parallel.h"
 #include "error.h"
 #include "kernel_call.h"
+#include "pages.h"
 #include "sgmf/axis_resample.h"
 
 namespace sgmf {
@@ -39,12 +39,6 @@ double half_to_even(double number) {
   const double rest = number - floor;
   if (rest != 0.5) return rest < 0.5 ? floor : floor + 1;
   return std::fmod(floor, 2) == 0 ? floor : floor + 1;
-}
-
-// Uninitialised: zeros would cost a pass over memory.
-template <typename T>
-std::unique_ptr<T[]> memory_for(int64_t count) {
-  return std::unique_ptr<T[]>(new T[static_cast<std::size_t>(count)]);
 }
 
 // Applies an operator along the middle axis of a dense array (outer, length, inner).
@@ -147,8 +141,8 @@ void ChannelResize::run(const ReadBox& source, float* target) const {
   const int64_t step = std::max<int64_t>(1, part_voxels / std::max(plane, new_plane));
   const int64_t reach = across.reach();
   const int64_t kept = std::min(length, step * (1 + (reach - 1 + step - 1) / step));
-  const auto ring = memory_for<double>(kept * new_plane);
-  const auto planes = memory_for<float>(std::min(step, length) * plane);
+  const auto ring = pages_for<double>(kept * new_plane);
+  const auto planes = pages_for<float>(std::min(step, length) * plane);
   const std::vector<int64_t> needed = across.needed();
   const Bounds bounds = channel_bounds(source, step);
   int64_t done = 0;
@@ -174,7 +168,7 @@ void ChannelResize::read(const ReadBox& source, const Range& part, float* planes
     Box box = whole(shape_);
     box[outer_] = {part.begin + begin, part.begin + end};
     if (outer_ == 0) return source(box, planes + begin * plane);
-    const auto voxels = memory_for<float>((end - begin) * plane);
+    const auto voxels = pages_for<float>((end - begin) * plane);
     source(box, voxels.get());
     // (a, n, b) or (a, b, n) to (n, a, b).
     const int64_t n = end - begin, a = shape_[inner_[0]], b = shape_[inner_[1]];
@@ -193,7 +187,7 @@ void ChannelResize::read(const ReadBox& source, const Range& part, float* planes
 ChannelResize::Bounds ChannelResize::channel_bounds(const ReadBox& source, int64_t step) const {
   if (separate_ || !overshoots()) return {};
   const int64_t plane = shape_[1] * shape_[2];
-  const auto planes = memory_for<float>(std::min(step, shape_[0]) * plane);
+  const auto planes = pages_for<float>(std::min(step, shape_[0]) * plane);
   float low = std::numeric_limits<float>::infinity(), high = -low;
   for (int64_t begin = 0; begin < shape_[0]; begin += step) {
     const int64_t end = std::min(begin + step, shape_[0]);
@@ -233,7 +227,7 @@ void ChannelResize::resize_planes(const float* planes, int64_t count, double* ta
       apply(*along_a, count, b, planes, target, limits.lows(), limits.highs(), threads_);
       return;
     }
-    const auto between = memory_for<double>(count * a * new_b);
+    const auto between = pages_for<double>(count * a * new_b);
     apply(*along_b, count * a, 1, planes, between.get(), nullptr, nullptr, threads_);
     apply(*along_a, count, new_b, between.get(), target, limits.lows(), limits.highs(), threads_);
     return;
@@ -243,7 +237,7 @@ void ChannelResize::resize_planes(const float* planes, int64_t count, double* ta
     apply(*along_b, count * a, 1, planes, target, limits.lows(), limits.highs(), threads_);
     return;
   }
-  const auto between = memory_for<double>(count * new_a * b);
+  const auto between = pages_for<double>(count * new_a * b);
   apply(*along_a, count, b, planes, between.get(), nullptr, nullptr, threads_);
   apply(*along_b, count * new_a, 1, between.get(), target, limits.lows(), limits.highs(), threads_);
 }
@@ -260,7 +254,7 @@ void ChannelResize::resize_across(const double* ring, int64_t kept, const Range&
     return;
   }
   const int64_t n = results.size();
-  const auto planes = memory_for<float>(n * a * b);
+  const auto planes = pages_for<float>(n * a * b);
   apply(part, 1, a * b, ring, planes.get(), bounds.lows(), bounds.highs(), threads_);
   const int64_t count = new_shape_[outer_];
   own_threads(worthwhile_threads(threads_, n * a * b))(

@@ -35,9 +35,15 @@ double rounded(double number) {
 
 // To float16's precision, half to even, in one step: by way of float32 ties would be made.
 float to_half_precision(double value) {
-  constexpr double least_normal = 0x1p-14;
-  const double ulp = value < least_normal ? 0x1p-24 : std::ldexp(1.0, std::ilogb(value) - 10);
-  return static_cast<float>(rounded(value / ulp) * ulp);
+  uint64_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  const int64_t exponent = std::max<int64_t>(static_cast<int64_t>(bits >> 52) - 1023, -14);
+  // A number whose last place is that of a float16 as large as the value: the sum with it is
+  // rounded there. 1.5 keeps its exponent.
+  bits = static_cast<uint64_t>(exponent - 10 + 52 + 1023) << 52 | uint64_t{1} << 51;
+  double anchor;
+  std::memcpy(&anchor, &bits, sizeof(anchor));
+  return static_cast<float>((value + anchor) - anchor);
 }
 
 // A blurred impulse in the middle of an axis.

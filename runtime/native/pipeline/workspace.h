@@ -2,7 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+
+#include "pages.h"
 
 namespace sgmf {
 
@@ -15,10 +16,7 @@ class FloatBuffer {
   void release();
 
  private:
-  struct Free {
-    void operator()(float* memory) const;
-  };
-  std::unique_ptr<float, Free> memory_;  // aligned to 64 bytes
+  Pages<float> memory_;
   int64_t capacity_ = 0;
 };
 
