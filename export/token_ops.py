@@ -1,8 +1,9 @@
 """Ops of the CPU's kernels beside the scan: their names and ONNX function bodies.
 
-They take float32 volumes token-major, channels innermost, as the scan does: (B, D, H, W, C) or
-(B, L, C). ONNX Runtime runs the op library's kernel where it is registered; everything else,
-TensorRT and ONNX Runtime on a GPU among it, gets the standard operators of the body.
+They take and give float32 volumes token-major, channels innermost, as the scan does: (B, D, H,
+W, C) or (B, L, C); the patch embedding makes them of channel-major ones. ONNX Runtime runs the op
+library's kernel where it is registered; everything else, TensorRT and ONNX Runtime on a GPU among
+it, gets the standard operators of the body.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ DEPTHWISE_CONV = "DepthwiseConv3d"
 CAUSAL_CONV_SILU = "CausalConv1dSilu"
 INSTANCE_NORM_GELU = "InstanceNormGelu"
 INSTANCE_NORM_RELU = "InstanceNormRelu"
+PATCH_EMBED = "PatchEmbed"
 UPSAMPLE = "Upsample"
 UPSAMPLE_ADD = "UpsampleAdd"
 
@@ -85,6 +87,20 @@ def _causal_conv_silu() -> onnx.FunctionProto:
             helper.make_node("Sigmoid", ["filtered"], ["gate"]),
             helper.make_node("Mul", ["filtered", "gate"], ["activated"]),
             helper.make_node("Transpose", ["activated"], ["y"], perm=[0, 2, 1]),
+        ],
+    )
+
+
+def _patch_embed() -> onnx.FunctionProto:
+    conv = helper.make_node("Conv", ["x", "weight", "bias"], ["embedded"])
+    ints = AttributeProto.INTS
+    return _function(
+        PATCH_EMBED,
+        ("x", "weight", "bias"),
+        {"strides": ints, "pads": ints},
+        [
+            _with_references(conv, strides=("strides", ints), pads=("pads", ints)),
+            helper.make_node("Transpose", ["embedded"], ["y"], perm=_TO_TOKENS),
         ],
     )
 
@@ -193,6 +209,7 @@ _BODIES: dict[str, Callable[[], onnx.FunctionProto]] = {
     CAUSAL_CONV_SILU: _causal_conv_silu,
     INSTANCE_NORM_GELU: _instance_norm_gelu,
     INSTANCE_NORM_RELU: _instance_norm_relu,
+    PATCH_EMBED: _patch_embed,
     UPSAMPLE: _upsample,
     UPSAMPLE_ADD: _upsample_add,
 }

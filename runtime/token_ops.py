@@ -19,6 +19,7 @@ INPUT_COUNTS = {
     "UpsampleAdd": 2,
     "Upsample": 1,
     "CausalConv1dSilu": 3,
+    "PatchEmbed": 3,
 }
 
 
@@ -29,6 +30,7 @@ class TokenOpAttributes:
     group: int = 0
     epsilon: float = 1e-5
     scales: tuple[float, ...] = (0.0, 0.0, 0.0)
+    strides: tuple[int, ...] = (0, 0, 0)
     pads: tuple[int, ...] = (0, 0)
 
 
@@ -50,7 +52,8 @@ class _Args(ctypes.Structure):
         ("group", ctypes.c_int64),
         ("epsilon", ctypes.c_float),
         ("scales", ctypes.c_float * 3),
-        ("pads", ctypes.c_int64 * 2),
+        ("strides", ctypes.c_int64 * 3),
+        ("pads", ctypes.c_int64 * 6),
         ("y", _Tensor),
     )
 
@@ -65,6 +68,12 @@ def result_shape(
         batch, channels, *low = shapes[0]
         high = (n * int(s) for n, s in zip(low, attributes.scales, strict=True))
         return (batch, channels, *high)
+    if op == "PatchEmbed":
+        (batch, _, *extents), (channels, _, *kernel) = shapes[:2]
+        pads = zip(attributes.pads[:3], attributes.pads[3:], strict=True)
+        room = (n + sum(pad) - k for n, pad, k in zip(extents, pads, kernel, strict=True))
+        steps = (r // s + 1 for r, s in zip(room, attributes.strides, strict=True))
+        return (batch, *steps, channels)
     return shapes[0]
 
 
@@ -113,6 +122,7 @@ def run_token_op(
         group=attributes.group,
         epsilon=attributes.epsilon,
         scales=attributes.scales,
+        strides=attributes.strides,
         pads=attributes.pads,
         y=_tensor(out),
     )

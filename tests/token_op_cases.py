@@ -65,6 +65,17 @@ def causal_case(shape: tuple[int, int, int], taps: int, before: int | None = Non
     return Case("CausalConv1dSilu", inputs, attributes)
 
 
+def patch_case(
+    x: tuple[int, ...],
+    weight: tuple[int, ...],
+    strides: tuple[int, int, int],
+    pads: tuple[int, ...] = (0,) * 6,
+) -> Case:
+    """Make x of shape `x` (B, Cin, D, H, W) and a weight (Cout, Cin, kd, kh, kw)."""
+    inputs = draw(*x), draw(*weight), draw(weight[0])
+    return Case("PatchEmbed", inputs, TokenOpAttributes(strides=strides, pads=pads))
+
+
 def run(case: Case, *, threads: int = 1, isa: str | None = None) -> np.ndarray:
     """The op library's result."""
     shapes = [array.shape for array in case.inputs]
@@ -148,6 +159,15 @@ def _causal(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
     return x * expit(x)
 
 
+def _patch_embed(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    x, weight, bias = inputs
+    pads = zip(attributes.pads[:3], attributes.pads[3:], strict=True)
+    padded = np.pad(x, ((0, 0), (0, 0), *pads))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[2:], (2, 3, 4))
+    d, h, w = attributes.strides
+    return np.tensordot(windows[:, :, ::d, ::h, ::w], weight, ((1, 5, 6, 7), (1, 2, 3, 4))) + bias
+
+
 def _magnitudes(case: Case) -> Case:
     return replace(case, inputs=tuple(np.abs(array) for array in case.inputs))
 
@@ -172,6 +192,7 @@ _DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
     "Upsample": _upsample,
     "UpsampleAdd": _upsample_add,
     "CausalConv1dSilu": _causal,
+    "PatchEmbed": _patch_embed,
 }
 _ROUNDINGS: dict[str, Callable[[Case], np.ndarray]] = {
     "DepthwiseConv3d": lambda case: 28 * reference(_magnitudes(case)),
@@ -181,4 +202,6 @@ _ROUNDINGS: dict[str, Callable[[Case], np.ndarray]] = {
     "Upsample": lambda case: 14 * np.abs(case.inputs[0]).max(),
     "UpsampleAdd": lambda case: 15 * sum(np.abs(array).max() for array in case.inputs),
     "CausalConv1dSilu": _causal_roundings,
+    # One for each product and the bias.
+    "PatchEmbed": lambda case: (case.inputs[1][0].size + 1) * reference(_magnitudes(case)),
 }

@@ -12,6 +12,7 @@ from token_op_cases import (
     causal_case,
     depthwise_case,
     norm_case,
+    patch_case,
     upsample_add_case,
     upsample_case,
 )
@@ -29,6 +30,7 @@ CASES = (
     upsample_add_case((2, 2, 3, 4, 23), (2, 2, 4)),
     upsample_case((2, 3, 2, 3, 4), (4, 2, 2)),
     causal_case((2, 30, 23), 4),
+    patch_case((2, 3, 6, 7, 9), (13, 3, 3, 2, 4), (2, 3, 4), (1, 0, 2, 0, 1, 1)),
 )
 
 ATTRIBUTES = {
@@ -38,6 +40,7 @@ ATTRIBUTES = {
     "UpsampleAdd": ("scales",),
     "Upsample": ("scales",),
     "CausalConv1dSilu": ("group", "pads"),
+    "PatchEmbed": ("strides", "pads"),
 }
 
 

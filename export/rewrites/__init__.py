@@ -11,6 +11,7 @@ from onnx_ir.passes import common
 from segmaformer.export.rewrites.decoder_fold import fold_decoder
 from segmaformer.export.rewrites.linear_fold import fold_products
 from segmaformer.export.rewrites.norm_fold import fold_norms
+from segmaformer.export.rewrites.patch_embedding import embed_patches_natively
 from segmaformer.export.rewrites.repeated_constants import store_repeats_once
 from segmaformer.export.rewrites.token_major import flow_token_major, upsample_natively
 from segmaformer.export.token_ops import add_token_functions
@@ -58,6 +59,7 @@ def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
     rewritten, counts = _apply(
         model,
         {
+            "patch_embedding": embed_patches_natively,  # its transposes go with the next
             "token_major": flow_token_major,
             "native_upsampling": upsample_natively,
             "norm_fold": fold_norms,

@@ -168,10 +168,12 @@ def _convert_token_op(op: str, threads: int, node: Any) -> Any:
 
 
 def _token_op_shape(op: str, attributes: TokenOpAttributes, shapes: Sequence[Any]) -> Any:
-    if op != "Upsample":
+    if op not in ("PatchEmbed", "Upsample"):
         return result_shape(op, shapes, attributes)
-    if shapes[0].rank.is_dynamic:
+    if any(shape.rank.is_dynamic for shape in shapes):
         return openvino.PartialShape.dynamic()
+    if op == "PatchEmbed":
+        return _patch_embed_shape(attributes, shapes)
     factors = (1, 1, *(int(scale) for scale in attributes.scales))
     return openvino.PartialShape(
         [
@@ -179,3 +181,12 @@ def _token_op_shape(op: str, attributes: TokenOpAttributes, shapes: Sequence[Any
             for n, factor in zip(shapes[0], factors, strict=True)
         ]
     )
+
+
+def _patch_embed_shape(attributes: TokenOpAttributes, shapes: Sequence[Any]) -> Any:
+    """Its batch may be free; where more is, the result's shape is not known yet."""
+    batch, *extents = shapes[0]
+    if shapes[1].is_dynamic or any(n.is_dynamic for n in extents):
+        return openvino.PartialShape.dynamic()
+    known = [(1, *(n.get_length() for n in extents)), shapes[1].to_shape()]
+    return openvino.PartialShape([batch, *result_shape("PatchEmbed", known, attributes)[1:]])

@@ -27,35 +27,40 @@ bool found(const ort::Api& api, ort::Status* status) {
   return !status;
 }
 
-template <typename Array>
-void read_array(const ort::Api& api, const ort::KernelInfo* info, const char* name, Array* values) {
-  typename Array::value_type* const none = nullptr;
+// `count` values, if the node has any.
+template <typename T>
+void read_array(const ort::Api& api, const ort::KernelInfo* info, const char* name, T* values,
+                size_t count) {
+  T* const none = nullptr;
   size_t size = 0;
   if (!found(api, api.array_attribute(info, name, none, &size))) return;
-  if (size != values->size()) {
-    throw std::invalid_argument(std::string(name) + " must have " + std::to_string(values->size()) +
+  if (size != count) {
+    throw std::invalid_argument(std::string(name) + " must have " + std::to_string(count) +
                                 " values; found " + std::to_string(size));
   }
-  require(api.array_attribute(info, name, values->data(), &size));
+  require(api.array_attribute(info, name, values, &size));
 }
 
 // What a node leaves out keeps its default, which the op refuses where it needs a value.
-Attributes read_attributes(const ort::Api& api, const ort::KernelInfo* info) {
+Attributes read_attributes(const ort::Api& api, const ort::KernelInfo* info, const TokenOp& op) {
   Attributes read;
   const Attributes absent;
   if (!found(api, api.int_attribute(info, "group", &read.group))) read.group = absent.group;
   if (!found(api, api.float_attribute(info, "epsilon", &read.epsilon))) {
     read.epsilon = absent.epsilon;
   }
-  read_array(api, info, "scales", &read.scales);
-  read_array(api, info, "pads", &read.pads);
+  read_array(api, info, "scales", read.scales.data(), read.scales.size());
+  read_array(api, info, "strides", read.strides.data(), read.strides.size());
+  read_array(api, info, "pads", read.pads.data(), 2 * op.axes);
   return read;
 }
 
 ort::Status* create(const ort::CustomOp* op, const void* const*, const ort::KernelInfo* info,
                     void** out) {
   const auto& self = *static_cast<const OrtTokenOp*>(op);
-  return guarded(self.api, [&] { *out = new Kernel{self, read_attributes(self.api, info)}; });
+  return guarded(self.api, [&] {
+    *out = new Kernel{self, read_attributes(self.api, info, self.op)};
+  });
 }
 
 void run(const Kernel& kernel, ort::KernelContext* context) {

@@ -20,7 +20,7 @@ Shape check(const TokenOpCall& call) {
     throw std::invalid_argument(std::string(name) + ": group must be the channels, " +
                                 std::to_string(x[2]) + "; found " + std::to_string(given.group));
   }
-  const auto [before, after] = given.pads;
+  const int64_t before = given.pads[0], after = given.pads[1];
   if (before < 0 || after < 0 || before > weight[2] || before + after != weight[2] - 1) {
     throw std::invalid_argument(std::string(name) + ": pads must add up to K - 1, " +
                                 std::to_string(weight[2] - 1) + "; found " +
@@ -42,6 +42,6 @@ void run(const TokenOpCall& call, float* y, const Workers& workers) {
 
 }  // namespace
 
-extern const TokenOp causal_conv1d_silu_op = {name, 3, 0, false, check, run};
+extern const TokenOp causal_conv1d_silu_op = {name, 3, 0, false, check, run, 1};
 
 }  // namespace sgmf

@@ -4,6 +4,7 @@
 #include "causal_conv1d_kernel.h"
 #include "depthwise_conv3d_kernel.h"
 #include "instance_norm_kernel.h"
+#include "patch_embed_kernel.h"
 #include "selective_scan_kernel.h"
 #include "upsample_kernel.h"
 
@@ -18,6 +19,8 @@ struct CpuKernels {
   void (*upsample_add)(const UpsampleAdd& op, int64_t begin, int64_t end, float* scratch);
   void (*upsample)(const Upsample& op, int64_t begin, int64_t end, float* scratch);
   void (*causal_conv1d_silu)(const CausalConv1d& conv, int64_t begin, int64_t end);
+  int64_t (*patch_embed_scratch)(const PatchEmbed& op, int64_t rows);  // floats
+  void (*patch_embed)(const PatchEmbed& op, const PatchRows& rows, float* scratch);
 };
 
 }  // namespace sgmf

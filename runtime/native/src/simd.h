@@ -5,7 +5,8 @@
 // operand where either is NaN, so that a NaN survives clamping in every version.
 //
 // Each has its Indices, lane_count of them: permute(a, i) is the vector of a[i[0]], a[i[1]] and so
-// on. load_lanes and store_lanes touch only the first `lanes` floats of memory.
+// on. even_of and odd_of give every other float of a, then of b. load_lanes and store_lanes touch
+// only the first `lanes` floats of memory.
 //
 // add_exponent(a, t) multiplies a by 2^n, where t is n + integer_magic: adding the magic number
 // leaves an integer in the low bits of a float. a and the product must be normal numbers.
@@ -63,6 +64,15 @@ struct Indices {
 inline Indices load_indices(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 inline Vec permute(Vec a, Indices i) { return {_mm512_permutexvar_ps(i.v, a.v)}; }
 
+inline Vec even_of(Vec a, Vec b) {
+  const __m512i i = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+  return {_mm512_permutex2var_ps(a.v, i, b.v)};
+}
+inline Vec odd_of(Vec a, Vec b) {
+  const __m512i i = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+  return {_mm512_permutex2var_ps(a.v, i, b.v)};
+}
+
 inline Vec load_lanes(const float* p, int lanes) {
   return {_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << lanes) - 1), p)};
 }
@@ -111,6 +121,13 @@ inline Indices load_indices(const int32_t* p) {
 }
 inline Vec permute(Vec a, Indices i) { return {_mm256_permutevar8x32_ps(a.v, i.v)}; }
 
+// Shuffles stay within halves: quarters in the order a, b, a, b.
+inline Vec sort_quarters(__m256 a) {
+  return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(a), 0b11011000))};
+}
+inline Vec even_of(Vec a, Vec b) { return sort_quarters(_mm256_shuffle_ps(a.v, b.v, 0b10001000)); }
+inline Vec odd_of(Vec a, Vec b) { return sort_quarters(_mm256_shuffle_ps(a.v, b.v, 0b11011101)); }
+
 #elif defined(__ARM_NEON)
 
 constexpr int lane_count = 4;
@@ -150,6 +167,9 @@ inline Indices load_indices(const int32_t* p) {
 inline Vec permute(Vec a, Indices i) {
   return {vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(a.v), i.v))};
 }
+
+inline Vec even_of(Vec a, Vec b) { return {vuzp1q_f32(a.v, b.v)}; }
+inline Vec odd_of(Vec a, Vec b) { return {vuzp2q_f32(a.v, b.v)}; }
 
 #else
 
@@ -195,6 +215,9 @@ inline Indices load_indices(const int32_t* p) {
 inline Vec permute(Vec a, Indices i) {
   return {Floats{a.v[i.v[0]], a.v[i.v[1]], a.v[i.v[2]], a.v[i.v[3]]}};
 }
+
+inline Vec even_of(Vec a, Vec b) { return {Floats{a.v[0], a.v[2], b.v[0], b.v[2]}}; }
+inline Vec odd_of(Vec a, Vec b) { return {Floats{a.v[1], a.v[3], b.v[1], b.v[3]}}; }
 
 template <typename T>
 inline Vec load(const T* p) {

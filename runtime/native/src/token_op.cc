@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <stdexcept>
 
 #include "sgmf/token_ops.h"
@@ -14,11 +15,12 @@ extern const TokenOp instance_norm_relu_op;
 extern const TokenOp upsample_add_op;
 extern const TokenOp upsample_op;
 extern const TokenOp causal_conv1d_silu_op;
+extern const TokenOp patch_embed_op;
 
 const std::vector<const TokenOp*>& token_ops() {
-  static const std::vector<const TokenOp*> ops = {&depthwise_conv3d_op,   &instance_norm_gelu_op,
-                                                  &instance_norm_relu_op, &upsample_add_op,
-                                                  &upsample_op,           &causal_conv1d_silu_op};
+  static const std::vector<const TokenOp*> ops = {
+      &depthwise_conv3d_op, &instance_norm_gelu_op, &instance_norm_relu_op, &upsample_add_op,
+      &upsample_op,         &causal_conv1d_silu_op, &patch_embed_op};
   return ops;
 }
 
@@ -81,10 +83,11 @@ Tensor read_tensor(const sgmf_tensor& tensor) {
 TokenOpCall read_call(const sgmf_token_op_args& args) {
   TokenOpCall call;
   for (int32_t i = 0; i < args.input_count; ++i) call.inputs.push_back(read_tensor(args.inputs[i]));
-  call.attributes = {args.group,
-                     args.epsilon,
-                     {args.scales[0], args.scales[1], args.scales[2]},
-                     {args.pads[0], args.pads[1]}};
+  call.attributes.group = args.group;
+  call.attributes.epsilon = args.epsilon;
+  std::copy(std::begin(args.scales), std::end(args.scales), call.attributes.scales.begin());
+  std::copy(std::begin(args.strides), std::end(args.strides), call.attributes.strides.begin());
+  std::copy(std::begin(args.pads), std::end(args.pads), call.attributes.pads.begin());
   return call;
 }
 

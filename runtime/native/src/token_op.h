@@ -15,7 +15,8 @@ struct Attributes {
   int64_t group = 0;
   float epsilon = 1e-5f;
   std::array<float, 3> scales = {};
-  std::array<int64_t, 2> pads = {};
+  std::array<int64_t, 3> strides = {};
+  std::array<int64_t, 6> pads = {};  // before all axes of the op, then after them
 };
 
 struct TokenOpCall {
@@ -44,6 +45,7 @@ struct TokenOp {
   Shape (*check)(const TokenOpCall& call);
   // Runs a call that was checked and whose result is not empty.
   void (*run)(const TokenOpCall& call, float* y, const Workers& workers);
+  int axes = 3;  // that it works along; pads has two values for each
 };
 
 const std::vector<const TokenOp*>& token_ops();

@@ -11,7 +11,7 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from token_op_cases import Case, causal_case, depthwise_case, draw, norm_case, run
+from token_op_cases import Case, causal_case, depthwise_case, draw, norm_case, patch_case, run
 from token_op_models import CASES, make_chain, make_model
 
 from segmaformer.runtime.op_library import register_op_library
@@ -49,6 +49,7 @@ def test_equals_the_c_function(case: Case, batch: str | None) -> None:
         depthwise_case(1, 20, 20, 20, 48),
         norm_case("InstanceNormGelu", 1, 20, 20, 20, 48),
         causal_case((1, 8000, 48), 4),
+        patch_case((1, 2, 32, 32, 36), (20, 2, 3, 3, 3), (2, 2, 2), (1,) * 6),
     ],
     ids=lambda case: case.op,
 )
@@ -112,6 +113,7 @@ def test_empty_batch() -> None:
     [
         ("DepthwiseConv3d", {"group": 2}, "group must be the channels, 23; found 2"),
         ("CausalConv1dSilu", {"pads": [1, 1]}, r"pads must add up to K - 1, 3; found \(1, 1\)"),
+        ("PatchEmbed", {"strides": [2, 0, 2]}, r"strides must be .* from 1; found \(2, 0, 2\)"),
         ("Upsample", {"scales": [2.5, 2, 2]}, r"scales must be three whole numbers .* 2\.5"),
     ],
 )
@@ -122,10 +124,19 @@ def test_attributes_that_do_not_fit(op: str, attributes: dict[str, Any], message
         run_session(session, case)
 
 
-def test_arrays_of_another_length_are_refused_on_loading() -> None:
-    model = make_model(BY_NAME["Upsample"], scales=[2.0, 2.0])
-    with pytest.raises(Exception, match="scales must have 3 values; found 2"):
-        open_session(model)
+@pytest.mark.parametrize(
+    ("op", "attributes", "message"),
+    [
+        ("Upsample", {"scales": [2.0, 2.0]}, "scales must have 3 values; found 2"),
+        ("CausalConv1dSilu", {"pads": [0] * 6}, "pads must have 2 values; found 6"),
+        ("PatchEmbed", {"pads": [0, 0]}, "pads must have 6 values; found 2"),
+    ],
+)
+def test_arrays_of_another_length_are_refused_on_loading(
+    op: str, attributes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Exception, match=message):
+        open_session(make_model(BY_NAME[op], **attributes))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.op)
@@ -135,7 +146,7 @@ def test_an_attribute_that_is_missing(case: Case) -> None:
     model = make_model(case)
     del model.graph.node[0].attribute[:]
     session = open_session(model)
-    with pytest.raises(Exception, match=rf"{case.op}: (group|scales) must be"):
+    with pytest.raises(Exception, match=rf"{case.op}: (group|scales|strides) must be"):
         run_session(session, case)
 
 

@@ -150,6 +150,39 @@ Case causal(std::mt19937& random, const Extents& e, int64_t taps) {
   return c;
 }
 
+// Kernel `k`, stride `s` and padding `p` along each axis.
+Case patches(std::mt19937& random, const Extents& e, int64_t channels, const Extents& k,
+             const Extents& s, const Extents& p) {
+  Extents out = {e[0], 0, 0, 0, channels};
+  for (int i = 0; i < 3; ++i) out[1 + i] = (e[2 + i] + 2 * p[i] - k[i]) / s[i] + 1;
+  const Extents weight = {channels, e[1], k[0], k[1], k[2]};
+  Case c{{}, {draw(random, e), draw(random, weight), draw(random, {channels})}, out, {}};
+  c.args.op = "PatchEmbed";
+  std::copy(s.begin(), s.end(), c.args.strides);
+  for (int i = 0; i < 6; ++i) c.args.pads[i] = p[i % 3];
+  for (int64_t i = 0; i < size_of(out); ++i) {
+    const int64_t ch = i % channels, token = i / channels;
+    const int64_t at[] = {token / (out[3] * out[2]) % out[1], token / out[3] % out[2],
+                          token % out[3]};
+    const int64_t entry = token / (out[3] * out[2] * out[1]);
+    double sum = c.inputs[2].values[ch];
+    for (int64_t t = 0; t < e[1] * k[0] * k[1] * k[2]; ++t) {
+      const int64_t tap[] = {t / (k[2] * k[1]) % k[0], t / k[2] % k[1], t % k[2]};
+      int64_t from = entry * e[1] + t / (k[2] * k[1] * k[0]);
+      bool inside = true;
+      for (int a = 0; a < 3; ++a) {
+        const int64_t source = at[a] * s[a] + tap[a] - p[a];
+        inside = inside && source >= 0 && source < e[2 + a];
+        from = from * e[2 + a] + source;
+      }
+      const float w = c.inputs[1].values[ch * e[1] * k[0] * k[1] * k[2] + t];
+      if (inside) sum += static_cast<double>(c.inputs[0].values[from]) * w;
+    }
+    c.exact.push_back(sum);
+  }
+  return c;
+}
+
 // Largest error, relative to the largest value.
 double error(Case& c, int threads, const char* isa) {
   Tensor y{c.extents, Floats(size_of(c.extents), NAN)};
@@ -183,6 +216,8 @@ int main() {
       upsample(random, {2, 2, 1, 3, 21}, {2, 2, 4}, true),
       causal(random, {2, 30, 23}, 4),
       causal(random, {1, 2, 8}, 9),
+      patches(random, {2, 2, 9, 10, 70}, 29, {3, 4, 7}, {4, 4, 4}, {1, 2, 3}),
+      patches(random, {1, 2, 5, 8, 37}, 13, {1, 2, 3}, {2, 3, 2}, {0, 1, 1}),
   };
   bool good = true;
   std::istringstream names(sgmf_cpu_isas());

@@ -9,12 +9,15 @@
  *   UpsampleAdd      x (B,d,h,w,C), y (B,D,H,W,C)             scales
  *   Upsample         x (B,C,d,h,w)                            scales
  *   CausalConv1dSilu x (B,L,C), weight (C,1,K), bias (C)      group = C, pads
+ *   PatchEmbed       x (B,C,D,H,W), weight (E,C,k,k',k''),    strides, pads
+ *                    bias (E)
  *
  * DepthwiseConv3d pads with one zero on every side; its result has the shape of x. InstanceNorm*
  * is ONNX's InstanceNormalization over D, H and W, then GELU with the exact error function, or
  * ReLU. Upsample is trilinear with half-pixel centres and clamped edges to (B,C,D,H,W), where
  * D = d * scales[0] and so on; UpsampleAdd adds that of x to y. CausalConv1dSilu gives
  * SiLU(bias + sum_k weight[k] x[t - pads[0] + k]), zero outside the sequence, in the shape of x.
+ * PatchEmbed is ONNX's Conv with strides and zero padding, its result token-major: (B,D',H',W',E).
  */
 #ifndef SGMF_TOKEN_OPS_H_
 #define SGMF_TOKEN_OPS_H_
@@ -44,7 +47,9 @@ typedef struct sgmf_token_op_args {
   int64_t group;
   float epsilon;
   float scales[3]; /* depth, height, width: whole numbers */
-  int64_t pads[2]; /* before and after: K - 1 together */
+  int64_t strides[3];
+  int64_t pads[6]; /* before each axis, then after each; CausalConv1dSilu has one axis, and its
+                      two add up to K - 1 */
   sgmf_tensor y;   /* of the shape of the result; overlaps no input, but may be x itself for
                       InstanceNorm* and y itself for UpsampleAdd */
 } sgmf_token_op_args;
