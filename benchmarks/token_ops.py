@@ -3,7 +3,8 @@
     python benchmarks/token_ops.py --out token_ops.json
 
 Sizes are those of one 4 x 128^3 tile of SegMaFormer. The standard operators work channel-major, as
-PyTorch exports them; the causal convolution's result is turned token-major as the scan wants it.
+PyTorch exports them; the results of the causal convolution and the patch embedding are turned
+token-major, as what follows wants them.
 """
 
 from __future__ import annotations
@@ -113,6 +114,22 @@ def causal(channels: int, length: int) -> Pair:
     )
 
 
+def patches(channels: tuple[int, int], extent: int, kernel: int, stride: int) -> Pair:
+    """A strided convolution, padded by half its kernel, and the way to token-major."""
+    before, after = channels
+    attributes = {"strides": [stride] * 3, "pads": [kernel // 2] * 6}
+    shapes = {"x": (1, before, *(extent,) * 3), "w": (after, before, *(kernel,) * 3), "b": (after,)}
+    return Pair(
+        inputs=shapes,
+        token_major=(),
+        standard=[
+            ("Conv", ["x", "w", "b"], "c", attributes),
+            ("Transpose", ["c"], "y", {"perm": [0, 2, 3, 4, 1]}),
+        ],
+        native=("PatchEmbed", ["x", "w", "b"], "y", attributes),
+    )
+
+
 PAIRS = {
     "DepthwiseConv3d 144 x 32^3": depthwise(144, 32),
     "InstanceNormGelu 144 x 32^3": norm(144, 32, "Gelu"),
@@ -121,6 +138,8 @@ PAIRS = {
     "UpsampleAdd 256 x 8^3 to 32^3": upsample_add(256, 32, 4),
     "Upsample 3 x 32^3 to 128^3": upsample(3, 128, 4),
     "CausalConv1dSilu 72 x 32768": causal(72, 32768),
+    "PatchEmbed 4 x 128^3 to 36 x 32^3": patches((4, 36), 128, 7, 4),
+    "PatchEmbed 36 x 32^3 to 66 x 16^3": patches((36, 66), 32, 3, 2),
 }
 
 

@@ -22,18 +22,20 @@ void check_shapes(const TokenOpCall& call) {
   }
 }
 
-// Attributes beyond these are mistakes, and would overflow.
+// More would be a mistake, and take memory without end.
+constexpr int64_t longest = 1024;
+
 void check_attributes(const Attributes& given) {
-  constexpr int64_t most = 1 << 20;
   for (int64_t stride : given.strides) {
-    if (stride >= 1 && stride <= most) continue;
+    if (stride >= 1 && stride <= longest) continue;
     throw std::invalid_argument(std::string(name) +
-                                ": strides must be three numbers from 1; found " +
+                                ": strides must be three numbers from 1 to 1024; found " +
                                 to_string({given.strides.begin(), given.strides.end()}));
   }
   for (int64_t pad : given.pads) {
-    if (pad >= 0 && pad <= most) continue;
-    throw std::invalid_argument(std::string(name) + ": pads must be six numbers from 0; found " +
+    if (pad >= 0 && pad <= longest) continue;
+    throw std::invalid_argument(std::string(name) +
+                                ": pads must be six numbers from 0 to 1024; found " +
                                 to_string({given.pads.begin(), given.pads.end()}));
   }
 }
