@@ -139,7 +139,7 @@ def first_variant(package: Package, preferred: tuple[str, ...]) -> str:
 
 
 def backends() -> dict[str, Backend]:
-    """Every backend, in the order in which ``auto`` tries them.
+    """Every backend, in the order in which ``auto`` tries them; ``openvino-bf16`` it never does.
 
     The keys are what stands behind ``--backend``: a name, and the device where the name alone
     means another. ``onnxruntime`` runs everywhere and comes last; what it and OpenVINO take for
@@ -163,6 +163,7 @@ def backends() -> dict[str, Backend]:
             onnxruntime_cuda.open_tested, onnxruntime_cuda.what_is_missing, ON_GPU
         ),
         "openvino": Backend(openvino.open_tested, openvino.what_is_missing, device="cpu"),
+        "openvino-bf16": Backend(openvino.open_bfloat16, openvino.what_is_missing, device="cpu"),
         EVERYWHERE: Backend(OnnxRuntimeSession, lambda: None, device="cpu"),
     }
 

@@ -181,7 +181,10 @@ def open_tested(package: Package, variant: str, options: BackendOptions) -> Onnx
 
     session = OnnxRuntimeCudaSession(package, variant, options)
     reason = shortcoming(
-        package, variant, session, lambda: OnnxRuntimeSession(package, EXACT_VARIANT, options)
+        package,
+        session,
+        lambda: OnnxRuntimeSession(package, EXACT_VARIANT, options),
+        exact=variant == EXACT_VARIANT,
     )
     if reason is not None:
         raise BackendError(

@@ -53,7 +53,8 @@ def open_best(
             try:
                 chosen = variant or backend.best_variant(package)
                 session = backend.open(package, chosen, options)
-                reason = shortcoming(package, chosen, session, open_reference)
+                exact = chosen == EXACT_VARIANT
+                reason = shortcoming(package, session, open_reference, exact=exact)
             except FAILURES as error:
                 reason = str(error)
         if reason is None:
@@ -63,13 +64,22 @@ def open_best(
 
 
 def shortcoming(
-    package: Package, variant: str, session: Session, open_reference: Callable[[], Session]
+    package: Package, session: Session, open_reference: Callable[[], Session], *, exact: bool
 ) -> str | None:
     """What is wrong with a session's numbers; None if nothing is.
 
     A session may have an ``identity``, a text that changes with everything its numbers depend
     on: network, device, driver and versions. Then a test that was passed is remembered, where
     there is a folder for that which nobody else can write.
+
+    Parameters
+    ----------
+    package, session
+        What was opened of what.
+    open_reference
+        Opens the float32 network on the CPU; called only if there is something to test.
+    exact
+        Whether the session computes in float32, or in less.
 
     Raises
     ------
@@ -84,7 +94,7 @@ def shortcoming(
     if cache is not None and cache.recall(note) is not None:
         return None
     parity = compare(package, session, open_reference())
-    found = parity.shortcomings(exact=variant == EXACT_VARIANT)
+    found = parity.shortcomings(exact=exact)
     if found:
         return f"its self-test failed: {'; '.join(found)}"
     if cache is not None:

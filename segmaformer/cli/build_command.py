@@ -12,7 +12,13 @@ import click
 from segmaformer.cli.console import print_json, print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
 from segmaformer.runtime.atomic import atomic_path, check_writable
-from segmaformer.runtime.backends import ON_GPU, BackendOptions, backends, first_variant
+from segmaformer.runtime.backends import (
+    EXACT_VARIANT,
+    ON_GPU,
+    BackendOptions,
+    backends,
+    first_variant,
+)
 from segmaformer.runtime.backends.self_test import shortcoming
 from segmaformer.runtime.backends.tensorrt import TensorRtSession
 from segmaformer.runtime.backends.tensorrt_rtx import TensorRtRtxSession
@@ -113,9 +119,9 @@ def _test(built: BuiltEngine, request: EngineRequest, backend: str) -> None:
     )
     found = shortcoming(
         request.package,
-        request.variant,
         session,
-        lambda: backends()["onnxruntime"].open(request.package, "fp32", options),
+        lambda: backends()["onnxruntime"].open(request.package, EXACT_VARIANT, options),
+        exact=request.variant == EXACT_VARIANT,
     )
     if found is not None:
         raise ParityError(f"{session.description}: {found}; the engine was not kept")

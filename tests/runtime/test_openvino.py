@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.resources
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from token_op_models import CASES
 from token_op_models import make_model as make_op_model
 
 from segmaformer.cli.demo_command import CHECKPOINT
-from segmaformer.runtime.backends import BackendOptions, find_backend, open_session
+from segmaformer.runtime.backends import BackendOptions, find_backend, open_session, self_test
 from segmaformer.runtime.backends import openvino as backend
 from segmaformer.runtime.backends.openvino_ops import op_extensions
 from segmaformer.runtime.errors import BackendError, MissingExtraError
@@ -182,6 +183,49 @@ def test_wrong_numbers_are_refused(
     monkeypatch.setattr(backend.OpenVinoSession, "run", lambda self, tiles: -run(self, tiles))
     with pytest.raises(BackendError, match=r"self-test failed: .*; take --backend onnxruntime"):
         open_session(package, backend="openvino")
+
+
+def can_bfloat16() -> bool:
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.mark.skipif(not can_bfloat16(), reason="this processor does not compute in bfloat16")
+def test_bfloat16_by_request(
+    package: Package, tile: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight bits of digits: within the gate's sight, and not float32."""
+    monkeypatch.setattr(self_test, "shortcoming", lambda *_, **__: None)
+    rounded = open_session(package, backend="openvino-bf16")
+    assert "fp32 in bfloat16" in rounded.description
+    exact = open_session(package, backend="onnxruntime").run(tile)
+    error = np.abs(rounded.run(tile) - exact).max() / np.ptp(exact)
+    assert 1e-5 < error < 0.05
+
+
+@pytest.mark.skipif(not can_bfloat16(), reason="this processor does not compute in bfloat16")
+def test_bfloat16_is_held_to_the_gate_of_float16(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def judge(*_: Any, exact: bool) -> str:
+        asked.append(exact)
+        return "labels differ"
+
+    monkeypatch.setattr(self_test, "shortcoming", judge)
+    with pytest.raises(BackendError, match=r"bfloat16.*: labels differ; take --backend"):
+        open_session(package, backend="openvino-bf16")
+    assert asked == [False]
+
+
+def test_bfloat16_is_refused_where_the_processor_has_none(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = SimpleNamespace(get_property=lambda device, name: ["FP32", "INT8"])
+    module = SimpleNamespace(Core=lambda: core)
+    monkeypatch.setattr(backend, "import_openvino", lambda: module)
+    with pytest.raises(BackendError, match="does not compute in bfloat16; take --backend openvino"):
+        open_session(package, backend="openvino-bf16")
 
 
 def test_without_the_op_library_it_does_not_run(package: Package) -> None:
