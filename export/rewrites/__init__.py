@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from segmaformer.export.rewrites.constant_slices import cut_constants
 from segmaformer.export.rewrites.decoder_fold import fold_decoder
 from segmaformer.export.rewrites.linear_fold import fold_products
 from segmaformer.export.rewrites.norm_fold import fold_norms
@@ -35,7 +36,12 @@ def apply_rewrites(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, i
         The rewritten model and how often each rewrite applied.
     """
     rewritten, counts = _apply(
-        model, {"decoder_fold": fold_decoder, "repeated_constants": store_repeats_once}
+        model,
+        {
+            "constant_slices": cut_constants,
+            "decoder_fold": fold_decoder,
+            "repeated_constants": store_repeats_once,
+        },
     )
     onnx.checker.check_model(rewritten)
     return rewritten, counts
