@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 
 from segmaformer.calibration.tile_set import TileSet
-from segmaformer.runtime.backends.onnxruntime_cpu import available_processors, open_network
+from segmaformer.runtime.backends.onnxruntime_cpu import open_network
 from segmaformer.runtime.labelling import logits_to_labels
 from segmaformer.runtime.manifest import Output
 from segmaformer.runtime.parity import TileParity
+from segmaformer.runtime.processors import available_processors
 
 REFERENCE = "fp32 on held-out tiles"
 

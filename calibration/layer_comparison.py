@@ -12,9 +12,10 @@ import onnx
 from onnx import TensorProto
 
 from segmaformer.calibration.statistics import tensor_groups, watched_network
-from segmaformer.runtime.backends.onnxruntime_cpu import available_processors, open_network
+from segmaformer.runtime.backends.onnxruntime_cpu import open_network
 from segmaformer.runtime.memory import MIB
 from segmaformer.runtime.package import Package
+from segmaformer.runtime.processors import available_processors
 
 TOLERANCE = 0.01
 """Of a value's range: what float16 stays below in a network that is well scaled."""

@@ -17,9 +17,10 @@ import onnx
 
 from segmaformer.calibration.histogram import Histogram
 from segmaformer.calibration.partial_state import PartialState, Report
-from segmaformer.runtime.backends.onnxruntime_cpu import available_processors, open_network
+from segmaformer.runtime.backends.onnxruntime_cpu import open_network
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.memory import MIB
+from segmaformer.runtime.processors import available_processors
 
 Progress = Callable[[int, int], None]
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from segmaformer.runtime.backends import BackendOptions, ResidentSession, open_session
-from segmaformer.runtime.backends.onnxruntime_cpu import available_processors
 from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.device_lines_check import check_device_lines
 from segmaformer.runtime.errors import BackendError, BudgetError, CancelledError
@@ -29,6 +28,7 @@ from segmaformer.runtime.preprocessing import (
     restore_labels,
 )
 from segmaformer.runtime.probabilities import label_channel
+from segmaformer.runtime.processors import available_processors
 from segmaformer.runtime.scan_file import ScanFile
 from segmaformer.runtime.segmentation import Segmentation
 from segmaformer.runtime.tile_network import TileNetwork

@@ -39,7 +39,7 @@ EVERYWHERE = "onnxruntime"
 EXACT_VARIANT = "fp32"
 
 ON_GPU = ("fp16", "fp32")
-"""Variants that suit a GPU, best first."""
+"""Variants that suit a GPU, best first; int8 is judged on scans and taken by name."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,15 @@ class Backend:
         Variants, best first; the first that the package has is taken.
     device
         Where it runs.
+    suits
+        Variants that are worth trying on it unasked; None for all.
     """
 
     open: Callable[[Package, str, BackendOptions], Session]
     missing: Callable[[], str | None]
     preferred: tuple[str, ...] = (EXACT_VARIANT,)
     device: str = "cuda"
+    suits: tuple[str, ...] | None = None
 
     def best_variant(self, package: Package) -> str:
         """The variant that is opened unless another is asked for."""
@@ -162,8 +165,12 @@ def backends() -> dict[str, Backend]:
         "onnxruntime --device cuda": Backend(
             onnxruntime_cuda.open_tested, onnxruntime_cuda.what_is_missing, ON_GPU
         ),
-        "openvino": Backend(openvino.open_tested, openvino.what_is_missing, device="cpu"),
-        "openvino-bf16": Backend(openvino.open_bfloat16, openvino.what_is_missing, device="cpu"),
+        "openvino": Backend(
+            openvino.open_tested, openvino.what_is_missing, device="cpu", suits=ON_GPU
+        ),
+        "openvino-bf16": Backend(
+            openvino.open_bfloat16, openvino.what_is_missing, device="cpu", suits=()
+        ),
         EVERYWHERE: Backend(OnnxRuntimeSession, lambda: None, device="cpu"),
     }
 

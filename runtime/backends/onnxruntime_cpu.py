@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,9 +12,9 @@ from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.op_library import register_op_library
 from segmaformer.runtime.package import Package
+from segmaformer.runtime.processors import available_processors
 
 PROVIDER = "CPUExecutionProvider"
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 _ERRORS_ONLY = 3
 
@@ -92,21 +89,6 @@ def import_onnxruntime() -> ModuleType:
         ) from error
     module: ModuleType = onnxruntime
     return module
-
-
-def available_processors() -> int:
-    """Processors that this process may use: its affinity, capped by its control group."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(affinity or 1, _control_group_limit()))
-
-
-def _control_group_limit() -> int:
-    unlimited = os.cpu_count() or 1
-    try:
-        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
-        return unlimited if quota == "max" else math.ceil(int(quota) / int(period))
-    except (OSError, ValueError):
-        return unlimited
 
 
 def open_network(content: bytes, *, threads: int, op_library: bool = True) -> Any:

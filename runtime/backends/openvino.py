@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from segmaformer.runtime.backends import EXACT_VARIANT, BackendOptions, check_logits
-from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession, available_processors
+from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
 from segmaformer.runtime.errors import BackendError, MissingExtraError
 from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.op_library import op_library, op_library_path
 from segmaformer.runtime.package import Package
+from segmaformer.runtime.processors import available_processors
 
 DEVICE = "CPU"
 

@@ -84,11 +84,17 @@ def _candidates(
                 f"{package.manifest.name} has no variant {variant!r}; it has {', '.join(known)}"
             )
     _check_places(names, device)
-    places = [(name, device) for name in names] or _working(device)
+    wanted = dict.fromkeys(variants or known)
+    if names:
+        return [
+            Candidate(name, device, variant) for name in dict.fromkeys(names) for variant in wanted
+        ]
     return [
-        Candidate(name, place, variant)
-        for name, place in dict.fromkeys(places)
-        for variant in dict.fromkeys(variants or known)
+        Candidate(key.split()[0], backend.device, variant)
+        for key, backend in backends().items()
+        if device in (None, backend.device) and backend.missing() is None
+        for variant in wanted
+        if backend.suits is None or variant in backend.suits
     ]
 
 
@@ -98,15 +104,6 @@ def _check_places(names: Sequence[str], device: str | None) -> None:
             find_backend(name, device)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-
-
-def _working(device: str | None) -> list[tuple[str, str | None]]:
-    """Backends that lack nothing on this machine, with their devices."""
-    return [
-        (key.split()[0], backend.device)
-        for key, backend in backends().items()
-        if device in (None, backend.device) and backend.missing() is None
-    ]
 
 
 def _print(runs: Sequence[dict[str, Any]]) -> None:

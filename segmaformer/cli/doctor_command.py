@@ -13,12 +13,13 @@ import segmaformer
 from segmaformer.cli.console import print_json
 from segmaformer.cli.exit_codes import DONE, FAILED
 from segmaformer.runtime.backends import backends
-from segmaformer.runtime.backends.onnxruntime_cpu import available_processors, import_onnxruntime
+from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
 from segmaformer.runtime.cuda_driver import CudaDevice, driver_release
 from segmaformer.runtime.engine_cache import EngineCache, cache_folder
 from segmaformer.runtime.errors import BackendError, EngineError
 from segmaformer.runtime.memory import MIB
 from segmaformer.runtime.op_library import cpu_isas, op_library_path
+from segmaformer.runtime.processors import available_processors
 
 OPTIONAL = {
     "torch": "export",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from segmaformer.cli import bench_command
+from segmaformer.runtime.backends import backends
 from segmaformer.runtime.benchmark import Candidate
 
 Sgmf = Callable[..., Any]
@@ -105,11 +107,19 @@ def test_what_was_not_named_may_lack_an_engine(
     measured: Callable[..., list[Candidate]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    places = [("tensorrt", "cuda"), ("onnxruntime", "cpu")]
-    monkeypatch.setattr(bench_command, "_working", lambda device: places)
-    measured(onnxruntime=TIMED, tensorrt=IDLE)
+    everything = {
+        name: dataclasses.replace(backend, missing=lambda: None)
+        for name, backend in backends().items()
+    }
+    monkeypatch.setattr(bench_command, "backends", lambda: everything)
+    idle = dict.fromkeys((name.split()[0] for name in everything), IDLE)
+    taken = measured(**{**idle, "onnxruntime": TIMED})
     assert sgmf("bench", tiny_package_path).code == 0
-    measured(onnxruntime=IDLE, tensorrt=IDLE)
+    assert {(c.backend, c.variant) for c in taken if c.backend.startswith("openvino")} == {
+        ("openvino", "fp32"),
+        ("openvino", "fp16"),
+    }
+    measured(**idle)
     assert sgmf("bench", tiny_package_path).code == 1
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from segmaformer.runtime.backends import (
 from segmaformer.runtime.errors import BackendError, PackageError
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.package_writer import write_files
+from segmaformer.runtime.processors import available_processors
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_threads_reach_onnx_runtime_and_the_op(package: Package) -> None:
 
 def test_without_a_number_all_processors_are_used(package: Package) -> None:
     options = open_on_cpu(package)._session.get_session_options()  # type: ignore[attr-defined]
-    assert options.intra_op_num_threads == onnxruntime_cpu.available_processors()
+    assert options.intra_op_num_threads == available_processors()
 
 
 @pytest.mark.parametrize("threads", [0, -1])
@@ -259,27 +259,3 @@ def test_another_provider_than_asked_for_is_refused(
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: fallen_back)
     with pytest.raises(BackendError, match="asked ONNX Runtime for CPUExecutionProvider, got"):
         open_on_cpu(package)
-
-
-@pytest.mark.parametrize(
-    ("quota", "limit"),
-    [("200000 100000", 2), ("150000 100000", 2), ("1000 100000", 1), ("max 100000", 64),
-     ("", 64), ("garbage", 64), ("a b", 64)],
-)  # fmt: skip
-def test_processors_are_capped_by_the_control_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, limit: int
-) -> None:
-    (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(onnxruntime_cpu, "CPU_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(32)), raising=False)
-    assert onnxruntime_cpu.available_processors() == min(limit, 32)
-
-
-def test_processors_without_a_control_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(onnxruntime_cpu, "CPU_QUOTA", tmp_path / "none")
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert onnxruntime_cpu.available_processors() == 1
