@@ -93,7 +93,10 @@ def test_weights_that_do_not_fit(weight: tuple[int, ...], message: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strides": (2, 2, 0)}, r"strides must be three numbers from 1 to 1024; found \(2, 2, 0\)"),
+        (
+            {"strides": (2, 2, 0)},
+            r"strides must be three numbers from 1 to 1024; found \(2, 2, 0\)",
+        ),
         ({"strides": (2, 2, 1 << 62)}, "strides must be three numbers from 1 to 1024"),
         ({"pads": (0, 0, 0, 0, 0, -1)}, r"pads must be six numbers from 0 to 1024; found .*-1\)"),
     ],
