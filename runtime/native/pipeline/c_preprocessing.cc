@@ -31,6 +31,15 @@ int32_t sgmf_fill_image(const sgmf_volume* volume, const sgmf_preprocessing* spe
   });
 }
 
+int32_t sgmf_measure_affine(const double affine[16], double spacing_mm[3], sgmf_failure* failure) {
+  return sgmf::guarded(failure, [&] {
+    const sgmf::Affine given = sgmf::affine_of(affine);
+    sgmf::check(given);
+    const sgmf::Spacing found = sgmf::spacing_mm(given);
+    std::copy_n(found.begin(), 3, spacing_mm);
+  });
+}
+
 int32_t sgmf_orient(const double affine[16], const char* codes, int32_t axes[3], int32_t reverse[3],
                     sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {

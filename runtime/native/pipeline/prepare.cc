@@ -16,14 +16,23 @@
 namespace sgmf {
 namespace {
 
+constexpr double most_floats = 1e15;
+
 NetworkGrid grid_of(const Volume& volume, const Preprocessing& spec, const Box* box) {
   NetworkGrid grid;
   grid.reorientation = network_axes(volume.affine, spec);
   grid.uncropped_shape = reordered(volume.shape, grid.reorientation);
   grid.box = box ? *box : whole(grid.uncropped_shape);
-  grid.scan_spacing_mm = reordered(volume.spacing_mm(), grid.reorientation);
+  grid.scan_spacing_mm = reordered(spacing_mm(volume.affine), grid.reorientation);
   grid.spacing_mm = spec.spacing_mm.value_or(grid.scan_spacing_mm);
   grid.shape = target_shape(grid.cropped_shape(), grid.scan_spacing_mm, grid.spacing_mm);
+  double floats = static_cast<double>(volume.channels);
+  for (const int64_t extent : grid.shape) floats *= static_cast<double>(extent);
+  if (floats > most_floats) {
+    throw Error(ErrorCode::geometry,
+                "resampled, the scan would have more voxels than any memory holds; check its "
+                "spacing");
+  }
   return grid;
 }
 

@@ -17,6 +17,8 @@ namespace {
 constexpr int64_t part_voxels = int64_t{1} << 21;
 // Spacings that differ by less are the same: headers store them as float32.
 constexpr double spacing_tolerance = 1e-6;
+// Voxels along an axis that are no mistake.
+constexpr double most_extent = 1e6;
 
 std::optional<int> coarsest_axis(const Spacing& spacing_mm) {
   const double largest = *std::max_element(spacing_mm.begin(), spacing_mm.end());
@@ -69,10 +71,10 @@ Triple target_shape(const Triple& shape, const Spacing& spacing_mm, const Spacin
   for (int axis = 0; axis < 3; ++axis) {
     const double voxels =
         half_to_even(spacing_mm[axis] / new_spacing_mm[axis] * static_cast<double>(shape[axis]));
-    if (!(voxels < 1e9)) {
+    if (!(voxels < most_extent)) {
       throw Error(ErrorCode::geometry,
-                  "resampled, the scan would have over a billion voxels along "
-                  "an axis; check its spacing");
+                  "resampled, the scan would have over a million voxels along an axis; check its "
+                  "spacing");
     }
     result[axis] = std::max<int64_t>(1, static_cast<int64_t>(voxels));
   }

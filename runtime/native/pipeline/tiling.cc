@@ -15,6 +15,14 @@ constexpr double gaussian_sigma = 1.0 / 8;
 constexpr double gaussian_reach = 4;  // standard deviations
 constexpr float monai_least_weight = 1e-3f;
 
+// Tiles that are no mistake: at ten in a second they take a day.
+constexpr double most_tiles = 1e6;
+
+[[noreturn]] void refuse_tiles() {
+  throw Error(ErrorCode::input,
+              "the scan takes over a million tiles; check its spacing, and the model's step");
+}
+
 void check_axis(int64_t extent, int64_t tile, double step) {
   if (tile < 1 || tile > extent) {
     throw Error(ErrorCode::argument, "a tile of " + std::to_string(tile) + " voxels does not fit " +
@@ -23,6 +31,9 @@ void check_axis(int64_t extent, int64_t tile, double step) {
   if (!(step > 0 && step <= 1)) {
     throw Error(ErrorCode::argument, "the step is " + std::to_string(step) +
                                          "; expected a part of the tile, above 0 and at most 1");
+  }
+  if (static_cast<double>(extent - tile) > most_tiles * static_cast<double>(tile) * step) {
+    refuse_tiles();
   }
 }
 
@@ -161,6 +172,9 @@ std::vector<Box> tile_boxes(const Triple& shape, const Tiling& tiling) {
   for (int axis = 0; axis < 3; ++axis) {
     starts[axis] = tile_starts(tiling.scheme, shape[axis], tiling.tile[axis], tiling.step);
   }
+  double count = 1;
+  for (const std::vector<int64_t>& axis : starts) count *= static_cast<double>(axis.size());
+  if (count > most_tiles) refuse_tiles();
   std::vector<Box> boxes;
   for (const int64_t z : starts[0]) {
     for (const int64_t y : starts[1]) {

@@ -36,7 +36,16 @@ std::string numbers(double a, double b, double c) {
   return text;
 }
 
-void check_affine(const Affine& a) {
+// As printed with six significant digits.
+double six_digits(double number) {
+  char text[40];
+  std::snprintf(text, sizeof(text), "%.5e", number);
+  return std::strtod(text, nullptr);
+}
+
+}  // namespace
+
+void check(const Affine& a) {
   if (!is_finite_transform(a)) {
     throw Error(ErrorCode::geometry,
                 "the affine is not a finite transform; expected finite numbers over 0, 0, 0, 1");
@@ -58,14 +67,10 @@ void check_affine(const Affine& a) {
   }
 }
 
-// As printed with six significant digits.
-double six_digits(double number) {
-  char text[40];
-  std::snprintf(text, sizeof(text), "%.5e", number);
-  return std::strtod(text, nullptr);
+Spacing spacing_mm(const Affine& affine) {
+  return {six_digits(length(affine, 0)), six_digits(length(affine, 1)),
+          six_digits(length(affine, 2))};
 }
-
-}  // namespace
 
 int64_t element_bytes(ElementType type) {
   switch (type) {
@@ -100,12 +105,7 @@ void Volume::check_place() const {
     }
     left /= extent;
   }
-  check_affine(affine);
-}
-
-Spacing Volume::spacing_mm() const {
-  return {six_digits(length(affine, 0)), six_digits(length(affine, 1)),
-          six_digits(length(affine, 2))};
+  sgmf::check(affine);
 }
 
 }  // namespace sgmf

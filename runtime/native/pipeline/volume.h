@@ -26,6 +26,14 @@ int64_t element_bytes(ElementType type);
 // Row by row: from voxel indices (x, y, z, 1) to millimetres along right, anterior, superior.
 using Affine = std::array<std::array<double, 4>, 4>;
 
+// Throws Error(geometry) for an affine that is not finite or is singular.
+void check(const Affine& affine);
+
+// Distance of neighbours along x, y and z, rounded to six digits: headers hold float32, and an
+// oblique scan of 3 mm slices may come out as 3.0000002. Unrounded, such noise would tip
+// comparisons with a threshold of exactly 3 and shapes that end on half a voxel.
+Spacing spacing_mm(const Affine& affine);
+
 // Borrowed and never written. Stored axes are called x, y and z; voxel (c, x, y, z) is element
 // c * strides[0] + x * strides[1] + y * strides[2] + z * strides[3] from `voxels`, so any order of
 // axes, also a reversed one, is taken as it is. Elements are aligned as their type demands.
@@ -43,8 +51,6 @@ struct Volume {
   void check() const;
   // The same but for the voxels, which may be null.
   void check_place() const;
-  // Distance of neighbours along x, y and z, rounded to six digits: headers hold float32.
-  Spacing spacing_mm() const;
 };
 
 // Where labels go, on the scan's own grid: (x, y, z) is element x * strides[0] + y * strides[1] +

@@ -312,6 +312,41 @@ def test_scans_that_cannot_be_used_are_refused(plain: Case) -> None:
         native_labels(dark)
 
 
+@pytest.mark.parametrize(
+    ("spacing_mm", "complaint"),
+    [
+        ((1e-5, 1.0, 1.0), "over a million voxels along an axis"),
+        ((1e-300, 1.0, 1.0), "over a million voxels along an axis"),
+        ((1e-4, 1e-4, 1e-4), "more voxels than any memory holds"),
+    ],
+)
+def test_grids_that_nothing_could_hold_are_refused(
+    plain: Case, spacing_mm: tuple[float, float, float], complaint: str
+) -> None:
+    plain.preprocessing = replace(plain.preprocessing, spacing=spacing_mm)
+    with pytest.raises(GeometryError, match=complaint):
+        native_labels(plain)
+
+
+@pytest.mark.parametrize(
+    ("tiling", "error", "complaint"),
+    [
+        (Tiling((6, 6, 6), step=1e-9), InputError, "over a million tiles"),
+        (Tiling((1, 1, 1), step=0.1), InputError, "over a million tiles"),
+        (Tiling((1 << 40, 1 << 40, 1)), ValueError, "more voxels than any memory holds"),
+        (Tiling((0, 6, 6)), ValueError, "a tile has no voxels"),
+        (Tiling((6, 6, 6), step=0.0), ValueError, "step is 0"),
+        (Tiling((1 << 19, 1 << 19, 1)), BudgetError, "scan, image, logits and labels"),
+    ],
+)
+def test_tilings_that_nothing_could_run_are_refused(
+    plain: Case, tiling: Tiling, error: type[Exception], complaint: str
+) -> None:
+    plain.tiling = tiling
+    with pytest.raises(error, match=complaint):
+        native_labels(plain, budget_bytes=1 << 30)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_voxel_that_is_no_number_is_refused(plain: Case, value: float) -> None:
     plain.voxels[1, 3, 4, 5] = value

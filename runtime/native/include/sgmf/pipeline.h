@@ -91,6 +91,10 @@ SGMF_API int32_t sgmf_fill_image(const sgmf_volume* volume, const sgmf_preproces
                                  const sgmf_network_grid* grid, int32_t threads, float* image,
                                  sgmf_failure* failure);
 
+/* Refuses an affine that places voxels nowhere, and measures the distances of neighbours. */
+SGMF_API int32_t sgmf_measure_affine(const double affine[16], double spacing_mm[3],
+                                     sgmf_failure* failure);
+
 /* The reorientation after which axes run as nearly as possible towards `codes`. */
 SGMF_API int32_t sgmf_orient(const double affine[16], const char* codes, int32_t axes[3],
                              int32_t reverse[3], sgmf_failure* failure);
