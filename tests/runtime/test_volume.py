@@ -5,7 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from nibabel.eulerangles import euler2mat
+from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
 from nibabel.quaternions import mat2quat, quat2mat
 
 from segmaformer.runtime.errors import GeometryError
@@ -69,6 +72,31 @@ def test_reoriented_voxels_keep_their_place_in_space(stored: str, wanted: str) -
         original = np.rint(np.linalg.solve(affine, place)[:3]).astype(int)
         assert turned[index] == voxels[tuple(original)]
     assert np.array_equal(reorientation.undo(turned), voxels)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    angles=st.tuples(*[st.floats(-3.2, 3.2)] * 3),
+    shear=st.tuples(*[st.floats(-0.4, 0.4)] * 3),
+    spacing_mm=st.tuples(*[st.floats(0.1, 9)] * 3),
+    codes=st.sampled_from(CODES),
+)
+def test_orientations_are_those_of_nibabel(angles, shear, spacing_mm, codes) -> None:  # type: ignore[no-untyped-def]
+    affine = np.eye(4)
+    sheared = np.eye(3)
+    sheared[np.triu_indices(3, 1)] = shear
+    affine[:3, :3] = euler2mat(*angles) @ sheared @ np.diag(spacing_mm)
+    turned = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    left, _, right = np.linalg.svd(turned)
+    entries = np.sort(np.abs(left @ right).ravel())
+    # Where two axes are as near, either may be taken.
+    assume(np.diff(entries).min() > 1e-9)
+    moves = ornt_transform(io_orientation(affine), axcodes2ornt(codes))
+    axes = np.argsort(moves[:, 0])
+    found = orient_to(affine, codes)
+    assert found.axes == tuple(axes)
+    assert found.reverse == tuple(moves[axes, 1] < 0)
+    assert volume_with(affine).axis_codes == "".join(aff2axcodes(affine))
 
 
 def test_an_oblique_affine_goes_to_the_nearest_axes() -> None:
