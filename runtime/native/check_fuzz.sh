@@ -18,6 +18,6 @@ mkdir -p "$build/packages" "$build/volumes"
 cp "$native/fuzz/manifest.json" "$build/packages/"
 for target in open_package:packages segment_volume:volumes; do
   echo "== ${target%%:*}, $seconds s"
-  "$build/fuzz/fuzz_${target%%:*}" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=20 \
-    -print_final_stats=1 -verbosity=0 -artifact_prefix="$build/" "$build/${target##*:}"
+  "$build/fuzz/fuzz_${target%%:*}" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=60 -len_control=0 \
+    -print_final_stats=1 -verbosity=0 -print_funcs=0 -artifact_prefix="$build/" "$build/${target##*:}"
 done

@@ -16,6 +16,8 @@ if(interpreter)
     COMMAND ${interpreter} -c "import importlib.util as u; \
 print(u.find_spec('nlohmann_json').submodule_search_locations[0] + '/include')")
 endif()
+# Looked for anew each time: an isolated build of Python's has them in a folder that goes.
+unset(SGMF_JSON_INCLUDE CACHE)
 find_path(SGMF_JSON_INCLUDE nlohmann/json.hpp HINTS ${of_python})
 if(NOT SGMF_JSON_INCLUDE)
   message(FATAL_ERROR "nlohmann/json.hpp is missing: apt-get install nlohmann-json3-dev, or pip "

@@ -58,8 +58,7 @@ int32_t intensities(sgmf::NormalizationScheme scheme) {
   }
 }
 
-void open_checked(uint32_t abi_version, const sgmf_open_options* options,
-                  std::unique_ptr<sgmf_model>& model) {
+std::unique_ptr<sgmf_model> open_checked(uint32_t abi_version, const sgmf_open_options* options) {
   if (abi_version != SGMF_ABI_VERSION) {
     throw StatusError(SGMF_ABI_MISMATCH,
                       "the program was built for version " + std::to_string(abi_version) +
@@ -67,7 +66,7 @@ void open_checked(uint32_t abi_version, const sgmf_open_options* options,
                           std::to_string(SGMF_ABI_VERSION) +
                           "; build and run with header and library of one installation");
   }
-  model = std::make_unique<sgmf_model>(read_struct(options, "sgmf_open_options"));
+  return std::make_unique<sgmf_model>(read_struct(options, "sgmf_open_options"));
 }
 
 }  // namespace
@@ -100,13 +99,13 @@ sgmf_status sgmf_open(uint32_t abi_version, const sgmf_open_options* options, sg
                       char* message, uint64_t message_size) {
   Message said;
   std::unique_ptr<sgmf_model> opened;
-  sgmf_status status = attempt(said, [&] { open_checked(abi_version, options, opened); });
-  if (!model) {
-    status = SGMF_INVALID_ARGUMENT;
-    said.set("model is NULL; expected where to put the handle");
-  } else {
-    *model = opened.release();
-  }
+  const sgmf_status status = attempt(said, [&] {
+    if (!model) {
+      throw StatusError(SGMF_INVALID_ARGUMENT, "model is NULL; expected where to put the handle");
+    }
+    opened = open_checked(abi_version, options);
+  });
+  if (model) *model = opened.release();
   if (message && message_size > 0) copy_text(said.text(), message, message_size);
   return status;
 }

@@ -15,7 +15,7 @@
 
 namespace {
 
-constexpr int64_t budget_bytes = 32 << 20;
+constexpr int64_t budget_bytes = 4 << 20;
 constexpr int64_t classes = 3;
 
 // Small numbers mostly, any number sometimes.
@@ -67,9 +67,9 @@ sgmf::Spec specification(FuzzedDataProvider& data, int64_t channels) {
   }
   spec.preprocessing.resampling = resampling(data);
   spec.preprocessing.logits_resampling = resampling(data);
-  const auto side = [&] { return data.ConsumeIntegralInRange<int64_t>(1, 12); };
+  const auto side = [&] { return data.ConsumeIntegralInRange<int64_t>(8, 16); };
   spec.tiling.tile = {side(), side(), side()};
-  spec.tiling.step = data.ConsumeFloatingPointInRange(0.2, 1.0);
+  spec.tiling.step = data.ConsumeFloatingPointInRange(0.5, 1.0);
   spec.tiling.gaussian = data.ConsumeBool();
   spec.tiling.scheme = static_cast<sgmf::TilingScheme>(data.ConsumeIntegralInRange(0, 1));
   spec.output.label_values = {0, 1, 2};

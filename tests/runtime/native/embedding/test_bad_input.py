@@ -268,6 +268,11 @@ HUGE = 2**62
             "check its spacing",
         ),
         (
+            {"affine": (*(5e3, 0, 0, 0), *(0, 5e3, 0, 0), *(0, 0, 5e3, 0), *(0, 0, 0, 1))},
+            "SGMF_INPUT_REFUSED",
+            "check its spacing",
+        ),
+        (
             {"affine": (*(40.0, 0, 0, 0), *(0, 40, 0, 0), *(0, 0, 40, 0), *(0, 0, 0, 1))},
             "SGMF_BUDGET_TOO_SMALL",
             "memory budget",
