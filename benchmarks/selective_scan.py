@@ -13,6 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,8 @@ from turns import Run, available_threads, report, table, take_turns
 Arrays = dict[str, np.ndarray]
 Sizes = tuple[int, int, int]
 
+# Floats: an array that stays in the first cache, and one that stays in none.
+SMALL, REPEATS, COPIED = 4096, 512, 1 << 26
 LOOP = "PyTorch, einsum and a loop over the sequence"
 
 
@@ -201,6 +207,41 @@ def op_candidates(sizes: Sizes) -> dict[str, Any]:
     }
 
 
+def floor(sizes: Sizes) -> dict[str, float]:
+    """Milliseconds to move the op's bytes once, and to take its exponentials, on all threads.
+
+    Bytes go at the speed of a copy, exponentials at NumPy's over an array that stays in cache.
+    """
+    threads = available_threads()
+    moved = sum(array.nbytes for array in make_inputs(*sizes).values())
+    moved += 4 * sizes[0] * sizes[1]
+    small = np.linspace(-8, 0, SMALL, dtype=np.float32)
+    results = np.empty((threads, SMALL), np.float32)
+    source = np.ones((threads, COPIED // threads), np.float32)
+    target = np.ones_like(source)
+
+    def exponentials(thread: int) -> None:
+        for _ in range(REPEATS):
+            np.exp(small, out=results[thread])
+
+    with ThreadPoolExecutor(threads) as pool:
+        copied_s = _best(lambda: list(pool.map(np.copyto, target, source)))
+        taken_s = _best(lambda: list(pool.map(exponentials, range(threads))))
+    return {
+        "bytes_ms": 1e3 * moved * copied_s / (2 * source.nbytes),
+        "exponentials_ms": 1e3 * math.prod(sizes) * taken_s / (threads * REPEATS * SMALL),
+    }
+
+
+def _best(call: Callable[[], object], runs: int = 12) -> float:
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
 def main() -> None:
     """Measure, print the table and write the document."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -215,7 +256,12 @@ def main() -> None:
     chosen = op_candidates(sizes) if options.op_only else candidates(sizes)
     document = report(take_turns(chosen, options.rounds), next(iter(chosen)))
     document["sizes"] = dict(zip(("channels", "length", "states"), sizes, strict=True))
+    document["floor"] = floor(sizes)
     print(table(document))
+    print(
+        f"\nfloor: {document['floor']['bytes_ms']:.2f} ms for the bytes at a copy's speed, "
+        f"{document['floor']['exponentials_ms']:.2f} ms for the exponentials at NumPy's"
+    )
     if options.out:
         options.out.write_text(json.dumps(document, indent=2) + "\n")
 

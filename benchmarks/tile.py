@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,22 @@ def onnxruntime(name: str, path: Path) -> Run:
     return lambda: session.run(None, {"tiles": tile})[0]
 
 
+def two_tiles(name: str, path: Path) -> Run:
+    """ONNX Runtime with one thread for each of two tiles that run at once."""
+    from segmaformer.runtime.backends.onnxruntime_cpu import open_network
+
+    session, tile = open_network(path.read_bytes(), threads=1), _tile(name)
+    pool = ThreadPoolExecutor(2)
+
+    def run() -> np.ndarray:
+        first, second = (pool.submit(session.run, None, {"tiles": tile}) for _ in range(2))
+        second.result()
+        logits: np.ndarray = first.result()[0]
+        return logits
+
+    return run
+
+
 def openvino(name: str, path: Path) -> Run:
     from segmaformer.runtime.backends.openvino import open_network
 
@@ -123,6 +140,7 @@ def candidates(name: str, folder: Path, *, loop: bool) -> Candidates:
         known["PyTorch eager, scan as a Python loop"] = (pytorch, (name, "loop"))
     known["ONNX Runtime, plain export, native scan"] = (onnxruntime, (name, plain))
     known["sgmf, backend onnxruntime"] = (onnxruntime, (name, rewritten))
+    known["sgmf, two tiles at once, a thread each"] = (two_tiles, (name, rewritten))
     if importlib.util.find_spec("openvino") is not None:
         known["OpenVINO, plain export, scan left out"] = (openvino, (name, folder / SCANLESS))
         if loop:

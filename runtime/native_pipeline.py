@@ -263,8 +263,14 @@ class Callbacks:
         return guarded
 
     def raise_first(self) -> None:
-        """Raise what the first of them to fail raised."""
-        raise self._raised[0]
+        """Raise what the first of them to fail raised, and forget it."""
+        first = self._raised.pop(0)
+        self._raised.clear()
+        try:
+            raise first
+        finally:
+            # Its traceback holds this frame: without an end to that, all of it would stay.
+            del first
 
 
 def element_type(array: npt.NDArray[Any]) -> int:

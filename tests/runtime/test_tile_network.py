@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import gc
 import itertools
 import threading
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -93,6 +96,28 @@ def test_an_error_of_the_progress_ends_the_run(overlap: bool) -> None:
     with pytest.raises(KeyboardInterrupt):
         predict_logits(IMAGE, TILING, TileNetwork(run, overlap=overlap), 2, progress=progress)
     assert len(runs) <= 1 + overlap
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_nothing_is_held_after_a_run(failing: bool) -> None:
+    """Neither logits nor what an error of the network saw, without waiting for a collection."""
+    held: list[weakref.ref[np.ndarray]] = []
+
+    def run(tiles: np.ndarray) -> np.ndarray:
+        if failing and len(held) == 3:
+            raise RuntimeError("no more")
+        logits = tiles.copy()
+        held.append(weakref.ref(logits))
+        return logits
+
+    gc.disable()
+    try:
+        with contextlib.suppress(RuntimeError):
+            logits_of(run)
+        assert len(held) == (3 if failing else len(BOXES))
+        assert not any(logits() is not None for logits in held)
+    finally:
+        gc.enable()
 
 
 def test_logits_of_another_shape_are_refused() -> None:
