@@ -14,7 +14,8 @@ from segmaformer.export.rewrites.linear_fold import fold_products
 from segmaformer.export.rewrites.norm_fold import fold_norms
 from segmaformer.export.rewrites.patch_embedding import embed_patches_natively
 from segmaformer.export.rewrites.repeated_constants import store_repeats_once
-from segmaformer.export.rewrites.token_major import flow_token_major, upsample_natively
+from segmaformer.export.rewrites.token_major import flow_token_major
+from segmaformer.export.rewrites.upsampling import upsample_natively
 from segmaformer.export.token_ops import add_token_functions
 
 __all__ = ["apply_rewrites", "rewrite_for_cpu"]

@@ -25,31 +25,23 @@ import numpy as np
 import onnx_ir as ir
 
 from segmaformer.export import token_ops
+from segmaformer.export.rewrites.activations import norm_activation, silu_nodes
 from segmaformer.export.rewrites.matching import (
     add_initializer,
     attribute_ints,
     constant_array,
     is_op,
-    only_reader,
     only_use,
     shape_of,
 )
+from segmaformer.export.rewrites.upsampling import VOLUME_RANK, whole_scales
 from segmaformer.export.scan_op import DOMAIN
-
-VOLUME_RANK = 5
-CENTRES = "half_pixel"
-_ROOT_TWO = math.sqrt(2)
 
 
 def flow_token_major(graph: ir.Graph) -> int:
     """Apply the rewrite wherever it matches, in place; returns how many ops it moved."""
     twins = dict[ir.Value, ir.Value]()
     return sum(_TokenMajor(graph, node, twins).moved() for node in list(graph))
-
-
-def upsample_natively(graph: ir.Graph) -> int:
-    """Let the CPU's kernel do what linear upsampling is left, in place; returns how often."""
-    return sum(_replace_resize(graph, node) for node in list(graph))
 
 
 class _TokenMajor:
@@ -173,7 +165,7 @@ class _TokenMajor:
         pads = attribute_ints(node, "pads") or [0, 0]
         if sum(pads) != weight.shape[2] - 1 or not _each_channel_alone(node, len(weight)):
             return False
-        gated = _silu(node.outputs[0])
+        gated = silu_nodes(node.outputs[0])
         if gated is None:
             return False
         inputs = [self._tokens(source), node.inputs[1], self._bias(len(weight))]
@@ -203,7 +195,7 @@ class _TokenMajor:
 
     def _instance_norm(self) -> bool:
         node = self._node
-        found = _activation(node.outputs[0])
+        found = norm_activation(node.outputs[0])
         if found is None or _rank(node.inputs[0]) != VOLUME_RANK:
             return False
         tokens = self._free(node.inputs[0])
@@ -219,7 +211,7 @@ class _TokenMajor:
         node = self._node
         for upsampled, other in (tuple(node.inputs), tuple(reversed(node.inputs))):
             resize = upsampled.producer() if upsampled is not None else None
-            scales = _whole_scales(resize)
+            scales = whole_scales(resize)
             if resize is None or scales is None or upsampled is None or not only_use(upsampled):
                 continue
             if shape_of(other) != shape_of(upsampled):
@@ -291,24 +283,6 @@ class _TokenMajor:
         return output
 
 
-def _replace_resize(graph: ir.Graph, node: ir.Node) -> bool:
-    scales = _whole_scales(node)
-    if scales is None:
-        return False
-    output = node.outputs[0]
-    replacement = ir.node(
-        token_ops.UPSAMPLE, [node.inputs[0]], {"scales": scales}, domain=DOMAIN, name=node.name
-    )
-    result = replacement.outputs[0]
-    result.name, result.shape, result.type = f"{output.name}_native", output.shape, output.type
-    graph.insert_before(node, replacement)
-    name = output.name
-    ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
-    graph.remove(node, safe=True)
-    result.name = name
-    return True
-
-
 def _rank(value: ir.Value | None) -> int | None:
     shape = shape_of(value)
     return None if shape is None else len(shape)
@@ -341,70 +315,3 @@ def _each_channel_alone(conv: ir.Node, channels: int) -> bool:
     """A depthwise convolution without stride or dilation."""
     steps = [*(attribute_ints(conv, "strides") or []), *(attribute_ints(conv, "dilations") or [])]
     return set(steps) <= {1} and conv.attributes.get_int("group", 1) == channels
-
-
-def _silu(value: ir.Value) -> list[ir.Node] | None:
-    """The nodes that make SiLU of `value`, if nothing else reads it."""
-    readers = [use.node for use in value.uses()]
-    sigmoid = next((node for node in readers if is_op(node, "Sigmoid")), None)
-    product = next((node for node in readers if is_op(node, "Mul")), None)
-    if sigmoid is None or product is None or len(readers) != 2 or value.is_graph_output():
-        return None
-    if set(product.inputs) != {value, sigmoid.outputs[0]} or not only_use(sigmoid.outputs[0]):
-        return None
-    return [sigmoid, product]
-
-
-def _activation(value: ir.Value) -> tuple[str, list[ir.Node]] | None:
-    """Which op covers an instance norm with the activation of `value`, and its nodes."""
-    relu = only_reader(value)
-    if relu is not None and is_op(relu, "Relu"):
-        return token_ops.INSTANCE_NORM_RELU, [relu]
-    gelu = _gelu(value)
-    return None if gelu is None else (token_ops.INSTANCE_NORM_GELU, gelu)
-
-
-def _gelu(value: ir.Value) -> list[ir.Node] | None:
-    """The nodes of ``value * (half * (erf(value / root two) + 1))``, read by nothing else."""
-    readers = [use.node for use in value.uses()]
-    division = next((node for node in readers if is_op(node, "Div")), None)
-    if division is None or len(readers) != 2 or value.is_graph_output():
-        return None
-    nodes = [division]
-    for op_type, constant in (("Erf", None), ("Add", 1.0), ("Mul", 0.5), ("Mul", None)):
-        reader = only_reader(nodes[-1].outputs[0])
-        if reader is None or not is_op(reader, op_type):
-            return None
-        if constant is not None and _scalar(reader, nodes[-1].outputs[0]) != constant:
-            return None
-        nodes.append(reader)
-    root = _scalar(division, value)
-    matches = root is not None and math.isclose(root, _ROOT_TWO, rel_tol=1e-6)
-    matches = matches and division.inputs[0] is value and value in nodes[-1].inputs
-    return nodes if matches else None
-
-
-def _scalar(node: ir.Node, beside: ir.Value) -> float | None:
-    """The constant that a node of two inputs has beside `beside`."""
-    others = [value for value in node.inputs if value is not beside]
-    constant = constant_array(others[0]) if len(others) == 1 else None
-    return float(constant.reshape(())) if constant is not None and constant.size == 1 else None
-
-
-def _whole_scales(node: ir.Node | None) -> list[float] | None:
-    """Depth, height and width factors of a linear Resize, if they are whole and none shrinks."""
-    if node is None or not is_op(node, "Resize"):
-        return None
-    given = node.attributes
-    kind = given.get_string("mode"), given.get_string("coordinate_transformation_mode", CENTRES)
-    variations = given.get_int("antialias", 0), given.get_int("exclude_outside", 0)
-    if kind != ("linear", CENTRES) or any(variations):
-        return None
-    before, after = shape_of(node.inputs[0]), shape_of(node.outputs[0])
-    if before is None or after is None or len(before) != VOLUME_RANK or before[1] != after[1]:
-        return None
-    factors = [
-        (new // old if old and new and new % old == 0 else None)
-        for old, new in zip(before[2:], after[2:], strict=True)
-    ]
-    return [float(f) for f in factors if f is not None] if all(factors) else None

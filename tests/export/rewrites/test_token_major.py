@@ -163,35 +163,6 @@ SCALES = {"scales": np.array([1, 1, 2, 3, 1], np.float32)}
 LARGE = (4, 9, 4)
 
 
-@pytest.mark.parametrize(
-    ("attributes", "native"),
-    [
-        ({}, 1),
-        ({"mode": "nearest"}, 0),
-        ({"coordinate_transformation_mode": "align_corners"}, 0),
-        ({"antialias": 1}, 0),
-    ],
-)
-def test_linear_upsampling_is_native(attributes: dict[str, Any], native: int) -> None:
-    model = model_of(
-        [resize("x", "y", **attributes)], SCALES, x=["batch", C, *EXTENTS], y=["batch", C, *LARGE]
-    )
-    rewritten, counts = rewrite_for_cpu(model)
-    assert counts["native_upsampling"] == native
-    assert rewritten.graph.output[0].name == "y"
-    x = weight(2, C, *EXTENTS)
-    np.testing.assert_allclose(run(rewritten, {"x": x}), run(model, {"x": x}), atol=1e-6)
-
-
-def test_fractions_and_shrinking_are_left_alone() -> None:
-    for scale, extent in ((1.5, 3), (0.5, 1)):
-        scales = {"scales": np.array([1, 1, 1, 1, scale], np.float32)}
-        model = model_of(
-            [resize("x", "y")], scales, x=["batch", C, 2, 3, 2], y=["batch", C, 2, 3, extent]
-        )
-        assert rewrite_for_cpu(model)[1]["native_upsampling"] == 0
-
-
 def test_a_sum_with_an_upsampled_map() -> None:
     nodes = [
         node("Transpose", "x", "turned", perm=[0, 2, 1]),

@@ -1,0 +1,60 @@
+"""Activations as the tracer writes them, in several nodes."""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+
+from segmaformer.export import token_ops
+from segmaformer.export.rewrites.matching import constant_array, is_op, only_reader, only_use
+
+_ROOT_TWO = math.sqrt(2)
+
+
+def silu_nodes(value: ir.Value) -> list[ir.Node] | None:
+    """The nodes that make SiLU of `value`, if nothing else reads it."""
+    readers = [use.node for use in value.uses()]
+    sigmoid = next((node for node in readers if is_op(node, "Sigmoid")), None)
+    product = next((node for node in readers if is_op(node, "Mul")), None)
+    if sigmoid is None or product is None or len(readers) != 2 or value.is_graph_output():
+        return None
+    if set(product.inputs) != {value, sigmoid.outputs[0]} or not only_use(sigmoid.outputs[0]):
+        return None
+    return [sigmoid, product]
+
+
+def norm_activation(value: ir.Value) -> tuple[str, list[ir.Node]] | None:
+    """Which op covers an instance norm with the activation of `value`, and its nodes."""
+    relu = only_reader(value)
+    if relu is not None and is_op(relu, "Relu"):
+        return token_ops.INSTANCE_NORM_RELU, [relu]
+    gelu = _gelu(value)
+    return None if gelu is None else (token_ops.INSTANCE_NORM_GELU, gelu)
+
+
+def _gelu(value: ir.Value) -> list[ir.Node] | None:
+    """The nodes of ``value * (half * (erf(value / root two) + 1))``, read by nothing else."""
+    readers = [use.node for use in value.uses()]
+    division = next((node for node in readers if is_op(node, "Div")), None)
+    if division is None or len(readers) != 2 or value.is_graph_output():
+        return None
+    nodes = [division]
+    for op_type, constant in (("Erf", None), ("Add", 1.0), ("Mul", 0.5), ("Mul", None)):
+        reader = only_reader(nodes[-1].outputs[0])
+        if reader is None or not is_op(reader, op_type):
+            return None
+        if constant is not None and _scalar(reader, nodes[-1].outputs[0]) != constant:
+            return None
+        nodes.append(reader)
+    root = _scalar(division, value)
+    matches = root is not None and math.isclose(root, _ROOT_TWO, rel_tol=1e-6)
+    matches = matches and division.inputs[0] is value and value in nodes[-1].inputs
+    return nodes if matches else None
+
+
+def _scalar(node: ir.Node, beside: ir.Value) -> float | None:
+    """The constant that a node of two inputs has beside `beside`."""
+    others = [value for value in node.inputs if value is not beside]
+    constant = constant_array(others[0]) if len(others) == 1 else None
+    return float(constant.reshape(())) if constant is not None and constant.size == 1 else None

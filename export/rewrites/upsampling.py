@@ -1,0 +1,58 @@
+"""Linear upsampling by whole factors is computed by the CPU's kernel.
+
+ONNX Runtime's Resize spends many times as long on a volume; see ``benchmarks/token_ops.py``. Exact
+but for rounding: the same weights, in another order.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from segmaformer.export import token_ops
+from segmaformer.export.rewrites.matching import is_op, shape_of
+from segmaformer.export.scan_op import DOMAIN
+
+VOLUME_RANK = 5
+CENTRES = "half_pixel"
+
+
+def upsample_natively(graph: ir.Graph) -> int:
+    """Let the CPU's kernel do what linear upsampling is left, in place; returns how often."""
+    return sum(_replace(graph, node) for node in list(graph))
+
+
+def _replace(graph: ir.Graph, node: ir.Node) -> bool:
+    scales = whole_scales(node)
+    if scales is None:
+        return False
+    output = node.outputs[0]
+    replacement = ir.node(
+        token_ops.UPSAMPLE, [node.inputs[0]], {"scales": scales}, domain=DOMAIN, name=node.name
+    )
+    result = replacement.outputs[0]
+    result.name, result.shape, result.type = f"{output.name}_native", output.shape, output.type
+    graph.insert_before(node, replacement)
+    name = output.name
+    ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    result.name = name
+    return True
+
+
+def whole_scales(node: ir.Node | None) -> list[float] | None:
+    """Depth, height and width factors of a linear Resize, if they are whole and none shrinks."""
+    if node is None or not is_op(node, "Resize"):
+        return None
+    given = node.attributes
+    kind = given.get_string("mode"), given.get_string("coordinate_transformation_mode", CENTRES)
+    variations = given.get_int("antialias", 0), given.get_int("exclude_outside", 0)
+    if kind != ("linear", CENTRES) or any(variations):
+        return None
+    before, after = shape_of(node.inputs[0]), shape_of(node.outputs[0])
+    if before is None or after is None or len(before) != VOLUME_RANK or before[1] != after[1]:
+        return None
+    factors = [
+        (new // old if old and new and new % old == 0 else None)
+        for old, new in zip(before[2:], after[2:], strict=True)
+    ]
+    return [float(f) for f in factors if f is not None] if all(factors) else None
