@@ -1,7 +1,8 @@
 /* Segmentation of 3-D medical images inside another program.
  *
  * A package that `sgmf export` wrote is opened once; then volumes that the program has in memory
- * become label maps, voxel for voxel those of `sgmf infer`. docs/embedding.md walks through it.
+ * become label maps, voxel for voxel those of `sgmf infer --backend onnxruntime`.
+ * docs/embedding.md walks through it.
  *
  * Threads. Any number of handles may be used at once, each by its own thread. One handle may be
  * used by several threads in turn; while a call on it is under way, any other call returns
