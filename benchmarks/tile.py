@@ -140,7 +140,8 @@ def candidates(name: str, folder: Path, *, loop: bool) -> Candidates:
         known["PyTorch eager, scan as a Python loop"] = (pytorch, (name, "loop"))
     known["ONNX Runtime, plain export, native scan"] = (onnxruntime, (name, plain))
     known["sgmf, backend onnxruntime"] = (onnxruntime, (name, rewritten))
-    known["sgmf, two tiles at once, a thread each"] = (two_tiles, (name, rewritten))
+    if loop:
+        known["sgmf, two tiles at once, a thread each"] = (two_tiles, (name, rewritten))
     if importlib.util.find_spec("openvino") is not None:
         known["OpenVINO, plain export, scan left out"] = (openvino, (name, folder / SCANLESS))
         if loop:
@@ -304,7 +305,9 @@ def main() -> None:
     parser.add_argument("network", choices=NETWORKS, nargs="?", default="segmaformer")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
-        "--without-loop", action="store_true", help="loops take minutes in large networks"
+        "--without-loop",
+        action="store_true",
+        help="nor two tiles at once: for large networks, where they take minutes and memory",
     )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
