@@ -38,6 +38,10 @@ EVERYWHERE = "onnxruntime"
 
 EXACT_VARIANT = "fp32"
 
+FASTEST_EVERYWHERE = ("segmaformer", "segformer3d")
+"""Networks of few dense convolutions: on a CPU no backend is faster than :data:`EVERYWHERE`;
+see docs/cpu.md."""
+
 ON_GPU = ("fp16", "fp32")
 """Variants that suit a GPU, best first; int8 is judged on scans and taken by name."""
 
@@ -259,7 +263,7 @@ def _open_best(
     """The best backend that works: of a GPU, where there is one, then of the CPU."""
     known = backends()
     everywhere = known[EVERYWHERE]
-    candidates = _candidates(known, variant, options)
+    candidates = _candidates(known, package, variant, options)
     passed_over: list[str] = []
     best = None
     if candidates:
@@ -281,18 +285,19 @@ def _open_best(
 
 
 def _candidates(
-    known: dict[str, Backend], variant: str | None, options: BackendOptions
+    known: dict[str, Backend], package: Package, variant: str | None, options: BackendOptions
 ) -> dict[str, Backend]:
     """What ``auto`` tries before the backend that runs everywhere.
 
-    OpenVINO is an extra, so that its absence is nothing to report, and is only for float32:
-    other variants for a CPU are written for ONNX Runtime.
+    OpenVINO is an extra, so that its absence is nothing to report, and is for float32 networks
+    that are faster in it: other variants for a CPU are written for ONNX Runtime.
     """
     wanted = dict[str, Backend]()
     if options.device == "cuda" or (options.device is None and has_nvidia_driver()):
         wanted = {key: each for key, each in known.items() if each.device == "cuda"}
     exact = variant in (None, EXACT_VARIANT) and options.use_op_library
-    openvino = known.get("openvino") if exact and options.device != "cuda" else None
+    faster = package.manifest.network.name not in FASTEST_EVERYWHERE
+    openvino = known.get("openvino") if exact and faster and options.device != "cuda" else None
     if openvino is not None and openvino.missing() is None:
         wanted["openvino"] = openvino
     return wanted

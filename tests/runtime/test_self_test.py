@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +40,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     monkeypatch.setenv("SGMF_CACHE", str(tmp_path / "engines"))
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: True)
     return brightness_package(tmp_path)
+
+
+def renamed(package: Package, network: str) -> Package:
+    """The same package of another network."""
+    other = dataclasses.replace(package.manifest.network, name=network)
+    return Package(package.path, dataclasses.replace(package.manifest, network=other))
 
 
 class Candidate:
@@ -172,8 +179,9 @@ def test_openvino_is_preferred_for_float32_on_a_cpu(
 ) -> None:
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
     candidate = Candidate(exact, variant="fp32")
+    segmamba = renamed(package, "segmamba")
     description, lines = choose(
-        package, monkeypatch, variant, options=options, openvino=candidate.backend()
+        segmamba, monkeypatch, variant, options=options, openvino=candidate.backend()
     )
     assert (description == "a GPU", lines) == (taken, [])
 
@@ -183,9 +191,20 @@ def test_openvino_that_computes_something_else_is_passed_over(
 ) -> None:
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
     candidate = Candidate(inverted, variant="fp32")
-    description, lines = choose(package, monkeypatch, openvino=candidate.backend())
+    segmamba = renamed(package, "segmamba")
+    description, lines = choose(segmamba, monkeypatch, openvino=candidate.backend())
     assert description.startswith("ONNX Runtime")
     assert "auto passes over openvino: its self-test failed" in lines[0]
+
+
+@pytest.mark.parametrize("name", ["segmaformer", "segformer3d"])
+def test_openvino_is_not_for_what_is_slower_in_it(
+    package: Package, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
+    candidate = Candidate(exact, variant="fp32")
+    description, lines = choose(renamed(package, name), monkeypatch, openvino=candidate.backend())
+    assert (description.startswith("ONNX Runtime"), lines, candidate.opened) == (True, [], [])
 
 
 def test_openvino_is_an_extra_whose_absence_is_no_news(
@@ -193,7 +212,8 @@ def test_openvino_is_an_extra_whose_absence_is_no_news(
 ) -> None:
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
     absent = Candidate(exact).backend(missing="not installed")
-    description, lines = choose(package, monkeypatch, openvino=absent)
+    segmamba = renamed(package, "segmamba")
+    description, lines = choose(segmamba, monkeypatch, openvino=absent)
     assert (description.startswith("ONNX Runtime"), lines) == (True, [])
 
 
