@@ -14,14 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from turns import Run, available_threads, report, table, take_turns
+from turns import Run, available_threads, best_of, report, table, take_turns
 
 Arrays = dict[str, np.ndarray]
 Sizes = tuple[int, int, int]
@@ -225,21 +223,12 @@ def floor(sizes: Sizes) -> dict[str, float]:
             np.exp(small, out=results[thread])
 
     with ThreadPoolExecutor(threads) as pool:
-        copied_s = _best(lambda: list(pool.map(np.copyto, target, source)))
-        taken_s = _best(lambda: list(pool.map(exponentials, range(threads))))
+        copied_s = best_of(lambda: list(pool.map(np.copyto, target, source)))
+        taken_s = best_of(lambda: list(pool.map(exponentials, range(threads))))
     return {
         "bytes_ms": 1e3 * moved * copied_s / (2 * source.nbytes),
         "exponentials_ms": 1e3 * math.prod(sizes) * taken_s / (threads * REPEATS * SMALL),
     }
-
-
-def _best(call: Callable[[], object], runs: int = 12) -> float:
-    seconds = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def main() -> None:

@@ -23,14 +23,13 @@ import multiprocessing
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from turns import Run, available_threads, report, table, take_turns
+from turns import Run, available_threads, best_of, report, table, take_turns
 
 NETWORKS = {
     "segmaformer": ("segmaformer", "brats", (4, 128, 128, 128)),
@@ -235,18 +234,9 @@ def ceilings() -> dict[str, float]:
     source = torch.rand(COPIED_MIB * 2**18)
     target = torch.zeros_like(source)
     return {
-        "multiplications_per_s": PRODUCT_EXTENT**3 / _best(lambda: torch.mm(left, right)),
-        "bytes_per_s": 2 * source.nbytes / _best(lambda: target.copy_(source)),
+        "multiplications_per_s": PRODUCT_EXTENT**3 / best_of(lambda: torch.mm(left, right)),
+        "bytes_per_s": 2 * source.nbytes / best_of(lambda: target.copy_(source)),
     }
-
-
-def _best(call: Callable[[], object], runs: int = 12) -> float:
-    seconds = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def floor(work: dict[str, Any], limits: dict[str, float]) -> dict[str, float]:

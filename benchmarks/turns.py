@@ -48,6 +48,16 @@ class Result:
     error: float
 
 
+def best_of(call: Callable[[], object], runs: int = 12) -> float:
+    """Seconds of the fastest of several calls."""
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
 def take_turns(
     candidates: dict[str, tuple[Callable[..., Run], tuple[Any, ...]]], rounds: int
 ) -> dict[str, Result]:
