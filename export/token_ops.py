@@ -25,8 +25,8 @@ UPSAMPLE = "Upsample"
 UPSAMPLE_ADD = "UpsampleAdd"
 
 _OPSET = 18
-_TO_CHANNELS = [0, 4, 1, 2, 3]
-_TO_TOKENS = [0, 2, 3, 4, 1]
+TO_CHANNELS = [0, 4, 1, 2, 3]
+TO_TOKENS = [0, 2, 3, 4, 1]
 
 
 def add_token_functions(model: onnx.ModelProto) -> None:
@@ -57,7 +57,7 @@ def _depthwise_conv() -> onnx.FunctionProto:
         ("x", "weight", "bias"),
         {"group": AttributeProto.INT},
         [
-            helper.make_node("Transpose", ["x"], ["volume"], perm=_TO_CHANNELS),
+            helper.make_node("Transpose", ["x"], ["volume"], perm=TO_CHANNELS),
             _with_references(
                 helper.make_node(
                     "Conv",
@@ -68,7 +68,7 @@ def _depthwise_conv() -> onnx.FunctionProto:
                 ),
                 group=("group", AttributeProto.INT),
             ),
-            helper.make_node("Transpose", ["filtered"], ["y"], perm=_TO_TOKENS),
+            helper.make_node("Transpose", ["filtered"], ["y"], perm=TO_TOKENS),
         ],
     )
 
@@ -100,7 +100,7 @@ def _patch_embed() -> onnx.FunctionProto:
         {"strides": ints, "pads": ints},
         [
             _with_references(conv, strides=("strides", ints), pads=("pads", ints)),
-            helper.make_node("Transpose", ["embedded"], ["y"], perm=_TO_TOKENS),
+            helper.make_node("Transpose", ["embedded"], ["y"], perm=TO_TOKENS),
         ],
     )
 
@@ -130,10 +130,10 @@ def _instance_norm(name: str, activation: Sequence[NodeProto]) -> onnx.FunctionP
         ("x", "scale", "bias"),
         {"epsilon": AttributeProto.FLOAT},
         [
-            helper.make_node("Transpose", ["x"], ["volume"], perm=_TO_CHANNELS),
+            helper.make_node("Transpose", ["x"], ["volume"], perm=TO_CHANNELS),
             _with_references(norm, epsilon=("epsilon", AttributeProto.FLOAT)),
             *activation,
-            helper.make_node("Transpose", ["activated"], ["y"], perm=_TO_TOKENS),
+            helper.make_node("Transpose", ["activated"], ["y"], perm=TO_TOKENS),
         ],
     )
 
@@ -148,9 +148,9 @@ def _upsample_add() -> onnx.FunctionProto:
         ("x", "y"),
         {"scales": AttributeProto.FLOATS},
         [
-            helper.make_node("Transpose", ["x"], ["volume"], perm=_TO_CHANNELS),
+            helper.make_node("Transpose", ["x"], ["volume"], perm=TO_CHANNELS),
             *_trilinear("volume", "upsampled"),
-            helper.make_node("Transpose", ["upsampled"], ["tokens"], perm=_TO_TOKENS),
+            helper.make_node("Transpose", ["upsampled"], ["tokens"], perm=TO_TOKENS),
             helper.make_node("Add", ["tokens", "y"], ["sum"]),
         ],
         output="sum",

@@ -52,3 +52,12 @@ def attribute_ints(node: ir.Node, name: str) -> list[int] | None:
     """The integers of an attribute, or None if the node leaves it out."""
     attribute = node.attributes.get(name)
     return None if attribute is None else list(attribute.as_ints())
+
+
+def bias_or_zeros(graph: ir.Graph, conv: ir.Node, channels: int) -> ir.Value:
+    """The bias of a convolution of so many results, zeros where it has none."""
+    given = conv.inputs[2] if len(conv.inputs) > 2 else None
+    if given is not None:
+        return given
+    zeros = np.zeros(channels, np.float32)
+    return add_initializer(graph, f"{conv.outputs[0].name}_no_bias", zeros)

@@ -35,7 +35,7 @@ def fold_norms(graph: ir.Graph) -> int:
 
 @dataclass(frozen=True)
 class _Chain:
-    """``LN(x P + b) W`` and the extents that its result is reshaped to, if it is."""
+    """What ``LN(x P + b) W`` is made of."""
 
     x: ir.Value
     projection: np.ndarray

@@ -21,8 +21,8 @@ import onnx_ir as ir
 
 from segmaformer.export import token_ops
 from segmaformer.export.rewrites.matching import (
-    add_initializer,
     attribute_ints,
+    bias_or_zeros,
     constant_array,
     is_op,
     only_reader,
@@ -31,8 +31,6 @@ from segmaformer.export.rewrites.matching import (
 from segmaformer.export.scan_op import DOMAIN
 
 _SHORTEST_ROW = 16
-_TO_CHANNELS = [0, 4, 1, 2, 3]
-_TO_TOKENS = [0, 2, 3, 4, 1]
 
 
 def embed_patches_natively(graph: ir.Graph) -> int:
@@ -43,7 +41,8 @@ def embed_patches_natively(graph: ir.Graph) -> int:
 def _replace(graph: ir.Graph, conv: ir.Node) -> bool:
     output = conv.outputs[0]
     shape = output.shape
-    if not _embeds(conv) or shape is None or not _becomes_tokens(output):
+    weight = _patch_weight(conv)
+    if weight is None or shape is None or not _becomes_tokens(output):
         return False
     width = shape[4]
     if not isinstance(width, int) or width < _SHORTEST_ROW:
@@ -54,15 +53,17 @@ def _replace(graph: ir.Graph, conv: ir.Node) -> bool:
     }
     embed = ir.node(
         token_ops.PATCH_EMBED,
-        [conv.inputs[0], conv.inputs[1], _bias(graph, conv)],
+        [conv.inputs[0], conv.inputs[1], bias_or_zeros(graph, conv, len(weight))],
         attributes,
         domain=DOMAIN,
         name=f"{output.name}_patch_embed",
     )
     tokens = embed.outputs[0]
     tokens.name, tokens.type = f"{output.name}_tokens", output.type
-    tokens.shape = ir.Shape([shape[axis] for axis in _TO_TOKENS])
-    back = ir.node("Transpose", [tokens], {"perm": _TO_CHANNELS}, name=f"{output.name}_back")
+    tokens.shape = ir.Shape([shape[axis] for axis in token_ops.TO_TOKENS])
+    back = ir.node(
+        "Transpose", [tokens], {"perm": token_ops.TO_CHANNELS}, name=f"{output.name}_back"
+    )
     volume = back.outputs[0]
     volume.name, volume.type, volume.shape = f"{output.name}_volume", output.type, shape
     graph.insert_before(conv, [embed, back])
@@ -71,16 +72,16 @@ def _replace(graph: ir.Graph, conv: ir.Node) -> bool:
     return True
 
 
-def _embeds(conv: ir.Node) -> bool:
-    """A strided convolution of a volume by a constant, without dilation and groups."""
+def _patch_weight(conv: ir.Node) -> np.ndarray | None:
+    """The constant of a volume's strided convolution without dilation and groups."""
     if not is_op(conv, "Conv") or conv.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
-        return False
+        return None
     weight, strides = constant_array(conv.inputs[1]), attribute_ints(conv, "strides")
     if weight is None or weight.ndim != 5 or weight.dtype != np.float32:
-        return False
+        return None
     dilations = attribute_ints(conv, "dilations") or [1]
     plain = set(dilations) == {1} and conv.attributes.get_int("group", 1) == 1
-    return plain and strides is not None and min(strides) >= 2
+    return weight if plain and strides is not None and min(strides) >= 2 else None
 
 
 def _becomes_tokens(volume: ir.Value) -> bool:
@@ -93,18 +94,8 @@ def _becomes_tokens(volume: ir.Value) -> bool:
             return False
         reader = only_reader(flat)
         return reader is not None and _turns(reader, [0, 2, 1])
-    return reader is not None and _turns(reader, _TO_TOKENS)
+    return reader is not None and _turns(reader, token_ops.TO_TOKENS)
 
 
 def _turns(node: ir.Node, perm: list[int]) -> bool:
     return is_op(node, "Transpose") and attribute_ints(node, "perm") == perm
-
-
-def _bias(graph: ir.Graph, conv: ir.Node) -> ir.Value:
-    given = conv.inputs[2] if len(conv.inputs) > 2 else None
-    if given is not None:
-        return given
-    weight = constant_array(conv.inputs[1])
-    assert weight is not None
-    name = f"{conv.outputs[0].name}_no_bias"
-    return add_initializer(graph, name, np.zeros(len(weight), np.float32))

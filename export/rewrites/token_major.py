@@ -29,6 +29,7 @@ from segmaformer.export.rewrites.activations import norm_activation, silu_nodes
 from segmaformer.export.rewrites.matching import (
     add_initializer,
     attribute_ints,
+    bias_or_zeros,
     constant_array,
     is_op,
     only_use,
@@ -152,7 +153,11 @@ class _TokenMajor:
             return False
         if attribute_ints(node, "pads") != [1] * 6 or not _each_channel_alone(node, len(weight)):
             return False
-        inputs = [self._tokens(source), node.inputs[1], self._bias(len(weight))]
+        inputs = [
+            self._tokens(source),
+            node.inputs[1],
+            bias_or_zeros(self._graph, node, len(weight)),
+        ]
         return self._finish(
             token_ops.DEPTHWISE_CONV, inputs, {"group": len(weight)}, node.outputs[0], [node]
         )
@@ -168,7 +173,11 @@ class _TokenMajor:
         gated = silu_nodes(node.outputs[0])
         if gated is None:
             return False
-        inputs = [self._tokens(source), node.inputs[1], self._bias(len(weight))]
+        inputs = [
+            self._tokens(source),
+            node.inputs[1],
+            bias_or_zeros(self._graph, node, len(weight)),
+        ]
         attributes = {"group": len(weight), "pads": pads}
         return self._finish(
             token_ops.CAUSAL_CONV_SILU, inputs, attributes, gated[-1].outputs[0], [node, *gated]
@@ -226,13 +235,6 @@ class _TokenMajor:
                     [resize, node],
                 )
         return False
-
-    def _bias(self, channels: int) -> ir.Value:
-        given = self._node.inputs[2] if len(self._node.inputs) > 2 else None
-        if given is not None:
-            return given
-        name = f"{self._node.outputs[0].name}_no_bias"
-        return add_initializer(self._graph, name, np.zeros(channels, np.float32))
 
     # ---- building
 

@@ -127,6 +127,8 @@ class Backend:
         Where it runs.
     suits
         Variants that are worth trying on it unasked; None for all.
+    tests_itself
+        Opening it includes the self-test.
     """
 
     open: Callable[[Package, str, BackendOptions], Session]
@@ -134,6 +136,7 @@ class Backend:
     preferred: tuple[str, ...] = (EXACT_VARIANT,)
     device: str = "cuda"
     suits: tuple[str, ...] | None = None
+    tests_itself: bool = False
 
     def best_variant(self, package: Package) -> str:
         """The variant that is opened unless another is asked for."""
@@ -167,13 +170,24 @@ def backends() -> dict[str, Backend]:
             tensorrt_rtx.TensorRtRtxSession, tensorrt_rtx.what_is_missing, ON_GPU
         ),
         "onnxruntime --device cuda": Backend(
-            onnxruntime_cuda.open_tested, onnxruntime_cuda.what_is_missing, ON_GPU
+            onnxruntime_cuda.open_tested,
+            onnxruntime_cuda.what_is_missing,
+            ON_GPU,
+            tests_itself=True,
         ),
         "openvino": Backend(
-            openvino.open_tested, openvino.what_is_missing, device="cpu", suits=ON_GPU
+            openvino.open_tested,
+            openvino.what_is_missing,
+            device="cpu",
+            suits=(EXACT_VARIANT, "fp16"),
+            tests_itself=True,
         ),
         "openvino-bf16": Backend(
-            openvino.open_bfloat16, openvino.what_is_missing, device="cpu", suits=()
+            openvino.open_bfloat16,
+            openvino.what_is_missing,
+            device="cpu",
+            suits=(),
+            tests_itself=True,
         ),
         EVERYWHERE: Backend(OnnxRuntimeSession, lambda: None, device="cpu"),
     }

@@ -207,6 +207,17 @@ def test_openvino_is_not_for_what_is_slower_in_it(
     assert (description.startswith("ONNX Runtime"), lines, candidate.opened) == (True, [], [])
 
 
+def test_what_tests_itself_is_not_tested_twice(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    itself = {key for key, each in backends.backends().items() if each.tests_itself}
+    assert itself == {"onnxruntime --device cuda", "openvino", "openvino-bf16"}
+    candidate = Candidate(exact)
+    tested = dataclasses.replace(candidate.backend(), tests_itself=True)
+    assert choose(package, monkeypatch, gpu=tested) == ("a GPU", [])
+    assert candidate.runs == 0
+
+
 def test_openvino_is_an_extra_whose_absence_is_no_news(
     package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
