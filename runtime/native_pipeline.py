@@ -65,7 +65,7 @@ class Failure(ctypes.Structure):
 
 
 class VolumeArgs(ctypes.Structure):
-    """Mirror of ``sgmf_volume``."""
+    """Mirror of ``sgmf_scan``."""
 
     _fields_ = (
         ("voxels", ctypes.c_void_p),

@@ -109,6 +109,7 @@ def op_library() -> ctypes.CDLL:
     library.sgmf_token_op.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p)
     library.sgmf_token_op.restype = ctypes.c_char_p
     library.sgmf_cpu_isas.restype = ctypes.c_char_p
+    library.sgmf_available_processors.argtypes = (ctypes.c_char_p,)
     return library
 
 

@@ -56,7 +56,7 @@ def machine_facts() -> dict[str, Any]:
         "segmaformer": segmaformer.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "processors": available_processors(),
+        "processors": available_processors() if op_library_works else "unknown",
         "op_library": op_library,
         "onnxruntime": onnxruntime,
         "gpu": _gpu(),

@@ -1,73 +1,68 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from segmaformer.runtime import processors
+from segmaformer.runtime.processors import available_processors
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux tells")
+
+OWN = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-@pytest.fixture(autouse=True)
-def topology(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder in place of the kernel's."""
-    folder = tmp_path / "cpu"
-    folder.mkdir()
-    monkeypatch.setattr(processors, "CPU_TOPOLOGY", folder)
-    return folder
+def tell_siblings(root: Path, siblings: dict[int, str]) -> None:
+    for processor, names in siblings.items():
+        folder = root / f"sys/devices/system/cpu/cpu{processor}/topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(names)
 
 
-def tell_siblings(topology: Path, processor: int, siblings: str) -> None:
-    folder = topology / f"cpu{processor}" / "topology"
+def limit(root: Path, quota: str) -> None:
+    folder = root / "sys/fs/cgroup"
     folder.mkdir(parents=True)
-    (folder / "thread_siblings_list").write_text(siblings + "\n")
+    (folder / "cpu.max").write_text(quota)
 
 
 @pytest.mark.parametrize(
-    ("siblings", "affinity", "cores"),
+    ("siblings", "cores"),
     [
-        (["0,2", "1,3", "0,2", "1,3"], {0, 1, 2, 3}, 2),
-        (["0-1", "0-1", "2-3", "2-3"], {0, 1, 2}, 2),
-        (["0", "1", "2", "3"], {0, 1, 2, 3}, 4),
-        (["0,2", "1,3", "0,2", "1,3"], {3}, 1),
-        ([], {0, 1, 2, 3}, 4),
-        (["", ""], {0, 1}, 2),
+        ({}, len(OWN)),
+        ({processor: f"{processor}\n" for processor in OWN}, len(OWN)),
+        (dict.fromkeys(OWN, "0-1023\n"), 1),
+        ({processor: f"{processor // 2 * 2}-{processor // 2 * 2 + 1}\n" for processor in OWN},
+         len({processor // 2 for processor in OWN})),
+        (dict.fromkeys(OWN, ""), len(OWN)),
     ],
-)
+    ids=["untold", "one thread a core", "one core", "two threads a core", "empty"],
+)  # fmt: skip
 def test_threads_of_one_core_count_once(
-    topology: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    siblings: list[str],
-    affinity: set[int],
-    cores: int,
+    tmp_path: Path, siblings: dict[int, str], cores: int
 ) -> None:
-    for processor, names in enumerate(siblings):
-        tell_siblings(topology, processor, names)
-    monkeypatch.setattr(processors, "CPU_QUOTA", topology / "none")
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: affinity, raising=False)
-    assert processors.available_processors() == cores
+    tell_siblings(tmp_path, siblings)
+    assert available_processors(tmp_path) == cores
 
 
 @pytest.mark.parametrize(
-    ("quota", "limit"),
-    [("200000 100000", 2), ("150000 100000", 2), ("1000 100000", 1), ("max 100000", 64),
-     ("", 64), ("garbage", 64), ("a b", 64)],
+    ("quota", "most"),
+    [("200000 100000\n", 2), ("150000 100000\n", 2), ("1000 100000\n", 1), ("max 100000\n", None),
+     ("", None), ("garbage", None), ("a b", None), ("100000 0\n", None), ("-1 100000\n", 1)],
 )  # fmt: skip
 def test_processors_are_capped_by_the_control_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, limit: int
+    tmp_path: Path, quota: str, most: int | None
 ) -> None:
-    (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(processors, "CPU_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(32)), raising=False)
-    assert processors.available_processors() == min(limit, 32)
+    limit(tmp_path, quota)
+    assert available_processors(tmp_path) == min(len(OWN), most or len(OWN))
 
 
-def test_processors_without_a_control_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(processors, "CPU_QUOTA", tmp_path / "none")
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert processors.available_processors() == 1
+def test_only_processors_of_the_process_count() -> None:
+    code = (
+        f"import os; os.sched_setaffinity(0, {{{OWN[0]}}})\n"
+        "from segmaformer.runtime.processors import available_processors\n"
+        "print(available_processors())"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "1"

@@ -3,8 +3,9 @@
 #include <chrono>
 
 #include "buffers.h"
-#include "machine.h"
+#include "free_memory.h"
 #include "package/package.h"
+#include "parallel.h"
 
 namespace sgmf::embedding {
 namespace {
@@ -33,7 +34,7 @@ int checked_threads(int32_t threads) {
     refuse("threads is " + std::to_string(threads) + "; expected 1 to " +
            std::to_string(most_threads) + ", or 0 for every processor");
   }
-  return threads > 0 ? threads : available_processors();
+  return threads > 0 ? threads : available_threads();
 }
 
 int64_t checked_budget(int64_t budget_mib) {

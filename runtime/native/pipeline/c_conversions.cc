@@ -17,7 +17,7 @@ Affine affine_of(const double* given) {
   return affine;
 }
 
-Volume volume_of(const sgmf_volume& given) {
+Volume volume_of(const sgmf_scan& given) {
   Volume volume;
   volume.voxels = given.voxels;
   volume.type = static_cast<ElementType>(given.element_type);

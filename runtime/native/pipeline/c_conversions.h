@@ -29,7 +29,7 @@ std::array<T, 3> triple(const S* values) {
 }
 
 Affine affine_of(const double* given);
-Volume volume_of(const sgmf_volume& given);
+Volume volume_of(const sgmf_scan& given);
 Normalization normalization_of(const sgmf_normalization& given);
 Resampling resampling_of(const sgmf_resampling& given);
 Preprocessing preprocessing_of(const sgmf_preprocessing& given);
@@ -65,19 +65,19 @@ template <typename F>
 int32_t guarded(sgmf_failure* failure, F f) {
   try {
     f();
-    return SGMF_OK;
+    return SGMF_PIPELINE_OK;
   } catch (const Stopped&) {
-    return fail(failure, SGMF_CALLBACK, "a callback asked to stop");
+    return fail(failure, SGMF_PIPELINE_CALLBACK, "a callback asked to stop");
   } catch (const BudgetError& error) {
     failure->budget_bytes = error.budget_bytes();
     failure->least_bytes = error.least_bytes();
-    return fail(failure, SGMF_BUDGET, error.subject().c_str());
+    return fail(failure, SGMF_PIPELINE_BUDGET, error.subject().c_str());
   } catch (const Error& error) {
-    return fail(failure, static_cast<int32_t>(error.code()) + SGMF_ARGUMENT, error.what());
+    return fail(failure, static_cast<int32_t>(error.code()) + SGMF_PIPELINE_ARGUMENT, error.what());
   } catch (const std::bad_alloc&) {
-    return fail(failure, SGMF_MEMORY, "the system has no more memory");
+    return fail(failure, SGMF_PIPELINE_MEMORY, "the system has no more memory");
   } catch (const std::exception& error) {
-    return fail(failure, SGMF_ARGUMENT, error.what());
+    return fail(failure, SGMF_PIPELINE_ARGUMENT, error.what());
   }
 }
 

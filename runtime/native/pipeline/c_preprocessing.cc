@@ -11,7 +11,7 @@
 
 extern "C" {
 
-int32_t sgmf_find_network_grid(const sgmf_volume* volume, const sgmf_preprocessing* spec,
+int32_t sgmf_find_network_grid(const sgmf_scan* volume, const sgmf_preprocessing* spec,
                                int32_t whole, sgmf_network_grid* grid, sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
     const sgmf::Volume scan = sgmf::volume_of(*volume);
@@ -22,7 +22,7 @@ int32_t sgmf_find_network_grid(const sgmf_volume* volume, const sgmf_preprocessi
   });
 }
 
-int32_t sgmf_fill_image(const sgmf_volume* volume, const sgmf_preprocessing* spec,
+int32_t sgmf_fill_image(const sgmf_scan* volume, const sgmf_preprocessing* spec,
                         const sgmf_network_grid* grid, int32_t threads, float* image,
                         sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {

@@ -7,11 +7,16 @@
 #include <thread>
 #include <vector>
 
+#include "sgmf/processors.h"
+
 namespace sgmf {
 
 const char* const out_of_memory = "out of memory or threads";
 
-int available_threads() { return std::max(1u, std::thread::hardware_concurrency()); }
+int available_threads() {
+  static const int found = sgmf_available_processors(nullptr);
+  return found;
+}
 
 int worthwhile_threads(int threads, int64_t operations) {
   constexpr int64_t kLeast = 1 << 16;

@@ -13,7 +13,7 @@ extern const char* const out_of_memory;
 // Calls its second argument once for each index below the first, in any order, possibly at once.
 using ParallelFor = std::function<void(std::size_t, const std::function<void(std::size_t)>&)>;
 
-// Processors that this process may use.
+// Processors that this process might use when it first asked.
 int available_threads();
 
 // `threads`, or all processors for 0, but one where `operations` on numbers are fewer than

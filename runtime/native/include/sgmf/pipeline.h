@@ -1,8 +1,8 @@
 /* The pipeline around a network, as the Python runtime calls it: C structures of the C++ ones in
  * pipeline/, whose comments hold here as well. Internal: the stable C interface is sgmf.h.
  *
- * Every function returns an sgmf_error and, unless that is SGMF_OK, fills `failure`. Pointers are
- * borrowed for the call.
+ * Every function returns an sgmf_pipeline_status and, unless that is SGMF_PIPELINE_OK, fills
+ * `failure`. Pointers are borrowed for the call.
  */
 #ifndef SGMF_PIPELINE_H_
 #define SGMF_PIPELINE_H_
@@ -16,32 +16,32 @@
 extern "C" {
 #endif
 
-typedef enum sgmf_error {
-  SGMF_OK = 0,
-  SGMF_ARGUMENT = 1,
-  SGMF_INPUT = 2,
-  SGMF_GEOMETRY = 3,
-  SGMF_BUDGET = 4,
-  SGMF_BACKEND = 5,
-  SGMF_CANCELLED = 6,
-  SGMF_MEMORY = 7,
-  SGMF_CALLBACK = 8 /* a callback returned other than zero; it knows why */
-} sgmf_error;
+typedef enum sgmf_pipeline_status {
+  SGMF_PIPELINE_OK = 0,
+  SGMF_PIPELINE_ARGUMENT = 1,
+  SGMF_PIPELINE_INPUT = 2,
+  SGMF_PIPELINE_GEOMETRY = 3,
+  SGMF_PIPELINE_BUDGET = 4,
+  SGMF_PIPELINE_BACKEND = 5,
+  SGMF_PIPELINE_CANCELLED = 6,
+  SGMF_PIPELINE_MEMORY = 7,
+  SGMF_PIPELINE_CALLBACK = 8 /* a callback returned other than zero; it knows why */
+} sgmf_pipeline_status;
 
 typedef struct sgmf_failure {
-  int64_t budget_bytes; /* for SGMF_BUDGET; `message` is then what needs the memory */
+  int64_t budget_bytes; /* for SGMF_PIPELINE_BUDGET; `message` is then what needs the memory */
   int64_t least_bytes;
   char message[1024];
 } sgmf_failure;
 
-typedef struct sgmf_volume {
+typedef struct sgmf_scan {
   const void* voxels;
   int32_t element_type; /* as sgmf::ElementType */
   int64_t channels;
   int64_t shape[3];
   int64_t strides[4]; /* in elements */
   double affine[16];
-} sgmf_volume;
+} sgmf_scan;
 
 typedef struct sgmf_normalization {
   int32_t scheme; /* as sgmf::NormalizationScheme */
@@ -82,12 +82,12 @@ typedef struct sgmf_network_grid {
 } sgmf_network_grid;
 
 /* The grid for a scan. With `whole` nothing is cropped and voxels are not looked at. */
-SGMF_API int32_t sgmf_find_network_grid(const sgmf_volume* volume, const sgmf_preprocessing* spec,
+SGMF_API int32_t sgmf_find_network_grid(const sgmf_scan* volume, const sgmf_preprocessing* spec,
                                         int32_t whole, sgmf_network_grid* grid,
                                         sgmf_failure* failure);
 
 /* Fills `image` (channels, *grid->shape), C order. `threads` 0 takes every processor. */
-SGMF_API int32_t sgmf_fill_image(const sgmf_volume* volume, const sgmf_preprocessing* spec,
+SGMF_API int32_t sgmf_fill_image(const sgmf_scan* volume, const sgmf_preprocessing* spec,
                                  const sgmf_network_grid* grid, int32_t threads, float* image,
                                  sgmf_failure* failure);
 
@@ -154,7 +154,7 @@ SGMF_API int32_t sgmf_tile_starts(const sgmf_tiling* tiling, int32_t axis, int64
 SGMF_API int32_t sgmf_tile_weights(const sgmf_tiling* tiling, float* weights,
                                    sgmf_failure* failure);
 
-/* Callbacks return 0, or anything else to stop with SGMF_CALLBACK. `user` is the task's. */
+/* Callbacks return 0, or anything else to stop with SGMF_PIPELINE_CALLBACK. `user` is the task's. */
 
 /* Tiles (count, channels, *tile) to logits (count, classes, *tile), dense. They stay where they are
  * until the next call, or with `overlap` until the next but one. */
@@ -249,7 +249,7 @@ SGMF_API int32_t sgmf_stream_on_device(const sgmf_label_task* task, const sgmf_d
                                        sgmf_failure* failure);
 
 typedef struct sgmf_segment_args {
-  const sgmf_volume* volume;
+  const sgmf_scan* volume;
   const sgmf_preprocessing* preprocessing;
   const sgmf_tiling* tiling;
   const sgmf_output* output;

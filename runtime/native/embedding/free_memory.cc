@@ -1,12 +1,10 @@
-#include "machine.h"
+#include "free_memory.h"
 
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <limits>
 #include <string>
-
-#include "parallel.h"
 
 namespace sgmf {
 namespace {
@@ -18,13 +16,6 @@ double read_number(const char* path) {
   std::ifstream file(path);
   double number = 0;
   return file >> number ? number : everything;
-}
-
-double control_group_processors() {
-  std::ifstream file("/sys/fs/cgroup/cpu.max");
-  double quota = 0;
-  double period = 0;
-  return file >> quota >> period && period > 0 ? std::ceil(quota / period) : everything;
 }
 
 double machine_memory() {
@@ -43,11 +34,6 @@ double control_group_memory() {
 }
 
 }  // namespace
-
-int available_processors() {
-  const double own = available_threads();
-  return static_cast<int>(std::max(1.0, std::min(own, control_group_processors())));
-}
 
 int64_t default_budget_bytes() {
   const double available = std::min(machine_memory(), control_group_memory());
