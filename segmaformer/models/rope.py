@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-Grid = tuple[int, int, int]
+from segmaformer.models.transformer import Grid
 
 
 def rotary_tables(

@@ -14,7 +14,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from segmaformer.models.inputs import check_channels, check_per_stage
-from segmaformer.models.transformer import Attention, Grid, MixFFN, to_tokens, to_volume
+from segmaformer.models.transformer import (
+    Attention,
+    Grid,
+    MixFFN,
+    grid_of,
+    to_tokens,
+    to_volume,
+)
 
 STAGES = 4
 
@@ -30,8 +37,7 @@ class PatchEmbedding(nn.Module):
     def forward(self, volume: torch.Tensor) -> tuple[torch.Tensor, Grid]:
         """(B, C, D, H, W) -> (B, N, channels) tokens and their grid."""
         volume = self.patch_embeddings(volume)
-        depth, height, width = volume.shape[2:]
-        return self.norm(to_tokens(volume)), (depth, height, width)
+        return self.norm(to_tokens(volume)), grid_of(volume)
 
 
 class TransformerBlock(nn.Module):
@@ -99,9 +105,7 @@ class LinearEmbedding(nn.Module):
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         """(B, C, D, H, W) -> (B, width, D, H, W)."""
-        depth, height, width = volume.shape[2:]
-        tokens = self.bn(self.proj(to_tokens(volume)))
-        return to_volume(tokens, (depth, height, width))
+        return to_volume(self.bn(self.proj(to_tokens(volume))), grid_of(volume))
 
 
 class Decoder(nn.Module):

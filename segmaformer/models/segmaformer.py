@@ -16,15 +16,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from segmaformer.models.inputs import check_channels, check_per_stage
 from segmaformer.models.rope import rotate
 from segmaformer.models.segmaformer_blocks import BLOCK_TYPES, AttentionBlock, MixerBlock
-from segmaformer.models.transformer import to_tokens, to_volume
+from segmaformer.models.transformer import Grid, grid_of, to_tokens, to_volume
 
 STAGES = 4
 Extent = int | Sequence[int]
 
 
-def _triple(value: Extent) -> tuple[int, int, int]:
+def _triple(value: Extent) -> Grid:
     depth, height, width = (value,) * 3 if isinstance(value, int) else value
     return depth, height, width
 
@@ -49,15 +50,15 @@ class PatchEmbedding(nn.Module):
         )
         self.norm = nn.LayerNorm(channels)
 
-    def forward(self, volume: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int]]:
+    def forward(self, volume: torch.Tensor) -> tuple[torch.Tensor, Grid]:
         """(B, C, D, H, W) -> (B, N, channels) tokens and their grid."""
         volume = self.proj(volume)
-        depth, height, width = volume.shape[2:]
+        grid = grid_of(volume)
         volume = volume.permute(0, 2, 3, 4, 1)
         if self.rope_theta is not None:
             volume = rotate(volume, theta=self.rope_theta)
         tokens = volume.flatten(1, 3).to(self.norm.weight.dtype)
-        return self.norm(tokens), (depth, height, width)
+        return self.norm(tokens), grid
 
 
 class Encoder(nn.Module):
@@ -130,9 +131,7 @@ class LinearEmbedding(nn.Module):
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         """(B, C, D, H, W) -> (B, width, D, H, W)."""
-        depth, height, width = volume.shape[2:]
-        tokens = self.norm(self.proj(to_tokens(volume)))
-        return to_volume(tokens, (depth, height, width))
+        return to_volume(self.norm(self.proj(to_tokens(volume))), grid_of(volume))
 
 
 class Decoder(nn.Module):
@@ -198,31 +197,24 @@ class SegMaFormer(nn.Module):
             Wrong number of axes or channels, or an input so small that a stage is left
             with a single voxel.
         """
-        channels = self.config["in_channels"]
-        if volume.dim() != 5 or volume.shape[1] != channels:
-            raise ValueError(
-                f"input has shape {tuple(volume.shape)}; expected (B, {channels}, D, H, W)"
-            )
+        check_channels(volume, self.config["in_channels"])
         logits = self.decoder(self.encoder(volume))
         return F.interpolate(logits, size=volume.shape[2:], mode="trilinear")
 
 
 def _check(config: dict[str, Any]) -> None:
-    per_stage = (
-        *("embed_dims", "depths", "mlp_ratios", "num_heads", "d_state", "d_conv", "expand"),
-        *("sr_ratios", "patch_kernel_size", "patch_stride", "patch_padding", "stage_block_types"),
-    )
-    for key in per_stage:
-        if len(config[key]) != STAGES:
-            raise ValueError(
-                f"{key} has {len(config[key])} entries; SegMaFormer has {STAGES} stages"
-            )
+    check_per_stage(config, _PER_STAGE, STAGES, "SegMaFormer")
     unknown = sorted(set(config["stage_block_types"]) - set(BLOCK_TYPES))
     if unknown:
         raise ValueError(
             f"unknown stage_block_types {', '.join(unknown)}; known: {', '.join(BLOCK_TYPES)}"
         )
 
+
+_PER_STAGE = (
+    *("embed_dims", "depths", "mlp_ratios", "num_heads", "d_state", "d_conv", "expand"),
+    *("sr_ratios", "patch_kernel_size", "patch_stride", "patch_padding", "stage_block_types"),
+)
 
 DEFAULTS: dict[str, Any] = {
     "in_channels": 1,
@@ -247,20 +239,9 @@ DEFAULTS: dict[str, Any] = {
 }
 """Every configuration key with the value most published configurations share."""
 
-_CUBIC = {
-    "patch_kernel_size": [7, 3, 3, 3],
-    "patch_stride": [4, 2, 2, 2],
-    "patch_padding": [3, 1, 1, 1],
-}
-
 PRESETS: dict[str, dict[str, Any]] = {
-    "brats": {"in_channels": 4, "num_classes": 3, "sr_ratios": [4, 2, 1, 1], **_CUBIC},
-    "bctv": {
-        "num_classes": 14,
-        "sr_ratios": [4, 2, 1, 1],
-        "expand": [1, 1, 1, 1],
-        **_CUBIC,
-    },
+    "brats": {"in_channels": 4, "num_classes": 3, "sr_ratios": [4, 2, 1, 1]},
+    "bctv": {"num_classes": 14, "sr_ratios": [4, 2, 1, 1], "expand": [1, 1, 1, 1]},
     "bctv_fixed": {
         "num_classes": 14,
         "expand": [1, 1, 1, 1],
@@ -268,7 +249,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "patch_stride": [[2, 4, 4], 2, 2, 2],
         "patch_padding": [[1, 3, 3], 1, 1, 1],
     },
-    "acdc": {"num_classes": 4, **_CUBIC},
+    "acdc": {"num_classes": 4},
     "acdc_fixed": {
         "num_classes": 4,
         "sr_ratios": [4, 2, 1, 1],

@@ -7,7 +7,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from segmaformer.models.mamba import Mamba
-from segmaformer.models.transformer import Attention, Grid, MixFFN, to_tokens, to_volume
+from segmaformer.models.transformer import (
+    Attention,
+    Grid,
+    MixFFN,
+    grid_of,
+    to_tokens,
+    to_volume,
+)
 
 MIXER_TYPES = ("mamba", "hybrid", "conv")
 PREREDUCE_TYPES = ("mamba_prereduce", "hybrid_prereduce")
@@ -112,8 +119,7 @@ class MixerBlock(nn.Module):
         if not hasattr(self, "prereduce"):
             return tokens, grid
         volume = self.prereduce(to_volume(tokens, grid))
-        depth, height, width = volume.shape[2:]
-        return self.prereduce_norm(to_tokens(volume)), (depth, height, width)
+        return self.prereduce_norm(to_tokens(volume)), grid_of(volume)
 
     def _restore(self, tokens: torch.Tensor, coarse: Grid, grid: Grid) -> torch.Tensor:
         if not hasattr(self, "prereduce"):

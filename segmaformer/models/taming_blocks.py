@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from segmaformer.models.mamba import Mamba
-from segmaformer.models.transformer import to_tokens, to_volume
+from segmaformer.models.transformer import grid_of, to_tokens, to_volume
 
 SLOPE = 0.01
 Extents = Sequence[int]
@@ -160,8 +160,7 @@ class RasterLayer(nn.Module):
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         """(B, C, D, H, W) -> the same shape."""
-        depth, height, width = volume.shape[2:]
-        return to_volume(self.mamba(self.norm(to_tokens(volume))), (depth, height, width))
+        return to_volume(self.mamba(self.norm(to_tokens(volume))), grid_of(volume))
 
 
 class FourOrdersLayer(nn.Module):

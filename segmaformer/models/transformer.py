@@ -13,6 +13,12 @@ Grid = tuple[int, int, int]
 Norm = Callable[[int], nn.Module]
 
 
+def grid_of(volume: torch.Tensor) -> Grid:
+    """Depth, height and width of (B, C, D, H, W)."""
+    depth, height, width = volume.shape[2:]
+    return depth, height, width
+
+
 def to_volume(tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
     """(B, N, C) tokens in raster order, width fastest -> (B, C, D, H, W)."""
     return tokens.transpose(1, 2).unflatten(2, grid)

@@ -18,7 +18,7 @@ from segmaformer.models.mamba import (
     project_in,
     selective_branch,
 )
-from segmaformer.models.transformer import to_tokens, to_volume
+from segmaformer.models.transformer import grid_of, to_tokens, to_volume
 
 FORWARD, BACKWARD, SLICES = "", "_b", "_s"
 
@@ -134,6 +134,5 @@ class TriMambaLayer(nn.Module):
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         """(B, C, D, H, W) -> the same shape."""
-        depth, height, width = volume.shape[2:]
-        mixed = to_volume(self.mamba(self.norm(to_tokens(volume))), (depth, height, width))
+        mixed = to_volume(self.mamba(self.norm(to_tokens(volume))), grid_of(volume))
         return mixed + volume if self.residual else mixed
