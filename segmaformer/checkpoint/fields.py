@@ -1,4 +1,4 @@
-"""Checked access to the fields of plans.json and dataset.json, which anyone may have edited."""
+"""Checked access to the fields of plans.json and dataset.json, and lists for messages."""
 
 from __future__ import annotations
 
@@ -92,6 +92,11 @@ def triple(value: Any, where: str) -> Triple:
     if min(depth, height, width) < 1:
         raise InputError(f"{where} is {reprlib.repr(value)}; expected positive voxel counts")
     return depth, height, width
+
+
+def times(extents: Iterable[int]) -> str:
+    """Extents for a message, such as ``128x128x64``."""
+    return "x".join(map(str, extents))
 
 
 def listing(names: Iterable[str], limit: int = 10) -> str:

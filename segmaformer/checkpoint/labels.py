@@ -7,10 +7,9 @@ from typing import Any
 
 from segmaformer.checkpoint.fields import integer, integers, mapping, sequence
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import Label, Output, Region
+from segmaformer.runtime.manifest import LARGEST_LABEL, Label, Output, Region
 
 IGNORE = "ignore"
-_LARGEST_LABEL = 65535
 
 
 def channel_names(dataset: Mapping[str, Any]) -> tuple[str, ...]:
@@ -97,7 +96,7 @@ def region_output(regions: Mapping[str, Sequence[int]], class_order: Any) -> Out
     if class_order is None:
         raise InputError(f"{where} is missing; labels with several values need it")
     values = integers(class_order, where, length=len(regions))
-    if len(set(values)) < len(values) or not all(0 < value <= _LARGEST_LABEL for value in values):
+    if len(set(values)) < len(values) or not all(0 < value <= LARGEST_LABEL for value in values):
         raise InputError(f"{where} is {list(values)}; expected different positive labels")
     channels = tuple(
         Region(name, tuple(united), value)
@@ -120,6 +119,6 @@ def _values(value: Any, name: str) -> tuple[int, ...]:
     where = f"dataset.json: label {name}"
     single = not isinstance(value, list | tuple)
     values = (integer(value, where),) if single else integers(sequence(value, where), where)
-    if not values or not all(0 <= number <= _LARGEST_LABEL for number in values):
-        raise InputError(f"{where} is {value!r}; expected labels from 0 to {_LARGEST_LABEL}")
+    if not values or not all(0 <= number <= LARGEST_LABEL for number in values):
+        raise InputError(f"{where} is {value!r}; expected labels from 0 to {LARGEST_LABEL}")
     return values

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from segmaformer.checkpoint.fields import times
 from segmaformer.models.segmamba import DOWNSAMPLING, STAGES
 from segmaformer.models.taming import downsampling
 from segmaformer.runtime.errors import InputError
@@ -53,7 +54,7 @@ def check_segresmamba_tile(config: Mapping[str, Any], tile: Triple) -> None:
             if math.prod(coarse) < 2:
                 return f"leaves stage {stage + 1} a single voxel at half resolution"
             if config["use_tom"] and any(n % 2 for n in coarse):
-                return f"leaves stage {stage + 1} an odd grid of {_times(coarse)} to scan"
+                return f"leaves stage {stage + 1} an odd grid of {times(coarse)} to scan"
             if config["use_tom"] and math.prod(coarse) % config["nslices"][stage]:
                 return f"leaves stage {stage + 1} {math.prod(coarse)} voxels to cut into slices"
         return None
@@ -96,7 +97,7 @@ def check_segformer3d_tile(config: Mapping[str, Any], tile: Triple) -> None:
             grid = [(extent + 2 * padding - kernel) // stride + 1 for extent in grid]
             if min(grid) < reduction:
                 return (
-                    f"leaves stage {stage + 1} a grid of {_times(grid)}, which its attention "
+                    f"leaves stage {stage + 1} a grid of {times(grid)}, which its attention "
                     f"cannot reduce by {reduction}"
                 )
         return None
@@ -108,14 +109,14 @@ def check_segformer3d_tile(config: Mapping[str, Any], tile: Triple) -> None:
 def _check(tile: Triple, factors: Triple, complaint: Complaint) -> None:
     """Refuse `tile` unless its extents are multiples of `factors` without `complaint`."""
     if any(extent % factor for extent, factor in zip(tile, factors, strict=True)):
-        reason = f"is not a multiple of {_times(factors)} along every axis"
+        reason = f"is not a multiple of {times(factors)} along every axis"
     elif (found := complaint(tile)) is not None:
         reason = found
     else:
         return
     nearest = _nearest(tile, factors, complaint)
     raise InputError(
-        f"a tile of {_times(tile)} voxels {reason}; "
+        f"a tile of {times(tile)} voxels {reason}; "
         f"the nearest larger patch_size that would do is {','.join(map(str, nearest))}"
     )
 
@@ -134,7 +135,3 @@ def _nearest(tile: Triple, factors: Triple, complaint: Complaint) -> Triple:
             return depth, height, width
     depth, height, width = (factor * 2**STAGES for factor in factors)
     return depth, height, width
-
-
-def _times(grid: Sequence[int]) -> str:
-    return "x".join(str(voxels) for voxels in grid)

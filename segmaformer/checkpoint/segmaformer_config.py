@@ -9,16 +9,13 @@ the weights, never from the trainer's name.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from segmaformer.checkpoint.shapes import Shape, Shapes, count_numbered, ratio_of, shape_of
 from segmaformer.models import model_config
 from segmaformer.models.segmaformer import STAGES
 from segmaformer.runtime.errors import InputError
-
-Shape = tuple[int, ...]
-Shapes = Mapping[str, Shape]
 
 _PUBLISHED_HEADS = {
     (36, 66, 96, 192): [1, 2, 4, 6],
@@ -89,7 +86,7 @@ def _stage(shapes: Shapes, stage: int, channels: int) -> dict[str, Any]:
     defaults = model_config("segmaformer")
     kind = _block_type(shapes, block)
     entries = {
-        "depths": _depth(shapes, stage),
+        "depths": count_numbered(shapes, f"encoder.stage{stage}."),
         "mlp_ratios": _mlp_ratio(_shape(shapes, f"{block}.mlp.fc1.weight", 2)[0], channels),
         "stage_block_types": kind,
         "sr_ratios": _reduction(shapes, block),
@@ -99,23 +96,13 @@ def _stage(shapes: Shapes, stage: int, channels: int) -> dict[str, Any]:
         mixer = f"{block}.mamba.block"
         entries["d_state"] = _shape(shapes, f"{mixer}.A_log", 2)[1]
         entries["d_conv"] = _shape(shapes, f"{mixer}.conv1d.weight", 3)[2]
-        entries["expand"] = _expand(
-            _shape(shapes, f"{mixer}.in_proj.weight", 2)[0], channels, mixer
-        )
+        rows = _shape(shapes, f"{mixer}.in_proj.weight", 2)[0]
+        entries["expand"] = ratio_of(rows, 2 * channels, f"{mixer}.in_proj.weight's height")
     return entries
 
 
 def _shape(shapes: Shapes, key: str, rank: int) -> Shape:
-    if key not in shapes:
-        raise InputError(f"the checkpoint lacks {key}, which a SegMaFormer always has")
-    if len(shapes[key]) != rank or min(shapes[key]) < 1:
-        raise InputError(f"{key} has shape {shapes[key]}; expected {rank} axes, none of them empty")
-    return shapes[key]
-
-
-def _depth(shapes: Shapes, stage: int) -> int:
-    pattern = re.compile(rf"encoder\.stage{stage}\.(\d+)\.")
-    return len({match[1] for key in shapes if (match := pattern.match(key))})
+    return shape_of(shapes, key, rank, "SegMaFormer")
 
 
 def _block_type(shapes: Shapes, block: str) -> str:
@@ -146,14 +133,6 @@ def _mlp_ratio(hidden: int, channels: int) -> int | float:
         return hidden // channels
     ratio = hidden / channels
     return ratio if int(channels * ratio) == hidden else math.nextafter(ratio, math.inf)
-
-
-def _expand(rows: int, channels: int, mixer: str) -> int:
-    if rows % (2 * channels):
-        raise InputError(
-            f"{mixer}.in_proj.weight has {rows} rows; expected an even multiple of {channels}"
-        )
-    return rows // (2 * channels)
 
 
 def _use_gate(shapes: Shapes, stages: Sequence[Mapping[str, Any]]) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segmaformer.checkpoint.fields import times
 from segmaformer.models.segmaformer import STAGES
 from segmaformer.models.segmaformer_blocks import PREREDUCE_TYPES
 from segmaformer.runtime.errors import InputError
@@ -65,9 +66,9 @@ def _complaint(config: Mapping[str, Any], tile: Triple, stage: int, grid: Sequen
     least = [_smallest(config, axis, 1) for axis in range(3)]
     depth, height, width = (_smallest(config, axis, 2) for axis in range(3))
     return (
-        f"a tile of {_times(tile)} voxels leaves stage {stage + 1} of the network a grid of "
-        f"{_times(grid)}, and it needs more than one voxel; give a patch_size of at least "
-        f"{_times(least)} that reaches {depth} in depth, {height} in height or {width} in width"
+        f"a tile of {times(tile)} voxels leaves stage {stage + 1} of the network a grid of "
+        f"{times(grid)}, and it needs more than one voxel; give a patch_size of at least "
+        f"{times(least)} that reaches {depth} in depth, {height} in height or {width} in width"
     )
 
 
@@ -86,7 +87,3 @@ def _kind(config: Mapping[str, Any], stage: int) -> str:
 
 def _along(extent: int | Sequence[int], axis: int) -> int:
     return extent if isinstance(extent, int) else extent[axis]
-
-
-def _times(grid: Sequence[int]) -> str:
-    return "x".join(str(voxels) for voxels in grid)

@@ -194,7 +194,7 @@ def test_block_of_no_known_type() -> None:
 def test_uneven_inner_width() -> None:
     shapes = shapes_of()
     shapes["encoder.stage1.0.mamba.block.in_proj.weight"] = (100, 36)
-    with pytest.raises(InputError, match="100 rows; expected an even multiple of 36"):
+    with pytest.raises(InputError, match="height is 100; expected a multiple of 72"):
         segmaformer_config(shapes)
 
 
