@@ -16,8 +16,7 @@ import segmaformer
 from segmaformer.calibration.flavours import FLAVOURS, Flavour
 from segmaformer.calibration.harm_picture import write_harm_picture
 from segmaformer.calibration.judge import Gate, Judge
-from segmaformer.calibration.measurement import Measurement, Progress, measure
-from segmaformer.calibration.partial_state import Report
+from segmaformer.calibration.measurement import Measurement, measure
 from segmaformer.calibration.ranges import RangeMethod
 from segmaformer.calibration.search import Placed, best_placement
 from segmaformer.calibration.statistics import ObservationOptions
@@ -26,6 +25,7 @@ from segmaformer.runtime.card import model_card
 from segmaformer.runtime.manifest import Manifest, Variant
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.package_writer import staged_package, write_files
+from segmaformer.runtime.progress import Progress, Report
 
 CARD_FILE = "card.md"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,15 +13,15 @@ from onnx import TensorProto
 
 from segmaformer.calibration.statistics import tensor_groups, watched_network
 from segmaformer.runtime.backends.onnxruntime_cpu import open_network
+from segmaformer.runtime.manifest import EXACT_VARIANT
 from segmaformer.runtime.memory import MIB
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.processors import available_processors
+from segmaformer.runtime.progress import StepProgress
 
 TOLERANCE = 0.01
 """Of a value's range: what float16 stays below in a network that is well scaled."""
 _FLOATING = (TensorProto.FLOAT, TensorProto.FLOAT16)
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def compare_layers(
     tiles: np.ndarray,
     *,
     threads: int | None = None,
-    progress: Progress = lambda done, count: None,
+    progress: StepProgress = lambda done, count: None,
 ) -> list[LayerError]:
     """Compare all floating-point values that a variant and fp32 both have.
 
@@ -133,7 +133,7 @@ def compare_layers(
     list of LayerError
         In the order of the graph.
     """
-    reference = OnnxRuntimeValues(package, "fp32", threads=threads)
+    reference = OnnxRuntimeValues(package, EXACT_VARIANT, threads=threads)
     operators = {
         name: node.op_type
         for node in reference.model.graph.node
@@ -151,7 +151,7 @@ def compare_layers(
 
 def variant_model(package: Package, variant: str) -> onnx.ModelProto:
     """A variant's network."""
-    return onnx.load_from_string(package.read(package.manifest.variants[variant].file))
+    return onnx.load_from_string(package.network(variant))
 
 
 def value_types(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,14 @@ import onnx
 
 from segmaformer.calibration.flavours import FLAVOURS
 from segmaformer.calibration.layers import Layer, find_layers
-from segmaformer.calibration.partial_state import Report
 from segmaformer.calibration.ranges import RangeMethod, choose_scale
 from segmaformer.calibration.statistics import ObservationOptions, observe
 from segmaformer.calibration.tile_set import CalibrationTiles
 from segmaformer.calibration.tiles import TileOptions, collect_tiles
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.manifest import EXACT_VARIANT
 from segmaformer.runtime.package import Package
-
-Progress = Callable[[str, int, int], None]
-"""Called with the stage, the steps done and their number."""
+from segmaformer.runtime.progress import Progress, Report
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +82,7 @@ def measure(
         The folder does not suit, an activation is no number, or the network has no layer
         that int8 would help.
     """
-    model = onnx.load_from_string(package.read(package.manifest.variants["fp32"].file))
+    model = onnx.load_from_string(package.network(EXACT_VARIANT))
     layers = find_layers(model)
     tensors = list(
         dict.fromkeys(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +12,9 @@ import numpy as np
 
 from segmaformer.calibration.histogram import BINS, Histogram
 from segmaformer.runtime.atomic import atomic_path
+from segmaformer.runtime.progress import Report
 
 SAVE_SECONDS = 5.0
-
-Report = Callable[[str], None]
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from segmaformer.calibration.int8_variant import (
 )
 from segmaformer.calibration.judge import Gate, Judge, Judgement
 from segmaformer.calibration.measurement import Measurement
-from segmaformer.calibration.partial_state import Report
 from segmaformer.calibration.sensitivity import (
     RANKING_TILES,
     Harm,
@@ -25,8 +24,7 @@ from segmaformer.calibration.sensitivity import (
     possible_steps,
 )
 from segmaformer.runtime.errors import ParityError
-
-Progress = Callable[[str, int, int], None]
+from segmaformer.runtime.progress import Progress, Report, StepProgress
 
 STEP_TRIALS, WEIGHT_TRIALS = 18, 6
 """Placements that a search judges on all held-out tiles: of single steps, and of the weights
@@ -171,7 +169,7 @@ class _Search:
         flavour: Flavour,
         judge: Judge,
         gate: Gate,
-        progress: Callable[[int, int], None],
+        progress: StepProgress,
     ):
         self._measurement, self._flavour = measurement, flavour
         self._judge, self._gate, self._progress = judge, gate, progress

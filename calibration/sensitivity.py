@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,8 +11,7 @@ from segmaformer.calibration.int8_variant import int8_variant, with_large_weight
 from segmaformer.calibration.judge import Judge
 from segmaformer.calibration.layers import Layer
 from segmaformer.calibration.measurement import Measurement
-
-Progress = Callable[[int, int], None]
+from segmaformer.runtime.progress import StepProgress
 
 RANKING_TILES = 6
 """Tiles that one layer alone is measured on; a whole placement is judged on all."""
@@ -98,7 +97,7 @@ def measure_harms(
     flavour: Flavour,
     judge: Judge,
     *,
-    progress: Progress = lambda done, count: None,
+    progress: StepProgress = lambda done, count: None,
 ) -> tuple[Harm, ...]:
     """The harm of each possible step alone, from cheap to dear."""
     steps = possible_steps(measurement, flavour)

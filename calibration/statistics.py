@@ -7,7 +7,7 @@ and only histograms are kept.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,12 @@ import numpy as np
 import onnx
 
 from segmaformer.calibration.histogram import Histogram
-from segmaformer.calibration.partial_state import PartialState, Report
+from segmaformer.calibration.partial_state import PartialState
 from segmaformer.runtime.backends.onnxruntime_cpu import open_network
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.memory import MIB
 from segmaformer.runtime.processors import available_processors
-
-Progress = Callable[[int, int], None]
+from segmaformer.runtime.progress import Report, StepProgress
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def observe(
     tiles: np.ndarray,
     options: ObservationOptions = ObservationOptions(),
     *,
-    progress: Progress = lambda done, count: None,
+    progress: StepProgress = lambda done, count: None,
     report: Report = lambda message: None,
 ) -> dict[str, Histogram]:
     """Histograms of `tensors` over `tiles`.

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from segmaformer.calibration.partial_state import Report
 from segmaformer.calibration.prepared_scan import PreparedScan, prepare_scan
 from segmaformer.calibration.tile_choice import boxes_to_examine, choose_tiles, label_voxels
 from segmaformer.calibration.tile_set import CalibrationTiles, ScanTiles, TileSet
 from segmaformer.runtime.backends import BackendOptions, open_session
 from segmaformer.runtime.cases import ScanCase, group_channels
+from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.errors import BudgetError, InputError
 from segmaformer.runtime.labelling import logits_to_labels
+from segmaformer.runtime.manifest import EXACT_VARIANT
 from segmaformer.runtime.package import Package
+from segmaformer.runtime.progress import Report, StepProgress
 from segmaformer.runtime.tiling import Box
-
-Progress = Callable[[int, int], None]
 
 ENOUGH_SCANS = 3
 """Two to see how scans differ, one to judge by."""
@@ -71,7 +71,7 @@ def collect_tiles(
     options: TileOptions = TileOptions(),
     *,
     threads: int | None = None,
-    progress: Progress = lambda done, count: None,
+    progress: StepProgress = lambda done, count: None,
     report: Report = lambda message: None,
 ) -> CalibrationTiles:
     """Choose tiles from the scans in `folder`.
@@ -131,7 +131,7 @@ class _Collector:
         self._session = open_session(
             package,
             backend="onnxruntime",
-            variant="fp32",
+            variant=EXACT_VARIANT,
             options=BackendOptions(threads=threads),
         )
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (mapped below)
@@ -160,7 +160,7 @@ class _Collector:
             if self._options.labels is not None:
                 self._truth.write(self._true_labels(scan, boxes[index]).tobytes())
         origins = [tuple(side.start for side in boxes[index]) for index in chosen]
-        sha256 = {path.name: _sha256(path) for path in case.files}
+        sha256 = {path.name: sha256_of(path) for path in case.files}
         return ScanTiles(case, sha256, tuple((d, h, w) for d, h, w in origins), voxels[chosen])
 
     def _voxels(self, scan: PreparedScan, box: Box) -> np.ndarray:
@@ -187,14 +187,6 @@ class _Collector:
             return TileSet(tiles, tuple(self.taken))
         truth = np.memmap(self._truth, np.int32, "r", shape=(count, *tile))
         return TileSet(tiles, tuple(self.taken), truth)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _check(collector: _Collector, folder: Path, options: TileOptions) -> None:
@@ -228,7 +220,7 @@ def _divide(collector: _Collector, options: TileOptions) -> CalibrationTiles:
         )
         calibration, held_out = _divided_scan(tiles)
     else:
-        count = len(taken) - min(options.held_out, max(1, len(taken) // ENOUGH_SCANS))
+        count = len(taken) - _held_out(len(taken), options)
         if count == 1:
             notes.append("calibrated on a single scan; ranges may not suit further scans")
         split = sum(len(scan.origins) for scan in taken[:count])

@@ -8,7 +8,7 @@ there are label maps, with those.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,18 @@ from segmaformer.runtime.backends import BackendOptions, open_session
 from segmaformer.runtime.cases import ScanCase
 from segmaformer.runtime.errors import BudgetError, InputError
 from segmaformer.runtime.formats import SUFFIXES
-from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.parity import MIN_AGREEMENT, MIN_DICE, TileParity
-from segmaformer.runtime.predictor import Predictor, Prepared, Progress
+from segmaformer.runtime.predictor import Predictor, Prepared
+from segmaformer.runtime.progress import Progress, Report
 from segmaformer.runtime.scan_checks import check_scan
-from segmaformer.runtime.tile_check import EXACT_VARIANT, TileCheck, is_int8
+from segmaformer.runtime.tile_check import TileCheck, is_int8
 from segmaformer.runtime.volume import Volume
 
 INT8_MIN_DICE = 0.995
 LARGEST_DICE_LOSS = 0.005
 """Mean Dice with the label maps that a variant may lose against the reference."""
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,13 +11,14 @@ import onnx
 from segmaformer.export.plugin_graph import plugin_graph
 from segmaformer.export.rtx_engine import build_package_engine
 from segmaformer.runtime.backends import tensorrt_library, tensorrt_rtx_build
-from segmaformer.runtime.backends.tensorrt_build import Built, Progress, build_engine
+from segmaformer.runtime.backends.tensorrt_build import Built, build_engine
 from segmaformer.runtime.backends.tensorrt_library import TensorRt
 from segmaformer.runtime.backends.tensorrt_rtx_library import rtx_key, target_of
 from segmaformer.runtime.cuda_driver import CudaDevice
 from segmaformer.runtime.engine_cache import EngineCache, EngineKey
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.package import Package
+from segmaformer.runtime.progress import Report, StepProgress
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,11 @@ class BuiltEngine:
     seconds: float
 
 
-KeepLog = Callable[[str], None]
-
-
 class Builder(Protocol):
     """Builds engines for one backend."""
 
     def __call__(
-        self, request: EngineRequest, *, progress: Progress, keep_log: KeepLog
+        self, request: EngineRequest, *, progress: StepProgress, keep_log: Report
     ) -> BuiltEngine:
         """Build; `keep_log` is given what the builder said, also where it fails."""
         ...
@@ -76,7 +73,9 @@ def builders() -> dict[str, Builder]:
     return {tensorrt_library.NAME: build_tensorrt, tensorrt_rtx_build.NAME: build_tensorrt_rtx}
 
 
-def build_tensorrt(request: EngineRequest, *, progress: Progress, keep_log: KeepLog) -> BuiltEngine:
+def build_tensorrt(
+    request: EngineRequest, *, progress: StepProgress, keep_log: Report
+) -> BuiltEngine:
     """Build with TensorRT, on the device that will run the engine.
 
     How fast every tactic was is kept in the engine cache, under the rules for engines, so
@@ -98,7 +97,7 @@ def build_tensorrt(request: EngineRequest, *, progress: Progress, keep_log: Keep
             "command there, or take --backend tensorrt-rtx"
         )
     package = request.package
-    content = package.read(package.manifest.variants[request.variant].file)
+    content = package.network(request.variant)
     tensorrt = tensorrt_library.load_tensorrt(content)
     key = tensorrt.key(package, request.variant).for_batch(request.batch)
     network = plugin_graph(onnx.load_model_from_string(content)).SerializeToString()
@@ -110,7 +109,7 @@ def build_tensorrt(request: EngineRequest, *, progress: Progress, keep_log: Keep
 
 
 def build_here(
-    tensorrt: TensorRt, network: bytes, key: EngineKey, *, progress: Progress | None = None
+    tensorrt: TensorRt, network: bytes, key: EngineKey, *, progress: StepProgress | None = None
 ) -> Built:
     """Build with TensorRT for this machine, with what earlier builds on it have timed.
 
@@ -149,7 +148,7 @@ def build_here(
 
 
 def build_tensorrt_rtx(
-    request: EngineRequest, *, progress: Progress, keep_log: KeepLog
+    request: EngineRequest, *, progress: StepProgress, keep_log: Report
 ) -> BuiltEngine:
     """Build with TensorRT-RTX, ahead of time and for any target.
 

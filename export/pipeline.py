@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +22,13 @@ from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu
 from segmaformer.runtime.backends import open_session
 from segmaformer.runtime.card import model_card
 from segmaformer.runtime.errors import ParityError
-from segmaformer.runtime.manifest import Manifest, Network, Variant
+from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest, Network, Variant
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.package_writer import staged_package, write_files
 from segmaformer.runtime.parity import TileParity
+from segmaformer.runtime.progress import Report
 from segmaformer.runtime.stored_reference import REFERENCE_FILE, pack_reference, reference_tile
 from segmaformer.runtime.verification_tiles import phantom_tiles, tiles_from_scan
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def export_package(
         expected = _reference_logits(checkpoint.model, tiles)
         manifest = _manifest(checkpoint, target.name.removesuffix(".sgmf"), tiles_from)
         writer = _Writer(staging, manifest, tiles, expected, report)
-        writer.add("fp32", cpu_graph, {"default": "float32"}, exact=True)
+        writer.add(EXACT_VARIANT, cpu_graph, {"default": "float32"}, exact=True)
         if options.fp16:
             _add_float16(writer, graph, report)
         writer.finish({REFERENCE_FILE: _stored_reference(checkpoint, manifest)})

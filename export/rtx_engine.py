@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import onnx
 
 from segmaformer.export.plain_graph import plain_graph
-from segmaformer.runtime.backends.tensorrt_build import Progress
 from segmaformer.runtime.backends.tensorrt_rtx_build import RtxEngine, build_rtx_engine
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.package import Package
+from segmaformer.runtime.progress import Report, StepProgress
 
 
 def build_package_engine(
@@ -19,8 +17,8 @@ def build_package_engine(
     target: str,
     *,
     batch: int = 1,
-    progress: Progress = lambda done, steps: None,
-    keep_log: Callable[[str], None] = lambda text: None,
+    progress: StepProgress = lambda done, steps: None,
+    keep_log: Report = lambda text: None,
 ) -> RtxEngine:
     """Build an engine of a package's variant, ahead of time and without a GPU.
 
@@ -40,7 +38,7 @@ def build_package_engine(
     BackendError
         The network has an operator that cannot be built, or building failed.
     """
-    content = package.read(package.manifest.variants[variant].file)
+    content = package.network(variant)
     try:
         # A batch of one is fixed: kernels for known sizes are simpler.
         plain = plain_graph(onnx.load_from_string(content), batch=1 if batch == 1 else None)

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -24,10 +24,10 @@ from segmaformer.runtime.backends import BackendOptions, Session, open_session
 from segmaformer.runtime.backends.self_test import FAILURES
 from segmaformer.runtime.memory import peak_mib, restart_peak
 from segmaformer.runtime.package import Package
+from segmaformer.runtime.progress import Progress
 from segmaformer.runtime.tile_check import TileCheck
 
 TURN_S = 0.25
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

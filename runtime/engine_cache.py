@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from segmaformer.runtime.errors import BackendError, EngineError, PackageError
-from segmaformer.runtime.package import MANIFEST_FILE, Package
+from segmaformer.runtime.package import Package
 from segmaformer.runtime.private_folder import PrivateFolder
-from segmaformer.runtime.run_record import sha256_of
 from segmaformer.runtime.sealed_store import SealedRecord, SealedStore
 from segmaformer.runtime.typed_json import build
 
@@ -106,7 +105,7 @@ def package_key(package: Package, variant: str) -> dict[str, Any]:
     """The fields of a key that come from a package."""
     record = package.manifest.files[package.manifest.variants[variant].file]
     return {
-        "package_sha256": sha256_of(package.path / MANIFEST_FILE),
+        "package_sha256": package.manifest_sha256,
         "variant": variant,
         "variant_sha256": record.sha256,
     }

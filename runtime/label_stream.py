@@ -41,11 +41,9 @@ from segmaformer.runtime.native_pipeline import (
     element_type,
 )
 from segmaformer.runtime.probabilities import resample_probabilities
+from segmaformer.runtime.progress import StepProgress
 from segmaformer.runtime.tile_network import TileNetwork
 from segmaformer.runtime.tiling import Box
-
-Progress = Callable[[int, int], None]
-"""Called with the tiles done and their number."""
 
 _PLENTY = 1 << 60
 
@@ -130,7 +128,7 @@ class LabelStream:
         self.streams = bool(plan.streams)
         """False where splines of order above one need all logits at once."""
 
-    def labels(self, progress: Progress, into: np.ndarray | None = None) -> np.ndarray:
+    def labels(self, progress: StepProgress, into: np.ndarray | None = None) -> np.ndarray:
         """Labels on the target grid.
 
         Parameters
@@ -149,7 +147,7 @@ class LabelStream:
         self._call("sgmf_label_image", Callbacks(), progress, *buffers)
         return labels
 
-    def probabilities(self, channels: Sequence[int], progress: Progress) -> np.ndarray:
+    def probabilities(self, channels: Sequence[int], progress: StepProgress) -> np.ndarray:
         """Probabilities of some channels on the target grid, where that :attr:`streams`.
 
         Parameters
@@ -175,7 +173,7 @@ class LabelStream:
         self._stream(take, progress)
         return maps
 
-    def logits(self, progress: Progress) -> Logits:
+    def logits(self, progress: StepProgress) -> Logits:
         """All logits (K, D, H, W) on the image's own grid, where that does not stream."""
         logits = np.empty((self._output.channels, *self._image.shape[1:]), np.float32)
 
@@ -188,7 +186,7 @@ class LabelStream:
         return logits
 
     def _stream(
-        self, take: Callable[[Box, LogitLines, list[AxisTaps]], None], progress: Progress
+        self, take: Callable[[Box, LogitLines, list[AxisTaps]], None], progress: StepProgress
     ) -> None:
         callbacks = Callbacks()
 
@@ -203,7 +201,7 @@ class LabelStream:
         self._call("sgmf_stream_logits", callbacks, progress, address(self._image), sink)
 
     def _label_on_device(
-        self, device: DeviceNetwork, progress: Progress, labels: np.ndarray
+        self, device: DeviceNetwork, progress: StepProgress, labels: np.ndarray
     ) -> None:
         callbacks = Callbacks()
         with DeviceStream(device, self._image, self._tiling, self._output, labels) as stream:
@@ -211,7 +209,7 @@ class LabelStream:
             self._call("sgmf_stream_on_device", callbacks, progress, ctypes.byref(lines))
 
     def _call(
-        self, name: str, callbacks: Callbacks, progress: Progress | None, *arguments: Any
+        self, name: str, callbacks: Callbacks, progress: StepProgress | None, *arguments: Any
     ) -> None:
         """Call a function of the native pipeline for this task."""
         channels, *shape = self._image.shape
@@ -248,7 +246,7 @@ def predict_logits(
     network: TileNetwork,
     channels: int,
     *,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> Logits:
     """Blend the logits of all tiles.
 

@@ -21,6 +21,8 @@ from segmaformer.runtime.typed_json import build, load_json_object
 FORMAT_VERSION = "1.0"
 LARGEST_LABEL = 65535
 """Label maps are uint8 or uint16."""
+EXACT_VARIANT = "fp32"
+"""The variant that every package has; the others are judged by it."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -191,6 +193,16 @@ class Manifest:
     calibration: dict[str, Any] | None = None
     format_version: str = FORMAT_VERSION
 
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Shape (C, D, H, W) of a tile."""
+        return len(self.preprocessing.channels), *self.tiling.tile
+
+    @property
+    def logits_shape(self) -> tuple[int, int, int, int]:
+        """Shape (K, D, H, W) of a tile's logits."""
+        return self.output.channels, *self.tiling.tile
+
     def to_json(self) -> str:
         """Indented JSON; :func:`parse_manifest` reads it back to an equal object.
 
@@ -303,8 +315,8 @@ def _output_complaints(output: Output) -> Iterator[str]:
 
 
 def _file_complaints(manifest: Manifest) -> Iterator[str]:
-    if "fp32" not in manifest.variants:
-        yield "variants lacks fp32"
+    if EXACT_VARIANT not in manifest.variants:
+        yield f"variants lacks {EXACT_VARIANT}"
     for name, variant in manifest.variants.items():
         if variant.file not in manifest.files:
             yield f"files does not list {variant.file!r}, the file of variant {name!r}"

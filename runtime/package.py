@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.manifest import Manifest, parse_manifest
 from segmaformer.runtime.manifest_seal import unseal
@@ -40,6 +41,15 @@ class Package:
         for name in package.manifest.files:
             package.read(name)
         return package
+
+    @property
+    def manifest_sha256(self) -> str:
+        """Of the manifest's file, which lists the SHA-256 of every other."""
+        return sha256_of(self.path / MANIFEST_FILE)
+
+    def network(self, variant: str) -> bytes:
+        """The ONNX file of a variant, which the package has; see :meth:`read`."""
+        return self.read(self.manifest.variants[variant].file)
 
     def read(self, name: str) -> bytes:
         """Bytes of a listed file, checked as they are read.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.errors import BudgetError
-from segmaformer.runtime.label_stream import LabelStream, LogitsGrid, Progress
+from segmaformer.runtime.label_stream import LabelStream, LogitsGrid
 from segmaformer.runtime.labelling import label_dtype
 from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.preprocessing import Preprocessed, restore_logits
 from segmaformer.runtime.probabilities import to_probabilities
+from segmaformer.runtime.progress import Report, StepProgress
 from segmaformer.runtime.tile_network import TileNetwork
 
 BYTES = np.dtype(np.float32).itemsize
@@ -54,13 +55,13 @@ class Prediction:
     scan_bytes: int
     threads: int
     resident: DeviceNetwork | None = None
-    report: Callable[[str], None] = lambda line: None
+    report: Report = lambda line: None
 
     def check_budget(self) -> None:
         """Raise BudgetError, with the least that would do, if :meth:`labels` would."""
         self._stream(0)
 
-    def labels(self, progress: Progress, into: np.ndarray | None = None) -> np.ndarray:
+    def labels(self, progress: StepProgress, into: np.ndarray | None = None) -> np.ndarray:
         """Labels on the cropped grid of the scan.
 
         Parameters
@@ -83,7 +84,9 @@ class Prediction:
         stream = self._resident_stream() or self._stream(0)
         return stream.labels(progress, into)
 
-    def probabilities(self, channels: Sequence[int], progress: Progress) -> Iterator[np.ndarray]:
+    def probabilities(
+        self, channels: Sequence[int], progress: StepProgress
+    ) -> Iterator[np.ndarray]:
         """Probabilities of some channels, several from one pass where the budget allows.
 
         Parameters
@@ -176,7 +179,7 @@ class Prediction:
         )
 
     def _all_probabilities(
-        self, stream: LabelStream, channels: Sequence[int], progress: Progress
+        self, stream: LabelStream, channels: Sequence[int], progress: StepProgress
     ) -> Iterator[np.ndarray]:
         """Each from all logits, which a spline of higher order brings to the scan's grid."""
         resampling = self.manifest.preprocessing.logits_resampling

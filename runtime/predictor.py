@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +29,11 @@ from segmaformer.runtime.preprocessing import (
 )
 from segmaformer.runtime.probabilities import label_channel
 from segmaformer.runtime.processors import available_processors
+from segmaformer.runtime.progress import Progress, Report, StepProgress
 from segmaformer.runtime.scan_file import ScanFile
 from segmaformer.runtime.segmentation import Segmentation
 from segmaformer.runtime.tile_network import TileNetwork
 from segmaformer.runtime.volume import Volume
-
-Progress = Callable[[str, int, int], None]
-"""Called with the stage, the steps done and their number."""
 
 
 class Predictor:
@@ -73,7 +71,7 @@ class Predictor:
         tta: bool = False,
         memory_budget_mib: int | None = None,
         options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
-        report: Callable[[str], None] = lambda line: None,
+        report: Report = lambda line: None,
     ):
         self.package = package
         self._mirror_axes = package.manifest.tiling.mirror_axes if tta else ()
@@ -259,7 +257,7 @@ class Prepared:
     seconds: dict[str, float]
 
 
-def _for_stage(progress: Progress | None, stage: str) -> Callable[[int, int], None]:
+def _for_stage(progress: Progress | None, stage: str) -> StepProgress:
     return lambda done, count: None if progress is None else progress(stage, done, count)
 
 

@@ -7,7 +7,6 @@ is done: a result counts only while scan, package and label map are the recorded
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import platform
 from collections.abc import Sequence
@@ -15,19 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from segmaformer.runtime.package import MANIFEST_FILE, Package
+from segmaformer.runtime.digest import sha256_of
+from segmaformer.runtime.package import Package
 from segmaformer.runtime.segmentation import Segmentation
-
-_CHUNK_BYTES = 1 << 20
-
-
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def run_record(
@@ -80,8 +69,7 @@ def is_done(
 
 
 def _package_facts(package: Package) -> dict[str, str]:
-    manifest_sha256 = sha256_of(package.path / MANIFEST_FILE)
-    return {"name": package.manifest.name, "manifest_sha256": manifest_sha256}
+    return {"name": package.manifest.name, "manifest_sha256": package.manifest_sha256}
 
 
 def _file_facts(path: Path) -> dict[str, str]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from segmaformer.runtime.backends import EVERYWHERE, Session, open_session
-from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.parity import TileParity
+from segmaformer.runtime.progress import Report
 from segmaformer.runtime.stored_reference import reference_tile, stored_reference
-
-EXACT_VARIANT = "fp32"
 
 
 class TileCheck:
@@ -44,7 +42,7 @@ class TileCheck:
         fp32 stands in and does not run.
     """
 
-    def __init__(self, package: Package, report: Callable[[str], None] = lambda line: None):
+    def __init__(self, package: Package, report: Report = lambda line: None):
         self._manifest = package.manifest
         self.tile = reference_tile(self._manifest.preprocessing, self._manifest.tiling)
         stored = stored_reference(package)

@@ -15,7 +15,9 @@ import numpy as np
 from segmaformer.runtime.cuda_driver import has_nvidia_driver
 from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.manifest import EXACT_VARIANT
 from segmaformer.runtime.package import Package
+from segmaformer.runtime.progress import Report
 
 __all__ = [
     "DEVICES",
@@ -36,13 +38,11 @@ DEVICES = ("cpu", "cuda")
 EVERYWHERE = "onnxruntime"
 """The backend that ``auto`` takes where no other works, and compares the others with."""
 
-EXACT_VARIANT = "fp32"
-
 FASTEST_EVERYWHERE = ("segmaformer", "segformer3d")
 """Networks of few dense convolutions: on a CPU no backend is faster than :data:`EVERYWHERE`;
 see docs/cpu.md."""
 
-ON_GPU = ("fp16", "fp32")
+ON_GPU = ("fp16", EXACT_VARIANT)
 """Variants that suit a GPU, best first; int8 is judged on scans and taken by name."""
 
 
@@ -144,7 +144,7 @@ class Backend:
 
 
 def first_variant(package: Package, preferred: tuple[str, ...]) -> str:
-    """The first of `preferred` that a package has; every package has ``fp32``."""
+    """The first of `preferred` that a package has; :data:`EXACT_VARIANT` is in every one."""
     return next(name for name in preferred if name in package.manifest.variants)
 
 
@@ -233,7 +233,7 @@ def open_session(
     backend: str = "auto",
     variant: str | None = None,
     options: BackendOptions = BackendOptions(),
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> Session:
     """Open one variant of a package.
 
@@ -272,7 +272,7 @@ def _open_best(
     package: Package,
     variant: str | None,
     options: BackendOptions,
-    report: Callable[[str], None],
+    report: Report,
 ) -> Session:
     """The best backend that works: of a GPU, where there is one, then of the CPU."""
     known = backends()

@@ -69,11 +69,7 @@ class EngineRunner:
         engine = self._runtime.deserialize_cuda_engine(content)
         if engine is None:
             raise BackendError(f"the engine cannot be opened: {messages.errors()}; build it again")
-        tile = manifest.tiling.tile
-        shapes = (
-            (len(manifest.preprocessing.channels), *tile),
-            (manifest.output.channels, *tile),
-        )
+        shapes = manifest.input_shape, manifest.logits_shape
         self._input, self._output = _check_interface(trt, engine, shapes)
         self.batch = int(engine.get_tensor_profile_shape(self._input, 0)[2][0])
         self._context = engine.create_execution_context()

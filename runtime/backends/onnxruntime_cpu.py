@@ -49,7 +49,7 @@ class OnnxRuntimeSession:
 
     def __init__(self, package: Package, variant: str, options: BackendOptions):
         onnxruntime = import_onnxruntime()
-        content = package.read(package.manifest.variants[variant].file)
+        content = package.network(variant)
         threads = options.threads or available_processors()
         plural = "s" if threads > 1 else ""
         self.description = (
@@ -137,17 +137,16 @@ def check_interface(session: Any, manifest: Manifest) -> str:
     BackendError
         They are not.
     """
-    tile = manifest.tiling.tile
-    for what, found, channels in (
-        ("takes", session.get_inputs(), len(manifest.preprocessing.channels)),
-        ("gives", session.get_outputs(), manifest.output.channels),
+    for what, found, expected in (
+        ("takes", session.get_inputs(), manifest.input_shape),
+        ("gives", session.get_outputs(), manifest.logits_shape),
     ):
         shapes = [tuple(entry.shape[1:]) for entry in found]
         types = [entry.type for entry in found]
-        if shapes != [(channels, *tile)] or types != ["tensor(float)"]:
+        if shapes != [expected] or types != ["tensor(float)"]:
             raise BackendError(
                 f"the network {what} {shapes} of {', '.join(types)}; the manifest says "
-                f"{(channels, *tile)} of tensor(float) behind the batch. Export the package again"
+                f"{expected} of tensor(float) behind the batch. Export the package again"
             )
     name: str = session.get_inputs()[0].name
     return name

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import segmaformer
-from segmaformer.runtime.backends import EXACT_VARIANT, BackendOptions, check_logits
+from segmaformer.runtime.backends import BackendOptions, check_logits
 from segmaformer.runtime.backends.batch_slot import BatchSlot
 from segmaformer.runtime.backends.onnxruntime_cpu import (
     OnnxRuntimeSession,
@@ -26,11 +26,12 @@ from segmaformer.runtime.backends.onnxruntime_cpu import (
 )
 from segmaformer.runtime.cuda_driver import CudaDevice, driver_release
 from segmaformer.runtime.cuda_library import cuda_library_path
+from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.engine_cache import EngineKey, package_key
 from segmaformer.runtime.errors import BackendError, SgmfError
+from segmaformer.runtime.manifest import EXACT_VARIANT
 from segmaformer.runtime.op_library import register_op_library
 from segmaformer.runtime.package import Package
-from segmaformer.runtime.run_record import sha256_of
 
 PROVIDER = "CUDAExecutionProvider"
 DEVICE = "cuda"
@@ -83,15 +84,11 @@ class OnnxRuntimeCudaSession:
         onnxruntime = import_cuda_onnxruntime()
         library = cuda_library_path() if options.use_op_library else None
         device = CudaDevice()
-        content = package.read(package.manifest.variants[variant].file)
+        content = package.network(variant)
         self._session = _open(onnxruntime, content, options.use_op_library)
         self._input = check_interface(self._session, package.manifest)
         self._output = self._session.get_outputs()[0].name
-        tile = package.manifest.tiling.tile
-        shapes = (
-            (len(package.manifest.preprocessing.channels), *tile),
-            (package.manifest.output.channels, *tile),
-        )
+        shapes = package.manifest.input_shape, package.manifest.logits_shape
         self._device = device
         self._slots = [BatchSlot(device, 1, *shapes) for _ in range(SLOTS)]
         self._lock = threading.Lock()

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from segmaformer.runtime.backends import EXACT_VARIANT, BackendOptions, check_logits
+from segmaformer.runtime.backends import BackendOptions, check_logits
 from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
 from segmaformer.runtime.errors import BackendError, MissingExtraError
-from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest
 from segmaformer.runtime.op_library import op_library, op_library_path
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.processors import available_processors
@@ -67,7 +67,7 @@ class OpenVinoSession:
             raise BackendError(
                 "OpenVINO cannot run the scan without the op library; take --backend onnxruntime"
             )
-        content = package.read(package.manifest.variants[variant].file)
+        content = package.network(variant)
         threads = options.threads or available_processors()
         plural = "s" if threads > 1 else ""
         how = f"{variant} in bfloat16" if bfloat16 else variant
@@ -77,11 +77,11 @@ class OpenVinoSession:
         self.identity = _identity(content, self.description)
         self._lock = threading.Lock()
         self._tensor = openvino.Tensor
-        tile = (len(package.manifest.preprocessing.channels), *package.manifest.tiling.tile)
-        compiled = open_network(content, (1, *tile), threads=threads, bfloat16=bfloat16)
+        takes, gives = package.manifest.input_shape, package.manifest.logits_shape
+        compiled = open_network(content, (1, *takes), threads=threads, bfloat16=bfloat16)
         _check_interface(compiled, package.manifest)
         self._request = compiled.create_infer_request()
-        self._shapes = tile, (package.manifest.output.channels, *tile[1:])
+        self._shapes = takes, gives
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
         """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
@@ -244,15 +244,14 @@ def _settings(threads: int, bfloat16: bool) -> dict[str, Any]:
 
 
 def _check_interface(compiled: Any, manifest: Manifest) -> None:
-    tile = tuple(manifest.tiling.tile)
-    for what, found, channels in (
-        ("takes", compiled.inputs, len(manifest.preprocessing.channels)),
-        ("gives", compiled.outputs, manifest.output.channels),
+    for what, found, expected in (
+        ("takes", compiled.inputs, (1, *manifest.input_shape)),
+        ("gives", compiled.outputs, (1, *manifest.logits_shape)),
     ):
         shapes = [tuple(port.shape) for port in found]
         types = [port.element_type.get_type_name() for port in found]
-        if shapes != [(1, channels, *tile)] or types != ["f32"]:
+        if shapes != [expected] or types != ["f32"]:
             raise BackendError(
                 f"the network {what} {shapes} of {', '.join(types)}; the manifest says "
-                f"{(1, channels, *tile)} of f32. Export the package again"
+                f"{expected} of f32. Export the package again"
             )

@@ -13,14 +13,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from segmaformer.runtime.backends import EXACT_VARIANT, Backend, BackendOptions, Session
+from segmaformer.runtime.backends import Backend, BackendOptions, Session
 from segmaformer.runtime.engine_cache import EngineCache
 from segmaformer.runtime.errors import EngineError, SgmfError
+from segmaformer.runtime.manifest import EXACT_VARIANT
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.parity import TileParity
+from segmaformer.runtime.progress import Report
 from segmaformer.runtime.verification_tiles import phantom_tiles
 
-Report = Callable[[str], None]
 FAILURES = (SgmfError, OSError, RuntimeError)
 """What a candidate may fail with: ours, the system's, and those of compiled packages."""
 

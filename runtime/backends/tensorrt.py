@@ -49,7 +49,7 @@ class TensorRtSession(EngineSession):
         options: BackendOptions,
         engine: Engine | None = None,
     ):
-        network = package.read(package.manifest.variants[variant].file)
+        network = package.network(variant)
         tensorrt = load_tensorrt(network)
         if engine is None:
             command = build_command(package, variant, NAME)

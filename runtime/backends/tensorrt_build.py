@@ -15,9 +15,7 @@ from typing import Any
 
 from segmaformer.runtime.backends.engine_messages import Messages
 from segmaformer.runtime.errors import BackendError
-
-Progress = Callable[[int, int], None]
-"""Called with the steps done and their number."""
+from segmaformer.runtime.progress import StepProgress
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def build_engine(
     *,
     batch: int,
     timing_cache: bytes = b"",
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
     configure: Callable[[Any], None] = lambda config: None,
 ) -> Built:
     """Build an engine, for the device of this machine unless `configure` says otherwise.
@@ -127,7 +125,7 @@ def _profile(builder: Any, definition: Any, batch: int) -> Any:
     return profile
 
 
-def _monitor(trt: ModuleType, progress: Progress) -> Any:
+def _monitor(trt: ModuleType, progress: StepProgress) -> Any:
     """The builder's progress, of its outermost phase."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]

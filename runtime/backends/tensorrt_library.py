@@ -11,11 +11,11 @@ from typing import Any
 import segmaformer
 from segmaformer.runtime.backends.engine_messages import Messages
 from segmaformer.runtime.cuda_driver import CudaDevice, driver_release
+from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.engine_cache import EngineKey, package_key
 from segmaformer.runtime.errors import BackendError, MissingExtraError, SgmfError
 from segmaformer.runtime.installed_library import installed_library
 from segmaformer.runtime.package import Package
-from segmaformer.runtime.run_record import sha256_of
 
 NAME = "tensorrt"
 OLDEST, FIRST_UNKNOWN = (10, 3), (12, 0)

@@ -16,14 +16,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
-from segmaformer.runtime.backends.tensorrt_build import Progress
 from segmaformer.runtime.errors import BackendError, MissingExtraError
+from segmaformer.runtime.progress import Report, StepProgress
 
 NAME = "tensorrt-rtx"
 MODULE = "tensorrt_rtx"
@@ -66,8 +65,8 @@ def build_rtx_engine(
     target: str,
     *,
     batch: int = 1,
-    progress: Progress = lambda done, steps: None,
-    keep_log: Callable[[str], None] = lambda text: None,
+    progress: StepProgress = lambda done, steps: None,
+    keep_log: Report = lambda text: None,
 ) -> RtxEngine:
     """Build an engine in a child process.
 
@@ -137,7 +136,7 @@ def _check(target: str, batch: int) -> None:
         raise MissingExtraError(_INSTALL)
 
 
-def _run_child(folder: Path, target: str, batch: int, progress: Progress) -> dict[str, Any]:
+def _run_child(folder: Path, target: str, batch: int, progress: StepProgress) -> dict[str, Any]:
     """Build in `folder`; returns the child's last message.
 
     Its working directory is `folder`, so that it imports nothing from where the user is.

@@ -7,7 +7,6 @@ such. There is no way around it: a file that needs more is refused.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 from segmaformer.checkpoint.fields import integers
+from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.errors import InputError, MissingExtraError
 
 WRAPPERS: Final = ("network_weights", "state_dict", "model_state_dict", "module", "model")
@@ -108,7 +108,7 @@ def read_checkpoint_file(path: str | Path) -> CheckpointFile:
         raise FileNotFoundError(f"there is no checkpoint {path}")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty; copy the checkpoint again")
-    sha256 = _sha256(path)
+    sha256 = sha256_of(path)
     document = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
     if not isinstance(document, Mapping):
         raise InputError(
@@ -244,11 +244,3 @@ def _mirror_axes(document: Mapping[Any, Any], path: Path) -> tuple[int, ...] | N
     if not set(axes) <= {0, 1, 2}:
         raise InputError(f"{path}: inference_allowed_mirroring_axes is {axes}; expected 0, 1 or 2")
     return axes
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -13,7 +13,6 @@ from segmaformer.cli.console import print_json, print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
 from segmaformer.runtime.atomic import atomic_path, check_writable
 from segmaformer.runtime.backends import (
-    EXACT_VARIANT,
     ON_GPU,
     BackendOptions,
     backends,
@@ -24,6 +23,7 @@ from segmaformer.runtime.backends.tensorrt import TensorRtSession
 from segmaformer.runtime.backends.tensorrt_rtx import TensorRtRtxSession
 from segmaformer.runtime.engine_cache import Engine, EngineCache
 from segmaformer.runtime.errors import ParityError
+from segmaformer.runtime.manifest import EXACT_VARIANT
 from segmaformer.runtime.package import Package
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from segmaformer.cli.exit_codes import REFUSED
-from segmaformer.runtime.predictor import Progress
+from segmaformer.runtime.progress import Progress
 
 
 def say(message: str) -> None:

@@ -7,15 +7,14 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from segmaformer.runtime.package import MANIFEST_FILE, Package
-from segmaformer.runtime.run_record import sha256_of
+from segmaformer.runtime.package import Package
 
 
 def provenance(package: Package) -> dict[str, Any]:
     """For a JSON document: package, time, versions and machine."""
     return {
         "package": package.manifest.name,
-        "manifest_sha256": sha256_of(package.path / MANIFEST_FILE),
+        "manifest_sha256": package.manifest_sha256,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "software": {
             name: version(name) for name in ("segmaformer", "onnxruntime", "numpy", "scipy")

@@ -14,7 +14,8 @@ from segmaformer.runtime.atomic import atomic_path, check_writable, remove_aband
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.formats import write_probability
 from segmaformer.runtime.overlap import run_overlapped
-from segmaformer.runtime.predictor import Predictor, Prepared, Progress
+from segmaformer.runtime.predictor import Predictor, Prepared
+from segmaformer.runtime.progress import Progress, Report
 from segmaformer.runtime.report import write_report
 from segmaformer.runtime.run_record import run_record
 from segmaformer.runtime.scan_checks import check_scan
@@ -27,7 +28,7 @@ def segment_cases(
     predictor: Predictor,
     cases: Sequence[Case],
     progress_bar: ProgressBar,
-    warn: Callable[[str], None],
+    warn: Report,
 ) -> Iterator[tuple[Case, dict[str, Any] | Exception]]:
     """Segment scans; each writes all of its results or none.
 

@@ -12,9 +12,9 @@ from segmaformer.calibration.verification import Choice
 from segmaformer.cli.console import print_line, print_rows, progress_bar, say
 from segmaformer.cli.extras import require_extra
 from segmaformer.runtime.cases import ScanCase
+from segmaformer.runtime.manifest import EXACT_VARIANT
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.stored_reference import reference_tile
-from segmaformer.runtime.tile_check import EXACT_VARIANT
 from segmaformer.runtime.verification_tiles import tiles_from_scan
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ def test_an_engine_computes_what_the_cpu_does(
         progress=lambda done, count: None,
         keep_log=logs.append,
     )
-    trt = load_tensorrt(package.read(package.manifest.variants[variant].file))
+    trt = load_tensorrt(package.network(variant))
     runner = EngineRunner(trt.module, built.content, trt.device, package.manifest, trt.messages)
     # 1, 2 and 3 tiles are cut for fewer than the largest batch, whose workspace they get.
     for count in (1, 2, 3, 7):

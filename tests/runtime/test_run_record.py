@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from segmaformer.runtime import Package, Predictor
-from segmaformer.runtime.run_record import is_done, run_record, sha256_of
+from segmaformer.runtime.digest import sha256_of
+from segmaformer.runtime.run_record import is_done, run_record
 
 
 @pytest.fixture
