@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.tile_set import TileSet
 from segmaformer.runtime.backends.onnxruntime_cpu import open_network
 from segmaformer.runtime.labelling import logits_to_labels
@@ -19,22 +20,6 @@ from segmaformer.runtime.parity import TileParity
 from segmaformer.runtime.processors import available_processors
 
 REFERENCE = "fp32 on held-out tiles"
-
-
-@dataclass(frozen=True)
-class Gate:
-    """What a quantised network must reach over all held-out tiles, for every label.
-
-    Attributes
-    ----------
-    least_dice
-        Dice with the float32 network.
-    largest_loss
-        Dice with label maps, where there are any, that may be lost against float32.
-    """
-
-    least_dice: float = 0.995
-    largest_loss: float = 0.005
 
 
 @dataclass(frozen=True, eq=False)

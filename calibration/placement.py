@@ -16,9 +16,8 @@ from onnx import helper, numpy_helper
 
 from segmaformer.calibration.flavours import Flavour
 from segmaformer.calibration.layers import Layer
+from segmaformer.calibration.ranges import LEVELS
 
-LEVELS = 127
-"""Largest magnitude of a symmetric int8."""
 _LARGEST_BIAS = 2**30
 
 

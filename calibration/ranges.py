@@ -11,7 +11,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from segmaformer.calibration.histogram import BINS, Histogram
-from segmaformer.calibration.placement import LEVELS
+
+LEVELS = 127
+"""Largest magnitude of a symmetric int8."""
 
 RangeMethod = Literal["mse", "entropy", "percentile", "minmax"]
 METHODS: tuple[str, ...] = get_args(RangeMethod)

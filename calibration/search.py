@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from segmaformer.calibration.flavours import Flavour
+from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.int8_variant import (
     Int8Variant,
     int8_variant,
     with_large_weights,
 )
-from segmaformer.calibration.judge import Gate, Judge, Judgement
+from segmaformer.calibration.judge import Judge, Judgement
 from segmaformer.calibration.measurement import Measurement
 from segmaformer.calibration.sensitivity import (
     RANKING_TILES,

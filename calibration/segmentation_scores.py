@@ -16,9 +16,9 @@ import numpy as np
 from scipy import ndimage
 
 from segmaformer.runtime.manifest import Output, Spacing
+from segmaformer.runtime.statistics import MM3_PER_ML
 
 PERCENTILE = 95
-_MM3_PER_ML = 1000
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def score(found: np.ndarray, truth: np.ndarray, spacing_mm: Spacing) -> Scores:
     """
     if found.shape != truth.shape:
         raise ValueError(f"the found mask has shape {found.shape}; the true one {truth.shape}")
-    voxel_ml = float(np.prod(spacing_mm)) / _MM3_PER_ML
+    voxel_ml = float(np.prod(spacing_mm)) / MM3_PER_ML
     found_voxels, true_voxels = int(found.sum()), int(truth.sum())
     total = found_voxels + true_voxels
     return Scores(

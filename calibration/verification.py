@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from segmaformer.calibration.confidence import METHOD, mean_over_cases
+from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.prepared_scan import label_file, read_label_map
 from segmaformer.calibration.segmentation_scores import Scores, score_labels, structures
 from segmaformer.runtime.backends import BackendOptions, open_session
@@ -31,9 +32,8 @@ from segmaformer.runtime.scan_checks import check_scan
 from segmaformer.runtime.tile_check import TileCheck, is_int8
 from segmaformer.runtime.volume import Volume
 
-INT8_MIN_DICE = 0.995
-LARGEST_DICE_LOSS = 0.005
-"""Mean Dice with the label maps that a variant may lose against the reference."""
+GATE = Gate()
+"""Over all cases; `largest_loss` holds for every variant, of the mean of each structure."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def _difference(a: float | None, b: float | None) -> float | None:
 def _label_shortcomings(run: _Run, manifest: Manifest) -> list[str]:
     """What falls short of the gate of the variant's kind, over all cases together."""
     int8 = is_int8(manifest, run.variant)
-    least_dice = INT8_MIN_DICE if int8 else MIN_DICE
+    least_dice = GATE.least_dice if int8 else MIN_DICE
     found = [
         f"Dice of label {label} with the reference is {dice:.5f} (at least {least_dice:g})"
         for label, dice in run.parity.dice.items()
@@ -259,7 +259,7 @@ def _losses(summary: dict[str, dict[str, Any]]) -> list[str]:
     changes = {name: each["dice_change"] for name, each in summary.items()}
     return [
         f"{name} loses {-change['value']:.4f} of Dice with the label maps "
-        f"(at most {LARGEST_DICE_LOSS:g})"
+        f"(at most {GATE.largest_loss:g})"
         for name, change in changes.items()
-        if change is not None and change["value"] < -LARGEST_DICE_LOSS
+        if change is not None and change["value"] < -GATE.largest_loss
     ]

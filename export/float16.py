@@ -138,7 +138,7 @@ class _Caster:
     def _cast(self, value: ir.Value, kind: ir.DataType, before: ir.Node) -> ir.Value:
         name = f"{value.name}_{'float16' if kind == ir.DataType.FLOAT16 else 'float32'}"
         if value.is_initializer() and value.const_value is not None:
-            return self._converted_initializer(value, name)
+            return self._converted_initializer(value, value.const_value.numpy(), name)
         node = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(kind))], name=name)
         output = node.outputs[0]
         output.name, output.dtype, output.shape = name, kind, value.shape
@@ -146,8 +146,7 @@ class _Caster:
         self._types[output] = kind
         return output
 
-    def _converted_initializer(self, value: ir.Value, name: str) -> ir.Value:
-        array = value.const_value.numpy() if value.const_value is not None else np.empty(0)
+    def _converted_initializer(self, value: ir.Value, array: np.ndarray, name: str) -> ir.Value:
         if array.size and np.abs(array).max() > LARGEST:
             raise ValueError(
                 f"{value.name} reaches {np.abs(array).max():g}, beyond float16's {LARGEST:g}; "

@@ -17,9 +17,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto, helper
 
-from segmaformer.export.scan_op import DOMAIN, INPUTS, OP_TYPE, VERSION, scan_nodes
-
-OPSET = 18
+from segmaformer.export.scan_op import DOMAIN, INPUTS, OP_TYPE, OPSET, scan_nodes
 
 
 @dataclass(frozen=True)
@@ -241,15 +239,3 @@ def strip_function_body(model: onnx.ModelProto) -> None:
     kept = [function for function in model.functions if function.domain != DOMAIN]
     del model.functions[:]
     model.functions.extend(kept)
-
-
-__all__ = [
-    "OPSET",
-    "VERSION",
-    "ScanSignature",
-    "add_function_body",
-    "function_around",
-    "node_signature",
-    "selective_scan_function",
-    "strip_function_body",
-]

@@ -11,7 +11,8 @@ import onnx
 import torch
 from torch import nn
 
-from segmaformer.export.function_body import OPSET, add_function_body
+from segmaformer.export.function_body import add_function_body
+from segmaformer.export.scan_op import OPSET
 from segmaformer.export.scan_translation import translation_table
 
 INPUT, OUTPUT = "tiles", "logits"

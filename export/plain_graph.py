@@ -5,9 +5,9 @@ from __future__ import annotations
 import onnx
 from onnx import helper, inliner, shape_inference
 
-from segmaformer.export.function_body import OPSET, ScanSignature, node_signature
+from segmaformer.export.function_body import ScanSignature, node_signature
 from segmaformer.export.parallel_body import parallel_scan_function
-from segmaformer.export.scan_op import DOMAIN, INPUTS, OP_TYPE, scan_nodes
+from segmaformer.export.scan_op import DOMAIN, INPUTS, OP_TYPE, OPSET, scan_nodes
 from segmaformer.export.token_ops import inline_token_functions
 
 STANDARD = ("", "ai.onnx")

@@ -6,6 +6,8 @@ import onnx
 
 DOMAIN = "segmaformer"
 VERSION = 1
+OPSET = 18
+"""Of the standard operators in every file and function body."""
 OP_TYPE = "SelectiveScan"
 INPUTS = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
 FLOAT32_INPUTS = ("A", "D", "delta_bias")

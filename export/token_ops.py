@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx
 from onnx import AttributeProto, NodeProto, helper, inliner
 
-from segmaformer.export.scan_op import DOMAIN, VERSION
+from segmaformer.export.scan_op import DOMAIN, OPSET, VERSION
 
 DEPTHWISE_CONV = "DepthwiseConv3d"
 CAUSAL_CONV_SILU = "CausalConv1dSilu"
@@ -24,7 +24,6 @@ PATCH_EMBED = "PatchEmbed"
 UPSAMPLE = "Upsample"
 UPSAMPLE_ADD = "UpsampleAdd"
 
-_OPSET = 18
 TO_CHANNELS = [0, 4, 1, 2, 3]
 TO_TOKENS = [0, 2, 3, 4, 1]
 
@@ -184,7 +183,7 @@ def _function(
     *,
     output: str = "y",
 ) -> onnx.FunctionProto:
-    opsets = [helper.make_opsetid("", _OPSET)]
+    opsets = [helper.make_opsetid("", OPSET)]
     return helper.make_function(
         DOMAIN, name, list(inputs), [output], list(nodes), opsets, attributes=list(attributes)
     )

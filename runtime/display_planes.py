@@ -17,7 +17,9 @@ NOTICE = "Research use only. Not a medical device."
 DISPLAY_ORIENTATION = "LPI"
 """Axes that run towards left, posterior and inferior need no mirroring."""
 
-_ROBUST_PERCENTILES = (0.5, 99.5)
+ROBUST_PERCENTILES = (0.5, 99.5)
+"""Of the voxels that are not zero: the range of intensities but for outliers."""
+
 _SAMPLE_VOXELS = 2_000_000
 
 
@@ -77,7 +79,7 @@ def robust_window(image: np.ndarray) -> tuple[float, float]:
     voxels = voxels[voxels != 0]
     if voxels.size == 0:
         return 0.0, 1.0
-    lower, upper = np.percentile(voxels, _ROBUST_PERCENTILES)
+    lower, upper = np.percentile(voxels, ROBUST_PERCENTILES)
     return float(lower), float(upper)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from segmaformer.runtime.memory import MIB
+
 
 class SgmfError(Exception):
     """Base of the errors below."""
@@ -31,10 +33,9 @@ class BudgetError(SgmfError):
     """
 
     def __init__(self, what: str, budget_bytes: int, least_bytes: int):
-        mib = 1024 * 1024
         super().__init__(
-            f"{what} of this scan need at least {-(-least_bytes // mib)} MiB, the memory budget "
-            f"is {budget_bytes // mib} MiB; raise --memory-budget"
+            f"{what} of this scan need at least {-(-least_bytes // MIB)} MiB, the memory budget "
+            f"is {budget_bytes // MIB} MiB; raise --memory-budget"
         )
         self.budget_bytes, self.least_bytes = budget_bytes, least_bytes
 

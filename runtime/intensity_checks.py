@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from segmaformer.runtime.display_planes import regular_sample
+from segmaformer.runtime.display_planes import ROBUST_PERCENTILES, regular_sample
 from segmaformer.runtime.finding import Finding
 from segmaformer.runtime.tiling import Box
 
-ROBUST_PERCENTILES = (0.5, 99.5)
 MOST_OUTLYING = 1000.0
 MOST_LABELS = 256
 # Neighbours in a label map are equal but for its borders, in an image only by chance.

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segmaformer.runtime.display_planes import ROBUST_PERCENTILES
 from segmaformer.runtime.finding import Finding
-from segmaformer.runtime.intensity_checks import ROBUST_PERCENTILES, ChannelSurvey, ScanSurvey
+from segmaformer.runtime.intensity_checks import ChannelSurvey, ScanSurvey
 from segmaformer.runtime.manifest import Manifest, Normalization, Spacing, Tiling, Triple
 from segmaformer.runtime.preprocessing import network_grid
 from segmaformer.runtime.resampling import target_shape

@@ -33,6 +33,7 @@ from segmaformer.runtime.legend import (
     write,
 )
 from segmaformer.runtime.palette import label_colours
+from segmaformer.runtime.statistics import MM3_PER_ML
 from segmaformer.runtime.volume import orient_to
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _arrange(
         labels,
         window=window or robust_window(image),
         spacing_mm=np.linalg.norm(affine[:3, :3], axis=0),
-        voxel_ml=abs(float(np.linalg.det(affine[:3, :3]))) / 1000,
+        voxel_ml=abs(float(np.linalg.det(affine[:3, :3]))) / MM3_PER_ML,
         centre=centre,
         centre_mm=affine[:3, :3] @ centre + affine[:3, 3],
         colours=np.concatenate((np.zeros((1, 3), np.uint8), palette)),

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from segmaformer.runtime.display_planes import PLANES, Plane
 from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.statistics import MM3_PER_ML
 from segmaformer.runtime.volume import Volume
 
 if TYPE_CHECKING:
     from segmaformer.runtime.segmentation import Segmentation
-
-_MM3_PER_ML = 1000
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def _value(value: Any) -> str:
 
 
 def _ml(measured: Mapping[str, Any]) -> str:
-    volume_ml = measured["volume_mm3"] / _MM3_PER_ML
+    volume_ml = measured["volume_mm3"] / MM3_PER_ML
     return f"{volume_ml:,.1f}" if volume_ml >= 100 else f"{volume_ml:.2f}"
 
 

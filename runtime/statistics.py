@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-Box = tuple[slice, slice, slice]
+from segmaformer.runtime.tiling import Box
+
+MM3_PER_ML = 1000
 
 
 def label_statistics(

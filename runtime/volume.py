@@ -110,14 +110,6 @@ class Reorientation:
         a, b, c = (self.axes.index(axis) for axis in range(3))
         return _transposed(array[self._flips], (a, b, c))
 
-    def then_permute(self, order: Triple) -> Reorientation:
-        """Follow this by a transposition: axis i of its result is axis ``order[i]``."""
-        i, j, k = order
-        return Reorientation(
-            (self.axes[i], self.axes[j], self.axes[k]),
-            (self.reverse[i], self.reverse[j], self.reverse[k]),
-        )
-
     def apply_to_spacing(self, spacing_mm: Spacing) -> Spacing:
         """Spacing in the new order of axes."""
         i, j, k = self.axes

@@ -17,6 +17,8 @@ import onnx_ir as ir
 from segmaformer.export.rewrites.matching import (
     add_initializer,
     constant_array,
+    is_op,
+    is_plain,
     only_use,
     shape_of,
 )
@@ -60,18 +62,11 @@ def _fold(graph: ir.Graph, conv: ir.Node) -> bool:
 
 def _pointwise_source(conv: ir.Node) -> ir.Node | None:
     """The Concat that feeds `conv`, if it is a 1x1x1 convolution and its only reader."""
-    if conv.op_type != "Conv" or conv.domain not in ("", "ai.onnx"):
+    weight = shape_of(conv.inputs[1]) if is_op(conv, "Conv") else None
+    if weight is None or set(weight[2:]) != {1} or not is_plain(conv):
         return None
-    weight = shape_of(conv.inputs[1])
-    group = conv.attributes.get("group")
-    if weight is None or set(weight[2:]) != {1} or (group is not None and group.as_int() != 1):
-        return None
-    for name, neutral in (("strides", 1), ("pads", 0)):
-        attribute = conv.attributes.get(name)
-        if attribute is not None and set(attribute.as_ints()) != {neutral}:
-            return None
     source = conv.inputs[0].producer() if conv.inputs[0] is not None else None
-    if source is None or source.op_type != "Concat" or not only_use(source.outputs[0]):
+    if source is None or not is_op(source, "Concat") or not only_use(source.outputs[0]):
         return None
     return source if source.attributes["axis"].as_int() == CHANNEL_AXIS else None
 
@@ -85,10 +80,9 @@ def _channels(value: ir.Value | None) -> int | None:
 def _upsampling(value: ir.Value | None) -> ir.Node | None:
     """The linear Resize that makes `value`, if nothing else reads it."""
     node = value.producer() if value is not None else None
-    if node is None or node.op_type != "Resize" or not only_use(node.outputs[0]):
+    if node is None or not is_op(node, "Resize") or not only_use(node.outputs[0]):
         return None
-    mode = node.attributes.get("mode")
-    return node if mode is not None and mode.as_string() == "linear" else None
+    return node if node.attributes.get_string("mode", "nearest") == "linear" else None
 
 
 def _convolved(

@@ -54,6 +54,13 @@ def attribute_ints(node: ir.Node, name: str) -> list[int] | None:
     return None if attribute is None else list(attribute.as_ints())
 
 
+def is_plain(conv: ir.Node) -> bool:
+    """Whether a convolution has no stride, padding, dilation or groups."""
+    neutral = {"strides": 1, "dilations": 1, "pads": 0}
+    plain = all(set(attribute_ints(conv, name) or [n]) == {n} for name, n in neutral.items())
+    return plain and conv.attributes.get_int("group", 1) == 1
+
+
 def bias_or_zeros(graph: ir.Graph, conv: ir.Node, channels: int) -> ir.Value:
     """The bias of a convolution of so many results, zeros where it has none."""
     given = conv.inputs[2] if len(conv.inputs) > 2 else None

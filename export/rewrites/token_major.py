@@ -32,6 +32,7 @@ from segmaformer.export.rewrites.matching import (
     bias_or_zeros,
     constant_array,
     is_op,
+    is_plain,
     only_use,
     shape_of,
 )
@@ -187,10 +188,10 @@ class _TokenMajor:
         node = self._node
         kernel = node.inputs[1]
         weight = constant_array(kernel)
-        if kernel is None or weight is None or math.prod(weight.shape[2:]) != 1 or not _plain(node):
+        if kernel is None or weight is None or math.prod(weight.shape[2:]) != 1:
             return False
         bias = node.inputs[2] if len(node.inputs) > 2 else None
-        tokens = self._free(node.inputs[0])
+        tokens = self._free(node.inputs[0]) if is_plain(node) else None
         if tokens is None:
             return False
         output = node.outputs[0]
@@ -303,14 +304,6 @@ def _to_tokens(value: ir.Value) -> ir.Shape | None:
         return None
     batch, channels, *spatial = value.shape
     return ir.Shape([batch, *spatial, channels])
-
-
-def _plain(conv: ir.Node) -> bool:
-    """No stride, padding, dilation or groups."""
-    neutral = {"strides": 1, "dilations": 1, "pads": 0}
-    values = {name: attribute_ints(conv, name) or [n] for name, n in neutral.items()}
-    same = all(set(values[name]) == {n} for name, n in neutral.items())
-    return same and conv.attributes.get_int("group", 1) == 1
 
 
 def _each_channel_alone(conv: ir.Node, channels: int) -> bool:

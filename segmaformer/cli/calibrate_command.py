@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from segmaformer.calibration.gate import Gate
+from segmaformer.calibration.ranges import METHODS, range_method
 from segmaformer.cli.console import print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-METHODS = ("mse", "entropy", "percentile", "minmax")
 
 
 @click.command("calibrate")
@@ -28,14 +29,14 @@ METHODS = ("mse", "entropy", "percentile", "minmax")
 @click.option(
     "--least-dice",
     type=click.FloatRange(0, 1),
-    default=0.995,
+    default=Gate.least_dice,
     show_default=True,
     help="What every label must reach between int8 and fp32 on held-out tiles.",
 )
 @click.option(
     "--largest-loss",
     type=click.FloatRange(0, 1),
-    default=0.005,
+    default=Gate.largest_loss,
     show_default=True,
     help="Dice with the label maps that int8 may lose against fp32, for every label.",
 )
@@ -71,8 +72,6 @@ def command(
     """
     require_extra("onnx", extra="export")
     from segmaformer.calibration.calibrate import CalibrationOptions, calibrate
-    from segmaformer.calibration.judge import Gate
-    from segmaformer.calibration.ranges import range_method
     from segmaformer.calibration.tiles import TileOptions
 
     options = CalibrationOptions(

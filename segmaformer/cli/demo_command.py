@@ -12,6 +12,7 @@ from segmaformer.cli.cases import Case
 from segmaformer.cli.console import print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
 from segmaformer.cli.segment_case import segment_cases
+from segmaformer.runtime.statistics import MM3_PER_ML
 
 CHECKPOINT = "reference_models/hippocampus/checkpoint_final.pth"
 
@@ -60,7 +61,7 @@ def command(output: Path) -> None:
     if isinstance(document, Exception):
         raise document
     for label in document["statistics"]["labels"]:
-        say(f"{label['name']}: {label['volume_mm3'] / 1000:.2f} ml")
+        say(f"{label['name']}: {label['volume_mm3'] / MM3_PER_ML:.2f} ml")
     for path in (package.path, *case.results):
         print_path(path)
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import segmaformer
-from segmaformer.cli.console import print_json
+from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.exit_codes import DONE, FAILED
 from segmaformer.runtime.backends import backends
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
@@ -44,7 +44,7 @@ def command(as_json: bool) -> int:
     else:
         width = max(len(key) for key in facts)
         for key, value in facts.items():
-            click.echo(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
+            print_line(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
     return DONE if facts["can_infer"] else FAILED
 
 

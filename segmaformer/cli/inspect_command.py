@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from segmaformer.cli.console import print_json
+from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.extras import require_extra
 from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.package import Package
@@ -24,7 +24,7 @@ def command(path: Path, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        click.echo("\n".join(_lines(facts)))
+        print_line("\n".join(_lines(facts)))
 
 
 def package_facts(manifest: Manifest) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from segmaformer.calibration import calibrate as module
 from segmaformer.calibration import partial_state
 from segmaformer.calibration.calibrate import CalibrationOptions, calibrate
 from segmaformer.calibration.flavours import CPU, FLAVOURS, TENSORRT
+from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.histogram import Histogram
-from segmaformer.calibration.judge import Gate
 from segmaformer.calibration.layers import find_layers
 from segmaformer.calibration.placement import place
 from segmaformer.calibration.tiles import TileOptions

@@ -8,7 +8,8 @@ from small_onnx import TILE, run, small_network, some_tiles
 
 onnx = pytest.importorskip("onnx")
 
-from segmaformer.calibration.judge import Gate, Judge, Judgement
+from segmaformer.calibration.gate import Gate
+from segmaformer.calibration.judge import Judge, Judgement
 from segmaformer.calibration.tile_set import TileSet
 from segmaformer.runtime.manifest import Label, Output
 

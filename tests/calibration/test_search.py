@@ -13,11 +13,12 @@ from PIL import Image
 
 from segmaformer.calibration import search
 from segmaformer.calibration.flavours import CPU, FLAVOURS, TENSORRT
+from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.harm_picture import KEPT, LEFT, draw_harms, write_harm_picture
-from segmaformer.calibration.judge import Gate, Judge
+from segmaformer.calibration.judge import Judge
 from segmaformer.calibration.layers import find_layers
 from segmaformer.calibration.measurement import Measurement
-from segmaformer.calibration.placement import LEVELS
+from segmaformer.calibration.ranges import LEVELS
 from segmaformer.calibration.search import Placed, best_placement
 from segmaformer.calibration.sensitivity import harm_table, measure_harms, possible_steps
 from segmaformer.calibration.tile_set import TileSet

@@ -15,7 +15,7 @@ from samples import head_like, with_scaled_weights, write_scan
 torch = pytest.importorskip("torch")
 
 from segmaformer.calibration.calibrate import CalibrationOptions
-from segmaformer.calibration.judge import Gate
+from segmaformer.calibration.gate import Gate
 from segmaformer.checkpoint import Checkpoint, load_checkpoint
 from segmaformer.export import pipeline
 from segmaformer.export.float16 import FLOAT32_LADDER

@@ -115,14 +115,6 @@ def test_reorientation_leaves_leading_axes_alone() -> None:
     assert np.shares_memory(turned, array)
 
 
-@pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
-def test_a_permutation_follows_a_reorientation(order: tuple[int, int, int]) -> None:
-    array = np.arange(24).reshape(2, 3, 4)
-    reorientation = Reorientation((1, 2, 0), (True, False, False))
-    expected = reorientation.apply(array).transpose(order)
-    assert np.array_equal(reorientation.then_permute(order).apply(array), expected)
-
-
 @pytest.mark.parametrize("codes", ["", "RA", "RAX", "RRS", "LRS", "ras", "RASR"])
 def test_codes_that_name_no_orientation_are_refused(codes: str) -> None:
     with pytest.raises(ValueError, match="names no orientation"):
