@@ -18,7 +18,7 @@ import numpy as np
 from segmaformer.calibration.prepared_scan import PreparedScan, prepare_scan
 from segmaformer.calibration.tile_choice import boxes_to_examine, choose_tiles, label_voxels
 from segmaformer.calibration.tile_set import CalibrationTiles, ScanTiles, TileSet
-from segmaformer.runtime.backends import BackendOptions, open_session
+from segmaformer.runtime.backends import BackendOptions, open_session, run_checked
 from segmaformer.runtime.cases import ScanCase, group_channels
 from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.errors import BudgetError, InputError
@@ -165,7 +165,8 @@ class _Collector:
 
     def _voxels(self, scan: PreparedScan, box: Box) -> np.ndarray:
         """Voxels of each label: the larger number of network and label map."""
-        logits = self._session.run(np.ascontiguousarray(scan.image[(slice(None), *box)])[None])
+        tile = np.ascontiguousarray(scan.image[(slice(None), *box)])
+        logits = run_checked(self._session, tile[None])
         found = label_voxels(logits_to_labels(logits[0], self._manifest.output), self._labels)
         if scan.labels is None:
             return found

@@ -19,7 +19,7 @@ from segmaformer.checkpoint import Checkpoint
 from segmaformer.export.float16 import FLOAT32_LADDER, to_float16
 from segmaformer.export.onnx_export import export_onnx
 from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu
-from segmaformer.runtime.backends import open_session
+from segmaformer.runtime.backends import open_session, run_checked
 from segmaformer.runtime.card import model_card
 from segmaformer.runtime.errors import ParityError
 from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest, Network, Variant
@@ -202,7 +202,7 @@ class _Writer:
         session = open_session(package, backend="onnxruntime", variant=name)
         parity = TileParity(self._manifest.output)
         for tile, expected in zip(self._tiles, self._expected, strict=True):
-            parity.add(session.run(tile[None])[0], expected)
+            parity.add(run_checked(session, tile[None])[0], expected)
         return parity
 
     def finish(self, others: dict[str, bytes]) -> None:

@@ -192,10 +192,8 @@ class LabelStream:
 
         def taken(_user: Any, pointer: Any) -> None:
             finished: FinishedLogitsArgs = pointer.contents
-            places = finished.places
-            shape = int(places.max()) + 1, finished.channels, finished.width
-            logits = LogitLines(array_at(finished.memory, ctypes.c_float, *shape), places)
-            take(finished.box, logits, [AxisTaps.of(taps) for taps in finished.taps])
+            taps = [AxisTaps.of(axis) for axis in finished.taps]
+            take(finished.box, _lines(finished), taps)
 
         sink = TAKE_LOGITS(callbacks.guarded(taken))
         self._call("sgmf_stream_logits", callbacks, progress, address(self._image), sink)
@@ -238,6 +236,17 @@ class LabelStream:
         if self._device is not None:
             task.network.tiles_at_once = self._device.tiles_at_once
         call(name, ctypes.byref(task), *arguments, callbacks=callbacks)
+
+
+def _lines(finished: FinishedLogitsArgs) -> LogitLines:
+    """View of finished logits in memory of the native pipeline."""
+    places = finished.places
+    shape = int(places.max()) + 1, finished.channels, finished.width
+    strides = finished.line_stride, finished.channel_stride, 1
+    last = sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
+    memory = array_at(finished.memory, ctypes.c_float, last + 1)
+    in_bytes = [stride * memory.itemsize for stride in strides]
+    return LogitLines(np.lib.stride_tricks.as_strided(memory, shape, in_bytes), places)
 
 
 def predict_logits(

@@ -93,6 +93,8 @@ class FinishedLogitsArgs(ctypes.Structure):
 
     _fields_ = (
         ("memory", ctypes.c_void_p),
+        ("line_stride", ctypes.c_int64),
+        ("channel_stride", ctypes.c_int64),
         ("channels", ctypes.c_int64),
         ("width", ctypes.c_int64),
         ("lines", ctypes.c_void_p),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from segmaformer.runtime.backends import EVERYWHERE, Session, open_session
+from segmaformer.runtime.backends import EVERYWHERE, Session, open_session, run_checked
 from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.parity import TileParity
@@ -53,7 +51,7 @@ class TileCheck:
             report("the package holds no reference of PyTorch; fp32 on the CPU stands in")
             self.reference = "ONNX Runtime, CPU, fp32"
             session = open_session(package, backend=EVERYWHERE, variant=EXACT_VARIANT)
-            expected = session.run(self.tile)[0]
+            expected = run_checked(session, self.tile)[0]
             self._compare = lambda logits, parity: parity.add(logits, expected)
 
     def run(self, session: Session, variant: str) -> dict[str, Any]:
@@ -70,10 +68,10 @@ class TileCheck:
         Raises
         ------
         BackendError
-            The session failed.
+            The session failed, or gave NaN or infinity.
         """
         parity = TileParity(self._manifest.output, reference=self.reference)
-        self._compare(np.asarray(session.run(self.tile))[0], parity)
+        self._compare(run_checked(session, self.tile)[0], parity)
         judged = not is_int8(self._manifest, variant)
         found = parity.shortcomings(exact=variant == EXACT_VARIANT) if judged else []
         return {

@@ -97,7 +97,11 @@ class Session(Protocol):
         ...
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
-        """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32."""
+        """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
+
+        They come unchecked: the native pipeline refuses NaN and infinity as it blends, and
+        who uses logits otherwise takes :func:`run_checked`.
+        """
         ...
 
 
@@ -317,19 +321,20 @@ def _candidates(
     return wanted
 
 
-def check_logits(logits: np.ndarray, description: str) -> np.ndarray:
-    """Return `logits`, or refuse them if any is not a number.
+def run_checked(session: Session, tiles: np.ndarray) -> np.ndarray:
+    """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32, all of them finite.
 
     Raises
     ------
     BackendError
         NaN or infinity: labels from them would look valid and mean nothing.
     """
+    logits = np.asarray(session.run(tiles))
     # NaN and infinity both show in the extremes, which take no memory.
     if not (np.isfinite(logits.min()) and np.isfinite(logits.max())):
         bad = logits.size - np.count_nonzero(np.isfinite(logits))
         raise BackendError(
-            f"{bad} of {logits.size} logits from {description} are NaN or infinite; "
+            f"{bad} of {logits.size} logits from {session.description} are NaN or infinite; "
             "run the fp32 variant, and check the scan's intensities if it fails as well"
         )
     return logits

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import segmaformer
-from segmaformer.runtime.backends import BackendOptions, check_logits
+from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.backends.batch_slot import BatchSlot
 from segmaformer.runtime.backends.onnxruntime_cpu import (
     OnnxRuntimeSession,
@@ -119,7 +119,7 @@ class OnnxRuntimeCudaSession:
         Raises
         ------
         BackendError
-            The run failed, or gave NaN or infinity.
+            The run failed.
         """
         with self._lock:
             self._device.activate()
@@ -134,7 +134,7 @@ class OnnxRuntimeCudaSession:
                 # After an error nothing may go on using the slots' memory.
                 for slot in self._slots:
                     slot.stream.synchronize()
-        return check_logits(logits, self.description)
+        return logits
 
     def _run(self, tiles: np.ndarray, logits: np.ndarray) -> None:
         for index in range(len(tiles)):

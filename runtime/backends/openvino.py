@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from segmaformer.runtime.backends import BackendOptions, check_logits
+from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
 from segmaformer.runtime.errors import BackendError, MissingExtraError
 from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest
@@ -89,8 +89,7 @@ class OpenVinoSession:
         Raises
         ------
         BackendError
-            The tiles have another shape or hold NaN or infinity, or the run failed or gave
-            such.
+            The tiles have another shape or hold NaN or infinity, or the run failed.
         """
         takes, gives = self._shapes
         if tiles.shape[1:] != takes:
@@ -104,7 +103,7 @@ class OpenVinoSession:
                     self._run(tiles[index : index + 1], logits[index : index + 1])
         except Exception as error:  # RuntimeError, and whatever an op raises inside it
             raise BackendError(f"{self.description} failed on a tile: {error}") from error
-        return check_logits(logits, self.description)
+        return logits
 
     def _run(self, tile: np.ndarray, logits: np.ndarray) -> None:
         """Compute in the caller's memory."""

@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
-from segmaformer.runtime.backends import Backend, BackendOptions, Session
+from segmaformer.runtime.backends import Backend, BackendOptions, Session, run_checked
 from segmaformer.runtime.engine_cache import EngineCache
 from segmaformer.runtime.errors import EngineError, SgmfError
 from segmaformer.runtime.manifest import EXACT_VARIANT
@@ -117,6 +115,6 @@ def compare(package: Package, session: Session, reference: Session) -> TileParit
     manifest = package.manifest
     tiles = phantom_tiles(manifest.preprocessing.normalization, manifest.tiling.tile, count=1)
     parity = TileParity(manifest.output)
-    found, expected = (np.asarray(each.run(tiles))[0] for each in (session, reference))
+    found, expected = (run_checked(each, tiles)[0] for each in (session, reference))
     parity.add(found, expected)
     return parity

@@ -16,10 +16,10 @@ from segmaformer.runtime.backends import (
     Session,
     backend_names,
     backends,
-    check_logits,
     find_backend,
     onnxruntime_cpu,
     open_session,
+    run_checked,
 )
 from segmaformer.runtime.errors import BackendError, PackageError
 from segmaformer.runtime.package import Package
@@ -208,15 +208,16 @@ def test_a_tile_of_another_shape_is_a_backend_error(package: Package) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_logits_that_are_no_numbers_are_refused(value: float) -> None:
     logits = np.zeros((1, 2, 2, 2, 2), np.float32)
-    assert check_logits(logits, "a network") is logits
+    session: Any = SimpleNamespace(run=lambda tiles: logits, description="a network")
+    assert run_checked(session, logits) is logits
     logits[0, 1, 0, :, 1] = value
     with pytest.raises(BackendError, match="2 of 16 logits from a network are NaN or infinite"):
-        check_logits(logits, "a network")
+        run_checked(session, logits)
 
 
 def test_nan_tiles_do_not_pass_as_labels(package: Package, tile: np.ndarray) -> None:
     with pytest.raises(BackendError, match="NaN or infinite"):
-        open_on_cpu(package).run(np.full_like(tile, np.nan))
+        run_checked(open_on_cpu(package), np.full_like(tile, np.nan))
 
 
 def test_a_missing_onnx_runtime_is_a_backend_error(

@@ -27,7 +27,13 @@ from token_op_models import CASES
 from token_op_models import make_model as make_op_model
 
 from segmaformer.cli.demo_command import CHECKPOINT
-from segmaformer.runtime.backends import BackendOptions, find_backend, open_session, self_test
+from segmaformer.runtime.backends import (
+    BackendOptions,
+    find_backend,
+    open_session,
+    run_checked,
+    self_test,
+)
 from segmaformer.runtime.backends import openvino as backend
 from segmaformer.runtime.backends.openvino_ops import op_extensions
 from segmaformer.runtime.errors import BackendError, MissingExtraError
@@ -290,4 +296,4 @@ def test_nan_logits_do_not_pass_as_labels(
     session = backend.OpenVinoSession(package, "fp32", BackendOptions())
     monkeypatch.setattr(session, "_run", lambda tile, logits: logits.fill(np.nan))
     with pytest.raises(BackendError, match=r"logits from OpenVINO .* NaN or infinite"):
-        session.run(tile)
+        run_checked(session, tile)

@@ -12,7 +12,7 @@ import pytest
 from samples import copy_package, edit_manifest, head_like, write_scan
 
 from segmaformer.runtime import Package, Predictor, Segmentation, Volume
-from segmaformer.runtime.backends import BackendOptions, check_logits
+from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.errors import BackendError, BudgetError, CancelledError, InputError
 
 AFFINE = np.array(
@@ -235,7 +235,7 @@ class StubSession:
         self.overlap = overlap
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
-        return check_logits(self._logits(tiles), self.description)
+        return self._logits(tiles)
 
 
 def stubbed(
@@ -250,6 +250,11 @@ def stubbed(
         "segmaformer.runtime.predictor.open_session", lambda *_, **__: StubSession(logits, overlap)
     )
     return Predictor(Package.open(package), tta=tta)
+
+
+def random_volume(extent: int, spacing_mm: float) -> Volume:
+    voxels = np.random.default_rng(7).uniform(1, 2, (1, extent, extent, extent))
+    return Volume(voxels.astype(np.float32), np.diag([spacing_mm, spacing_mm, spacing_mm, 1]))
 
 
 def threshold(tiles: np.ndarray) -> np.ndarray:
@@ -272,19 +277,32 @@ def test_a_network_of_single_voxels_labels_each_voxel_by_its_intensity(
     assert undecided.mean() < 1e-3
 
 
+@pytest.mark.parametrize("spacing_mm", [1.0, 1.1], ids=["on the grid", "resampled"])
+@pytest.mark.parametrize(
+    ("extent", "failing_call", "value"),
+    [(20, 0, np.nan), (20, 0, np.inf), (20, 0, -np.inf), (70, 0, np.nan), (70, 5, np.inf)],
+)
 def test_logits_that_are_no_numbers_never_become_labels(
-    tiny_package_path: Path, monkeypatch: pytest.MonkeyPatch, volume: Volume
+    tiny_package_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    extent: int,
+    failing_call: int,
+    value: float,
+    spacing_mm: float,
 ) -> None:
+    """In one tile, whose logits become labels without sums, and in one of several."""
     calls = itertools.count()
 
-    def fails_late(tiles: np.ndarray) -> np.ndarray:
+    def fails(tiles: np.ndarray) -> np.ndarray:
         logits = threshold(tiles)
-        if next(calls) == 1:
-            logits[0, 2, -1, -1, -1] = np.nan
+        if next(calls) == failing_call:
+            logits[0, 1, 16, 16, 16] = value
         return logits
 
-    with pytest.raises(BackendError, match=r"1 of .* logits from a stub are NaN"):
-        stubbed(tiny_package_path, monkeypatch, fails_late).predict(volume)
+    volume = random_volume(extent, spacing_mm)
+    with pytest.raises(BackendError, match="logits of a tile are NaN or infinite"):
+        stubbed(tiny_package_path, monkeypatch, fails).predict(volume)
+    assert next(calls) > failing_call
 
 
 @pytest.mark.parametrize("overlap", [False, True])

@@ -13,7 +13,7 @@ from builder_fakes import two_labels
 from gpu_fakes import NO_DEVICE
 from gpu_machine import TILE, GpuMachine, brightness_package, pretend
 
-from segmaformer.runtime.backends import BackendOptions, open_session, tensorrt_library
+from segmaformer.runtime.backends import BackendOptions, open_session, run_checked, tensorrt_library
 from segmaformer.runtime.backends.tensorrt import TensorRtSession
 from segmaformer.runtime.backends.tensorrt_library import load_tensorrt, what_is_missing
 from segmaformer.runtime.engine_cache import EngineCache
@@ -55,7 +55,7 @@ def test_a_kept_engine_runs(machine: GpuMachine, package: Package) -> None:
 def test_logits_that_are_no_numbers_are_refused(machine: GpuMachine, package: Package) -> None:
     keep_engine(package)
     with pytest.raises(BackendError, match=r"logits from TensorRT 10\.3\.0, Fake GPU, fp16"):
-        open_engine(package).run(np.full((1, 1, *TILE), np.nan, np.float32))
+        run_checked(open_engine(package), np.full((1, 1, *TILE), np.nan, np.float32))
 
 
 def test_without_an_engine_the_command_is_named(machine: GpuMachine, package: Package) -> None:

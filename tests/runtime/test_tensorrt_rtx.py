@@ -11,7 +11,7 @@ pytest.importorskip("onnx")
 from builder_fakes import two_labels
 from gpu_machine import TILE, GpuMachine, brightness_package, pretend
 
-from segmaformer.runtime.backends import BackendOptions
+from segmaformer.runtime.backends import BackendOptions, run_checked
 from segmaformer.runtime.backends.tensorrt_rtx import TensorRtRtxSession, what_is_missing
 from segmaformer.runtime.backends.tensorrt_rtx_library import rtx_key
 from segmaformer.runtime.engine_cache import EngineCache
@@ -103,7 +103,7 @@ def test_an_altered_engine_never_reaches_tensorrt_rtx(
 def test_logits_that_are_no_numbers_are_refused(machine: GpuMachine, package: Package) -> None:
     keep_engine(package)
     with pytest.raises(BackendError, match=r"logits from TensorRT-RTX 1\.7\.1, Fake GPU, fp16"):
-        open_engine(package).run(np.full((1, 1, *TILE), np.nan, np.float32))
+        run_checked(open_engine(package), np.full((1, 1, *TILE), np.nan, np.float32))
 
 
 @pytest.mark.parametrize("capability", [(9, 0), (8, 7), (7, 0)])

@@ -1,13 +1,10 @@
 #include "session.h"
 
-#include <algorithm>
-#include <cstring>
 #include <utility>
 #include <vector>
 
 #include "cpu_ops.h"
 #include "pipeline/error.h"
-#include "vectorised.h"
 
 namespace sgmf::onnxruntime {
 namespace {
@@ -31,17 +28,6 @@ std::string text(const std::vector<int64_t>& shape) {
   for (const int64_t extent : shape)
     joined += (joined.empty() ? "" : ", ") + std::to_string(extent);
   return "(" + joined + ")";
-}
-
-// Infinity and NaN have the largest bits below the sign.
-SGMF_VECTORISED bool all_finite(const float* values, int64_t count) {
-  uint32_t largest = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, values + i, sizeof bits);
-    largest = std::max(largest, bits & 0x7fffffff);
-  }
-  return largest < 0x7f800000;
 }
 
 }  // namespace
@@ -152,10 +138,6 @@ void Session::run(const float* tiles, int64_t count, float* logits) {
     ort::Value* taken = out.get();
     require(api_.run(session_.get(), &input, &given, 1, &output, 1, &taken));
   });
-  if (all_finite(logits, interface_.outputs * count_voxels(interface_.tile))) return;
-  throw Error(ErrorCode::backend,
-              "logits of a tile are NaN or infinite; run the fp32 variant, and check the scan's "
-              "intensities if it fails as well");
 }
 
 }  // namespace sgmf::onnxruntime

@@ -24,7 +24,7 @@ class Session : public Network {
   Session(const Library& library, const std::string& model, const Interface& interface,
           int threads);
 
-  // One tile at a time. Throws Error(backend): the run failed, or gave NaN or infinity.
+  // One tile at a time. Throws Error(backend): the run failed.
   void run(const float* tiles, int64_t count, float* logits) override;
 
  private:

@@ -43,6 +43,13 @@ AxisTaps AxisTaps::part(const Range& voxels, int64_t origin) const {
   return taps;
 }
 
+bool AxisTaps::on_grid() const {
+  for (int64_t i = 0; i < count(); ++i) {
+    if (low[i] != low.front() + i || high[i] != low[i]) return false;
+  }
+  return true;
+}
+
 Range AxisTaps::reaching(const Range& source) const {
   const auto place = [&](int64_t voxel) {
     return std::lower_bound(high.begin(), high.end(), voxel) - high.begin();

@@ -24,6 +24,9 @@ struct AxisTaps {
   // Taps of some voxels, of a source that starts at voxel `origin`.
   AxisTaps part(const Range& voxels, int64_t origin) const;
 
+  // Whether each voxel is one of the source, and they follow each other.
+  bool on_grid() const;
+
   // Borrows these arrays.
   sgmf_axis_taps view() const { return {count(), low.data(), high.data(), weight.data()}; }
 

@@ -75,11 +75,13 @@ struct StreamTask {
 void take(const FinishedLogits& logits, sgmf_take_logits callback, void* user) {
   sgmf_finished_logits finished{};
   finished.memory = logits.memory;
+  finished.line_stride = logits.line_stride;
+  finished.channel_stride = logits.channel_stride;
   finished.channels = logits.channels;
   finished.width = logits.width;
-  finished.lines = logits.places->lines.data();
-  finished.depth = logits.depth;
-  finished.height = logits.height;
+  finished.lines = logits.places.lines.data();
+  finished.depth = logits.places.depth;
+  finished.height = logits.places.height;
   store(logits.target, finished.target);
   for (int axis = 0; axis < 3; ++axis) finished.taps[axis] = logits.taps[axis].view();
   expect_zero(callback(user, &finished));
@@ -136,9 +138,7 @@ class CallbackLines : public LogitLines {
   }
 
   void finish(const Places& places, const Box& target, const GridTaps& taps) override {
-    take({nullptr, places.depth, places.height, width_, channels_, width_, target, taps, nullptr,
-          &places},
-         lines_.finish, user_);
+    take({nullptr, 0, 0, channels_, width_, places, target, taps}, lines_.finish, user_);
   }
 
  private:

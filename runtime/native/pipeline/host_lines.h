@@ -12,25 +12,28 @@
 
 namespace sgmf {
 
-// Finished logits, and where those of some voxels of the target lie between them. Borrowed.
+// Finished logits in lines of a memory, and where those of some voxels of the target lie between
+// them. Borrowed.
 struct FinishedLogits {
-  const float* const* rows;  // (depth, height): where the first channel's row begins
-  int64_t depth;
-  int64_t height;
-  int64_t width;
+  const float* memory;     // nullptr on a device
+  int64_t line_stride;     // elements from a line to the next one
+  int64_t channel_stride;  // and from a channel of a line to the next one
   int64_t channels;
-  int64_t channel_stride;
+  int64_t width;
+  const Places& places;
   const Box& target;
   const GridTaps& taps;
-  // Where the rows are lines of a memory (lines, channels, width): that, and which lines.
-  const float* memory = nullptr;
-  const Places* places = nullptr;
+
+  // Where the first channel's row begins at each (depth, height).
+  std::vector<const float*> rows() const;
 };
 
 class LogitSink {
  public:
   virtual ~LogitSink() = default;
   virtual void take(const FinishedLogits& logits) = 0;
+  // Whether take() itself refuses NaN and infinity where the target lies so.
+  virtual bool refuses_not_finite(const GridTaps& /*taps*/) const { return false; }
 };
 
 // Lines in a workspace, of tiles from a feed.
@@ -69,12 +72,14 @@ class LabelMap {
   LabelMap(const LabelBuffer& labels, const Triple& stored_shape, const Reorientation& by,
            const Box& box, int threads);
 
-  // Makes every label zero.
-  void clear();
+  // Makes every label outside the box zero.
+  void clear_outside();
   // Writes labels (C order) of a part of the box.
   void write(const Box& part, const uint16_t* values);
 
  private:
+  char* at(int64_t z, int64_t y, int64_t x) const;
+
   const LabelBuffer labels_;
   const Layout layout_;
   const Box box_;
@@ -90,12 +95,18 @@ class LabelSink : public LogitSink {
         regions_(regions),
         threads_(threads) {}
 
+  // Labels on the grid of the logits come without interpolation.
   void take(const FinishedLogits& logits) override;
+  bool refuses_not_finite(const GridTaps& taps) const override { return on_grid(taps); }
 
   // Memory for labels that are computed at once, of a grid of that shape.
   static int64_t scratch_bytes(const Triple& target);
 
  private:
+  static bool on_grid(const GridTaps& taps);
+  void take_on_grid(const FinishedLogits& logits);
+  void interpolate(const FinishedLogits& logits);
+
   LabelMap& map_;
   const std::vector<uint16_t>& regions_;
   const int threads_;

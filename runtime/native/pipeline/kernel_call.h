@@ -4,13 +4,16 @@
 #include <new>
 #include <stdexcept>
 
+#include "../src/finite.h"
 #include "../src/parallel.h"
+#include "error.h"
 
 namespace sgmf {
 
 inline void expect_success(const char* complaint) {
   if (!complaint) return;
   if (complaint == out_of_memory) throw std::bad_alloc();
+  if (complaint == not_finite) throw Error(ErrorCode::backend, complaint);
   throw std::logic_error(complaint);
 }
 

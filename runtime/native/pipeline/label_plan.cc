@@ -75,6 +75,14 @@ std::vector<Box> LabelPlan::tiles() const {
   return all;
 }
 
+GridTaps LabelPlan::taps_in_tile() const {
+  GridTaps found;
+  for (int axis = 0; axis < 3; ++axis) {
+    found[axis] = taps_[axis].part({0, taps_[axis].count()}, -padding_.place[axis].begin);
+  }
+  return found;
+}
+
 void LabelPlan::run(LogitLines& lines, const std::vector<float>& weights,
                     const std::function<void(int64_t, int64_t)>& progress) const {
   const int64_t count = static_cast<int64_t>(tiles().size());

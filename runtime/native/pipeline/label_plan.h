@@ -49,6 +49,10 @@ class LabelPlan {
   const Candidate& chosen() const { return candidates_[chosen_]; }
 
   const Padding& padding() const { return padding_; }
+  // Whether there is a single tile: its logits need no sums.
+  bool is_one_tile() const { return boxes_.size() == 1; }
+  // Where all voxels of the target lie in that tile.
+  GridTaps taps_in_tile() const;
   // The tiles in the order in which they run, those of one block after the other.
   std::vector<Box> tiles() const;
 

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <utility>
 
+#include "../src/finite.h"
 #include "error.h"
 #include "resample.h"
 
@@ -14,6 +16,13 @@ constexpr int64_t float_bytes = static_cast<int64_t>(sizeof(float));
 
 GridTaps identity_taps(const Triple& shape) {
   return *grid_taps(shape, shape, {1, 1, 1}, {1, 1, 1}, Resampling{});
+}
+
+// Each line of an array (channels, *shape), in order.
+Places all_places(const Triple& shape) {
+  Places places{shape[0], shape[1], std::vector<int64_t>(shape[0] * shape[1])};
+  std::iota(places.lines.begin(), places.lines.end(), 0);
+  return places;
 }
 
 }  // namespace
@@ -38,8 +47,9 @@ MemoryLimit LabelStream::host_limit(int64_t budget_bytes, int64_t taken_bytes) c
     limit.fixed_bytes += classes * (voxel_count(task_.shape) + voxels) * float_bytes +
                          LabelSink::scratch_bytes(task_.target_shape);
   }
-  limit.sums_bytes = [classes](int64_t lines, int64_t width) {
-    return lines * width * classes * float_bytes;
+  const int64_t summed = plan_.is_one_tile() ? 0 : classes;
+  limit.sums_bytes = [summed](int64_t lines, int64_t width) {
+    return lines * width * summed * float_bytes;
   };
   return limit;
 }
@@ -79,11 +89,30 @@ double LabelStream::logits(const float* image, LogitSink& sink, const Progress& 
                            Workspace& workspace) const {
   TileFeed feed(task_.network, {image, task_.channels, task_.shape}, plan_.padding().place,
                 plan_.tiles(), workspace);
+  if (plan_.is_one_tile()) {
+    take_tile(feed, sink, progress);
+    return feed.network_seconds();
+  }
   const std::vector<float> weights = tile_weights(task_.tiling);
   HostLines lines(feed, task_.tiling.tile, weights, task_.output.channels(), task_.threads, sink,
                   workspace);
   plan_.run(lines, weights, progress);
   return feed.network_seconds();
+}
+
+// All logits are those of one tile: what weighs them is divided away again.
+void LabelStream::take_tile(TileFeed& feed, LogitSink& sink, const Progress& progress) const {
+  progress(0, 1);
+  const float* logits = feed.next();
+  progress(1, 1);
+  const Triple& tile = task_.tiling.tile;
+  const int64_t classes = task_.output.channels(), voxels = voxel_count(tile);
+  const GridTaps taps = plan_.taps_in_tile();
+  if (!sink.refuses_not_finite(taps) && !all_finite(logits, classes * voxels, task_.threads)) {
+    throw Error(ErrorCode::backend, not_finite);
+  }
+  const Box target = whole({taps[0].count(), taps[1].count(), taps[2].count()});
+  sink.take({logits, tile[2], voxels, classes, tile[2], all_places(tile), target, taps});
 }
 
 double LabelStream::label_all(const float* image, LabelMap& map, const Progress& progress,
@@ -103,13 +132,9 @@ double LabelStream::label_all(const float* image, LabelMap& map, const Progress&
     resize.run(array_reader(coarse_logits + channel * voxels, shape),
                fine_logits + channel * target_voxels);
   }
-  std::vector<const float*> rows;
-  for (int64_t row = 0; row < target[0] * target[1]; ++row) {
-    rows.push_back(fine_logits + row * target[2]);
-  }
   LabelSink(map, task_.output.region_values, task_.threads)
-      .take({rows.data(), target[0], target[1], target[2], classes, target_voxels, whole(target),
-             identity_taps(target), nullptr, nullptr});
+      .take({fine_logits, target[2], target_voxels, classes, target[2], all_places(target),
+             whole(target), identity_taps(target)});
   return seconds;
 }
 

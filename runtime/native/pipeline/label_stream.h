@@ -78,6 +78,7 @@ class LabelStream {
                 Workspace& workspace) const;
 
  private:
+  void take_tile(TileFeed& feed, LogitSink& sink, const Progress& progress) const;
   double label_all(const float* image, LabelMap& map, const Progress& progress,
                    Workspace& workspace) const;
 

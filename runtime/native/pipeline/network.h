@@ -13,7 +13,8 @@ class Network {
   virtual ~Network() = default;
 
   // Tiles (count, channels, *tile) to logits (count, classes, *tile), both dense, float32 and the
-  // pipeline's for the duration of the call; `logits` comes uninitialised. `count` is at most
+  // pipeline's for the duration of the call; `logits` comes uninitialised, and NaN and infinity that
+  // it leaves with are refused by those who use it. `count` is at most
   // tiles_at_once(). Calls never overlap, but with overlap() they come from another thread than
   // segment() was called on. Throws what it likes, best an Error(backend): segment() ends with it.
   virtual void run(const float* tiles, int64_t count, float* logits) = 0;

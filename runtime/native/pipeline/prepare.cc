@@ -1,12 +1,10 @@
 #include "prepare.h"
 
 #include <algorithm>
-#include <atomic>
-#include <cmath>
 #include <string>
 #include <vector>
 
-#include "../src/parallel.h"
+#include "../src/finite.h"
 #include "channel_view.h"
 #include "crop.h"
 #include "error.h"
@@ -45,21 +43,6 @@ void check_channels(const Volume& volume, const Preprocessing& spec) {
                   std::to_string(spec.normalization.size()) + ", in this order: " + names);
 }
 
-bool are_finite(const float* values, int64_t count, int threads) {
-  constexpr int64_t part = 1 << 18;
-  std::atomic<bool> finite{true};
-  const std::size_t tasks = static_cast<std::size_t>((count + part - 1) / part);
-  own_threads(worthwhile_threads(threads, count))(tasks, [&](std::size_t task) {
-    const float* begin = values + static_cast<int64_t>(task) * part;
-    const int64_t size = std::min(part, count - static_cast<int64_t>(task) * part);
-    // NaN and infinity times zero are NaN.
-    float sum = 0;
-    for (int64_t i = 0; i < size; ++i) sum += begin[i] * 0.0f;
-    if (!(sum == 0)) finite = false;
-  });
-  return finite;
-}
-
 }  // namespace
 
 NetworkGrid whole_grid(const Volume& volume, const Preprocessing& spec) {
@@ -89,7 +72,7 @@ void fill_image(const Volume& volume, const Preprocessing& spec, const NetworkGr
     const NormalizedChannel normalized(channels[i], spec.normalization[i],
                                        masked ? mask.data() : nullptr, threads);
     resize.run([&](const Box& box, float* out) { normalized.read(box, out); }, image);
-    if (!are_finite(image, voxels, threads)) {
+    if (!all_finite(image, voxels, threads)) {
       throw Error(ErrorCode::input,
                   "channel " + std::to_string(i) +
                       " has voxels that are NaN or infinite, or too large for float32; expected "

@@ -87,7 +87,7 @@ SegmentStatistics segment(const Volume& volume, const Spec& spec, Network& netwo
   fill_image(volume, spec.preprocessing, grid, threads, options.cancelled, image);
   statistics.preprocess_seconds = seconds_since(begin);
   LabelMap map(labels, volume.shape, grid.reorientation, grid.box, threads);
-  map.clear();
+  map.clear_outside();
   const auto progress = [&](int64_t done, int64_t count) {
     if (options.progress && !options.progress(done, count)) cancel();
   };

@@ -209,11 +209,13 @@ SGMF_API int32_t sgmf_label_image(const sgmf_label_task* task, const float* imag
                                   int32_t label_type, const int64_t label_strides[3],
                                   sgmf_failure* failure);
 
-/* Finished logits, in lines of a memory (lines, channels, width). Voxels `target` lie between them
+/* Finished logits, in lines of a memory, each (channels, width) with contiguous rows. Voxels `target` lie between them
  * where `taps` say: on the way to the labels' grid, or where that does not stream, on the image's
  * own. Borrowed for the call. */
 typedef struct sgmf_finished_logits {
-  const float* memory; /* NULL on a device */
+  const float* memory;    /* NULL on a device */
+  int64_t line_stride;    /* elements from a line to the next one */
+  int64_t channel_stride; /* and from a channel of a line to the next one */
   int64_t channels;
   int64_t width;
   const int64_t* lines; /* (depth, height) */
