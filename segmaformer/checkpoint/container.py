@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 import torch
@@ -74,6 +74,8 @@ class CheckpointFile:
         ``dataset_json`` and others; empty for other files.
     mirror_axes
         Axes that nnU-Net allows test-time mirroring on, or None where not recorded.
+    assumptions
+        A sentence if the file holds other weights of these names as well.
     """
 
     path: Path
@@ -82,6 +84,7 @@ class CheckpointFile:
     trainer: str | None = None
     init_args: Mapping[str, Any] = field(default_factory=dict)
     mirror_axes: tuple[int, ...] | None = None
+    assumptions: tuple[str, ...] = ()
 
 
 def read_checkpoint_file(path: str | Path) -> CheckpointFile:
@@ -115,7 +118,8 @@ def read_checkpoint_file(path: str | Path) -> CheckpointFile:
             f"{path} holds a {type(document).__name__}; expected a state_dict or a dictionary with "
             f"one under {', '.join(WRAPPERS)}"
         )
-    weights = strip_prefix(_find_weights(document, path), _WRAPPER_NAMES, path)
+    wrapper, found = _find_weights(document, path)
+    weights = strip_prefix(found, _WRAPPER_NAMES, path)
     _check_tensors(weights, path)
     return CheckpointFile(
         path=path,
@@ -124,6 +128,7 @@ def read_checkpoint_file(path: str | Path) -> CheckpointFile:
         trainer=_optional(document, "trainer_name", str, path),
         init_args=_optional(document, "init_args", Mapping, path) or {},
         mirror_axes=_mirror_axes(document, path),
+        assumptions=_passed_over(document, wrapper),
     )
 
 
@@ -174,20 +179,47 @@ def _pickle_complaint(path: Path, reason: str) -> str:
     )
 
 
-def _find_weights(document: Mapping[Any, Any], path: Path) -> dict[str, torch.Tensor]:
-    candidates = [document.get(wrapper) for wrapper in WRAPPERS] + [document]
-    for candidate in candidates:
-        if isinstance(candidate, Mapping) and candidate and _is_state_dict(candidate):
-            return dict(candidate)
+def _find_weights(
+    document: Mapping[Any, Any], path: Path
+) -> tuple[str | None, dict[str, torch.Tensor]]:
+    """Weights and the key that they stand under; None where they are the document itself."""
+    for wrapper in WRAPPERS:
+        if _is_state_dict(document.get(wrapper)):
+            return wrapper, dict(document[wrapper])
+    if _is_state_dict(document):
+        return None, dict(document)
     raise InputError(
         f"{path} holds no weights: expected tensors, or a dictionary of tensors under "
         f"{', '.join(WRAPPERS)}; found {_some(document)}"
     )
 
 
-def _is_state_dict(candidate: Mapping[Any, Any]) -> bool:
-    return all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in candidate.items()
+def _passed_over(document: Mapping[Any, Any], wrapper: str | None) -> tuple[str, ...]:
+    """Say which other weights, such as an average over the training, were not taken."""
+    if wrapper is None:
+        return ()
+    names = set(document[wrapper])
+    others = [
+        repr(key)
+        for key, value in document.items()
+        if key != wrapper and _is_state_dict(value) and names & set(value)
+    ]
+    if not others:
+        return ()
+    return (
+        f"Weights: those under {wrapper!r}. The file also has some under {', '.join(others)}; to "
+        "use those, save them alone.",
+    )
+
+
+def _is_state_dict(candidate: Any) -> TypeGuard[Mapping[str, torch.Tensor]]:
+    return (
+        isinstance(candidate, Mapping)
+        and bool(candidate)
+        and all(
+            isinstance(key, str) and isinstance(value, torch.Tensor)
+            for key, value in candidate.items()
+        )
     )
 
 
@@ -241,6 +273,9 @@ def _mirror_axes(document: Mapping[Any, Any], path: Path) -> tuple[int, ...] | N
         # nnU-Net writes None for "no mirroring"; other programs do not write the key at all
         return () if "inference_allowed_mirroring_axes" in document else None
     axes = integers(value, f"{path}: inference_allowed_mirroring_axes")
-    if not set(axes) <= {0, 1, 2}:
-        raise InputError(f"{path}: inference_allowed_mirroring_axes is {axes}; expected 0, 1 or 2")
+    if not set(axes) <= {0, 1, 2} or len(set(axes)) < len(axes):
+        raise InputError(
+            f"{path}: inference_allowed_mirroring_axes is {axes}; expected some of 0, 1 and 2, "
+            "each once"
+        )
     return axes

@@ -196,7 +196,7 @@ def load_checkpoint(
         known_preprocessing=usage.preprocessing,
         known_tiling=known_tiling,
         trainer=file.trainer,
-        assumptions=(*assumptions, *usage.assumptions, *told),
+        assumptions=(*file.assumptions, *assumptions, *usage.assumptions, *told),
         path=file.path,
         sha256=file.sha256,
     )

@@ -91,10 +91,7 @@ def check_segformer3d_tile(config: Mapping[str, Any], tile: Triple) -> None:
     def complaint(tile: Triple) -> str | None:
         grid: Sequence[int] = tile
         for stage, reduction in enumerate(config["sr_ratios"]):
-            kernel, stride, padding = (
-                config[key][stage] for key in ("patch_kernel_size", "patch_stride", "patch_padding")
-            )
-            grid = [(extent + 2 * padding - kernel) // stride + 1 for extent in grid]
+            grid = [embedded(config, stage, axis, extent) for axis, extent in enumerate(grid)]
             if min(grid) < reduction:
                 return (
                     f"leaves stage {stage + 1} a grid of {times(grid)}, which its attention "
@@ -102,8 +99,22 @@ def check_segformer3d_tile(config: Mapping[str, Any], tile: Triple) -> None:
                 )
         return None
 
-    first = config["patch_stride"][0]
-    _check(tile, (first, first, first), complaint)
+    depth, height, width = (along(config["patch_stride"][0], axis) for axis in range(3))
+    _check(tile, (depth, height, width), complaint)
+
+
+def embedded(config: Mapping[str, Any], stage: int, axis: int, voxels: int) -> int:
+    """How many of `voxels` along `axis` the patch embedding of a stage leaves."""
+    kernel, stride, padding = (
+        along(config[key][stage], axis)
+        for key in ("patch_kernel_size", "patch_stride", "patch_padding")
+    )
+    return max(0, (voxels + 2 * padding - kernel) // stride + 1)
+
+
+def along(extent: int | Sequence[int], axis: int) -> int:
+    """One axis of an extent that may be given as one number for all three."""
+    return extent if isinstance(extent, int) else extent[axis]
 
 
 def _check(tile: Triple, factors: Triple, complaint: Complaint) -> None:

@@ -42,7 +42,16 @@ _ORIENTATION_OF_READER: Final = {
     "SimpleITKIOWithReorient": "RAS",
 }
 _RESAMPLING_FUNCTION = "resample_data_or_seg_to_shape"
+_RESAMPLING_DEFAULTS: Final[dict[str, Any]] = {
+    "is_seg": False,
+    "order": 3,
+    "order_z": 0,
+    "force_separate_z": False,
+    "separate_z_anisotropy_threshold": 3.0,
+}
+"""Of the function's parameters, which is not what nnU-Net's planner passes for them."""
 _PREPROCESSOR = "DefaultPreprocessor"
+_LABEL_MANAGER = "LabelManager"
 
 
 def resolve_configuration(
@@ -171,12 +180,15 @@ def preprocessing_of(
     Raises
     ------
     InputError
-        A missing or malformed entry, or a reader, preprocessor, normalisation or
-        resampling function other than nnU-Net's own.
+        A missing or malformed entry, or a reader, preprocessor, normalisation, label
+        manager or resampling function other than nnU-Net's own.
     """
     preprocessor = configuration.get("preprocessor_name", _PREPROCESSOR)
     if preprocessor != _PREPROCESSOR:
         raise InputError(f"plans.json: preprocessor {preprocessor!r}; known: {_PREPROCESSOR}")
+    label_manager = plans.get("label_manager", _LABEL_MANAGER)
+    if label_manager != _LABEL_MANAGER:
+        raise InputError(f"plans.json: label_manager {label_manager!r}; known: {_LABEL_MANAGER}")
     return Preprocessing(
         channels=channels,
         normalization=_normalization(plans, configuration, len(channels)),
@@ -249,13 +261,19 @@ def _channel_normalization(
     if scheme != "CTNormalization":
         return Normalization(_SCHEMES[scheme], use_mask=use_mask)
     statistics = _intensities(plans, channel)
+    lower, upper = statistics["percentile_00_5"], statistics["percentile_99_5"]
+    if statistics["std"] <= 0 or lower >= upper:
+        raise InputError(
+            f"plans.json: channel {channel} is CT of the standard deviation {statistics['std']:g}, "
+            f"clipped to {lower:g} and {upper:g}; expected a deviation above zero and a range"
+        )
     return Normalization(
         "ct",
         use_mask=use_mask,
         mean=statistics["mean"],
         std=statistics["std"],
-        lower=statistics["percentile_00_5"],
-        upper=statistics["percentile_99_5"],
+        lower=lower,
+        upper=upper,
     )
 
 
@@ -272,20 +290,31 @@ def _intensities(plans: Mapping[str, Any], channel: int) -> dict[str, float]:
 
 
 def _resampling(configuration: Mapping[str, Any], key: str, *, order: int) -> Resampling:
+    """Arguments of nnU-Net's resampling function; `order` is what its planner writes."""
     function = configuration.get(key, _RESAMPLING_FUNCTION)
     if function != _RESAMPLING_FUNCTION:
         raise InputError(f"plans.json: {key} is {function!r}; known: {_RESAMPLING_FUNCTION}")
     where = f"plans.json: {key}_kwargs"
-    options = mapping(configuration.get(f"{key}_kwargs", {}), where)
-    separate = options.get("force_separate_z")
+    planned = {"order": order, "force_separate_z": None}
+    given = mapping(configuration.get(f"{key}_kwargs", planned), where)
+    unknown = sorted(set(given) - set(_RESAMPLING_DEFAULTS))
+    if unknown:
+        raise InputError(
+            f"{where} has {', '.join(unknown)}, which {_RESAMPLING_FUNCTION} does not know; "
+            f"known: {', '.join(_RESAMPLING_DEFAULTS)}"
+        )
+    options = {**_RESAMPLING_DEFAULTS, **given}
+    separate = options["force_separate_z"]
     if separate is not None and not isinstance(separate, bool):
         raise InputError(f"{where}: force_separate_z is {separate!r}; expected true, false or null")
+    if options["is_seg"] is not False:
+        raise InputError(f"{where}: is_seg is {options['is_seg']!r}; expected false for images")
     return Resampling(
-        order=_spline_order(options.get("order", order), f"{where}: order"),
-        order_z=_spline_order(options.get("order_z", 0), f"{where}: order_z"),
+        order=_spline_order(options["order"], f"{where}: order"),
+        order_z=_spline_order(options["order_z"], f"{where}: order_z"),
         separate_z=separate,
         anisotropy_threshold=number(
-            options.get("separate_z_anisotropy_threshold", 3.0), f"{where}: threshold"
+            options["separate_z_anisotropy_threshold"], f"{where}: threshold"
         ),
     )
 

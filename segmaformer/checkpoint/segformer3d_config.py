@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from segmaformer.checkpoint.shapes import Shapes, count_numbered, ratio_of, shape_of
+from segmaformer.checkpoint.shapes import (
+    Shapes,
+    count_numbered,
+    one_or_three,
+    ratio_of,
+    shape_of,
+)
 from segmaformer.models import model_config
 from segmaformer.models.segformer3d import STAGES
 from segmaformer.runtime.errors import InputError
@@ -72,7 +78,7 @@ def _from_shapes(shapes: Shapes) -> dict[str, Any]:
             for block, width in zip(blocks, widths, strict=True)
         ],
         "sr_ratios": [_reduction(shapes, f"{block}0.attention.sr.weight") for block in blocks],
-        "patch_kernel_size": [shape[2] for shape in embeddings],
+        "patch_kernel_size": [one_or_three(shape[2:]) for shape in embeddings],
         "decoder_head_embedding_dim": _decoder(shapes, "linear_c1.proj.weight", 2)[0],
     }
 
@@ -91,7 +97,7 @@ def _reduction(shapes: Shapes, key: str) -> int:
 
 
 def _of_kernel(kernel: object, of_kernel: Mapping[int, int]) -> int:
-    # A kernel that was given may differ between the axes: a list, and none of the published.
+    # A kernel that differs between the axes is a list, and none of the published.
     if not isinstance(kernel, int) or kernel not in of_kernel:
         raise InputError(
             f"patch embedding kernel {kernel} is not a published one (3 or 7), so its stride and "

@@ -12,7 +12,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from segmaformer.checkpoint.shapes import Shape, Shapes, count_numbered, ratio_of, shape_of
+from segmaformer.checkpoint.shapes import (
+    Shape,
+    Shapes,
+    count_numbered,
+    one_or_three,
+    ratio_of,
+    shape_of,
+)
 from segmaformer.models import model_config
 from segmaformer.models.segmaformer import STAGES
 from segmaformer.runtime.errors import InputError
@@ -73,7 +80,7 @@ def _from_shapes(shapes: Shapes) -> dict[str, Any]:
         "in_channels": embeddings[0][1],
         "num_classes": _shape(shapes, "decoder.pred.weight", 5)[0],
         "embed_dims": [shape[0] for shape in embeddings],
-        "patch_kernel_size": [_one_or_three(shape[2:]) for shape in embeddings],
+        "patch_kernel_size": [one_or_three(shape[2:]) for shape in embeddings],
         "decoder_head_embedding_dim": _shape(shapes, "decoder.linears.0.proj.weight", 2)[0],
         "use_gate": _use_gate(shapes, stages),
         **{key: [stage[key] for stage in stages] for key in stages[0]},
@@ -144,10 +151,6 @@ def _use_gate(shapes: Shapes, stages: Sequence[Mapping[str, Any]]) -> bool:
     return not hybrid or f"encoder.stage{hybrid[0]}.0.gate.0.weight" in shapes
 
 
-def _one_or_three(extent: Sequence[int]) -> int | list[int]:
-    return extent[0] if len(set(extent)) == 1 else list(extent)
-
-
 def _num_heads(config: Mapping[str, Any], trainer: str | None) -> tuple[list[int], str | None]:
     widths = tuple(config["embed_dims"])
     heads = _PUBLISHED_HEADS.get(widths) or model_config("segmaformer")["num_heads"]
@@ -184,7 +187,7 @@ def _from_kernel(key: str, of_kernel: Mapping[int, int]) -> Any:
                     f"patch embedding kernel {kernel} is not a published one (1, 3 or 7 along an "
                     f"axis), so its {key} is unknown; give patch_stride and patch_padding"
                 )
-            values.append(_one_or_three([of_kernel[k] for k in extent]))
+            values.append(one_or_three([of_kernel[k] for k in extent]))
         return values, f"{key} {values}: as published for kernels {kernels}."
 
     return rule

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segmaformer.checkpoint.fields import times
+from segmaformer.checkpoint.network_tiles import embedded
 from segmaformer.models.segmaformer import STAGES
 from segmaformer.models.segmaformer_blocks import PREREDUCE_TYPES
 from segmaformer.runtime.errors import InputError
@@ -52,11 +53,7 @@ def _extents(config: Mapping[str, Any], axis: int, voxels: int) -> list[_Extents
     """Count what is left of `voxels` along `axis` in every stage."""
     result = []
     for stage in range(STAGES):
-        kernel, stride, padding = (
-            _along(config[key][stage], axis)
-            for key in ("patch_kernel_size", "patch_stride", "patch_padding")
-        )
-        voxels = max(0, (voxels + 2 * padding - kernel) // stride + 1)
+        voxels = embedded(config, stage, axis, voxels)
         reduces = _kind(config, stage) in ("attention", *PREREDUCE_TYPES)
         result.append(_Extents(voxels, config["sr_ratios"][stage] if reduces else 1))
     return result
@@ -83,7 +80,3 @@ def _smallest(config: Mapping[str, Any], axis: int, extent: int) -> int:
 def _kind(config: Mapping[str, Any], stage: int) -> str:
     kind: str = config["stage_block_types"][stage]
     return kind
-
-
-def _along(extent: int | Sequence[int], axis: int) -> int:
-    return extent if isinstance(extent, int) else extent[axis]

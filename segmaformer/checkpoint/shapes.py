@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segmaformer.runtime.errors import InputError
@@ -31,6 +31,11 @@ def count_numbered(shapes: Shapes, prefix: str) -> int:
     """How many different numbers follow `prefix` in the names."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
     return len({match[1] for key in shapes if (match := pattern.match(key))})
+
+
+def one_or_three(extent: Sequence[int]) -> int | list[int]:
+    """An extent along three axes as configurations have it: one number where they agree."""
+    return extent[0] if len(set(extent)) == 1 else list(extent)
 
 
 def ratio_of(larger: int, smaller: int, what: str) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from segmaformer.checkpoint.fields import integer, integers, mapping, sequence
+from segmaformer.checkpoint.fields import integer, integers, mapping, number, sequence
 from segmaformer.checkpoint.shapes import (
     Shapes,
     count_numbered,
@@ -19,6 +19,7 @@ from segmaformer.checkpoint.shapes import (
     shape_of,
 )
 from segmaformer.models import model_config
+from segmaformer.runtime.errors import InputError
 
 _NETWORK = "Taming Mambas network"
 _NAMES_IN_ARCHITECTURE: Final = {
@@ -36,6 +37,8 @@ _NAMES_BEFORE: Final = {
     "n_conv_per_stage_encoder": "n_conv_per_stage_encoder",
     "n_conv_per_stage_decoder": "n_conv_per_stage_decoder",
 }
+_BLOCKS: Final = {"norm_op": "InstanceNorm3d", "nonlin": "LeakyReLU"}
+_BLOCK_OPTIONS: Final = {"norm_op_kwargs.eps": 1e-5, "nonlin_kwargs.negative_slope": 0.01}
 _FIRST_STRIDE = "Stride of the first stage: {}, as in all plans of nnU-Net; none were found."
 
 
@@ -148,6 +151,7 @@ def taming_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
         where = "plans.json: architecture"
         source = mapping(mapping(architecture, where).get("arch_kwargs"), f"{where}.arch_kwargs")
         names = _NAMES_IN_ARCHITECTURE
+        _check_blocks(source, where)
     else:
         where, source, names = "plans.json", plan, _NAMES_BEFORE
     stated = {ours: source[theirs] for theirs, ours in names.items() if theirs in source}
@@ -156,6 +160,19 @@ def taming_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
         stages = len(sequence(stated["strides"], f"{where}: pool_op_kernel_sizes"))
         stated["features_per_stage"] = _doubling(source, stages)
     return {key: _checked(key, value, f"{where}: {key}") for key, value in stated.items()}
+
+
+def _check_blocks(source: Mapping[str, Any], where: str) -> None:
+    """Refuse norms and activations that these networks do not have; weights do not show them."""
+    for key, known in _BLOCKS.items():
+        name = str(source.get(key, known)).rpartition(".")[2]
+        if name != known:
+            raise InputError(f"{where}: {key} is {name}; a {_NETWORK} has {known}")
+    for key, expected in _BLOCK_OPTIONS.items():
+        options, option = key.split(".")
+        value = mapping(source.get(options) or {}, f"{where}: {options}").get(option, expected)
+        if number(value, f"{where}: {key}") != expected:
+            raise InputError(f"{where}: {key} is {value}; a {_NETWORK} has {expected:g}")
 
 
 def _check_stage_count(source: Mapping[str, Any], stated: Mapping[str, Any], where: str) -> None:

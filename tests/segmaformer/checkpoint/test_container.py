@@ -109,6 +109,17 @@ def test_mirror_axes_that_nnunet_left_out(tmp_path: Path) -> None:
     assert read_checkpoint_file(tmp_path / "b.pth").mirror_axes == ()
 
 
+def test_other_weights_are_mentioned(tmp_path: Path) -> None:
+    """As an average over the training beside the last weights: either may be meant."""
+    document = {"state_dict": WEIGHTS, "ema": WEIGHTS, "optimizer": {"step": torch.zeros(1)}}
+    torch.save(document, tmp_path / "several.pth")
+    (sentence,) = read_checkpoint_file(tmp_path / "several.pth").assumptions
+    assert sentence.startswith("Weights: those under 'state_dict'. The file also has some under")
+    assert "under 'ema'; to use" in sentence
+    torch.save({"model": WEIGHTS, "optimizer": {"step": 3}}, tmp_path / "one.pth")
+    assert read_checkpoint_file(tmp_path / "one.pth").assumptions == ()
+
+
 class Payload:
     """Touches a file when a careless program unpickles it."""
 
@@ -204,7 +215,8 @@ def test_torchscript_is_refused(tmp_path: Path) -> None:
         ({"a": torch.zeros(3, device="meta")}, "quantised, sparse or without data"),
         ({"state_dict": WEIGHTS, "trainer_name": 3}, "trainer_name is a int"),
         ({"state_dict": WEIGHTS, "init_args": [1]}, "init_args is a list"),
-        ({"state_dict": WEIGHTS, "inference_allowed_mirroring_axes": (3,)}, "expected 0, 1 or 2"),
+        ({"state_dict": WEIGHTS, "inference_allowed_mirroring_axes": (3,)}, "expected some of 0"),
+        ({"state_dict": WEIGHTS, "inference_allowed_mirroring_axes": (1, 1)}, "each once"),
         ({"state_dict": WEIGHTS, "inference_allowed_mirroring_axes": 1}, "expected a list"),
     ],
 )

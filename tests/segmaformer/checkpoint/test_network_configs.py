@@ -136,6 +136,44 @@ def test_plans_agree_with_the_weights(golden_dir: Path, plan: dict[str, Any]) ->
     assert assumptions == ()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "complaint"),
+    [
+        ("norm_op", "torch.nn.modules.batchnorm.BatchNorm3d", "norm_op is BatchNorm3d"),
+        ("norm_op_kwargs", {"eps": 1e-3, "affine": True}, "norm_op_kwargs.eps is 0.001"),
+        ("nonlin", "torch.nn.ReLU", "nonlin is ReLU; a Taming Mambas network has LeakyReLU"),
+        ("nonlin_kwargs", {"negative_slope": 0.2}, "negative_slope is 0.2"),
+        ("nonlin_kwargs", 3, "expected a dictionary"),
+    ],
+)
+def test_blocks_that_the_networks_do_not_have(option: str, value: Any, complaint: str) -> None:
+    plan = copy.deepcopy(NEW_PLAN)
+    plan["architecture"]["arch_kwargs"][option] = value
+    with pytest.raises(InputError, match=complaint):
+        taming_keys_of_plan(plan)
+
+
+def test_what_plans_say_of_the_published_blocks() -> None:
+    plan = copy.deepcopy(NEW_PLAN)
+    plan["architecture"]["arch_kwargs"] |= {
+        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+        "dropout_op_kwargs": None,
+    }
+    assert taming_keys_of_plan(plan) == taming_keys_of_plan(NEW_PLAN)
+
+
+def test_segformer3d_whose_axes_differ() -> None:
+    kernels = [[3, 7, 7], 3, 3, 3]
+    given = {"patch_stride": [[2, 4, 4], 2, 2, 2], "patch_padding": [[1, 3, 3], 1, 1, 1]}
+    shapes = shapes_of("segformer3d", patch_kernel_size=kernels, **given)
+    config, _ = segformer3d_config(shapes, given=given)
+    assert config["patch_kernel_size"] == kernels
+    with pytest.raises(InputError, match=r"\[3, 7, 7\] is not a published one.*give patch_stride"):
+        segformer3d_config(shapes)
+
+
 def test_first_stride_comes_from_the_plans(golden_dir: Path) -> None:
     plan = copy.deepcopy(OLD_PLAN)
     plan["pool_op_kernel_sizes"][0] = [1, 2, 2]

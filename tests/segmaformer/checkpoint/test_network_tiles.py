@@ -32,6 +32,12 @@ SMALL |= dict.fromkeys(
     ("taming-bisegmamba", "taming-multisegmamba", "taming-segmambaskip"), SMALL["taming-segmamba"]
 )
 
+ANISOTROPIC = {
+    "patch_kernel_size": [[3, 7, 7], 3, 3, 3],
+    "patch_stride": [[2, 4, 4], 2, 2, 2],
+    "patch_padding": [[1, 3, 3], 1, 1, 1],
+}
+
 
 def runs(arch: str, config: dict[str, Any], tile: tuple[int, int, int]) -> bool:
     model = create_model(arch, **config).eval()
@@ -63,6 +69,7 @@ def runs(arch: str, config: dict[str, Any], tile: tuple[int, int, int]) -> bool:
         ("taming-multisegmamba", {}, (2, 4, 4), "4,4,4"),
         ("taming-segmambaskip", {}, (2, 4, 6), "2,4,8"),
         ("segformer3d", {}, (16, 16, 32), None),
+        ("segformer3d", ANISOTROPIC, (14, 16, 32), None),
         ("segformer3d", {}, (12, 16, 16), "16,16,16"),
         ("segformer3d", {}, (30, 32, 32), "32,32,32"),
     ],

@@ -105,6 +105,14 @@ def test_resampling_options(plans: Plans) -> None:
     assert read(plans).resampling == Resampling(1, 1, True, 2.0)
 
 
+def test_options_left_out_have_the_defaults_of_the_function(plans: Plans) -> None:
+    """Not the values that nnU-Net's planner writes; parity_cases.py has none of these."""
+    fullres(plans)["resampling_fn_data_kwargs"] = {"order": 1}
+    fullres(plans)["resampling_fn_probabilities_kwargs"] = {}
+    assert read(plans).resampling == Resampling(1, 0, False, 3.0)
+    assert read(plans).logits_resampling == Resampling(3, 0, False, 3.0)
+
+
 def test_inheritance(plans: Plans) -> None:
     plans["configurations"]["base"] = fullres(plans)
     plans["configurations"]["3d_fullres"] = {"inherits_from": "middle", "spacing": [1, 1, 1]}
@@ -164,6 +172,7 @@ def test_configurations_that_lead_nowhere(
 
 
 STATISTICS = "foreground_intensity_properties_per_channel"
+CT = {"mean": 0, "std": 1, "percentile_00_5": -1, "percentile_99_5": 1}
 
 
 @pytest.mark.parametrize(
@@ -191,6 +200,11 @@ STATISTICS = "foreground_intensity_properties_per_channel"
         ("fullres", "resampling_fn_data_kwargs", 3, "expected a dictionary"),
         ("fullres", "resampling_fn_data_kwargs", {"order": 6}, "spline order from 0 to 5"),
         ("fullres", "resampling_fn_data_kwargs", {"force_separate_z": 1}, "true, false or null"),
+        ("fullres", "resampling_fn_data_kwargs", {"mode": "linear"}, "has mode, which resample_d"),
+        ("fullres", "resampling_fn_probabilities_kwargs", {"is_seg": True}, "is_seg is True"),
+        ("plans", "label_manager", "Mine", "label_manager 'Mine'; known: LabelManager"),
+        ("plans", STATISTICS, {"1": {**CT, "std": 0}}, "standard deviation 0, clipped"),
+        ("plans", STATISTICS, {"1": {**CT, "percentile_99_5": -1}}, "clipped to -1 and -1"),
     ],
 )
 def test_refusals(plans: Plans, where: str, key: str, value: Any, complaint: str) -> None:
@@ -235,7 +249,5 @@ def _template() -> Plans:
                 "resampling_fn_data_kwargs": {"order": 3},
             }
         },
-        STATISTICS: {
-            "1": {"mean": 0, "std": 1, "percentile_00_5": -1, "percentile_99_5": 1},
-        },
+        STATISTICS: {"1": CT},
     }
