@@ -7,6 +7,7 @@ machine made it. If that process was killed, the next run in the folder removes 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PREFIX = ".sgmf-"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname()) or "host"
 
 
@@ -35,6 +37,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         `target` is a folder.
     PermissionError
         The folder cannot be written to.
+    OSError
+        There is no room.
     """
     target = Path(target)
     if target.is_dir():
@@ -42,12 +46,32 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     temporary = unfinished_beside(target)
     _create(temporary, target)
     try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, target)
+        with named_where_full(target):
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_where_full(target: Path) -> Iterator[None]:
+    """Name `target` in the error of a block that finds no room to write it.
+
+    Raises
+    ------
+    OSError
+        What the system says names no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise OSError(
+            f"cannot write {target}: {error.strerror}; make room there or choose another place"
+        ) from error
 
 
 def check_writable(target: str | Path) -> None:

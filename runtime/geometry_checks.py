@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import nibabel
@@ -20,6 +20,8 @@ MOST_OBLIQUE_DEGREES = 15.0
 MOST_SKEW_DEGREES = 1.0
 # Corners of the grid that the two transforms of a NIfTI may place apart, in voxels.
 _FORM_TOLERANCE = 0.1
+# Part of a voxel edge by which a header's two statements of it may differ.
+_EDGE_TOLERANCE = 0.01
 
 
 def check_geometry(volume: Volume) -> Iterator[Finding]:
@@ -37,7 +39,7 @@ def tilt_degrees(affine: Affine) -> float:
 
 def _check_spacing(volume: Volume) -> Iterator[Finding]:
     spacing_mm = volume.spacing_mm
-    text = " x ".join(f"{step:g}" for step in spacing_mm)
+    text = _times(spacing_mm)
     least, most = USUAL_SPACING_MM
     if min(spacing_mm) < least or max(spacing_mm) > most:
         yield Finding(
@@ -93,8 +95,13 @@ def _check_transforms(header: Any, shape: Triple) -> Iterator[Finding]:
             "qform_code are both 0; left and right may be exchanged",
             "Convert the scan again from its source, or set the right sform and its code.",
         )
-    if not (has_sform and has_qform):
-        return
+    elif has_sform and has_qform:
+        yield from _check_distance(header, shape)
+    elif has_sform:
+        yield from _check_edges(header)
+
+
+def _check_distance(header: Any, shape: Triple) -> Iterator[Finding]:
     voxels = _form_distance(header, shape)
     if voxels > _FORM_TOLERANCE:
         yield Finding(
@@ -103,6 +110,23 @@ def _check_transforms(header: Any, shape: Triple) -> Iterator[Finding]:
             "the sform is used here, another program may use the qform",
             "Find out which one is right and set both to it.",
         )
+
+
+def _check_edges(header: Any) -> Iterator[Finding]:
+    """Voxel edges of a NIfTI header that only has a sform, which states them a second time."""
+    stated = np.abs(np.array(header["pixdim"][1:4], np.float64))
+    placed = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
+    if not np.allclose(placed, stated, rtol=_EDGE_TOLERANCE):
+        yield Finding(
+            "warn",
+            f"the header gives voxel edges of {_times(stated)} in pixdim and of {_times(placed)} "
+            "in its sform; the sform is used here, another program may use pixdim",
+            "Find out which one is right and correct the other.",
+        )
+
+
+def _times(edges: Iterable[float]) -> str:
+    return " x ".join(f"{edge:g}" for edge in edges)
 
 
 def _form_distance(header: Any, shape: Triple) -> float:

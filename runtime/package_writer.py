@@ -9,7 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from segmaformer.runtime.atomic import abandoned, remove_abandoned, unfinished_beside
+from segmaformer.runtime.atomic import (
+    abandoned,
+    named_where_full,
+    remove_abandoned,
+    unfinished_beside,
+)
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.manifest import FileRecord, Manifest
 from segmaformer.runtime.manifest_seal import seal
@@ -56,13 +61,16 @@ def staged_package(target: Path, *, overwrite: bool) -> Iterator[Path]:
         `target` exists and may not be replaced, or is more than a package.
     PermissionError
         Nothing can be written beside `target`.
+    OSError
+        There is no room for the package.
     """
     remove_abandoned(target.parent)
     _settle_aside(target)
     _check_target(target, overwrite=overwrite)
     staging = _folder_beside(target)
     try:
-        yield staging
+        with named_where_full(target):
+            yield staging
         _check_target(target, overwrite=overwrite)
         _put_in_place(staging, target)
     finally:

@@ -56,6 +56,11 @@ class Predictor:
         See :func:`segmaformer.runtime.backends.open_session`; called also with a line where
         logits leave the device although they could be summed there.
 
+    Attributes
+    ----------
+    mirrored_axes
+        What `tta` averages over; empty without it.
+
     Examples
     --------
     >>> predictor = Predictor(Package.open("brain.sgmf"))  # doctest: +SKIP
@@ -74,7 +79,7 @@ class Predictor:
         report: Report = lambda line: None,
     ):
         self.package = package
-        self._mirror_axes = package.manifest.tiling.mirror_axes if tta else ()
+        self.mirrored_axes = package.manifest.tiling.mirror_axes if tta else ()
         self._budget_bytes = (
             default_budget_bytes() if memory_budget_mib is None else memory_budget_mib * MIB
         )
@@ -149,7 +154,14 @@ class Predictor:
             dtype = label_dtype(self.package.manifest.output)
             labels, cropped = empty_labels(prepared.scan, dtype)
             prediction.labels(_for_stage(progress, "tiles"), cropped)
-        return Segmentation(labels, prepared.volume, self.package.manifest, self.backend, seconds)
+        return Segmentation(
+            labels,
+            prepared.volume,
+            self.package.manifest,
+            self.backend,
+            seconds,
+            self.mirrored_axes,
+        )
 
     def probabilities(
         self,
@@ -197,7 +209,7 @@ class Predictor:
             return None
         resident = self._session.resident
         try:
-            if self._mirror_axes:
+            if self.mirrored_axes:
                 raise BackendError("those of mirrored tiles are averaged there")
             check_device_lines(resident.device)
         except BackendError as error:
@@ -222,7 +234,9 @@ class Predictor:
         return Prediction(
             scan,
             self.package.manifest,
-            TileNetwork(run, self._session.tiles_at_once, self._session.overlap, self._mirror_axes),
+            TileNetwork(
+                run, self._session.tiles_at_once, self._session.overlap, self.mirrored_axes
+            ),
             budget_bytes=self._budget_bytes,
             scan_bytes=scan_bytes,
             threads=self._threads,

@@ -38,6 +38,7 @@ def run_record(
     return {
         "package": _package_facts(package),
         "backend": segmentation.backend,
+        "mirrored_axes": list(segmentation.mirrored_axes),
         "scan": [_file_facts(path) for path in scan],
         "label_map_sha256": sha256_of(label_map),
         "seconds": segmentation.seconds,
@@ -50,9 +51,15 @@ def run_record(
 
 
 def is_done(
-    record: Path, *, scan: Sequence[Path], label_map: Path, package: Package, backend: str
+    record: Path,
+    *,
+    scan: Sequence[Path],
+    label_map: Path,
+    package: Package,
+    backend: str,
+    mirrored_axes: Sequence[int] = (),
 ) -> bool:
-    """Whether `record` describes a run of this package and backend on these very files.
+    """Whether `record` describes such a run of this package on these very files.
 
     A record that is missing, damaged or of other content means no.
     """
@@ -61,6 +68,7 @@ def is_done(
         return (
             document["package"] == _package_facts(package)
             and document["backend"] == backend
+            and document["mirrored_axes"] == list(mirrored_axes)
             and document["scan"] == [_file_facts(path) for path in scan]
             and document["label_map_sha256"] == sha256_of(label_map)
         )

@@ -30,6 +30,8 @@ class Segmentation:
         Backend, device and variant that ran.
     seconds
         Wall time of each stage.
+    mirrored_axes
+        Axes of the network's grid over whose mirror images the logits were averaged.
     """
 
     labels: np.ndarray
@@ -37,6 +39,7 @@ class Segmentation:
     manifest: Manifest
     backend: str
     seconds: dict[str, float]
+    mirrored_axes: tuple[int, ...] = ()
 
     @property
     def label_names(self) -> dict[int, str]:

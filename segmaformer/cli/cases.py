@@ -199,7 +199,10 @@ def _refuse_collisions(cases: list[Case]) -> None:
                 f"{path} is a scan and would be replaced; give another name by -o"
             )
         if count > 1:
-            raise click.UsageError(f"{count} scans would write {path}; segment them one by one")
+            raise click.UsageError(
+                f"{count} results would be written to {path}; segment scans of one name one by "
+                "one, and name every label of --probabilities once"
+            )
 
 
 def _report(label_map: Path, wanted: Path | None) -> Path | None:

@@ -162,6 +162,7 @@ def _is_done(predictor: Predictor, case: Case) -> bool:
         label_map=case.label_map,
         package=predictor.package,
         backend=predictor.backend,
+        mirrored_axes=predictor.mirrored_axes,
     )
 
 

@@ -10,7 +10,8 @@ from typing import NoReturn
 import click
 
 import segmaformer
-from segmaformer.cli.exit_codes import EXPECTED_ERRORS, FAILED, exit_code, message_of
+
+_INTERRUPTED = 1
 
 COMMANDS = {
     "bench": "Measure how fast a package runs here.",
@@ -58,20 +59,32 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run ``sgmf`` and exit with its code.
 
     With ``--json`` among the arguments an error, too, is one JSON document on stdout,
-    ``{"error": ..., "exit_code": ...}``, besides the message on stderr.
+    ``{"error": ..., "exit_code": ...}``, besides the message on stderr. A defect of the program
+    shows its traceback after that.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments
     try:
         code = cli.main(args=arguments, prog_name="sgmf", standalone_mode=False)
-    except click.exceptions.Abort:
-        _fail("interrupted", FAILED, as_json)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _fail("interrupted", _INTERRUPTED, as_json)
     except click.ClickException as error:
         error.show(sys.stderr)
         _exit(error.format_message(), error.exit_code, as_json)
-    except EXPECTED_ERRORS as error:
-        _fail(message_of(error), exit_code(error), as_json)
+    except Exception as error:
+        _fail_by(error, as_json)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail_by(error: Exception, as_json: bool) -> NoReturn:
+    # Imported here, it does not lengthen the start, in which an interruption shows a traceback.
+    from segmaformer.cli.exit_codes import EXPECTED_ERRORS, FAILED, exit_code, message_of
+
+    if isinstance(error, EXPECTED_ERRORS):
+        _fail(message_of(error), exit_code(error), as_json)
+    if as_json:
+        _print_failure(f"{type(error).__name__}: {error}", FAILED)
+    raise error
 
 
 def _fail(message: str, code: int, as_json: bool) -> NoReturn:
@@ -81,5 +94,9 @@ def _fail(message: str, code: int, as_json: bool) -> NoReturn:
 
 def _exit(message: str, code: int, as_json: bool) -> NoReturn:
     if as_json:
-        click.echo(json.dumps({"error": message, "exit_code": code}, indent=2))
+        _print_failure(message, code)
     sys.exit(code)
+
+
+def _print_failure(message: str, code: int) -> None:
+    click.echo(json.dumps({"error": message, "exit_code": code}, indent=2))

@@ -48,7 +48,7 @@ def segment_cases(
     case, document
         For JSON, and the content of the statistics file: ``scan``, ``output``, ``run``,
         ``preview``, ``stats``, ``report`` and ``probabilities`` (paths; these where wanted),
-        ``package``, ``backend``, ``seconds`` by stage and ``statistics``, see
+        ``package``, ``backend``, ``mirrored_axes``, ``seconds`` by stage and ``statistics``, see
         :func:`segmaformer.runtime.statistics.label_statistics`. Or the error.
     """
     for folder in {path.parent for case in cases for path in case.written}:
@@ -94,6 +94,7 @@ def _write(predictor: Predictor, case: Case, segmentation: Segmentation) -> dict
         **_paths(case),
         "package": segmentation.manifest.name,
         "backend": segmentation.backend,
+        "mirrored_axes": list(segmentation.mirrored_axes),
         "seconds": segmentation.seconds,
         "statistics": segmentation.statistics(),
     }

@@ -88,9 +88,9 @@ def test_one_file_cannot_take_two_scans(tmp_path: Path) -> None:
 
 def test_two_scans_of_one_name_are_refused(tmp_path: Path) -> None:
     scans = files(tmp_path, "a.nii", "a.nii.gz")
-    with pytest.raises(click.UsageError, match="2 scans would write"):
+    with pytest.raises(click.UsageError, match="2 results would be written"):
         group_cases(scans, channels=1)
-    with pytest.raises(click.UsageError, match="2 scans would write"):
+    with pytest.raises(click.UsageError, match="2 results would be written"):
         group_cases((scans[0], scans[0]), channels=1)
 
 

@@ -315,7 +315,7 @@ def test_a_scan_that_cannot_be_right_is_refused_and_nothing_is_written(
         (["{scan}", "-m", "{package}", "-o", "{folder}/none/x.nii"], "create it first"),
         (["{scan}", "-m", "{package}", "-o", "{scan}/x.nii"], "not a folder"),
         (["{scan}", "-m", "{package}", "-o", "{folder}/x.zip"], "must end in"),
-        (["{scan}", "{scan}", "-m", "{package}"], "2 scans would write"),
+        (["{scan}", "{scan}", "-m", "{package}"], "2 results would be written"),
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_written(
@@ -499,6 +499,18 @@ def test_resume_does_what_is_left(
     assert run.code == 0
     assert "1 skipped, 2 done" in run.stderr
     assert written_when(tmp_path / "out" / "a_seg.nii.gz") == first
+
+
+def test_resume_does_not_mix_mirrored_and_plain_results(
+    sgmf: Sgmf, tiny_package_path: Path, folder: Path, tmp_path: Path
+) -> None:
+    arguments = ("infer", folder, "-m", tiny_package_path, "-o", tmp_path / "out", "--resume")
+    sgmf(*arguments)
+    assert "skipped" not in sgmf(*arguments, "--tta").stderr
+    record = json.loads((tmp_path / "out" / "a_seg.run.json").read_text())
+    assert record["mirrored_axes"] == [2]
+    assert "2 skipped" in sgmf(*arguments, "--tta").stderr
+    assert "skipped" not in sgmf(*arguments).stderr
 
 
 def test_shards_divide_the_work(

@@ -142,15 +142,24 @@ def test_a_run_ends_with_a_message_and_the_code_of_its_error(
         assert run.stdout == ""
 
 
-def test_a_defect_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_shows_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     from segmaformer.cli import main
 
-    def fail() -> None:
-        raise ZeroDivisionError
+    def fail(as_json: bool) -> None:
+        raise ZeroDivisionError("none left")
 
-    monkeypatch.setattr(cli, "get_command", lambda *_: click.Command("doctor", callback=fail))
+    option = click.Option(["--json", "as_json"], is_flag=True)
+    broken = click.Command("doctor", callback=fail, params=[option])
+    monkeypatch.setattr(cli, "get_command", lambda *_: broken)
     with pytest.raises(ZeroDivisionError):
         main(["doctor"])
+    assert capfd.readouterr().out == ""
+    with pytest.raises(ZeroDivisionError):
+        main(["doctor", "--json"])
+    document = json.loads(capfd.readouterr().out)
+    assert document == {"error": "ZeroDivisionError: none left", "exit_code": 1}
 
 
 def in_a_new_interpreter(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -164,6 +173,28 @@ def test_the_command_imports_neither_pytorch_nor_onnx() -> None:
         "print(sorted({'torch', 'onnx', 'onnxscript', 'onnx_ir'} & set(sys.modules)))"
     )
     assert in_a_new_interpreter(code).stdout == "[]\n"
+
+
+def test_the_start_of_the_command_is_short() -> None:
+    """What takes long to load is loaded where an interruption ends with a message."""
+    code = "import sys, segmaformer.cli; print({'numpy', 'scipy', 'nibabel'} & set(sys.modules))"
+    assert in_a_new_interpreter(code).stdout == "set()\n"
+
+
+@pytest.mark.parametrize("module", ["segmaformer.cli.infer_command", "scipy"])
+def test_an_interrupted_import_is_no_defect(module: str) -> None:
+    code = (
+        "import sys\n"
+        "from segmaformer.cli import main\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "main(['infer', 'scan.nii.gz', '-m', 'brain.sgmf', '--json'])"
+    )
+    run = in_a_new_interpreter(code)
+    assert (run.returncode, run.stderr.strip()) == (1, "sgmf: interrupted")
+    assert json.loads(run.stdout) == {"error": "interrupted", "exit_code": 1}
 
 
 def test_a_reader_that_leaves_early_causes_no_traceback(tiny_package_path: Path) -> None:

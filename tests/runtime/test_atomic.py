@@ -37,6 +37,21 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [target]
 
 
+def test_a_full_disk_is_named_with_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "labels.nii"
+
+    def write(code: int) -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(b"half of the n")
+            raise OSError(code, os.strerror(code))
+
+    with pytest.raises(OSError, match=r"cannot write .*labels.nii: No space left.*make room"):
+        write(errno.ENOSPC)
+    with pytest.raises(OSError, match=r"^\[Errno 5\]"):
+        write(errno.EIO)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_file_gets_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     with atomic_path(tmp_path / "written"):

@@ -193,19 +193,28 @@ def only_sform(header: Any) -> None:
     header["qform_code"], header["qoffset_y"] = 0, 100.0
 
 
+def other_pixdim(header: Any) -> None:
+    header["qform_code"], header["pixdim"][1:4] = 0, (1, 1, 1)
+
+
+def flipped_sform(header: Any) -> None:
+    header["qform_code"], header["srow_x"][0] = 0, -1
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (no_codes, "are both 0"),
         (moved_qform, "lie up to 3 voxels apart"),
         (invalid_qform, "sform and qform"),
+        (other_pixdim, "edges of 1 x 1 x 1 in pixdim and of 1 x 2 x 3 in its sform"),
     ],
 )
 def test_transforms_of_a_header(tmp_path: Path, change: Callable[[Any], None], words: str) -> None:
     expect_one(check_scan(save(tmp_path / "scan.nii", change)), "warn", words)
 
 
-@pytest.mark.parametrize("change", [only_sform, slightly_moved_qform])
+@pytest.mark.parametrize("change", [only_sform, slightly_moved_qform, flipped_sform])
 def test_transforms_that_are_clear(tmp_path: Path, change: Callable[[Any], None]) -> None:
     assert check_scan([save(tmp_path / "scan.nii", change)]) == []
 
