@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 
 import segmaformer
 from segmaformer.calibration.flavours import FLAVOURS, Flavour
@@ -22,6 +21,7 @@ from segmaformer.calibration.ranges import RangeMethod
 from segmaformer.calibration.search import Placed, best_placement
 from segmaformer.calibration.statistics import ObservationOptions
 from segmaformer.calibration.tiles import TileOptions
+from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
 from segmaformer.runtime.card import model_card
 from segmaformer.runtime.manifest import Manifest, Variant
 from segmaformer.runtime.package import Package
@@ -239,7 +239,7 @@ def _manifest(
         "software": {
             "segmaformer": segmaformer.__version__,
             "onnx": onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
+            "onnxruntime": import_onnxruntime().__version__,
         },
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }

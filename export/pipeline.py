@@ -20,6 +20,7 @@ from segmaformer.export.float16 import FLOAT32_LADDER, to_float16
 from segmaformer.export.onnx_export import export_onnx
 from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu
 from segmaformer.runtime.backends import open_session, run_checked
+from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
 from segmaformer.runtime.card import model_card
 from segmaformer.runtime.errors import ParityError
 from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest, Network, Variant
@@ -235,7 +236,6 @@ def _manifest(checkpoint: Checkpoint, name: str, tiles_from: str) -> Manifest:
 
 
 def _software() -> dict[str, str]:
-    import onnxruntime
     import onnxscript
 
     return {
@@ -244,6 +244,6 @@ def _software() -> dict[str, str]:
         "torch": torch.__version__,
         "onnx": onnx.__version__,
         "onnxscript": onnxscript.__version__,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": import_onnxruntime().__version__,
         "numpy": np.__version__,
     }

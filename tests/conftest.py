@@ -12,6 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from networks import TINY_TILE, save_tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent

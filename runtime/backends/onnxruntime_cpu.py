@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import ModuleType
 from typing import Any
 
@@ -74,7 +75,10 @@ class OnnxRuntimeSession:
 
 
 def import_onnxruntime() -> ModuleType:
-    """Import ONNX Runtime.
+    """Import ONNX Runtime, without what it sends home.
+
+    Whoever imported it before this package started its telemetry; it is stopped then, unless
+    ``ORT_DISABLE_TELEMETRY`` is 0.
 
     Raises
     ------
@@ -87,6 +91,8 @@ def import_onnxruntime() -> ModuleType:
         raise BackendError(
             f"ONNX Runtime cannot be imported: {error}; run: pip install onnxruntime"
         ) from error
+    if os.environ.get("ORT_DISABLE_TELEMETRY") != "0":
+        onnxruntime.disable_telemetry_events()
     module: ModuleType = onnxruntime
     return module
 
@@ -111,6 +117,8 @@ def open_network(content: bytes, *, threads: int, op_library: bool = True) -> An
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Threads that wait for the next tile by spinning would take processors from the blending.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     # Tiles have one shape: planning memory by pattern only holds a second arena of that size.
     options.enable_mem_pattern = False
     options.log_severity_level = _ERRORS_ONLY

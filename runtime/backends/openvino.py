@@ -7,7 +7,10 @@ is a backend of its own.
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -170,7 +173,10 @@ def _tested(
 
 
 def import_openvino() -> ModuleType:
-    """Import OpenVINO.
+    """Import OpenVINO, without what it sends home.
+
+    Its converter, which is imported along, reports that to a web service through a package of
+    its own and makes do without that package. Here it never finds it.
 
     Raises
     ------
@@ -178,13 +184,27 @@ def import_openvino() -> ModuleType:
         It is not installed, or was built for another machine.
     """
     try:
-        import openvino
+        with _hidden("openvino_telemetry"):
+            import openvino
     except ImportError as error:
         raise MissingExtraError(
             f"OpenVINO cannot be imported: {error}; run: pip install 'segmaformer[openvino]'"
         ) from error
     module: ModuleType = openvino
     return module
+
+
+@contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """Importing a module fails meanwhile, unless it was imported before."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]  # what the import system looks for
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 def what_is_missing() -> str | None:

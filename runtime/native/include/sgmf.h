@@ -17,7 +17,10 @@
  * Errors. Functions return SGMF_OK or say what is wrong, and sgmf_message says it in words: what
  * was found, what was expected, what to do. After an error the handle is as usable as before, but
  * for SGMF_DEFECT, after which every call returns SGMF_UNUSABLE. No exception leaves a function,
- * nothing is printed, and nothing is kept outside of handles.
+ * nothing is printed, and nothing is kept outside of handles. One exception: ONNX Runtime's
+ * official builds send usage data home unless the environment variable ORT_DISABLE_TELEMETRY is 1
+ * when they are loaded, so sgmf_open sets it where it is not set. Programs that read their
+ * environment on other threads at that time set it themselves when they start.
  *
  * Versions. Structs begin with struct_size, which the program sets to sizeof of the struct after
  * setting the struct to zero; zero or NULL in any other member means its default where the member

@@ -45,6 +45,7 @@ enum Slot : size_t {
   CreateStatus = 0,
   GetErrorMessage = 2,
   CreateEnv = 3,
+  DisableTelemetryEvents = 6,
   CreateSessionFromArray = 8,
   Run = 9,
   CreateSessionOptions = 10,
@@ -85,6 +86,7 @@ enum Slot : size_t {
   ReleaseTensorTypeAndShapeInfo = 99,
   ReleaseSessionOptions = 100,
   ReleaseCustomOpDomain = 101,
+  AddSessionConfigEntry = 130,
   ReleaseAllocator = 132,
   KernelInfoGetAttributeArray_float = 162,
   KernelInfoGetAttributeArray_int64 = 163,
@@ -153,6 +155,10 @@ class Api {
   }
   Status* add_domain(SessionOptions* options, CustomOpDomain* domain) const {
     return slot<Status* (*)(SessionOptions*, CustomOpDomain*)>(AddCustomOpDomain)(options, domain);
+  }
+  Status* add_config(SessionOptions* options, const char* key, const char* value) const {
+    return slot<Status* (*)(SessionOptions*, const char*, const char*)>(AddSessionConfigEntry)(
+        options, key, value);
   }
   Status* has_config(const SessionOptions* options, const char* key, int* out) const {
     return slot<Status* (*)(const SessionOptions*, const char*, int*)>(HasSessionConfigEntry)(
@@ -259,6 +265,9 @@ class Api {
   // Texts that are given must outlive the environment.
   Status* create_env(LoggingLevel level, const char* name, Env** out) const {
     return slot<Status* (*)(int, const char*, Env**)>(CreateEnv)(level, name, out);
+  }
+  Status* disable_telemetry(const Env* env) const {
+    return slot<Status* (*)(const Env*)>(DisableTelemetryEvents)(env);
   }
   void release(Env* env) const { slot<void (*)(Env*)>(ReleaseEnv)(env); }
   Status* create_options(SessionOptions** out) const {

@@ -10,6 +10,7 @@ namespace sgmf::onnxruntime {
 namespace {
 
 constexpr const char* variable = "SGMF_ONNXRUNTIME";
+constexpr const char* telemetry_variable = "ORT_DISABLE_TELEMETRY";
 constexpr const char* remedy =
     "install ONNX Runtime 1.18 or later (pip install onnxruntime, or your system's "
     "libonnxruntime) and name its libonnxruntime.so in backend_library or SGMF_ONNXRUNTIME";
@@ -69,6 +70,7 @@ const ort::ApiBase* load(const std::string& path, std::string& tried) {
 }
 
 const ort::ApiBase* find(const std::string& path) {
+  ::setenv(telemetry_variable, "1", 0);
   const std::string given = path.empty() ? environment(variable) : path;
   std::string tried;
   for (const std::string& place : given.empty() ? usual_places() : Paths{given}) {
@@ -86,5 +88,7 @@ Library::Library(const std::string& path)
   if (table_) return;
   throw LibraryMissing("ONNX Runtime " + std::string(version()) + " is too old; " + remedy);
 }
+
+bool Library::keeps_quiet() const { return environment(telemetry_variable) != "0"; }
 
 }  // namespace sgmf::onnxruntime

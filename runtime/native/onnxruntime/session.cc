@@ -51,6 +51,8 @@ Session::Session(const Library& library, const std::string& model, const Interfa
   translated(api_, "ONNX Runtime cannot open the network", [&] {
     environment_ = hold<ort::Env>(
         [&](ort::Env** out) { return api_.create_env(ort::log_fatal, "sgmf", out); });
+    // The program around this library may have loaded ONNX Runtime before.
+    if (library.keeps_quiet()) require(api_.disable_telemetry(environment_.get()));
     memory_ = hold<ort::MemoryInfo>(
         [&](ort::MemoryInfo** out) { return api_.create_cpu_memory_info(out); });
     session_ = open(model, threads);
@@ -63,6 +65,8 @@ Session::Held<ort::Session> Session::open(const std::string& model, int threads)
   const auto options = hold<ort::SessionOptions>(
       [&](ort::SessionOptions** out) { return api_.create_options(out); });
   require(api_.set_threads(options.get(), threads));
+  // Threads that wait for the next tile by spinning would take processors from the blending.
+  require(api_.add_config(options.get(), "session.force_spinning_stop", "1"));
   // Tiles have one shape: planning memory by pattern only holds a second arena of that size.
   require(api_.disable_mem_pattern(options.get()));
   require(api_.set_log_level(options.get(), ort::log_fatal));  // errors come back as statuses

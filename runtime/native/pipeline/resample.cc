@@ -136,6 +136,7 @@ bool ChannelResize::overshoots() const {
 // Source plane i is kept at i modulo `kept`, resized along its own axes, in double. No part wraps
 // around: `kept` is a multiple of its length or every plane.
 void ChannelResize::run(const ReadBox& source, float* target) const {
+  if (shape_ == new_shape_) return read_all(source, target);
   const int64_t length = shape_[outer_];
   const AxisOperator across = operators_[outer_].value_or(AxisOperator::identity(length));
   const int64_t plane = shape_[inner_[0]] * shape_[inner_[1]];
@@ -158,6 +159,19 @@ void ChannelResize::run(const ReadBox& source, float* target) const {
       done = ready;
     }
   }
+}
+
+// The channel as it is.
+void ChannelResize::read_all(const ReadBox& source, float* target) const {
+  const int64_t plane = shape_[1] * shape_[2];
+  const std::size_t tasks = static_cast<std::size_t>(std::min<int64_t>(shape_[0], 4 * threads_));
+  own_threads(worthwhile_threads(threads_, shape_[0] * plane))(tasks, [&](std::size_t task) {
+    const int64_t begin = shape_[0] * static_cast<int64_t>(task) / static_cast<int64_t>(tasks);
+    const int64_t end = shape_[0] * (static_cast<int64_t>(task) + 1) / static_cast<int64_t>(tasks);
+    Box box = whole(shape_);
+    box[0] = {begin, end};
+    source(box, target + begin * plane);
+  });
 }
 
 // Planes across the outer axis, C order.

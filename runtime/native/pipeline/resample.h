@@ -46,6 +46,7 @@ class ChannelResize {
   struct Bounds;
   struct Planes;
 
+  void read_all(const ReadBox& source, float* target) const;
   void read(const ReadBox& source, const Range& part, float* planes) const;
   bool overshoots() const;
   Bounds channel_bounds(const ReadBox& source, int64_t step) const;

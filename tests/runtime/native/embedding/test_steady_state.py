@@ -49,3 +49,14 @@ def test_eight_threads_on_four_handles(programs: Path, ct_package: Path, threads
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="memory as Linux reports it")
 def test_runs_leave_no_memory_behind(programs: Path, ct_package: Path) -> None:
     assert run(programs / "endurance", ct_package, 100).startswith("heap ")
+
+
+def test_nothing_is_sent_or_kept_by_onnxruntime(
+    programs: Path, ct_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its official builds write an identifier of the machine before they send anything."""
+    for variable in ("ORT_DISABLE_TELEMETRY", "CI", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run(programs / "stress", ct_package, 1, 1)
+    assert list(tmp_path.iterdir()) == []
