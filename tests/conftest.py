@@ -47,32 +47,43 @@ def golden_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_package_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A package of a small network, float32 and float16. Copy it before changing it."""
-    return _export_tiny(tmp_path_factory.mktemp("package"), channels=1, fp16=True)
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The small network of :func:`save_tiny_checkpoint`, loaded."""
+    pytest.importorskip("torch")
+    from segmaformer.checkpoint import load_checkpoint
+
+    return load_checkpoint(save_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "tiny.pth"))
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tiny_checkpoint: Any) -> Any:
+    """The same as it was traced, once for all tests. Copy it to change it."""
+    from segmaformer.export.onnx_export import export_onnx
+
+    return export_onnx(tiny_checkpoint.model, TINY_TILE, 1)
+
+
+@pytest.fixture(scope="session")
+def tiny_package_path(
+    tiny_checkpoint: Any, tiny_onnx: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A package of the same, float32 and float16. Copy it before changing it."""
+    from segmaformer.export import pipeline
+
+    target = tmp_path_factory.mktemp("package") / "tiny.sgmf"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "export_onnx", lambda *_: tiny_onnx)
+        options = pipeline.ExportOptions(fp16=True)
+        return pipeline.export_package(tiny_checkpoint, target, options).path
 
 
 @pytest.fixture(scope="session")
 def two_channel_package_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package of a small network with two channels, float32 only."""
-    return _export_tiny(tmp_path_factory.mktemp("package"), channels=2, fp16=False)
-
-
-@pytest.fixture(scope="session")
-def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The small network of :func:`save_tiny_checkpoint` as it was traced. Copy it to change it."""
     pytest.importorskip("torch")
     from segmaformer.checkpoint import load_checkpoint
-    from segmaformer.export.onnx_export import export_onnx
+    from segmaformer.export.pipeline import export_package
 
-    path = save_tiny_checkpoint(tmp_path_factory.mktemp("traced") / "tiny.pth")
-    return export_onnx(load_checkpoint(path).model, TINY_TILE, 1)
-
-
-def _export_tiny(folder: Path, *, channels: int, fp16: bool) -> Path:
-    pytest.importorskip("torch")
-    from segmaformer.checkpoint import load_checkpoint
-    from segmaformer.export.pipeline import ExportOptions, export_package
-
-    checkpoint = load_checkpoint(save_tiny_checkpoint(folder / "tiny.pth", channels=channels))
-    return export_package(checkpoint, folder / "tiny.sgmf", ExportOptions(fp16=fp16)).path
+    folder = tmp_path_factory.mktemp("package")
+    checkpoint = load_checkpoint(save_tiny_checkpoint(folder / "tiny.pth", channels=2))
+    return export_package(checkpoint, folder / "tiny.sgmf").path

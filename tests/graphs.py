@@ -1,4 +1,4 @@
-"""Hand-written ONNX graphs of one input, and their results in plain ONNX Runtime."""
+"""Hand-written ONNX graphs of one input, and results of graphs in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -46,6 +46,17 @@ def run(model: Any, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     )
     result: np.ndarray = session.run(None, dict(inputs))[0]
     return result
+
+
+def logits_of(model: Any, tiles: np.ndarray, *, op_library: bool) -> np.ndarray:
+    """What a network gives, its ops run by the op library's kernels or by their bodies."""
+    from segmaformer.runtime.backends.onnxruntime_cpu import open_network
+    from segmaformer.runtime.processors import available_processors
+
+    threads = available_processors()
+    session = open_network(model.SerializeToString(), threads=threads, op_library=op_library)
+    logits: np.ndarray = session.run(None, {"tiles": tiles})[0]
+    return logits
 
 
 def operators(model: Any) -> list[str]:

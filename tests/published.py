@@ -10,6 +10,19 @@ from typing import Any
 
 import numpy as np
 
+SEGMAFORMER_CASES = ("segmaformer_brats_mhha_64", "segmaformer_btcv_fixed_mhha_32x96x96")
+CASES = (
+    *SEGMAFORMER_CASES,
+    "segformer3d_64",
+    "segmamba_tom_64",
+    "segresmamba_64",
+    "taming_segmamba",
+    "taming_bisegmamba",
+    "taming_multisegmamba",
+    "taming_segmambaskip",
+)
+"""Files of the golden folder that hold a network."""
+
 TITLES = {
     "SegFormer3D": "segformer3d",
     "SegMaFormer": "segmaformer",

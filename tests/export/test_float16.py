@@ -3,23 +3,18 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from networks import TINY_CONFIG, TINY_TILE
 from onnx import TensorProto, helper, numpy_helper
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
 from segmaformer.export.float16 import FLOAT32_OPS, to_float16
-from segmaformer.export.onnx_export import export_onnx
 from segmaformer.export.rewrites import apply_rewrites
 from segmaformer.export.scan_op import scan_nodes
-from segmaformer.models import create_model
 
 
 @pytest.fixture(scope="module")
-def float32_graph() -> onnx.ModelProto:
-    torch.manual_seed(0)
-    model = create_model("segmaformer", **TINY_CONFIG).eval()
-    return apply_rewrites(export_onnx(model, TINY_TILE, 1))[0]
+def float32_graph(tiny_onnx: onnx.ModelProto) -> onnx.ModelProto:
+    return apply_rewrites(tiny_onnx)[0]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from published import published_case
+from graphs import logits_of
+from published import CASES, SEGMAFORMER_CASES, published_case
 
 torch = pytest.importorskip("torch")
 
@@ -15,17 +16,10 @@ from segmaformer.export.onnx_export import export_onnx
 from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu
 from segmaformer.export.scan_op import scan_nodes
 from segmaformer.models import create_model
-from segmaformer.runtime.op_library import op_library_path
 
-CASES = [
-    "segformer3d_64",
-    "segmamba_tom_64",
-    "segresmamba_64",
-    "taming_segmamba",
-    "taming_bisegmamba",
-    "taming_multisegmamba",
-    "taming_segmambaskip",
-]
+WITH_BODY = (*SEGMAFORMER_CASES, "taming_bisegmamba")
+"""The body runs token by token: these vouch for it, the last in both directions."""
+
 TINY_SEGMAMBA: dict[str, Any] = {
     "in_chans": 1,
     "depths": [1, 1, 1, 1],
@@ -43,34 +37,19 @@ TINY_TAMING: dict[str, Any] = {
 TINY_SEGRESMAMBA: dict[str, Any] = {"in_chans": 1, "feat_size": [8] * 4, "d_state": 3}
 
 
-def run_file(path: Path, tiles: np.ndarray, *, op_library: bool) -> np.ndarray:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if op_library:
-        options.register_custom_ops_library(str(op_library_path()))
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    logits: np.ndarray = session.run(None, {"tiles": tiles})[0]
-    return logits
-
-
 def for_cpu(model: onnx.ModelProto) -> onnx.ModelProto:
     """As packages carry it."""
     return rewrite_for_cpu(apply_rewrites(model)[0])[0]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_published_outputs(golden_dir: Path, tmp_path: Path, name: str) -> None:
+def test_published_outputs(golden_dir: Path, name: str) -> None:
     case = published_case(golden_dir, name)
     model = case.load_into(create_model(case.arch, **case.config))
     depth, height, width = case.tiles.shape[2:]
     exported = for_cpu(export_onnx(model, (depth, height, width), case.tiles.shape[1]))
-    path = tmp_path / "network.onnx"
-    onnx.save(exported, path)
-    # The body runs token by token: one network of both directions vouches for it.
-    for op_library in (True, False) if name == "taming_bisegmamba" else (True,):
-        assert case.error(run_file(path, case.tiles, op_library=op_library)) <= 4
+    for op_library in (True, False) if name in WITH_BODY else (True,):
+        assert case.error(logits_of(exported, case.tiles, op_library=op_library)) <= 4
 
 
 def exported_tiny(name: str, config: dict[str, Any], tile: tuple[int, int, int]) -> onnx.ModelProto:
@@ -101,9 +80,15 @@ def segmamba() -> onnx.ModelProto:
     return exported_tiny("segmamba", TINY_SEGMAMBA, (32, 32, 32))
 
 
-def test_directions_are_an_attribute_of_the_scan(segmamba: onnx.ModelProto) -> None:
+@pytest.fixture(scope="module")
+def bisegmamba() -> onnx.ModelProto:
+    return exported_tiny("taming-bisegmamba", TINY_TAMING, (4, 4, 4))
+
+
+def test_directions_are_an_attribute_of_the_scan(
+    segmamba: onnx.ModelProto, bisegmamba: onnx.ModelProto
+) -> None:
     assert sorted(directions(segmamba)) == [0] * 8 + [1] * 4
-    bisegmamba = exported_tiny("taming-bisegmamba", TINY_TAMING, (4, 4, 4))
     assert sorted(directions(bisegmamba)) == [0, 0, 1, 1]
     for model in (segmamba, bisegmamba):
         assert not kinds(model)["ReverseSequence"]
@@ -128,12 +113,11 @@ def test_four_orders_of_axes_cost_one_transpose_each_way() -> None:
     assert transposes(model, axes=5) == 2 * 2 * 4
 
 
-def test_the_convolution_before_the_scan_makes_one_copy() -> None:
+def test_the_convolution_before_the_scan_makes_one_copy(bisegmamba: onnx.ModelProto) -> None:
     """No shifted copies, and weights are ready: none is cut or turned when a file is opened."""
-    model = exported_tiny("taming-bisegmamba", TINY_TAMING, (4, 4, 4))
-    assert not kinds(model).keys() & {"Pad", "Slice"}
-    weights = {tensor.name for tensor in model.graph.initializer}
-    for node in model.graph.node:
+    assert not kinds(bisegmamba).keys() & {"Pad", "Slice"}
+    weights = {tensor.name for tensor in bisegmamba.graph.initializer}
+    for node in bisegmamba.graph.node:
         assert not (node.op_type == "Transpose" and node.input[0] in weights)
 
 
@@ -153,17 +137,16 @@ def test_dead_parts_stay_out_of_the_file() -> None:
     ],
 )
 def test_other_forms_are_as_exact_as_pytorch(
-    name: str, config: dict[str, Any], tile: tuple[int, int, int], tmp_path: Path
+    name: str, config: dict[str, Any], tile: tuple[int, int, int]
 ) -> None:
     torch.manual_seed(0)
     model = create_model(name, **config).eval()
     exported = for_cpu(export_onnx(model, tile, 1))
-    onnx.save(exported, tmp_path / "network.onnx")
     tiles = np.random.default_rng(0).standard_normal((2, 1, *tile), dtype=np.float32)
     with torch.inference_mode():
         rounded = model(torch.from_numpy(tiles)).numpy()
         exact = model.double()(torch.from_numpy(tiles).double()).numpy()
     noise = np.abs(rounded - exact).max()
     for op_library in (True, False):
-        logits = run_file(tmp_path / "network.onnx", tiles, op_library=op_library)
+        logits = logits_of(exported, tiles, op_library=op_library)
         assert np.abs(logits - exact).max() <= 4 * noise

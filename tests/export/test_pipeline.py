@@ -25,15 +25,14 @@ from segmaformer.runtime.errors import InputError, ParityError
 from segmaformer.runtime.package import Package
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return load_checkpoint(save_tiny_checkpoint(tmp_path_factory.mktemp("c") / "best.pth"))
+@pytest.fixture(autouse=True)
+def traced_once(monkeypatch: pytest.MonkeyPatch, tiny_onnx: Any) -> None:
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: tiny_onnx)
 
 
 @pytest.fixture
 def damage(monkeypatch: pytest.MonkeyPatch, tiny_onnx: Any) -> Callable[[float], None]:
-    """Trace once for all tests; called, scale weights of the traced network."""
-    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: tiny_onnx)
+    """Scale weights of the traced network by a factor."""
     return lambda factor: monkeypatch.setattr(
         pipeline, "export_onnx", lambda *_: with_scaled_weights(tiny_onnx, factor)
     )
@@ -49,21 +48,21 @@ def listing(folder: Path) -> list[str]:
 
 
 def test_a_package_holds_what_the_checkpoint_says(
-    checkpoint: Checkpoint, damage: object, tmp_path: Path
+    tiny_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    package = export_package(checkpoint, tmp_path / "brain.sgmf")
+    package = export_package(tiny_checkpoint, tmp_path / "brain.sgmf")
     assert package == Package.open(tmp_path / "brain.sgmf")
     assert listing(package.path) == ["card.md", "fp32.onnx", "manifest.json", "reference.npz"]
     manifest = package.manifest
     assert manifest.name == "brain"
     assert manifest.network.name == "segmaformer"
-    assert manifest.network.config == checkpoint.config
-    assert manifest.network.checkpoint_file == "best.pth"
-    assert manifest.network.checkpoint_sha256 == checkpoint.sha256
-    assert manifest.network.assumptions == checkpoint.assumptions
-    assert manifest.preprocessing == checkpoint.preprocessing
-    assert manifest.tiling == checkpoint.tiling
-    assert manifest.output == checkpoint.output
+    assert manifest.network.config == tiny_checkpoint.config
+    assert manifest.network.checkpoint_file == "tiny.pth"
+    assert manifest.network.checkpoint_sha256 == tiny_checkpoint.sha256
+    assert manifest.network.assumptions == tiny_checkpoint.assumptions
+    assert manifest.preprocessing == tiny_checkpoint.preprocessing
+    assert manifest.tiling == tiny_checkpoint.tiling
+    assert manifest.output == tiny_checkpoint.output
     assert manifest.verification_tiles == "2 tiles of phantoms (no scan was given)"
     assert {"segmaformer", "torch", "onnx", "onnxruntime"} <= set(manifest.software)
     age = datetime.datetime.now(datetime.timezone.utc) - datetime.datetime.fromisoformat(
@@ -76,10 +75,10 @@ def test_a_package_holds_what_the_checkpoint_says(
 
 
 def test_parity_of_each_variant_is_recorded(
-    checkpoint: Checkpoint, damage: object, tmp_path: Path, lines: list[str]
+    tiny_checkpoint: Checkpoint, tmp_path: Path, lines: list[str]
 ) -> None:
     package = export_package(
-        checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True), report=lines.append
+        tiny_checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True), report=lines.append
     )
     variants = package.manifest.variants
     assert list(variants) == ["fp32", "fp16"]
@@ -98,33 +97,33 @@ def test_parity_of_each_variant_is_recorded(
 
 
 def test_the_package_computes_what_the_checkpoint_computes(
-    checkpoint: Checkpoint, damage: object, tmp_path: Path
+    tiny_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    package = export_package(checkpoint, tmp_path / "tiny.sgmf")
+    package = export_package(tiny_checkpoint, tmp_path / "tiny.sgmf")
     tile = np.random.default_rng(3).normal(size=(2, 1, *TINY_TILE)).astype(np.float32)
     with torch.no_grad():
-        expected = checkpoint.model(torch.from_numpy(tile)).numpy()
+        expected = tiny_checkpoint.model(torch.from_numpy(tile)).numpy()
     found = open_session(package).run(tile)
     assert np.abs(found - expected).max() < 1e-5 * np.ptp(expected)
 
 
 def test_tiles_of_a_given_scan_decide_and_are_named(
-    checkpoint: Checkpoint, damage: object, tmp_path: Path
+    tiny_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     scan = write_scan(tmp_path / "subject 7.nii.gz", head_like((60, 40, 36)) + np.float32(1))
     options = ExportOptions(verify_scan=(scan,))
-    package = export_package(checkpoint, tmp_path / "tiny.sgmf", options)
+    package = export_package(tiny_checkpoint, tmp_path / "tiny.sgmf", options)
     assert package.manifest.verification_tiles == "4 tiles of the scan subject 7.nii.gz"
     assert package.manifest.variants["fp32"].parity["tiles"] == 4
     assert "on 4 tiles of the scan subject 7.nii.gz." in package.read("card.md").decode()
 
 
 def test_an_altered_weight_is_refused_with_place_and_size(
-    checkpoint: Checkpoint, damage: Callable[[float], None], tmp_path: Path
+    tiny_checkpoint: Checkpoint, damage: Callable[[float], None], tmp_path: Path
 ) -> None:
     damage(1.01)
     with pytest.raises(ParityError) as caught:
-        export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True))
+        export_package(tiny_checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True))
     message = str(caught.value)
     assert message.startswith("fp32 does not match PyTorch: logits differ by 0.0")
     assert "of their range (at most 0.0001)" in message
@@ -135,12 +134,12 @@ def test_an_altered_weight_is_refused_with_place_and_size(
 
 
 def test_a_shortfall_leaves_the_package_that_was_there(
-    checkpoint: Checkpoint, damage: Callable[[float], None], tmp_path: Path
+    tiny_checkpoint: Checkpoint, damage: Callable[[float], None], tmp_path: Path
 ) -> None:
-    first = export_package(checkpoint, tmp_path / "tiny.sgmf")
+    first = export_package(tiny_checkpoint, tmp_path / "tiny.sgmf")
     damage(1.01)
     with pytest.raises(ParityError):
-        export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(overwrite=True))
+        export_package(tiny_checkpoint, tmp_path / "tiny.sgmf", ExportOptions(overwrite=True))
     assert Package.open(tmp_path / "tiny.sgmf") == first
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.sgmf"]
 
@@ -156,15 +155,14 @@ def fail_on_rungs(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
 
 def test_float16_falls_back_to_more_float32_and_says_so(
-    checkpoint: Checkpoint,
-    damage: object,
+    tiny_checkpoint: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     lines: list[str],
 ) -> None:
     fail_on_rungs(monkeypatch, 1)
     package = export_package(
-        checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True), report=lines.append
+        tiny_checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True), report=lines.append
     )
     assert package.manifest.variants["fp16"].precision == {"rung": "1"}
     (retry,) = [line for line in lines if "trying again" in line]
@@ -172,8 +170,7 @@ def test_float16_falls_back_to_more_float32_and_says_so(
 
 
 def test_float16_that_never_agrees_is_refused(
-    checkpoint: Checkpoint,
-    damage: object,
+    tiny_checkpoint: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     lines: list[str],
@@ -181,27 +178,27 @@ def test_float16_that_never_agrees_is_refused(
     fail_on_rungs(monkeypatch, len(FLOAT32_LADDER))
     with pytest.raises(ParityError, match=r"fp16 does not match .* of labels are equal .* tile"):
         export_package(
-            checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True), report=lines.append
+            tiny_checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True), report=lines.append
         )
     assert sum("trying again" in line for line in lines) == len(FLOAT32_LADDER) - 1
     assert listing(tmp_path) == []
 
 
 def test_an_existing_package_is_refused_before_any_work(
-    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: object
+    tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    first = export_package(checkpoint, tmp_path / "tiny.sgmf")
+    first = export_package(tiny_checkpoint, tmp_path / "tiny.sgmf")
     monkeypatch.setattr(pipeline, "export_onnx", lambda *_: pytest.fail("traced in vain"))
     with pytest.raises(FileExistsError, match="--overwrite"):
-        export_package(checkpoint, tmp_path / "tiny.sgmf")
+        export_package(tiny_checkpoint, tmp_path / "tiny.sgmf")
     assert Package.open(tmp_path / "tiny.sgmf") == first
 
 
 def test_an_existing_package_is_replaced_where_asked_for(
-    checkpoint: Checkpoint, damage: object, tmp_path: Path
+    tiny_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True))
-    export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(overwrite=True))
+    export_package(tiny_checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True))
+    export_package(tiny_checkpoint, tmp_path / "tiny.sgmf", ExportOptions(overwrite=True))
     names = ["card.md", "fp32.onnx", "manifest.json", "reference.npz"]
     assert listing(tmp_path / "tiny.sgmf") == names
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.sgmf"]
@@ -209,8 +206,7 @@ def test_an_existing_package_is_replaced_where_asked_for(
 
 @pytest.mark.parametrize("stage", ["export_onnx", "_reference_logits", "to_float16", "model_card"])
 def test_an_interrupt_at_any_stage_leaves_nothing(
-    checkpoint: Checkpoint,
-    damage: object,
+    tiny_checkpoint: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     stage: str,
@@ -220,16 +216,18 @@ def test_an_interrupt_at_any_stage_leaves_nothing(
 
     monkeypatch.setattr(pipeline, stage, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True))
+        export_package(tiny_checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True))
     assert listing(tmp_path) == []
 
 
 def test_a_scan_that_does_not_fit_is_refused_and_leaves_nothing(
-    checkpoint: Checkpoint, damage: object, tmp_path: Path
+    tiny_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     scan = write_scan(tmp_path / "scan.nii.gz")
     with pytest.raises(InputError, match="1 channels"):
-        export_package(checkpoint, tmp_path / "tiny.sgmf", ExportOptions(verify_scan=(scan, scan)))
+        export_package(
+            tiny_checkpoint, tmp_path / "tiny.sgmf", ExportOptions(verify_scan=(scan, scan))
+        )
     assert listing(tmp_path) == ["scan.nii.gz"]
 
 
@@ -247,15 +245,14 @@ def require_dice(monkeypatch: pytest.MonkeyPatch, least: float) -> None:
 
 
 def test_int8_variants_are_calibrated_before_the_package_appears(
-    checkpoint: Checkpoint,
-    damage: object,
+    tiny_checkpoint: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     scans: Path,
 ) -> None:
     require_dice(monkeypatch, 0.9)
     options = ExportOptions(calibration_data=scans)
-    package = export_package(checkpoint, tmp_path / "tiny.sgmf", options)
+    package = export_package(tiny_checkpoint, tmp_path / "tiny.sgmf", options)
     assert list(package.manifest.variants) == ["fp32", "int8", "int8-cpu"]
     assert package.manifest.name == "tiny"
     assert package.manifest.calibration is not None
@@ -263,8 +260,7 @@ def test_int8_variants_are_calibrated_before_the_package_appears(
 
 
 def test_int8_that_falls_short_leaves_nothing(
-    checkpoint: Checkpoint,
-    damage: object,
+    tiny_checkpoint: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     scans: Path,
@@ -272,7 +268,7 @@ def test_int8_that_falls_short_leaves_nothing(
     require_dice(monkeypatch, 1.0)
     hasten_search(monkeypatch)
     with pytest.raises(ParityError, match="int8 does not match fp32"):
-        export_package(checkpoint, tmp_path / "t.sgmf", ExportOptions(calibration_data=scans))
+        export_package(tiny_checkpoint, tmp_path / "t.sgmf", ExportOptions(calibration_data=scans))
     assert listing(tmp_path) == []
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from graphs import logits_of
 from networks import TINY_TILE
 from onnx import TensorProto, helper
 
@@ -15,21 +16,6 @@ from segmaformer.export.float16 import to_float16
 from segmaformer.export.plain_graph import check_plain, plain_graph
 from segmaformer.export.rewrites import apply_rewrites
 from segmaformer.export.scan_op import scan_nodes
-from segmaformer.runtime.op_library import register_op_library
-
-
-def run(model: onnx.ModelProto, tiles: np.ndarray, *, op_library: bool) -> np.ndarray:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if op_library:
-        register_op_library(options)
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    logits: np.ndarray = session.run(None, {"tiles": tiles})[0]
-    return logits
 
 
 def tiles(batch: int) -> np.ndarray:
@@ -45,15 +31,15 @@ def network(tiny_onnx: Any) -> onnx.ModelProto:
 def test_a_network_computes_the_same(
     network: onnx.ModelProto, batch: int | None, given: int
 ) -> None:
-    expected = run(network, tiles(given), op_library=True)
-    found = run(plain_graph(network, batch=batch), tiles(given), op_library=False)
+    expected = logits_of(network, tiles(given), op_library=True)
+    found = logits_of(plain_graph(network, batch=batch), tiles(given), op_library=False)
     assert np.abs(found - expected).max() <= 2e-5 * np.ptp(expected)
 
 
 def test_a_typed_network_computes_the_same(network: onnx.ModelProto) -> None:
     typed, _ = to_float16(network)
-    expected = run(typed, tiles(1), op_library=True)
-    found = run(plain_graph(typed), tiles(1), op_library=False)
+    expected = logits_of(typed, tiles(1), op_library=True)
+    found = logits_of(plain_graph(typed), tiles(1), op_library=False)
     assert np.abs(found - expected).max() <= 5e-3 * np.ptp(expected)
 
 

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from published import SEGMAFORMER_CASES, published_case
 
 torch = pytest.importorskip("torch")
 
@@ -115,26 +114,16 @@ def test_safetensors(tmp_path: Path, tiny_weights: Document) -> None:
     assert torch.equal(model.state_dict()["decoder.pred.bias"], tiny_weights["decoder.pred.bias"])
 
 
-@pytest.mark.parametrize("name", ["brats_mhha_64", "btcv_fixed_mhha_32x96x96"])
+@pytest.mark.parametrize("name", SEGMAFORMER_CASES)
 def test_published_weights_load_and_compute_what_was_published(
     tmp_path: Path, golden_dir: Path, name: str
 ) -> None:
-    spec = importlib.util.spec_from_file_location("fill", golden_dir / "fill.py")
-    assert spec is not None
-    assert spec.loader is not None
-    fill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill)
-    golden = np.load(golden_dir / f"segmaformer_{name}.npz")
-    seed, stride = int(golden["seed"]), int(golden["stride"])
-    weights = {
-        key: torch.from_numpy(fill.fill(key, shape, seed))
-        for key, shape in json.loads(str(golden["keys"]))
-    }
+    case = published_case(golden_dir, name)
+    weights = case.load_into(create_model(case.arch, **case.config)).state_dict()
     checkpoint = load_checkpoint(save(tmp_path, {"state_dict": weights}))
     with torch.no_grad():
-        volume = torch.from_numpy(fill.input(golden["input_shape"], seed))
-        logits = checkpoint.model(volume).numpy()[..., ::stride, ::stride, ::stride]
-    assert np.abs(logits - golden["output"]).max() <= 4 * float(golden["noise"])
+        logits = checkpoint.model(torch.from_numpy(case.tiles)).numpy()
+    assert case.error(logits) <= 4
 
 
 def test_weights_alone_give_a_network_but_not_its_use(

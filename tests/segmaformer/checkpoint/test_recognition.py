@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from published import published_case
+from published import SEGMAFORMER_CASES, published_case
 
 torch = pytest.importorskip("torch")
 
@@ -77,10 +75,9 @@ def test_two_networks_in_one_checkpoint() -> None:
     assert recognise(keys, arch="segmamba").prefix == "teacher."
 
 
-@pytest.mark.parametrize("name", ["brats_mhha_64", "btcv_fixed_mhha_32x96x96"])
+@pytest.mark.parametrize("name", SEGMAFORMER_CASES)
 def test_published_segmaformer(golden_dir: Path, name: str) -> None:
-    golden = np.load(golden_dir / f"segmaformer_{name}.npz")
-    found = recognise(key for key, _ in json.loads(str(golden["keys"])))
+    found = recognise(published_case(golden_dir, name).shapes)
     assert (found.name, found.prefix) == ("segmaformer", "")
 
 

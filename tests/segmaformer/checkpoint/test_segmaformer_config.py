@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published import SEGMAFORMER_CASES, published_case
 
 torch = pytest.importorskip("torch")
 
@@ -60,11 +60,10 @@ def test_published_configurations_are_recovered(preset: str, schedule: str) -> N
     assert shapes_of(**inferred) == shapes_of(**expected)
 
 
-@pytest.mark.parametrize("name", ["brats_mhha_64", "btcv_fixed_mhha_32x96x96"])
+@pytest.mark.parametrize("name", SEGMAFORMER_CASES)
 def test_golden_configurations_are_recovered(golden_dir: Path, name: str) -> None:
-    golden = np.load(golden_dir / f"segmaformer_{name}.npz")
-    shapes = {key: tuple(shape) for key, shape in json.loads(str(golden["keys"]))}
-    config = json.loads(str(golden["config"]))
+    case = published_case(golden_dir, name)
+    shapes, config = case.shapes, case.config
     inferred, _ = segmaformer_config(shapes)
     assert shapes_of(**inferred) == shapes_of(**config) == shapes
     for key in ("patch_stride", "patch_padding", "patch_kernel_size"):
