@@ -25,7 +25,7 @@ from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
 from segmaformer.runtime.card import model_card
 from segmaformer.runtime.manifest import Manifest, Variant
 from segmaformer.runtime.package import Package
-from segmaformer.runtime.package_writer import staged_package, write_files
+from segmaformer.runtime.package_writer import finish_replacing, staged_package, write_files
 from segmaformer.runtime.progress import Progress, Report
 
 CARD_FILE = "card.md"
@@ -79,7 +79,8 @@ def calibrate(
     """Add int8 variants to the package at `path`, all of them or none.
 
     An interrupted calibration leaves the package as it was, and beside it a file from which
-    the next one goes on.
+    the next one goes on. One that was killed while it put the new package in place may leave it
+    moved aside: the next calibration or export puts it back.
 
     Parameters
     ----------
@@ -114,6 +115,7 @@ def calibrate(
     PermissionError
         Nothing can be written beside the package.
     """
+    finish_replacing(path)
     package = Package.open(path)
     _check_uncalibrated(package, overwrite=options.overwrite)
     if options.picture is not None and not options.picture.parent.is_dir():

@@ -64,8 +64,7 @@ def staged_package(target: Path, *, overwrite: bool) -> Iterator[Path]:
     OSError
         There is no room for the package.
     """
-    remove_abandoned(target.parent)
-    _settle_aside(target)
+    finish_replacing(target)
     _check_target(target, overwrite=overwrite)
     staging = _folder_beside(target)
     try:
@@ -75,6 +74,19 @@ def staged_package(target: Path, *, overwrite: bool) -> Iterator[Path]:
         _put_in_place(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def finish_replacing(target: Path) -> None:
+    """Remove what killed processes left beside `target`, and put it back if it was moved aside.
+
+    For those who read a package before they replace it by :func:`staged_package`.
+    """
+    remove_abandoned(target.parent)
+    for aside in abandoned(target.parent, _aside_prefix(target)):
+        if target.exists() or target.is_symlink():
+            shutil.rmtree(aside)
+        else:
+            aside.rename(target)
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
@@ -135,12 +147,3 @@ def _put_in_place(staging: Path, target: Path) -> None:
 def _aside_prefix(target: Path) -> str:
     """What the name of a package that is being replaced begins with; tells which it was."""
     return f".sgmf.old-{hashlib.sha256(target.name.encode()).hexdigest()[:16]}-"
-
-
-def _settle_aside(target: Path) -> None:
-    """Finish what a process was killed in the middle of: replacing `target`."""
-    for aside in abandoned(target.parent, _aside_prefix(target)):
-        if target.exists() or target.is_symlink():
-            shutil.rmtree(aside)
-        else:
-            aside.rename(target)

@@ -10,12 +10,18 @@ import click
 
 from segmaformer.cli.console import print_json, print_rows, progress_bar, say
 from segmaformer.cli.exit_codes import DONE, FAILED, UNVERIFIED
+from segmaformer.cli.parameters import (
+    EXISTING_FOLDER,
+    check_variants,
+    json_option,
+    threads_option,
+    variants_option,
+)
 from segmaformer.cli.provenance import provenance
 from segmaformer.runtime.backends import DEVICES, backend_names, backends, find_backend
 from segmaformer.runtime.benchmark import Candidate, benchmark
 from segmaformer.runtime.package import Package
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 NAMES = [name for name in backend_names() if name != "auto"]
 HEAD = (
     "variant",
@@ -30,9 +36,7 @@ HEAD = (
 
 
 @click.command("bench")
-@click.argument(
-    "model", metavar="PACKAGE", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@click.argument("model", metavar="PACKAGE", type=EXISTING_FOLDER)
 @click.option(
     "--backend",
     "names",
@@ -41,14 +45,12 @@ HEAD = (
     help="May be given again; default: all that this machine has.",
 )
 @click.option("--device", type=click.Choice(DEVICES), help="Only backends that run there.")
-@click.option(
-    "--variant", "variants", multiple=True, help="May be given again; default: all there are."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads; default: all processors.")
+@variants_option
+@threads_option
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=7, show_default=True, help="Turns of each."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 def command(
     model: Path,
     names: tuple[str, ...],
@@ -78,11 +80,7 @@ def _candidates(
     package: Package, names: Sequence[str], device: str | None, variants: Sequence[str]
 ) -> list[Candidate]:
     known = package.manifest.variants
-    for variant in variants:
-        if variant not in known:
-            raise click.UsageError(
-                f"{package.manifest.name} has no variant {variant!r}; it has {', '.join(known)}"
-            )
+    check_variants(package.manifest, variants)
     _check_places(names, device)
     wanted = dict.fromkeys(variants or known)
     if names:

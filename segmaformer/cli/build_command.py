@@ -11,6 +11,7 @@ import click
 
 from segmaformer.cli.console import print_json, print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
+from segmaformer.cli.parameters import EXISTING_FOLDER, check_variants, json_option
 from segmaformer.runtime.atomic import atomic_path, check_writable
 from segmaformer.runtime.backends import (
     ON_GPU,
@@ -35,7 +36,7 @@ SESSIONS = {"tensorrt": TensorRtSession, "tensorrt-rtx": TensorRtRtxSession}
 
 
 @click.command("build")
-@click.argument("package", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("package", type=EXISTING_FOLDER)
 @click.option("--backend", type=click.Choice(list(BUILDERS)), default="tensorrt", show_default=True)
 @click.option("--target", metavar="SM", help="Another machine's GPU, such as sm86.")
 @click.option("--variant", help="fp32, fp16 ...; default: what suits the backend.")
@@ -48,7 +49,7 @@ SESSIONS = {"tensorrt": TensorRtSession, "tensorrt-rtx": TensorRtRtxSession}
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the engine here, for use elsewhere, and not to the cache.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def command(
     package: Path,
     backend: str,
@@ -68,9 +69,7 @@ def command(
 
     opened = Package.open(package)
     chosen = variant or first_variant(opened, ON_GPU)
-    if chosen not in opened.manifest.variants:
-        known = ", ".join(opened.manifest.variants)
-        raise click.UsageError(f"{opened.manifest.name} has no variant {chosen!r}; it has {known}")
+    check_variants(opened.manifest, [chosen])
     log = _log_place(output, f"{opened.manifest.name}-{chosen}-{backend}")
     check_writable(output or log)
     request = EngineRequest(opened, chosen, batch, target)

@@ -10,14 +10,18 @@ from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.ranges import METHODS, range_method
 from segmaformer.cli.console import print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
+from segmaformer.cli.parameters import EXISTING_FOLDER
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+# A killed run may have left the package moved aside, and is settled before it is looked for.
+PACKAGE = click.Path(file_okay=False, path_type=Path)
 
 
 @click.command("calibrate")
-@click.argument("package", type=FOLDER)
-@click.argument("scans", type=FOLDER)
-@click.option("--labels", type=FOLDER, help="Label maps to judge by too, named as their scans.")
+@click.argument("package", type=PACKAGE)
+@click.argument("scans", type=EXISTING_FOLDER)
+@click.option(
+    "--labels", type=EXISTING_FOLDER, help="Label maps to judge by too, named as their scans."
+)
 @click.option(
     "--ranges",
     "method",

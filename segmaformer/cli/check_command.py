@@ -11,7 +11,7 @@ import click
 from segmaformer.cli.cases import group_scans
 from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.exit_codes import DONE, REFUSED
-from segmaformer.cli.parameters import EXISTING_PATH
+from segmaformer.cli.parameters import EXISTING_FOLDER, EXISTING_PATH, json_option
 from segmaformer.runtime.finding import Finding
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.scan_checks import check_scan
@@ -23,10 +23,10 @@ from segmaformer.runtime.scan_checks import check_scan
     "-m",
     "--model",
     envvar="SGMF_MODEL",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=EXISTING_FOLDER,
     help="Package to check the scans against; may come from SGMF_MODEL.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 def command(scans: tuple[Path, ...], model: Path | None, as_json: bool) -> int:
     """Say what is wrong or odd about SCANS, and what to do about it.
 

@@ -12,6 +12,7 @@ import click
 import segmaformer
 from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.exit_codes import DONE, FAILED
+from segmaformer.cli.parameters import json_option
 from segmaformer.runtime.backends import backends
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
 from segmaformer.runtime.cuda_driver import CudaDevice, driver_release
@@ -32,7 +33,7 @@ NEEDED_TO_EXPORT = ("torch", "onnx", "onnxscript")
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def command(as_json: bool) -> int:
     """Show what this machine can run, and what to install for the rest.
 

@@ -8,7 +8,12 @@ import click
 
 from segmaformer.cli.console import print_path, say
 from segmaformer.cli.extras import require_extra
-from segmaformer.cli.parameters import EXISTING_FILE, parse_settings, parse_triple
+from segmaformer.cli.parameters import (
+    EXISTING_FILE,
+    EXISTING_FOLDER,
+    parse_settings,
+    parse_triple,
+)
 from segmaformer.runtime.tiling import BLENDINGS
 
 
@@ -19,7 +24,7 @@ from segmaformer.runtime.tiling import BLENDINGS
 @click.option("--int8", is_flag=True, help="Add int8 variants; needs --calibration-data.")
 @click.option(
     "--calibration-data",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=EXISTING_FOLDER,
     help="Folder of scans to calibrate on.",
 )
 @click.option("--arch", help="Network, where the weights alone do not decide.")

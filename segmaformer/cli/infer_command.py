@@ -11,11 +11,18 @@ import click
 from segmaformer.cli.cases import Case, Wanted, group_cases
 from segmaformer.cli.console import print_json, print_path, print_table, progress_bar, say
 from segmaformer.cli.exit_codes import DONE, REFUSED, exit_code, message_of
-from segmaformer.cli.parameters import EXISTING_PATH, parse_shard
+from segmaformer.cli.parameters import (
+    EXISTING_FOLDER,
+    EXISTING_PATH,
+    check_variants,
+    device_option,
+    json_option,
+    parse_shard,
+    threads_option,
+)
 from segmaformer.cli.segment_case import segment_cases
 from segmaformer.runtime.atomic import atomic_path
 from segmaformer.runtime.backends import (
-    DEVICES,
     BackendOptions,
     backend_names,
     find_backend,
@@ -34,7 +41,7 @@ from segmaformer.runtime.run_record import is_done
     "--model",
     required=True,
     envvar="SGMF_MODEL",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=EXISTING_FOLDER,
     help="Package; may come from SGMF_MODEL.",
 )
 @click.option(
@@ -44,10 +51,10 @@ from segmaformer.runtime.run_record import is_done
     help="Label map to write, or an existing folder. Default: SCAN_seg.nii.gz beside the scan.",
 )
 @click.option("--backend", type=click.Choice(backend_names()), default="auto", show_default=True)
-@click.option("--device", type=click.Choice(DEVICES), help="Default: what the backend is for.")
+@device_option
 @click.option("--variant", help="fp32, fp16 ...; default: what suits the backend.")
 @click.option("--tta", is_flag=True, help="Average over the mirrored axes that the package allows.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads; default: all processors.")
+@threads_option
 @click.option(
     "--memory-budget",
     type=click.IntRange(min=1),
@@ -72,7 +79,7 @@ from segmaformer.runtime.run_record import is_done
 @click.option(
     "--shard", callback=parse_shard, metavar="I/N", help="Only every N-th scan, from the I-th."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 def command(
     scans: tuple[Path, ...],
     model: Path,
@@ -143,9 +150,7 @@ def _check_backend(backend: str, device: str | None) -> None:
 def _check_options(
     manifest: Manifest, variant: str | None, tta: bool, probabilities: tuple[str, ...]
 ) -> None:
-    if variant is not None and variant not in manifest.variants:
-        known = ", ".join(manifest.variants)
-        raise click.UsageError(f"{manifest.name} has no variant {variant!r}; it has {known}")
+    check_variants(manifest, [] if variant is None else [variant])
     try:
         for label in probabilities:
             label_channel(manifest.output, label)

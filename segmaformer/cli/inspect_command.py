@@ -11,13 +11,14 @@ import click
 
 from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.extras import require_extra
+from segmaformer.cli.parameters import json_option
 from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.package import Package
 
 
 @click.command("inspect")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def command(path: Path, as_json: bool) -> None:
     """Show what the package or checkpoint at PATH is."""
     facts = package_facts(Package.open(path).manifest) if path.is_dir() else checkpoint_facts(path)

@@ -6,10 +6,11 @@ import click
 
 from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.extras import require_extra
+from segmaformer.cli.parameters import json_option
 
 
 @click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def command(as_json: bool) -> None:
     """Show the networks that can be exported, and their published configurations."""
     require_extra("torch", extra="export")

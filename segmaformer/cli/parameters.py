@@ -1,15 +1,47 @@
-"""Types of the command's arguments."""
+"""Arguments and options that several commands have."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from segmaformer.runtime.backends import DEVICES
+from segmaformer.runtime.manifest import Manifest
+
 EXISTING_PATH = click.Path(exists=True, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+device_option = click.option(
+    "--device", type=click.Choice(DEVICES), help="Default: what the backend is for."
+)
+variants_option = click.option(
+    "--variant", "variants", multiple=True, help="May be given again; default: all there are."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads; default: all processors."
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
+)
+
+
+def check_variants(manifest: Manifest, variants: Iterable[str]) -> None:
+    """Refuse variants that a package does not have.
+
+    Raises
+    ------
+    click.UsageError
+        And which it has.
+    """
+    for variant in variants:
+        if variant not in manifest.variants:
+            known = ", ".join(manifest.variants)
+            raise click.UsageError(f"{manifest.name} has no variant {variant!r}; it has {known}")
 
 
 def parse_triple(

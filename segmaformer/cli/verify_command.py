@@ -12,20 +12,28 @@ import click
 from segmaformer.calibration.verification import Choice, verify_cases, verify_tile
 from segmaformer.cli.console import print_json, print_line, print_rows, progress_bar, say
 from segmaformer.cli.exit_codes import DONE, REFUSED, UNVERIFIED
+from segmaformer.cli.parameters import (
+    EXISTING_FOLDER,
+    check_variants,
+    device_option,
+    json_option,
+    threads_option,
+    variants_option,
+)
 from segmaformer.cli.provenance import provenance
 from segmaformer.cli.verify_layers import compare, layers_backend, print_layers
 from segmaformer.runtime.atomic import atomic_path
-from segmaformer.runtime.backends import DEVICES, BackendOptions, backend_names, find_backend
+from segmaformer.runtime.backends import BackendOptions, backend_names, find_backend
 from segmaformer.runtime.cases import group_channels
 from segmaformer.runtime.package import Package
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-
 
 @click.command("verify")
-@click.argument("model", metavar="PACKAGE", type=FOLDER)
-@click.option("--data", type=FOLDER, help="Scans to compare on; without, one phantom tile.")
-@click.option("--labels", type=FOLDER, help="Label maps, named as their scans.")
+@click.argument("model", metavar="PACKAGE", type=EXISTING_FOLDER)
+@click.option(
+    "--data", type=EXISTING_FOLDER, help="Scans to compare on; without, one phantom tile."
+)
+@click.option("--labels", type=EXISTING_FOLDER, help="Label maps, named as their scans.")
 @click.option(
     "--backend",
     "backends",
@@ -35,14 +43,12 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     show_default=True,
     help="May be given again for others.",
 )
-@click.option("--device", type=click.Choice(DEVICES), help="Default: what the backend is for.")
-@click.option(
-    "--variant", "variants", multiple=True, help="May be given again; default: all there are."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads; default: all processors.")
+@device_option
+@variants_option
+@threads_option
 @click.option("--layers", is_flag=True, help="Compare every layer with fp32's on the CPU.")
 @click.option("--record", is_flag=True, help="Write the result to PACKAGE.verification.json.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 def command(
     model: Path,
     data: Path | None,
@@ -92,11 +98,7 @@ def _choices(
     package: Package, backends: Sequence[str], device: str | None, variants: Sequence[str]
 ) -> list[Choice]:
     known = package.manifest.variants
-    for variant in variants:
-        if variant not in known:
-            raise click.UsageError(
-                f"{package.manifest.name} has no variant {variant!r}; it has {', '.join(known)}"
-            )
+    check_variants(package.manifest, variants)
     try:
         for backend in backends:
             find_backend(backend, device)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,6 +232,25 @@ def test_a_package_with_other_files_is_refused_before_any_work(
     monkeypatch.setattr(module, "measure", lambda *_, **__: pytest.fail("measured in vain"))
     with pytest.raises(FileExistsError, match=r"also holds notes\.txt"):
         calibrate(original, scans, OPTIONS)
+
+
+def test_a_package_that_a_killed_run_moved_aside_is_calibrated(
+    original: Path, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(original)
+    move_aside = (
+        "import sys; from pathlib import Path\n"
+        "from segmaformer.runtime import package_writer as writer\n"
+        "package = Path(sys.argv[1])\n"
+        "package.rename(writer.unfinished_beside(package, writer._aside_prefix(package)))"
+    )
+    command = [sys.executable, "-c", move_aside, str(original)]
+    subprocess.run(command, check=True, cwd=original.parent)
+    assert not original.exists()
+    monkeypatch.setattr(module, "measure", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(original, scans, OPTIONS)
+    assert content(original) == before
 
 
 def test_what_is_no_package_is_refused(tmp_path: Path, scans: Path) -> None:

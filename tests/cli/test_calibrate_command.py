@@ -57,6 +57,13 @@ def test_a_calibrated_package_needs_overwrite(sgmf: Sgmf, package: Path, scans: 
     assert sgmf("calibrate", package, scans, *again).code == 0
 
 
+def test_what_is_no_package_is_refused(sgmf: Sgmf, scans: Path, tmp_path: Path) -> None:
+    run = sgmf("calibrate", tmp_path / "none.sgmf", scans)
+    assert (run.code, run.stderr) == (2, f"sgmf: there is no package at {tmp_path}/none.sgmf\n")
+    run = sgmf("calibrate", tmp_path / "none" / "none.sgmf", scans)
+    assert (run.code, "there is no package" in run.stderr) == (2, True)
+
+
 def test_too_few_scans_are_refused(sgmf: Sgmf, package: Path, scans: Path) -> None:
     (scans / "case0.nii.gz").unlink()
     run = sgmf("calibrate", package, scans)

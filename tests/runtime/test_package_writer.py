@@ -15,7 +15,7 @@ from samples import sample_manifest
 from segmaformer.runtime import package_writer
 from segmaformer.runtime.manifest import FileRecord
 from segmaformer.runtime.package import Package
-from segmaformer.runtime.package_writer import staged_package, write_files
+from segmaformer.runtime.package_writer import finish_replacing, staged_package, write_files
 
 FILES = {"fp32.onnx": b"network", "card.md": b"# card\n"}
 
@@ -180,6 +180,18 @@ def test_a_package_that_was_moved_aside_comes_back(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="give --overwrite"):
         write(target)
     shutil.rmtree(tmp_path / "other.sgmf")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_package_that_was_moved_aside_can_be_read_before_it_is_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "sample.sgmf"
+    write(target)
+    before = tree(tmp_path)
+    kill_a_writer(target, "swap")
+    finish_replacing(target)
+    assert tree(tmp_path) == before
+    finish_replacing(target)
     assert tree(tmp_path) == before
 
 
