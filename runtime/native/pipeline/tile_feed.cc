@@ -31,8 +31,10 @@ TileFeed::TileFeed(const TileNetwork& network, const Image& image, const Box& pl
   const bool owns = !lends_ || mirrors;
   float* logits = owns ? workspace.logits.at_least(batches * logit_floats) : nullptr;
   const auto batch = [&](int64_t place) {
-    return Batch{tiles + place * tile_floats, owns ? logits + place * logit_floats : nullptr,
-                 nullptr, 0};
+    Batch found;
+    found.room = tiles + place * tile_floats;
+    found.own = owns ? logits + place * logit_floats : nullptr;
+    return found;
   };
   batches_[0] = batch(0);
   batches_[1] = batch(overlap ? 1 : 0);
@@ -70,9 +72,14 @@ void TileFeed::cut(int64_t batch) {
   const int64_t first = batch * batch_size_;
   Batch& into = batches_[batch % 2];
   into.count = std::min(batch_size_, static_cast<int64_t>(boxes_.size()) - first);
+  into.tiles = into.room;
+  if (into.count == 1 && boxes_[first] == place_) {
+    into.tiles = image_.values;
+    return;
+  }
   for (int64_t i = 0; i < into.count; ++i) {
     cut_tile(image_, place_, boxes_[first + i],
-             into.tiles + i * image_.channels * voxel_count(tile_));
+             into.room + i * image_.channels * voxel_count(tile_));
   }
 }
 
@@ -88,8 +95,8 @@ void TileFeed::average(Batch& batch) {
   batch.logits = batch.own;
   const std::vector<std::vector<int>> all = mirrorings(network_.mirror_axes);
   for (std::size_t i = 1; i < all.size(); ++i) {
-    mirror(batch.tiles, batch.count * image_.channels, tile_, all[i], mirrored_.tiles);
-    const float* logits = run_network(mirrored_.tiles, batch.count, mirrored_.own);
+    mirror(batch.tiles, batch.count * image_.channels, tile_, all[i], mirrored_.room);
+    const float* logits = run_network(mirrored_.room, batch.count, mirrored_.own);
     add_mirrored(logits, batch.count * network_.classes, tile_, all[i], batch.own);
   }
   const float count = static_cast<float>(all.size());

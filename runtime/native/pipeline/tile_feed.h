@@ -47,8 +47,9 @@ class TileFeed {
 
  private:
   struct Batch {
-    float* tiles = nullptr;
-    float* own = nullptr;  // memory for logits
+    float* room = nullptr;         // memory for tiles
+    const float* tiles = nullptr;  // there, or the image itself
+    float* own = nullptr;          // memory for logits
     const float* logits = nullptr;
     int64_t count = 0;
   };
