@@ -12,7 +12,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -193,7 +193,8 @@ def _failures_sent(link: Connection) -> Iterator[None]:
     try:
         yield
     except FAILURES as error:
-        link.send(_Failure(str(error)))
+        with suppress(BrokenPipeError):  # whoever asked was killed
+            link.send(_Failure(str(error)))
 
 
 def _asked(link: Connection) -> Iterator[str]:

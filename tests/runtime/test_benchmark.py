@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,13 @@ from segmaformer.runtime.stored_reference import REFERENCE_FILE
 
 ON_CPU = Candidate("onnxruntime", "cpu", "fp32")
 NOT_HERE = Candidate("tensorrt", None, "fp32")
+
+
+def test_an_answer_that_nobody_waits_for_is_no_failure() -> None:
+    here, there = Pipe()
+    here.close()
+    with module._failures_sent(there):
+        there.send("too late")
 
 
 def test_candidates_are_measured_and_what_does_not_run_says_why(
