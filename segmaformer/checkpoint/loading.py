@@ -174,7 +174,7 @@ def load_checkpoint(
     full_config, assumptions = network.support.infer_config(
         shapes, trainer=file.trainer, given={**stated, **given}
     )
-    _check_size(network.name, full_config, weights)
+    _check_size(network.name, full_config, weights, by_caller=bool(given))
     usage = usage_of(
         file, documents, network.name, full_config, configuration=configuration, tile=tile
     )
@@ -211,8 +211,23 @@ def _given_tile(patch_size: Sequence[int]) -> Triple:
     return int(depth), int(height), int(width)
 
 
-def _check_size(name: str, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
-    """Refuse weights that are not the network's before anything of its size is allocated."""
-    with torch.device("meta"):
-        outline = create_model(name, **config)
+def _check_size(
+    name: str,
+    config: Mapping[str, Any],
+    weights: Mapping[str, torch.Tensor],
+    *,
+    by_caller: bool,
+) -> None:
+    """Refuse weights that are not the network's before anything of its size is allocated.
+
+    A configuration that cannot be built is the caller's mistake, or else that of the plans.
+    """
+    try:
+        with torch.device("meta"):
+            outline = create_model(name, **config)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        reason = str(error).partition("\n")[0]
+        if by_caller:
+            raise ValueError(reason) from error
+        raise InputError(f"no {name} can be built as plans and weights say: {reason}") from error
     check_names_and_shapes(outline.state_dict(), weights)

@@ -10,6 +10,7 @@ from segmaformer.checkpoint.shapes import (
     count_numbered,
     one_or_three,
     ratio_of,
+    refuse_contradictions,
     shape_of,
 )
 from segmaformer.models import model_config
@@ -17,6 +18,7 @@ from segmaformer.models.segformer3d import STAGES
 from segmaformer.runtime.errors import InputError
 
 _NETWORK = "SegFormer3D"
+_SIZES = ("in_channels", "num_classes", "embed_dims", "depths", "decoder_head_embedding_dim")
 _STRIDE_OF_KERNEL = {3: 2, 7: 4}
 _PADDING_OF_KERNEL = {3: 1, 7: 3}
 
@@ -43,11 +45,13 @@ def segformer3d_config(
     Raises
     ------
     InputError
-        A weight is missing, a kernel is none of the published ones, or the published
-        attention heads do not suit the widths.
+        A weight is missing, a kernel is none of the published ones, the published attention
+        heads do not suit the widths, or `given` contradicts the weights.
     """
     given = dict(given or {})
-    config = {**model_config("segformer3d"), **_from_shapes(shapes), **given}
+    seen = _from_shapes(shapes)
+    refuse_contradictions({size: seen[size] for size in _SIZES}, given, _NETWORK)
+    config = {**model_config("segformer3d"), **seen, **given}
     assumptions = []
     for key, of_kernel in (
         ("patch_stride", _STRIDE_OF_KERNEL),

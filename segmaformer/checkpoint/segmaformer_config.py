@@ -18,6 +18,7 @@ from segmaformer.checkpoint.shapes import (
     count_numbered,
     one_or_three,
     ratio_of,
+    refuse_contradictions,
     shape_of,
 )
 from segmaformer.models import model_config
@@ -29,6 +30,7 @@ _PUBLISHED_HEADS = {
     (48, 66, 96, 192): [2, 2, 4, 6],
     (32, 64, 160, 256): [1, 2, 5, 8],
 }
+_SIZES = ("in_channels", "num_classes", "embed_dims", "depths", "decoder_head_embedding_dim")
 _STRIDE_OF_KERNEL = {1: 1, 3: 2, 7: 4}
 _PADDING_OF_KERNEL = {1: 0, 3: 1, 7: 3}
 _TRAINER_WITHOUT_ROPE = "SegMaFormerTrainer_BRATS_SegMaFormer"
@@ -59,10 +61,13 @@ def segmaformer_config(
     Raises
     ------
     InputError
-        A weight is missing, or a kernel is none of the published ones.
+        A weight is missing, a kernel is none of the published ones, or `given` contradicts
+        the weights.
     """
     given = dict(given or {})
-    config = {**model_config("segmaformer"), **_from_shapes(shapes), **given}
+    seen = _from_shapes(shapes)
+    refuse_contradictions({size: seen[size] for size in _SIZES}, given, "SegMaFormer")
+    config = {**model_config("segmaformer"), **seen, **given}
     assumptions = []
     for key, rule in _RULES.items():
         if key not in given:

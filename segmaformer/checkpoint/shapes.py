@@ -69,7 +69,8 @@ def refuse_contradictions(seen: Mapping[str, Any], given: Mapping[str, Any], net
         A key in both has two values.
     """
     for key in seen:
-        if key in given and given[key] != seen[key]:
+        stated = list(given[key]) if isinstance(given.get(key), tuple) else given.get(key)
+        if key in given and stated != seen[key]:
             raise InputError(
                 f"the plans or settings say {key} {given[key]}, but the weights are of a {network} "
                 f"with {key} {seen[key]}; give the plans.json of this training"

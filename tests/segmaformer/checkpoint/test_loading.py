@@ -412,6 +412,25 @@ def test_plans_with_values_of_another_kind(
         load_checkpoint(save(tmp_path, nnunet_document))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("num_heads", [1, 2, 4], "no segmaformer can be built .* num_heads has 3 entries"),
+        ("mlp_ratios", [1e300] * 4, "no segmaformer can be built as plans and weights say"),
+        ("depths", [10**9] * 4, "the weights are of a SegMaFormer with depths"),
+        ("num_classes", 10**9, "say num_classes 1000000000, but the weights"),
+    ],
+)
+def test_plans_of_a_network_that_cannot_be(
+    tmp_path: Path, nnunet_document: Document, key: str, value: Any, complaint: str
+) -> None:
+    """Not the caller's mistake, and found out before anything of that size is made."""
+    plan = nnunet_document["init_args"]["plans"]["configurations"]["3d_fullres"]
+    plan["architecture"] = {"network_class_name": "SegMaFormer", "arch_kwargs": {key: value}}
+    with pytest.raises(InputError, match=complaint):
+        load_checkpoint(save(tmp_path, nnunet_document))
+
+
 @pytest.mark.parametrize("value", ["no", 0, None])
 def test_settings_of_another_kind_are_not_taken_for_true(
     tmp_path: Path, tiny_weights: Document, value: Any

@@ -174,6 +174,14 @@ def test_segformer3d_whose_axes_differ() -> None:
         segformer3d_config(shapes)
 
 
+def test_sizes_that_the_weights_refute() -> None:
+    shapes = shapes_of("segformer3d")
+    with pytest.raises(InputError, match=r"depths \[9, 9, 9, 9\], but the weights"):
+        segformer3d_config(shapes, given={"depths": [9, 9, 9, 9]})
+    config, _ = segformer3d_config(shapes, given={"embed_dims": (32, 64, 160, 256)})
+    assert config["embed_dims"] == (32, 64, 160, 256)
+
+
 def test_first_stride_comes_from_the_plans(golden_dir: Path) -> None:
     plan = copy.deepcopy(OLD_PLAN)
     plan["pool_op_kernel_sizes"][0] = [1, 2, 2]
