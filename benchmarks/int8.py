@@ -22,6 +22,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import onnx
+from hippocampus_dice import dice
 from turns import machine
 
 from segmaformer.calibration.flavours import CPU, FLAVOURS
@@ -59,11 +60,6 @@ class _Session:
     def run(self, tiles: np.ndarray) -> np.ndarray:
         logits: np.ndarray = self._session.run(None, {"tiles": tiles})[0]
         return logits
-
-
-def dice(found: np.ndarray, truth: np.ndarray, value: int) -> float:
-    a, b = found == value, truth == value
-    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
 
 
 class Judge:

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import tempfile
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-from pipeline import _in_process, _prepare
+from pipeline import prepare
+from turns import in_process
 
 FINE_MM, COARSE_MM, TILE, CLASSES = 0.75, 1.5, 64, 118
 
@@ -41,19 +40,19 @@ def write_fine_scan(scan: Path, target: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(voxels.round().astype(np.int16), affine), target)
 
 
-def _run(folder: Path, budget_mib: int, link: Connection) -> None:
+def _run(folder: Path, budget_mib: int) -> dict[str, Any]:
     from segmaformer.runtime import Package, Predictor
+    from segmaformer.runtime.memory import peak_mib
 
     predictor = Predictor(Package.open(folder / "model.sgmf"), memory_budget_mib=budget_mib)
     start = time.perf_counter()
     segmentation = predictor.predict(folder / "scan.nii.gz")
     segmentation.save(folder / "labels.nii.gz")
     seconds = {**segmentation.seconds, "total": time.perf_counter() - start}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    link.send({"shape": segmentation.labels.shape, "seconds": seconds, "peak_mib": peak})
+    return {"shape": segmentation.labels.shape, "seconds": seconds, "peak_mib": peak_mib()}
 
 
-def _compare_on_crop(folder: Path, link: Connection) -> None:
+def _compare_on_crop(folder: Path) -> dict[str, int]:
     from segmaformer.runtime import Package, Predictor
     from segmaformer.runtime.label_stream import predict_logits
     from segmaformer.runtime.labelling import logits_to_labels
@@ -74,7 +73,7 @@ def _compare_on_crop(folder: Path, link: Connection) -> None:
     )
     logits = restore_logits(logits, prepared, manifest.preprocessing.logits_resampling)
     full = restore_labels(logits_to_labels(logits, manifest.output), prepared)
-    link.send({"voxels": full.size, "unlike": int((streamed != full).sum())})
+    return {"voxels": full.size, "unlike": int((streamed != full).sum())}
 
 
 def main() -> None:
@@ -85,10 +84,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _in_process(_prepare, folder, CLASSES, TILE, COARSE_MM)
+        in_process(prepare, folder, CLASSES, TILE, COARSE_MM)
         write_fine_scan(options.scan, folder / "scan.nii.gz")
-        whole = _in_process(_run, folder, options.budget)
-        crop = _in_process(_compare_on_crop, folder)
+        whole = in_process(_run, folder, options.budget)
+        crop = in_process(_compare_on_crop, folder)
     seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in whole["seconds"].items())
     print(f"{CLASSES} classes, {whole['shape']} voxels, budget {options.budget} MiB")
     print(f"peak {whole['peak_mib']:.0f} MiB; {seconds}")

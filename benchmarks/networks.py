@@ -4,27 +4,24 @@
 
 For each network one process exports, one runs the file in ONNX Runtime with the op library and
 one runs PyTorch eager with the native scan, one after the other: two at once would not fit
-into the memory of a small machine. Medians over the rounds are compared; peak memory is the
-process's largest resident size. Weights are random: the work does not depend on them.
+into the memory of a small machine. Medians over the rounds are compared, of what takes longer than
+ten seconds the one run; peak memory is the process's largest resident size. Weights are random: the
+work does not depend on them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
-import platform
-import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from turns import available_threads, in_process, machine
 
 BRATS, ABDOMEN = (4, 128, 128, 128), (1, 48, 192, 192)
 TILES = {
@@ -38,9 +35,11 @@ TILES = {
     "taming-segmambaskip": ABDOMEN,
 }
 FILE = "fp32.onnx"
+LONG_S = 10
 
 
-def _network(name: str) -> Any:
+def make_network(name: str) -> Any:
+    """A network in its published configuration, with random weights, the same at every call."""
     import torch
 
     from segmaformer.models import create_model
@@ -54,13 +53,13 @@ def _export(name: str, folder: Path, _rounds: int) -> dict[str, float]:
     import onnx
 
     from segmaformer.export.onnx_export import export_onnx
-    from segmaformer.export.rewrites import apply_rewrites
+    from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu
 
-    model = _network(name)
+    model = make_network(name)
     channels, depth, height, width = TILES[name]
     start = time.perf_counter()
     exported, _ = apply_rewrites(export_onnx(model, (depth, height, width), channels))
-    onnx.save(exported, folder / FILE)
+    onnx.save(rewrite_for_cpu(exported)[0], folder / FILE)
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "export_seconds": time.perf_counter() - start,
@@ -69,18 +68,9 @@ def _export(name: str, folder: Path, _rounds: int) -> dict[str, float]:
 
 
 def _onnxruntime(name: str, folder: Path, rounds: int) -> dict[str, float]:
-    import onnxruntime
+    from segmaformer.runtime.backends.onnxruntime_cpu import open_network
 
-    from segmaformer.runtime.op_library import op_library_path
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    options.enable_mem_pattern = False  # as the backend opens it
-    options.register_custom_ops_library(str(op_library_path()))
-    session = onnxruntime.InferenceSession(
-        folder / FILE, options, providers=["CPUExecutionProvider"]
-    )
+    session = open_network((folder / FILE).read_bytes(), threads=available_threads())
     run = _timed(lambda tile: session.run(None, {"tiles": tile})[0], name, rounds)
     np.save(folder / "onnxruntime.npy", run.pop("logits"))
     return {f"onnxruntime_{key}": value for key, value in run.items()}
@@ -89,7 +79,7 @@ def _onnxruntime(name: str, folder: Path, rounds: int) -> dict[str, float]:
 def _pytorch(name: str, folder: Path, rounds: int) -> dict[str, float]:
     import torch
 
-    model = _network(name)
+    model = make_network(name)
 
     def forward(tile: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -105,46 +95,35 @@ def _pytorch(name: str, folder: Path, rounds: int) -> dict[str, float]:
 
 
 def _timed(forward: Callable[[np.ndarray], np.ndarray], name: str, rounds: int) -> dict[str, Any]:
-    """Run once to warm up, then `rounds` times; with none, the first run is timed."""
+    """Run once to warm up, then `rounds` times; a first run that is long enough is the measure."""
+    from segmaformer.runtime.memory import peak_mib
+
     tile = np.random.default_rng(0).standard_normal((1, *TILES[name]), dtype=np.float32)
-    seconds = []
-    for _ in range(rounds + 1):
+    seconds: list[float] = []
+    while not seconds or (seconds[0] < LONG_S and len(seconds) <= rounds):
         start = time.perf_counter()
         logits = forward(tile)
         seconds.append(time.perf_counter() - start)
     return {
         "logits": logits,
         "seconds": statistics.median(seconds[1:] or seconds),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak_mib(),
     }
-
-
-STEPS = (_export, _onnxruntime, _pytorch)
-
-
-def _answer(step: int, name: str, folder: Path, rounds: int, connection: Connection) -> None:
-    connection.send(STEPS[step](name, folder, rounds))
 
 
 def measure(name: str, rounds: int) -> dict[str, float]:
     """Parameters, size, seconds, peak memory and parity of one network."""
-    context = multiprocessing.get_context("spawn")
     result: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for step in range(len(STEPS)):
-            here, there = context.Pipe()
-            worker = context.Process(target=_answer, args=(step, name, Path(folder), rounds, there))
-            worker.start()
-            there.close()
-            result.update(here.recv())
-            worker.join()
+        for step in (_export, _onnxruntime, _pytorch):
+            result.update(in_process(step, name, Path(folder), rounds))
     return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", default=list(TILES), help="networks, default all")
-    parser.add_argument("--rounds", type=int, default=3, help="0: time the first run")
+    parser.add_argument("--rounds", type=int, default=3, help="of networks that are not slow")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     results = {}
@@ -162,8 +141,7 @@ def main() -> None:
             flush=True,
         )
     if options.out:
-        machine = {"processors": len(os.sched_getaffinity(0)), "machine": platform.machine()}
-        document = {"machine": machine, "results": results}
+        document = {"machine": machine(), "results": results}
         options.out.write_text(json.dumps(document, indent=2) + "\n")
 
 

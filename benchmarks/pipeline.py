@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from turns import in_process
 
 Stages = dict[str, float]
 
@@ -166,26 +164,17 @@ def run_nnunet(folder: Path, scan: Path, output: Path) -> Stages:
 CANDIDATES = {"sgmf": run_sgmf, "nnunetv2": run_nnunet}
 
 
-def _serve(name: str, folder: Path, scan: Path, output: Path, link: Connection) -> None:
-    stages = CANDIDATES[name](folder, scan, output)
-    link.send((stages, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+def run(name: str, folder: Path, scan: Path, output: Path) -> tuple[Stages, float | None]:
+    """Seconds by stage, and the peak memory of this process in MiB."""
+    from segmaformer.runtime.memory import peak_mib
+
+    return CANDIDATES[name](folder, scan, output), peak_mib()
 
 
-def _in_process(target: Callable[..., None], *args: Any) -> Any:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=target, args=(*args, there))
-    process.start()
-    there.close()
-    result = here.recv()
-    process.join()
-    return result
-
-
-def _prepare(folder: Path, classes: int, tile: int, spacing_mm: float, link: Connection) -> None:
+def prepare(folder: Path, classes: int, tile: int, spacing_mm: float) -> None:
+    """Write the checkpoint and its package to `folder`."""
     make_checkpoint(folder / "model.pth", classes, tile, spacing_mm)
     export(folder)
-    link.send(True)
 
 
 def main() -> None:
@@ -201,10 +190,10 @@ def main() -> None:
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _in_process(_prepare, folder, options.classes, options.tile, options.spacing)
+        in_process(prepare, folder, options.classes, options.tile, options.spacing)
         for candidate in CANDIDATES:
             output = folder / f"{candidate}.nii.gz"
-            stages, peak = _in_process(_serve, candidate, folder, options.scan, output)
+            stages, peak = in_process(run, candidate, folder, options.scan, output)
             around = stages["total"] - stages["network"]
             results[candidate] = {**stages, "around the network": around, "peak_mib": peak}
         labels = [np.asarray(nibabel.load(folder / f"{c}.nii.gz").dataobj) for c in CANDIDATES]

@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import re
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
-from networks import TILES
+from networks import TILES, make_network
+from turns import machine
 
 from segmaformer.export.float16 import to_float16
 from segmaformer.export.onnx_export import export_onnx
 from segmaformer.export.plain_graph import plain_graph
 from segmaformer.export.rewrites import apply_rewrites
-from segmaformer.models import create_model
 from segmaformer.runtime.backends.tensorrt_rtx_build import TARGETS, build_rtx_engine
 from segmaformer.runtime.errors import BackendError
 
@@ -34,10 +31,8 @@ ACTIVATIONS = re.compile(r"Total Activation Memory: (\d+) bytes")
 
 
 def _variants(name: str) -> dict[str, Any]:
-    torch.manual_seed(0)
-    model = create_model(name, preset="abdomen" if name.startswith("taming") else "brats")
     channels, depth, height, width = TILES[name]
-    traced, _ = apply_rewrites(export_onnx(model, (depth, height, width), channels))
+    traced, _ = apply_rewrites(export_onnx(make_network(name), (depth, height, width), channels))
     return {"fp32": traced, "fp16": to_float16(traced)[0]}
 
 
@@ -98,8 +93,7 @@ def main() -> None:
                 rows.append(measure(model, target, options.batch))
                 print(_line(name, variant, rows[-1]), flush=True)
     if options.out:
-        machine = {"processors": len(os.sched_getaffinity(0)), "machine": platform.machine()}
-        document = {"machine": machine, "results": results}
+        document = {"machine": machine(), "results": results}
         options.out.write_text(json.dumps(document, indent=2) + "\n")
 
 

@@ -58,6 +58,22 @@ def best_of(call: Callable[[], object], runs: int = 12) -> float:
     return min(seconds)
 
 
+def in_process(target: Callable[..., Any], *arguments: Any) -> Any:
+    """What a picklable function returns in a process of its own, which ends with it."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_answer, args=(target, arguments, there))
+    process.start()
+    there.close()
+    result = here.recv()
+    process.join()
+    return result
+
+
+def _answer(target: Callable[..., Any], arguments: tuple[Any, ...], link: Connection) -> None:
+    link.send(target(*arguments))
+
+
 def take_turns(
     candidates: dict[str, tuple[Callable[..., Run], tuple[Any, ...]]], rounds: int
 ) -> dict[str, Result]:
