@@ -93,15 +93,22 @@ def onnxruntime_path() -> Path:
 class Handle:
     """A handle of libsgmf, and the functions as they are: statuses by name."""
 
-    def __init__(self, package: Path | None, *, abi_version: int = 1, **options: Any):
-        self.library = ctypes.CDLL(str(library_path()))
+    def __init__(
+        self,
+        package: Path | None,
+        *,
+        abi_version: int = 1,
+        library: Path | None = None,
+        **options: Any,
+    ):
+        self.library = ctypes.CDLL(str(library or library_path()))
         self.library.sgmf_status_name.restype = ctypes.c_char_p
         self.library.sgmf_message.restype = ctypes.c_char_p
         self.model = ctypes.c_void_p()
         given = {"backend_library": str(onnxruntime_path()).encode(), "threads": 1, **options}
         if package is not None:
             given["package_path"] = str(package).encode()
-        message = ctypes.create_string_buffer(1024)
+        message = ctypes.create_string_buffer(2048)
         opened = self.library.sgmf_open(
             ctypes.c_uint32(abi_version),
             ctypes.byref(OpenOptions(**given)),

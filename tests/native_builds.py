@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -59,6 +60,16 @@ def cuda_include_dir() -> Path:
         if (root / "include/cuda_runtime_api.h").is_file():
             return root / "include"
     pytest.skip("no CUDA headers; install a CUDA toolkit or set CUDA_HOME")
+
+
+def json_headers() -> Path:
+    """Folder that holds nlohmann/json.hpp."""
+    found = importlib.util.find_spec("nlohmann_json")
+    if found is not None and found.submodule_search_locations:
+        return Path(found.submodule_search_locations[0]) / "include"
+    if Path("/usr/include/nlohmann/json.hpp").exists():
+        return Path("/usr/include")
+    pytest.skip("no nlohmann/json.hpp; pip install nlohmann-json")
 
 
 def tensorrt_include_dirs() -> list[Path]:

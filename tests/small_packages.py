@@ -51,8 +51,16 @@ def write_region_package(folder: Path) -> Path:
     return write_package(folder, preprocessing, Output(labels, regions))
 
 
-def write_package(folder: Path, preprocessing: Preprocessing, output: Output) -> Path:
-    """Write a package whose network takes and gives what the manifest says."""
+def write_package(
+    folder: Path, preprocessing: Preprocessing, output: Output, model: Any = None
+) -> Path:
+    """Write a package whose network takes and gives what the manifest says.
+
+    Parameters
+    ----------
+    model
+        An ONNX model; None makes one of :func:`convolutions`.
+    """
     folder.mkdir()
     manifest = sample_manifest(
         preprocessing=preprocessing,
@@ -60,7 +68,8 @@ def write_package(folder: Path, preprocessing: Preprocessing, output: Output) ->
         output=output,
         variants={"fp32": Variant("fp32.onnx", {"default": "float32"}, PARITY)},
     )
-    model = convolutions(len(preprocessing.channels), output.channels)
+    if model is None:
+        model = convolutions(len(preprocessing.channels), output.channels)
     write_files(folder, manifest, {"fp32.onnx": model.SerializeToString()})
     return folder
 

@@ -1,7 +1,10 @@
 #include "model.h"
 
+#include <algorithm>
 #include <chrono>
+#include <utility>
 
+#include "backends.h"
 #include "buffers.h"
 #include "free_memory.h"
 #include "package/package.h"
@@ -45,18 +48,8 @@ int64_t checked_budget(int64_t budget_mib) {
   return budget_mib > 0 ? budget_mib * mib : default_budget_bytes();
 }
 
-void check_backend(const char* given) {
-  const std::string name = text_or(given, "onnxruntime");
-  if (name == "onnxruntime") return;
-  throw StatusError(SGMF_BACKEND_MISSING,
-                    "there is no backend \"" + name +
-                        "\" in libsgmf; it has onnxruntime, on the CPU. Other backends are those "
-                        "of the Python package segmaformer");
-}
-
-const std::string& variant_file(const Manifest& manifest, const std::string& variant) {
-  const auto found = manifest.variants.find(variant);
-  if (found != manifest.variants.end()) return found->second;
+void check_variant(const Manifest& manifest, const std::string& variant) {
+  if (manifest.variants.count(variant)) return;
   std::string names;
   for (const auto& [name, file] : manifest.variants) names += (names.empty() ? "" : ", ") + name;
   refuse("the package has no variant " + variant + "; it has " + names);
@@ -85,19 +78,14 @@ Model::Model(const sgmf_open_options& options)
   if (!options.package_path || !*options.package_path) {
     refuse("package_path is NULL or empty; expected the folder of a package");
   }
-  check_backend(options.backend);
+  const Backend backend = find_backend(text_or(options.backend, "onnxruntime"));
   const Package package(options.package_path);
   manifest_ = package.manifest();
   check(manifest_.spec);
-  const std::string& file = variant_file(manifest_, variant_);
-  const onnxruntime::Library library(text_or(options.backend_library, ""));
-  const onnxruntime::Interface expected = {
-      static_cast<int64_t>(manifest_.spec.preprocessing.channels.size()),
-      manifest_.spec.output.channels(), manifest_.spec.tiling.tile};
-  network_ =
-      std::make_unique<onnxruntime::Session>(library, package.read(file), expected, threads_);
-  backend_ = "ONNX Runtime " + std::string(library.version()) + ", CPU, " + variant_ + ", " +
-             std::to_string(threads_) + (threads_ > 1 ? " threads" : " thread");
+  check_variant(manifest_, variant_);
+  OpenNetwork opened = backend({package, variant_, text_or(options.backend_library, ""), threads_});
+  network_ = std::move(opened.network);
+  backend_ = std::move(opened.description);
   statistics_.open_seconds = watch.seconds();
 }
 
@@ -168,11 +156,16 @@ void Model::run(const sgmf_volume& volume, const sgmf_labels& labels,
 void Model::warm_up() {
   const Stopwatch watch;
   const Spec& spec = manifest_.spec;
-  const int64_t voxels = spec.tiling.tile[0] * spec.tiling.tile[1] * spec.tiling.tile[2];
+  const int64_t count = network_->tiles_at_once();
+  const int64_t voxels = count * spec.tiling.tile[0] * spec.tiling.tile[1] * spec.tiling.tile[2];
   const int64_t values = voxels * static_cast<int64_t>(spec.preprocessing.channels.size());
-  float* tile = workspace_.tiles.at_least(values);
-  std::fill(tile, tile + values, 0.0f);
-  network_->run(tile, 1, workspace_.logits.at_least(voxels * spec.output.channels()));
+  float* tiles = workspace_.tiles.at_least(values);
+  std::fill(tiles, tiles + values, 0.0f);
+  if (network_->lends()) {
+    network_->lend(tiles, count);
+  } else {
+    network_->run(tiles, count, workspace_.logits.at_least(voxels * spec.output.channels()));
+  }
   statistics_.warm_up_seconds = watch.seconds();
 }
 

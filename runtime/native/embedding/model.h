@@ -5,8 +5,8 @@
 #include <memory>
 #include <string>
 
-#include "onnxruntime/session.h"
 #include "package/manifest.h"
+#include "pipeline/network.h"
 #include "pipeline/segment.h"
 #include "sgmf.h"
 #include "status.h"

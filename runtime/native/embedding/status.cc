@@ -5,9 +5,10 @@
 #include <new>
 #include <system_error>
 
-#include "onnxruntime/library.h"
+#include "engine_cache/engine_error.h"
 #include "package/package_error.h"
 #include "pipeline/error.h"
+#include "shared_library/backend_missing.h"
 
 namespace sgmf::embedding {
 namespace {
@@ -49,9 +50,12 @@ sgmf_status current_status(Message& message) noexcept {
   } catch (const PackageError& error) {
     message.set(error.what());
     return SGMF_PACKAGE_REFUSED;
-  } catch (const onnxruntime::LibraryMissing& error) {
+  } catch (const BackendMissing& error) {
     message.set(error.what());
     return SGMF_BACKEND_MISSING;
+  } catch (const EngineError& error) {
+    message.set(error.what());
+    return SGMF_BACKEND_FAILED;
   } catch (const std::bad_alloc&) {
     message.set(
         "the system gave no more memory; free some, or open the package with a smaller "

@@ -1,7 +1,7 @@
 /* Segmentation of 3-D medical images inside another program.
  *
  * A package that `sgmf export` wrote is opened once; then volumes that the program has in memory
- * become label maps, voxel for voxel those of `sgmf infer --backend onnxruntime`.
+ * become label maps, voxel for voxel those of `sgmf infer` with the same backend.
  * docs/embedding.md walks through it.
  *
  * Threads. Any number of handles may be used at once, each by its own thread. One handle may be
@@ -17,10 +17,11 @@
  * Errors. Functions return SGMF_OK or say what is wrong, and sgmf_message says it in words: what
  * was found, what was expected, what to do. After an error the handle is as usable as before, but
  * for SGMF_DEFECT, after which every call returns SGMF_UNUSABLE. No exception leaves a function,
- * nothing is printed, and nothing is kept outside of handles. One exception: ONNX Runtime's
- * official builds send usage data home unless the environment variable ORT_DISABLE_TELEMETRY is 1
- * when they are loaded, so sgmf_open sets it where it is not set. Programs that read their
- * environment on other threads at that time set it themselves when they start.
+ * nothing is printed, and nothing is kept outside of handles but the backends' libraries, which
+ * stay loaded. One exception: ONNX Runtime's official builds send usage data home unless the
+ * environment variable ORT_DISABLE_TELEMETRY is 1 when they are loaded, so sgmf_open sets it where
+ * it is not set. Programs that read their environment on other threads at that time set it
+ * themselves when they start.
  *
  * Versions. Structs begin with struct_size, which the program sets to sizeof of the struct after
  * setting the struct to zero; zero or NULL in any other member means its default where the member
@@ -60,8 +61,10 @@ enum {
   SGMF_INPUT_REFUSED = 6,    /* the volume does not suit the model, or its affine means nothing */
   SGMF_BUDGET_TOO_SMALL = 7, /* the message names the budget that would do */
   SGMF_OUT_OF_MEMORY = 8,    /* the system has less memory than the budget promised */
-  SGMF_BACKEND_MISSING = 9,  /* no backend of this name, or its library was not found */
-  SGMF_BACKEND_FAILED = 10,  /* the network could not be opened, or failed on a tile */
+  SGMF_BACKEND_MISSING = 9,  /* no backend of this name, or its library, driver, device, plugin or
+                                engine for this machine was not found */
+  SGMF_BACKEND_FAILED = 10,  /* the network or its engine could not be opened or is not to be
+                                trusted, or it failed on a tile */
   SGMF_BUSY = 11,            /* another call on this handle is under way */
   SGMF_DEFECT = 12,          /* of this library; please report it with the message */
   SGMF_UNUSABLE = 13         /* an earlier call returned SGMF_DEFECT; close the handle */
@@ -83,11 +86,13 @@ typedef struct sgmf_open_options {
                                   of logits, tiles, and the caller's voxels and labels; the network
                                   itself comes on top. 0: half of what the machine has free */
   const char* package_path;    /* the folder NAME.sgmf */
-  const char* backend;         /* NULL or "onnxruntime" */
+  const char* backend;         /* "onnxruntime", on the CPU; "tensorrt", with the engine that
+                                  `sgmf build` made here; NULL: onnxruntime */
   const char* variant;         /* "fp32", "fp16", "int8"; NULL: fp32 */
-  const char* backend_library; /* path of libonnxruntime, 1.18 or later; NULL: the environment
-                                 variable SGMF_ONNXRUNTIME, else that of the Python environment
-                                 around this library or in VIRTUAL_ENV, else the system's */
+  const char* backend_library; /* path of libonnxruntime, 1.18 or later, or of libnvinfer; NULL:
+                                 the environment variable SGMF_ONNXRUNTIME or SGMF_TENSORRT, else
+                                 that of the Python environment around this library or in
+                                 VIRTUAL_ENV, else the system's */
   int32_t mirror;              /* 1: average over the mirrored axes that the package allows, which
                                   doubles the work with each */
   int32_t reserved;            /* 0 */
@@ -137,7 +142,7 @@ typedef struct sgmf_info {
   const char* created;        /* when the package was exported */
   const char* format_version; /* of the package */
   const char* variant;
-  const char* backend; /* with its version, device, variant and threads */
+  const char* backend; /* with its version, device, variant, and threads or batch */
 } sgmf_info;
 
 SGMF_API sgmf_status sgmf_get_info(sgmf_model* model, sgmf_info* info);
@@ -223,7 +228,7 @@ typedef struct sgmf_run_options {
 SGMF_API sgmf_status sgmf_run(sgmf_model* model, const sgmf_volume* volume,
                               const sgmf_labels* labels, const sgmf_run_options* options);
 
-/* Runs the network on an empty tile, so that the first volume finds threads started and memory
+/* Runs the network on empty tiles, so that the first volume finds threads started and memory
  * touched. */
 SGMF_API sgmf_status sgmf_warm_up(sgmf_model* model);
 

@@ -1,23 +1,17 @@
 // libonnxruntime, found and loaded at run time: nothing is linked to it.
 #pragma once
 
-#include <stdexcept>
 #include <string>
 
 #include "abi.h"
 
 namespace sgmf::onnxruntime {
 
-// ONNX Runtime was not found, cannot be loaded or is too old.
-struct LibraryMissing : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
 class Library {
  public:
   // Loads the library at `path`, or that which SGMF_ONNXRUNTIME names. Where neither says
   // anything: that of the Python environment in which this code is installed, of the one in
-  // VIRTUAL_ENV, then the system's. Throws LibraryMissing, with all that was tried.
+  // VIRTUAL_ENV, then the system's. Throws BackendMissing, with all that was tried.
   //
   // ONNX Runtime's official builds send usage data and keep an identifier of the machine from 1.29
   // on, unless ORT_DISABLE_TELEMETRY is 1 when they are first loaded: where it is not set, it is

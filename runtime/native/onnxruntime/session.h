@@ -6,16 +6,10 @@
 
 #include "library.h"
 #include "op_domain.h"
+#include "pipeline/interface.h"
 #include "pipeline/network.h"
 
 namespace sgmf::onnxruntime {
-
-// What a network takes and gives, behind the batch.
-struct Interface {
-  int64_t inputs;
-  int64_t outputs;
-  Triple tile;
-};
 
 class Session : public Network {
  public:

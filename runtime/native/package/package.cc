@@ -10,7 +10,7 @@ constexpr const char* manifest_file = "manifest.json";
 constexpr int64_t max_manifest_bytes = 16 * 1024 * 1024;
 constexpr const char* remedy = "it was damaged or altered: copy or export the package again";
 
-Manifest read_manifest(const Folder& folder) {
+std::string read_manifest(const Folder& folder) {
   if (!folder.has(manifest_file)) {
     throw PackageError(folder.path() + " is no package: it has no " + manifest_file);
   }
@@ -20,6 +20,10 @@ Manifest read_manifest(const Folder& folder) {
   if (content.size() > max_manifest_bytes) {
     throw PackageError(folder.path() + "/manifest.json is larger than 16 MiB, no manifest is");
   }
+  return content;
+}
+
+Manifest unsealed_manifest(const Folder& folder, const std::string& content) {
   try {
     return parse_manifest(unseal(content));
   } catch (const PackageError& error) {
@@ -42,9 +46,7 @@ std::string unseal(const std::string& content) {
         "folder is no package: copy or export it again");
   }
   const std::string text = "{\n" + content.substr(end);
-  Sha256 digest;
-  digest.update(text.data(), text.size());
-  if (digest.hex_digest() != content.substr(before.size(), digits)) {
+  if (hex_sha256(text) != content.substr(before.size(), digits)) {
     throw PackageError(
         "manifest.json does not have the SHA-256 that its first line states; it was damaged or "
         "altered: copy or export the package again");
@@ -52,7 +54,10 @@ std::string unseal(const std::string& content) {
   return text;
 }
 
-Package::Package(const std::string& path) : folder_(path), manifest_(read_manifest(folder_)) {
+Package::Package(const std::string& path) : folder_(path) {
+  const std::string content = read_manifest(folder_);
+  manifest_sha256_ = hex_sha256(content);
+  manifest_ = unsealed_manifest(folder_, content);
   for (const auto& [name, record] : manifest_.files) {
     check(name, record, [](const char*, std::size_t) {});
   }

@@ -20,7 +20,10 @@ class Package {
   // PackageNotFound and PackageError.
   explicit Package(const std::string& path);
 
+  const std::string& path() const { return folder_.path(); }
   const Manifest& manifest() const { return manifest_; }
+  // Of the manifest's file, which lists the SHA-256 of every other.
+  const std::string& manifest_sha256() const { return manifest_sha256_; }
 
   // Bytes of a listed file, checked again: those that were checked are those returned.
   std::string read(const std::string& name) const;
@@ -29,6 +32,7 @@ class Package {
   void check(const std::string& name, const FileRecord& record, const Folder::Sink& sink) const;
 
   Folder folder_;
+  std::string manifest_sha256_;
   Manifest manifest_;
 };
 

@@ -76,7 +76,7 @@ void Sha256::update(const void* data, std::size_t size) {
   if (size > 0) std::memcpy(pending_.data(), bytes, size);
 }
 
-std::string Sha256::hex_digest() {
+std::array<uint8_t, 32> Sha256::digest() {
   const uint64_t bits = 8 * size_;
   const std::array<uint8_t, 64> padding = {0x80};
   const std::size_t end = size_ % pending_.size();
@@ -84,11 +84,26 @@ std::string Sha256::hex_digest() {
   std::array<uint8_t, 8> length;
   for (std::size_t i = 0; i < length.size(); ++i) length[i] = uint8_t(bits >> (56 - 8 * i));
   update(length.data(), length.size());
+  std::array<uint8_t, 32> bytes;
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    bytes[i] = uint8_t(state_[i / 4] >> (24 - 8 * (i % 4)));
+  }
+  return bytes;
+}
+
+std::string Sha256::hex_digest() {
   std::string text;
-  for (const uint32_t word : state_) {
-    for (int shift = 28; shift >= 0; shift -= 4) text += "0123456789abcdef"[word >> shift & 15];
+  for (const uint8_t byte : digest()) {
+    text += "0123456789abcdef"[byte >> 4];
+    text += "0123456789abcdef"[byte & 15];
   }
   return text;
+}
+
+std::string hex_sha256(const std::string& content) {
+  Sha256 digest;
+  digest.update(content.data(), content.size());
+  return digest.hex_digest();
 }
 
 }  // namespace sgmf

@@ -12,7 +12,9 @@ namespace sgmf {
 class Sha256 {
  public:
   void update(const void* data, std::size_t size);
-  // The digest in lower-case hexadecimal. Ends the message: nothing may follow.
+  // The digest. Ends the message: nothing may follow.
+  std::array<uint8_t, 32> digest();
+  // The same in lower-case hexadecimal.
   std::string hex_digest();
 
  private:
@@ -23,5 +25,8 @@ class Sha256 {
   std::array<uint8_t, 64> pending_{};
   uint64_t size_ = 0;  // bytes so far; those beyond the last whole block are pending
 };
+
+// The digest of a whole content, in lower-case hexadecimal.
+std::string hex_sha256(const std::string& content);
 
 }  // namespace sgmf

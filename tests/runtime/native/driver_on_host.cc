@@ -1,24 +1,101 @@
 // A CUDA driver on host memory, by the prototypes of CUDA's own header: what calls it has the names
-// and the arguments right. Streams run at once.
+// and the arguments right. Streams run as late as they may: work is done when its stream is waited
+// for, or when work of another depends on it. Whoever reads a result before waiting, or reuses
+// memory that is still needed, gets wrong numbers, as on a device.
 #include <cuda.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
+// Work up to where an event was recorded.
+struct Point {
+  CUstream stream;
+  bool reached = false;
+};
+struct CUstream_st {
+  std::deque<std::function<void()>> work;
+};
+struct CUevent_st {
+  std::shared_ptr<Point> point;
+};
+
 namespace {
 
-int stream_count, event_count;
 constexpr int kDevice = 0;
 char context_place;
+std::set<const void*> held;               // all that was given and not taken back
+std::map<std::string, CUresult> failing;  // by the name of a function
+thread_local std::vector<CUcontext> current;
+std::recursive_mutex mutex;  // over the work of all threads
 
 CUcontext the_context() { return reinterpret_cast<CUcontext>(&context_place); }
 
+// What a call returns before it does anything: what the test wants of it, or that the device is not
+// current on this thread.
+CUresult verdict(const char* function, bool needs_context = true) {
+  const auto found = failing.find(function);
+  if (found != failing.end()) return found->second;
+  const bool ready = !needs_context || (!current.empty() && current.back() == the_context());
+  return ready ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+template <typename F>
+CUresult attempt(const char* function, F&& body) {
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  const CUresult result = verdict(function);
+  return result == CUDA_SUCCESS ? body() : result;
+}
+
+void drain(CUstream stream, const Point* until = nullptr) {
+  while (!stream->work.empty() && !(until && until->reached)) {
+    const auto next = std::move(stream->work.front());
+    stream->work.pop_front();
+    next();
+  }
+}
+
+CUresult add(CUstream stream, std::function<void()> work) {
+  if (!held.count(stream)) return CUDA_ERROR_INVALID_HANDLE;
+  stream->work.push_back(std::move(work));
+  return CUDA_SUCCESS;
+}
+
+CUresult free_memory(void* address) {
+  if (!held.erase(address)) return CUDA_ERROR_INVALID_VALUE;
+  std::free(address);
+  return CUDA_SUCCESS;
+}
+
 }  // namespace
 
+EXPORT void fail(const char* function, int code) {
+  if (code) {
+    failing[function] = static_cast<CUresult>(code);
+  } else {
+    failing.erase(function);
+  }
+}
+
+// Memory, streams and events that live.
+EXPORT int count_held() { return static_cast<int>(held.size()); }
+
+// Contexts on this thread's stack.
+EXPORT int count_current() { return static_cast<int>(current.size()); }
+
 EXPORT CUresult CUDAAPI cuInit(unsigned int flags) {
-  return flags == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  const CUresult result = verdict("cuInit", false);
+  return result == CUDA_SUCCESS && flags != 0 ? CUDA_ERROR_INVALID_VALUE : result;
 }
 
 EXPORT CUresult CUDAAPI cuDriverGetVersion(int* version) {
@@ -37,7 +114,7 @@ EXPORT CUresult CUDAAPI cuGetErrorString(CUresult, const char** text) {
 }
 
 EXPORT CUresult CUDAAPI cuDeviceGetCount(int* count) {
-  *count = 1;
+  *count = failing.count("devices") ? 0 : 1;
   return CUDA_SUCCESS;
 }
 
@@ -69,90 +146,135 @@ EXPORT CUresult CUDAAPI cuDeviceTotalMem(size_t* bytes, CUdevice) {
 
 EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice) {
   *context = the_context();
-  return CUDA_SUCCESS;
+  return verdict("cuDevicePrimaryCtxRetain", false);
 }
 
 EXPORT CUresult CUDAAPI cuDevicePrimaryCtxRelease(CUdevice) { return CUDA_SUCCESS; }
 
 EXPORT CUresult CUDAAPI cuCtxSetCurrent(CUcontext context) {
-  return context == the_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+  if (context != the_context()) return CUDA_ERROR_INVALID_CONTEXT;
+  if (current.empty()) current.emplace_back();
+  current.back() = context;
+  return CUDA_SUCCESS;
+}
+
+EXPORT CUresult CUDAAPI cuCtxPushCurrent(CUcontext context) {
+  if (context != the_context()) return CUDA_ERROR_INVALID_CONTEXT;
+  current.push_back(context);
+  return CUDA_SUCCESS;
+}
+
+EXPORT CUresult CUDAAPI cuCtxPopCurrent(CUcontext* context) {
+  if (current.empty()) return CUDA_ERROR_INVALID_CONTEXT;
+  *context = current.back();
+  current.pop_back();
+  return CUDA_SUCCESS;
 }
 
 EXPORT CUresult CUDAAPI cuMemGetInfo(size_t* free_bytes, size_t* total) {
   *free_bytes = size_t{60} << 30;
   *total = size_t{80} << 30;
-  return CUDA_SUCCESS;
+  return verdict("cuMemGetInfo");
 }
 
 EXPORT CUresult CUDAAPI cuMemAlloc(CUdeviceptr* address, size_t bytes) {
-  if (bytes > size_t{60} << 30) return CUDA_ERROR_OUT_OF_MEMORY;
-  *address = reinterpret_cast<CUdeviceptr>(std::malloc(bytes));
-  return CUDA_SUCCESS;
+  return attempt("cuMemAlloc", [&] {
+    if (bytes > size_t{60} << 30) return CUDA_ERROR_OUT_OF_MEMORY;
+    void* memory = std::malloc(bytes);
+    held.insert(memory);
+    *address = reinterpret_cast<CUdeviceptr>(memory);
+    return CUDA_SUCCESS;
+  });
 }
 
 EXPORT CUresult CUDAAPI cuMemFree(CUdeviceptr address) {
-  std::free(reinterpret_cast<void*>(address));
-  return CUDA_SUCCESS;
+  return attempt("cuMemFree", [&] { return free_memory(reinterpret_cast<void*>(address)); });
 }
 
 EXPORT CUresult CUDAAPI cuMemHostAlloc(void** address, size_t bytes, unsigned int flags) {
-  *address = std::malloc(bytes);
-  return flags == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  return attempt("cuMemHostAlloc", [&] {
+    *address = std::malloc(bytes);
+    held.insert(*address);
+    return flags == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  });
 }
 
 EXPORT CUresult CUDAAPI cuMemFreeHost(void* address) {
-  std::free(address);
-  return CUDA_SUCCESS;
+  return attempt("cuMemFreeHost", [&] { return free_memory(address); });
 }
 
 EXPORT CUresult CUDAAPI cuMemcpyHtoDAsync(CUdeviceptr target, const void* source, size_t bytes,
                                           CUstream stream) {
-  if (!stream) return CUDA_ERROR_INVALID_HANDLE;
-  std::memcpy(reinterpret_cast<void*>(target), source, bytes);
-  return CUDA_SUCCESS;
+  return attempt("cuMemcpyHtoDAsync", [&] {
+    return add(stream, [=] { std::memcpy(reinterpret_cast<void*>(target), source, bytes); });
+  });
 }
 
 EXPORT CUresult CUDAAPI cuMemcpyDtoHAsync(void* target, CUdeviceptr source, size_t bytes,
                                           CUstream stream) {
-  if (!stream) return CUDA_ERROR_INVALID_HANDLE;
-  std::memcpy(target, reinterpret_cast<void*>(source), bytes);
-  return CUDA_SUCCESS;
+  return attempt("cuMemcpyDtoHAsync", [&] {
+    return add(stream, [=] { std::memcpy(target, reinterpret_cast<void*>(source), bytes); });
+  });
+}
+
+EXPORT CUresult CUDAAPI cuLaunchHostFunc(CUstream stream, CUhostFn function, void* data) {
+  return attempt("cuLaunchHostFunc", [&] { return add(stream, [=] { function(data); }); });
 }
 
 EXPORT CUresult CUDAAPI cuStreamCreate(CUstream* stream, unsigned int flags) {
-  *stream = reinterpret_cast<CUstream>(std::malloc(1));
-  ++stream_count;
-  return flags == CU_STREAM_NON_BLOCKING ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  return attempt("cuStreamCreate", [&] {
+    *stream = new CUstream_st;
+    held.insert(*stream);
+    return flags == CU_STREAM_NON_BLOCKING ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  });
 }
 
 EXPORT CUresult CUDAAPI cuStreamDestroy(CUstream stream) {
-  std::free(stream);
-  --stream_count;
-  return CUDA_SUCCESS;
+  return attempt("cuStreamDestroy", [&] {
+    if (!held.erase(stream)) return CUDA_ERROR_INVALID_HANDLE;
+    delete stream;
+    return CUDA_SUCCESS;
+  });
 }
 
 EXPORT CUresult CUDAAPI cuStreamSynchronize(CUstream stream) {
-  return stream ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  if (!held.count(stream)) return CUDA_ERROR_INVALID_HANDLE;
+  drain(stream);
+  return verdict("cuStreamSynchronize");
 }
 
 EXPORT CUresult CUDAAPI cuEventCreate(CUevent* event, unsigned int flags) {
-  *event = reinterpret_cast<CUevent>(std::malloc(1));
-  ++event_count;
-  return flags == CU_EVENT_DISABLE_TIMING ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  return attempt("cuEventCreate", [&] {
+    *event = new CUevent_st;
+    held.insert(*event);
+    return flags == CU_EVENT_DISABLE_TIMING ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  });
 }
 
 EXPORT CUresult CUDAAPI cuEventDestroy(CUevent event) {
-  std::free(event);
-  --event_count;
-  return CUDA_SUCCESS;
+  return attempt("cuEventDestroy", [&] {
+    if (!held.erase(event)) return CUDA_ERROR_INVALID_HANDLE;
+    delete event;
+    return CUDA_SUCCESS;
+  });
 }
 
 EXPORT CUresult CUDAAPI cuEventRecord(CUevent event, CUstream stream) {
-  return event && stream ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+  return attempt("cuEventRecord", [&] {
+    if (!held.count(event)) return CUDA_ERROR_INVALID_HANDLE;
+    const auto point = std::make_shared<Point>(Point{stream});
+    event->point = point;
+    return add(stream, [point] { point->reached = true; });
+  });
 }
 
 EXPORT CUresult CUDAAPI cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags) {
-  return event && stream && flags == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+  return attempt("cuStreamWaitEvent", [&] {
+    if (!held.count(event) || flags != 0) return CUDA_ERROR_INVALID_HANDLE;
+    const auto point = event->point;
+    return add(stream, [point] {
+      if (point) drain(point->stream, point.get());
+    });
+  });
 }
-
-EXPORT int streams_and_events() { return stream_count + event_count; }

@@ -57,9 +57,9 @@ def test_too_much_is_out_of_memory(device: CudaDevice) -> None:
 
 def test_streams_and_events_are_given_back(device: CudaDevice, library: ctypes.CDLL) -> None:
     gc.collect()
-    before = library.streams_and_events()
+    before = library.count_held()
     things = [Stream(device), Event(device)]
-    assert library.streams_and_events() == before + 2
+    assert library.count_held() == before + 2
     things.clear()
     gc.collect()
-    assert library.streams_and_events() == before
+    assert library.count_held() == before

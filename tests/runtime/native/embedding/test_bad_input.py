@@ -103,7 +103,8 @@ def test_a_manifest_that_the_network_contradicts(ct_package: Path, tmp_path: Pat
 
 def test_a_backend_that_is_not_there(ct_package: Path, tmp_path: Path) -> None:
     status = "SGMF_BACKEND_MISSING"
-    refused(status, "tensorrt", "it has onnxruntime", package=ct_package, backend=b"tensorrt")
+    known = "it has onnxruntime and tensorrt"
+    refused(status, "openvino", known, package=ct_package, backend=b"openvino")
     missing = bytes(tmp_path / "libonnxruntime.so")
     remedy = "install ONNX Runtime 1.18 or later"
     refused(status, remedy, package=ct_package, backend_library=missing)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ from manifest_cases import (
     changed,
     manifests,
 )
-from native_builds import NATIVE, compile_library
+from native_builds import NATIVE, compile_library, json_headers
 from samples import edit_manifest, flip_byte, sample_manifest
 
 from segmaformer.runtime.errors import PackageError
@@ -69,15 +68,6 @@ class Face:
         text = ctypes.create_string_buffer(1 << 20)
         status = function(*arguments, text, ctypes.c_size_t(len(text)))
         return Verdict(status, text.value.decode())
-
-
-def json_headers() -> Path:
-    found = importlib.util.find_spec("nlohmann_json")
-    if found is not None and found.submodule_search_locations:
-        return Path(found.submodule_search_locations[0]) / "include"
-    if Path("/usr/include/nlohmann/json.hpp").exists():
-        return Path("/usr/include")
-    pytest.skip("no nlohmann/json.hpp; pip install nlohmann-json")
 
 
 @pytest.fixture(scope="module")
