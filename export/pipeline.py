@@ -217,22 +217,27 @@ def _manifest(checkpoint: Checkpoint, name: str, tiles_from: str) -> Manifest:
         name=checkpoint.arch,
         config=checkpoint.config,
         parameters=checkpoint.parameters,
-        checkpoint_file=checkpoint.path.name,
+        checkpoint_file=_text(checkpoint.path.name),
         checkpoint_sha256=checkpoint.sha256,
         trainer=checkpoint.trainer,
-        assumptions=checkpoint.assumptions,
+        assumptions=tuple(map(_text, checkpoint.assumptions)),
     )
     return Manifest(
-        name=name,
+        name=_text(name),
         network=network,
         preprocessing=checkpoint.preprocessing,
         tiling=checkpoint.tiling,
         output=checkpoint.output,
         variants={},
-        verification_tiles=tiles_from,
+        verification_tiles=_text(tiles_from),
         software=_software(),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def _text(text: str) -> str:
+    """`text` with ``?`` for bytes of file names that are no text, which no document can hold."""
+    return text.encode(errors="replace").decode()
 
 
 def _software() -> dict[str, str]:

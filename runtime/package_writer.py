@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,4 +147,4 @@ def _put_in_place(staging: Path, target: Path) -> None:
 
 def _aside_prefix(target: Path) -> str:
     """What the name of a package that is being replaced begins with; tells which it was."""
-    return f".sgmf.old-{hashlib.sha256(target.name.encode()).hexdigest()[:16]}-"
+    return f".sgmf.old-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}-"

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import functools
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +75,15 @@ def test_a_package_holds_what_the_checkpoint_says(
     card = package.read("card.md").decode()
     assert "| 2 | posterior |" in card
     assert "fp32 |" in card
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_names_that_are_no_text(tiny_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint = dataclasses.replace(tiny_checkpoint, path=Path(os.fsdecode(b"model\xff.pth")))
+    package = export_package(checkpoint, tmp_path / os.fsdecode(b"brain\xff.sgmf"))
+    assert package.manifest.name == "brain?"
+    assert package.manifest.network.checkpoint_file == "model?.pth"
+    assert "`model?.pth`" in package.read("card.md").decode()
 
 
 def test_parity_of_each_variant_is_recorded(
