@@ -14,7 +14,7 @@ _ROWS_BYTES = 4 << 20
 
 
 def label_channel(output: Output, label: str) -> int:
-    """Channel of the logits that a label's name or value stands for.
+    """Channel of the logits that a label's name stands for, or its value if none is named so.
 
     Raises
     ------
@@ -22,9 +22,9 @@ def label_channel(output: Output, label: str) -> int:
         The package has no such label.
     """
     named: Sequence[Label | Region] = output.regions or output.labels
-    for channel, entry in enumerate(named):
-        if label in (entry.name, str(entry.value)):
-            return channel
+    for keys in ([entry.name for entry in named], [str(entry.value) for entry in named]):
+        if label in keys:
+            return keys.index(label)
     known = ", ".join(entry.name for entry in named)
     raise ValueError(f"the package has no label {label!r}; it has {known}")
 
@@ -87,7 +87,8 @@ def to_probabilities(
     Parameters are those of :func:`resample_probabilities`, but for `logits` (K, ...).
     """
     if not exclusive:
-        sigmoid: npt.NDArray[np.float32] = np.reciprocal(1 + np.exp(-logits[list(channels)]))
+        with np.errstate(over="ignore"):  # of a logit below -88, whose probability is 0
+            sigmoid: npt.NDArray[np.float32] = np.reciprocal(1 + np.exp(-logits[list(channels)]))
         return sigmoid
     weights = np.exp(logits - logits.max(axis=0))
     softmax: npt.NDArray[np.float32] = weights[list(channels)] / weights.sum(axis=0)

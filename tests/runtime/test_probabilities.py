@@ -54,6 +54,19 @@ def test_labels_go_by_name_or_value(output: Output, label: str, channel: int) ->
     assert label_channel(output, label) == channel
 
 
+def test_a_name_wins_over_the_value_of_another_label() -> None:
+    """Labels may be named by numbers of the data that they were taken from."""
+    output = Output((Label(0, "background"), Label(1, "2"), Label(2, "1"), Label(3, "7")))
+    assert [label_channel(output, label) for label in ("1", "2", "3")] == [2, 1, 3]
+
+
+@pytest.mark.filterwarnings("error")
+def test_certain_voxels_have_certain_probabilities() -> None:
+    logits = np.array([[-1e4, 1e4], [3e38, -3e38]], np.float32)
+    assert to_probabilities(logits, [0, 1], exclusive=False).tolist() == [[0, 1], [1, 0]]
+    assert to_probabilities(logits, [1], exclusive=True).tolist() == [[1, 0]]
+
+
 def test_an_unknown_label_is_refused_with_those_there_are() -> None:
     with pytest.raises(ValueError, match="no label 'tail'; it has background, anterior"):
         label_channel(LABELS, "tail")
