@@ -148,8 +148,8 @@ def load_checkpoint(
         A file that does not exist.
     ValueError
         An unknown `arch`, a configuration key or value that the network does not
-        know, a `patch_size` that is not three positive numbers, an unknown `tiling` or
-        an `overlap` that is not in 0 to below 1.
+        know, a `configuration` without plans, a `patch_size` that is not three positive
+        numbers, an unknown `tiling` or an `overlap` that is not in 0 to below 1.
     InputError
         A file that is no checkpoint or wants to run code, another network, weights
         that are missing, surplus, misshapen or not finite, plans that contradict
@@ -164,6 +164,11 @@ def load_checkpoint(
     weights = drop_aliases(strip_prefix(file.weights, re.escape(network.prefix), file.path))
     shapes = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     documents = gather_documents(file, plans=plans, dataset_json=dataset_json)
+    if configuration is not None and documents.plans is None:
+        raise ValueError(
+            f"configuration {configuration!r} is one of plans.json, and there is none; give it "
+            "(plans), or leave the configuration out"
+        )
     stated = stated_config(
         file,
         documents,

@@ -88,10 +88,12 @@ def usage_of(
         notes.append(sentence)
         planned = None
     else:
-        chosen, plan = resolve_configuration(
-            documents.plans, configuration or _recorded_configuration(file)
+        recorded = _recorded_configuration(file)
+        chosen, plan = resolve_configuration(documents.plans, configuration or recorded)
+        but = f", as given, although the checkpoint is of {recorded}"
+        notes.append(
+            f"Configuration of the plans: {chosen}{'' if recorded in (None, chosen) else but}."
         )
-        notes.append(f"Configuration of the plans: {chosen}.")
         preprocessing = preprocessing_of(documents.plans, plan, channels)
         planned = patch_size(plan)
     tiling = _tiling(file, tile, planned, notes)

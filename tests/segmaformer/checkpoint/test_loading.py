@@ -224,9 +224,20 @@ def test_configuration_from_inside_or_given(
     configurations["3d_lowres"] = {"inherits_from": "3d_fullres", "patch_size": [32, 32, 32]}
     path = save(tmp_path, nnunet_document)
     assert load_checkpoint(path).tiling.tile == (16, 24, 32)
-    assert load_checkpoint(path, configuration="3d_lowres").tiling.tile == (32, 32, 32)
+    assert "Configuration of the plans: 3d_fullres." in load_checkpoint(path).assumptions
+    other = load_checkpoint(path, configuration="3d_lowres")
+    assert other.tiling.tile == (32, 32, 32)
+    contradiction = "3d_lowres, as given, although the checkpoint is of 3d_fullres."
+    assert f"Configuration of the plans: {contradiction}" in other.assumptions
     with pytest.raises(InputError, match="no configuration '3d_high'; it has 2d, 3d_fullres"):
         load_checkpoint(path, configuration="3d_high")
+
+
+def test_configuration_without_plans_is_the_callers_mistake(
+    tmp_path: Path, tiny_weights: Document
+) -> None:
+    with pytest.raises(ValueError, match=r"'3d_fullres' is one of plans.json, and there is none"):
+        load_checkpoint(save(tmp_path, tiny_weights), configuration="3d_fullres")
 
 
 def test_given_patch_size_wins_and_is_stated(tmp_path: Path, nnunet_document: Document) -> None:
