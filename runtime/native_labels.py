@@ -49,6 +49,7 @@ class NetworkArgs(ctypes.Structure):
         ("run", RUN_TILES),
         ("tiles_at_once", ctypes.c_int64),
         ("overlap", ctypes.c_int32),
+        ("logits_shape", ctypes.c_int64 * 3),
         ("mirror_axes", ctypes.c_int32 * 3),
     )
 

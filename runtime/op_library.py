@@ -109,6 +109,13 @@ def op_library() -> ctypes.CDLL:
     library.sgmf_token_op.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p)
     library.sgmf_token_op.restype = ctypes.c_char_p
     library.sgmf_cpu_isas.restype = ctypes.c_char_p
+    library.sgmf_without_last_upsampling.argtypes = (
+        ctypes.c_char_p,
+        ctypes.c_int64,
+        ctypes.c_void_p,
+        ctypes.c_int64 * 3,
+    )
+    library.sgmf_without_last_upsampling.restype = ctypes.c_int64
     library.sgmf_available_processors.argtypes = (ctypes.c_char_p,)
     return library
 

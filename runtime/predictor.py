@@ -11,7 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from segmaformer.runtime.backends import BackendOptions, ResidentSession, open_session
+from segmaformer.runtime.backends import (
+    BackendOptions,
+    CoarseSession,
+    ResidentSession,
+    open_session,
+)
 from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.device_lines_check import check_device_lines
 from segmaformer.runtime.errors import BackendError, BudgetError, CancelledError
@@ -224,9 +229,14 @@ class Predictor:
             if cancel is not None and cancel.is_set():
                 raise CancelledError("the prediction was cancelled")
 
+        session = self._session
+        coarse = session if isinstance(session, CoarseSession) else None
+        run_session = session.run if coarse is None else coarse.run_coarse
+        logits_grid = None if coarse is None else coarse.logits_grid
+
         def run(tiles: np.ndarray) -> np.ndarray:
             go_on()
-            return self._session.run(tiles)
+            return run_session(tiles)
 
         resident = self._resident
         if resident is not None:
@@ -235,7 +245,7 @@ class Predictor:
             scan,
             self.package.manifest,
             TileNetwork(
-                run, self._session.tiles_at_once, self._session.overlap, self.mirrored_axes
+                run, session.tiles_at_once, session.overlap, self.mirrored_axes, logits_grid
             ),
             budget_bytes=self._budget_bytes,
             scan_bytes=scan_bytes,

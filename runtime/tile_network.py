@@ -24,7 +24,7 @@ class TileNetwork:
     Attributes
     ----------
     run
-        Tiles (B, C, *tile) to logits (B, K, *tile), both float32; B is at most
+        Tiles (B, C, *tile) to logits (B, K, *logits_grid), both float32; B is at most
         `tiles_at_once`. The tiles are only there during the call.
     tiles_at_once
         Most tiles of a call.
@@ -34,6 +34,9 @@ class TileNetwork:
     mirror_axes
         Logits are the mean over all combinations of these mirrored axes, 0 is depth; each
         doubles the number of calls.
+    logits_grid
+        Grid (D, H, W) of the logits; None is the tile's. A coarser one has extents that divide
+        the tile's, and its logits are made larger, as by the op ``Upsample``, where they are used.
 
     Raises
     ------
@@ -45,6 +48,7 @@ class TileNetwork:
     tiles_at_once: int = 1
     overlap: bool = False
     mirror_axes: tuple[int, ...] = ()
+    logits_grid: Triple | None = None
 
     def __post_init__(self) -> None:
         if self.tiles_at_once < 1:
@@ -52,10 +56,11 @@ class TileNetwork:
 
     def args(self, channels: int, classes: int, tile: Triple, callbacks: Callbacks) -> NetworkArgs:
         """The network as the native pipeline calls it; keep it as long as that runs."""
-        lent = _LentLogits(self.run, (channels, *tile), (classes, *tile), 1 + self.overlap)
+        grid = self.logits_grid or tile
+        lent = _LentLogits(self.run, (channels, *tile), (classes, *grid), 1 + self.overlap)
         mirrored = tuple(axis in self.mirror_axes for axis in range(3))
         run = RUN_TILES(callbacks.guarded(lent))
-        return NetworkArgs(run, self.tiles_at_once, self.overlap, mirrored)
+        return NetworkArgs(run, self.tiles_at_once, self.overlap, grid, mirrored)
 
 
 @dataclass

@@ -15,7 +15,7 @@ import numpy as np
 from segmaformer.runtime.cuda_driver import has_nvidia_driver
 from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.manifest import EXACT_VARIANT
+from segmaformer.runtime.manifest import EXACT_VARIANT, Triple
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.progress import Report
 
@@ -112,6 +112,18 @@ class ResidentSession(Protocol):
     @property
     def resident(self) -> DeviceNetwork:
         """The network with its logits left on the device, unchecked."""
+        ...
+
+
+@runtime_checkable
+class CoarseSession(Protocol):
+    """An open network that can leave the last upsampling of its logits to the pipeline."""
+
+    logits_grid: Triple
+    """Grid (D, H, W) of its own logits, whose extents divide the tile's."""
+
+    def run_coarse(self, tiles: np.ndarray) -> np.ndarray:
+        """Logits (B, K, *logits_grid) float32 of tiles (B, C, D, H, W) float32, unchecked."""
         ...
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from segmaformer.runtime.backends import BackendOptions
+from segmaformer.runtime.coarse_logits import without_last_upsampling
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.manifest import Manifest, Triple
 from segmaformer.runtime.op_library import register_op_library
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.processors import available_processors
@@ -36,6 +37,9 @@ class OnnxRuntimeSession:
     ----------
     description
         Version, device, variant and threads.
+    logits_grid
+        Grid (D, H, W) of what the network itself gives; coarser than the tile where its last
+        upsampling is left to the pipeline.
 
     Raises
     ------
@@ -56,8 +60,14 @@ class OnnxRuntimeSession:
         self.description = (
             f"ONNX Runtime {onnxruntime.__version__}, CPU, {variant}, {threads} thread{plural}"
         )
-        self._session = open_network(content, threads=threads, op_library=options.use_op_library)
-        self._input = check_interface(self._session, package.manifest)
+        self._threads = threads
+        self._coarse = without_last_upsampling(content) if options.use_op_library else None
+        model = content if self._coarse is None else self._coarse.model
+        scales = (1, 1, 1) if self._coarse is None else self._coarse.scales
+        self._session = open_network(model, threads=threads, op_library=options.use_op_library)
+        self._input = check_interface(self._session, package.manifest, scales)
+        depth, height, width = package.manifest.tiling.tile
+        self.logits_grid = depth // scales[0], height // scales[1], width // scales[2]
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
         """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
@@ -67,6 +77,11 @@ class OnnxRuntimeSession:
         BackendError
             The run failed.
         """
+        logits = self.run_coarse(tiles)
+        return logits if self._coarse is None else self._coarse.enlarged(logits, self._threads)
+
+    def run_coarse(self, tiles: np.ndarray) -> np.ndarray:
+        """As :meth:`run`, but logits (B, K, *logits_grid): before their last upsampling."""
         try:
             logits: np.ndarray = self._session.run(None, {self._input: tiles})[0]
         except Exception as error:  # its own exception types share no public base
@@ -137,19 +152,26 @@ def open_network(content: bytes, *, threads: int, op_library: bool = True) -> An
     return session
 
 
-def check_interface(session: Any, manifest: Manifest) -> str:
+def check_interface(session: Any, manifest: Manifest, scales: Triple = (1, 1, 1)) -> str:
     """Name of the network's input, once shapes and types are what the manifest says.
+
+    Parameters
+    ----------
+    session, manifest
+        Of one network.
+    scales
+        From the grid of its logits to the tile's.
 
     Raises
     ------
     BackendError
         They are not.
     """
-    for what, found, expected in (
-        ("takes", session.get_inputs(), manifest.input_shape),
-        ("gives", session.get_outputs(), manifest.logits_shape),
+    for what, found, factors, expected in (
+        ("takes", session.get_inputs(), (1, 1, 1), manifest.input_shape),
+        ("gives", session.get_outputs(), scales, manifest.logits_shape),
     ):
-        shapes = [tuple(entry.shape[1:]) for entry in found]
+        shapes = [_scaled(tuple(entry.shape[1:]), factors) for entry in found]
         types = [entry.type for entry in found]
         if shapes != [expected] or types != ["tensor(float)"]:
             raise BackendError(
@@ -158,3 +180,11 @@ def check_interface(session: Any, manifest: Manifest) -> str:
             )
     name: str = session.get_inputs()[0].name
     return name
+
+
+def _scaled(shape: tuple[Any, ...], scales: Triple) -> tuple[Any, ...]:
+    """Extents (channels, D, H, W), as far as they are numbers, times the scales."""
+    factors = (1, *scales)
+    if len(shape) != len(factors) or not all(isinstance(extent, int) for extent in shape):
+        return shape
+    return tuple(extent * factor for extent, factor in zip(shape, factors, strict=True))

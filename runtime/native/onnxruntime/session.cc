@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "coarse_model.h"
 #include "cpu_ops.h"
 #include "pipeline/error.h"
 
@@ -55,7 +56,12 @@ Session::Session(const Library& library, const std::string& model, const Interfa
     if (library.keeps_quiet()) require(api_.disable_telemetry(environment_.get()));
     memory_ = hold<ort::MemoryInfo>(
         [&](ort::MemoryInfo** out) { return api_.create_cpu_memory_info(out); });
-    session_ = open(model, threads);
+    if (const auto coarse = without_last_upsampling(model)) {
+      session_ = open(coarse->model, threads);
+      scales_ = coarse->scales;
+    } else {
+      session_ = open(model, threads);
+    }
     input_ = check_interface("takes", true, interface.inputs);
     output_ = check_interface("gives", false, interface.outputs);
   });
@@ -101,6 +107,7 @@ std::string Session::check_interface(const char* what, bool input, int64_t chann
     require(api_.dimensions(info, shape.data(), rank));
     require(api_.element_type(info, &element));
     if (!shape.empty()) shape.erase(shape.begin());
+    for (size_t axis = 1; !input && axis < shape.size(); ++axis) shape[axis] *= scales_[axis - 1];
   }
   if (shape != expected || element != ort::float32) {
     throw Error(ErrorCode::backend, std::string("the network ") + what + " " + text(shape) +
@@ -122,10 +129,13 @@ std::string Session::name(bool input) const {
   return copy;
 }
 
-Session::Held<ort::Value> Session::tensor(float* data, int64_t channels) const {
-  const auto& tile = interface_.tile;
-  const int64_t shape[] = {1, channels, tile[0], tile[1], tile[2]};
-  const size_t bytes = static_cast<size_t>(channels * count_voxels(tile)) * sizeof(float);
+Triple Session::logits_shape(const Triple& tile) const {
+  return {tile[0] / scales_[0], tile[1] / scales_[1], tile[2] / scales_[2]};
+}
+
+Session::Held<ort::Value> Session::tensor(float* data, int64_t channels, const Triple& grid) const {
+  const int64_t shape[] = {1, channels, grid[0], grid[1], grid[2]};
+  const size_t bytes = static_cast<size_t>(channels * count_voxels(grid)) * sizeof(float);
   return hold<ort::Value>([&](ort::Value** out) {
     return api_.create_tensor(memory_.get(), data, bytes, shape, 5, ort::float32, out);
   });
@@ -136,8 +146,8 @@ void Session::run(const float* tiles, int64_t count, float* logits) {
   const char* input = input_.c_str();
   const char* output = output_.c_str();
   translated(api_, "ONNX Runtime failed on a tile", [&] {
-    const auto in = tensor(const_cast<float*>(tiles), interface_.inputs);
-    const auto out = tensor(logits, interface_.outputs);
+    const auto in = tensor(const_cast<float*>(tiles), interface_.inputs, interface_.tile);
+    const auto out = tensor(logits, interface_.outputs, logits_shape(interface_.tile));
     const ort::Value* given = in.get();
     ort::Value* taken = out.get();
     require(api_.run(session_.get(), &input, &given, 1, &output, 1, &taken));

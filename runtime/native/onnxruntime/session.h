@@ -20,6 +20,8 @@ class Session : public Network {
 
   // One tile at a time. Throws Error(backend): the run failed.
   void run(const float* tiles, int64_t count, float* logits) override;
+  // Coarser than the tile where the network ends with an upsampling, which is left to the pipeline.
+  Triple logits_shape(const Triple& tile) const override;
 
  private:
   struct Release {
@@ -37,10 +39,11 @@ class Session : public Network {
   Held<ort::Session> open(const std::string& model, int threads) const;
   std::string check_interface(const char* what, bool input, int64_t channels) const;
   std::string name(bool input) const;
-  Held<ort::Value> tensor(float* data, int64_t channels) const;
+  Held<ort::Value> tensor(float* data, int64_t channels, const Triple& grid) const;
 
   ort::Api api_;
   Interface interface_;
+  Triple scales_{1, 1, 1};  // from the logits' grid to the tile's
   OpDomain ops_;
   Held<ort::Env> environment_;
   Held<ort::Session> session_;

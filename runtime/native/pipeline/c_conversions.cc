@@ -113,6 +113,10 @@ Output output_of(const sgmf_output& given) {
 
 int threads_of(int32_t threads) { return threads > 0 ? threads : available_threads(); }
 
+Triple CallbackNetwork::logits_shape(const Triple& tile) const {
+  return given_.logits_shape[0] ? triple<int64_t>(given_.logits_shape) : tile;
+}
+
 const float* CallbackNetwork::lend(const float* tiles, int64_t count) {
   const float* logits = nullptr;
   expect_zero(given_.run(user_, tiles, count, &logits));

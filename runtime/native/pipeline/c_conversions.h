@@ -46,6 +46,7 @@ class CallbackNetwork : public Network {
   CallbackNetwork(const sgmf_network& given, void* user) : given_(given), user_(user) {}
 
   void run(const float*, int64_t, float*) override {}
+  Triple logits_shape(const Triple& tile) const override;
   int64_t tiles_at_once() const override { return given_.tiles_at_once; }
   bool overlap() const override { return given_.overlap != 0; }
   bool lends() const override { return true; }

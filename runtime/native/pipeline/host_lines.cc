@@ -59,15 +59,17 @@ void HostLines::begin(int64_t capacity, int64_t width) {
 void HostLines::clear(const std::vector<int64_t>& lines) {
   const int64_t size = classes_ * width_;
   const int64_t count = static_cast<int64_t>(lines.size());
-  own_threads(worthwhile_threads(threads_, count * size))(lines.size(), [&](std::size_t i) {
-    std::fill_n(sums_ + lines[i] * size, size, 0.0f);
-  });
+  own_threads(worthwhile_threads(threads_, count * size))(
+      lines.size(), [&](std::size_t i) { std::fill_n(sums_ + lines[i] * size, size, 0.0f); });
 }
 
 void HostLines::next_tile() { logits_ = feed_.next(); }
 
 void HostLines::add(const Places& places, int64_t column, const Box& inside) {
   const std::vector<float*> lines = rows(places, column);
+  if (const Enlargement* enlargement = feed_.enlargement()) {
+    return add_enlarged(*enlargement, lines, inside);
+  }
   const int64_t first = (inside[0].begin * tile_[1] + inside[1].begin) * tile_[2] + inside[2].begin;
   sgmf_blend_tile_args args{};
   args.channels = classes_;
@@ -80,6 +82,36 @@ void HostLines::add(const Places& places, int64_t column, const Box& inside) {
   args.lines = lines.data();
   args.channel_stride = width_;
   expect_success(sgmf_blend_tile(&args, threads_));
+}
+
+// As add, with logits that are made larger plane by plane, in the nearest caches.
+void HostLines::add_enlarged(const Enlargement& enlargement, const std::vector<float*>& lines,
+                             const Box& inside) const {
+  const Triple size = extent(inside);
+  own_threads(worthwhile_threads(threads_, classes_ * voxel_count(size)))(
+      static_cast<std::size_t>(size[0]), [&](std::size_t plane) {
+        std::vector<float> logits(static_cast<std::size_t>(size[1] * tile_[2]));
+        std::vector<float*> sums(static_cast<std::size_t>(size[1]));
+        const int64_t row =
+            (inside[0].begin + static_cast<int64_t>(plane)) * tile_[1] + inside[1].begin;
+        sgmf_blend_tile_args args{};
+        args.channels = 1;
+        args.extent[0] = 1;
+        args.extent[1] = size[1];
+        args.extent[2] = size[2];
+        args.logits = logits.data() + inside[2].begin;
+        args.logits_stride[2] = args.weights_stride[1] = tile_[2];
+        args.weights = weights_.data() + row * tile_[2] + inside[2].begin;
+        args.lines = sums.data();
+        for (int64_t channel = 0; channel < classes_; ++channel) {
+          const int64_t first = channel * tile_[0] * tile_[1] + row;
+          enlargement.rows(logits_, first, first + size[1], logits.data());
+          for (int64_t y = 0; y < size[1]; ++y) {
+            sums[y] = lines[static_cast<int64_t>(plane) * size[1] + y] + channel * width_;
+          }
+          expect_success(sgmf_blend_tile(&args, 1));
+        }
+      });
 }
 
 void HostLines::divide(const Places& places, const std::vector<float>& divisors) {
@@ -178,25 +210,24 @@ void LabelSink::take_on_grid(const FinishedLogits& logits) {
   };
   const int64_t rows_at_once = std::max<int64_t>(1, labels_in_cache / size[2]);
   std::atomic<bool> finite{true};
-  own_threads(worthwhile_threads(threads_, voxel_count(size)))(
-      static_cast<std::size_t>(size[0]), [&](std::size_t plane) {
-        const int64_t z = static_cast<int64_t>(plane);
-        std::vector<uint16_t> values(static_cast<std::size_t>(rows_at_once * size[2]));
-        std::vector<const float*> some;
-        for (int64_t y = 0; y < size[1]; y += rows_at_once) {
-          some.clear();
-          const int64_t end = std::min(y + rows_at_once, size[1]);
-          for (int64_t i = y; i < end; ++i) some.push_back(row(z, i));
-          if (!label_rows({some.data(), end - y, size[2], logits.channels, logits.channel_stride,
-                           regions_.empty() ? nullptr : regions_.data()},
-                          values.data())) {
-            finite = false;
-          }
-          map_.write({moved({z, z + 1}, target[0].begin), moved({y, end}, target[1].begin),
-                      target[2]},
-                     values.data());
-        }
-      });
+  own_threads(worthwhile_threads(
+      threads_, voxel_count(size)))(static_cast<std::size_t>(size[0]), [&](std::size_t plane) {
+    const int64_t z = static_cast<int64_t>(plane);
+    std::vector<uint16_t> values(static_cast<std::size_t>(rows_at_once * size[2]));
+    std::vector<const float*> some;
+    for (int64_t y = 0; y < size[1]; y += rows_at_once) {
+      some.clear();
+      const int64_t end = std::min(y + rows_at_once, size[1]);
+      for (int64_t i = y; i < end; ++i) some.push_back(row(z, i));
+      if (!label_rows({some.data(), end - y, size[2], logits.channels, logits.channel_stride,
+                       regions_.empty() ? nullptr : regions_.data()},
+                      values.data())) {
+        finite = false;
+      }
+      map_.write({moved({z, z + 1}, target[0].begin), moved({y, end}, target[1].begin), target[2]},
+                 values.data());
+    }
+  });
   if (!finite) throw Error(ErrorCode::backend, not_finite);
 }
 

@@ -32,8 +32,9 @@ class LogitSink {
  public:
   virtual ~LogitSink() = default;
   virtual void take(const FinishedLogits& logits) = 0;
-  // Whether take() itself refuses NaN and infinity where the target lies so.
-  virtual bool refuses_not_finite(const GridTaps& /*taps*/) const { return false; }
+  // Whether each voxel is taken by itself where the target lies so: take() then refuses NaN and
+  // infinity, and may be called for parts, from several threads at once.
+  virtual bool is_pointwise(const GridTaps& /*taps*/) const { return false; }
 };
 
 // Lines in a workspace, of tiles from a feed.
@@ -52,6 +53,8 @@ class HostLines : public LogitLines {
 
  private:
   std::vector<float*> rows(const Places& places, int64_t column) const;
+  void add_enlarged(const Enlargement& enlargement, const std::vector<float*>& lines,
+                    const Box& inside) const;
 
   TileFeed& feed_;
   const Triple tile_;
@@ -97,7 +100,7 @@ class LabelSink : public LogitSink {
 
   // Labels on the grid of the logits come without interpolation.
   void take(const FinishedLogits& logits) override;
-  bool refuses_not_finite(const GridTaps& taps) const override { return on_grid(taps); }
+  bool is_pointwise(const GridTaps& taps) const override { return on_grid(taps); }
 
   // Memory for labels that are computed at once, of a grid of that shape.
   static int64_t scratch_bytes(const Triple& target);

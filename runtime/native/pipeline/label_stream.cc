@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "../src/finite.h"
+#include "../src/parallel.h"
 #include "error.h"
 #include "resample.h"
 
@@ -25,6 +26,18 @@ Places all_places(const Triple& shape) {
   return places;
 }
 
+// Logits (classes, *tile), all at once.
+const float* enlarged(const Enlargement& enlargement, const float* logits, int64_t classes,
+                      const Triple& tile, int threads, FloatBuffer& memory) {
+  float* all = memory.at_least(classes * voxel_count(tile));
+  own_threads(worthwhile_threads(threads, classes * voxel_count(tile)))(
+      static_cast<std::size_t>(classes * tile[0]), [&](std::size_t plane) {
+        const int64_t row = static_cast<int64_t>(plane) * tile[1];
+        enlargement.rows(logits, row, row + tile[1], all + row * tile[2]);
+      });
+  return all;
+}
+
 }  // namespace
 
 LabelStream::LabelStream(LabelTask task)
@@ -37,8 +50,8 @@ MemoryLimit LabelStream::host_limit(int64_t budget_bytes, int64_t taken_bytes) c
   const int64_t classes = task_.output.channels(), voxels = voxel_count(task_.target_shape);
   MemoryLimit limit;
   limit.bytes = budget_bytes;
-  limit.fixed_bytes = taken_bytes + task_.network.floats_held(task_.channels) *
-                                        voxel_count(task_.tiling.tile) * float_bytes;
+  const int64_t tiles = task_.network.floats_held(task_.channels, task_.tiling.tile);
+  limit.fixed_bytes = taken_bytes + (tiles + enlarged_floats()) * float_bytes;
   if (streams()) {
     limit.subject = "scan, image, logits and labels";
     limit.fixed_bytes += LabelSink::scratch_bytes(task_.target_shape);
@@ -52,6 +65,15 @@ MemoryLimit LabelStream::host_limit(int64_t budget_bytes, int64_t taken_bytes) c
     return lines * width * summed * float_bytes;
   };
   return limit;
+}
+
+// Of logits that are made larger at once: a plane of a channel on each thread, or all of a single
+// tile, which not every sink takes plane by plane.
+int64_t LabelStream::enlarged_floats() const {
+  const Triple& tile = task_.tiling.tile;
+  if (task_.network.network->logits_shape(tile) == tile) return 0;
+  if (plan_.is_one_tile()) return task_.output.channels() * voxel_count(tile);
+  return std::min<int64_t>(task_.threads, tile[0]) * tile[1] * tile[2];
 }
 
 int64_t LabelStream::least_bytes(const MemoryLimit& limit) const {
@@ -90,7 +112,7 @@ double LabelStream::logits(const float* image, LogitSink& sink, const Progress& 
   TileFeed feed(task_.network, {image, task_.channels, task_.shape}, plan_.padding().place,
                 plan_.tiles(), workspace);
   if (plan_.is_one_tile()) {
-    take_tile(feed, sink, progress);
+    take_tile(feed, sink, progress, workspace);
     return feed.network_seconds();
   }
   const std::vector<float> weights = tile_weights(task_.tiling);
@@ -101,18 +123,43 @@ double LabelStream::logits(const float* image, LogitSink& sink, const Progress& 
 }
 
 // All logits are those of one tile: what weighs them is divided away again.
-void LabelStream::take_tile(TileFeed& feed, LogitSink& sink, const Progress& progress) const {
+void LabelStream::take_tile(TileFeed& feed, LogitSink& sink, const Progress& progress,
+                            Workspace& workspace) const {
   progress(0, 1);
   const float* logits = feed.next();
   progress(1, 1);
   const Triple& tile = task_.tiling.tile;
   const int64_t classes = task_.output.channels(), voxels = voxel_count(tile);
   const GridTaps taps = plan_.taps_in_tile();
-  if (!sink.refuses_not_finite(taps) && !all_finite(logits, classes * voxels, task_.threads)) {
+  if (const Enlargement* enlargement = feed.enlargement()) {
+    if (sink.is_pointwise(taps)) return take_planes(*enlargement, logits, taps, sink);
+    logits = enlarged(*enlargement, logits, classes, tile, task_.threads, workspace.sums);
+  }
+  if (!sink.is_pointwise(taps) && !all_finite(logits, classes * voxels, task_.threads)) {
     throw Error(ErrorCode::backend, not_finite);
   }
   const Box target = whole({taps[0].count(), taps[1].count(), taps[2].count()});
   sink.take({logits, tile[2], voxels, classes, tile[2], all_places(tile), target, taps});
+}
+
+// Makes logits larger a plane at a time, in the nearest caches, and takes it.
+void LabelStream::take_planes(const Enlargement& enlargement, const float* logits,
+                              const GridTaps& taps, LogitSink& sink) const {
+  const Triple& tile = task_.tiling.tile;
+  const int64_t classes = task_.output.channels(), plane = tile[1] * tile[2];
+  const Places places = all_places({1, tile[1], tile[2]});
+  own_threads(worthwhile_threads(task_.threads, classes * voxel_count(tile)))(
+      static_cast<std::size_t>(taps[0].count()), [&](std::size_t task) {
+        const int64_t z = static_cast<int64_t>(task), source = taps[0].low[task];
+        std::vector<float> values(static_cast<std::size_t>(classes * plane));
+        for (int64_t channel = 0; channel < classes; ++channel) {
+          const int64_t row = (channel * tile[0] + source) * tile[1];
+          enlargement.rows(logits, row, row + tile[1], values.data() + channel * plane);
+        }
+        const GridTaps inside{taps[0].part({z, z + 1}, source), taps[1], taps[2]};
+        const Box target{Range{z, z + 1}, {0, taps[1].count()}, {0, taps[2].count()}};
+        sink.take({values.data(), tile[2], plane, classes, tile[2], places, target, inside});
+      });
 }
 
 double LabelStream::label_all(const float* image, LabelMap& map, const Progress& progress,

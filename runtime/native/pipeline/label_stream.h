@@ -78,7 +78,11 @@ class LabelStream {
                 Workspace& workspace) const;
 
  private:
-  void take_tile(TileFeed& feed, LogitSink& sink, const Progress& progress) const;
+  void take_tile(TileFeed& feed, LogitSink& sink, const Progress& progress,
+                 Workspace& workspace) const;
+  void take_planes(const Enlargement& enlargement, const float* logits, const GridTaps& taps,
+                   LogitSink& sink) const;
+  int64_t enlarged_floats() const;
   double label_all(const float* image, LabelMap& map, const Progress& progress,
                    Workspace& workspace) const;
 

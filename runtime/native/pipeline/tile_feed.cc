@@ -4,13 +4,29 @@
 #include <chrono>
 #include <utility>
 
+#include "../src/cpu_isa.h"
 #include "error.h"
 
 namespace sgmf {
+namespace {
 
-int64_t TileNetwork::floats_held(int64_t channels) const {
+std::optional<Enlargement> enlargement_of(const Triple& shape, const Triple& tile) {
+  if (shape == tile) return std::nullopt;
+  for (int axis = 0; axis < 3; ++axis) {
+    if (shape[axis] < 1 || tile[axis] % shape[axis]) {
+      throw Error(ErrorCode::argument,
+                  "the extents of the network's logits do not divide its tile's");
+    }
+  }
+  return Enlargement(shape, tile, *cpu_kernels().front());
+}
+
+}  // namespace
+
+int64_t TileNetwork::floats_held(int64_t channels, const Triple& tile) const {
   const int64_t batches = (network->overlap() ? 2 : 1) + (mirror_axes.empty() ? 0 : 1);
-  return network->tiles_at_once() * batches * (channels + classes);
+  return network->tiles_at_once() * batches *
+         (channels * voxel_count(tile) + classes * voxel_count(network->logits_shape(tile)));
 }
 
 TileFeed::TileFeed(const TileNetwork& network, const Image& image, const Box& place,
@@ -20,12 +36,14 @@ TileFeed::TileFeed(const TileNetwork& network, const Image& image, const Box& pl
       place_(place),
       boxes_(std::move(boxes)),
       tile_(extent(boxes_.front())),
+      logits_shape_(network.network->logits_shape(tile_)),
+      enlargement_(enlargement_of(logits_shape_, tile_)),
       batch_size_(network.network->tiles_at_once()),
       lends_(network.network->lends()) {
   const bool overlap = network_.network->overlap(), mirrors = !network_.mirror_axes.empty();
   const int64_t batches = (overlap ? 2 : 1) + (mirrors ? 1 : 0);
   const int64_t tile_floats = batch_size_ * image.channels * voxel_count(tile_);
-  const int64_t logit_floats = batch_size_ * network_.classes * voxel_count(tile_);
+  const int64_t logit_floats = batch_size_ * network_.classes * voxel_count(logits_shape_);
   float* tiles = workspace.tiles.at_least(batches * tile_floats);
   // Lent logits of mirrored tiles are added up in memory of their own.
   const bool owns = !lends_ || mirrors;
@@ -65,7 +83,7 @@ const float* TileFeed::next() {
     }
   }
   ++next_;
-  return batches_[batch % 2].logits + place * network_.classes * voxel_count(tile_);
+  return batches_[batch % 2].logits + place * network_.classes * voxel_count(logits_shape_);
 }
 
 void TileFeed::cut(int64_t batch) {
@@ -90,14 +108,14 @@ void TileFeed::compute(Batch& batch) {
 
 // Over the logits of all mirrored tiles and those that there are.
 void TileFeed::average(Batch& batch) {
-  const int64_t size = batch.count * network_.classes * voxel_count(tile_);
+  const int64_t size = batch.count * network_.classes * voxel_count(logits_shape_);
   if (batch.logits != batch.own) std::copy_n(batch.logits, size, batch.own);
   batch.logits = batch.own;
   const std::vector<std::vector<int>> all = mirrorings(network_.mirror_axes);
   for (std::size_t i = 1; i < all.size(); ++i) {
     mirror(batch.tiles, batch.count * image_.channels, tile_, all[i], mirrored_.room);
     const float* logits = run_network(mirrored_.room, batch.count, mirrored_.own);
-    add_mirrored(logits, batch.count * network_.classes, tile_, all[i], batch.own);
+    add_mirrored(logits, batch.count * network_.classes, logits_shape_, all[i], batch.own);
   }
   const float count = static_cast<float>(all.size());
   for (int64_t i = 0; i < size; ++i) batch.own[i] /= count;

@@ -6,9 +6,11 @@
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
+#include "../src/enlargement.h"
 #include "box.h"
 #include "network.h"
 #include "tiling.h"
@@ -23,8 +25,8 @@ struct TileNetwork {
   std::vector<int> mirror_axes;     // over which logits are averaged
   std::function<bool()> cancelled;  // asked before each call of the network; may be empty
 
-  // Numbers for each voxel of a tile that exist at once.
-  int64_t floats_held(int64_t channels) const;
+  // Numbers that exist at once, of tiles with so many channels.
+  int64_t floats_held(int64_t channels, const Triple& tile) const;
 };
 
 // The logits of one tile after the other. With Network::overlap() one batch runs, on a thread of
@@ -38,9 +40,12 @@ class TileFeed {
   TileFeed(const TileFeed&) = delete;
   TileFeed& operator=(const TileFeed&) = delete;
 
-  // Logits (classes, *tile) of the next tile, there until the next call. Throws what the network
-  // throws.
+  // Logits (classes, *logits_shape) of the next tile, there until the next call. Throws what the
+  // network throws.
   const float* next();
+
+  // What makes logits as large as the tile; nullptr where they are.
+  const Enlargement* enlargement() const { return enlargement_ ? &*enlargement_ : nullptr; }
 
   // Inside the network.
   double network_seconds() const { return network_seconds_; }
@@ -67,6 +72,8 @@ class TileFeed {
   const Box place_;
   const std::vector<Box> boxes_;
   const Triple tile_;
+  const Triple logits_shape_;
+  const std::optional<Enlargement> enlargement_;
   const int64_t batch_size_;
   const bool lends_;
   Batch batches_[2];  // that of an index modulo 2

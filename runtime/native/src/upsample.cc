@@ -2,6 +2,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "enlargement.h"
 #include "token_op.h"
 
 namespace sgmf {
@@ -76,46 +77,49 @@ void run_add(const TokenOpCall& call, float* y, const Workers& workers) {
                 });
 }
 
-// The taps of an axis for vectors of output positions.
-struct VectorTaps {
-  VectorTaps(const std::vector<Tap>& taps, std::size_t lane_count) {
-    for (std::size_t o = 0; o < taps.size(); o += lane_count) {
-      first.push_back(taps[o].lower);
-      for (std::size_t i = o; i < o + lane_count; ++i) {
-        const Tap& tap = taps[std::min(i, taps.size() - 1)];
-        lanes.push_back(static_cast<int32_t>(tap.lower - first.back()));
-        weights.push_back(tap.weight);
-      }
-    }
-  }
-
-  std::vector<int64_t> first;
-  std::vector<int32_t> lanes;
-  std::vector<float> weights;
-};
-
 void run(const TokenOpCall& call, float* y, const Workers& workers) {
   const Shape& low = call.shape(0);
   const Shape high = scaled(low, 2, call);
-  const std::vector<Tap> taps[2] = {make_taps(low[2], high[2]), make_taps(low[3], high[3])};
-  const VectorTaps width(make_taps(low[4], high[4]), workers.kernels.lanes);
-  const Upsample op{{low[2], low[3], low[4]},
-                    {high[2], high[3], high[4]},
-                    {taps[0].data(), taps[1].data()},
-                    width.first.data(),
-                    width.lanes.data(),
-                    width.weights.data(),
-                    call.data(0),
-                    y};
+  const Enlargement enlargement({low[2], low[3], low[4]}, {high[2], high[3], high[4]},
+                                workers.kernels);
   for_each_span(workers.parallel, high[0] * high[1] * high[2] * high[3], high[4],
                 [&](int64_t begin, int64_t end) {
-                  // A vector may be read from the last position and from the one after it.
-                  std::vector<float> scratch(low[4] + 1 + workers.kernels.lanes);
-                  workers.kernels.upsample(op, begin, end, scratch.data());
+                  enlargement.rows(call.data(0), begin, end, y + begin * high[4]);
                 });
 }
 
 }  // namespace
+
+Enlargement::Enlargement(const Extent& low, const Extent& high, const CpuKernels& kernels)
+    : low_(low),
+      high_(high),
+      kernels_(kernels),
+      taps_{make_taps(low[0], high[0]), make_taps(low[1], high[1])} {
+  const std::vector<Tap> taps = make_taps(low[2], high[2]);
+  const std::size_t lane_count = kernels.lanes;
+  for (std::size_t o = 0; o < taps.size(); o += lane_count) {
+    first_.push_back(taps[o].lower);
+    for (std::size_t i = o; i < o + lane_count; ++i) {
+      const Tap& tap = taps[std::min(i, taps.size() - 1)];
+      lanes_.push_back(static_cast<int32_t>(tap.lower - first_.back()));
+      weights_.push_back(tap.weight);
+    }
+  }
+}
+
+void Enlargement::rows(const float* x, int64_t begin, int64_t end, float* y) const {
+  const Upsample op{{low_[0], low_[1], low_[2]},
+                    {high_[0], high_[1], high_[2]},
+                    {taps_[0].data(), taps_[1].data()},
+                    first_.data(),
+                    lanes_.data(),
+                    weights_.data(),
+                    x,
+                    y};
+  // A vector may be read from the last position and from the one after it.
+  std::vector<float> scratch(low_[2] + 1 + kernels_.lanes);
+  kernels_.upsample(op, begin, end, scratch.data());
+}
 
 extern const TokenOp upsample_op = {name, 1, -1, false, check, run};
 extern const TokenOp upsample_add_op = {add_name, 2, 1, true, check_add, run_add};

@@ -60,7 +60,7 @@ void upsample(const sgmf::Upsample& op, int64_t begin, int64_t end, float* scrat
     blend_lines(op.x + plane / op.high[0] * entry, op.low[1], low_width,
                 op.taps[0][plane % op.high[0]], op.taps[1][r % op.high[1]], scratch);
     scratch[low_width] = scratch[low_width - 1];  // after the last comes its like
-    float* y = op.y + r * op.high[2];
+    float* y = op.y + (r - begin) * op.high[2];
     for_each_vector(op.high[2], [&](int64_t w, auto lanes) {
       const float* lower = scratch + op.first[w / lane_count];
       const Indices at = load_indices(op.lanes + w);

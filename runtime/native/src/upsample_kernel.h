@@ -23,8 +23,9 @@ struct UpsampleAdd {
   float* y;
 };
 
-// Channel-major. Rows of the output are numbered through batch, channels, depth and height, and
-// cut into vectors; lane j of vector v lies `lanes[v][j]` after `first[v]`.
+// Channel-major. Rows of the output are numbered through batch, channels, depth and height; some of
+// them are computed. They are cut into vectors; lane j of vector v lies `lanes[v][j]` after
+// `first[v]`.
 struct Upsample {
   int64_t low[3];
   int64_t high[3];
@@ -33,7 +34,7 @@ struct Upsample {
   const int32_t* lanes;  // (vectors, lane_count)
   const float* weights;  // (vectors, lane_count)
   const float* x;
-  float* y;
+  float* y;  // of the first row that is computed
 };
 
 }  // namespace sgmf

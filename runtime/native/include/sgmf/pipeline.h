@@ -156,7 +156,7 @@ SGMF_API int32_t sgmf_tile_weights(const sgmf_tiling* tiling, float* weights,
 
 /* Callbacks return 0, or anything else to stop with SGMF_PIPELINE_CALLBACK. `user` is the task's. */
 
-/* Tiles (count, channels, *tile) to logits (count, classes, *tile), dense. They stay where they are
+/* Tiles (count, channels, *tile) to logits (count, classes, *logits_shape), dense. They stay where they are
  * until the next call, or with `overlap` until the next but one. */
 typedef int32_t (*sgmf_run_tiles)(void* user, const float* tiles, int64_t count,
                                   const float** logits);
@@ -167,6 +167,7 @@ typedef struct sgmf_network {
   sgmf_run_tiles run;
   int64_t tiles_at_once;
   int32_t overlap;
+  int64_t logits_shape[3]; /* a grid coarser than the tile's, see Network; 0: the tile's */
   int32_t mirror_axes[3]; /* whether logits are averaged over each */
 } sgmf_network;
 

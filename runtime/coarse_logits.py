@@ -1,0 +1,59 @@
+"""Networks that end with an upsampling of their logits, without it.
+
+Logits that a network makes larger by whole factors at its very end are many times what it
+computed. The native pipeline makes them larger itself, plane by plane where they are used, so
+that those of a whole tile are never in memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import numpy as np
+
+from segmaformer.runtime.manifest import Triple
+from segmaformer.runtime.op_library import op_library
+from segmaformer.runtime.token_ops import TokenOpAttributes, run_token_op
+
+
+@dataclass(frozen=True)
+class CoarseModel:
+    """A network that gives its logits before their last upsampling.
+
+    Attributes
+    ----------
+    model
+        Serialised ONNX model.
+    scales
+        Whole factors from its logits to those of the whole network, along (D, H, W).
+    """
+
+    model: bytes
+    scales: Triple
+
+    def enlarged(self, logits: np.ndarray, threads: int) -> np.ndarray:
+        """Logits (B, K, D, H, W) of the whole network, float32, from those of this one."""
+        batch, classes, *grid = logits.shape
+        shape = [extent * scale for extent, scale in zip(grid, self.scales, strict=True)]
+        result = np.empty((batch, classes, *shape), np.float32)
+        attributes = TokenOpAttributes(scales=tuple(float(scale) for scale in self.scales))
+        run_token_op("Upsample", [logits], attributes, result, threads=threads)
+        return result
+
+
+def without_last_upsampling(model: bytes) -> CoarseModel | None:
+    """`model` without the op ``Upsample`` at its end; None if it does not end so.
+
+    Raises
+    ------
+    MemoryError
+        There is too little for a copy.
+    """
+    shorter = ctypes.create_string_buffer(len(model))
+    scales = (ctypes.c_int64 * 3)()
+    size = op_library().sgmf_without_last_upsampling(model, len(model), shorter, scales)
+    if size < 0:
+        raise MemoryError(f"a model of {len(model)} bytes cannot be copied")
+    depth, height, width = scales
+    return CoarseModel(shorter.raw[:size], (depth, height, width)) if size else None

@@ -1,0 +1,65 @@
+// As much of protobuf's wire format as it takes to leave out fields of a message.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string_view>
+
+namespace sgmf::protobuf {
+
+struct Malformed : std::runtime_error {
+  Malformed() : std::runtime_error("a message is malformed") {}
+};
+
+// A field of a message, in its place there.
+struct Field {
+  uint64_t number;
+  std::string_view whole;    // with its tag
+  std::string_view content;  // of a text or message, or of four or eight bytes; else empty
+};
+
+// The fields of a message, one after the other.
+class Reader {
+ public:
+  explicit Reader(std::string_view message) : rest_(message) {}
+
+  // Whether there was another field. Throws Malformed.
+  bool next(Field& field) {
+    if (rest_.empty()) return false;
+    const std::string_view from = rest_;
+    const uint64_t tag = varint();
+    field.number = tag >> 3;
+    field.content = {};
+    switch (tag & 7) {
+      case 0: varint(); break;
+      case 1: field.content = take(8); break;
+      case 2: field.content = take(varint()); break;
+      case 5: field.content = take(4); break;
+      default: throw Malformed();
+    }
+    field.whole = from.substr(0, from.size() - rest_.size());
+    return true;
+  }
+
+ private:
+  uint64_t varint() {
+    uint64_t value = 0;
+    for (int shift = 0; shift < 64; shift += 7) {
+      const uint8_t byte = static_cast<uint8_t>(take(1)[0]);
+      value |= uint64_t{byte & 0x7fu} << shift;
+      if (byte < 0x80) return value;
+    }
+    throw Malformed();
+  }
+
+  std::string_view take(uint64_t size) {
+    if (size > rest_.size()) throw Malformed();
+    const std::string_view taken = rest_.substr(0, size);
+    rest_.remove_prefix(size);
+    return taken;
+  }
+
+  std::string_view rest_;
+};
+
+}  // namespace sgmf::protobuf
