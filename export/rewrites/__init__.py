@@ -68,7 +68,7 @@ def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
         {
             "patch_embedding": embed_patches_natively,  # its transposes go with the next
             "token_major": flow_token_major,
-            "native_upsampling": upsample_natively,
+            "upsampling": upsample_natively,
             "norm_fold": fold_norms,
             "linear_fold": fold_products,
         },

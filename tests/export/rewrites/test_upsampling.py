@@ -41,7 +41,7 @@ def test_linear_upsampling_is_native(attributes: dict[str, Any], native: int) ->
         [resize("x", "y", **attributes)], SCALES, x=["batch", C, *EXTENTS], y=["batch", C, *LARGE]
     )
     rewritten, counts = rewrite_for_cpu(model)
-    assert counts["native_upsampling"] == native
+    assert counts["upsampling"] == native
     assert rewritten.graph.output[0].name == "y"
     x = weight(2, C, *EXTENTS)
     np.testing.assert_allclose(run(rewritten, {"x": x}), run(model, {"x": x}), atol=1e-6)
@@ -53,4 +53,4 @@ def test_fractions_and_shrinking_are_left_alone() -> None:
         model = model_of(
             [resize("x", "y")], scales, x=["batch", C, 2, 3, 2], y=["batch", C, 2, 3, extent]
         )
-        assert rewrite_for_cpu(model)[1]["native_upsampling"] == 0
+        assert rewrite_for_cpu(model)[1]["upsampling"] == 0
