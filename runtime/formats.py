@@ -75,6 +75,8 @@ def read_scan(
 
     Raises
     ------
+    ValueError, TypeError
+        `paths` is empty, a single path or no sequence.
     FileNotFoundError
         A file does not exist.
     InputError
@@ -87,7 +89,12 @@ def read_scan(
     BudgetError
         The voxels need more memory than `budget_bytes`.
     """
-    if isinstance(paths, str | Path) or not paths:
+    if not isinstance(paths, Sequence | Path):
+        raise TypeError(
+            f"paths is a {type(paths).__name__}; give a sequence, one file for each channel, or "
+            "make a Volume of voxels in memory"
+        )
+    if isinstance(paths, str | bytes | Path) or not paths:
         raise ValueError(f"paths is {paths!r}; give a sequence, one file for each channel")
     files = [read_header(Path(path)) for path in paths]
     _check_channels(files, channels)

@@ -388,6 +388,12 @@ def test_paths_must_be_a_sequence_with_something_in_it(paths: Any) -> None:
         read_scan(paths)
 
 
+@pytest.mark.parametrize("paths", [np.ones((3, 3, 3)), 3, None])
+def test_what_is_no_sequence_is_refused(paths: Any) -> None:
+    with pytest.raises(TypeError, match=r"is a .*; give a sequence, .* make a Volume of voxels"):
+        read_scan(paths)
+
+
 def test_a_real_scan_comes_out_the_same_from_every_format(data_dir: Path, tmp_path: Path) -> None:
     original = read_scan([data_dir / "msd_spleen_crop" / "sub-spleen2_ct.nii.gz"])
     labels = (original.voxels[0] > 100).astype(np.uint8)
