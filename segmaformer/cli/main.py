@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -65,7 +70,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments
     try:
-        code = cli.main(args=arguments, prog_name="sgmf", standalone_mode=False)
+        with _ended_by_sigterm():
+            code = cli.main(args=arguments, prog_name="sgmf", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         _fail("interrupted", _INTERRUPTED, as_json)
     except click.ClickException as error:
@@ -74,6 +80,26 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:
         _fail_by(error, as_json)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does, so that nothing unfinished stays behind.
+
+    Schedulers and containers stop a run by it. Off the main thread signals are not ours.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail_by(error: Exception, as_json: bool) -> NoReturn:

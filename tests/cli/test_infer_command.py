@@ -527,7 +527,7 @@ def test_shards_divide_the_work(
     assert "no part of 2" in wrong.stderr
 
 
-@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGKILL"])
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_an_interrupted_batch_leaves_no_part_of_a_file_and_is_resumed(
     sgmf: Sgmf, tiny_package_path: Path, tmp_path: Path, signal_name: str
 ) -> None:
@@ -544,10 +544,12 @@ def test_an_interrupted_batch_leaves_no_part_of_a_file_and_is_resumed(
     assert process.stdout is not None
     process.stdout.readline()  # the first scan is done
     process.send_signal(getattr(signal, signal_name))
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=60) == (-signal.SIGKILL if signal_name == "SIGKILL" else 1)
     process.stdout.close()
     finished = [path for path in out.glob("*.nii.gz") if not path.name.startswith(".")]
     assert 1 <= len(finished) < 12
+    if signal_name != "SIGKILL":
+        assert not [path for path in out.iterdir() if path.name.startswith(".")]
     for path in finished:
         nibabel.load(path).get_fdata()
     run = sgmf(*arguments, "--resume")
