@@ -77,6 +77,25 @@ sgmf::Spec specification(FuzzedDataProvider& data, int64_t channels) {
   return spec;
 }
 
+// A network that costs nothing, with logits on a grid whose extents divide the tile's.
+class CheapNetwork : public sgmf::Network {
+ public:
+  CheapNetwork(const sgmf::Triple& tile, const sgmf::Triple& scales) : shape_(tile) {
+    for (int axis = 0; axis < 3; ++axis) {
+      if (tile[axis] % scales[axis] == 0) shape_[axis] /= scales[axis];
+    }
+  }
+
+  void run(const float* tiles, int64_t count, float* logits) override {
+    const int64_t values = count * classes * shape_[0] * shape_[1] * shape_[2];
+    for (int64_t i = 0; i < values; ++i) logits[i] = tiles[0] + static_cast<float>(i % 7);
+  }
+  sgmf::Triple logits_shape(const sgmf::Triple&) const override { return shape_; }
+
+ private:
+  sgmf::Triple shape_;
+};
+
 void segment(FuzzedDataProvider& data) {
   static std::vector<double> voxels(1 << 16, 1.5);
   static std::vector<uint16_t> memory(1 << 16);
@@ -96,11 +115,8 @@ void segment(FuzzedDataProvider& data) {
   labels.labels = memory.data();
   labels.size_bytes = memory.size() * sizeof memory[0];
   const sgmf::Spec spec = specification(data, volume.channels);
-  const auto& tile = spec.tiling.tile;
-  const int64_t values = tile[0] * tile[1] * tile[2] * classes;
-  sgmf::FunctionNetwork network([&](const float* tiles, int64_t count, float* logits) {
-    for (int64_t i = 0; i < count * values; ++i) logits[i] = tiles[0] + static_cast<float>(i % 7);
-  });
+  const auto scale = [&] { return data.ConsumeIntegralInRange<int64_t>(1, 4); };
+  CheapNetwork network(spec.tiling.tile, {scale(), scale(), scale()});
   sgmf::SegmentOptions options;
   options.budget_bytes = budget_bytes;
   options.threads = 1;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 
 #include "spec.h"
 
@@ -36,28 +35,6 @@ class Network {
   // As run(), but returns where the logits are. They stay there until the next call, or with
   // overlap() until the next but one.
   virtual const float* lend(const float* /*tiles*/, int64_t /*count*/) { return nullptr; }
-};
-
-// A network that is a function.
-class FunctionNetwork : public Network {
- public:
-  using Run = std::function<void(const float* tiles, int64_t count, float* logits)>;
-
-  explicit FunctionNetwork(Run run, int64_t tiles_at_once = 1, bool overlap = false)
-      : run_(std::move(run)),
-        tiles_at_once_(tiles_at_once),
-        overlap_(overlap) {}
-
-  void run(const float* tiles, int64_t count, float* logits) override {
-    run_(tiles, count, logits);
-  }
-  int64_t tiles_at_once() const override { return tiles_at_once_; }
-  bool overlap() const override { return overlap_; }
-
- private:
-  Run run_;
-  int64_t tiles_at_once_;
-  bool overlap_;
 };
 
 }  // namespace sgmf
