@@ -42,6 +42,8 @@ class Machine:
         Variables.
     failing
         Codes of functions of the driver.
+    starts, instead_of_runtime
+        Whether TensorRT makes a runtime, and the address that it returns otherwise.
     """
 
     nvinfer: Path
@@ -51,6 +53,7 @@ class Machine:
     environment: Mapping[str, str] = field(default_factory=dict)
     failing: Mapping[str, int] = field(default_factory=dict)
     starts: bool = True
+    instead_of_runtime: int = 0
     plugins_load: bool = True
 
 
@@ -146,9 +149,10 @@ def load_from(folder: Path, name: str) -> None:
     os.chdir(before)
 
 
-def run_without_driver(machine: Machine, package: Path) -> tuple[str, str]:
-    os.environ["SGMF_CACHE"] = str(machine.cache)
-    handle = Handle(package, backend=b"tensorrt", backend_library=bytes(machine.nvinfer))
+def open_with(library: Path, cache: Path, package: Path) -> tuple[str, str]:
+    """Status and message of opening a package with any TensorRT."""
+    os.environ["SGMF_CACHE"] = str(cache)
+    handle = Handle(package, backend=b"tensorrt", backend_library=bytes(library))
     return handle.opened, handle.open_message
 
 
@@ -157,7 +161,7 @@ def _set_up(machine: Machine) -> ctypes.CDLL:
     nvinfer = ctypes.CDLL(str(machine.nvinfer))
     nvinfer.forget_log()
     nvinfer.set_version(*machine.version)
-    nvinfer.set_starts(int(machine.starts))
+    nvinfer.set_starts(int(machine.starts), ctypes.c_ssize_t(machine.instead_of_runtime))
     nvinfer.set_plugins_load(int(machine.plugins_load))
     for function, code in machine.failing.items():
         driver().fail(function.encode(), code)

@@ -2,10 +2,9 @@
 
 #include <dlfcn.h>
 #include <glob.h>
-#include <link.h>
 
-#include <climits>
 #include <cstdlib>
+#include <memory>
 
 #include "backend_missing.h"
 
@@ -49,13 +48,24 @@ void* find(const LibrarySearch& search) {
                        search.remedy);
 }
 
-// The link map of the library that holds this code.
-link_map* own_map() {
+// The file that holds this code, as the loader was told to find it.
+std::string own_file() {
   Dl_info self{};
-  void* map = nullptr;
-  const auto* here = reinterpret_cast<const void*>(&own_map);
-  return ::dladdr1(here, &self, &map, RTLD_DL_LINKMAP) ? static_cast<link_map*>(map) : nullptr;
+  const auto* here = reinterpret_cast<const void*>(&own_file);
+  return ::dladdr(here, &self) && self.dli_fname ? self.dli_fname : "";
 }
+
+std::string find_own_folder() {
+  const std::string file = own_file();
+  const std::size_t slash = file.rfind('/');
+  const std::string named = slash == std::string::npos ? "." : file.substr(0, slash + 1);
+  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(named.c_str(), nullptr),
+                                                         &std::free);
+  return real ? real.get() : "";
+}
+
+// Found while the library is loaded: its name may be relative to where the process is then.
+const std::string folder_at_loading = find_own_folder();
 
 }  // namespace
 
@@ -63,11 +73,7 @@ SharedLibrary::SharedLibrary(const LibrarySearch& search) : handle_(find(search)
 
 void* SharedLibrary::symbol(const char* name) const { return ::dlsym(handle_, name); }
 
-std::string own_folder() {
-  char origin[PATH_MAX] = "";
-  link_map* map = own_map();
-  return map && ::dlinfo(map, RTLD_DI_ORIGIN, origin) == 0 ? origin : "";
-}
+const std::string& own_folder() { return folder_at_loading; }
 
 Paths in_python_environments(const std::string& pattern) {
   Paths paths;
@@ -81,11 +87,6 @@ Paths in_python_environments(const std::string& pattern) {
   return paths;
 }
 
-void stay_loaded() {
-  const link_map* map = own_map();
-  if (map && map->l_name && *map->l_name) {
-    ::dlopen(map->l_name, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
-  }
-}
+void stay_loaded() { ::dlopen(own_file().c_str(), RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE); }
 
 }  // namespace sgmf

@@ -35,9 +35,9 @@ class SharedLibrary {
   void* handle_;
 };
 
-// The absolute path of the folder from which the library that holds this code was loaded, wherever
-// the process went since.
-std::string own_folder();
+// The folder from which the library that holds this code was loaded, without links; wherever the
+// process went since.
+const std::string& own_folder();
 
 // Files by a pattern below site-packages: of the Python environment in which this code is
 // installed, then of the one in VIRTUAL_ENV.

@@ -1,5 +1,7 @@
 #include "library.h"
 
+#include <cstdint>
+
 #include "log_listener.h"
 #include "pipeline/error.h"
 #include "shared_library/backend_missing.h"
@@ -72,9 +74,12 @@ std::unique_ptr<nvinfer1::IRuntime> Library::create_runtime() const {
   using Create = void* (*)(void* logger, int32_t version);
   const auto create = library_.function<Create>("createInferRuntime_INTERNAL");
   const LogListener listener;
-  std::unique_ptr<nvinfer1::IRuntime> runtime(
-      static_cast<nvinfer1::IRuntime*>(create(&log(), NV_TENSORRT_VERSION)));
-  if (runtime) return runtime;
+  void* created = create(&log(), NV_TENSORRT_VERSION);
+  // TensorRT 11.4, seen in its lean runtime, returns NULL plus an offset when it fails.
+  constexpr uintptr_t first_page = 4096;
+  if (reinterpret_cast<uintptr_t>(created) >= first_page) {
+    return std::unique_ptr<nvinfer1::IRuntime>(static_cast<nvinfer1::IRuntime*>(created));
+  }
   throw Error(ErrorCode::backend, "TensorRT " + version() +
                                       " cannot start here: " + listener.errors() +
                                       ". Its CUDA may be newer than the driver");

@@ -215,7 +215,7 @@ print(*(field.name for field in creator.field_names))
 """
 
 
-@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx"])
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_lean_bindings", "tensorrt_rtx"])
 def test_the_real_registry_takes_the_library(library: Path, name: str) -> None:
     """Needs no GPU; in a process of its own, since what is loaded stays."""
     pytest.importorskip(name)

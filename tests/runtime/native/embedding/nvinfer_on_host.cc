@@ -23,6 +23,7 @@ using namespace nvinfer1;
 
 int version[4] = {NV_TENSORRT_MAJOR, NV_TENSORRT_MINOR, NV_TENSORRT_PATCH, NV_TENSORRT_BUILD};
 std::atomic<int> live_objects{0};
+void* instead_of_runtime = nullptr;  // what is returned where TensorRT does not start
 bool starts = true;
 bool plugins_load = true;
 std::vector<std::string> loaded_plugins;
@@ -306,7 +307,10 @@ EXPORT void set_version(int major, int minor, int patch, int build) {
   std::memcpy(version, given, sizeof version);
 }
 EXPORT void forget_log() { the_log = nullptr; }
-EXPORT void set_starts(int given) { starts = given; }
+EXPORT void set_starts(int given, intptr_t otherwise) {
+  starts = given;
+  instead_of_runtime = reinterpret_cast<void*>(otherwise);
+}
 EXPORT void set_plugins_load(int given) { plugins_load = given; }
 EXPORT int count_objects() { return live_objects; }
 EXPORT int count_plugins() { return static_cast<int>(loaded_plugins.size()); }
@@ -321,7 +325,7 @@ EXPORT void* createInferRuntime_INTERNAL(void* log, int32_t) noexcept {
   if (!the_log) the_log = static_cast<ILogger*>(log);
   if (starts) return static_cast<IRuntime*>(new Runtime);
   say("CUDA initialization failure with error: 35");
-  return nullptr;
+  return instead_of_runtime;
 }
 
 EXPORT IPluginRegistry* getPluginRegistry() noexcept {

@@ -5,6 +5,7 @@ What a stand-in cannot show is in docs/hardware.md.
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import os
 import re
@@ -320,7 +321,8 @@ def test_without_a_driver(folder: Path, ct: Lines, machine: Machine) -> None:
     if has_nvidia_driver():
         pytest.skip("this machine has a driver")
     with pool_of_one() as pool:
-        status, said = pool.submit(on_host.run_without_driver, machine, ct.package).result()
+        where = machine.nvinfer, machine.cache, ct.package
+        status, said = pool.submit(on_host.open_with, *where).result()
     assert status == "SGMF_BACKEND_MISSING"
     assert "the NVIDIA driver cannot be loaded: libcuda.so.1" in said
     assert "choose the backend onnxruntime" in said
@@ -447,8 +449,10 @@ def test_an_engine_that_is_none(do: Do, machine: Machine, ct: Lines) -> None:
     assert_refused(outcome, "SGMF_BACKEND_FAILED", words + "build it again")
 
 
-def test_a_tensorrt_that_does_not_start(do: Do, machine: Machine, ct: Lines) -> None:
-    outcome = run_engine(do, replace(machine, starts=False), ct, ct.engine())
+@pytest.mark.parametrize("returned", [0, 0x228])
+def test_a_tensorrt_that_does_not_start(do: Do, machine: Machine, ct: Lines, returned: int) -> None:
+    silent = replace(machine, starts=False, instead_of_runtime=returned)
+    outcome = run_engine(do, silent, ct, ct.engine())
     version = text(machine.version)
     words = f"TensorRT {version} cannot start here: CUDA initialization failure with error: 35"
     assert_refused(outcome, "SGMF_BACKEND_FAILED", words)
@@ -583,6 +587,37 @@ def test_a_plugin_that_does_not_load(do: Do, alone: Machine, with_scan: Lines) -
     outcome = do(on_host.run, replace(alone, plugins_load=False), with_scan.package, scan(1))
     words = "cannot load the plugin", "undefined symbol: cudaOfAnotherAge"
     assert_refused(outcome, "SGMF_BACKEND_FAILED", *words)
+
+
+# A real TensorRT, as far as it goes without a GPU ------------------------------------------
+
+
+@pytest.fixture
+def real_library(major: int) -> Path:
+    """From a wheel beside this Python; that of the lean runtime has the same functions."""
+    for package, name in (("tensorrt_libs", "nvinfer"), ("tensorrt_lean_libs", "nvinfer_lean")):
+        found = importlib.util.find_spec(package)
+        for folder in (found.submodule_search_locations or ()) if found else ():
+            library = Path(folder) / f"lib{name}.so.{major}"
+            if library.is_file():
+                return library
+    pytest.skip(f"no library of TensorRT {major}; install tensorrt or tensorrt-lean-cu12-libs")
+
+
+def test_a_real_library_says_its_version_and_its_errors(
+    do: Do, machine: Machine, ct: Lines, real_library: Path
+) -> None:
+    where = real_library, machine.cache, ct.package
+    do(on_host.keep_engine, machine, ct.package, ct.engine(), builder_version="1.2.3")
+    status, said = do(on_host.open_with, *where)
+    assert status == "SGMF_BACKEND_MISSING"
+    version = re.search(r"the builder's version was 1\.2\.3, here it is ([0-9.]+)\)", said)
+    assert version is not None, said
+    do(on_host.keep_engine, machine, ct.package, ct.engine(), builder_version=version[1])
+    status, said = do(on_host.open_with, *where)
+    assert status == "SGMF_BACKEND_FAILED"
+    assert f"TensorRT {version[1]} cannot start here: " in said
+    assert "CUDA initialization failure" in said
 
 
 # Building ------------------------------------------------------------------------------
