@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
-import numpy as np
-
+from segmaformer.runtime.backends.session import (
+    DEVICES,
+    BackendOptions,
+    CoarseSession,
+    ResidentSession,
+    Session,
+    run_checked,
+)
 from segmaformer.runtime.cuda_driver import has_nvidia_driver
-from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.manifest import EXACT_VARIANT, Triple
+from segmaformer.runtime.manifest import EXACT_VARIANT
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.progress import Report
 
@@ -24,6 +28,7 @@ __all__ = [
     "ON_GPU",
     "Backend",
     "BackendOptions",
+    "CoarseSession",
     "ResidentSession",
     "Session",
     "backend_names",
@@ -31,9 +36,8 @@ __all__ = [
     "find_backend",
     "first_variant",
     "open_session",
+    "run_checked",
 ]
-
-DEVICES = ("cpu", "cuda")
 
 EVERYWHERE = "onnxruntime"
 """The backend that ``auto`` takes where no other works, and compares the others with."""
@@ -44,87 +48,6 @@ see docs/cpu.md."""
 
 ON_GPU = ("fp16", EXACT_VARIANT)
 """Variants that suit a GPU, best first; int8 is judged on scans and taken by name."""
-
-
-@dataclass(frozen=True)
-class BackendOptions:
-    """How a session runs.
-
-    Attributes
-    ----------
-    threads
-        Threads for one tile; None takes every processor this process may use.
-    use_op_library
-        False runs the portable function bodies instead of the native kernels.
-    device
-        One of :data:`DEVICES`; None takes what the backend is for, and the best for
-        ``auto``.
-
-    Raises
-    ------
-    ValueError
-        `threads` is below 1, or there is no such device.
-    """
-
-    threads: int | None = None
-    use_op_library: bool = True
-    device: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.device is not None and self.device not in DEVICES:
-            raise ValueError(f"unknown device {self.device!r}; known: {', '.join(DEVICES)}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads is {self.threads}; expected at least 1, or None for all")
-
-
-class Session(Protocol):
-    """An open network.
-
-    One that can leave its logits on a device is a :class:`ResidentSession` as well.
-    """
-
-    description: str
-    """Backend, device and precision, as shown to people."""
-
-    @property
-    def tiles_at_once(self) -> int:
-        """Most tiles that one call of :meth:`run` gets; more than one where that pays."""
-        ...
-
-    @property
-    def overlap(self) -> bool:
-        """Whether the next tiles are prepared and the last ones blended during a run."""
-        ...
-
-    def run(self, tiles: np.ndarray) -> np.ndarray:
-        """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
-
-        They come unchecked: the native pipeline refuses NaN and infinity as it blends, and
-        who uses logits otherwise takes :func:`run_checked`.
-        """
-        ...
-
-
-@runtime_checkable
-class ResidentSession(Protocol):
-    """An open network whose logits may stay on the device that computes them."""
-
-    @property
-    def resident(self) -> DeviceNetwork:
-        """The network with its logits left on the device, unchecked."""
-        ...
-
-
-@runtime_checkable
-class CoarseSession(Protocol):
-    """An open network that can leave the last upsampling of its logits to the pipeline."""
-
-    logits_grid: Triple
-    """Grid (D, H, W) of its own logits, whose extents divide the tile's."""
-
-    def run_coarse(self, tiles: np.ndarray) -> np.ndarray:
-        """Logits (B, K, *logits_grid) float32 of tiles (B, C, D, H, W) float32, unchecked."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -248,7 +171,7 @@ def open_session(
     *,
     backend: str = "auto",
     variant: str | None = None,
-    options: BackendOptions = BackendOptions(),
+    options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
     report: Report = lambda line: None,
 ) -> Session:
     """Open one variant of a package.
@@ -331,22 +254,3 @@ def _candidates(
     if openvino is not None and openvino.missing() is None:
         wanted["openvino"] = openvino
     return wanted
-
-
-def run_checked(session: Session, tiles: np.ndarray) -> np.ndarray:
-    """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32, all of them finite.
-
-    Raises
-    ------
-    BackendError
-        NaN or infinity: labels from them would look valid and mean nothing.
-    """
-    logits = np.asarray(session.run(tiles))
-    # NaN and infinity both show in the extremes, which take no memory.
-    if not (np.isfinite(logits.min()) and np.isfinite(logits.max())):
-        bad = logits.size - np.count_nonzero(np.isfinite(logits))
-        raise BackendError(
-            f"{bad} of {logits.size} logits from {session.description} are NaN or infinite; "
-            "run the fp32 variant, and check the scan's intensities if it fails as well"
-        )
-    return logits

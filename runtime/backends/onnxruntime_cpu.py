@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segmaformer.runtime.backends import BackendOptions
+from segmaformer.runtime.backends.session import BackendOptions
 from segmaformer.runtime.coarse_logits import without_last_upsampling
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.manifest import Manifest, Triple

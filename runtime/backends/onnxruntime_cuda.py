@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 import segmaformer
-from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.backends.batch_slot import BatchSlot
 from segmaformer.runtime.backends.onnxruntime_cpu import (
     OnnxRuntimeSession,
     check_interface,
     import_onnxruntime,
 )
+from segmaformer.runtime.backends.session import BackendOptions
 from segmaformer.runtime.cuda_driver import CudaDevice, driver_release
 from segmaformer.runtime.cuda_library import cuda_library_path
 from segmaformer.runtime.digest import sha256_of

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
+from segmaformer.runtime.backends.session import BackendOptions
 from segmaformer.runtime.errors import BackendError, MissingExtraError
 from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest
 from segmaformer.runtime.op_library import op_library, op_library_path

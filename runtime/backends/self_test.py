@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-from segmaformer.runtime.backends import Backend, BackendOptions, Session, run_checked
+from segmaformer.runtime.backends import Backend
+from segmaformer.runtime.backends.session import BackendOptions, Session, run_checked
 from segmaformer.runtime.engine_cache import EngineCache
 from segmaformer.runtime.errors import EngineError, SgmfError
 from segmaformer.runtime.manifest import EXACT_VARIANT

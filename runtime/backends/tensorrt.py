@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 
-from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.backends.engine_runner import EngineRunner
 from segmaformer.runtime.backends.engine_session import EngineSession
+from segmaformer.runtime.backends.session import BackendOptions
 from segmaformer.runtime.backends.tensorrt_library import NAME, load_tensorrt
 from segmaformer.runtime.engine_cache import Engine, EngineCache
 from segmaformer.runtime.package import Package

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.backends.engine_messages import Messages
 from segmaformer.runtime.backends.engine_runner import EngineRunner
 from segmaformer.runtime.backends.engine_session import EngineSession
+from segmaformer.runtime.backends.session import BackendOptions
 from segmaformer.runtime.backends.tensorrt import build_command
 from segmaformer.runtime.backends.tensorrt_rtx_build import NAME, TARGETS, import_tensorrt_rtx
 from segmaformer.runtime.backends.tensorrt_rtx_library import rtx_key, target_of
