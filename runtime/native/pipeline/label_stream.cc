@@ -147,18 +147,24 @@ void LabelStream::take_planes(const Enlargement& enlargement, const float* logit
                               const GridTaps& taps, LogitSink& sink) const {
   const Triple& tile = task_.tiling.tile;
   const int64_t classes = task_.output.channels(), plane = tile[1] * tile[2];
+  const int64_t planes = taps[0].count();
   const Places places = all_places({1, tile[1], tile[2]});
+  const auto take = [&](int64_t z, float* values) {
+    const int64_t source = taps[0].low[z];
+    for (int64_t channel = 0; channel < classes; ++channel) {
+      const int64_t row = (channel * tile[0] + source) * tile[1];
+      enlargement.rows(logits, row, row + tile[1], values + channel * plane);
+    }
+    const GridTaps inside{taps[0].part({z, z + 1}, source), taps[1], taps[2]};
+    const Box target{Range{z, z + 1}, {0, taps[1].count()}, {0, taps[2].count()}};
+    sink.take({values, tile[2], plane, classes, tile[2], places, target, inside});
+  };
+  const std::size_t tasks = static_cast<std::size_t>(std::min<int64_t>(planes, task_.threads));
   own_threads(worthwhile_threads(task_.threads, classes * voxel_count(tile)))(
-      static_cast<std::size_t>(taps[0].count()), [&](std::size_t task) {
-        const int64_t z = static_cast<int64_t>(task), source = taps[0].low[task];
-        std::vector<float> values(static_cast<std::size_t>(classes * plane));
-        for (int64_t channel = 0; channel < classes; ++channel) {
-          const int64_t row = (channel * tile[0] + source) * tile[1];
-          enlargement.rows(logits, row, row + tile[1], values.data() + channel * plane);
-        }
-        const GridTaps inside{taps[0].part({z, z + 1}, source), taps[1], taps[2]};
-        const Box target{Range{z, z + 1}, {0, taps[1].count()}, {0, taps[2].count()}};
-        sink.take({values.data(), tile[2], plane, classes, tile[2], places, target, inside});
+      tasks, [&](std::size_t task) {
+        const auto values = pages_for<float>(classes * plane);
+        const int64_t step = static_cast<int64_t>(tasks);
+        for (int64_t z = static_cast<int64_t>(task); z < planes; z += step) take(z, values.get());
       });
 }
 
