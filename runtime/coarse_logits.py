@@ -50,10 +50,15 @@ def without_last_upsampling(model: bytes) -> CoarseModel | None:
     MemoryError
         There is too little for a copy.
     """
-    shorter = ctypes.create_string_buffer(len(model))
     scales = (ctypes.c_int64 * 3)()
-    size = op_library().sgmf_without_last_upsampling(model, len(model), shorter, scales)
+    shorten = op_library().sgmf_without_last_upsampling
+    size = shorten(model, len(model), None, scales)
+    if size == 0:
+        return None
     if size < 0:
         raise MemoryError(f"a model of {len(model)} bytes cannot be copied")
+    shorter = ctypes.create_string_buffer(len(model))
+    if shorten(model, len(model), shorter, scales) != size:
+        raise MemoryError(f"a model of {len(model)} bytes cannot be copied")
     depth, height, width = scales
-    return CoarseModel(shorter.raw[:size], (depth, height, width)) if size else None
+    return CoarseModel(shorter.raw[:size], (depth, height, width))

@@ -151,7 +151,7 @@ extern "C" int64_t sgmf_without_last_upsampling(const void* model, int64_t size,
     const auto found = sgmf::onnxruntime::without_last_upsampling(
         {static_cast<const char*>(model), static_cast<std::size_t>(size)});
     if (!found || found->model.size() > static_cast<std::size_t>(size)) return 0;
-    std::memcpy(shorter, found->model.data(), found->model.size());
+    if (shorter) std::memcpy(shorter, found->model.data(), found->model.size());
     std::copy(found->scales.begin(), found->scales.end(), scales);
     return static_cast<int64_t>(found->model.size());
   } catch (const std::exception&) {
