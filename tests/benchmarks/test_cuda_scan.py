@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from segmaformer.ops import selective_scan
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks/cuda_scan.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks/cuda_scan.py"
 
 
 @pytest.fixture(scope="module")

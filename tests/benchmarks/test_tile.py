@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks/tile.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks/tile.py"
 
 
 @pytest.fixture(scope="module")
