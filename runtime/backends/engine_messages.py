@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from types import ModuleType
 from typing import Any
 
@@ -9,6 +10,9 @@ from segmaformer.runtime.errors import BackendError
 
 _NAMED = 3
 """Errors that a message repeats."""
+
+_WITHOUT_CUDA = "CUDA initialization failure"
+"""What TensorRT says where it cannot start, whatever it returns."""
 
 
 class Messages:
@@ -50,12 +54,20 @@ class Messages:
             It does not start on this machine, with its reason.
         """
         try:
-            return getattr(self._module, kind)(self.logger)
+            made = getattr(self._module, kind)(self.logger)
         except (TypeError, RuntimeError) as error:  # what the bindings make of a null pointer
-            raise BackendError(
-                f"{self._module.__name__} {self._module.__version__} cannot start here: "
-                f"{self.errors()} ({error}). Its CUDA may be newer than the driver: see sgmf doctor"
-            ) from error
+            raise BackendError(self._not_started(f" ({error})")) from error
+        if any(_WITHOUT_CUDA in text for text in self._errors):
+            # TensorRT 11.4 gives an object at address 0x228 then: freeing it would end the process.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
+            raise BackendError(self._not_started())
+        return made
+
+    def _not_started(self, reason: str = "") -> str:
+        return (
+            f"{self._module.__name__} {self._module.__version__} cannot start here: "
+            f"{self.errors()}{reason}. Its CUDA may be newer than the driver: see sgmf doctor"
+        )
 
     def errors(self) -> str:
         """The first errors since the last call, or a word that there were none."""
