@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from segmaformer.calibration.segmentation_scores import structures
 from segmaformer.runtime.cases import ScanCase
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.formats import SUFFIXES, read_scan
-from segmaformer.runtime.manifest import Manifest, Triple
+from segmaformer.runtime.formats import SUFFIXES, read_labels, read_scan
+from segmaformer.runtime.manifest import Manifest, Output, Triple
 from segmaformer.runtime.memory import default_budget_bytes
 from segmaformer.runtime.preprocessing import Preprocessed, preprocess
 from segmaformer.runtime.tiling import pad_to_tile
@@ -71,7 +72,7 @@ def prepare_scan(case: ScanCase, manifest: Manifest, labels: Path | None = None)
     path = None if labels is None else label_file(labels, case.name)
     if path is None:
         return PreparedScan(image)
-    label_map = _on_grid(read_label_map(path, volume), prepared)
+    label_map = _on_grid(read_label_map(path, volume, manifest.output), prepared)
     return PreparedScan(image, pad_to_tile(label_map[None], manifest.tiling.tile)[0][0])
 
 
@@ -81,8 +82,8 @@ def label_file(folder: Path, name: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def read_label_map(path: Path, scan: Volume) -> np.ndarray:
-    """Read the label map of a scan.
+def read_label_map(path: Path, scan: Volume, output: Output) -> np.ndarray:
+    """Read the label map of a scan; where nothing was found, all of it is 0.
 
     Returns
     -------
@@ -92,9 +93,10 @@ def read_label_map(path: Path, scan: Volume) -> np.ndarray:
     Raises
     ------
     InputError
-        It cannot be read, lies on another grid, or holds what are no labels.
+        It cannot be read, lies on another grid, or holds what are no labels, or none of
+        those of `output`.
     """
-    labels = read_scan([path], channels=1)
+    labels = read_labels(path)
     if labels.voxels.shape[1:] != scan.voxels.shape[1:] or not np.allclose(
         labels.affine, scan.affine, atol=1e-3
     ):
@@ -102,7 +104,18 @@ def read_label_map(path: Path, scan: Volume) -> np.ndarray:
     values: np.ndarray = labels.voxels[0]
     if (values < 0).any() or (values != np.rint(values)).any():
         raise InputError(f"{path} holds values that are no labels; expected 0, 1 and so on")
+    found = set(np.unique(values).astype(int).tolist()) - {0}
+    known = {value for united in structures(output).values() for value in united}
+    if found and not found & known:
+        raise InputError(
+            f"{path} holds the labels {_listed(found)}; the package has {_listed(known)}. Give "
+            "label maps with the package's values"
+        )
     return values.astype(np.int64)
+
+
+def _listed(values: set[int]) -> str:
+    return ", ".join(map(str, sorted(values)[:10])) + (", ..." if len(values) > 10 else "")
 
 
 def _on_grid(labels: np.ndarray, prepared: Preprocessed) -> np.ndarray:

@@ -23,7 +23,7 @@ from segmaformer.runtime.backends import BackendOptions, open_session
 from segmaformer.runtime.cases import ScanCase
 from segmaformer.runtime.errors import BudgetError, InputError
 from segmaformer.runtime.formats import SUFFIXES
-from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest
+from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest, Output
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.parity import MIN_AGREEMENT, MIN_DICE, TileParity
 from segmaformer.runtime.predictor import Predictor, Prepared
@@ -171,14 +171,14 @@ def _open(package: Package, choice: Choice, options: BackendOptions, report: Rep
 def _add_case(runs: Sequence[_Run], case: ScanCase, labels: Path | None) -> None:
     """Segment one case by all, then compare; it counts for all or for none."""
     prepared = _prepare(runs[0].predictor, case)
-    truth = None if labels is None else _truth(labels, case, prepared.volume)
+    output = runs[0].predictor.package.manifest.output
+    truth = None if labels is None else _truth(labels, case, prepared.volume, output)
     found = [run.predictor.segment(prepared).labels for run in runs]
     for run, label_map in zip(runs, found, strict=True):
         run.parity.add_labels(label_map, found[0])
         if truth is not None:
-            wanted = structures(run.predictor.package.manifest.output)
             spacing = prepared.volume.spacing_mm
-            run.scores[case.name] = score_labels(label_map, truth, spacing, wanted)
+            run.scores[case.name] = score_labels(label_map, truth, spacing, structures(output))
 
 
 def _prepare(predictor: Predictor, case: ScanCase) -> Prepared:
@@ -191,14 +191,14 @@ def _prepare(predictor: Predictor, case: ScanCase) -> Prepared:
     return prepared
 
 
-def _truth(folder: Path, case: ScanCase, scan: Volume) -> np.ndarray:
+def _truth(folder: Path, case: ScanCase, scan: Volume, output: Output) -> np.ndarray:
     path = label_file(folder, case.name)
     if path is None:
         raise InputError(
             f"there is no label map of {case.name} in {folder}; expected {case.name} with "
             f"{', '.join(SUFFIXES)}"
         )
-    return read_label_map(path, scan)
+    return read_label_map(path, scan, output)
 
 
 def _result(run: _Run, reference: _Run, manifest: Manifest) -> dict[str, Any]:

@@ -98,7 +98,25 @@ def read_scan(
         raise ValueError(f"paths is {paths!r}; give a sequence, one file for each channel")
     files = [read_header(Path(path)) for path in paths]
     _check_channels(files, channels)
-    return read_volume(files, budget_bytes=budget_bytes)
+    volume = read_volume(files, budget_bytes=budget_bytes)
+    if not volume.voxels.any():
+        names = ", ".join(map(str, volume.source))
+        raise InputError(f"every voxel of {names} is zero; there is nothing to segment")
+    return volume
+
+
+def read_labels(path: Path) -> Volume:
+    """Read a file of one number for each voxel, such as a label map; all may be zero.
+
+    Raises
+    ------
+    FileNotFoundError, InputError, GeometryError
+        As :func:`read_scan`; it may hold one channel alone.
+    """
+    header = read_header(path)
+    if header.channels != 1:
+        raise InputError(f"{path} holds {header.channels} channels; expected a label map of one")
+    return read_volume([header])
 
 
 def read_header(path: Path) -> ScanFile:

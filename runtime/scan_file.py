@@ -100,7 +100,7 @@ def read_volume(files: Sequence[ScanFile], *, budget_bytes: int | None = None) -
         hundredth of the smallest voxel edge.
     InputError
         A file is damaged or shorter than its header promises, or goes on after the
-        voxels although it is compressed; voxels are not finite; every voxel is zero.
+        voxels although it is compressed; voxels are not finite.
     """
     for other in files[1:]:
         _check_same_grid(files[0], other)
@@ -109,11 +109,7 @@ def read_volume(files: Sequence[ScanFile], *, budget_bytes: int | None = None) -
     for file in files:
         _read_voxels(file, voxels[first : first + file.channels])
         first += file.channels
-    source = tuple(file.path for file in files)
-    if not voxels.any():
-        names = ", ".join(map(str, source))
-        raise InputError(f"every voxel of {names} is zero; there is nothing to segment")
-    return Volume(voxels, files[0].affine, files[0].header, source)
+    return Volume(voxels, files[0].affine, files[0].header, tuple(file.path for file in files))
 
 
 def _check_same_grid(first: ScanFile, other: ScanFile) -> None:

@@ -165,12 +165,23 @@ def test_a_label_map_goes_where_its_scan_goes(package: Package, tmp_path: Path) 
         assert np.unique(found.image[0][found.labels == value]).size == 1
 
 
+def test_a_label_map_may_be_empty(package: Package, scans: Path, tmp_path: Path) -> None:
+    for path in scans.iterdir():
+        shape = nibabel.load(path).shape
+        write_scan(tmp_path / "labels" / path.name, np.zeros(shape, np.uint8))
+    found = collect_tiles(package, scans, TileOptions(tiles=6, labels=tmp_path / "labels"))
+    assert found.refused == {}
+    assert found.calibration.truth is not None
+    assert not found.calibration.truth.any()
+
+
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [
         (np.ones((5, 5, 5), np.float32), "lies on another grid"),
         (np.full(SHAPES[2], 0.5, np.float32), "holds values that are no labels"),
         (np.full(SHAPES[2], -1, np.float32), "holds values that are no labels"),
+        (np.full(SHAPES[2], 7, np.float32), "holds the labels 7; the package has 1, 2. Give"),
     ],
 )
 def test_a_label_map_that_does_not_fit_refuses_its_scan(

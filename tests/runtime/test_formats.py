@@ -21,6 +21,7 @@ from segmaformer.runtime.formats import (
     SUFFIXES,
     label_map_suffix,
     read_header,
+    read_labels,
     read_scan,
     scan_name,
     write_label_map,
@@ -386,6 +387,18 @@ def test_a_complex_image_is_refused(tmp_path: Path) -> None:
 def test_paths_must_be_a_sequence_with_something_in_it(paths: Any) -> None:
     with pytest.raises(ValueError, match="give a sequence"):
         read_scan(paths)
+
+
+def test_labels_may_be_zero_but_of_one_channel(tmp_path: Path) -> None:
+    path = tmp_path / "labels.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.uint8), np.eye(4)), path)
+    assert read_labels(path).shape == (3, 4, 5)
+    with pytest.raises(InputError, match="nothing to segment"):
+        read_scan([path])
+    image = SimpleITK.GetImageFromArray(np.ones((3, 4, 5, 2), np.uint8), isVector=True)
+    SimpleITK.WriteImage(image, str(tmp_path / "two.mha"))
+    with pytest.raises(InputError, match="holds 2 channels; expected a label map of one"):
+        read_labels(tmp_path / "two.mha")
 
 
 @pytest.mark.parametrize("paths", [np.ones((3, 3, 3)), 3, None])

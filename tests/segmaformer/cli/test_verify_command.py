@@ -114,6 +114,23 @@ def test_scans_with_label_maps_are_scored_and_recorded(
     assert Package.open(package)
 
 
+def test_a_case_without_a_structure_counts(
+    sgmf: Sgmf, package: Path, scans: Path, labels: Path
+) -> None:
+    """A label map of zeros says that nothing is there; what was found is then wrong."""
+    path = labels / "case0.nii.gz"
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), path)
+    arguments = ("--data", scans, "--labels", labels, *ON_CPU, "--variant", "fp32", "--json")
+    run = sgmf("verify", package, *arguments)
+    assert run.code == 0
+    document = json.loads(run.stdout)
+    assert (document["cases"], document["refused"]) == (["case0", "case1"], {})
+    (reference,) = document["runs"]
+    assert reference["structures"]["posterior"]["dice"]["cases"] == 2
+    assert reference["structures"]["posterior"]["dice"]["low"] == 0
+
+
 def test_auto_runs_nothing_twice(sgmf: Sgmf, package: Path, scans: Path) -> None:
     (scans / "case1.nii.gz").unlink()
     backends = ("--backend", "auto", *ON_CPU, "--device", "cpu")
