@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,27 @@ def tiny_package_path(
         patch.setattr(pipeline, "export_onnx", lambda *_: tiny_onnx)
         options = pipeline.ExportOptions(fp16=True)
         return pipeline.export_package(tiny_checkpoint, target, options).path
+
+
+@pytest.fixture(scope="session")
+def hippocampus_checkpoint() -> Any:
+    """The reference model, trained."""
+    pytest.importorskip("torch")
+    from segmaformer.checkpoint import load_checkpoint
+    from segmaformer.cli.demo_command import CHECKPOINT
+
+    return load_checkpoint(Path(str(importlib.resources.files("segmaformer") / CHECKPOINT)))
+
+
+@pytest.fixture(scope="session")
+def hippocampus_package_path(
+    hippocampus_checkpoint: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A package of the same, float32 only. Copy it before changing it."""
+    from segmaformer.export.pipeline import ExportOptions, export_package
+
+    target = tmp_path_factory.mktemp("hippocampus") / "hippocampus.sgmf"
+    return export_package(hippocampus_checkpoint, target, ExportOptions()).path
 
 
 @pytest.fixture(scope="session")

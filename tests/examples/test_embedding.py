@@ -12,14 +12,13 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from libsgmf import EXAMPLES, ROOT, library_path, onnxruntime_path
+from libsgmf import EXAMPLES, library_path, onnxruntime_path
 from samples import head_like
 from small_packages import write_ct_package
 
 from segmaformer.runtime import Package, Predictor
 from segmaformer.runtime.volume import Volume
 
-CHECKPOINT = ROOT / "segmaformer/reference_models/hippocampus/checkpoint_final.pth"
 MISSED = 20
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
 AFFINE = np.array([[1.1, 0.1, 0, -20], [-0.1, 1, 0.2, -30], [0, -0.2, 1.2, 11], [0, 0, 0, 1]])
@@ -105,16 +104,6 @@ def ct_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_ct_package(tmp_path_factory.mktemp("ct") / "ct.sgmf")
 
 
-@pytest.fixture(scope="module")
-def hippocampus_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("torch")
-    from segmaformer.checkpoint import load_checkpoint
-    from segmaformer.export.pipeline import ExportOptions, export_package
-
-    target = tmp_path_factory.mktemp("reference") / "hippocampus.sgmf"
-    return export_package(load_checkpoint(CHECKPOINT), target, ExportOptions()).path
-
-
 def check_labels(
     segment: Callable[[Path, Path, Path, Path], None],
     programs: Path,
@@ -141,13 +130,13 @@ def test_a_multi_class_ct(language: str, programs: Path, ct_package: Path, tmp_p
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_hippocampus_reference_model(
-    language: str, programs: Path, hippocampus_package: Path, data_dir: Path, tmp_path: Path
+    language: str, programs: Path, hippocampus_package_path: Path, data_dir: Path, tmp_path: Path
 ) -> None:
     scan = sorted((data_dir / "msd_hippocampus/imagesTr").glob("*.nii.gz"))[3]
     image = nibabel.load(scan)
     voxels = np.asarray(image.dataobj)[None]
     affine = image.affine.astype(np.float64)
-    check_labels(LANGUAGES[language], programs, hippocampus_package, voxels, affine, tmp_path)
+    check_labels(LANGUAGES[language], programs, hippocampus_package_path, voxels, affine, tmp_path)
 
 
 def test_a_missed_deadline_is_reported(programs: Path, ct_package: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.resources
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +25,6 @@ from token_op_cases import Case, run
 from token_op_models import CASES
 from token_op_models import make_model as make_op_model
 
-from segmaformer.cli.demo_command import CHECKPOINT
 from segmaformer.runtime.backends import (
     BackendOptions,
     find_backend,
@@ -127,19 +125,16 @@ def test_it_computes_what_onnx_runtime_computes(
     np.testing.assert_array_equal(found[1:], again)
 
 
-def test_the_reference_model_computes_what_pytorch_computes() -> None:
+def test_the_reference_model_computes_what_pytorch_computes(
+    hippocampus_checkpoint: Any, hippocampus_package_path: Path
+) -> None:
     torch = pytest.importorskip("torch")
-    from segmaformer.checkpoint import load_checkpoint
-    from segmaformer.export.onnx_export import export_onnx
-    from segmaformer.export.rewrites import apply_rewrites
-
-    checkpoint = importlib.resources.files("segmaformer") / CHECKPOINT
-    model, extent = load_checkpoint(Path(str(checkpoint))).model.eval(), (32, 32, 32)
-    content = apply_rewrites(export_onnx(model, extent, 1))[0].SerializeToString()
+    package = Package.open(hippocampus_package_path)
+    extent = package.manifest.tiling.tile
     tile = np.random.default_rng(3).normal(size=(1, 1, *extent)).astype(np.float32)
-    found = backend.open_network(content, tile.shape, threads=2)(tile)[0]
+    found = backend.OpenVinoSession(package, "fp32", BackendOptions(threads=2)).run(tile)
     with torch.no_grad():
-        expected = model(torch.from_numpy(tile)).numpy()
+        expected = hippocampus_checkpoint.model(torch.from_numpy(tile)).numpy()
     assert np.abs(found - expected).max() < 1e-5 * np.ptp(expected)
 
 
