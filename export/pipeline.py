@@ -57,7 +57,7 @@ class ExportOptions:
 
 def export_package(
     checkpoint: Checkpoint,
-    target: Path,
+    target: str | Path,
     options: ExportOptions = ExportOptions(),
     *,
     report: Report = lambda message: None,
@@ -91,6 +91,7 @@ def export_package(
         `target` cannot be written; see
         :func:`segmaformer.runtime.package_writer.staged_package`.
     """
+    target = Path(target)
     with staged_package(target, overwrite=options.overwrite) as staging:
         tiles, tiles_from = _verification_tiles(checkpoint, options)
         report("tracing the network")

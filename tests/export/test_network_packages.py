@@ -33,7 +33,7 @@ def test_published_use_reaches_the_label_map(arch: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save(create_model(arch, **NETWORKS[arch]).state_dict(), tmp_path / "weights.pth")
     checkpoint = load_checkpoint(tmp_path / "weights.pth", patch_size=(32, 32, 64))
-    package = Package.open(export_package(checkpoint, tmp_path / "network.sgmf").path)
+    package = Package.open(export_package(checkpoint, str(tmp_path / "network.sgmf")).path)
     affine = np.diag([-1.0, 2.0, 1.5, 1.0])
     scans = []
     for channel in range(4):
