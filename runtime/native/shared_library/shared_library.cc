@@ -58,9 +58,9 @@ std::string own_file() {
 std::string find_own_folder() {
   const std::string file = own_file();
   const std::size_t slash = file.rfind('/');
-  const std::string named = slash == std::string::npos ? "." : file.substr(0, slash + 1);
-  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(named.c_str(), nullptr),
-                                                         &std::free);
+  if (slash == std::string::npos) return "";  // that of a program, which was looked for in PATH
+  const std::unique_ptr<char, decltype(&std::free)> real(
+      ::realpath(file.substr(0, slash + 1).c_str(), nullptr), &std::free);
   return real ? real.get() : "";
 }
 

@@ -36,7 +36,7 @@ class SharedLibrary {
 };
 
 // The folder from which the library that holds this code was loaded, without links; wherever the
-// process went since.
+// process went since. Empty where a program holds it.
 const std::string& own_folder();
 
 // Files by a pattern below site-packages: of the Python environment in which this code is

@@ -265,6 +265,17 @@ def test_labels_are_those_of_the_processor(
     assert (found.held, found.current, found.objects) == CLEAN
 
 
+def test_a_scan_of_one_tile(do: Do, machine: Machine, regions: Lines) -> None:
+    voxels = np.stack([head_like(TILE[::-1], seed) for seed in range(2)])
+    do(on_host.keep_engine, machine, regions.package, regions.engine(batch=2), batch=2)
+    found = do(on_host.run, machine, regions.package, voxels)
+    assert (found.status, found.again) == ("SGMF_OK", "SGMF_OK"), found.message
+    expected = np.empty(voxels.shape[1:], np.uint16, order="F")
+    with Handle(regions.package) as handle:
+        assert handle.run(volume_of(voxels), labels_of(expected)) == "SGMF_OK", handle.message
+    np.testing.assert_array_equal(found.labels, expected)
+
+
 def test_a_small_budget_changes_no_label(do: Do, machine: Machine, ct: Lines) -> None:
     found = run_engine(do, machine, ct, ct.engine(batch=2))
     small = run_engine(do, machine, ct, ct.engine(batch=2), memory_budget_mib=4)
