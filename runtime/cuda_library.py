@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.installed_library import installed_library
+from segmaformer.runtime.installed_library import installed_library, load_library
 from segmaformer.runtime.op_library import SelectiveScanArgs
 
 
@@ -40,12 +40,7 @@ def load_cuda_library(path: Path) -> ctypes.CDLL:
     BackendError
         It is one for another machine.
     """
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise BackendError(
-            f"{path} cannot be loaded ({error}); reinstall segmaformer on this machine"
-        ) from error
+    library = load_library(path)
     args = ctypes.POINTER(SelectiveScanArgs)
     workspace = library.sgmf_selective_scan_cuda_workspace
     workspace.argtypes, workspace.restype = (args, ctypes.c_int32), ctypes.c_size_t

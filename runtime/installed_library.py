@@ -1,7 +1,8 @@
-"""Where this installation's compiled libraries are; libraries are loaded from nowhere else."""
+"""The compiled libraries of this installation, the only ones that are loaded."""
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 from segmaformer.runtime.errors import BackendError
@@ -31,3 +32,19 @@ def installed_library(stem: str, *, what: str, remedy: str) -> Path:
         if found:
             return found[0].resolve()
     raise BackendError(f"the {what} {stem} is not part of this installation; {remedy}")
+
+
+def load_library(path: Path) -> ctypes.CDLL:
+    """Load a compiled library; it is native code and runs as it is loaded.
+
+    Raises
+    ------
+    BackendError
+        It is one for another machine.
+    """
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise BackendError(
+            f"{path} cannot be loaded ({error}); reinstall segmaformer on this machine"
+        ) from error

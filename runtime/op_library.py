@@ -7,8 +7,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.installed_library import installed_library
+from segmaformer.runtime.installed_library import installed_library, load_library
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -54,31 +53,22 @@ def op_library_path() -> Path:
     )
 
 
-def register_op_library(options: onnxruntime.SessionOptions, device: str = "cpu") -> None:
-    """Give sessions with these options the ops of the domain ``segmaformer``.
+def register_op_library(options: onnxruntime.SessionOptions) -> None:
+    """Give sessions on the CPU with these options the ops of the domain ``segmaformer``.
 
-    The CPU has all of them, CUDA the scan alone: ONNX Runtime takes the function bodies of
-    the others. On the CPU ops run on the session's threads. How many those are it can only learn
-    here, so set ``options.intra_op_num_threads`` first.
+    They run on the session's threads. How many those are they can only learn here, so set
+    ``options.intra_op_num_threads`` first.
 
     Parameters
     ----------
     options
         Options of the session to be opened; changed in place.
-    device
-        ``cpu``, or ``cuda`` for the CUDA provider: one of them for each session. A session
-        that cannot give the op to that provider does not open.
 
     Raises
     ------
     BackendError
-        The installation carries no library for the device.
+        The installation carries none.
     """
-    if device == "cuda":
-        from segmaformer.runtime.cuda_library import cuda_library_path
-
-        options.register_custom_ops_library(str(cuda_library_path()))
-        return
     if options.intra_op_num_threads > 0:
         options.add_session_config_entry("segmaformer.threads", str(options.intra_op_num_threads))
     options.register_custom_ops_library(str(op_library_path()))
@@ -93,13 +83,7 @@ def op_library() -> ctypes.CDLL:
     BackendError
         The installation carries none, or one for another machine.
     """
-    path = op_library_path()
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise BackendError(
-            f"{path} cannot be loaded ({error}); reinstall segmaformer on this machine"
-        ) from error
+    library = load_library(op_library_path())
     library.sgmf_selective_scan.argtypes = (
         ctypes.POINTER(SelectiveScanArgs),
         ctypes.c_int32,

@@ -11,6 +11,7 @@ import contextlib
 import io
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -30,7 +31,6 @@ from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.engine_cache import EngineKey, package_key
 from segmaformer.runtime.errors import BackendError, SgmfError
 from segmaformer.runtime.manifest import EXACT_VARIANT
-from segmaformer.runtime.op_library import register_op_library
 from segmaformer.runtime.package import Package
 
 PROVIDER = "CUDAExecutionProvider"
@@ -85,7 +85,7 @@ class OnnxRuntimeCudaSession:
         library = cuda_library_path() if options.use_op_library else None
         device = CudaDevice()
         content = package.network(variant)
-        self._session = _open(onnxruntime, content, options.use_op_library)
+        self._session = _open(onnxruntime, content, library)
         self._input = check_interface(self._session, package.manifest)
         self._output = self._session.get_outputs()[0].name
         shapes = package.manifest.input_shape, package.manifest.logits_shape
@@ -220,7 +220,7 @@ def what_is_missing() -> str | None:
     return "; ".join(complaints) or None
 
 
-def _open(onnxruntime: Any, content: bytes, use_op_library: bool) -> Any:
+def _open(onnxruntime: Any, content: bytes, library: Path | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.enable_mem_pattern = False
     options.log_severity_level = _ERRORS_ONLY
@@ -229,8 +229,8 @@ def _open(onnxruntime: Any, content: bytes, use_op_library: bool) -> Any:
     try:
         with contextlib.redirect_stdout(loading):
             _load_cuda_libraries(onnxruntime)
-        if use_op_library:
-            register_op_library(options, DEVICE)
+        if library is not None:  # of the ops it has the scan alone; the others run their bodies
+            options.register_custom_ops_library(str(library))
         session = onnxruntime.InferenceSession(
             content, options, providers=[(PROVIDER, provider_options())], enable_fallback=False
         )

@@ -110,12 +110,10 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine with a GPU, as far as the session can tell."""
     machine = Machine(FakeOnnxRuntime(), FakeDriver())
-    register = op_library.register_op_library
     for name, stand_in in (
         ("import_onnxruntime", lambda: machine.onnxruntime),
         ("CudaDevice", lambda: CudaDevice(CudaDriver(machine.driver))),
         ("cuda_library_path", op_library.op_library_path),
-        ("register_op_library", lambda options, device: register(options)),
     ):
         monkeypatch.setattr(onnxruntime_cuda, name, stand_in)
     return machine
