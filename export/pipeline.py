@@ -92,6 +92,7 @@ def export_package(
         :func:`segmaformer.runtime.package_writer.staged_package`.
     """
     target = Path(target)
+    checkpoint = checkpoint.in_painting_order()
     with staged_package(target, overwrite=options.overwrite) as staging:
         tiles, tiles_from = _verification_tiles(checkpoint, options)
         report("tracing the network")

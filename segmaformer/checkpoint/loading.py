@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from segmaformer.checkpoint.aliases import drop_aliases
 from segmaformer.checkpoint.container import read_checkpoint_file, strip_prefix
 from segmaformer.checkpoint.documents import gather_documents
 from segmaformer.checkpoint.given_tiling import check_given_tiling, with_given_tiling
+from segmaformer.checkpoint.published_use import PublishedUse
 from segmaformer.checkpoint.recognition import recognise
 from segmaformer.checkpoint.strict import check_names_and_shapes, load_weights
 from segmaformer.checkpoint.usage import stated_config, usage_of
@@ -45,6 +47,8 @@ class Checkpoint:
         Sentences for a person to check: what was used that the weights do not prove.
     path, sha256
         The file and its digest.
+    published
+        The published training that stands in for plans.json and dataset.json, or None.
     """
 
     model: nn.Module
@@ -58,6 +62,7 @@ class Checkpoint:
     assumptions: tuple[str, ...]
     path: Path
     sha256: str
+    published: PublishedUse | None = None
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -97,6 +102,20 @@ class Checkpoint:
                 "training (plans), or depth, height and width of the patch (patch_size)"
             )
         return self.known_tiling
+
+    def in_painting_order(self) -> Checkpoint:
+        """The same with its outputs in the order in which a package paints regions.
+
+        That is the file's own but for published networks of parts before the whole.
+        """
+        if self.published is None:
+            return self
+        return dataclasses.replace(
+            self,
+            model=self.published.in_painting_order(self.model),
+            output=self.published.output,
+            published=None,
+        )
 
 
 def load_checkpoint(
@@ -188,8 +207,6 @@ def load_checkpoint(
     if known_tiling is not None:
         network.support.check_tile(full_config, known_tiling.tile)
         known_tiling, told = with_given_tiling(known_tiling, tiling, overlap)
-    if usage.published is not None:
-        weights = usage.published.order_outputs(weights)
     model = create_model(network.name, **full_config)
     load_weights(model, weights)
     return Checkpoint(
@@ -204,6 +221,7 @@ def load_checkpoint(
         assumptions=(*file.assumptions, *assumptions, *usage.assumptions, *told),
         path=file.path,
         sha256=file.sha256,
+        published=usage.published,
     )
 
 

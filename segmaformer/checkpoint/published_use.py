@@ -6,10 +6,12 @@ dataset.json tell. It only applies to a network with the published channels and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import dataclasses
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from segmaformer.checkpoint.labels import region_output
 from segmaformer.runtime.manifest import (
@@ -31,7 +33,7 @@ class PublishedUse:
     Attributes
     ----------
     preprocessing, tiling, output
-        As the published inference has them.
+        As the published inference has them; regions in the order in which they are painted.
     sentences
         What to tell a person about them.
     head
@@ -51,14 +53,23 @@ class PublishedUse:
     head_order: tuple[int, ...] = ()
     head_axis: int = 0
 
-    def order_outputs(self, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Weights with the last layer's outputs in the order of `output`."""
-        ordered = dict(weights)
-        if self.head_order:
-            index = torch.tensor(self.head_order)
+    @property
+    def file_output(self) -> Output:
+        """What the outputs of the file's network mean, in their own order."""
+        places = [self.head_order.index(channel) for channel in range(len(self.head_order))]
+        regions = tuple(self.output.regions[place] for place in places)
+        return dataclasses.replace(self.output, regions=regions)
+
+    def in_painting_order(self, model: nn.Module) -> nn.Module:
+        """The network with its outputs in the order of `output`: a copy, unless that is its own."""
+        if not self.head_order:
+            return model
+        ordered = copy.deepcopy(model)
+        index = torch.tensor(self.head_order)
+        with torch.no_grad():
             for name, axis in (("weight", self.head_axis), ("bias", 0)):
-                key = f"{self.head}.{name}"
-                ordered[key] = weights[key].index_select(axis, index)
+                values = ordered.get_parameter(f"{self.head}.{name}")
+                values.copy_(values.index_select(axis, index))
         return ordered
 
 
@@ -72,8 +83,9 @@ def published_use(arch: str, in_channels: int, num_classes: int) -> PublishedUse
 
 
 _REORDERED = (
-    "Outputs: the file has tumor core, whole tumor, enhancing tumor; here whole tumor comes first, "
-    "so that parts are painted over the whole. The last layer's weights were put in that order."
+    "Outputs: the file has tumor core, whole tumor, enhancing tumor; in a package whole tumor "
+    "comes first, so that parts are painted over the whole. Export puts the last layer's weights "
+    "in that order."
 )
 
 PUBLISHED: dict[str, PublishedUse] = {

@@ -141,7 +141,7 @@ def _as_published(
         tiling = dataclasses.replace(tiling, tile=tile)
     if file.mirror_axes is not None:
         tiling = dataclasses.replace(tiling, mirror_axes=file.mirror_axes)
-    return Usage(published.output, published.preprocessing, tiling, tuple(notes), published)
+    return Usage(published.file_output, published.preprocessing, tiling, tuple(notes), published)
 
 
 def _channels(

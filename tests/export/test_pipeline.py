@@ -23,6 +23,7 @@ from segmaformer.checkpoint import Checkpoint, load_checkpoint
 from segmaformer.export import pipeline
 from segmaformer.export.float16 import FLOAT32_LADDER
 from segmaformer.export.pipeline import ExportOptions, export_package
+from segmaformer.models import create_model
 from segmaformer.runtime.backends import open_session
 from segmaformer.runtime.errors import InputError, ParityError
 from segmaformer.runtime.package import Package
@@ -128,6 +129,27 @@ def test_tiles_of_a_given_scan_decide_and_are_named(
     assert package.manifest.verification_tiles == "4 tiles of the scan subject 7.nii.gz"
     assert package.manifest.variants["fp32"].parity["tiles"] == 4
     assert "on 4 tiles of the scan subject 7.nii.gz." in package.read("card.md").decode()
+
+
+def test_regions_are_exported_in_the_order_in_which_they_are_painted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"embed_dims": [8, 8, 10, 16], "depths": [1] * 4, "decoder_head_embedding_dim": 8}
+    torch.save(create_model("segformer3d", **small).state_dict(), tmp_path / "model.bin")
+    checkpoint = load_checkpoint(tmp_path / "model.bin", patch_size=(16, 16, 32))
+    traced: list[Any] = []
+
+    def trace(model: Any, *_: object) -> None:
+        traced.append(model)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "export_onnx", trace)
+    with pytest.raises(KeyboardInterrupt):
+        export_package(checkpoint, tmp_path / "brain.sgmf")
+    own, exported = (
+        model.segformer_decoder.linear_pred.weight for model in (checkpoint.model, *traced)
+    )
+    assert torch.equal(exported, own[[1, 0, 2]])
 
 
 def test_an_altered_weight_is_refused_with_place_and_size(

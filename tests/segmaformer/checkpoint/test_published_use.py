@@ -59,21 +59,27 @@ def test_weights_alone_are_used_as_published(
     assert checkpoint.arch == arch
     assert checkpoint.preprocessing == published.preprocessing
     assert checkpoint.tiling == published.tiling
-    assert checkpoint.output == published.output
+    assert checkpoint.in_painting_order().output == published.output
     assert set(published.sentences) <= set(checkpoint.assumptions)
 
 
 @pytest.mark.parametrize("arch", ["segformer3d", "segresmamba"])
-def test_whole_tumor_comes_first(tmp_path: Path, arch: str) -> None:
+def test_whole_tumor_comes_first_in_a_package(tmp_path: Path, arch: str) -> None:
     weights = small_weights(arch, SMALL[arch])
     checkpoint = load_checkpoint(save(tmp_path, weights))
-    assert checkpoint.output.regions[0].name == "whole tumor"
     as_saved = create_model(arch, **checkpoint.config).eval()
     as_saved.load_state_dict(weights)
     tiles = torch.randn(1, 4, 32, 32, 64)
+    painted = checkpoint.in_painting_order()
     with torch.inference_mode():
-        expected = as_saved(tiles)[:, [1, 0, 2]]
+        expected = as_saved(tiles)
         torch.testing.assert_close(checkpoint.model(tiles), expected)
+        torch.testing.assert_close(painted.model(tiles), expected[:, [1, 0, 2]])
+    parts = ["tumor core", "whole tumor", "enhancing tumor"]
+    assert [region.name for region in checkpoint.output.regions] == parts
+    assert [region.name for region in painted.output.regions] == [parts[1], parts[0], parts[2]]
+    assert painted.labels == checkpoint.labels
+    assert painted.in_painting_order() is painted
 
 
 def test_other_outputs_are_not_taken_for_the_published_ones(tmp_path: Path) -> None:
