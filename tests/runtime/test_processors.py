@@ -58,11 +58,13 @@ def test_processors_are_capped_by_the_control_group(
     assert available_processors(tmp_path) == min(len(OWN), most or len(OWN))
 
 
-def test_only_processors_of_the_process_count() -> None:
+def test_only_processors_of_the_process_count(tmp_path: Path) -> None:
     code = (
         f"import os; os.sched_setaffinity(0, {{{OWN[0]}}})\n"
         "from segmaformer.runtime.processors import available_processors\n"
         "print(available_processors())"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert found.stdout.strip() == "1"

@@ -72,18 +72,22 @@ def test_openvino_is_found_whole_afterwards(tiny_package_path: Path, tmp_path: P
         "assert 'openvino_telemetry' not in sys.modules\n"
         "import openvino_telemetry"
     )
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, env={**os.environ, "HOME": str(tmp_path)}
-    )
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=environment)
 
 
 @pytest.mark.parametrize(("given", "kept"), [(None, "1"), ("0", "0"), ("1", "1")])
-def test_a_choice_that_was_made_stays(given: str | None, kept: str) -> None:
+def test_a_choice_that_was_made_stays(tmp_path: Path, given: str | None, kept: str) -> None:
     environment = {name: value for name, value in os.environ.items() if "TELEMETRY" not in name}
     if given is not None:
         environment["ORT_DISABLE_TELEMETRY"] = given
     code = "import os, segmaformer; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == kept
