@@ -14,7 +14,7 @@ import numpy as np
 
 from segmaformer.runtime.manifest import Triple
 from segmaformer.runtime.op_library import op_library
-from segmaformer.runtime.token_ops import TokenOpAttributes, run_token_op
+from segmaformer.runtime.token_ops import TokenOpAttributes, result_shape, run_token_op
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,6 @@ class CoarseModel:
 
     model: bytes
     scales: Triple
-
-    def enlarged(self, logits: np.ndarray, threads: int) -> np.ndarray:
-        """Logits (B, K, D, H, W) of the whole network, float32, from those of this one."""
-        batch, classes, *grid = logits.shape
-        shape = [extent * scale for extent, scale in zip(grid, self.scales, strict=True)]
-        result = np.empty((batch, classes, *shape), np.float32)
-        attributes = TokenOpAttributes(scales=tuple(float(scale) for scale in self.scales))
-        run_token_op("Upsample", [logits], attributes, result, threads=threads)
-        return result
 
 
 def without_last_upsampling(model: bytes) -> CoarseModel | None:
@@ -62,3 +53,11 @@ def without_last_upsampling(model: bytes) -> CoarseModel | None:
         raise MemoryError(f"a model of {len(model)} bytes cannot be copied")
     depth, height, width = scales
     return CoarseModel(shorter.raw[:size], (depth, height, width))
+
+
+def enlarged(logits: np.ndarray, scales: Triple, threads: int) -> np.ndarray:
+    """Logits (B, K, D, H, W) of a whole network, float32, from those before its upsampling."""
+    attributes = TokenOpAttributes(scales=tuple(float(scale) for scale in scales))
+    result = np.empty(result_shape("Upsample", [logits.shape], attributes), np.float32)
+    run_token_op("Upsample", [logits], attributes, result, threads=threads)
+    return result

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from segmaformer.runtime.backends.session import BackendOptions
-from segmaformer.runtime.coarse_logits import without_last_upsampling
+from segmaformer.runtime.coarse_logits import enlarged, without_last_upsampling
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.manifest import Manifest, Triple
 from segmaformer.runtime.op_library import register_op_library
@@ -61,9 +61,10 @@ class OnnxRuntimeSession:
             f"ONNX Runtime {onnxruntime.__version__}, CPU, {variant}, {threads} thread{plural}"
         )
         self._threads = threads
-        self._coarse = without_last_upsampling(content) if options.use_op_library else None
-        model = content if self._coarse is None else self._coarse.model
-        scales = (1, 1, 1) if self._coarse is None else self._coarse.scales
+        coarse = without_last_upsampling(content) if options.use_op_library else None
+        model = content if coarse is None else coarse.model
+        self._scales = None if coarse is None else coarse.scales
+        scales = self._scales or (1, 1, 1)
         self._session = open_network(model, threads=threads, op_library=options.use_op_library)
         self._input = check_interface(self._session, package.manifest, scales)
         depth, height, width = package.manifest.tiling.tile
@@ -78,7 +79,7 @@ class OnnxRuntimeSession:
             The run failed.
         """
         logits = self.run_coarse(tiles)
-        return logits if self._coarse is None else self._coarse.enlarged(logits, self._threads)
+        return logits if self._scales is None else enlarged(logits, self._scales, self._threads)
 
     def run_coarse(self, tiles: np.ndarray) -> np.ndarray:
         """As :meth:`run`, but logits (B, K, *logits_grid): before their last upsampling."""

@@ -16,7 +16,7 @@ from samples import head_like
 from segmaformer.runtime import Package, Predictor
 from segmaformer.runtime import predictor as predictor_module
 from segmaformer.runtime.backends import BackendOptions, ResidentSession, onnxruntime_cpu
-from segmaformer.runtime.coarse_logits import without_last_upsampling
+from segmaformer.runtime.coarse_logits import enlarged, without_last_upsampling
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.label_stream import LabelStream, LogitsGrid
 from segmaformer.runtime.manifest import Label, Output, Region, Resampling, Tiling, Triple
@@ -79,7 +79,7 @@ def test_the_rest_of_the_model_stays() -> None:
     tiles = np.random.default_rng(0).normal(size=(2, CLASSES, *COARSE)).astype(np.float32)
     coarse = onnxruntime_cpu.open_network(shorter.model, threads=1).run(None, {"x": tiles})[0]
     whole = onnxruntime_cpu.open_network(model(), threads=1).run(None, {"x": tiles})[0]
-    np.testing.assert_array_equal(shorter.enlarged(coarse, threads=2), whole)
+    np.testing.assert_array_equal(enlarged(coarse, shorter.scales, threads=2), whole)
 
 
 def other_domain(graph: Any) -> None:

@@ -9,6 +9,7 @@
 #include "free_memory.h"
 #include "package/package.h"
 #include "parallel.h"
+#include "pipeline/box.h"
 
 namespace sgmf::embedding {
 namespace {
@@ -157,7 +158,7 @@ void Model::warm_up() {
   const Stopwatch watch;
   const Spec& spec = manifest_.spec;
   const int64_t count = network_->tiles_at_once();
-  const int64_t voxels = count * spec.tiling.tile[0] * spec.tiling.tile[1] * spec.tiling.tile[2];
+  const int64_t voxels = count * voxel_count(spec.tiling.tile);
   const int64_t values = voxels * static_cast<int64_t>(spec.preprocessing.channels.size());
   float* tiles = workspace_.tiles.at_least(values);
   std::fill(tiles, tiles + values, 0.0f);

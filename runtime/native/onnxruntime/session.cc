@@ -5,6 +5,7 @@
 
 #include "coarse_model.h"
 #include "cpu_ops.h"
+#include "pipeline/box.h"
 #include "pipeline/error.h"
 
 namespace sgmf::onnxruntime {
@@ -21,8 +22,6 @@ auto translated(const ort::Api& api, const std::string& what, F&& body) {
     throw Error(ErrorCode::backend, message);
   }
 }
-
-int64_t count_voxels(const Triple& tile) { return tile[0] * tile[1] * tile[2]; }
 
 std::string text(const std::vector<int64_t>& shape) {
   std::string joined;
@@ -135,7 +134,7 @@ Triple Session::logits_shape(const Triple& tile) const {
 
 Session::Held<ort::Value> Session::tensor(float* data, int64_t channels, const Triple& grid) const {
   const int64_t shape[] = {1, channels, grid[0], grid[1], grid[2]};
-  const size_t bytes = static_cast<size_t>(channels * count_voxels(grid)) * sizeof(float);
+  const size_t bytes = static_cast<size_t>(channels * voxel_count(grid)) * sizeof(float);
   return hold<ort::Value>([&](ort::Value** out) {
     return api_.create_tensor(memory_.get(), data, bytes, shape, 5, ort::float32, out);
   });

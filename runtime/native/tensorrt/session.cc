@@ -5,14 +5,12 @@
 #include <exception>
 #include <utility>
 
+#include "pipeline/box.h"
+
 namespace sgmf::tensorrt {
 namespace {
 
 std::size_t bytes(int64_t floats) { return static_cast<std::size_t>(floats) * sizeof(float); }
-
-int64_t voxels(const Interface& interface) {
-  return interface.tile[0] * interface.tile[1] * interface.tile[2];
-}
 
 }  // namespace
 
@@ -27,8 +25,8 @@ Session::Slot::Slot(const std::shared_ptr<const cuda::Device>& device, int64_t t
 Session::Session(const Library& library, std::shared_ptr<const cuda::Device> device,
                  const std::string& engine, const Interface& interface)
     : device_(std::move(device)),
-      tile_floats_(interface.inputs * voxels(interface)),
-      logit_floats_(interface.outputs * voxels(interface)),
+      tile_floats_(interface.inputs * voxel_count(interface.tile)),
+      logit_floats_(interface.outputs * voxel_count(interface.tile)),
       engine_(library, device_, engine, interface) {
   for (auto& slot : slots_) {
     slot = std::make_unique<Slot>(device_, batch() * tile_floats_, batch() * logit_floats_);
