@@ -27,17 +27,6 @@ from segmaformer.runtime.package_writer import write_files
 from segmaformer.runtime.processors import available_processors
 
 
-@pytest.fixture(scope="module")
-def package(tiny_package_path: Path) -> Package:
-    return Package.open(tiny_package_path)
-
-
-@pytest.fixture(scope="module")
-def tile(package: Package) -> np.ndarray:
-    shape = (1, 1, *package.manifest.tiling.tile)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
-
-
 def open_altered(package: Package, folder: Path, content: bytes) -> Session:
     """Session over a well-hashed package whose fp32.onnx is `content`."""
     folder.mkdir()

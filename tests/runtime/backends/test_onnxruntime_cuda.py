@@ -119,11 +119,6 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return machine
 
 
-@pytest.fixture
-def package(tiny_package_path: Path) -> Package:
-    return Package.open(tiny_package_path)
-
-
 def open_cuda(package: Package, variant: str = "fp32") -> OnnxRuntimeCudaSession:
     return OnnxRuntimeCudaSession(package, variant, BackendOptions(threads=1))
 

@@ -39,17 +39,6 @@ from segmaformer.runtime.package import Package
 from segmaformer.runtime.package_writer import write_files
 
 
-@pytest.fixture(scope="module")
-def package(tiny_package_path: Path) -> Package:
-    return Package.open(tiny_package_path)
-
-
-@pytest.fixture(scope="module")
-def tile(package: Package) -> np.ndarray:
-    shape = (1, 1, *package.manifest.tiling.tile)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
-
-
 def compile_model(model: Any) -> Any:
     core = openvino.Core()
     core.add_extension(op_extensions(threads=2))
