@@ -1,0 +1,149 @@
+"""Tell a file that was given for another by its first bytes, whatever its name."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+START_BYTES = 4096
+"""Bytes of a file that decide its kind; fewer where the file is shorter."""
+
+_GZIP = b"\x1f\x8b"
+_UNPACK = "Unpack it, and give a file of what is inside"
+_CHECKPOINT = "`sgmf export` takes checkpoints"
+_PICTURE = "Give the scan itself, not a picture of it"
+_DOCUMENT = "It may be an error page that was downloaded in place of the file; download it again"
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """A kind of file, for a message.
+
+    Attributes
+    ----------
+    name
+        With its article, such as ``a PNG picture``.
+    advice
+        What to do with it, a sentence without its full stop.
+    """
+
+    name: str
+    advice: str
+
+
+_LFS = FileKind("a Git LFS pointer, not the file itself", "Run `git lfs pull` in its repository")
+_DICOM = FileKind(
+    "a DICOM file, one slice as a rule", "Convert the series to NIfTI, with dcm2niix for example"
+)
+_PAIR = FileKind(
+    "one half of a NIfTI pair (.hdr and .img)", "Convert the pair to one .nii or .nii.gz file"
+)
+_ANALYZE = FileKind(
+    "an Analyze 7.5 header, which does not tell left from right",
+    "Convert the scan to NIfTI again from its source",
+)
+_MGH = FileKind(
+    "a FreeSurfer volume (MGH or MGZ)", "Run `mri_convert` to make a .nii.gz file of it"
+)
+_TORCH = FileKind("a PyTorch checkpoint", _CHECKPOINT)
+_PICKLE = FileKind("a Python pickle, such as an old PyTorch checkpoint", _CHECKPOINT)
+_SAFETENSORS = FileKind("a safetensors file of weights", _CHECKPOINT)
+_ZIP = FileKind("a zip archive", _UNPACK)
+_TAR = FileKind("a tar archive", _UNPACK)
+_HTML = FileKind("an HTML page", _DOCUMENT)
+_XML = FileKind("an XML document", _DOCUMENT)
+_TWICE = FileKind("compressed by gzip twice", "Run gunzip on it once")
+
+_MAGIC: tuple[tuple[bytes, FileKind], ...] = (
+    (b"version https://git-lfs.github.com/spec/", _LFS),
+    (b"\x89PNG\r\n\x1a\n", FileKind("a PNG picture", _PICTURE)),
+    (b"\xff\xd8\xff", FileKind("a JPEG picture", _PICTURE)),
+    (b"GIF8", FileKind("a GIF picture", _PICTURE)),
+    (b"II*\0", FileKind("a TIFF picture", _PICTURE)),
+    (b"MM\0*", FileKind("a TIFF picture", _PICTURE)),
+    (b"%PDF-", FileKind("a PDF document", "Give the file that was meant")),
+    (b"\x89HDF\r\n\x1a\n", FileKind("an HDF5 or MINC 2 file", "Convert the scan to NIfTI")),
+    (b"CDF\x01", FileKind("a MINC or NetCDF file", "Convert the scan to NIfTI")),
+    (b"MATLAB 5.0 MAT-file", FileKind("a MATLAB file", "Convert the scan to NIfTI")),
+    (b"\x93NUMPY", FileKind("a NumPy array, without a position in space", "Save it as NIfTI")),
+    (b"# vtk DataFile", FileKind("a VTK file", "Convert the scan to NIfTI")),
+    (b"BZh", FileKind("compressed by bzip2", _UNPACK)),
+    (b"\xfd7zXZ\0", FileKind("compressed by xz", _UNPACK)),
+    (b"\x28\xb5\x2f\xfd", FileKind("compressed by Zstandard", _UNPACK)),
+    (b"7z\xbc\xaf\x27\x1c", FileKind("a 7-Zip archive", _UNPACK)),
+    (b"Rar!\x1a\x07", FileKind("a RAR archive", _UNPACK)),
+)
+
+
+def file_kind(start: bytes) -> FileKind | None:
+    """Kind of a file that is no scan that is read here; None where nothing is recognised.
+
+    Parameters
+    ----------
+    start
+        The first `START_BYTES` bytes of the file.
+
+    Returns
+    -------
+    FileKind or None
+        Also of what gzip compressed. A checkpoint has a kind, so a reader of checkpoints
+        tries its own formats first.
+    """
+    if not start.startswith(_GZIP):
+        return _plain_kind(start)
+    inside = inflated_start(start)
+    if inside.startswith(_GZIP):
+        return _TWICE
+    kind = _plain_kind(inside)
+    if kind is None or kind is _MGH:
+        return kind
+    return FileKind(f"{kind.name}, compressed by gzip", kind.advice)
+
+
+def inflated_start(start: bytes) -> bytes:
+    """Unpack the first bytes of a gzip file; what cannot be unpacked is left out."""
+    try:
+        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(start, START_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _plain_kind(start: bytes) -> FileKind | None:
+    for magic, kind in _MAGIC:
+        if start.startswith(magic):
+            return kind
+    if start[128:132] == b"DICM":
+        return _DICOM
+    if start[344:347] == b"ni1" or start[4:7] == b"ni2":
+        return _PAIR
+    if start.startswith(b"PK\x03\x04"):
+        return _TORCH if b"data.pkl" in start else _ZIP
+    if start[257:262] == b"ustar":
+        return _TAR
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return _PICKLE
+    return _text_kind(start) or _binary_kind(start)
+
+
+def _text_kind(start: bytes) -> FileKind | None:
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:64].lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head")):
+        return _HTML
+    return _XML if text.startswith(b"<?xml") else None
+
+
+def _binary_kind(start: bytes) -> FileKind | None:
+    """Kinds that numbers at the start tell, rather than letters."""
+    if int.from_bytes(start[:8], "little") < 1 << 32 and start[8:10] == b'{"':
+        return _SAFETENSORS
+    if start[:4] == b"\0\0\0\1" and _has_mgh_numbers(start):
+        return _MGH
+    if any(int.from_bytes(start[:4], order) == 348 for order in ("little", "big")):  # type: ignore[arg-type]
+        return _ANALYZE if start[344:348] != b"n+1\0" else None
+    return None
+
+
+def _has_mgh_numbers(start: bytes) -> bool:
+    numbers = [int.from_bytes(start[at : at + 4], "big") for at in range(4, 24, 4)]
+    *lengths, kind = numbers
+    return len(start) >= 24 and all(0 < length < 1 << 20 for length in lengths) and kind <= 10
