@@ -56,7 +56,7 @@ def _compare_on_crop(folder: Path) -> dict[str, int]:
     from segmaformer.runtime import Package, Predictor
     from segmaformer.runtime.label_stream import predict_logits
     from segmaformer.runtime.labelling import logits_to_labels
-    from segmaformer.runtime.preprocessing import preprocess, restore_labels, restore_logits
+    from segmaformer.runtime.preprocessing import preprocess, restore_map, restore_logits
     from segmaformer.runtime.tile_network import TileNetwork
     from segmaformer.runtime.volume import Volume
 
@@ -72,7 +72,7 @@ def _compare_on_crop(folder: Path) -> dict[str, int]:
         prepared.image, manifest.tiling, TileNetwork(run), manifest.output.channels
     )
     logits = restore_logits(logits, prepared, manifest.preprocessing.logits_resampling)
-    full = restore_labels(logits_to_labels(logits, manifest.output), prepared)
+    full = restore_map(logits_to_labels(logits, manifest.output), prepared)
     return {"voxels": full.size, "unlike": int((streamed != full).sum())}
 
 

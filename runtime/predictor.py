@@ -27,12 +27,12 @@ from segmaformer.runtime.package import Package
 from segmaformer.runtime.prediction import ON_PROCESSOR, Prediction
 from segmaformer.runtime.preprocessing import (
     Preprocessed,
-    empty_labels,
+    empty_map,
     network_grid,
     preprocess,
-    restore_labels,
+    restore_map,
 )
-from segmaformer.runtime.probabilities import label_channel
+from segmaformer.runtime.probabilities import label_channel, outside_crop
 from segmaformer.runtime.processors import available_processors
 from segmaformer.runtime.progress import Progress, Report, StepProgress
 from segmaformer.runtime.scan_file import ScanFile
@@ -157,7 +157,7 @@ class Predictor:
         with _timed(seconds, "network and labels"):
             prediction = self._prediction(prepared.scan, prepared.volume.voxels.nbytes, cancel)
             dtype = label_dtype(self.package.manifest.output)
-            labels, cropped = empty_labels(prepared.scan, dtype)
+            labels, cropped = empty_map(prepared.scan, dtype)
             prediction.labels(_for_stage(progress, "tiles"), cropped)
         return Segmentation(
             labels,
@@ -192,8 +192,8 @@ class Predictor:
         Yields
         ------
         ndarray
-            For each label, shape (X, Y, Z) in the scan's storage order, float32, 0 where
-            the scan was cropped away.
+            For each label, shape (X, Y, Z) in the scan's storage order, float32. Where the
+            scan was cropped away, background is certain.
 
         Raises
         ------
@@ -203,9 +203,10 @@ class Predictor:
         output = self.package.manifest.output
         channels = [label_channel(output, label) for label in labels]
         prediction = self._prediction(prepared.scan, prepared.volume.voxels.nbytes, cancel)
+        maps = prediction.probabilities(channels, _for_stage(progress, "tiles"))
         return (
-            restore_labels(values, prepared.scan)
-            for values in prediction.probabilities(channels, _for_stage(progress, "tiles"))
+            restore_map(values, prepared.scan, outside=outside_crop(output, channel))
+            for channel, values in zip(channels, maps, strict=True)
         )
 
     def _find_resident(self) -> DeviceNetwork | None:

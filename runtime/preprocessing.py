@@ -160,34 +160,38 @@ def restore_logits(
     )
 
 
-def restore_labels(labels: npt.NDArray[Element], prepared: Preprocessed) -> npt.NDArray[Element]:
-    """Put labels of the cropped scan at their place in the stored scan.
+def restore_map(
+    values: npt.NDArray[Element], prepared: Preprocessed, *, outside: float = 0
+) -> npt.NDArray[Element]:
+    """Put a map of the cropped scan, such as labels, at its place in the stored scan.
 
     Parameters
     ----------
-    labels
+    values
         With the shape ``prepared.cropped_shape``.
+    outside
+        The map's value where the scan was cropped.
 
     Returns
     -------
     ndarray
-        Labels (X, Y, Z) in the order in which the scan is stored, 0 where it was cropped.
+        Map (X, Y, Z) in the order in which the scan is stored.
 
     Raises
     ------
     ValueError
-        `labels` have another shape.
+        `values` have another shape.
     """
-    _expect_grid(labels, prepared.cropped_shape)
-    whole, cropped = empty_labels(prepared, labels.dtype.type)
-    cropped[...] = labels
+    _expect_grid(values, prepared.cropped_shape)
+    whole, cropped = empty_map(prepared, values.dtype.type, outside=outside)
+    cropped[...] = values
     return whole
 
 
-def empty_labels(
-    prepared: Preprocessed, dtype: type[Element]
+def empty_map(
+    prepared: Preprocessed, dtype: type[Element], *, outside: float = 0
 ) -> tuple[npt.NDArray[Element], npt.NDArray[Element]]:
-    """Zeros in the shape of the stored scan, and a view of what was kept of it.
+    """Make a map of one value in the shape of the stored scan, and a view of what was kept of it.
 
     Returns
     -------
@@ -196,7 +200,9 @@ def empty_labels(
         ``prepared.cropped_shape`` along the network's axes.
     """
     turn = prepared.reorientation
-    whole = turn.undo(np.zeros(prepared.uncropped_shape, dtype))
+    # Zeros take no memory before they are written to.
+    shape = prepared.uncropped_shape
+    whole = turn.undo(np.full(shape, outside, dtype) if outside else np.zeros(shape, dtype))
     return whole, turn.apply(whole)[prepared.box]
 
 

@@ -29,6 +29,15 @@ def label_channel(output: Output, label: str) -> int:
     raise ValueError(f"the package has no label {label!r}; it has {known}")
 
 
+def outside_crop(output: Output, channel: int) -> float:
+    """Probability of a channel where a scan was cropped away, which is background.
+
+    Of labels, 1 for background and 0 for the others, so that they sum to 1 there too; of
+    regions, which background is none of, 0.
+    """
+    return float(not output.regions and output.labels[channel].value == 0)
+
+
 def resample_probabilities(
     logits: LogitLines, taps: Sequence[AxisTaps], channels: Sequence[int], *, exclusive: bool
 ) -> npt.NDArray[np.float32]:

@@ -48,6 +48,12 @@ def golden_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cases_dir() -> Path:
+    """Folder of inputs with known right answers (SGMF_TEST_CASES)."""
+    return _folder("SGMF_TEST_CASES", "cases")
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The small network of :func:`save_tiny_checkpoint`, loaded."""
     pytest.importorskip("torch")

@@ -18,7 +18,7 @@ from segmaformer.runtime.manifest import (
     Spacing,
     Triple,
 )
-from segmaformer.runtime.preprocessing import preprocess, restore_labels, restore_logits
+from segmaformer.runtime.preprocessing import preprocess, restore_map, restore_logits
 from segmaformer.runtime.volume import Volume
 
 AS_STORED = Normalization("none")
@@ -82,7 +82,7 @@ def test_storage_order_changes_neither_the_input_nor_the_result(
     assert np.array_equal(prepared.image, reference.image)
     assert prepared.spacing_mm == reference.spacing_mm
 
-    labels = restore_labels(prepared.image[0].astype(np.uint8), prepared)
+    labels = restore_map(prepared.image[0].astype(np.uint8), prepared)
     assert np.array_equal(labels, volume.voxels[0])
     assert label_points(labels, volume.affine) == label_points(original.voxels[0], original.affine)
 
@@ -176,7 +176,7 @@ def test_arrays_of_another_grid_are_not_restored() -> None:
     with pytest.raises(ValueError, match=r"\(3, 3, 5\); expected \(6, 3, 5\)"):
         restore_logits(np.zeros((2, 3, 3, 5), np.float32), prepared, Resampling())
     with pytest.raises(ValueError, match=r"\(6, 3, 5\); expected \(3, 3, 5\)"):
-        restore_labels(np.zeros((6, 3, 5), np.uint8), prepared)
+        restore_map(np.zeros((6, 3, 5), np.uint8), prepared)
 
 
 @settings(max_examples=40, deadline=None)
@@ -204,7 +204,7 @@ def test_logits_return_to_the_grid_of_the_scan(
     restored = restore_logits(logits, prepared, options.logits_resampling)
     assert restored.shape == (2, *prepared.cropped_shape)
     assert restored.dtype == np.float32
-    labels = restore_labels((restored[0] > 0).astype(np.uint8), prepared)
+    labels = restore_map((restored[0] > 0).astype(np.uint8), prepared)
     assert labels.shape == shape
     assert labels.all()
 
@@ -230,7 +230,7 @@ def test_a_half_space_survives_the_way_there_and_back() -> None:
         prepared = preprocess(volume, spec(spacing=spacing, resampling=Resampling(1)))
         logits = (prepared.image - 2).astype(np.float32)
         restored = restore_logits(logits, prepared, Resampling(1))
-        labels = restore_labels((restored[0] > 0).astype(np.uint8), prepared)
+        labels = restore_map((restored[0] > 0).astype(np.uint8), prepared)
         assert np.array_equal(labels, voxels[0] > 2)
 
 
@@ -247,7 +247,7 @@ def test_a_real_segmentation_survives_resampling(data_dir: Path, tmp_path: Path)
     prepared = preprocess(marked, spec(spacing=(1.5, 1.0, 1.0), transpose_forward=(1, 0, 2)))
     assert prepared.scan_spacing_mm == pytest.approx((0.794922, 5.0, 0.794922))
     restored = restore_logits(prepared.image, prepared, Resampling(1))
-    labels = restore_labels((restored[0] > 0).astype(np.uint8), prepared)
+    labels = restore_map((restored[0] > 0).astype(np.uint8), prepared)
     assert smallest_overlap(labels > 0, spleen) > 0.97
     write_label_map(tmp_path / "labels.nii.gz", labels, volume)
     assert np.array_equal(nibabel.load(tmp_path / "labels.nii.gz").affine, manual.affine)
@@ -274,7 +274,7 @@ def test_real_corner_cases_come_back_voxel_for_voxel(
     volume = read_scan([data_dir / "nibabel_monai" / name])
     level = float(np.median(volume.voxels))
     prepared = preprocess(volume, spec(transpose_forward=(2, 0, 1)))
-    labels = restore_labels((prepared.image[0] > level).astype(np.uint8), prepared)
+    labels = restore_map((prepared.image[0] > level).astype(np.uint8), prepared)
     write_label_map(tmp_path / "labels.nii.gz", labels, volume)
     written = nibabel.load(tmp_path / "labels.nii.gz")
     inside = volume.voxels[0] > level
@@ -289,7 +289,7 @@ def test_a_nifti_2_scan_comes_back_as_nifti_2(data_dir: Path, tmp_path: Path) ->
         nibabel.save(whole.slicer[..., index], tmp_path / f"{index}.nii.gz")
     volume = read_scan([tmp_path / "0.nii.gz", tmp_path / "1.nii.gz"], channels=2)
     prepared = preprocess(volume, spec(2, Normalization("zscore")))
-    labels = restore_labels((prepared.image.sum(axis=0) > 0).astype(np.uint8), prepared)
+    labels = restore_map((prepared.image.sum(axis=0) > 0).astype(np.uint8), prepared)
     write_label_map(tmp_path / "labels.nii", labels, volume)
     written = nibabel.load(tmp_path / "labels.nii")
     assert isinstance(written, nibabel.Nifti2Image)

@@ -42,7 +42,7 @@ from segmaformer.runtime.native_pipeline import (
     element_type,
 )
 from segmaformer.runtime.prediction import Prediction
-from segmaformer.runtime.preprocessing import preprocess, restore_labels
+from segmaformer.runtime.preprocessing import preprocess, restore_map
 from segmaformer.runtime.tile_network import TileNetwork
 from segmaformer.runtime.volume import Volume
 
@@ -131,7 +131,7 @@ def python_labels(case: Case) -> np.ndarray:
         scan_bytes=0,
         threads=2,
     )
-    return restore_labels(prediction.labels(lambda done, count: None), scan)
+    return restore_map(prediction.labels(lambda done, count: None), scan)
 
 
 def oblique(random: np.random.Generator) -> np.ndarray:
