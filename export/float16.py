@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from segmaformer.export.scan_op import DOMAIN, FLOAT32_INPUTS, INPUTS
+from segmaformer.export.scan_op import DOMAIN, FLOAT32_INPUTS, INPUTS, OP_TYPE
 
 FLOAT32_OPS = frozenset(
     {
@@ -117,12 +117,15 @@ class _Caster:
         return constant is not None and constant.dtype == ir.DataType.FLOAT
 
     def _type_of(self, node: ir.Node) -> ir.DataType:
-        keep = node.op_type in self._float32_ops and node.domain != DOMAIN
+        # This project's other ops have float32 kernels alone.
+        keep = (
+            node.op_type != OP_TYPE if node.domain == DOMAIN else node.op_type in self._float32_ops
+        )
         return ir.DataType.FLOAT if keep else ir.DataType.FLOAT16
 
     @staticmethod
     def _input_type(node: ir.Node, index: int, wanted: ir.DataType) -> ir.DataType:
-        if node.domain == DOMAIN and INPUTS[index] in FLOAT32_INPUTS:
+        if node.domain == DOMAIN and node.op_type == OP_TYPE and INPUTS[index] in FLOAT32_INPUTS:
             return ir.DataType.FLOAT
         # Resize: roi and scales (inputs 1 and 2) are float32 by definition or unused.
         return ir.DataType.FLOAT if node.op_type == "Resize" and index else wanted

@@ -18,7 +18,7 @@ from segmaformer.calibration.calibrate import CalibrationOptions, calibrate
 from segmaformer.checkpoint import Checkpoint
 from segmaformer.export.float16 import FLOAT32_LADDER, to_float16
 from segmaformer.export.onnx_export import export_onnx
-from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu
+from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu, rewrite_norms
 from segmaformer.runtime.backends import open_session, run_checked
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
 from segmaformer.runtime.card import model_card
@@ -110,7 +110,7 @@ def export_package(
         writer = _Writer(staging, manifest, tiles, expected, report)
         writer.add(EXACT_VARIANT, cpu_graph, {"default": "float32"}, exact=True)
         if options.fp16:
-            _add_float16(writer, graph, report)
+            _add_float16(writer, rewrite_norms(graph)[0], report)
         writer.finish({REFERENCE_FILE: _stored_reference(checkpoint, manifest)})
         if options.calibration_data is not None:
             calibrate(

@@ -1,7 +1,8 @@
 """Ops of the CPU's kernels beside the scan: their names and ONNX function bodies.
 
 They take and give float32 volumes token-major, channels innermost, as the scan does: (B, D, H,
-W, C) or (B, L, C); the patch embedding makes them of channel-major ones. ONNX Runtime runs the op
+W, C) or (B, L, C); the patch embedding makes them of channel-major ones, and the instance norm
+without GELU is there for those too. ONNX Runtime runs the op
 library's kernel where it is registered; everything else, TensorRT and ONNX Runtime on a GPU among
 it, gets the standard operators of the body.
 """
@@ -20,6 +21,7 @@ DEPTHWISE_CONV = "DepthwiseConv3d"
 CAUSAL_CONV_SILU = "CausalConv1dSilu"
 INSTANCE_NORM_GELU = "InstanceNormGelu"
 INSTANCE_NORM_RELU = "InstanceNormRelu"
+INSTANCE_NORM = "InstanceNorm"
 PATCH_EMBED = "PatchEmbed"
 UPSAMPLE = "Upsample"
 UPSAMPLE_ADD = "UpsampleAdd"
@@ -105,7 +107,7 @@ def _patch_embed() -> onnx.FunctionProto:
 
 
 def _instance_norm_gelu() -> onnx.FunctionProto:
-    return _instance_norm(
+    return _token_norm(
         INSTANCE_NORM_GELU,
         [
             *_constants(root_two=math.sqrt(2), one=1.0, half=0.5),
@@ -113,28 +115,68 @@ def _instance_norm_gelu() -> onnx.FunctionProto:
             helper.make_node("Erf", ["scaled"], ["erf"]),
             helper.make_node("Add", ["erf", "one"], ["erf_plus_one"]),
             helper.make_node("Mul", ["half", "erf_plus_one"], ["probability"]),
-            helper.make_node("Mul", ["normed", "probability"], ["activated"]),
+            helper.make_node("Mul", ["normed", "probability"], ["y"]),
         ],
     )
 
 
 def _instance_norm_relu() -> onnx.FunctionProto:
-    return _instance_norm(INSTANCE_NORM_RELU, [helper.make_node("Relu", ["normed"], ["activated"])])
+    return _token_norm(INSTANCE_NORM_RELU, [helper.make_node("Relu", ["normed"], ["y"])])
 
 
-def _instance_norm(name: str, activation: Sequence[NodeProto]) -> onnx.FunctionProto:
-    norm = helper.make_node("InstanceNormalization", ["volume", "scale", "bias"], ["normed"])
+def _token_norm(name: str, activation: Sequence[NodeProto]) -> onnx.FunctionProto:
     return _function(
         name,
         ("x", "scale", "bias"),
         {"epsilon": AttributeProto.FLOAT},
+        [*_normalised((3, 2, 1), "scale", "bias"), *activation],
+    )
+
+
+def _instance_norm() -> onnx.FunctionProto:
+    slope = helper.make_node("LeakyRelu", ["normed"], ["y"])
+    return _function(
+        INSTANCE_NORM,
+        ("x", "scale", "bias"),
+        {"epsilon": AttributeProto.FLOAT, "alpha": AttributeProto.FLOAT},
         [
-            helper.make_node("Transpose", ["x"], ["volume"], perm=TO_CHANNELS),
-            _with_references(norm, epsilon=("epsilon", AttributeProto.FLOAT)),
-            *activation,
-            helper.make_node("Transpose", ["activated"], ["y"], perm=TO_TOKENS),
+            helper.make_node("Constant", [], ["spatial"], value_ints=[1, 2, 3]),
+            helper.make_node("Unsqueeze", ["scale", "spatial"], ["volume_scale"]),
+            helper.make_node("Unsqueeze", ["bias", "spatial"], ["volume_bias"]),
+            *_normalised((4, 3, 2), "volume_scale", "volume_bias"),
+            _with_references(slope, alpha=("alpha", AttributeProto.FLOAT)),
         ],
     )
+
+
+def _normalised(axes: Sequence[int], scale: str, bias: str) -> list[NodeProto]:
+    """The norm of ``x`` over `axes`, called ``normed``.
+
+    A mean is taken along one axis at a time: runtimes add all values of a mean up in one float32
+    run, and the fewer they are the less is lost.
+    """
+    epsilon = helper.make_node("Constant", [], ["epsilon_value"])
+    return [
+        *(helper.make_node("Constant", [], [f"axis_{n}"], value_ints=[n]) for n in axes),
+        *_mean("x", "mean", axes),
+        helper.make_node("Sub", ["x", "mean"], ["centred"]),
+        helper.make_node("Mul", ["centred", "centred"], ["squares"]),
+        *_mean("squares", "variance", axes),
+        _with_references(epsilon, value_float=("epsilon", AttributeProto.FLOAT)),
+        helper.make_node("Add", ["variance", "epsilon_value"], ["safe_variance"]),
+        helper.make_node("Sqrt", ["safe_variance"], ["deviation"]),
+        helper.make_node("Div", [scale, "deviation"], ["gain"]),
+        helper.make_node("Mul", ["centred", "gain"], ["unshifted"]),
+        helper.make_node("Add", ["unshifted", bias], ["normed"]),
+    ]
+
+
+def _mean(source: str, result: str, axes: Sequence[int]) -> list[NodeProto]:
+    names = [source, *(f"{result}_over_{axis}" for axis in axes[:-1]), result]
+    return [
+        helper.make_node("ReduceMean", [before, f"axis_{axis}"], [after])
+        for before, axis, after in zip(names, axes, names[1:], strict=False)
+    ]
 
 
 def _upsample() -> onnx.FunctionProto:
@@ -208,6 +250,7 @@ _BODIES: dict[str, Callable[[], onnx.FunctionProto]] = {
     CAUSAL_CONV_SILU: _causal_conv_silu,
     INSTANCE_NORM_GELU: _instance_norm_gelu,
     INSTANCE_NORM_RELU: _instance_norm_relu,
+    INSTANCE_NORM: _instance_norm,
     PATCH_EMBED: _patch_embed,
     UPSAMPLE: _upsample,
     UPSAMPLE_ADD: _upsample_add,

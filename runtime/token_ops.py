@@ -16,6 +16,7 @@ INPUT_COUNTS = {
     "DepthwiseConv3d": 3,
     "InstanceNormGelu": 3,
     "InstanceNormRelu": 3,
+    "InstanceNorm": 3,
     "UpsampleAdd": 2,
     "Upsample": 1,
     "CausalConv1dSilu": 3,
@@ -29,6 +30,7 @@ class TokenOpAttributes:
 
     group: int = 0
     epsilon: float = 1e-5
+    alpha: float = 1.0
     scales: tuple[float, ...] = (0.0, 0.0, 0.0)
     strides: tuple[int, ...] = (0, 0, 0)
     pads: tuple[int, ...] = (0, 0)
@@ -51,6 +53,7 @@ class _Args(ctypes.Structure):
         ("inputs", _Tensor * 3),
         ("group", ctypes.c_int64),
         ("epsilon", ctypes.c_float),
+        ("alpha", ctypes.c_float),
         ("scales", ctypes.c_float * 3),
         ("strides", ctypes.c_int64 * 3),
         ("pads", ctypes.c_int64 * 6),
@@ -121,6 +124,7 @@ def run_token_op(
         inputs=tuple(_tensor(array) for array in inputs[:3]),
         group=attributes.group,
         epsilon=attributes.epsilon,
+        alpha=attributes.alpha,
         scales=attributes.scales,
         strides=attributes.strides,
         pads=attributes.pads,

@@ -17,15 +17,16 @@ def model_of(
     *,
     x: Sequence[int | str],
     y: Sequence[int | str],
+    name: str = "x",
 ) -> Any:
-    """A checked model from ``x`` to ``y`` of those shapes, with the shapes in between."""
+    """A checked model from `name` to ``y`` of those shapes, with the shapes in between."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     graph = helper.make_graph(
         list(nodes),
         "graph",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, x)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )

@@ -43,6 +43,14 @@ def norm_case(op: str, *shape: int) -> Case:
     return Case(op, (x, draw(channels, seed=2), draw(channels, seed=3)), TokenOpAttributes())
 
 
+def volume_norm_case(*shape: int, alpha: float = 1.0) -> Case:
+    """Make x of `shape` (B, C, ...), each channel about a mean of its own."""
+    channels = shape[1]
+    x = draw(*shape) + 5 * draw(channels, seed=1).reshape(-1, *[1] * (len(shape) - 2))
+    attributes = TokenOpAttributes(alpha=alpha)
+    return Case("InstanceNorm", (x, draw(channels, seed=2), draw(channels, seed=3)), attributes)
+
+
 def upsample_case(low: tuple[int, ...], scales: tuple[int, ...]) -> Case:
     """Make x of shape `low` (B, C, d, h, w)."""
     return Case("Upsample", (draw(*low),), TokenOpAttributes(scales=scales))
@@ -130,6 +138,13 @@ def _relu(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
     return np.maximum(_normalised(inputs, attributes), 0)
 
 
+def _volume_norm(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    x, *others = inputs
+    tokens = np.moveaxis(x.reshape(*x.shape[:2], *[1] * (5 - x.ndim), *x.shape[2:]), 1, -1)
+    y = np.moveaxis(_normalised([tokens, *others], attributes), -1, 1).reshape(x.shape)
+    return np.where(y > 0, y, attributes.alpha * y)
+
+
 def _upsample_axes(x: np.ndarray, first: int, scales: Sequence[float]) -> np.ndarray:
     for axis, scale in enumerate(scales, first):
         low = x.shape[axis]
@@ -179,6 +194,15 @@ def _norm_roundings(case: Case) -> np.ndarray:
     return 4 * (np.abs(plain * scale) + np.abs(bias)) + 2
 
 
+def _volume_norm_roundings(case: Case) -> np.ndarray:
+    """Three of the scaled distance and the bias, and one of the slope."""
+    x, scale, bias = (array.astype(np.float64) for array in case.inputs)
+    inputs = [x, np.ones_like(scale), np.zeros_like(bias)]
+    plain = _volume_norm(inputs, replace(case.attributes, alpha=1.0))
+    scale, bias = (v.reshape(-1, *[1] * (x.ndim - 2)) for v in (scale, bias))
+    return 4 * (np.abs(plain * scale) + np.abs(bias)) + 2
+
+
 def _causal_roundings(case: Case) -> np.ndarray:
     """One for each product and the bias, and those of e^x, the sum and the quotient."""
     inputs = [array.astype(np.float64) for array in _magnitudes(case).inputs]
@@ -189,6 +213,7 @@ _DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
     "DepthwiseConv3d": _depthwise,
     "InstanceNormGelu": _gelu,
     "InstanceNormRelu": _relu,
+    "InstanceNorm": _volume_norm,
     "Upsample": _upsample,
     "UpsampleAdd": _upsample_add,
     "CausalConv1dSilu": _causal,
@@ -198,6 +223,7 @@ _ROUNDINGS: dict[str, Callable[[Case], np.ndarray]] = {
     "DepthwiseConv3d": lambda case: 28 * reference(_magnitudes(case)),
     "InstanceNormGelu": _norm_roundings,
     "InstanceNormRelu": _norm_roundings,
+    "InstanceNorm": _volume_norm_roundings,
     # Two for each of seven interpolations, of values that lie between their neighbours.
     "Upsample": lambda case: 14 * np.abs(case.inputs[0]).max(),
     "UpsampleAdd": lambda case: 15 * sum(np.abs(array).max() for array in case.inputs),

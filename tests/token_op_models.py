@@ -15,6 +15,7 @@ from token_op_cases import (
     patch_case,
     upsample_add_case,
     upsample_case,
+    volume_norm_case,
 )
 
 onnx = pytest.importorskip("onnx")
@@ -27,6 +28,7 @@ CASES = (
     depthwise_case(2, 3, 4, 5, 23),
     norm_case("InstanceNormGelu", 2, 3, 4, 5, 23),
     norm_case("InstanceNormRelu", 2, 3, 4, 5, 23),
+    volume_norm_case(2, 23, 3, 4, 5, alpha=0.01),
     upsample_add_case((2, 2, 3, 4, 23), (2, 2, 4)),
     upsample_case((2, 3, 2, 3, 4), (4, 2, 2)),
     causal_case((2, 30, 23), 4),
@@ -37,6 +39,7 @@ ATTRIBUTES = {
     "DepthwiseConv3d": ("group",),
     "InstanceNormGelu": ("epsilon",),
     "InstanceNormRelu": ("epsilon",),
+    "InstanceNorm": ("epsilon", "alpha"),
     "UpsampleAdd": ("scales",),
     "Upsample": ("scales",),
     "CausalConv1dSilu": ("group", "pads"),

@@ -10,6 +10,7 @@ from onnx_ir.passes import common
 
 from segmaformer.export.rewrites.constant_slices import cut_constants
 from segmaformer.export.rewrites.decoder_fold import fold_decoder
+from segmaformer.export.rewrites.instance_norm import sum_norms_accurately
 from segmaformer.export.rewrites.linear_fold import fold_products
 from segmaformer.export.rewrites.norm_fold import fold_norms
 from segmaformer.export.rewrites.patch_embedding import embed_patches_natively
@@ -18,7 +19,7 @@ from segmaformer.export.rewrites.token_major import flow_token_major
 from segmaformer.export.rewrites.upsampling import upsample_natively
 from segmaformer.export.token_ops import add_token_functions
 
-__all__ = ["apply_rewrites", "rewrite_for_cpu"]
+__all__ = ["apply_rewrites", "rewrite_for_cpu", "rewrite_norms"]
 
 Rewrite = Callable[[ir.Graph], int]
 
@@ -48,6 +49,27 @@ def apply_rewrites(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, i
     return rewritten, counts
 
 
+def rewrite_norms(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
+    """Rewrite a float32 model's norms alone, with an op that sums accurately on every device.
+
+    :func:`rewrite_for_cpu` does so too.
+
+    Parameters
+    ----------
+    model
+        From :func:`apply_rewrites`.
+
+    Returns
+    -------
+    model, counts
+        The rewritten model, with the op's function body, and how often each rewrite applied.
+    """
+    rewritten, counts = _apply(model, {"instance_norm": sum_norms_accurately})
+    add_token_functions(rewritten)
+    onnx.checker.check_model(rewritten)
+    return rewritten, counts
+
+
 def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
     """Rewrite a float32 model further, with ops that the CPU has kernels for.
 
@@ -68,6 +90,7 @@ def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
         {
             "patch_embedding": embed_patches_natively,  # its transposes go with the next
             "token_major": flow_token_major,
+            "instance_norm": sum_norms_accurately,
             "upsampling": upsample_natively,
             "norm_fold": fold_norms,
             "linear_fold": fold_products,

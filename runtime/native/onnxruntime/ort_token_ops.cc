@@ -49,6 +49,7 @@ Attributes read_attributes(const ort::Api& api, const ort::KernelInfo* info, con
   if (!found(api, api.float_attribute(info, "epsilon", &read.epsilon))) {
     read.epsilon = absent.epsilon;
   }
+  if (!found(api, api.float_attribute(info, "alpha", &read.alpha))) read.alpha = absent.alpha;
   read_array(api, info, "scales", read.scales.data(), read.scales.size());
   read_array(api, info, "strides", read.strides.data(), read.strides.size());
   read_array(api, info, "pads", read.pads.data(), 2 * op.axes);

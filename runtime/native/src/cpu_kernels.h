@@ -7,6 +7,7 @@
 #include "patch_embed_kernel.h"
 #include "selective_scan_kernel.h"
 #include "upsample_kernel.h"
+#include "volume_norm_kernel.h"
 
 namespace sgmf {
 
@@ -16,6 +17,7 @@ struct CpuKernels {
   const ScanKernel* scan;
   void (*depthwise_conv3d)(const DepthwiseConv3d& conv, const RowBlock& rows);
   const InstanceNormKernel* instance_norm;
+  const VolumeNormKernel* volume_norm;
   void (*upsample_add)(const UpsampleAdd& op, int64_t begin, int64_t end, float* scratch);
   void (*upsample)(const Upsample& op, int64_t begin, int64_t end, float* scratch);
   void (*causal_conv1d_silu)(const CausalConv1d& conv, int64_t begin, int64_t end);

@@ -12,6 +12,7 @@ namespace sgmf {
 extern const TokenOp depthwise_conv3d_op;
 extern const TokenOp instance_norm_gelu_op;
 extern const TokenOp instance_norm_relu_op;
+extern const TokenOp instance_norm_op;
 extern const TokenOp upsample_add_op;
 extern const TokenOp upsample_op;
 extern const TokenOp causal_conv1d_silu_op;
@@ -19,8 +20,8 @@ extern const TokenOp patch_embed_op;
 
 const std::vector<const TokenOp*>& token_ops() {
   static const std::vector<const TokenOp*> ops = {
-      &depthwise_conv3d_op, &instance_norm_gelu_op, &instance_norm_relu_op, &upsample_add_op,
-      &upsample_op,         &causal_conv1d_silu_op, &patch_embed_op};
+      &depthwise_conv3d_op, &instance_norm_gelu_op, &instance_norm_relu_op, &instance_norm_op,
+      &upsample_add_op,     &upsample_op,           &causal_conv1d_silu_op, &patch_embed_op};
   return ops;
 }
 
@@ -85,6 +86,7 @@ TokenOpCall read_call(const sgmf_token_op_args& args) {
   for (int32_t i = 0; i < args.input_count; ++i) call.inputs.push_back(read_tensor(args.inputs[i]));
   call.attributes.group = args.group;
   call.attributes.epsilon = args.epsilon;
+  call.attributes.alpha = args.alpha;
   std::copy(std::begin(args.scales), std::end(args.scales), call.attributes.scales.begin());
   std::copy(std::begin(args.strides), std::end(args.strides), call.attributes.strides.begin());
   std::copy(std::begin(args.pads), std::end(args.pads), call.attributes.pads.begin());

@@ -14,6 +14,7 @@ namespace sgmf {
 struct Attributes {
   int64_t group = 0;
   float epsilon = 1e-5f;
+  float alpha = 1.0f;
   std::array<float, 3> scales = {};
   std::array<int64_t, 3> strides = {};
   std::array<int64_t, 6> pads = {};  // before all axes of the op, then after them

@@ -94,6 +94,29 @@ Case norm(std::mt19937& random, const Extents& e, bool with_gelu) {
   return c;
 }
 
+// Channel-major, over one to three axes, what is negative multiplied with `alpha`.
+Case volume_norm(std::mt19937& random, const Extents& e, float alpha) {
+  Case c{{}, {draw(random, e), draw(random, {e[1]}), draw(random, {e[1]})}, e, {}};
+  c.args.op = "InstanceNorm";
+  c.args.epsilon = 1e-5f;
+  c.args.alpha = alpha;
+  const int64_t voxels = size_of(e) / (e[0] * e[1]);
+  for (int64_t row = 0; row < e[0] * e[1]; ++row) {
+    const float* x = c.inputs[0].values.data() + row * voxels;
+    double mean = 0, variance = 0;
+    for (int64_t i = 0; i < voxels; ++i) mean += x[i] / static_cast<double>(voxels);
+    for (int64_t i = 0; i < voxels; ++i) {
+      variance += std::pow(x[i] - mean, 2) / static_cast<double>(voxels);
+    }
+    const double gain = c.inputs[1].values[row % e[1]] / std::sqrt(variance + 1e-5f);
+    for (int64_t i = 0; i < voxels; ++i) {
+      const double y = (x[i] - mean) * gain + c.inputs[2].values[row % e[1]];
+      c.exact.push_back(y > 0 ? y : alpha * y);
+    }
+  }
+  return c;
+}
+
 // The value of an axis of `low` positions, `stride` floats apart, at position `o` of the output.
 template <typename F>
 double interpolate(int64_t low, int64_t scale, int64_t o, const F& at) {
@@ -211,6 +234,8 @@ int main() {
       depthwise(random, {1, 3, 9, 21, 20}),
       norm(random, {2, 2, 3, 5, 23}, true),
       norm(random, {1, 3, 3, 13, 16}, false),
+      volume_norm(random, {2, 3, 3, 5, 23}, 1.0f),
+      volume_norm(random, {2, 5, 999}, 0.01f),
       upsample(random, {2, 3, 2, 1, 7}, {2, 3, 4}, false),
       upsample(random, {1, 1, 3, 2, 5}, {1, 2, 16}, false),
       upsample(random, {2, 2, 1, 3, 21}, {2, 2, 4}, true),
