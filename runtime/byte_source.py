@@ -7,6 +7,7 @@ the reader, and a header that promises more than its file can hold is refused un
 from __future__ import annotations
 
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,19 @@ class ByteSource:
                 f"a file of {stored} bytes holds at most {possible}. Copy it again from its source"
             )
 
+    def trailing_bytes(self, stream: BinaryIO, most: int) -> int:
+        """Count what follows in an open stream and, if compressed, behind it in the file.
+
+        Where a compressed stream ends, its checksum is compared. Counting stops beyond `most`.
+        """
+        raw = getattr(stream, "raw", None)
+        if not isinstance(raw, _Inflated):
+            return self.path.stat().st_size - stream.tell()
+        count = 0
+        while count <= most and (piece := stream.read(min(_CHUNK_BYTES, most + 1 - count))):
+            count += len(piece)
+        return count + (raw.left_over or 0)
+
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """Open it for reading.
@@ -99,13 +113,14 @@ class _Inflated(io.RawIOBase):
     """What the rest of a file holds in gzip members that follow one another, or in a zlib stream.
 
     Checksums are compared where a member ends; bytes that begin no further member are
-    left alone.
+    left alone, and `left_over` is their number once they are reached.
     """
 
     def __init__(self, file: BinaryIO):
         self._file = file
         self._inflater = zlib.decompressobj(_EITHER_HEADER)
         self._waiting = b""
+        self.left_over: int | None = None
 
     def readable(self) -> bool:
         return True
@@ -124,12 +139,16 @@ class _Inflated(io.RawIOBase):
         return 0
 
     def _inside_member(self) -> bool:
+        if self.left_over is not None:
+            return False
         if not self._inflater.eof:
             return True
         after = self._inflater.unused_data
         if len(after) < len(GZIP_MAGIC):
             after += self._file.read(_CHUNK_BYTES)
         if not after.startswith(GZIP_MAGIC):
+            end = os.fstat(self._file.fileno()).st_size
+            self.left_over = len(after) + end - self._file.tell()
             return False
         self._inflater = zlib.decompressobj(_EITHER_HEADER)
         self._waiting = after

@@ -9,6 +9,8 @@ START_BYTES = 4096
 """Bytes of a file that decide its kind; fewer where the file is shorter."""
 
 _GZIP = b"\x1f\x8b"
+_ANALYZE_BYTES = 348
+_ANALYZE_SIZES = (_ANALYZE_BYTES.to_bytes(4, "little"), _ANALYZE_BYTES.to_bytes(4, "big"))
 _UNPACK = "Unpack it, and give a file of what is inside"
 _CHECKPOINT = "`sgmf export` takes checkpoints"
 _PICTURE = "Give the scan itself, not a picture of it"
@@ -31,12 +33,14 @@ class FileKind:
     advice: str
 
 
+PAIR = FileKind(
+    "one half of a NIfTI pair (.hdr and .img)", "Convert the pair to one .nii or .nii.gz file"
+)
+"""Its voxels, the .img, have no kind by their bytes."""
+
 _LFS = FileKind("a Git LFS pointer, not the file itself", "Run `git lfs pull` in its repository")
 _DICOM = FileKind(
     "a DICOM file, one slice as a rule", "Convert the series to NIfTI, with dcm2niix for example"
-)
-_PAIR = FileKind(
-    "one half of a NIfTI pair (.hdr and .img)", "Convert the pair to one .nii or .nii.gz file"
 )
 _ANALYZE = FileKind(
     "an Analyze 7.5 header, which does not tell left from right",
@@ -101,11 +105,16 @@ def file_kind(start: bytes) -> FileKind | None:
 
 
 def inflated_start(start: bytes) -> bytes:
-    """Unpack the first bytes of a gzip file; what cannot be unpacked is left out."""
-    try:
-        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(start, START_BYTES)
-    except zlib.error:
-        return b""
+    """Unpack the first bytes of a gzip file, of all its members; damage ends them."""
+    inside = b""
+    while start.startswith(_GZIP) and len(inside) < START_BYTES:
+        member = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        try:
+            inside += member.decompress(start, START_BYTES - len(inside))
+        except zlib.error:
+            break
+        start = member.unused_data
+    return inside
 
 
 def _plain_kind(start: bytes) -> FileKind | None:
@@ -115,7 +124,7 @@ def _plain_kind(start: bytes) -> FileKind | None:
     if start[128:132] == b"DICM":
         return _DICOM
     if start[344:347] == b"ni1" or start[4:7] == b"ni2":
-        return _PAIR
+        return PAIR
     if start.startswith(b"PK\x03\x04"):
         return _TORCH if b"data.pkl" in start else _ZIP
     if start[257:262] == b"ustar":
@@ -138,9 +147,8 @@ def _binary_kind(start: bytes) -> FileKind | None:
         return _SAFETENSORS
     if start[:4] == b"\0\0\0\1" and _has_mgh_numbers(start):
         return _MGH
-    if any(int.from_bytes(start[:4], order) == 348 for order in ("little", "big")):  # type: ignore[arg-type]
-        return _ANALYZE if start[344:348] != b"n+1\0" else None
-    return None
+    is_analyze = start[:4] in _ANALYZE_SIZES and len(start) >= _ANALYZE_BYTES
+    return _ANALYZE if is_analyze and start[344:348] != b"n+1\0" else None
 
 
 def _has_mgh_numbers(start: bytes) -> bool:

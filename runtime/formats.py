@@ -5,6 +5,8 @@ What is in a file decides how it is read; its name decides how it is written.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,12 @@ import numpy.typing as npt
 
 from segmaformer.runtime import metaimage, nifti, nifti_header, nrrd
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.file_kinds import PAIR, START_BYTES, file_kind
 from segmaformer.runtime.label_planes import storable_labels
 from segmaformer.runtime.scan_file import ScanFile, read_volume
 from segmaformer.runtime.volume import Volume
 
 _Labels = npt.NDArray[np.unsignedinteger[Any]]
-_START_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,23 @@ _FORMATS = (
         (".mha", ".mhd"), metaimage.is_metaimage, metaimage.read_header, metaimage.write_labels
     ),
 )
+_NO_FILES = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 SUFFIXES = tuple(suffix for format_ in _FORMATS for suffix in format_.suffixes)
 """Of the files that are scans. Voxels beside a detached header have others."""
 
 
 def read_scan(
-    paths: Sequence[str | Path], *, channels: int | None = None, budget_bytes: int | None = None
+    paths: Sequence[str | Path],
+    *,
+    channels: int | None = None,
+    budget_bytes: int | None = None,
+    nan_to: float | None = None,
 ) -> Volume:
     """Read a scan from its files.
 
@@ -63,20 +76,24 @@ def read_scan(
         Files in the order of the channels: one for each, or such as hold several. They
         may be of different formats.
     channels
-        How many the model expects, or None to take what is given.
+        How many the model expects, counted as they are read: files may hold several. A
+        fourth axis that does not say what it is counts for channels only where they are
+        as many as this. None takes what files declare.
     budget_bytes
         The voxels may take no more memory than this; None for no limit.
+    nan_to
+        Takes the place of voxels that are NaN or infinite; None refuses them.
 
     Returns
     -------
     Volume
         Voxels (C, X, Y, Z), float32, in the storage order of the files. Affine and
-        header are those of the first file.
+        header are those of the first file. What was odd about the files is in `remarks`.
 
     Raises
     ------
     ValueError, TypeError
-        `paths` is empty, a single path or no sequence.
+        `paths` is empty, a single path or no sequence; `nan_to` is not finite.
     FileNotFoundError
         A file does not exist.
     InputError
@@ -98,7 +115,7 @@ def read_scan(
         raise ValueError(f"paths is {paths!r}; give a sequence, one file for each channel")
     files = [read_header(Path(path)) for path in paths]
     _check_channels(files, channels)
-    volume = read_volume(files, budget_bytes=budget_bytes)
+    volume = read_volume(files, budget_bytes=budget_bytes, nan_to=nan_to)
     if not volume.voxels.any():
         names = ", ".join(map(str, volume.source))
         raise InputError(f"every voxel of {names} is zero; there is nothing to segment")
@@ -129,13 +146,17 @@ def read_header(path: Path) -> ScanFile:
     InputError, GeometryError
         As :func:`read_scan`.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         raise FileNotFoundError(f"there is no scan at {path}")
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no regular file"
-        raise InputError(f"{path} is {found}; expected a file that ends in {', '.join(SUFFIXES)}")
-    with path.open("rb") as stream:
-        start = stream.read(_START_BYTES)
+    refusal = unreadable(path)
+    if refusal is not None:
+        raise InputError(refusal)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(START_BYTES)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    _check_kind(path, start)
     for format_ in _FORMATS:
         if format_.begins(start):
             return format_.read_header(path)
@@ -144,6 +165,24 @@ def read_header(path: Path) -> ScanFile:
     if named is None:
         raise InputError(f"{path} is no scan; expected a file that ends in {', '.join(SUFFIXES)}")
     return named.read_header(path)
+
+
+def unreadable(path: Path) -> str | None:
+    """Why what has this name is no file to read, told without opening it; None if it is one."""
+    expected = f"expected a file that ends in {', '.join(SUFFIXES)}"
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if path.is_symlink():
+            return (
+                f"{path} is a link to {os.readlink(path)}, which cannot be followed: "
+                f"{error.strerror or error}. Copy the file itself, or correct the link"
+            )
+        return f"{path} cannot be read: {error.strerror or error}"
+    if stat.S_ISREG(mode):
+        return None
+    found = next((name for is_kind, name in _NO_FILES if is_kind(mode)), "no regular file")
+    return f"{path} is {found}; {expected}"
 
 
 def write_label_map(path: str | Path, labels: _Labels, like: Volume) -> None:
@@ -209,13 +248,48 @@ def _format_named(path: Path) -> _Format | None:
     return next((format_ for format_ in _FORMATS if suffix in format_.suffixes), None)
 
 
+def _check_kind(path: Path, start: bytes) -> None:
+    """Refuse, by its name, what is known not to be a scan that is read here."""
+    kind = file_kind(start)
+    if (
+        kind is None
+        and path.suffix.lower() == ".img"
+        and not any(format_.begins(start) for format_ in _FORMATS)
+    ):
+        kind = PAIR
+    if kind is not None:
+        raise InputError(
+            f"{path} is {kind.name}; expected a scan, a file that ends in {', '.join(SUFFIXES)}. "
+            f"{kind.advice}"
+        )
+
+
 def _check_channels(files: Sequence[ScanFile], expected: int | None) -> None:
     found = sum(file.channels for file in files)
-    if expected is None or found == expected:
+    unclear = next((file for file in files if not file.channels_declared), None)
+    if found == expected or (expected is None and unclear is None):
         return
+    if unclear is not None:
+        raise InputError(
+            f"{unclear.path} is 4-D, with {unclear.channels} entries along its fourth axis; "
+            f"expected a 3-D scan, or {_expected_channels(expected)}. Where they are channels, "
+            "give files that hold as many as the package takes; a time series must be split into "
+            "one file for each scan"
+        )
     several = [f"{file.path} holds {file.channels}" for file in files if file.channels > 1]
-    given = "; ".join([f"{len(files)} files are given", *several])
+    number = "1 file is" if len(files) == 1 else f"{len(files)} files are"
+    given = "; ".join([f"{number} given", *several])
     raise InputError(
-        f"the model expects {expected} channels and {given}; "
-        "give one file for each channel, in the model's order"
+        f"the model expects {_count(expected)} and {given}; "
+        "give one file for each channel, in the model's order, or one that holds them all"
     )
+
+
+def _expected_channels(expected: int | None) -> str:
+    if expected is None:
+        return "a package that takes them as channels (-m PACKAGE)"
+    return f"the {_count(expected)} that the model expects"
+
+
+def _count(channels: int | None) -> str:
+    return "1 channel" if channels == 1 else f"{channels} channels"

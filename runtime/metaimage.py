@@ -20,7 +20,7 @@ from segmaformer.runtime.byte_source import ByteSource
 from segmaformer.runtime.errors import GeometryError, InputError
 from segmaformer.runtime.label_planes import ZLIB, deflated_planes
 from segmaformer.runtime.scan_file import ScanFile
-from segmaformer.runtime.text_header import TextHeader, header_lines
+from segmaformer.runtime.text_header import TextHeader, header_lines, unplaced
 from segmaformer.runtime.volume import Affine, Volume, flip_world
 
 _NAME = re.compile(r"[ \t]*(\w+)[ \t]*[=:]")
@@ -47,6 +47,7 @@ _FIELDS = frozenset(
     ]
 )
 _MILLIMETRES = ("mm", "?", "")
+_MOST_AXES = 10
 
 
 def is_metaimage(start: bytes) -> bool:
@@ -58,7 +59,8 @@ def read_header(path: Path) -> ScanFile:
     """Read and check a MetaImage header, with its voxels behind it or in another file.
 
     ``AnatomicalOrientation`` repeats in letters what the matrix says, and is not read. A
-    missing offset is zero.
+    missing offset is zero; without a matrix the axes are ITK's, which is remarked. One axis
+    beyond the third may be longer than 1, and hold channels where its number fits.
 
     Raises
     ------
@@ -67,21 +69,37 @@ def read_header(path: Path) -> ScanFile:
         divided in a way that is not read; its detached file is missing, elsewhere, or
         shorter than promised.
     GeometryError
-        The matrix or the spacing is missing, singular, not finite or not in millimetres.
+        The spacing is missing, or the matrix or the spacing is singular, not finite or not
+        in millimetres.
     """
     header = _parse(path)
     (rank,) = header.integers("NDims", 1)
-    if rank != 3:
+    if not 3 <= rank <= _MOST_AXES:
+        raise InputError(f"{path} is {rank}-D; expected a 3-D scan")
+    sizes = header.sizes("DimSize", rank)
+    (values,) = header.sizes("ElementNumberOfChannels", 1, default="1")
+    if sum(length > 1 for length in (*sizes[3:], values)) > 1:
         raise InputError(
-            f"{path} is {rank}-D; expected a 3-D scan. Split it and give one file for each channel"
+            f"{path} is {rank}-D, with shape {[*sizes]} and {values} numbers for each voxel; "
+            "expected a 3-D scan, or channels along one more axis. Split it and give one file for "
+            "each channel"
         )
-    x, y, z = header.sizes("DimSize", 3)
-    (channels,) = header.sizes("ElementNumberOfChannels", 1, default="1")
+    beyond = math.prod(sizes[3:])
     _check_plain(header)
     dtype = _dtype(header)
-    data = _data(header, math.prod((x, y, z, channels)) * dtype.itemsize)
-    affine = _affine(header)
-    return ScanFile(path, (x, y, z), affine, dtype, data, channels=channels, channel_axis=0)
+    data = _data(header, math.prod((*sizes, values)) * dtype.itemsize)
+    x, y, z = sizes[:3]
+    return ScanFile(
+        path,
+        (x, y, z),
+        _affine(header, rank),
+        dtype,
+        data,
+        channels=beyond * values,
+        channel_axis=3 if beyond > 1 else 0,
+        channels_declared=beyond == 1,
+        remarks=() if _has_any(header, _MATRIX_NAMES) else (unplaced(repr(_MATRIX_NAMES[0])),),
+    )
 
 
 def write_labels(path: Path, labels: npt.NDArray[np.unsignedinteger[Any]], like: Volume) -> None:
@@ -203,25 +221,41 @@ def _data_file(header: TextHeader) -> tuple[Path, int]:
     return header.detached_file(_LAST_FIELD), 0
 
 
-def _affine(header: TextHeader) -> Affine:
+def _affine(header: TextHeader, rank: int) -> Affine:
     if header.get("DistanceUnits").lower() not in _MILLIMETRES:
         units = header.get("DistanceUnits")
         raise GeometryError(
             f"{header.path}: the header's distances are in {units!r}; expected mm. Convert the "
             "scan to millimetres"
         )
-    directions = np.reshape(_geometry(header, _MATRIX_NAMES, 9), (3, 3)).T
-    spacing_mm = _geometry(header, ("ElementSpacing",), 3)
+    spacing_mm = _geometry(header, ("ElementSpacing",), rank)[:3]
     if min(spacing_mm) <= 0:
         raise GeometryError(
             f"{header.path}: the header gives the voxel size {[*spacing_mm]}; expected three "
             "numbers above zero. Correct the header or convert the scan again"
         )
     affine = np.eye(4)
-    affine[:3, :3] = directions * spacing_mm
-    if any(name in header.fields for name in _ORIGIN_NAMES):
-        affine[:3, 3] = _geometry(header, _ORIGIN_NAMES, 3)
+    affine[:3, :3] = _directions(header, rank) * spacing_mm
+    if _has_any(header, _ORIGIN_NAMES):
+        affine[:3, 3] = _geometry(header, _ORIGIN_NAMES, rank)[:3]
     return flip_world(affine, "LPS")
+
+
+def _directions(header: TextHeader, rank: int) -> npt.NDArray[np.float64]:
+    """Unit vectors along the three axes in space, in columns."""
+    if not _has_any(header, _MATRIX_NAMES):
+        return np.eye(3)
+    matrix = np.reshape(_geometry(header, _MATRIX_NAMES, rank * rank), (rank, rank)).T
+    if matrix[3:, :3].any() or matrix[:3, 3:].any():
+        raise GeometryError(
+            f"{header.path}: an axis runs through space and a fourth dimension at once; expected "
+            "three axes in space. Convert the scan again from its source"
+        )
+    return matrix[:3, :3]
+
+
+def _has_any(header: TextHeader, names: tuple[str, ...]) -> bool:
+    return any(name in header.fields for name in names)
 
 
 def _geometry(header: TextHeader, names: tuple[str, ...], count: int) -> tuple[float, ...]:
@@ -229,7 +263,7 @@ def _geometry(header: TextHeader, names: tuple[str, ...], count: int) -> tuple[f
     found = [name for name in names if name in header.fields]
     if not found:
         raise GeometryError(
-            f"{header.path}: the header has no {names[0]}, so where its axes run is unknown. "
-            "Convert the scan again from its source, or add the line if you know how they lie"
+            f"{header.path}: the header has no {names[0]}, so the size of a voxel is unknown. "
+            "Convert the scan again from its source, or add the line if you know its size"
         )
     return header.numbers(found[0], count)

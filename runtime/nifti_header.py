@@ -17,13 +17,28 @@ from nibabel.spatialimages import HeaderDataError
 
 from segmaformer.runtime.byte_source import GZIP_MAGIC, ByteSource, is_gzip
 from segmaformer.runtime.errors import GeometryError, InputError
-from segmaformer.runtime.manifest import Triple
 from segmaformer.runtime.scan_file import ScanFile
 from segmaformer.runtime.volume import Affine
 
 # Header codes of metre and micrometre; all others are taken as millimetre.
 _MM_PER_UNIT = {1: 1000.0, 3: 0.001}
 _SPACE_UNIT_BITS = 0b111
+_VECTOR_INTENT = 1007
+# Intents of numbers that are no channels.
+_NO_CHANNELS = {
+    1004: "matrices",
+    1005: "symmetric matrices",
+    1006: "displacements",
+    1008: "points",
+    1009: "triangles",
+    1010: "quaternions",
+    2001: "a time series",
+    2003: "RGB colours",
+    2004: "RGBA colours",
+}
+# What writers put for the step of an axis that is not time.
+_NO_TIME_STEP = (0.0, 1.0)
+_SPLIT = "Split it and give one file for each channel"
 # Header class of each version, and where its magic bytes must stand.
 _VERSIONS: tuple[tuple[Any, slice, bytes], ...] = (
     (nibabel.Nifti1Header, slice(344, 348), b"n+1\0"),
@@ -38,39 +53,50 @@ def read_header(path: Path) -> ScanFile:
     """Read and check the header of a single-file NIfTI-1 or NIfTI-2.
 
     The header in the result is nibabel's, repaired where nibabel knows how (such as a
-    qfac of 0).
+    qfac of 0). One axis beyond the third may be longer than 1: that of channels, which
+    the header declares where its intent is a vector.
 
     Raises
     ------
     InputError
-        It is no NIfTI, damaged, not three-dimensional, not of real numbers, or shorter
-        than its header promises.
+        It is no NIfTI, damaged, not three-dimensional, a time series, not of real
+        numbers, or shorter than its header promises.
     GeometryError
         Its affine is singular or not finite, or a spacing is zero.
     """
     packed = is_gzip(path)
     with ByteSource(path, compressed=packed).open() as stream:
         header = _parse(stream.read(nibabel.Nifti2Header.sizeof_hdr), path)
-    shape, dtype, offset = _shape(header, path), _dtype(header, path), _offset(header, path)
+    lengths, dtype, offset = _lengths(header, path), _dtype(header, path), _offset(header, path)
+    channels, declared = _channels(header, lengths, path)
     place = {"skip": offset} if packed else {"start": offset}
     data = ByteSource(path, compressed=packed, **place)
     slope, intercept = _scaling(header, path)
     affine = _affine(header, path)
-    return ScanFile(path, shape, affine, dtype, data, slope, intercept, header=header)
+    x, y, z = lengths[:3]
+    return ScanFile(
+        path,
+        (x, y, z),
+        affine,
+        dtype,
+        data,
+        slope,
+        intercept,
+        channels,
+        channels_declared=declared,
+        header=header,
+    )
 
 
 def is_nifti(start: bytes) -> bool:
     """Whether a file that begins so may be a NIfTI: of the formats here, only it is gzipped."""
-    return start.startswith(GZIP_MAGIC) or _version(start) is not None or _is_half_of_pair(start)
+    return start.startswith(GZIP_MAGIC) or _version(start) is not None
 
 
 def _parse(block: bytes, path: Path) -> Any:
     version = _version(block)
     if version is None:
-        hint = ""
-        if _is_half_of_pair(block):
-            hint = "; it is one half of a pair of .hdr and .img, convert the pair to one .nii file"
-        raise InputError(f"{path} is not a NIfTI file; expected .nii or .nii.gz{hint}")
+        raise InputError(f"{path} is not a NIfTI file; expected .nii or .nii.gz")
     kind, endianness = version
     return kind(block[: kind.sizeof_hdr], endianness, check=False)
 
@@ -85,24 +111,37 @@ def _version(block: bytes) -> tuple[Any, str] | None:
     return None
 
 
-def _is_half_of_pair(block: bytes) -> bool:
-    return block[344:347] == b"ni1" or block[4:7] == b"ni2"
-
-
-def _shape(header: Any, path: Path) -> Triple:
+def _lengths(header: Any, path: Path) -> list[int]:
     rank = int(header["dim"][0])
     lengths = [int(length) for length in header["dim"][1 : rank + 1]]
     if not 1 <= rank <= 7 or min(lengths) < 1:
         raise InputError(f"{path}: the header gives the impossible shape {lengths}")
     if rank < 3:
         raise InputError(f"{path} is {rank}-D, with shape {lengths}; expected a 3-D scan")
-    if max(lengths[3:], default=1) > 1:
+    return lengths
+
+
+def _channels(header: Any, lengths: list[int], path: Path) -> tuple[int, bool]:
+    """Number of channels, and whether the header declares that they are channels."""
+    axes = [axis for axis, length in enumerate(lengths) if axis > 2 and length > 1]
+    if not axes:
+        return 1, True
+    what = f"{path} is {len(lengths)}-D, with shape {lengths}"
+    intent = int(header["intent_code"])
+    if len(axes) > 1:
+        raise InputError(f"{what}; expected a 3-D scan, or channels along one more axis. {_SPLIT}")
+    if intent in _NO_CHANNELS:
         raise InputError(
-            f"{path} is {rank}-D, with shape {lengths}; expected a 3-D scan. "
-            "Split it and give one file for each channel"
+            f"{what}, and holds {_NO_CHANNELS[intent]} by its intent; expected a 3-D scan of real "
+            f"numbers. {_SPLIT}"
         )
-    x, y, z = lengths[:3]
-    return x, y, z
+    step = float(header["pixdim"][4])
+    if axes == [3] and math.isfinite(step) and abs(step) not in _NO_TIME_STEP:
+        raise InputError(
+            f"{what}, a time series by its header, which gives a step of {step:g} along the "
+            f"fourth axis; expected a 3-D scan. {_SPLIT}"
+        )
+    return lengths[axes[0]], intent == _VECTOR_INTENT
 
 
 def _dtype(header: Any, path: Path) -> np.dtype[Any]:

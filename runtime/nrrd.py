@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import numpy.typing as npt
 from segmaformer.runtime.atomic import atomic_path
 from segmaformer.runtime.byte_source import ByteSource
 from segmaformer.runtime.errors import GeometryError, InputError
+from segmaformer.runtime.finding import Finding
 from segmaformer.runtime.label_planes import GZIP, deflated_planes
 from segmaformer.runtime.scan_file import ScanFile
-from segmaformer.runtime.text_header import TextHeader, header_lines
+from segmaformer.runtime.text_header import TextHeader, header_lines, unplaced
 from segmaformer.runtime.volume import Affine, Volume, flip_world
 
 _MAGIC = re.compile(rb"NRRD000[1-5]\r?\n?")
@@ -47,8 +49,12 @@ _SPACES = {
     "left-anterior-superior": "LAS",
     "left-posterior-superior": "LPS",
 }
+# The space of a header that names none, as ITK takes it.
+_UNNAMED_SPACE = "LPS"
 # What an axis of channels may be; colours, complex numbers and tensors are not channels.
 _CHANNEL_KINDS = ("list", "vector", "scalar", "stub", "none", "???")
+# Of a fourth axis that does not say what it is.
+_SPATIAL_KINDS = ("domain", "space")
 _NO_DIRECTION = "none"
 _MILLIMETRES = ("mm", "millimeter", "millimeters", "")
 
@@ -63,8 +69,9 @@ def is_nrrd(start: bytes) -> bool:
 def read_header(path: Path) -> ScanFile:
     """Read and check the header of a NRRD file, attached or detached.
 
-    An axis without a direction in space is taken as that of the channels. A missing
-    origin is zero, as for other readers.
+    An axis without a direction in space is taken as that of the channels. A fourth axis
+    with a direction of its own may be, where its number fits. A missing origin is zero, as
+    for other readers; without directions the axes are ITK's, which is remarked.
 
     Raises
     ------
@@ -73,28 +80,39 @@ def read_header(path: Path) -> ScanFile:
         divided in a way that is not read; its detached file is missing, elsewhere, or
         shorter than promised.
     GeometryError
-        It names no anatomical space, or its directions are missing, singular, not finite
-        or not in millimetres.
+        It names a space that is not anatomical, or its directions are singular, not
+        finite or not in millimetres, or it gives no voxel size.
     """
     header = _parse(path)
     (rank,) = header.integers("dimension", 1)
     if not 3 <= rank <= _MOST_AXES:
         raise InputError(f"{path} is {rank}-D; expected a 3-D scan")
     sizes = header.sizes("sizes", rank)
-    directions = _directions(header, rank)
-    spatial = [axis for axis, direction in enumerate(directions) if direction != _NO_DIRECTION]
+    axes = _read_axes(header, rank)
+    spatial = [*axes.directions]
     if len(spatial) != 3:
         raise InputError(
             f"{path} has {len(spatial)} axes in space, with the sizes {[*sizes]}; expected a 3-D "
             "scan. Split it and give one file for each channel"
         )
-    affine = _affine(header, [directions[axis] for axis in spatial])
+    affine = _affine(header, axes)
     x, y, z = (sizes[axis] for axis in spatial)
-    channels, channel_axis = _channels(header, sizes, spatial)
+    channel_axis = _channel_axis(header, sizes, axes)
+    compressed = _is_compressed(header)  # before the byte order, which not every encoding has
     dtype = _dtype(header)
-    data = _data(header, math.prod(sizes) * dtype.itemsize)
+    data = _data(header, math.prod(sizes) * dtype.itemsize, compressed=compressed)
     return ScanFile(
-        path, (x, y, z), affine, dtype, data, channels=channels, channel_axis=channel_axis
+        path,
+        (x, y, z),
+        affine,
+        dtype,
+        data,
+        channels=1 if channel_axis is None else sizes[channel_axis],
+        channel_axis=sum(axis < channel_axis for axis in spatial)
+        if channel_axis is not None
+        else 3,
+        channels_declared=channel_axis is None or channel_axis not in axes.fourth,
+        remarks=axes.remarks,
     )
 
 
@@ -153,38 +171,100 @@ def _add_field(fields: dict[str, str], line: str, path: Path) -> None:
     fields[name] = value.strip()
 
 
-def _directions(header: TextHeader, rank: int) -> list[str]:
-    """Direction of each axis as it is written."""
-    name = "space directions"
-    if name not in header.fields:
+@dataclass(frozen=True)
+class _Axes:
+    """Which axes lie in space, and how.
+
+    Attributes
+    ----------
+    directions
+        A step along each axis in space, in the coordinates of `codes`.
+    fourth
+        Axes whose direction leaves the three dimensions of space.
+    codes
+        Letters of the directions that coordinates run towards.
+    """
+
+    directions: dict[int, tuple[float, ...]]
+    fourth: tuple[int, ...]
+    codes: str
+    remarks: tuple[Finding, ...]
+
+
+def _read_axes(header: TextHeader, rank: int) -> _Axes:
+    codes = _space(header)
+    stated = "space directions" in header.fields
+    steps = _stated_steps(header, rank) if stated else _steps_by_spacing(header, rank)
+    missing = [f"{name!r}" for name in ("space", "space directions") if not header.get(name)]
+    in_space = {axis: step for axis, step in steps.items() if not any(step[3:])}
+    beyond = tuple(axis for axis, step in steps.items() if any(step[3:]))
+    if any(any(steps[axis][:3]) for axis in beyond):
         raise GeometryError(
-            f"{header.path}: the header has no {name!r}, so where its axes run is unknown. "
-            "Convert the scan again from its source"
+            f"{header.path}: an axis runs through space and a fourth dimension at once; expected "
+            "three axes in space. Convert the scan again from its source"
         )
-    directions = re.findall(rf"{_NO_DIRECTION}|\([^()]*\)|\S+", header.text(name))
-    if len(directions) != rank:
+    return _Axes(
+        {axis: step[:3] for axis, step in in_space.items()},
+        beyond,
+        codes or _UNNAMED_SPACE,
+        (unplaced(" and no ".join(missing)),) if missing else (),
+    )
+
+
+def _stated_steps(header: TextHeader, rank: int) -> dict[int, tuple[float, ...]]:
+    """Direction of each axis that has one."""
+    name = "space directions"
+    words = re.findall(rf"{_NO_DIRECTION}|\([^()]*\)|\S+", header.text(name))
+    if len(words) != rank:
         raise GeometryError(
-            f"{header.path}: the header gives {len(directions)} {name} for {rank} axes; "
+            f"{header.path}: the header gives {len(words)} {name} for {rank} axes; "
             "correct the header or convert the scan again"
         )
-    return directions
+    dimensions = _dimensions(header)
+    return {
+        axis: _vector(header, name, word, dimensions)
+        for axis, word in enumerate(words)
+        if word != _NO_DIRECTION
+    }
+
+
+def _steps_by_spacing(header: TextHeader, rank: int) -> dict[int, tuple[float, ...]]:
+    """Steps along the coordinates, one after the other, of axes that have a spacing."""
+    words = header.get("spacings").split()
+    if len(words) != rank:
+        raise GeometryError(
+            f"{header.path}: the header has no 'space directions' and no spacing for each of "
+            f"{rank} axes, so the size of a voxel is unknown. Convert the scan again"
+        )
+    spaced = [axis for axis, word in enumerate(words) if word.lower() != "nan"]
+    text = " ".join(words[axis] for axis in spaced)
+    spacings = header.numbers("spacings", len(spaced), text=text)
+    dimensions = max(3, len(spaced))
+    return {
+        axis: tuple(spacing if place == index else 0.0 for index in range(dimensions))
+        for place, (axis, spacing) in enumerate(zip(spaced, spacings, strict=True))
+    }
+
+
+def _dimensions(header: TextHeader) -> int:
+    """Numbers of a vector in space: 3, or 4 where ITK wrote an image of four axes."""
+    return 4 if header.get("space dimension") == "4" and not header.get("space") else 3
 
 
 def _space(header: TextHeader) -> str:
-    """Letters of the directions that coordinates run towards."""
+    """Letters of the directions that coordinates run towards; none where no space is named."""
     space = header.get("space").lower()
     codes = _SPACES.get(space, space.upper())
-    if codes not in _SPACES.values():
+    if space and codes not in _SPACES.values():
         raise GeometryError(
-            f"{header.path}: the header gives {f'the space {space!r}' if space else 'no space'}; "
+            f"{header.path}: the header gives the space {space!r}; "
             f"expected one of {', '.join(_SPACES)}, so that left and right are known. Convert the "
             "scan again from its source, or correct the line if you know how the axes lie"
         )
     return codes
 
 
-def _affine(header: TextHeader, directions: list[str]) -> Affine:
-    codes = _space(header)
+def _affine(header: TextHeader, axes: _Axes) -> Affine:
     units = re.findall(r'"([^"]*)"', header.get("space units"))
     if not all(unit.strip().lower() in _MILLIMETRES for unit in units):
         raise GeometryError(
@@ -192,22 +272,24 @@ def _affine(header: TextHeader, directions: list[str]) -> Affine:
             "to millimetres"
         )
     affine = np.eye(4)
-    affine[:3, :3] = np.transpose([_vector(header, "space directions", d) for d in directions])
-    if "space origin" in header.fields:
-        affine[:3, 3] = _vector(header, "space origin", header.text("space origin"))
-    return flip_world(affine, codes)
+    affine[:3, :3] = np.transpose([*axes.directions.values()])
+    name = "space origin"
+    if name in header.fields:
+        affine[:3, 3] = _vector(header, name, header.text(name), _dimensions(header))[:3]
+    return flip_world(affine, axes.codes)
 
 
-def _vector(header: TextHeader, name: str, text: str) -> tuple[float, ...]:
+def _vector(header: TextHeader, name: str, text: str, dimensions: int) -> tuple[float, ...]:
     bracketed = re.fullmatch(r"\((.*)\)", text)
-    return header.numbers(name, 3, text=bracketed.group(1).replace(",", " ") if bracketed else "")
+    words = bracketed.group(1).replace(",", " ") if bracketed else ""
+    return header.numbers(name, dimensions, text=words)
 
 
-def _channels(header: TextHeader, sizes: tuple[int, ...], spatial: list[int]) -> tuple[int, int]:
-    """Number of channels, and where their axis stands among those in space."""
-    others = [axis for axis, size in enumerate(sizes) if axis not in spatial and size > 1]
+def _channel_axis(header: TextHeader, sizes: tuple[int, ...], axes: _Axes) -> int | None:
+    """Axis of the channels; None where there is one channel."""
+    others = [axis for axis, size in enumerate(sizes) if axis not in axes.directions and size > 1]
     if not others:
-        return 1, len(spatial)
+        return None
     if len(others) > 1:
         raise InputError(
             f"{header.path} has the sizes {[*sizes]}, and axes {others} have no direction in "
@@ -215,12 +297,13 @@ def _channels(header: TextHeader, sizes: tuple[int, ...], spatial: list[int]) ->
         )
     kinds = header.get("kinds").lower().split()
     kind = kinds[others[0]] if len(kinds) == len(sizes) else "???"
-    if kind not in _CHANNEL_KINDS:
+    allowed = _CHANNEL_KINDS + (_SPATIAL_KINDS if others[0] in axes.fourth else ())
+    if kind not in allowed:
         raise InputError(
             f"{header.path}: axis {others[0]} is of the kind {kind!r}; expected channels, of the "
             "kind list or vector. Convert the scan to one real number for each voxel"
         )
-    return sizes[others[0]], sum(axis < others[0] for axis in spatial)
+    return others[0]
 
 
 def _dtype(header: TextHeader) -> np.dtype[Any]:
@@ -239,15 +322,18 @@ def _dtype(header: TextHeader) -> np.dtype[Any]:
     return np.dtype(_BYTE_ORDERS[order] + code)
 
 
-def _data(header: TextHeader, count: int) -> ByteSource:
-    """Where the `count` bytes of the voxels are."""
+def _is_compressed(header: TextHeader) -> bool:
     encoding = header.text("encoding").lower()
     if encoding not in _COMPRESSED:
         raise InputError(
             f"{header.path}: the encoding is {encoding!r}; expected raw or gzip. Save the scan in "
             "one of these"
         )
-    compressed = _COMPRESSED[encoding]
+    return _COMPRESSED[encoding]
+
+
+def _data(header: TextHeader, count: int, *, compressed: bool) -> ByteSource:
+    """Where the `count` bytes of the voxels are."""
     if header.get("line skip", "0") != "0":
         raise InputError(
             f"{header.path}: the header skips lines of the voxels' file; expected none. "

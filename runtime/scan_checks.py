@@ -22,7 +22,10 @@ from segmaformer.runtime.volume import Volume
 
 
 def check_scan(
-    scan: Volume | str | Path | Sequence[str | Path], manifest: Manifest | None = None
+    scan: Volume | str | Path | Sequence[str | Path],
+    manifest: Manifest | None = None,
+    *,
+    nan_to: float | None = None,
 ) -> list[Finding]:
     """Check a scan on its own and, given a manifest, as input of that package.
 
@@ -35,6 +38,8 @@ def check_scan(
         A volume, or the files to read it from: one, or one for each channel.
     manifest
         Of the package that is to segment the scan.
+    nan_to
+        Takes the place of voxels that are NaN or infinite; None refuses them.
 
     Returns
     -------
@@ -48,22 +53,29 @@ def check_scan(
         A file does not exist.
     """
     try:
-        volume = scan if isinstance(scan, Volume) else _read(scan, manifest)
+        volume = _read(scan, manifest, nan_to)
     except InputError as error:
         return [Finding("refuse", str(error), _remedy(error))]
     survey = survey_scan(volume.voxels)
     findings = [*_refusals(survey, manifest)]
     if not findings:
+        findings += volume.remarks
         findings += [*check_geometry(volume), *check_intensities(volume.voxels, survey)]
         if manifest is not None:
             findings += check_against_package(volume, survey, manifest)
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
-def _read(scan: str | Path | Sequence[str | Path], manifest: Manifest | None) -> Volume:
+def _read(
+    scan: Volume | str | Path | Sequence[str | Path],
+    manifest: Manifest | None,
+    nan_to: float | None,
+) -> Volume:
+    if isinstance(scan, Volume):
+        return scan if nan_to is None else scan.with_finite_voxels(nan_to)
     files = [scan] if isinstance(scan, str | Path) else scan
     channels = None if manifest is None else len(manifest.preprocessing.channels)
-    return read_scan(files, channels=channels)
+    return read_scan(files, channels=channels, nan_to=nan_to)
 
 
 def _remedy(error: InputError) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
 from segmaformer.runtime.errors import GeometryError, InputError
+from segmaformer.runtime.finding import Finding
 
 # The longest real headers list thousands of diffusion gradients or segments.
 _MOST_BYTES = 1 << 20
@@ -135,6 +136,17 @@ class TextHeader:
         if not present:
             raise InputError(f"{place}, and there is no such file beside it. Copy both files")
         return folder / given
+
+
+def unplaced(missing: str) -> Finding:
+    """Warn that a header lacks what tells how the scan lies; it is taken as ITK takes it."""
+    return Finding(
+        "warn",
+        f"the header does not say how the scan lies in the patient, it has no {missing}; its axes "
+        "are taken as ITK takes them, towards left, posterior and superior. Left and right may be "
+        "exchanged",
+        "Convert the scan again from its source, or add the line if you know how its axes lie.",
+    )
 
 
 def header_lines(stream: BinaryIO, path: Path) -> Iterator[str]:

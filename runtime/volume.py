@@ -7,6 +7,7 @@ and reversed only by what that affine says, never by the shape of the array.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 from segmaformer.runtime.errors import GeometryError
+from segmaformer.runtime.finding import Finding
 from segmaformer.runtime.manifest import Spacing, Triple
 from segmaformer.runtime.native_pipeline import call, spacing, triple
 
 Affine = npt.NDArray[np.float64]
 Element = TypeVar("Element", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """How many voxels were NaN or infinite, and the value that they were given."""
+
+    value: float
+    voxels: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +48,10 @@ class Volume:
         with the same codes, matrices and units; None for a scan from elsewhere.
     source
         Files that the channels were read from.
+    remarks
+        What was odd about the files, and yet they could be read.
+    replacement
+        What was put in the place of numbers that are not finite; None if none was to be.
 
     Raises
     ------
@@ -53,6 +67,8 @@ class Volume:
     affine: Affine
     header: Any = field(default=None, repr=False)
     source: tuple[Path, ...] = ()
+    remarks: tuple[Finding, ...] = ()
+    replacement: Replacement | None = None
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 4 or 0 in self.voxels.shape:
@@ -75,6 +91,26 @@ class Volume:
         """
         return _measured(self.affine)
 
+    def with_finite_voxels(self, value: float) -> Volume:
+        """Put `value` in the place of voxels that are NaN or infinite, in a copy, and say so.
+
+        Raises
+        ------
+        ValueError
+            `value` is not finite as a float32.
+        """
+        check_replacement_value(value)
+        bad = ~np.isfinite(self.voxels)
+        count = int(np.count_nonzero(bad))
+        if not count:
+            found = self.replacement or Replacement(value, 0)
+            return dataclasses.replace(self, replacement=found)
+        voxels = self.voxels.copy(order="K")
+        voxels[bad] = value
+        remarks = (*self.remarks, replaced_remark(count, voxels.size, value))
+        found = Replacement(value, count)
+        return dataclasses.replace(self, voxels=voxels, remarks=remarks, replacement=found)
+
     @property
     def axis_codes(self) -> str:
         """Direction that each axis runs towards, such as ``RAS`` or ``LPS``."""
@@ -83,6 +119,28 @@ class Volume:
         for world, (axis, reverse) in enumerate(zip(turn.axes, turn.reverse, strict=True)):
             codes[axis] = ("LPI" if reverse else "RAS")[world]
         return "".join(codes)
+
+
+def check_replacement_value(value: float) -> None:
+    """Refuse what cannot stand in for a voxel that is NaN or infinite.
+
+    Raises
+    ------
+    ValueError
+        It is not finite as a float32.
+    """
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.float32(value)):
+            raise ValueError(f"nan_to is {value}; expected a finite number")
+
+
+def replaced_remark(count: int, size: int, value: float) -> Finding:
+    """Warn that `count` of `size` voxels were given another value."""
+    return Finding(
+        "warn",
+        f"{count} of {size} voxels were NaN or infinite and were set to {value:g}, as asked",
+        "Check that they lie where the scan shows nothing of interest.",
+    )
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ def test_content_decides_how_a_file_is_read(tmp_path: Path, suffix: str, other: 
         ("scan", "is no scan"),
     ],
 )
-@pytest.mark.parametrize("content", [b"", b"text\n", bytes(600), bytes(128) + b"DICM"])
+@pytest.mark.parametrize("content", [b"", b"text\n", bytes(600)])
 def test_other_files_are_refused(tmp_path: Path, name: str, complaint: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=complaint):
@@ -214,7 +214,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "scan.nii")
-    with pytest.raises(InputError, match="is no regular file"):
+    with pytest.raises(InputError, match="is a named pipe; expected a file"):
         read_header(tmp_path / "scan.nii")
 
 
@@ -231,7 +231,7 @@ def test_channels_may_be_of_different_formats(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moved", [False, True])
 def test_channels_of_different_formats_must_lie_on_one_grid(tmp_path: Path, moved: bool) -> None:
-    other = RIGHT_ANGLED + 0.02 * np.eye(4)[[0, 1, 3, 2]] * moved
+    other = RIGHT_ANGLED + 2 * np.eye(4)[[0, 1, 3, 2]] * moved
     other[3] = (0, 0, 0, 1)
     voxels = ramp() if moved else ramp(shape=(4, 5, 7))
     first = write_by_itk(tmp_path / "a.nii", ramp(), RIGHT_ANGLED, False)
@@ -252,7 +252,7 @@ def test_a_file_of_several_channels_is_accepted_when_they_are_those_asked_for(
         assert np.array_equal(volume.voxels, voxels)
         np.testing.assert_allclose(volume.affine, RIGHT_ANGLED, atol=1e-6)
     assert np.array_equal(read_scan([single, path], channels=4).voxels[1:], voxels)
-    with pytest.raises(InputError, match=r"expects 1 channels and 1 files are given; .* holds 3;"):
+    with pytest.raises(InputError, match=r"expects 1 channel and 1 file is given; .* holds 3;"):
         read_scan([path], channels=1)
 
 
@@ -297,7 +297,10 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, suffix: str) -> None:
     zeros = np.zeros((1000, 1000, 50), np.uint8)
     bomb = write_by_itk(tmp_path / f"bomb{suffix}", zeros, np.eye(4), True)
     _small_promise(path, bomb)
-    with peak_memory() as peak, pytest.raises(InputError, match="unpacks to more than its header"):
+    with (
+        peak_memory() as peak,
+        pytest.raises(InputError, match="holds more than its header promises"),
+    ):
         read_scan([bomb])
     assert peak() < 1_000_000
 

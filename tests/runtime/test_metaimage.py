@@ -161,7 +161,12 @@ def test_what_itk_adds_from_dicom_is_passed_over(tmp_path: Path) -> None:
     [
         ({"ObjectType": "Tube"}, "describes a 'Tube'; expected an Image"),
         ({"NDims": "2", "DimSize": "20 6"}, "is 2-D; expected a 3-D scan"),
-        ({"NDims": "4", "DimSize": "4 5 6 1"}, "is 4-D; expected a 3-D scan. Split it"),
+        (
+            {"NDims": "4", "DimSize": "4 5 6 2", "ElementNumberOfChannels": "2"},
+            "is 4-D, .* Split it",
+        ),
+        ({"NDims": "5", "DimSize": "4 5 6 2 3"}, r"is 5-D, with shape \[4, 5, 6, 2, 3\] and 1"),
+        ({"NDims": "11"}, "is 11-D; expected a 3-D scan"),
         ({"NDims": "x"}, "'NDims' as 'x'"),
         ({"NDims": None}, "has no 'NDims'"),
         ({"DimSize": None}, "has no 'DimSize'"),
@@ -212,12 +217,20 @@ def test_headers_that_cannot_be_read_are_refused(
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"TransformMatrix": None}, "has no TransformMatrix.* add the line"),
+        (
+            {
+                "NDims": "4",
+                "DimSize": "4 5 6 1",
+                "TransformMatrix": "1 0 0 1 0 1 0 0 0 0 1 0 0 0 0 1",
+                "ElementSpacing": "1 1 1 1",
+            },
+            "runs through space and a fourth dimension",
+        ),
         ({"TransformMatrix": "1 0 0 1"}, "'TransformMatrix' as '1 0 0 1'; .* 9 of them"),
         ({"TransformMatrix": "1 0 0 0 1 0 0 0 nan"}, "expected finite numbers"),
         ({"TransformMatrix": "1 0 0 0 1 0 0 0 0"}, "voxel size is 1 x 2 x 0 mm"),
         ({"TransformMatrix": "1 0 0 0 1 0 1 1 0"}, "singular"),
-        ({"ElementSpacing": None}, "has no ElementSpacing"),
+        ({"ElementSpacing": None}, "has no ElementSpacing, so the size of a voxel is unknown"),
         ({"ElementSpacing": "1 2"}, "'ElementSpacing' as '1 2'"),
         ({"ElementSpacing": "1 2 0"}, r"voxel size \[1\.0, 2\.0, 0\.0\]; expected three numbers"),
         ({"ElementSpacing": "1 2 -3"}, "voxel size .* above zero"),

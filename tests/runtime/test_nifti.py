@@ -84,7 +84,7 @@ def test_paths_must_be_a_sequence_with_something_in_it(paths: Any) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_another_number_of_channels_is_refused(tmp_path: Path, channels: int) -> None:
     paths = [save(tmp_path / f"{i}.nii", ramp()) for i in range(2)]
-    with pytest.raises(InputError, match=f"expects {channels} channels and 2 files"):
+    with pytest.raises(InputError, match=f"expects {channels} channels? and 2 files"):
         read_scan(paths, channels=channels)
 
 
@@ -112,19 +112,6 @@ def test_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match="incorrect data check"):
         read_scan([path])
-
-
-def test_compressed_data_that_go_on_after_the_voxels_are_refused(tmp_path: Path) -> None:
-    path = save(tmp_path / "scan.nii.gz", ramp())
-    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(1)))
-    with pytest.raises(InputError, match="unpacks to more than its header promises"):
-        read_scan([path])
-
-
-def test_bytes_after_the_voxels_are_ignored(tmp_path: Path) -> None:
-    path = save(tmp_path / "scan.nii", ramp())
-    path.write_bytes(path.read_bytes() + b"trailer")
-    assert np.array_equal(read_scan([path]).voxels[0], ramp())
 
 
 def test_more_memory_than_there_is_is_an_input_error(
@@ -167,26 +154,12 @@ def test_channels_of_another_shape_are_refused(tmp_path: Path) -> None:
         read_scan(paths)
 
 
-@pytest.mark.parametrize(("shift_mm", "accepted"), [(0.009, True), (0.011, False)])
-def test_channels_may_be_displaced_by_a_hundredth_of_a_voxel(
-    tmp_path: Path, shift_mm: float, accepted: bool
-) -> None:
-    moved = AFFINE.copy()
-    moved[1, 3] = shift_mm
-    paths = [save(tmp_path / "a.nii", ramp()), save(tmp_path / "b.nii", ramp(), moved)]
-    if accepted:
-        assert np.array_equal(read_scan(paths).affine, AFFINE)
-        return
-    with pytest.raises(GeometryError, match=r"b\.nii lies up to 0\.011 mm away .* within 0\.01 mm"):
-        read_scan(paths)
-
-
 def test_a_rotation_shows_at_the_corners(tmp_path: Path) -> None:
     turned = AFFINE.copy()
     turned[0, 2] = 0.01
     paths = [save(tmp_path / "a.nii", ramp()), save(tmp_path / "b.nii", ramp(), turned)]
-    with pytest.raises(GeometryError, match=r"up to 0\.05 mm away"):
-        read_scan(paths)
+    (remark,) = read_scan(paths).remarks
+    assert "b.nii lies up to 0.05 mm away from a.nii" in remark.what
 
 
 def labels_for(volume: Volume, largest: int = 3, dtype: Any = np.uint8) -> np.ndarray:
@@ -320,9 +293,9 @@ def test_real_scans_are_read_and_their_grid_is_written(
 @pytest.mark.parametrize("name", ["example4d.nii.gz", "example_nifti2.nii.gz"])
 def test_a_real_4d_file_is_refused_with_a_hint(data_dir: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"is 4-D.*one file for each channel"):
-        read_scan([data_dir / "nibabel_monai" / name])
+        read_scan([data_dir / "nibabel_monai" / name], channels=2)
 
 
 def test_another_image_format_is_refused(data_dir: Path) -> None:
-    with pytest.raises(InputError, match="not a NIfTI file"):
+    with pytest.raises(InputError, match=r"test\.mgz is a FreeSurfer volume .* Run `mri_convert`"):
         read_scan([data_dir / "nibabel_monai" / "test.mgz"])

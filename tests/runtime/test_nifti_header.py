@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from segmaformer.runtime import formats
 from segmaformer.runtime.byte_source import ByteSource
 from segmaformer.runtime.errors import GeometryError, InputError
 from segmaformer.runtime.nifti_header import read_header
@@ -78,8 +79,12 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Header, nibabel.Nifti2Header])
 def test_half_of_a_pair_is_recognised(tmp_path: Path, kind: Any) -> None:
     path = write(tmp_path / "scan.hdr", header_of(kind, magic=kind.pair_magic))
-    with pytest.raises(InputError, match=r"convert the pair to one \.nii file"):
-        read_header(path)
+    with pytest.raises(InputError, match=r"Convert the pair to one \.nii or \.nii\.gz file"):
+        formats.read_header(path)
+    path = path.rename(tmp_path / "scan.img")
+    path.write_bytes(bytes(240))
+    with pytest.raises(InputError, match=r"Convert the pair to one \.nii or \.nii\.gz file"):
+        formats.read_header(path)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +95,14 @@ def test_half_of_a_pair_is_recognised(tmp_path: Path, kind: Any) -> None:
         ({"dim": [0, 4, 5, 6, 1, 1, 1, 1]}, "impossible shape"),
         ({"dim": [9, 4, 5, 6, 1, 1, 1, 1]}, "impossible shape"),
         ({"dim": [2, 4, 5, 1, 1, 1, 1, 1]}, "is 2-D.*expected a 3-D scan"),
-        ({"dim": [4, 4, 5, 6, 2, 1, 1, 1]}, "is 4-D.*one file for each channel"),
-        ({"dim": [5, 4, 5, 6, 1, 3, 1, 1]}, "is 5-D.*one file for each channel"),
+        (
+            {"dim": [4, 4, 5, 6, 2, 1, 1, 1], "pixdim": [1, 1, 1, 1, 2.5, 0, 0, 0]},
+            r"is 4-D, .* a time series by its header, .* step of 2.5 .*one file for each channel",
+        ),
+        ({"dim": [5, 4, 5, 6, 2, 3, 1, 1]}, "is 5-D.*one file for each channel"),
+        ({"dim": [4, 4, 5, 6, 2, 1, 1, 1], "intent_code": 2001}, "holds a time series"),
+        ({"dim": [5, 4, 5, 6, 1, 3, 1, 1], "intent_code": 1006}, "holds displacements"),
+        ({"dim": [5, 4, 5, 6, 1, 3, 1, 1], "intent_code": 2003}, "holds RGB colours"),
         ({"datatype": 32}, "complex64 voxels"),
         ({"datatype": 1792}, "complex128 voxels"),
         ({"datatype": 128}, "RGB voxels"),

@@ -240,7 +240,7 @@ BAD_SCANS: dict[str, tuple[str, bytes, str]] = {
     "a text file": ("scan.nii", b"This is a note.\n" * 100, "not a NIfTI file"),
     "an empty file": ("scan.nii", b"", "not a NIfTI file"),
     "an empty gzip": ("scan.nii.gz", gzip.compress(b""), "not a NIfTI file"),
-    "a PNG": ("scan.nii.gz", b"\x89PNG\r\n\x1a\n" + bytes(400), "not a NIfTI file"),
+    "a PNG": ("scan.nii.gz", b"\x89PNG\r\n\x1a\n" + bytes(400), "is a PNG picture"),
     "a cut gzip": ("scan.nii.gz", gzip.compress(nifti_bytes(HEAD))[:-200], "cut off"),
     "a damaged gzip": ("scan.nii.gz", b"\x1f\x8b" + bytes(300), "damaged"),
     "a cut file": ("scan.nii", nifti_bytes(HEAD)[:-100], "cut off"),
