@@ -56,7 +56,7 @@ def _compare_on_crop(folder: Path) -> dict[str, int]:
     from segmaformer.runtime import Package, Predictor
     from segmaformer.runtime.label_stream import predict_logits
     from segmaformer.runtime.labelling import logits_to_labels
-    from segmaformer.runtime.preprocessing import preprocess, restore_map, restore_logits
+    from segmaformer.runtime.preprocessing import preprocess, restore_logits, restore_map
     from segmaformer.runtime.tile_network import TileNetwork
     from segmaformer.runtime.volume import Volume
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from segmaformer.calibration.segmentation_scores import structures
+from segmaformer.runtime.admission import check_whole_image
 from segmaformer.runtime.cases import ScanCase
-from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.formats import SUFFIXES, read_labels, read_scan
+from segmaformer.runtime.errors import BudgetError, InputError
+from segmaformer.runtime.formats import SUFFIXES, read_header, read_labels, read_scan
 from segmaformer.runtime.manifest import Manifest, Output, Triple
 from segmaformer.runtime.memory import default_budget_bytes
 from segmaformer.runtime.preprocessing import Preprocessed, preprocess
 from segmaformer.runtime.tiling import pad_to_tile
 from segmaformer.runtime.volume import Volume
+
+_LABEL_BYTES = 24
+"""For each voxel of a label map while it is read: float32, rounded, sorted, int64, and masks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +67,9 @@ def prepare_scan(case: ScanCase, manifest: Manifest, labels: Path | None = None)
     spec = manifest.preprocessing
     budget = default_budget_bytes()
     volume = read_scan(case.files, channels=len(spec.channels), budget_bytes=budget)
-    prepared = preprocess(volume, spec)
+    prepared = preprocess(
+        volume, spec, admit=lambda grid: check_whole_image(volume, grid, manifest.tiling.tile)
+    )
     for name, channel in zip(spec.channels, prepared.image, strict=True):
         if not np.isfinite(channel).all():
             raise InputError(
@@ -96,11 +103,13 @@ def read_label_map(path: Path, scan: Volume, output: Output) -> np.ndarray:
         It cannot be read, lies on another grid, or holds what are no labels, or none of
         those of `output`.
     """
-    labels = read_labels(path)
-    if labels.voxels.shape[1:] != scan.voxels.shape[1:] or not np.allclose(
-        labels.affine, scan.affine, atol=1e-3
-    ):
+    header = read_header(path)
+    if header.shape != scan.shape or not np.allclose(header.affine, scan.affine, atol=1e-3):
         raise InputError(f"the label map {path} lies on another grid than its scan")
+    needed, budget = _LABEL_BYTES * math.prod(header.shape), default_budget_bytes()
+    if needed > budget:
+        raise BudgetError("label maps", budget, needed)
+    labels = read_labels(path)
     values: np.ndarray = labels.voxels[0]
     if (values < 0).any() or (values != np.rint(values)).any():
         raise InputError(f"{path} holds values that are no labels; expected 0, 1 and so on")

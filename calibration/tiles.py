@@ -21,7 +21,7 @@ from segmaformer.calibration.tile_set import CalibrationTiles, ScanTiles, TileSe
 from segmaformer.runtime.backends import BackendOptions, open_session, run_checked
 from segmaformer.runtime.cases import ScanCase, group_channels
 from segmaformer.runtime.digest import sha256_of
-from segmaformer.runtime.errors import BudgetError, InputError
+from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.labelling import logits_to_labels
 from segmaformer.runtime.manifest import EXACT_VARIANT
 from segmaformer.runtime.package import Package
@@ -142,7 +142,7 @@ class _Collector:
         try:
             scan = prepare_scan(case, self._manifest, self._options.labels)
             self.taken.append(self._take(case, scan))
-        except (InputError, BudgetError, OSError) as error:
+        except (InputError, OSError) as error:
             self.refused[case.name] = str(error)
             report(f"{case.name} is not used: {error}")
 

@@ -21,7 +21,7 @@ from segmaformer.calibration.prepared_scan import label_file, read_label_map
 from segmaformer.calibration.segmentation_scores import Scores, score_labels, structures
 from segmaformer.runtime.backends import BackendOptions, open_session
 from segmaformer.runtime.cases import ScanCase
-from segmaformer.runtime.errors import BudgetError, InputError
+from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.formats import SUFFIXES
 from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest, Output
 from segmaformer.runtime.package import Package
@@ -142,7 +142,7 @@ def verify_cases(
         try:
             _add_case(runs, case, labels)
             done.append(case.name)
-        except (InputError, BudgetError, OSError) as error:
+        except (InputError, OSError) as error:
             refused[case.name] = str(error)
             report(f"{case.name}: {error}")
         progress("cases", index + 1, len(cases))

@@ -21,7 +21,7 @@ class GeometryError(InputError):
     """The position, spacing or orientation of a scan is missing or impossible."""
 
 
-class BudgetError(SgmfError):
+class BudgetError(InputError):
     """The memory budget cannot hold what a scan needs.
 
     Parameters
@@ -35,7 +35,8 @@ class BudgetError(SgmfError):
     def __init__(self, what: str, budget_bytes: int, least_bytes: int):
         super().__init__(
             f"{what} of this scan need at least {-(-least_bytes // MIB)} MiB, the memory budget "
-            f"is {budget_bytes // MIB} MiB; raise --memory-budget"
+            f"is {budget_bytes // MIB} MiB; raise --memory-budget, which is half of the free "
+            "memory unless it is given"
         )
         self.budget_bytes, self.least_bytes = budget_bytes, least_bytes
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from segmaformer.runtime.typed_json import build, load_json_object
 FORMAT_VERSION = "1.0"
 LARGEST_LABEL = 65535
 """Label maps are uint8 or uint16."""
+MOST_TILE_VOXELS = 2**31 - 1
+"""Larger tensors no backend takes."""
 EXACT_VARIANT = "fp32"
 """The variant that every package has; the others are judged by it."""
 
@@ -295,6 +298,8 @@ def _is_orientation(codes: str) -> bool:
 def _tiling_complaints(tiling: Tiling) -> Iterator[str]:
     if min(tiling.tile) <= 0:
         yield f"tiling.tile is {tiling.tile}; expected voxels above zero"
+    elif math.prod(tiling.tile) > MOST_TILE_VOXELS:
+        yield f"tiling.tile is {tiling.tile}; expected at most {MOST_TILE_VOXELS} voxels in all"
     if not 0 < tiling.step <= 1:
         yield f"tiling.step is {tiling.step}; expected a part of the tile, above 0 and at most 1"
     axes = tiling.mirror_axes

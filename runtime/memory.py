@@ -4,16 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 from pathlib import Path
 
 MIB = 1024 * 1024
+MOST_BUDGET_MIB = (2**63 - 1) // MIB
+"""In bytes, more is no signed 64-bit integer."""
 DEFAULT_SHARE = 0.5
 """Part of the available memory that a prediction takes unless told otherwise."""
 
 
+def budget_bytes(mib: int | None) -> int:
+    """Memory budget of so many MiB in bytes; None is :func:`default_budget_bytes`.
+
+    Raises
+    ------
+    ValueError
+        Less than 1 MiB, or more than a signed 64-bit integer counts.
+    """
+    if mib is None:
+        return default_budget_bytes()
+    if not 1 <= mib <= MOST_BUDGET_MIB:
+        raise ValueError(
+            f"the memory budget is {mib} MiB; expected 1 to {MOST_BUDGET_MIB}, or None for half "
+            "of the free memory"
+        )
+    return mib * MIB
+
+
 def default_budget_bytes() -> int:
-    """Half of the memory that is available now, to this process' control group as well."""
-    return int(DEFAULT_SHARE * min(_available_to_machine(), _available_to_control_group()))
+    """Half of :func:`available_bytes`."""
+    return int(DEFAULT_SHARE * available_bytes())
+
+
+def available_bytes() -> int:
+    """Memory that is available now: to the machine, the control group and this process."""
+    limits = _available_to_machine(), _available_to_control_group(), _available_to_process()
+    return int(min(limits))
 
 
 def peak_mib() -> float | None:
@@ -51,3 +78,15 @@ def _available_to_control_group() -> float:
     except OSError:
         return float("inf")
     return float("inf") if limit == "max" else max(0.0, float(limit) - float(used))
+
+
+def _available_to_process() -> float:
+    """What is left of the address space that a shell or a scheduler may have limited."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return float("inf")
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return float(limit)
+    return max(0.0, float(limit - pages * os.sysconf("SC_PAGE_SIZE")))

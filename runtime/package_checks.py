@@ -67,7 +67,7 @@ def _network_grid(volume: Volume, survey: ScanSurvey, manifest: Manifest) -> _Gr
     if spec.crop_to_nonzero and survey.box is not None:
         x, y, z = (side.stop - side.start for side in survey.box)
         extents = x, y, z
-    turn = network_grid(volume, spec).reorientation
+    turn = network_grid(volume, spec, whole=True).reorientation
     scan_spacing_mm = turn.apply_to_spacing(volume.spacing_mm)
     spacing_mm = spec.spacing or scan_spacing_mm
     depth, height, width = (extents[axis] for axis in turn.axes)

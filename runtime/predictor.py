@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segmaformer.runtime.admission import Admission
 from segmaformer.runtime.backends import (
     BackendOptions,
     CoarseSession,
@@ -19,23 +20,20 @@ from segmaformer.runtime.backends import (
 )
 from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.device_lines_check import check_device_lines
-from segmaformer.runtime.errors import BackendError, BudgetError, CancelledError
-from segmaformer.runtime.formats import read_header, read_scan
+from segmaformer.runtime.errors import BackendError, CancelledError
 from segmaformer.runtime.labelling import label_dtype
-from segmaformer.runtime.memory import MIB, default_budget_bytes
+from segmaformer.runtime.memory import budget_bytes
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.prediction import ON_PROCESSOR, Prediction
 from segmaformer.runtime.preprocessing import (
     Preprocessed,
     empty_map,
-    network_grid,
     preprocess,
     restore_map,
 )
 from segmaformer.runtime.probabilities import label_channel, outside_crop
 from segmaformer.runtime.processors import available_processors
 from segmaformer.runtime.progress import Progress, Report, StepProgress
-from segmaformer.runtime.scan_file import ScanFile
 from segmaformer.runtime.segmentation import Segmentation
 from segmaformer.runtime.tile_network import TileNetwork
 from segmaformer.runtime.volume import Volume
@@ -85,10 +83,13 @@ class Predictor:
     ):
         self.package = package
         self.mirrored_axes = package.manifest.tiling.mirror_axes if tta else ()
-        self._budget_bytes = (
-            default_budget_bytes() if memory_budget_mib is None else memory_budget_mib * MIB
-        )
+        self._budget_bytes = budget_bytes(memory_budget_mib)
         self._threads = options.threads or available_processors()
+        self._admission = Admission(
+            package.manifest,
+            self._budget_bytes,
+            lambda grid, scan_bytes: self._prediction(grid, scan_bytes, None),
+        )
         self._session = open_session(
             package, backend=backend, variant=variant, options=options, report=report
         )
@@ -142,7 +143,12 @@ class Predictor:
             volume = scan if isinstance(scan, Volume) else self._read(scan)
         with _timed(seconds, "preprocess"):
             spec = self.package.manifest.preprocessing
-            prepared = preprocess(volume, spec, threads=self._threads)
+            prepared = preprocess(
+                volume,
+                spec,
+                threads=self._threads,
+                admit=lambda grid: self._admission.check(volume, grid),
+            )
         return Prepared(volume, prepared, seconds)
 
     def segment(
@@ -256,21 +262,7 @@ class Predictor:
         )
 
     def _read(self, scan: str | Path | Sequence[str | Path]) -> Volume:
-        files = [scan] if isinstance(scan, str | Path) else scan
-        channels = len(self.package.manifest.preprocessing.channels)
-        try:
-            return read_scan(files, channels=channels, budget_bytes=self._budget_bytes)
-        except BudgetError:
-            # The voxels alone are too many: the error shall name what the whole work needs.
-            self._check_budget(read_header(Path(files[0])))
-            raise
-
-    def _check_budget(self, header: ScanFile) -> None:
-        preprocessing = self.package.manifest.preprocessing
-        shape = (len(preprocessing.channels), *header.shape)
-        volume = Volume(np.broadcast_to(np.float32(0), shape), header.affine)
-        grid = network_grid(volume, preprocessing)
-        self._prediction(grid, volume.voxels.nbytes, None).check_budget()
+        return self._admission.read([scan] if isinstance(scan, str | Path) else scan)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ network's axes count depth, height, width: the stored axes in reverse, (Z, Y, X)
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,7 +64,13 @@ class Preprocessed:
         return depth, height, width
 
 
-def preprocess(volume: Volume, spec: Preprocessing, *, threads: int = 0) -> Preprocessed:
+def preprocess(
+    volume: Volume,
+    spec: Preprocessing,
+    *,
+    threads: int = 0,
+    admit: Callable[[Preprocessed], None] = lambda grid: None,
+) -> Preprocessed:
     """Bring `volume` to the grid and the intensities that a network was trained on.
 
     Beside the result, memory holds a few planes, and a mask where a normalisation needs it.
@@ -72,6 +79,8 @@ def preprocess(volume: Volume, spec: Preprocessing, *, threads: int = 0) -> Prep
     ----------
     threads
         Threads to use; 0 takes every available processor.
+    admit
+        Called with :func:`network_grid` before memory is taken for the image; may raise.
 
     Raises
     ------
@@ -81,6 +90,7 @@ def preprocess(volume: Volume, spec: Preprocessing, *, threads: int = 0) -> Prep
     """
     scan, specification = VolumeArgs.of(volume.voxels, volume.affine), PreprocessingArgs.of(spec)
     grid = _find_grid(scan, specification, whole=False)
+    admit(_without_image(grid, len(volume.voxels)))
     image = np.empty((len(volume.voxels), *grid.shape), np.float32)
     call(
         "sgmf_fill_image",
@@ -93,14 +103,22 @@ def preprocess(volume: Volume, spec: Preprocessing, *, threads: int = 0) -> Prep
     return _preprocessed(grid, image)
 
 
-def network_grid(volume: Volume, spec: Preprocessing) -> Preprocessed:
-    """What :func:`preprocess` returns where nothing is cropped, but with an empty image.
+def network_grid(volume: Volume, spec: Preprocessing, *, whole: bool) -> Preprocessed:
+    """Find what :func:`preprocess` would return, but with an image that takes no memory.
 
-    The image takes no memory: for estimates.
+    Parameters
+    ----------
+    whole
+        True for what it would return if nothing were cropped; voxels are then not looked at.
+
+    Raises
+    ------
+    InputError
+        As for :func:`preprocess`, as far as the grid shows it.
     """
     scan = VolumeArgs.of(volume.voxels, volume.affine)
-    grid = _find_grid(scan, PreprocessingArgs.of(spec), whole=True)
-    return _preprocessed(grid, np.broadcast_to(np.float32(0), (len(volume.voxels), *grid.shape)))
+    grid = _find_grid(scan, PreprocessingArgs.of(spec), whole=whole)
+    return _without_image(grid, len(volume.voxels))
 
 
 def _find_grid(scan: VolumeArgs, spec: PreprocessingArgs, *, whole: bool) -> NetworkGridArgs:
@@ -108,6 +126,10 @@ def _find_grid(scan: VolumeArgs, spec: PreprocessingArgs, *, whole: bool) -> Net
     arguments = ctypes.byref(scan), ctypes.byref(spec), whole, ctypes.byref(grid)
     call("sgmf_find_network_grid", *arguments)
     return grid
+
+
+def _without_image(grid: NetworkGridArgs, channels: int) -> Preprocessed:
+    return _preprocessed(grid, np.broadcast_to(np.float32(0), (channels, *grid.shape)))
 
 
 def _preprocessed(grid: NetworkGridArgs, image: npt.NDArray[np.float32]) -> Preprocessed:

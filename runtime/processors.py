@@ -6,6 +6,9 @@ from pathlib import Path
 
 from segmaformer.runtime.op_library import op_library
 
+MOST_THREADS = 1024
+"""That anybody may ask for, here and in libsgmf; more would only exhaust the system."""
+
 
 def available_processors(system_root: Path | None = None) -> int:
     """Cores that this process may run on, capped by its control group's quota.

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from segmaformer.runtime.errors import GeometryError, InputError
+from segmaformer.runtime.admission import Admission
+from segmaformer.runtime.errors import BudgetError, GeometryError, InputError
 from segmaformer.runtime.finding import LEVELS, Finding
 from segmaformer.runtime.formats import read_scan
 from segmaformer.runtime.geometry_checks import check_geometry
 from segmaformer.runtime.intensity_checks import ScanSurvey, check_intensities, survey_scan
 from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.memory import default_budget_bytes
 from segmaformer.runtime.package_checks import check_against_package
 from segmaformer.runtime.volume import Volume
 
@@ -26,6 +28,7 @@ def check_scan(
     manifest: Manifest | None = None,
     *,
     nan_to: float | None = None,
+    budget_bytes: int | None = None,
 ) -> list[Finding]:
     """Check a scan on its own and, given a manifest, as input of that package.
 
@@ -40,6 +43,10 @@ def check_scan(
         Of the package that is to segment the scan.
     nan_to
         Takes the place of voxels that are NaN or infinite; None refuses them.
+    budget_bytes
+        Memory for files: for their voxels and, given a manifest, for the whole prediction, as
+        :class:`segmaformer.runtime.admission.Admission` counts it. None takes half of what is
+        free. A volume is in memory already; the predictor decides whether the rest will fit.
 
     Returns
     -------
@@ -53,7 +60,7 @@ def check_scan(
         A file does not exist.
     """
     try:
-        volume = _read(scan, manifest, nan_to)
+        volume = _read(scan, manifest, budget_bytes, nan_to)
     except InputError as error:
         return [Finding("refuse", str(error), _remedy(error))]
     survey = survey_scan(volume.voxels)
@@ -69,16 +76,24 @@ def check_scan(
 def _read(
     scan: Volume | str | Path | Sequence[str | Path],
     manifest: Manifest | None,
+    budget_bytes: int | None,
     nan_to: float | None,
 ) -> Volume:
     if isinstance(scan, Volume):
         return scan if nan_to is None else scan.with_finite_voxels(nan_to)
     files = [scan] if isinstance(scan, str | Path) else scan
-    channels = None if manifest is None else len(manifest.preprocessing.channels)
-    return read_scan(files, channels=channels, nan_to=nan_to)
+    budget = default_budget_bytes() if budget_bytes is None else budget_bytes
+    if manifest is None:
+        return read_scan(files, budget_bytes=budget, nan_to=nan_to)
+    admission = Admission.of_package(manifest, budget)
+    volume = admission.read(files, nan_to=nan_to)
+    admission.check(volume)
+    return volume
 
 
 def _remedy(error: InputError) -> str:
+    if isinstance(error, BudgetError):
+        return "Check the header's shape and spacing. If they are right, give more memory."
     if isinstance(error, GeometryError):
         return "Correct the header's geometry, or convert the scan again from its source."
     return "Give another file, or convert the scan again from its source."

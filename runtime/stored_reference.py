@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +17,7 @@ import numpy as np
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.labelling import logits_to_labels
 from segmaformer.runtime.manifest import Manifest, Preprocessing, Tiling
+from segmaformer.runtime.npz import read_npz
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.parity import TileParity
 from segmaformer.runtime.verification_tiles import phantom_tiles
@@ -93,15 +96,15 @@ def stored_reference(package: Package) -> StoredReference | None:
         return None
     manifest = package.manifest
     tile = reference_tile(manifest.preprocessing, manifest.tiling)
-    arrays = _unpack(package)
-    expected = {
-        "tile": _on_grid(tile[0]).shape,
-        "labels": manifest.tiling.tile,
-        "logits": (manifest.output.channels, *_on_grid(tile[0]).shape[1:]),
-    }
-    found = {name: array.shape for name, array in arrays.items()}
-    if found != expected:
-        raise PackageError(f"{REFERENCE_FILE} of {package.path} holds {found}; expected {expected}")
+    coarse = _on_grid(tile[0]).shape
+    arrays = _unpack(
+        package,
+        {
+            "tile": (coarse, "f"),
+            "labels": (manifest.tiling.tile, "iu"),
+            "logits": ((manifest.output.channels, *coarse[1:]), "f"),
+        },
+    )
     if np.abs(arrays["tile"] - _on_grid(tile[0])).max() > _LARGEST_DEVIATION:
         raise PackageError(
             f"{REFERENCE_FILE} of {package.path} was made with other phantoms than this version "
@@ -116,9 +119,10 @@ def _on_grid(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array[:, ::depth, ::height, ::width])
 
 
-def _unpack(package: Package) -> dict[str, np.ndarray]:
+def _unpack(
+    package: Package, expected: Mapping[str, tuple[tuple[int, ...], str]]
+) -> dict[str, np.ndarray]:
     try:
-        with np.load(io.BytesIO(package.read(REFERENCE_FILE)), allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        return read_npz(io.BytesIO(package.read(REFERENCE_FILE)), expected)
+    except (ValueError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise PackageError(f"{REFERENCE_FILE} of {package.path} cannot be read: {error}") from error

@@ -7,14 +7,18 @@ noise would not do: it has no flat regions, where norms and half precision fail 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
+from segmaformer.runtime.admission import check_whole_image
+from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.formats import read_scan
 from segmaformer.runtime.manifest import Normalization, Preprocessing, Tiling, Triple
+from segmaformer.runtime.memory import MIB, available_bytes, default_budget_bytes
 from segmaformer.runtime.normalization import normalize
 from segmaformer.runtime.preprocessing import preprocess
 from segmaformer.runtime.tiling import pad_to_tile, tile_boxes
@@ -22,6 +26,9 @@ from segmaformer.runtime.tiling import pad_to_tile, tile_boxes
 TILE_COUNT = 4
 PHANTOM_COUNT = 2
 ORGAN_COUNT = 12
+
+# While a phantom is made: its organs, its grid and what an ellipsoid takes beside, in float64.
+_WORK_BYTES = 8 * (ORGAN_COUNT + 3 + 10)
 
 
 def tiles_from_scan(
@@ -42,9 +49,19 @@ def tiles_from_scan(
     -------
     np.ndarray
         Shape (n, C, *tile), float32.
+
+    Raises
+    ------
+    InputError, GeometryError, BudgetError
+        The scan cannot be used, and why.
     """
-    volume = read_scan(scan, channels=len(preprocessing.channels))
-    image, _ = pad_to_tile(preprocess(volume, preprocessing).image, tiling.tile)
+    volume = read_scan(
+        scan, channels=len(preprocessing.channels), budget_bytes=default_budget_bytes()
+    )
+    prepared = preprocess(
+        volume, preprocessing, admit=lambda grid: check_whole_image(volume, grid, tiling.tile)
+    )
+    image, _ = pad_to_tile(prepared.image, tiling.tile)
     depth, height, width = image.shape[1:]
     boxes = tile_boxes((depth, height, width), tiling)
     chosen = np.unique(np.linspace(0, len(boxes) - 1, count).round().astype(int))
@@ -73,9 +90,25 @@ def phantom_tiles(
     -------
     np.ndarray
         Shape (count, C, *tile), float32; the same for the same arguments.
+
+    Raises
+    ------
+    InputError
+        Memory does not hold a tile of that size.
     """
+    _check_phantoms(tile, count * len(normalization))
     random = np.random.default_rng(seed)
     return np.stack([_phantom(random, normalization, tile) for _ in range(count)])
+
+
+def _check_phantoms(tile: Triple, channels: int) -> None:
+    needed, free = math.prod(tile) * (_WORK_BYTES + 4 * channels), available_bytes()
+    if needed > free:
+        extents = " x ".join(map(str, tile))
+        raise InputError(
+            f"a phantom of the tile's {extents} voxels takes {-(-needed // MIB)} MiB, and "
+            f"{free // MIB} MiB are free; check the patch size, or take a machine with more memory"
+        )
 
 
 def _phantom(

@@ -181,6 +181,8 @@ CONTRADICTIONS: list[Any] = [
         "lower below upper",
     ),
     ("tiling/tile", [8, 0, 8], "tiling.tile"),
+    ("tiling/tile", [2048, 2048, 1024], "tiling.tile"),
+    ("tiling/tile", [2**62, 2**62, 2**62], "tiling.tile"),
     ("tiling/step", 0, "tiling.step"),
     ("tiling/step", 1.01, "tiling.step"),
     ("tiling/mirror_axes", [3], "tiling.mirror_axes"),

@@ -10,6 +10,7 @@ import numpy as np
 from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.manifest import Triple
+from segmaformer.runtime.processors import MOST_THREADS
 
 DEVICES = ("cpu", "cuda")
 
@@ -31,7 +32,7 @@ class BackendOptions:
     Raises
     ------
     ValueError
-        `threads` is below 1, or there is no such device.
+        `threads` is not from 1 to :data:`MOST_THREADS`, or there is no such device.
     """
 
     threads: int | None = None
@@ -41,8 +42,10 @@ class BackendOptions:
     def __post_init__(self) -> None:
         if self.device is not None and self.device not in DEVICES:
             raise ValueError(f"unknown device {self.device!r}; known: {', '.join(DEVICES)}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads is {self.threads}; expected at least 1, or None for all")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise ValueError(
+                f"threads is {self.threads}; expected 1 to {MOST_THREADS}, or None for all"
+            )
 
 
 class Session(Protocol):

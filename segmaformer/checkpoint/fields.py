@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import Triple
+from segmaformer.runtime.manifest import MOST_TILE_VOXELS, Triple
 
 
 def mapping(value: Any, where: str) -> Mapping[str, Any]:
@@ -86,11 +86,16 @@ def triple(value: Any, where: str) -> Triple:
     Raises
     ------
     InputError
-        It is something else than three positive whole numbers.
+        It is something else than three positive whole numbers, or more voxels than any
+        backend takes.
     """
     depth, height, width = integers(value, where, length=3)
     if min(depth, height, width) < 1:
         raise InputError(f"{where} is {reprlib.repr(value)}; expected positive voxel counts")
+    if depth * height * width > MOST_TILE_VOXELS:
+        raise InputError(
+            f"{where} is {reprlib.repr(value)}; expected at most {MOST_TILE_VOXELS} voxels in all"
+        )
     return depth, height, width
 
 

@@ -22,7 +22,14 @@ from segmaformer.checkpoint.strict import check_names_and_shapes, load_weights
 from segmaformer.checkpoint.usage import stated_config, usage_of
 from segmaformer.models import create_model, model_config
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import Label, Output, Preprocessing, Tiling, Triple
+from segmaformer.runtime.manifest import (
+    MOST_TILE_VOXELS,
+    Label,
+    Output,
+    Preprocessing,
+    Tiling,
+    Triple,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,6 +237,10 @@ def _given_tile(patch_size: Sequence[int]) -> Triple:
     if min(depth, height, width) < 1:
         raise ValueError(
             f"patch_size is {tuple(patch_size)}; expected depth, height and width in voxels"
+        )
+    if depth * height * width > MOST_TILE_VOXELS:
+        raise ValueError(
+            f"patch_size is {tuple(patch_size)}; expected at most {MOST_TILE_VOXELS} voxels in all"
         )
     return int(depth), int(height), int(width)
 

@@ -51,7 +51,13 @@ PACKAGE = click.Path(file_okay=False, path_type=Path)
     type=click.Path(dir_okay=False, path_type=Path),
     help="PNG of each layer's harm and saving; implies --sensitivity.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of tiles.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the choice of tiles.",
+)
 @click.option("--accept-few", is_flag=True, help="Go on with one or two scans.")
 @click.option("--overwrite", is_flag=True, help="Replace int8 variants that are there.")
 def command(

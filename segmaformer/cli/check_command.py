@@ -11,8 +11,14 @@ import click
 from segmaformer.cli.cases import group_scans
 from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.exit_codes import DONE, REFUSED
-from segmaformer.cli.parameters import EXISTING_FOLDER, EXISTING_PATH, json_option
+from segmaformer.cli.parameters import (
+    EXISTING_FOLDER,
+    EXISTING_PATH,
+    json_option,
+    memory_budget_option,
+)
 from segmaformer.runtime.finding import Finding
+from segmaformer.runtime.memory import budget_bytes
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.scan_checks import check_scan
 
@@ -26,19 +32,23 @@ from segmaformer.runtime.scan_checks import check_scan
     type=EXISTING_FOLDER,
     help="Package to check the scans against; may come from SGMF_MODEL.",
 )
+@memory_budget_option
 @json_option
-def command(scans: tuple[Path, ...], model: Path | None, as_json: bool) -> int:
+def command(
+    scans: tuple[Path, ...], model: Path | None, memory_budget: int | None, as_json: bool
+) -> int:
     """Say what is wrong or odd about SCANS, and what to do about it.
 
     Levels: refuse (it cannot be segmented, exit code 3), warn (the result may be wrong),
-    note. Scans are given as to `sgmf infer`; without a package each file is a scan.
+    note. Scans are given as to `sgmf infer`; without a package each file is a scan. What the
+    memory budget cannot hold is refused, as `sgmf infer` would.
     """
     manifest = None if model is None else Package.open(model).manifest
     channels = 1 if manifest is None else len(manifest.preprocessing.channels)
     results: list[dict[str, Any]] = []
     for scan in group_scans(scans, channels=channels):
         findings = (
-            check_scan(scan.files, manifest)
+            check_scan(scan.files, manifest, budget_bytes=budget_bytes(memory_budget))
             if scan.refusal is None
             else [Finding("refuse", scan.refusal, "Give the files of one scan together.")]
         )

@@ -17,6 +17,7 @@ from segmaformer.cli.parameters import (
     check_variants,
     device_option,
     json_option,
+    memory_budget_option,
     parse_shard,
     threads_option,
 )
@@ -55,12 +56,7 @@ from segmaformer.runtime.run_record import is_done
 @click.option("--variant", help="fp32, fp16 ...; default: what suits the backend.")
 @click.option("--tta", is_flag=True, help="Average over the mirrored axes that the package allows.")
 @threads_option
-@click.option(
-    "--memory-budget",
-    type=click.IntRange(min=1),
-    metavar="MIB",
-    help="For the scan, its logits and labels; default: half of the free memory.",
-)
+@memory_budget_option
 @click.option("--preview", is_flag=True, help="Write a PNG of three planes beside the label map.")
 @click.option("--stats", is_flag=True, help="Write volumes and intensities as JSON beside it.")
 @click.option(

@@ -11,6 +11,8 @@ import click
 
 from segmaformer.runtime.backends import DEVICES
 from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.memory import MOST_BUDGET_MIB
+from segmaformer.runtime.processors import MOST_THREADS
 
 EXISTING_PATH = click.Path(exists=True, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -23,7 +25,13 @@ variants_option = click.option(
     "--variant", "variants", multiple=True, help="May be given again; default: all there are."
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads; default: all processors."
+    "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads; default: all processors."
+)
+memory_budget_option = click.option(
+    "--memory-budget",
+    type=click.IntRange(1, MOST_BUDGET_MIB),
+    metavar="MIB",
+    help="For the scan, its logits and labels; default: half of the free memory.",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."

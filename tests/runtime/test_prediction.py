@@ -70,7 +70,7 @@ def test_the_least_budget_is_the_whole_and_suffices(plenty: Prediction, splines:
 
 
 def test_what_a_scan_needs_is_known_from_its_grid(plenty: Prediction) -> None:
-    grid = network_grid(VOLUME, plenty.manifest.preprocessing)
+    grid = network_grid(VOLUME, plenty.manifest.preprocessing, whole=True)
     assert grid.image.base is not None
     assert grid.image.strides == (0, 0, 0, 0)
     assert least_bytes(replace(plenty, prepared=grid)) == least_bytes(plenty)

@@ -18,7 +18,7 @@ from segmaformer.runtime.manifest import (
     Spacing,
     Triple,
 )
-from segmaformer.runtime.preprocessing import preprocess, restore_map, restore_logits
+from segmaformer.runtime.preprocessing import preprocess, restore_logits, restore_map
 from segmaformer.runtime.volume import Volume
 
 AS_STORED = Normalization("none")

@@ -60,6 +60,10 @@ void check_tiling(const Tiling& tiling, Complaints& complaints) {
   if (*std::min_element(tiling.tile.begin(), tiling.tile.end()) <= 0) {
     complaints.push_back("tiling.tile has an extent of zero or less; expected voxels above zero");
   }
+  if (tiling.voxels() > most_tile_voxels) {
+    complaints.push_back("tiling.tile has more voxels than any backend takes; expected at most " +
+                         std::to_string(static_cast<int64_t>(most_tile_voxels)));
+  }
   if (!(tiling.step > 0 && tiling.step <= 1)) {
     complaints.push_back("tiling.step is " + std::to_string(tiling.step) +
                          "; expected a part of the tile, above 0 and at most 1");

@@ -9,8 +9,6 @@
 namespace sgmf {
 namespace {
 
-constexpr double most_tile_voxels = 1e12;
-
 [[noreturn]] void refuse(const std::string& complaint) {
   throw Error(ErrorCode::argument, "the specification cannot be meant: " + complaint);
 }
@@ -71,12 +69,10 @@ void check(const Preprocessing& spec) {
 }
 
 void check(const Tiling& tiling) {
-  double voxels = 1;
   for (const int64_t extent : tiling.tile) {
     if (extent < 1) refuse("a tile has no voxels");
-    voxels *= static_cast<double>(extent);
   }
-  if (voxels > most_tile_voxels) refuse("a tile has more voxels than any memory holds");
+  if (tiling.voxels() > most_tile_voxels) refuse("a tile has more voxels than any backend takes");
   if (!(tiling.step > 0 && tiling.step <= 1)) {
     refuse("the step is " + std::to_string(tiling.step) + "; expected above 0 and at most 1");
   }

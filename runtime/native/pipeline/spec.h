@@ -49,12 +49,21 @@ struct Preprocessing {
 
 enum class TilingScheme { nnunet, monai };
 
+// Of a tile: larger tensors no backend takes.
+constexpr double most_tile_voxels = 2147483647;
+
 struct Tiling {
   Triple tile{};
   double step = 0.5;  // distance of neighbouring tiles as a part of the tile
   bool gaussian = true;
   std::vector<int> mirror_axes;  // that may be mirrored; each doubles the cost where used
   TilingScheme scheme = TilingScheme::nnunet;
+
+  // Of a tile; an int64_t could overflow.
+  double voxels() const {
+    return static_cast<double>(tile[0]) * static_cast<double>(tile[1]) *
+           static_cast<double>(tile[2]);
+  }
 };
 
 // Exclusive labels, whose values are 0, 1 and so on; or, if `region_values` is not empty,

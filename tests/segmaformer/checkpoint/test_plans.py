@@ -191,6 +191,8 @@ CT = {"mean": 0, "std": 1, "percentile_00_5": -1, "percentile_99_5": 1}
         ("fullres", "spacing", ["1", "1", "1"], "expected a finite number"),
         ("fullres", "patch_size", [16, 0, 16], "expected positive voxel counts"),
         ("fullres", "patch_size", [16, 16.5, 16], "whole number"),
+        ("fullres", "patch_size", [10**9, 10**9, 10**9], "expected at most 2147483647 voxels"),
+        ("fullres", "patch_size", [10**9, 16, 16], "expected at most 2147483647 voxels"),
         ("fullres", "patch_size", 16, "expected a list"),
         ("fullres", "normalization_schemes", None, "expected a list"),
         ("fullres", "normalization_schemes", ["NoNormalization"], "1 channels, but .* have 2"),

@@ -15,6 +15,7 @@ from segmaformer.cli.exit_codes import exit_code, message_of
 from segmaformer.cli.main import COMMANDS, cli
 from segmaformer.runtime.errors import (
     BackendError,
+    BudgetError,
     EngineError,
     GeometryError,
     InputError,
@@ -43,6 +44,7 @@ Sgmf = Callable[..., Any]
         (IsADirectoryError(), 2),
         (InputError(), 3),
         (GeometryError(), 3),
+        (BudgetError("voxels", 1, 2), 3),
         (PackageError(), 4),
         (ParityError(), 4),
         (EngineError(), 4),
@@ -50,6 +52,26 @@ Sgmf = Callable[..., Any]
 )
 def test_every_error_has_its_exit_code(error: Exception, code: int) -> None:
     assert exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value", "most"),
+    [
+        ("infer", "--threads", "1000000", "1024"),
+        ("bench", "--threads", "1025", "1024"),
+        ("verify", "--threads", "0", "1024"),
+        ("infer", "--memory-budget", str(2**63), "8796093022207"),
+        ("check", "--memory-budget", "8796093022208", "8796093022207"),
+        ("check", "--memory-budget", "0", "8796093022207"),
+        ("infer", "--memory-budget", "-1", "8796093022207"),
+    ],
+)
+def test_numbers_that_nothing_has_are_usage_errors(
+    sgmf: Sgmf, tmp_path: Path, command: str, option: str, value: str, most: str
+) -> None:
+    run = sgmf(command, tmp_path, option, value)
+    assert run.code == 2
+    assert f"{value} is not in the range 1<=x<={most}" in run.stderr
 
 
 def test_an_error_without_a_text_is_named() -> None:

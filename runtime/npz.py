@@ -1,0 +1,69 @@
+"""Arrays from a ``.npz`` that is not believed.
+
+Each member says how large its array is, twice, and may be compressed a thousandfold. So
+nothing is unpacked before what it claims has been compared with what is expected.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping
+from tokenize import TokenError
+from typing import BinaryIO
+
+import numpy as np
+
+_SUFFIX = ".npy"
+
+
+def read_npz(
+    file: BinaryIO, expected: Mapping[str, tuple[tuple[int, ...], str]]
+) -> dict[str, np.ndarray]:
+    """Read the arrays of a file, which are known but for their values.
+
+    Parameters
+    ----------
+    file
+        Open for reading and seeking.
+    expected
+        Shape and kinds of each array's elements, such as ``"iu"`` for integers.
+
+    Raises
+    ------
+    ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile
+        It is no such file, is damaged, or holds other arrays.
+    RuntimeError
+        It is encrypted, or compressed in a way that Python does not know.
+    """
+    arrays = {}
+    with zipfile.ZipFile(file) as archive:
+        names = {name.removesuffix(_SUFFIX) for name in archive.namelist()}
+        if names != set(expected):
+            raise ValueError(f"it holds {sorted(names)}; expected {sorted(expected)}")
+        for name, (shape, kinds) in expected.items():
+            with archive.open(name + _SUFFIX) as member:
+                arrays[name] = _read_array(member, name, shape, kinds)
+    return arrays
+
+
+def _read_array(
+    member: zipfile.ZipExtFile | BinaryIO, name: str, shape: tuple[int, ...], kinds: str
+) -> np.ndarray:
+    if np.lib.format.read_magic(member) != (1, 0):
+        raise ValueError(f"{name} is of another version of NumPy's format than 1.0")
+    try:
+        found, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
+    except (SyntaxError, TokenError, TypeError, RecursionError, MemoryError) as error:
+        # NumPy evaluates the header as Python's literals.
+        raise ValueError(f"{name} has a header that cannot be read: {error}") from None
+    if found != shape or fortran_order or dtype.kind not in kinds:
+        raise ValueError(
+            f"{name} has shape {found} and type {dtype}; expected shape {shape} and a type of the "
+            f"kinds {kinds!r}, in C order"
+        )
+    size = math.prod(shape) * dtype.itemsize
+    content = member.read(size + 1)
+    if len(content) != size:
+        raise ValueError(f"{name} does not hold the {size} bytes of its shape {shape}")
+    return np.frombuffer(content, dtype).reshape(shape)
