@@ -2,9 +2,9 @@
 
     python benchmarks/token_ops.py --out token_ops.json
 
-Sizes are those of one 4 x 128^3 tile of SegMaFormer. The standard operators work channel-major, as
-PyTorch exports them; the results of the causal convolution and the patch embedding are turned
-token-major, as what follows wants them.
+Sizes are those of one 4 x 128^3 tile of SegMaFormer, for ``InstanceNorm`` of SegMamba and of the
+Taming Mambas. The standard operators work channel-major, as PyTorch exports them; the results of
+the causal convolution and the patch embedding are turned token-major, as what follows wants them.
 """
 
 from __future__ import annotations
@@ -75,6 +75,21 @@ def norm(channels: int, extent: int, activation: str) -> Pair:
     )
 
 
+def volume_norm(channels: int, extents: Shape, alpha: float) -> Pair:
+    """InstanceNorm channel-major; a leaky ReLU of that slope follows where it is below 1."""
+    norm_result = "n" if alpha < 1 else "y"
+    leaky: Node = ("LeakyRelu", ["n"], "y", {"alpha": alpha})
+    return Pair(
+        inputs={"x": (1, channels, *extents), "w": (channels,), "b": (channels,)},
+        token_major=(),
+        standard=[
+            ("InstanceNormalization", ["x", "w", "b"], norm_result, {"epsilon": 1e-5}),
+            *([leaky] if alpha < 1 else []),
+        ],
+        native=("InstanceNorm", ["x", "w", "b"], "y", {"epsilon": 1e-5, "alpha": alpha}),
+    )
+
+
 def upsample_add(channels: int, extent: int, scale: int) -> Pair:
     """Trilinear upsampling to `extent` and a sum."""
     low, high = ((1, channels, *(n,) * 3) for n in (extent // scale, extent))
@@ -134,6 +149,10 @@ PAIRS = {
     "DepthwiseConv3d 144 x 32^3": depthwise(144, 32),
     "InstanceNormGelu 144 x 32^3": norm(144, 32, "Gelu"),
     "InstanceNormRelu 144 x 32^3": norm(144, 32, "Relu"),
+    "InstanceNorm, LeakyReLU 48 x 128^3": volume_norm(48, (128,) * 3, 0.01),
+    "InstanceNorm 48 x 128^3": volume_norm(48, (128,) * 3, 1.0),
+    "InstanceNorm, LeakyReLU 32 x 48 x 192^2": volume_norm(32, (48, 192, 192), 0.01),
+    "InstanceNorm, LeakyReLU 192 x 16^3": volume_norm(192, (16,) * 3, 0.01),
     "UpsampleAdd 256 x 16^3 to 32^3": upsample_add(256, 32, 2),
     "UpsampleAdd 256 x 8^3 to 32^3": upsample_add(256, 32, 4),
     "Upsample 3 x 32^3 to 128^3": upsample(3, 128, 4),
@@ -226,6 +245,7 @@ def measure(name: str, threads: int, rounds: int) -> dict[str, Result]:
 def main() -> None:
     """Measure, print the table and write the document."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", default=list(PAIRS), help="pairs, default all")
     parser.add_argument("--threads", type=int, default=available_threads())
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path)
@@ -233,7 +253,7 @@ def main() -> None:
     print("| | standard ms | fastest | native ms | fastest | ratio | of the fastest | difference |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     results = {}
-    for name in PAIRS:
+    for name in options.names:
         pair = measure(name, options.threads, options.rounds)
         standard, native = pair["standard"], pair["native"]
         results[name] = {way: asdict(result) for way, result in pair.items()}

@@ -17,6 +17,7 @@ INPUT_COUNTS = {
     "InstanceNormGelu": 3,
     "InstanceNormRelu": 3,
     "InstanceNorm": 3,
+    "InstanceNormTokens": 3,
     "UpsampleAdd": 2,
     "Upsample": 1,
     "CausalConv1dSilu": 3,

@@ -36,11 +36,12 @@ def depthwise_case(*shape: int) -> Case:
     return Case("DepthwiseConv3d", inputs, TokenOpAttributes(group=channels))
 
 
-def norm_case(op: str, *shape: int) -> Case:
+def norm_case(op: str, *shape: int, alpha: float = 1.0) -> Case:
     """Make x of `shape` (B, D, H, W, C), each channel about a mean of its own."""
     channels = shape[-1]
     x = draw(*shape) + 5 * draw(channels, seed=1)
-    return Case(op, (x, draw(channels, seed=2), draw(channels, seed=3)), TokenOpAttributes())
+    attributes = TokenOpAttributes(alpha=alpha)
+    return Case(op, (x, draw(channels, seed=2), draw(channels, seed=3)), attributes)
 
 
 def volume_norm_case(*shape: int, alpha: float = 1.0) -> Case:
@@ -138,11 +139,15 @@ def _relu(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
     return np.maximum(_normalised(inputs, attributes), 0)
 
 
+def _leaky(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    y = _normalised(inputs, attributes)
+    return np.where(y > 0, y, attributes.alpha * y)
+
+
 def _volume_norm(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
     x, *others = inputs
     tokens = np.moveaxis(x.reshape(*x.shape[:2], *[1] * (5 - x.ndim), *x.shape[2:]), 1, -1)
-    y = np.moveaxis(_normalised([tokens, *others], attributes), -1, 1).reshape(x.shape)
-    return np.where(y > 0, y, attributes.alpha * y)
+    return np.moveaxis(_leaky([tokens, *others], attributes), -1, 1).reshape(x.shape)
 
 
 def _upsample_axes(x: np.ndarray, first: int, scales: Sequence[float]) -> np.ndarray:
@@ -213,6 +218,7 @@ _DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
     "DepthwiseConv3d": _depthwise,
     "InstanceNormGelu": _gelu,
     "InstanceNormRelu": _relu,
+    "InstanceNormTokens": _leaky,
     "InstanceNorm": _volume_norm,
     "Upsample": _upsample,
     "UpsampleAdd": _upsample_add,
@@ -223,6 +229,7 @@ _ROUNDINGS: dict[str, Callable[[Case], np.ndarray]] = {
     "DepthwiseConv3d": lambda case: 28 * reference(_magnitudes(case)),
     "InstanceNormGelu": _norm_roundings,
     "InstanceNormRelu": _norm_roundings,
+    "InstanceNormTokens": _norm_roundings,
     "InstanceNorm": _volume_norm_roundings,
     # Two for each of seven interpolations, of values that lie between their neighbours.
     "Upsample": lambda case: 14 * np.abs(case.inputs[0]).max(),

@@ -30,35 +30,47 @@ def sum_norms_accurately(graph: ir.Graph) -> int:
 def _replace(graph: ir.Graph, node: ir.Node) -> bool:
     if not is_op(node, "InstanceNormalization"):
         return False
-    source, normed = node.inputs[0], node.outputs[0]
-    shape = shape_of(source)
-    if source is None or shape is None or len(shape) < 3 or None in shape[1:]:
-        raise ValueError(
-            f"the instance norm {node.name} takes {shape or 'an unknown shape'}; all but its "
-            "batch must follow from the tile"
-        )
-    extents = [extent or 1 for extent in shape[2:]]
+    channels, *extents = _static_extents(node)
+    normed = node.outputs[0]
     activation, alpha = _slope_after(normed)
     output = normed if activation is None else activation.outputs[0]
-    volume = source
-    if len(extents) != SPATIAL_AXES:
-        volume = _reshaped(graph, node, source, [shape[1] or 1, *in_three_axes(extents)])
-    attributes = {"epsilon": node.attributes.get_float("epsilon", 1e-5), "alpha": alpha}
-    result = _added(
-        graph, node, token_ops.INSTANCE_NORM, [volume, *node.inputs[1:]], attributes, DOMAIN
+    source, *parameters = node.inputs
+    is_volume = len(extents) == SPATIAL_AXES
+    if not is_volume:
+        source = _reshape(graph, node, source, [channels, *in_three_axes(extents)])
+    norm = ir.node(
+        token_ops.INSTANCE_NORM,
+        [source, *parameters],
+        {"epsilon": node.attributes.get_float("epsilon", 1e-5), "alpha": alpha},
+        domain=DOMAIN,
+        name=f"{output.name}_norm",
     )
-    result.name, result.shape = f"{output.name}_volume", volume.shape
-    if volume is not source:
-        result = _reshaped(graph, node, result, [*shape[1:]])
-    name, is_result = output.name, output.is_graph_output()
+    graph.insert_before(node, norm)
+    result = norm.outputs[0]
+    result.type, result.shape = ir.TensorType(ir.DataType.FLOAT), source.shape if source else None
+    if not is_volume:
+        result.name = f"{output.name}_volume"
+        result = _reshape(graph, node, result, [channels, *extents])
     result.shape = output.shape
+    name = output.name
     ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
-    if activation is not None:
-        graph.remove(activation, safe=True)
-    graph.remove(node, safe=True)
-    if is_result or volume is source:
-        result.name = name
+    for replaced in (activation, node):
+        if replaced is not None:
+            graph.remove(replaced, safe=True)
+    result.name = name
     return True
+
+
+def _static_extents(node: ir.Node) -> list[int]:
+    """Channels and spatial extents of what a norm takes."""
+    shape = shape_of(node.inputs[0])
+    extents = [extent for extent in (shape or ())[1:] if extent is not None]
+    if shape is None or len(extents) < len(shape) - 1 or len(extents) < 2:
+        raise ValueError(
+            f"the instance norm {node.name} takes values of shape {shape or 'unknown'}; all but "
+            "the batch must follow from the tile"
+        )
+    return extents
 
 
 def _slope_after(normed: ir.Value) -> tuple[ir.Node | None, float]:
@@ -85,29 +97,16 @@ def _largest_divisor(size: int, most: int) -> int:
     return next(n for n in range(max(most, 1), 0, -1) if size % n == 0)
 
 
-def _reshaped(graph: ir.Graph, before: ir.Node, value: ir.Value, extents: list[int]) -> ir.Value:
-    """`value` with its batch and these extents."""
-    batch = value.shape[0] if value.shape is not None else None
-    name = f"{value.name}_as_{'x'.join(map(str, extents))}"
-    target = add_initializer(graph, f"{name}_shape", np.array([-1, *extents], np.int64))
-    result = _added(graph, before, "Reshape", [value, target], {})
-    result.name, result.shape = name, ir.Shape([batch, *extents])
-    return result
-
-
-def _added(
-    graph: ir.Graph,
-    before: ir.Node,
-    op_type: str,
-    inputs: list[ir.Value | None],
-    attributes: dict[str, float],
-    domain: str = "",
+def _reshape(
+    graph: ir.Graph, before: ir.Node, value: ir.Value | None, extents: list[int]
 ) -> ir.Value:
-    name = f"{before.outputs[0].name}_{op_type}"
-    if op_type == "Reshape":
-        name = f"{inputs[0].name if inputs[0] else ''}_{before.name}_{op_type}"
-    node = ir.node(op_type, inputs, attributes, domain=domain, name=name)
-    output = node.outputs[0]
-    output.type = ir.TensorType(ir.DataType.FLOAT)
-    graph.insert_before(before, node)
-    return output
+    """`value` with its batch and these extents."""
+    name = f"{before.outputs[0].name}_{'x'.join(map(str, extents))}"
+    target = add_initializer(graph, f"{name}_shape", np.array([-1, *extents], np.int64))
+    reshape = ir.node("Reshape", [value, target], name=f"{name}_reshape")
+    graph.insert_before(before, reshape)
+    result = reshape.outputs[0]
+    batch = value.shape[0] if value is not None and value.shape is not None else None
+    result.name, result.type = name, ir.TensorType(ir.DataType.FLOAT)
+    result.shape = ir.Shape([batch, *extents])
+    return result

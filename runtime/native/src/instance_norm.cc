@@ -92,7 +92,7 @@ void run(const TokenOpCall& call, float* y, const Workers& workers, Activation a
     });
     const Factors factors(moments.together(), call);
     const Normalise how{factors.centre.data(), factors.gain.data(), factors.offset.data(),
-                        activation};
+                        activation, call.attributes.alpha};
     for_each_span(workers.parallel, tokens, channels, [&](int64_t begin, int64_t end) {
       workers.kernels.instance_norm->normalise(how, x + begin * channels, end - begin, channels,
                                                out + begin * channels);
@@ -102,6 +102,7 @@ void run(const TokenOpCall& call, float* y, const Workers& workers, Activation a
 
 constexpr const char* gelu_name = "InstanceNormGelu";
 constexpr const char* relu_name = "InstanceNormRelu";
+constexpr const char* tokens_name = "InstanceNormTokens";
 
 }  // namespace
 
@@ -123,6 +124,19 @@ extern const TokenOp instance_norm_relu_op = {
     [](const TokenOpCall& call) { return check(call, relu_name); },
     [](const TokenOpCall& call, float* y, const Workers& workers) {
       run(call, y, workers, Activation::relu);
+    }};
+
+extern const TokenOp instance_norm_tokens_op = {
+    tokens_name,
+    3,
+    0,
+    true,
+    [](const TokenOpCall& call) {
+      check_slope(call, tokens_name);
+      return check(call, tokens_name);
+    },
+    [](const TokenOpCall& call, float* y, const Workers& workers) {
+      run(call, y, workers, Activation::leaky);
     }};
 
 }  // namespace sgmf

@@ -92,7 +92,7 @@ void measure(const float* x, int64_t tokens, int64_t channels, Moments* moments)
 // Chebyshev points in float64, reweighted (Lawson) until the largest error of a Phi(-a), relative
 // to max(a, 1), was least: 2.8e-8. Beyond 13 the power is zero to 1e-36.
 struct Gelu {
-  static Vec apply(Vec x) {
+  Vec operator()(Vec x) const {
     const Vec a = min(splat(13.0f), abs(x));
     Vec p = splat(1.1715324035321828e-06f);
     p = fma(p, a, splat(-2.676269104995299e-05f));
@@ -111,26 +111,34 @@ struct Gelu {
 };
 
 struct Relu {
-  static Vec apply(Vec x) { return max(splat(0.0f), x); }
+  Vec operator()(Vec x) const { return max(splat(0.0f), x); }
 };
 
-template <typename Act>
+struct LeakyRelu {
+  Vec slope;
+  Vec operator()(Vec x) const { return max(x * slope, x); }
+};
+
+template <typename Activate>
 void normalise_tokens(const Normalise& how, const float* x, int64_t tokens, int64_t channels,
-                      float* y) {
+                      float* y, Activate activate) {
   for (int64_t t = 0; t < tokens; ++t, x += channels, y += channels) {
     for_each_vector(channels, [&](int64_t c, auto lanes) {
       const Vec distance = load_lanes(x + c, lanes) - load_lanes(how.centre + c, lanes);
       const Vec scaled =
           fma(distance, load_lanes(how.gain + c, lanes), load_lanes(how.offset + c, lanes));
-      store_lanes(y + c, Act::apply(scaled), lanes);
+      store_lanes(y + c, activate(scaled), lanes);
     });
   }
 }
 
 void normalise(const Normalise& how, const float* x, int64_t tokens, int64_t channels, float* y) {
-  const auto run =
-      how.activation == Activation::gelu ? normalise_tokens<Gelu> : normalise_tokens<Relu>;
-  run(how, x, tokens, channels, y);
+  switch (how.activation) {
+    case Activation::gelu: return normalise_tokens(how, x, tokens, channels, y, Gelu());
+    case Activation::relu: return normalise_tokens(how, x, tokens, channels, y, Relu());
+    case Activation::leaky:
+      return normalise_tokens(how, x, tokens, channels, y, LeakyRelu{splat(how.slope)});
+  }
 }
 
 }  // namespace

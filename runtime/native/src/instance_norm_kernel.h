@@ -12,14 +12,16 @@ struct Moments {
   double* spread;
 };
 
-enum class Activation { gelu, relu };
+enum class Activation { gelu, relu, leaky };
 
-// y = activation((x - centre) * gain + offset), all three (channels).
+// y = activation((x - centre) * gain + offset), all three (channels). The slope is that of the
+// leaky ReLU, from 0 to 1.
 struct Normalise {
   const float* centre;
   const float* gain;
   const float* offset;
   Activation activation;
+  float slope;
 };
 
 struct InstanceNormKernel {

@@ -12,6 +12,7 @@ namespace sgmf {
 extern const TokenOp depthwise_conv3d_op;
 extern const TokenOp instance_norm_gelu_op;
 extern const TokenOp instance_norm_relu_op;
+extern const TokenOp instance_norm_tokens_op;
 extern const TokenOp instance_norm_op;
 extern const TokenOp upsample_add_op;
 extern const TokenOp upsample_op;
@@ -20,8 +21,9 @@ extern const TokenOp patch_embed_op;
 
 const std::vector<const TokenOp*>& token_ops() {
   static const std::vector<const TokenOp*> ops = {
-      &depthwise_conv3d_op, &instance_norm_gelu_op, &instance_norm_relu_op, &instance_norm_op,
-      &upsample_add_op,     &upsample_op,           &causal_conv1d_silu_op, &patch_embed_op};
+      &depthwise_conv3d_op, &instance_norm_gelu_op,   &instance_norm_relu_op,
+      &instance_norm_op,    &instance_norm_tokens_op, &upsample_add_op,
+      &upsample_op,         &causal_conv1d_silu_op,   &patch_embed_op};
   return ops;
 }
 
@@ -31,6 +33,13 @@ void refuse_shapes(const char* op, const char* expected, const TokenOpCall& call
     found += (found.empty() ? "" : ", ") + to_string(input.shape);
   }
   throw std::invalid_argument(std::string(op) + ": expected " + expected + "; found " + found);
+}
+
+void check_slope(const TokenOpCall& call, const char* op) {
+  const float slope = call.attributes.alpha;
+  if (slope >= 0.0f && slope <= 1.0f) return;
+  throw std::invalid_argument(std::string(op) + ": alpha must lie between 0 and 1; found " +
+                              std::to_string(slope));
 }
 
 void for_each_span(const ParallelFor& parallel, int64_t rows, int64_t row_size,

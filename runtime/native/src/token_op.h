@@ -54,6 +54,9 @@ const std::vector<const TokenOp*>& token_ops();
 // Throws std::invalid_argument: "`op`: expected `expected`; found ", then the shapes of the inputs.
 [[noreturn]] void refuse_shapes(const char* op, const char* expected, const TokenOpCall& call);
 
+// Throws std::invalid_argument unless alpha is a slope of a leaky ReLU between 0 and 1.
+void check_slope(const TokenOpCall& call, const char* op);
+
 // Tells `run` to do the rows of a tensor, span by span: wide enough to be worth a task, and no
 // more tasks than keep many threads busy.
 void for_each_span(const ParallelFor& parallel, int64_t rows, int64_t row_size,

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
 
 #include "token_op.h"
 
@@ -19,11 +18,7 @@ Shape check(const TokenOpCall& call) {
   if (x.size() < 3 || call.shape(1) != vector || call.shape(2) != vector) {
     refuse_shapes(name, "x (B, C, ...), scale (C) and bias (C)", call);
   }
-  const float slope = call.attributes.alpha;
-  if (!(slope >= 0.0f && slope <= 1.0f)) {
-    throw std::invalid_argument(std::string(name) + ": alpha must lie between 0 and 1; found " +
-                                std::to_string(slope));
-  }
+  check_slope(call, name);
   return x;
 }
 

@@ -11,7 +11,7 @@ from token_op_cases import Case, assert_close, draw, norm_case, reference, run
 from segmaformer.runtime.op_library import cpu_isas
 from segmaformer.runtime.token_ops import TokenOpAttributes
 
-OPS = ("InstanceNormGelu", "InstanceNormRelu")
+OPS = ("InstanceNormGelu", "InstanceNormRelu", "InstanceNormTokens")
 SHAPES = (
     (1, 1, 1, 1, 1),
     (2, 1, 2, 3, 16),
@@ -25,7 +25,7 @@ SHAPES = (
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("isa", cpu_isas())
 def test_shapes(isa: str, op: str, shape: tuple[int, ...]) -> None:
-    case = norm_case(op, *shape)
+    case = norm_case(op, *shape, alpha=0.25)
     for threads in (1, 3):
         assert_close(run(case, isa=isa, threads=threads), case)
 

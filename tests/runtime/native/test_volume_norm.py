@@ -72,9 +72,11 @@ def test_epsilon() -> None:
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.5, np.nan])
-def test_slopes_that_it_cannot_have(alpha: float) -> None:
-    with pytest.raises(ValueError, match="InstanceNorm: alpha must lie between 0 and 1; found"):
-        run(volume_norm_case(1, 2, 3, 3, 3, alpha=alpha))
+@pytest.mark.parametrize("op", ["InstanceNorm", "InstanceNormTokens"])
+def test_slopes_that_it_cannot_have(op: str, alpha: float) -> None:
+    case = replace(volume_norm_case(1, 3, 3, 3, 3, alpha=alpha), op=op)
+    with pytest.raises(ValueError, match=f"{op}: alpha must lie between 0 and 1; found"):
+        run(case)
 
 
 def test_scale_of_other_channels() -> None:

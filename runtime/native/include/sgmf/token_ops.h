@@ -7,21 +7,22 @@
  *   InstanceNormGelu x (B,D,H,W,C), scale (C), bias (C)       epsilon
  *   InstanceNormRelu x (B,D,H,W,C), scale (C), bias (C)       epsilon
  *   InstanceNorm     x (B,C,...), scale (C), bias (C)         epsilon, alpha
+ *   InstanceNormTokens
+ *                    x (B,D,H,W,C), scale (C), bias (C)       epsilon, alpha
  *   UpsampleAdd      x (B,d,h,w,C), y (B,D,H,W,C)             scales
  *   Upsample         x (B,C,d,h,w)                            scales
  *   CausalConv1dSilu x (B,L,C), weight (C,1,K), bias (C)      group = C, pads
  *   PatchEmbed       x (B,C,D,H,W), weight (E,C,k,k',k''),    strides, pads
  *                    bias (E)
  *
- * DepthwiseConv3d pads with one zero on every side; its result has the shape of x. InstanceNormGelu
- * and InstanceNormRelu are ONNX's InstanceNormalization over D, H and W, then GELU with the exact
- * error function, or ReLU; InstanceNorm is the same channel-major over one to three axes, and what
- * is negative afterwards is multiplied with alpha: 1 for the norm alone, 0 for ReLU. The moments
- * are sums of short float32 runs in float64, the same for any number of threads. Upsample is
- * trilinear with half-pixel centres and clamped edges to (B,C,D,H,W), where D = d * scales[0] and
- * so on; UpsampleAdd adds that of x to y. CausalConv1dSilu gives SiLU(bias + sum_k weight[k] x[t -
- * pads[0] + k]), zero outside the sequence, in the shape of x. PatchEmbed is ONNX's Conv with
- * strides and zero padding, its result token-major: (B,D',H',W',E).
+ * DepthwiseConv3d pads with one zero on every side; its result has the shape of x. InstanceNorm*
+ * is ONNX's InstanceNormalization over all axes but batch and channels, its moments summed in short
+ * float32 runs that are added in float64, the same for any number of threads. GELU with the exact
+ * error function follows, or ReLU, or what is negative is multiplied with alpha: 1 for the norm
+ * alone. Upsample is trilinear with half-pixel centres and clamped edges to (B,C,D,H,W), where
+ * D = d * scales[0] and so on; UpsampleAdd adds that of x to y. CausalConv1dSilu gives
+ * SiLU(bias + sum_k weight[k] x[t - pads[0] + k]), zero outside the sequence, in the shape of x.
+ * PatchEmbed is ONNX's Conv with strides and zero padding, its result token-major: (B,D',H',W',E).
  */
 #ifndef SGMF_TOKEN_OPS_H_
 #define SGMF_TOKEN_OPS_H_
@@ -50,7 +51,7 @@ typedef struct sgmf_token_op_args {
   sgmf_tensor inputs[SGMF_TOKEN_OP_MAX_INPUTS];
   int64_t group;
   float epsilon;
-  float alpha; /* from 0 to 1 */
+  float alpha;     /* from 0 to 1 */
   float scales[3]; /* depth, height, width: whole numbers */
   int64_t strides[3];
   int64_t pads[6]; /* before each axis, then after each; CausalConv1dSilu has one axis, and its
