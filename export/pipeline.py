@@ -18,6 +18,7 @@ from segmaformer.calibration.calibrate import CalibrationOptions, calibrate
 from segmaformer.checkpoint import Checkpoint
 from segmaformer.export.float16 import FLOAT32_LADDER, to_float16
 from segmaformer.export.onnx_export import export_onnx
+from segmaformer.export.parity_gate import ParityGate
 from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu, rewrite_norms
 from segmaformer.runtime.backends import open_session, run_checked
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
@@ -95,23 +96,17 @@ def export_package(
     checkpoint = checkpoint.in_painting_order()
     with staged_package(target, overwrite=options.overwrite) as staging:
         tiles, tiles_from = _verification_tiles(checkpoint, options)
-        report("tracing the network")
-        exported = export_onnx(
-            checkpoint.model, checkpoint.tiling.tile, len(checkpoint.preprocessing.channels)
-        )
-        graph, rewrites = apply_rewrites(exported)
-        cpu_graph, cpu_rewrites = rewrite_for_cpu(graph)
-        applied = {**rewrites, **cpu_rewrites}.items()
-        named = ", ".join(f"{name} x{count}" for name, count in applied if count)
-        report(f"exact rewrites: {named or 'none applied'}")
         report(f"reference: PyTorch float32 on {tiles_from}")
-        expected = _reference_logits(checkpoint.model, tiles)
+        gate = ParityGate(checkpoint.model, tiles, staging, report)
         manifest = _manifest(checkpoint, target.name.removesuffix(".sgmf"), tiles_from)
-        writer = _Writer(staging, manifest, tiles, expected, report)
+        stored = _stored_reference(checkpoint, manifest, gate)
+        graph, cpu_graph = _traced(checkpoint, report)
+        writer = _Writer(staging, manifest, gate, report)
         writer.add(EXACT_VARIANT, cpu_graph, {"default": "float32"}, exact=True)
+        del cpu_graph
         if options.fp16:
             _add_float16(writer, rewrite_norms(graph)[0], report)
-        writer.finish({REFERENCE_FILE: _stored_reference(checkpoint, manifest)})
+        writer.finish({REFERENCE_FILE: stored})
         if options.calibration_data is not None:
             calibrate(
                 staging,
@@ -136,16 +131,25 @@ def _count(tiles: np.ndarray) -> str:
     return "1 tile" if len(tiles) == 1 else f"{len(tiles)} tiles"
 
 
-def _reference_logits(model: torch.nn.Module, tiles: np.ndarray) -> list[np.ndarray]:
-    with torch.no_grad():
-        return [model(torch.from_numpy(tile[None]))[0].numpy() for tile in tiles]
+def _traced(checkpoint: Checkpoint, report: Report) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """The network as every backend can run it, and as the CPU runs it best."""
+    report("tracing the network")
+    graph, rewrites = apply_rewrites(
+        export_onnx(
+            checkpoint.model, checkpoint.tiling.tile, len(checkpoint.preprocessing.channels)
+        )
+    )
+    cpu_graph, cpu_rewrites = rewrite_for_cpu(graph)
+    applied = {**rewrites, **cpu_rewrites}.items()
+    named = ", ".join(f"{name} x{count}" for name, count in applied if count)
+    report(f"exact rewrites: {named or 'none applied'}")
+    return graph, cpu_graph
 
 
-def _stored_reference(checkpoint: Checkpoint, manifest: Manifest) -> bytes:
+def _stored_reference(checkpoint: Checkpoint, manifest: Manifest, gate: ParityGate) -> bytes:
     """What other machines are tried against; of a phantom, also where a scan decided parity."""
     tile = reference_tile(checkpoint.preprocessing, checkpoint.tiling)
-    (logits,) = _reference_logits(checkpoint.model, tile)
-    return pack_reference(tile, logits, manifest)
+    return pack_reference(tile, gate.expected(tile[0]), manifest)
 
 
 def _add_float16(writer: _Writer, graph: onnx.ModelProto, report: Report) -> None:
@@ -164,18 +168,11 @@ def _add_float16(writer: _Writer, graph: onnx.ModelProto, report: Report) -> Non
 class _Writer:
     """Collects variants in the staging folder, each compared through the runtime."""
 
-    def __init__(
-        self,
-        folder: Path,
-        manifest: Manifest,
-        tiles: np.ndarray,
-        expected: list[np.ndarray],
-        report: Report,
-    ):
+    def __init__(self, folder: Path, manifest: Manifest, gate: ParityGate, report: Report):
         self._folder = folder
         self._manifest = manifest
         self._files: dict[str, bytes] = {}
-        self._tiles, self._expected = tiles, expected
+        self._gate = gate
         self._report = report
 
     def add(
@@ -188,30 +185,33 @@ class _Writer:
         candidate = write_files(
             self._folder, dataclasses.replace(self._manifest, variants=variants), files
         )
-        parity = self._compare(name)
+        parity = self._gate.compare(self._run(name), self._manifest.output, exact=exact)
         shortcomings = parity.shortcomings(exact=exact)
         if shortcomings:
             raise ParityError(f"{name} does not match PyTorch: " + "; ".join(shortcomings))
-        variants[name] = Variant(file, precision, parity.record())
+        variants[name] = Variant(file, precision, parity.record(exact=exact))
         self._manifest = dataclasses.replace(candidate, variants=variants)
         self._files = files
         self._report(
-            f"{name}: logits within {parity.relative_error:.1e} of their range, "
+            f"{name}: logits within {parity.relative_error:.1e} of their range"
+            f"{_allowed(parity) if exact else ''}, "
             f"{parity.agreement:.3%} of labels equal, lowest Dice {min(parity.dice.values()):.5f}"
         )
 
-    def _compare(self, name: str) -> TileParity:
-        package = Package.open(self._folder)
-        session = open_session(package, backend="onnxruntime", variant=name)
-        parity = TileParity(self._manifest.output)
-        for tile, expected in zip(self._tiles, self._expected, strict=True):
-            parity.add(run_checked(session, tile[None])[0], expected)
-        return parity
+    def _run(self, name: str) -> list[np.ndarray]:
+        """Logits of the variant on every tile; its session is closed again."""
+        session = open_session(Package.open(self._folder), backend="onnxruntime", variant=name)
+        return self._gate.run(name, lambda tile: run_checked(session, tile[None])[0])
 
     def finish(self, others: dict[str, bytes]) -> None:
         """Write the card, other files and the final manifest."""
         files = {**self._files, **others, "card.md": model_card(self._manifest).encode()}
         write_files(self._folder, self._manifest, files)
+
+
+def _allowed(parity: TileParity) -> str:
+    own = "" if parity.noise is None else f"; PyTorch's float32 is within {parity.noise:.1e}"
+    return f" (at most {parity.bound:.1e}{own})"
 
 
 def _manifest(checkpoint: Checkpoint, name: str, tiles_from: str) -> Manifest:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from segmaformer.runtime.manifest import Manifest, Normalization, Variant
+from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest, Normalization, Variant
+from segmaformer.runtime.parity import EARLIER_BOUND
 
 
 def model_card(manifest: Manifest) -> str:
@@ -29,6 +30,7 @@ def model_card(manifest: Manifest) -> str:
         "PyTorch says nothing about agreement with the truth: that is a property of the "
         "checkpoint.",
         _parity_table(manifest.variants),
+        _bound(manifest.variants[EXACT_VARIANT]),
         *([] if manifest.calibration is None else ["## int8", _int8(manifest.calibration)]),
         "## Limits",
         f"- Tiles are {_by(tiling.tile)} voxels (depth x height x width), the training patch; "
@@ -135,6 +137,18 @@ def _parity_table(variants: dict[str, Variant]) -> str:
         for name, variant in variants.items()
     ]
     return _table(head, rows)
+
+
+def _bound(exact: Variant) -> str:
+    """What decided over fp32."""
+    bound, noise = exact.parity.get("bound", EARLIER_BOUND), exact.parity.get("noise")
+    if noise is None:
+        return f"fp32 had to stay within {bound:.1e} of the range of the logits."
+    return (
+        f"fp32 had to stay within {bound:.1e} of the range of the logits. PyTorch's own float32 is "
+        f"within {noise:.1e} of its float64, which fp32 is compared with where the two differ "
+        f"({exact.parity['reference']})."
+    )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

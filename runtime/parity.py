@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.labelling import logits_to_labels
-from segmaformer.runtime.manifest import Output
+from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest, Output
 
-MAX_RELATIVE_ERROR = 1e-4
-"""float32: largest difference over the range of the logits. Rounding alone gives about 1e-6;
-a wrong constant or operator moves logits by far more."""
+ROUNDING_BOUND = 2e-5
+"""float32: largest difference over the range of the logits. Ten times what the rounding of most
+networks gives, and a fifth of what one norm that sums carelessly does."""
+NOISE_FACTOR = 2
+"""float32 of a network whose own rounding is more: so many times PyTorch's error against float64,
+as much as two computations differ that are both as good as PyTorch's."""
+EARLIER_BOUND = 1e-4
+"""What decided over packages that do not record their bound."""
 MIN_AGREEMENT = 0.999
 MIN_DICE = 0.999
 """float16: share of voxels with the same label, and Dice of every label that is present."""
@@ -26,20 +33,29 @@ class TileParity:
     ----------
     reference
         What it is compared with, in words.
-    largest_error, logit_range
+    largest_error
         In units of the logits.
+    bound
+        Of float32: the largest `relative_error` that passes.
+    noise
+        PyTorch's own error over the range, where it was measured.
+    tile_errors
+        Largest error of each tile, in units of the logits.
     worst
         Tile, channel and voxel of `largest_error`.
     """
 
     output: Output
     reference: str = "PyTorch float32"
+    bound: float = ROUNDING_BOUND
+    noise: float | None = None
     tiles: int = 0
     voxels: int = 0
     agreeing: int = 0
     largest_error: float = 0.0
     lowest: float = np.inf
     highest: float = -np.inf
+    tile_errors: list[float] = field(default_factory=list)
     worst: tuple[int, ...] = ()
     common: dict[int, int] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)
@@ -92,13 +108,18 @@ class TileParity:
     def _add_errors(
         self, logits: np.ndarray, reference: np.ndarray, step: tuple[int, ...] = (1, 1, 1)
     ) -> None:
-        error = np.abs(logits.astype(np.float64) - reference)
-        error[np.isnan(error)] = np.inf
-        if error.max() > self.largest_error:
-            self.largest_error = float(error.max())
-            channel, *voxel = np.unravel_index(int(error.argmax()), error.shape)
-            places = (int(index) * each for index, each in zip(voxel, step, strict=True))
-            self.worst = (self.tiles, int(channel), *places)
+        # Channel by channel: all of a tile in float64 would take several times its memory.
+        largest = 0.0
+        for channel, (found, expected) in enumerate(zip(logits, reference, strict=True)):
+            error = np.abs(found.astype(np.float64) - expected)
+            error[np.isnan(error)] = np.inf
+            largest = max(largest, float(error.max()))
+            if error.max() > self.largest_error:
+                self.largest_error = float(error.max())
+                voxel = np.unravel_index(int(error.argmax()), error.shape)
+                places = (int(index) * each for index, each in zip(voxel, step, strict=True))
+                self.worst = (self.tiles, channel, *places)
+        self.tile_errors.append(largest)
         self.lowest = min(self.lowest, float(reference.min()))
         self.highest = max(self.highest, float(reference.max()))
 
@@ -116,8 +137,13 @@ class TileParity:
     @property
     def relative_error(self) -> float:
         """Largest error over the range of the reference's logits."""
-        span = self.highest - self.lowest
+        span = self.logit_range
         return self.largest_error / span if span > 0 else float(self.largest_error > 0)
+
+    @property
+    def logit_range(self) -> float:
+        """Highest less lowest logit of the reference."""
+        return self.highest - self.lowest
 
     @property
     def agreement(self) -> float:
@@ -134,11 +160,11 @@ class TileParity:
         return self._logit_shortcomings() if exact else self._label_shortcomings()
 
     def _logit_shortcomings(self) -> list[str]:
-        if self.relative_error <= MAX_RELATIVE_ERROR:
+        if self.relative_error <= self.bound:
             return []
         return [
             f"logits differ by {self.relative_error:.2g} of their range "
-            f"(at most {MAX_RELATIVE_ERROR:g}); {self._worst_place()}"
+            f"(at most {self.bound:.2g}); {self._worst_place()}"
         ]
 
     def _label_shortcomings(self) -> list[str]:
@@ -160,13 +186,60 @@ class TileParity:
             f"voxel {tuple(voxel)}"
         )
 
-    def record(self) -> dict[str, Any]:
-        """For the manifest."""
+    def record(self, *, exact: bool = False) -> dict[str, Any]:
+        """For the manifest; with bound and noise where those decide, which is where `exact`."""
         return {
             "reference": self.reference,
             "tiles": self.tiles,
             "largest_error": self.largest_error,
             "relative_error": self.relative_error,
+            **({"bound": self.bound, "noise": self.noise} if exact else {}),
             "label_agreement": self.agreement,
             "dice": {str(value): dice for value, dice in self.dice.items()},
         }
+
+
+def export_bound(noise: float | None) -> float:
+    """Largest error over the range of the logits at which float32 passes the export.
+
+    Parameters
+    ----------
+    noise
+        PyTorch's own: its float32 against its float64, over the range. None where the error
+        was too small to ask.
+    """
+    return max(ROUNDING_BOUND, NOISE_FACTOR * (noise or 0.0))
+
+
+def bound_elsewhere(manifest: Manifest) -> float:
+    """The same for a package's float32 on another machine or backend.
+
+    Its logits must pass the bound of the export. What they are compared with there, PyTorch's
+    float32 or ONNX Runtime's, is itself off by as much as the package records, so this is added.
+
+    Raises
+    ------
+    PackageError
+        The manifest records something else than numbers.
+    """
+    variant = manifest.variants[EXACT_VARIANT]
+    if "bound" not in variant.parity:
+        return EARLIER_BOUND
+    bound, error, noise = (_number(variant.parity, key) for key in _FIGURES)
+    return bound + max(error, noise)
+
+
+_FIGURES = ("bound", "relative_error", "noise")
+
+
+def _number(record: Mapping[str, Any], key: str) -> float:
+    found: Any = record.get(key)
+    if found is None and key == "noise":
+        return 0.0
+    is_number = isinstance(found, (int, float)) and not isinstance(found, bool)
+    if not is_number or not 0 <= found < np.inf:
+        raise PackageError(
+            f"manifest.json: variants.{EXACT_VARIANT}.parity.{key} is {found!r:.80}; expected a "
+            "number of at least 0"
+        )
+    return float(found)

@@ -7,7 +7,7 @@ from typing import Any
 from segmaformer.runtime.backends import EVERYWHERE, Session, open_session, run_checked
 from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest
 from segmaformer.runtime.package import Package
-from segmaformer.runtime.parity import TileParity
+from segmaformer.runtime.parity import TileParity, bound_elsewhere
 from segmaformer.runtime.progress import Report
 from segmaformer.runtime.stored_reference import reference_tile, stored_reference
 
@@ -70,14 +70,17 @@ class TileCheck:
         BackendError
             The session failed, or gave NaN or infinity.
         """
-        parity = TileParity(self._manifest.output, reference=self.reference)
+        parity = TileParity(
+            self._manifest.output, reference=self.reference, bound=bound_elsewhere(self._manifest)
+        )
         self._compare(run_checked(session, self.tile)[0], parity)
         judged = not is_int8(self._manifest, variant)
-        found = parity.shortcomings(exact=variant == EXACT_VARIANT) if judged else []
+        exact = variant == EXACT_VARIANT
+        found = parity.shortcomings(exact=exact) if judged else []
         return {
             "variant": variant,
             "backend": session.description,
-            **parity.record(),
+            **parity.record(exact=exact),
             "judged": judged,
             "shortcomings": found,
         }

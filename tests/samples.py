@@ -27,6 +27,8 @@ PARITY: dict[str, Any] = {
     "tiles": 2,
     "largest_error": 2e-6,
     "relative_error": 1.5e-7,
+    "bound": 2e-5,
+    "noise": None,
     "label_agreement": 1.0,
     "dice": {"0": 1.0, "1": 0.99991},
 }

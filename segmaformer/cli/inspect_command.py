@@ -46,8 +46,8 @@ def package_facts(manifest: Manifest) -> dict[str, Any]:
         "variants": {
             name: {
                 "bytes": manifest.files[variant.file].size,
-                "label_agreement": variant.parity.get("label_agreement"),
-                "relative_error": variant.parity.get("relative_error"),
+                **{key: variant.parity.get(key) for key in ("label_agreement", "relative_error")},
+                **{key: variant.parity[key] for key in ("bound", "noise") if key in variant.parity},
             }
             for name, variant in manifest.variants.items()
         },

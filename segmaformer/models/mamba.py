@@ -102,7 +102,7 @@ def selective_branch(
     return selective_scan(
         u,
         F.linear(step, dt_proj.weight),
-        -A_log.float().exp(),
+        -_at_least_float32(A_log).exp(),
         b,
         c,
         D=D,
@@ -111,6 +111,10 @@ def selective_branch(
         delta_softplus=True,
         reverse=reverse,
     )
+
+
+def _at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def initialise_time_step(dt_proj: nn.Linear) -> None:

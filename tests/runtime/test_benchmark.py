@@ -60,7 +60,7 @@ def test_a_wrong_answer_is_not_timed(tiny_package_path: Path, tmp_path: Path) ->
     (path / REFERENCE_FILE).unlink()
     write_files(path, package.manifest, files)
     (found,) = benchmark(path, [ON_CPU], rounds=1)
-    assert "of their range (at most 0.0001)" in found["shortcomings"][0]
+    assert "of their range (at most " in found["shortcomings"][0]
     assert "seconds_per_tile" not in found
 
 

@@ -39,6 +39,17 @@ def test_labels_and_figures_are_in_the_card() -> None:
     ]
 
 
+def test_what_decided_over_fp32_is_in_the_card() -> None:
+    assert "fp32 had to stay within 2.0e-05 of the range" in model_card(sample_manifest())
+    noisy = {**PARITY, "bound": 6e-5, "noise": 3e-5, "reference": "PyTorch float64"}
+    manifest = sample_manifest(variants={"fp32": Variant("fp32.onnx", {}, noisy)})
+    card = model_card(manifest)
+    assert (
+        "within 6.0e-05 of the range of the logits. PyTorch's own float32 is within 3.0e-05" in card
+    )
+    assert "(PyTorch float64)" in card
+
+
 def test_the_card_says_where_it_comes_from_and_what_it_is_not() -> None:
     card = model_card(sample_manifest())
     assert card.startswith("# sample\n")

@@ -2,14 +2,23 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from samples import PARITY, sample_manifest
 
-from segmaformer.runtime.manifest import Label, Output, Region
-from segmaformer.runtime.parity import MAX_RELATIVE_ERROR, TileParity
+from segmaformer.runtime.errors import PackageError
+from segmaformer.runtime.manifest import Label, Manifest, Output, Region, Variant
+from segmaformer.runtime.parity import (
+    EARLIER_BOUND,
+    ROUNDING_BOUND,
+    TileParity,
+    bound_elsewhere,
+    export_bound,
+)
 
 OUTPUT = Output((Label(0, "background"), Label(1, "a"), Label(2, "b")))
 
@@ -50,6 +59,7 @@ def test_the_largest_error_is_found_with_its_place() -> None:
     assert parity.largest_error == pytest.approx(0.5, rel=1e-6)
     span = max(first.max(), second.max()) - min(first.min(), second.min())
     assert parity.relative_error == pytest.approx(0.5 / span, rel=1e-6)
+    assert parity.tile_errors == pytest.approx([1e-7, 0.5], rel=1)
     (complaint,) = parity.shortcomings(exact=True)
     assert "is at tile 1, channel 2, voxel (3, 4, 5)" in complaint
     assert "0.5" in complaint
@@ -60,7 +70,7 @@ def test_the_bound_is_a_part_of_the_range(factor: float, good: bool) -> None:
     reference = np.zeros((3, 2, 2, 2), np.float32)
     reference[0] = 8
     logits = reference.copy()
-    logits[1, 0, 0, 0] = 8 * MAX_RELATIVE_ERROR * factor
+    logits[1, 0, 0, 0] = 8 * ROUNDING_BOUND * factor
     assert (compared((logits, reference)).shortcomings(exact=True) == []) is good
 
 
@@ -161,3 +171,60 @@ def test_the_record_is_json_and_counts_tiles() -> None:
     record = json.loads(json.dumps(compared(*pairs).record()))
     assert record["tiles"] == 3
     assert all(a <= b for a, b in pairwise(map(int, record["dice"])))
+
+
+@pytest.mark.parametrize(
+    ("noise", "bound"), [(None, 2e-5), (0.0, 2e-5), (9e-6, 2e-5), (1.5e-5, 3e-5), (1e-3, 2e-3)]
+)
+def test_a_network_may_be_as_noisy_as_pytorch_is(noise: float | None, bound: float) -> None:
+    assert export_bound(noise) == pytest.approx(bound)
+    parity = TileParity(OUTPUT, bound=bound, noise=noise)
+    reference = random_logits(0)
+    reference.flat[:2] = (-4, 4)
+    for factor, good in ((0.9, True), (1.1, False)):
+        logits = reference.copy()
+        logits[1, 3, 0, 0] += 8 * bound * factor
+        parity.add(logits, reference)
+        assert (parity.shortcomings(exact=True) == []) is good
+    assert parity.record(exact=True)["bound"] == bound
+    assert parity.record(exact=True)["noise"] == noise
+    assert "bound" not in parity.record()
+
+
+def manifest_with(**figures: Any) -> Manifest:
+    return sample_manifest(variants={"fp32": Variant("fp32.onnx", {}, {**PARITY, **figures})})
+
+
+def test_packages_without_a_bound_keep_the_one_that_decided() -> None:
+    earlier = {key: value for key, value in PARITY.items() if key not in ("bound", "noise")}
+    manifest = sample_manifest(variants={"fp32": Variant("fp32.onnx", {}, earlier)})
+    assert bound_elsewhere(manifest) == EARLIER_BOUND == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("figures", "bound"),
+    [
+        ({}, 2e-5 + 1.5e-7),
+        ({"relative_error": 0}, 2e-5),
+        ({"bound": 6e-5, "noise": 3e-5, "relative_error": 2e-5}, 9e-5),
+        ({"bound": 6e-5, "noise": 3e-5, "relative_error": 5e-5}, 11e-5),
+    ],
+)
+def test_elsewhere_the_reference_may_be_off_as_well(figures: Any, bound: float) -> None:
+    assert bound_elsewhere(manifest_with(**figures)) == pytest.approx(bound)
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"bound": None},
+        {"bound": "1"},
+        {"bound": -1.0},
+        {"bound": True},
+        {"bound": 2e-5, "relative_error": [1]},
+        {"bound": 2e-5, "noise": {}},
+    ],
+)
+def test_figures_that_are_no_numbers_are_refused(figures: Any) -> None:
+    with pytest.raises(PackageError, match=r"parity\.\w+ is .*; expected a number"):
+        bound_elsewhere(manifest_with(**figures))

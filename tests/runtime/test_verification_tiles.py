@@ -8,7 +8,7 @@ from samples import head_like, write_scan
 
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.formats import read_scan
-from segmaformer.runtime.manifest import Normalization, Preprocessing, Tiling
+from segmaformer.runtime.manifest import Normalization, Preprocessing, Tiling, Triple
 from segmaformer.runtime.preprocessing import preprocess
 from segmaformer.runtime.verification_tiles import phantom_tiles, tiles_from_scan
 
@@ -46,6 +46,29 @@ def test_phantoms_have_flat_background_contrast_and_texture() -> None:
     white_noise = np.abs(np.diff(np.random.default_rng(0).normal(size=tile.shape), axis=2))
     assert 0.005 < neighbours.mean() < 0.3 * white_noise.mean()
     assert np.ptp(tile[~background]) > 1
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [ZSCORE, Normalization("zscore", use_mask=True), CT, Normalization("rescale01")],
+    ids=lambda scaling: f"{scaling.scheme}-{scaling.use_mask}",
+)
+@pytest.mark.parametrize("tile", [(32, 32, 32), (12, 48, 48)])
+def test_more_than_half_of_every_phantom_is_flat(scaling: Normalization, tile: Triple) -> None:
+    for channel in phantom_tiles([scaling] * 2, tile).reshape(-1, np.prod(tile)):
+        assert (channel == channel[0]).mean() > 0.5
+
+
+def test_air_lies_at_the_lower_end_of_the_window_of_ct() -> None:
+    (tile,) = phantom_tiles([CT], TILE)[1]
+    assert tile[0, 0, 0] == tile.min() == pytest.approx((-200 - 60) / 120)
+
+
+def test_the_phantom_that_packages_hold_the_answer_to_stays_what_it_was() -> None:
+    found = [
+        phantom_tiles([scaling], (8, 8, 8), count=1)[0, 0, 4, 4, 3] for scaling in (ZSCORE, CT)
+    ]
+    np.testing.assert_allclose(found, 1.58184, atol=1e-4)
 
 
 def test_a_zscore_within_a_mask_leaves_the_background_at_zero() -> None:

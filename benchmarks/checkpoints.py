@@ -1,0 +1,116 @@
+"""Checkpoint files of every network in its published configuration, as a training writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+BRATS, ABDOMEN = (4, 128, 128, 128), (1, 48, 192, 192)
+TILES = {
+    "segmaformer": BRATS,
+    "segformer3d": BRATS,
+    "segresmamba": BRATS,
+    "segmamba": BRATS,
+    "taming-segmamba": ABDOMEN,
+    "taming-bisegmamba": ABDOMEN,
+    "taming-segmambaskip": ABDOMEN,
+    "taming-multisegmamba": ABDOMEN,
+}
+"""Channels, depth, height and width of one tile."""
+
+_CT: dict[str, float] = {
+    "mean": 80.0,
+    "std": 140.0,
+    "percentile_00_5": -960.0,
+    "percentile_99_5": 330.0,
+}
+"""About what nnU-Net finds in abdominal CT."""
+
+
+def make_network(name: str) -> Any:
+    """A network in its published configuration, with random weights, the same at every call."""
+    import torch
+
+    from segmaformer.models import create_model
+
+    torch.manual_seed(0)
+    return create_model(name, preset="abdomen" if _is_taming(name) else "brats").eval()
+
+
+def write_checkpoint(name: str, folder: Path) -> Path:
+    """Write the network's random weights as its published training does.
+
+    Returns
+    -------
+    Path
+        An nnU-Net v2 checkpoint with plans, or weights alone for those trained without nnU-Net.
+    """
+    import torch
+
+    model = make_network(name)
+    weights = model.state_dict()
+    if name == "segmaformer" or _is_taming(name):
+        path = folder / f"{name}.pth"
+        torch.save(_nnunet_checkpoint(name, model.config, weights), path)
+    else:
+        path = folder / f"{name}.pt"
+        torch.save(weights, path)
+    return path
+
+
+def _nnunet_checkpoint(name: str, config: dict[str, Any], weights: Any) -> dict[str, Any]:
+    channels, *tile = TILES[name]
+    taming = _is_taming(name)
+    plan: dict[str, Any] = {
+        "patch_size": tile,
+        "spacing": [3.0, 0.8, 0.8] if taming else [1.0, 1.0, 1.0],
+        "normalization_schemes": ["CTNormalization" if taming else "ZScoreNormalization"]
+        * channels,
+        "use_mask_for_norm": [not taming] * channels,
+        "architecture": _architecture(name, config),
+    }
+    classes = config["num_classes"]
+    return {
+        "network_weights": weights,
+        "init_args": {
+            "plans": {
+                "plans_name": "nnUNetPlans",
+                "transpose_forward": [0, 1, 2],
+                "image_reader_writer": "SimpleITKIO",
+                "configurations": {"3d_fullres": plan},
+                "foreground_intensity_properties_per_channel": {"0": _CT} if taming else {},
+            },
+            "configuration": "3d_fullres",
+            "fold": 0,
+            "dataset_json": {
+                "channel_names": {str(i): "CT" if taming else f"MR{i}" for i in range(channels)},
+                "labels": {"background": 0, **{f"organ {i}": i for i in range(1, classes)}},
+                "file_ending": ".nii.gz",
+            },
+        },
+        "trainer_name": _TRAINERS[name],
+        "inference_allowed_mirroring_axes": (0, 1, 2),
+    }
+
+
+_TRAINERS = {
+    "segmaformer": "SegMaFormerTrainer_Custom_Stage1Mamba_Stage23Hybrid_Stage4Attention",
+    "taming-segmamba": "nnUNetTrainerSegMamba",
+    "taming-bisegmamba": "nnUNetTrainerPanSegMamba",
+    "taming-segmambaskip": "nnUNetTrainerSegMambaSkip",
+    "taming-multisegmamba": "nnUNetTrainerMultiSegMamba",
+}
+
+
+def _architecture(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    if not _is_taming(name):
+        return {"network_class_name": "SegMaFormer", "arch_kwargs": config}
+    kept = ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage_decoder")
+    arguments = {key: config[key] for key in (*kept, "conv_bias")}
+    arguments["n_blocks_per_stage"] = config["n_conv_per_stage_encoder"]
+    arguments["n_stages"] = len(config["features_per_stage"])
+    return {"network_class_name": "ResidualEncoderUNet", "arch_kwargs": arguments}
+
+
+def _is_taming(name: str) -> bool:
+    return name.startswith("taming")

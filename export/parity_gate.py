@@ -1,0 +1,116 @@
+"""The gate of an export: variants against PyTorch, by its float64 where float32 cannot decide."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from segmaformer.export.float64_reference import float64_logits
+from segmaformer.runtime.manifest import Output
+from segmaformer.runtime.parity import ROUNDING_BOUND, TileParity, export_bound
+from segmaformer.runtime.progress import Report
+
+LONG_S = 10
+"""Of a tile: those that take longer are reported one by one."""
+
+
+class ParityGate:
+    """Compares variants with PyTorch on some tiles.
+
+    Logits of all tiles lie in files without names, which are gone with the process: of many
+    labels they would take more memory than the network.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode, float32, on the CPU.
+    tiles
+        Shape (n, C, D, H, W), float32.
+    folder
+        Where the files are.
+    report
+        Called with a line of text where something takes long.
+    """
+
+    def __init__(self, model: nn.Module, tiles: np.ndarray, folder: Path, report: Report):
+        self._model, self._tiles, self._folder, self._report = model, tiles, folder, report
+        self._expected = self._on_tiles("PyTorch", lambda tile: float32_logits(model, tile))
+
+    def expected(self, tile: np.ndarray) -> np.ndarray:
+        """PyTorch's float32 logits (K, D, H, W) of a tile, computed only if it is a new one."""
+        for known, logits in zip(self._tiles, self._expected, strict=True):
+            if np.array_equal(known, tile):
+                return logits
+        return float32_logits(self._model, tile)
+
+    def run(self, name: str, compute: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
+        """Logits of a variant on every tile; `compute` is given (C, D, H, W)."""
+        return self._on_tiles(name, compute)
+
+    def compare(self, found: Sequence[np.ndarray], output: Output, *, exact: bool) -> TileParity:
+        """Compare what :meth:`run` gave with PyTorch.
+
+        Where a float32 variant (`exact`) and PyTorch's float32 differ by more than rounding
+        explains, either may be the one that is off. So the tiles on which they do are computed in
+        float64: the variant is compared with that, and PyTorch's own error sets the bound.
+        """
+        parity = TileParity(output)
+        for logits, expected in zip(found, self._expected, strict=True):
+            parity.add(logits, expected)
+        limit = ROUNDING_BOUND * parity.logit_range
+        beyond = [index for index, error in enumerate(parity.tile_errors) if error > limit]
+        if not exact or not beyond:
+            return parity
+        count = f"{len(beyond)} of {len(found)} tiles"
+        self._report(
+            f"logits differ by {parity.relative_error:.1e} of their range; PyTorch float64 decides "
+            f"on {count}, which takes several times as long as float32"
+        )
+        others = "" if len(beyond) == len(found) else f" on {count}, float32 on the others"
+        return self._compare_with_float64(found, output, beyond, f"PyTorch float64{others}")
+
+    def _compare_with_float64(
+        self, found: Sequence[np.ndarray], output: Output, beyond: Sequence[int], reference: str
+    ) -> TileParity:
+        parity, own = TileParity(output, reference=reference), TileParity(output)
+        for index, logits in enumerate(found):
+            expected = self._expected[index]
+            if index in beyond:
+                expected = float64_logits(self._model, self._tiles[index])
+                own.add(self._expected[index], expected)
+            parity.add(logits, expected)
+        span = parity.logit_range
+        parity.noise = own.largest_error / span if span > 0 else 0.0
+        parity.bound = export_bound(parity.noise)
+        return parity
+
+    def _on_tiles(self, name: str, compute: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
+        kept = []
+        for number, tile in enumerate(self._tiles, start=1):
+            start = time.monotonic()
+            kept.append(_on_disk(compute(tile), self._folder))
+            seconds = time.monotonic() - start
+            if seconds >= LONG_S:
+                self._report(f"{name}: tile {number} of {len(self._tiles)} took {seconds:.0f} s")
+        return kept
+
+
+def float32_logits(model: nn.Module, tile: np.ndarray) -> np.ndarray:
+    """Logits (K, D, H, W) of a tile (C, D, H, W)."""
+    with torch.no_grad():
+        logits: np.ndarray = model(torch.from_numpy(tile[None]))[0].numpy()
+    return logits
+
+
+def _on_disk(array: np.ndarray, folder: Path) -> np.ndarray:
+    """A read-only copy in a file of `folder` that has no name."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(np.ascontiguousarray(array).data)
+        file.flush()
+        return np.memmap(file, array.dtype, "r", shape=array.shape)
