@@ -258,7 +258,7 @@ def test_a_scan_that_does_not_fit_is_refused_and_leaves_nothing(
     tiny_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     scan = write_scan(tmp_path / "scan.nii.gz")
-    with pytest.raises(InputError, match="1 channels"):
+    with pytest.raises(InputError, match="expects 1 channel"):
         export_package(
             tiny_checkpoint, tmp_path / "tiny.sgmf", ExportOptions(verify_scan=(scan, scan))
         )
