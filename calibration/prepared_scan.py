@@ -13,7 +13,7 @@ from segmaformer.runtime.admission import check_whole_image
 from segmaformer.runtime.cases import ScanCase
 from segmaformer.runtime.errors import BudgetError, InputError
 from segmaformer.runtime.formats import SUFFIXES, read_header, read_labels, read_scan
-from segmaformer.runtime.manifest import Manifest, Output, Triple
+from segmaformer.runtime.manifest import LARGEST_LABEL, Manifest, Output, Triple
 from segmaformer.runtime.memory import default_budget_bytes
 from segmaformer.runtime.preprocessing import Preprocessed, preprocess
 from segmaformer.runtime.tiling import pad_to_tile
@@ -111,8 +111,10 @@ def read_label_map(path: Path, scan: Volume, output: Output) -> np.ndarray:
         raise BudgetError("label maps", budget, needed)
     labels = read_labels(path)
     values: np.ndarray = labels.voxels[0]
-    if (values < 0).any() or (values != np.rint(values)).any():
-        raise InputError(f"{path} holds values that are no labels; expected 0, 1 and so on")
+    if not 0 <= values.min() <= values.max() <= LARGEST_LABEL or (values != np.rint(values)).any():
+        raise InputError(
+            f"{path} holds values that are no labels; expected 0, 1 and so on up to {LARGEST_LABEL}"
+        )
     found = set(np.unique(values).astype(int).tolist()) - {0}
     known = {value for united in structures(output).values() for value in united}
     if found and not found & known:

@@ -105,7 +105,8 @@ def stored_reference(package: Package) -> StoredReference | None:
             "logits": ((manifest.output.channels, *coarse[1:]), "f"),
         },
     )
-    if np.abs(arrays["tile"] - _on_grid(tile[0])).max() > _LARGEST_DEVIATION:
+    deviation = np.abs(arrays["tile"] - _on_grid(tile[0])).max()
+    if not deviation <= _LARGEST_DEVIATION:  # also where it is NaN
         raise PackageError(
             f"{REFERENCE_FILE} of {package.path} was made with other phantoms than this version "
             "makes; export the package again, or verify on scans with --data"

@@ -229,8 +229,8 @@ def test_a_scan_that_does_not_suit_is_named_and_others_go_on(
 def test_what_normalisation_spoils_is_refused(
     package: Package, scans: Path, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    def spoiled(*arguments: Any) -> Preprocessed:
-        prepared = preprocess(*arguments)
+    def spoiled(*arguments: Any, **options: Any) -> Preprocessed:
+        prepared = preprocess(*arguments, **options)
         prepared.image[0, 5, 5, 5] = value
         return prepared
 

@@ -1,0 +1,70 @@
+"""An input that is damaged, lies or is merely odd, and the only right way to end on it.
+
+A verdict is the exit code that the command ends with:
+
+* ``TAKEN`` (0): odd, but what it means is beyond doubt, so it is used.
+* ``USAGE`` (2): there is no such thing to use.
+* ``REFUSED`` (3): a scan, checkpoint or document that cannot be used, or that memory cannot hold.
+* ``UNVERIFIED`` (4): a package that is not what was exported.
+
+Anything else is a defect: an untyped error or a traceback, and a refusal without a text. Each
+input is also bound in memory: however much it claims, reading it takes no more than `most_bytes`.
+The processes that read the inputs have a limited address space and a time limit, so that what
+breaks the bounds ends there.
+
+A kind of input is a module that yields :class:`HostileInput`; ``KINDS`` in ``run_kind`` lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TAKEN, USAGE, REFUSED, UNVERIFIED = 0, 2, 3, 4
+MOST_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class HostileInput:
+    """One input.
+
+    Attributes
+    ----------
+    name
+        In words; unique among those of its kind.
+    write
+        Writes it into an empty folder and returns the path to read.
+    read
+        What a command does with it first.
+    verdict
+        The exit code that is right.
+    most_bytes
+        That Python and NumPy may hold at once meanwhile.
+    """
+
+    name: str
+    write: Callable[[Path], Path]
+    read: Callable[[Path], Any]
+    verdict: int
+    most_bytes: int = MOST_BYTES
+
+
+def read_as_scan(path: Path) -> None:
+    """Read a scan and check it; both must come to the same verdict."""
+    from segmaformer.runtime.errors import InputError
+    from segmaformer.runtime.formats import read_scan
+    from segmaformer.runtime.memory import default_budget_bytes
+    from segmaformer.runtime.scan_checks import check_scan
+
+    refused = [finding.what for finding in check_scan([path]) if finding.level == "refuse"]
+    try:
+        read_scan([path], budget_bytes=default_budget_bytes())
+    except InputError as error:
+        # The memory that is free, and so the budget in the text, may differ a little.
+        if not refused or refused[0].split(" MiB")[0] != str(error).split(" MiB")[0]:
+            raise AssertionError(f"checking says {refused}, reading says {error}") from error
+        raise
+    if refused:
+        raise AssertionError(f"checking says {refused}, reading takes it")

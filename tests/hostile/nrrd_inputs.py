@@ -1,0 +1,131 @@
+"""NRRD files whose headers or voxels are not what they seem."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from hostile_input import REFUSED, TAKEN, HostileInput, read_as_scan
+from nifti_inputs import file_of
+from scan_files import ramp
+
+DATA = ramp().tobytes("F")
+FIELDS = {
+    "type": "short",
+    "dimension": "3",
+    "space": "left-posterior-superior",
+    "sizes": "4 5 6",
+    "space directions": "(1,0,0) (0,2,0) (0,0,3)",
+    "kinds": "domain domain domain",
+    "endian": "little",
+    "encoding": "raw",
+    "space origin": "(10,20,30)",
+}
+
+# Field, value (None leaves it out) and verdict.
+CHANGES: list[tuple[str, str | None, int]] = [
+    *[("type", value, REFUSED) for value in (None, "", "block", "complex", "float", "short short")],
+    *[("dimension", value, REFUSED) for value in (None, "", "0", "-3", "2", "4", "17", "3.0", "x")],
+    ("dimension", "9" * 5000, REFUSED),
+    *[("sizes", value, REFUSED) for value in (None, "", "4 5", "4 5 6 1", "4 5 0", "4 5 -6")],
+    *[("sizes", value, REFUSED) for value in ("4 5 7", "4 5 6e1", "4 5 nan", "1e3 1e3 1e3")],
+    ("sizes", "99999999999 99999999999 99999999999", REFUSED),
+    ("sizes", f"4 5 {'9' * 5000}", REFUSED),
+    ("sizes", "4 5 3", TAKEN),  # bytes after the voxels
+    *[("space", value, REFUSED) for value in ("scanner-xyz", "3D-right-handed", "LPX")],
+    *[
+        ("space directions", value, REFUSED)
+        for value in (
+            "(1,0,0) (0,2,0)",
+            "(1,0,0) (0,2,0) (0,0,0)",
+            "(1,0,0) (0,2,0) (0,2,0)",
+            "(1,0,0) (0,2,0) (0,0,nan)",
+            "(1,0,0) (0,2,0) (0,0,inf)",
+            "(1,0,0) (0,2,0) none",
+            "(1,0,0) (0,2,0) (0,0)",
+            "(1,0,0) (0,2,0) (0,0,3",
+            "1 0 0 0 2 0 0 0 3",
+        )
+    ],
+    *[("space origin", value, REFUSED) for value in ("(1,2)", "(1,2,nan)", "(1,2,inf)", "1 2 3")],
+    ("space origin", None, TAKEN),
+    *[("endian", value, REFUSED) for value in (None, "", "middle", "little big")],
+    *[
+        ("encoding", value, REFUSED)
+        for value in (None, "", "bzip2", "ascii", "hex", "gzip", "zstd")
+    ],
+    *[("byte skip", value, REFUSED) for value in ("-2", "x", "1", "99999999999", "1.5")],
+    *[("line skip", value, REFUSED) for value in ("-1", "x", "99999999999")],
+    # Each axis has a direction in space, so each is one.
+    *[("kinds", value, TAKEN) for value in ("domain domain", "domain domain time")],
+    *[
+        ("data file", value, REFUSED)
+        for value in (
+            "missing.raw",
+            "../scan.raw",
+            "/etc/passwd",
+            "LIST",
+            "scan%03d.raw 1 6 1",
+            ".",
+            "",
+            "a\x1b[2Jb",
+        )
+    ],
+    ("content", "\x1b[2J\x07", TAKEN),
+    ("old min", "nan", TAKEN),
+]
+
+
+def nrrd(data: bytes = DATA, magic: str = "NRRD0004", **changes: str | None) -> bytes:
+    fields = {**FIELDS, **changes}
+    lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
+    return "\n".join([magic, *lines, "", ""]).encode() + data
+
+
+def inputs() -> Iterator[HostileInput]:
+    for field, value, verdict in CHANGES:
+        content = nrrd(**{field: value})
+        name = f"{field}: {value if value is None else value[:40]}"
+        yield HostileInput(name, file_of(content, "scan.nrrd"), read_as_scan, verdict)
+    packed = gzip.compress(DATA)
+    plain = nrrd()
+    contents: dict[str, tuple[bytes, int]] = {
+        "plain": (plain, TAKEN),
+        "gzip": (nrrd(packed, encoding="gzip"), TAKEN),
+        "zlib instead of gzip": (nrrd(zlib.compress(DATA), encoding="gzip"), TAKEN),
+        "gzip cut off": (nrrd(packed[:-5], encoding="gzip"), REFUSED),
+        "gzip with another checksum": (nrrd(packed[:-8] + bytes(8), encoding="gzip"), REFUSED),
+        "gzip of less": (nrrd(gzip.compress(DATA[:-1]), encoding="gzip"), REFUSED),
+        "gzip of more": (nrrd(gzip.compress(DATA + b"x"), encoding="gzip"), TAKEN),
+        "raw declared, gzip given": (nrrd(packed), REFUSED),
+        "a bomb": (nrrd(gzip.compress(bytes(30_000_000)), encoding="gzip"), REFUSED),
+        "cut off": (plain[:-1], REFUSED),
+        "no voxels": (nrrd(b""), REFUSED),
+        "no empty line": (plain[: plain.index(b"\n\n")], REFUSED),
+        "the magic alone": (b"NRRD0004\n", REFUSED),
+        "version 99": (nrrd(magic="NRRD0099"), REFUSED),
+        "a field twice": (plain.replace(b"\ntype", b"\nsizes: 6 5 4\ntype"), REFUSED),
+        "a line without a colon": (plain.replace(b"\ntype", b"\nnonsense\ntype"), REFUSED),
+        "a comment of half a megabyte": (
+            plain.replace(b"\ntype", b"\n#" + b"x" * 2**19 + b"\ntype"),
+            TAKEN,
+        ),
+        "a comment of a megabyte": (
+            plain.replace(b"\ntype", b"\n#" + b"x" * 2**20 + b"\ntype"),
+            REFUSED,
+        ),
+        "bytes that are no text": (plain.replace(b"\ntype", b"\n# \xff\xfe\ntype"), TAKEN),
+        "a header that does not end": (b"NRRD0004\n" + b"#" * 3_000_000, REFUSED),
+    }
+    for name, (content, verdict) in contents.items():
+        yield HostileInput(name, file_of(content, "scan.nrrd"), read_as_scan, verdict)
+    yield HostileInput("voxels outside its folder", _outside, read_as_scan, REFUSED)
+
+
+def _outside(folder: Path) -> Path:
+    """Voxels that are there and may not be reached from the header."""
+    (folder / "scan.raw").write_bytes(DATA)
+    (folder / "inner").mkdir()
+    return file_of(nrrd(b"", **{"data file": "../scan.raw"}), "scan.nhdr")(folder / "inner")

@@ -1,0 +1,67 @@
+"""Every hostile input ends as its verdict says, within its bounds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from hostile_input import TAKEN
+from run_kind import KINDS, inputs_of
+
+CORPUS = {kind: inputs_of(kind) for kind in KINDS}
+LEAST_INPUTS = 250
+SAFETY_SECONDS = 300
+"""A process that takes longer hangs; on a quiet machine each takes a few seconds."""
+
+Results = Callable[[str], dict[str, dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """What became of each input of a kind; one process reads them all, at the first question."""
+    known: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def of_kind(kind: str) -> dict[str, dict[str, Any]]:
+        if kind not in known:
+            folder = tmp_path_factory.mktemp(kind)
+            run = subprocess.run(
+                [sys.executable, str(Path(__file__).with_name("run_kind.py")), kind, str(folder)],
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=folder,
+                timeout=SAFETY_SECONDS,
+            )
+            lines = [json.loads(line) for line in run.stdout.splitlines()]
+            known[kind] = {line["name"]: line for line in lines}
+            if run.returncode != 0:
+                known[kind][""] = {"message": f"ended with {run.returncode}: {run.stderr[-2000:]}"}
+        return known[kind]
+
+    return of_kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, each.name) for kind, inputs in CORPUS.items() for each in inputs]
+)
+def test_each_ends_as_its_verdict_says(results: Results, kind: str, name: str) -> None:
+    (given,) = [each for each in CORPUS[kind] if each.name == name]
+    found = results(kind)
+    assert name in found, found.get("", {}).get("message", "the process stopped before it")
+    assert found[name]["code"] == given.verdict, found[name]["message"]
+    assert (given.verdict == TAKEN) == (found[name]["message"] == "")
+    assert found[name]["bytes"] <= given.most_bytes
+
+
+def test_the_corpus_is_large_and_its_names_are_unique() -> None:
+    assert sum(map(len, CORPUS.values())) >= LEAST_INPUTS
+    for inputs in CORPUS.values():
+        assert len({each.name for each in inputs}) == len(inputs)
