@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from segmaformer.calibration.search import Placed
 from segmaformer.calibration.sensitivity import Harm
-from segmaformer.runtime.atomic import atomic_path
+from segmaformer.runtime.atomic import atomic_file
 from segmaformer.runtime.legend import BACKGROUND, QUIET, Colour, write
 
 KEPT: Colour = (86, 180, 233)
@@ -38,8 +38,8 @@ def write_harm_picture(path: Path, placed: Sequence[Placed], *, title: str) -> N
     for panel in panels:
         picture.paste(panel, (0, top))
         top += panel.height
-    with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG")
+    with atomic_file(path) as stream:
+        picture.save(stream, format="PNG")
 
 
 def draw_harms(placed: Placed, *, title: str) -> Image.Image:

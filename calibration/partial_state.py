@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from segmaformer.calibration.histogram import BINS, Histogram
-from segmaformer.runtime.atomic import atomic_path
+from segmaformer.runtime.atomic import atomic_file
 from segmaformer.runtime.progress import Report
 
 SAVE_SECONDS = 5.0
@@ -83,7 +83,7 @@ class PartialState:
         if self.path is None:
             return
         histograms = self.histograms.values()
-        with atomic_path(self.path) as temporary, temporary.open("wb") as stream:
+        with atomic_file(self.path) as stream:
             np.savez(
                 stream,
                 key=np.array(self.key),

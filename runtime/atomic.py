@@ -1,7 +1,7 @@
-"""Writing a file or a folder so that its name never holds half of it.
+"""Writing a file so that its name never holds half of it.
 
-What is not finished lies beside its target under a name that says which process of which
-machine made it. If that process was killed, the next run in the folder removes it.
+What is not finished lies beside its target, see :mod:`segmaformer.runtime.unfinished`, and is
+written through the descriptor that created it: no other process can put a file in its place.
 """
 
 from __future__ import annotations
@@ -9,25 +9,66 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
-import secrets
-import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-_PREFIX = ".sgmf-"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname()) or "host"
+from segmaformer.runtime.unfinished import completing, create_file, discard, forget
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class UnfinishedFile:
+    """A file that is being written. As a path it is the one that it will have.
+
+    Attributes
+    ----------
+    target
+        Where it will be.
+    stream
+        To write it and to read it again.
+    """
+
+    target: Path
+    stream: BinaryIO
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.target)
+
+
+Target = str | Path | UnfinishedFile
+"""A file to write: where it shall be, or one that is begun already."""
 
 
 @contextmanager
-def atomic_path(target: str | Path) -> Iterator[Path]:
-    """Path to write to, which becomes `target` when the block ends without an error.
+def atomic_file(target: Target) -> Iterator[BinaryIO]:
+    """Stream of a file that appears under its name when the block ends without an error.
 
-    The path lies in the folder of `target` and has the same suffixes. Where the block
-    fails, it is removed and `target` stays as it was.
+    Parameters
+    ----------
+    target
+        Where it shall be. One that is begun already is written to and finished by who began it.
+
+    Raises
+    ------
+    OSError
+        As :func:`unfinished_file`.
+    """
+    if isinstance(target, UnfinishedFile):
+        yield target.stream
+        return
+    with unfinished_file(target) as begun:
+        yield begun.stream
+
+
+@contextmanager
+def unfinished_file(target: str | Path) -> Iterator[UnfinishedFile]:
+    """A file that becomes `target` when the block ends without an error.
+
+    Where the block fails, it is removed and `target` stays as it was.
 
     Raises
     ------
@@ -38,21 +79,22 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     PermissionError
         The folder cannot be written to.
     OSError
-        There is no room.
+        The name is too long, or there is no room.
     """
     target = Path(target)
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a folder; give the name of a file to write")
-    temporary = unfinished_beside(target)
-    _create(temporary, target)
+    _check_name(target)
+    with named_where_full(target):
+        path, descriptor = _create(target)
     try:
-        with named_where_full(target):
-            yield temporary
-            with temporary.open("rb+") as written:
-                os.fsync(written.fileno())
-            os.replace(temporary, target)
+        with named_where_full(target), os.fdopen(descriptor, "w+b") as stream:
+            yield UnfinishedFile(target, stream)
+            stream.flush()
+            os.fsync(descriptor)
+            with completing():
+                os.replace(path, target)
+                forget(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(path)
 
 
 @contextmanager
@@ -67,7 +109,7 @@ def named_where_full(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
         raise OSError(
             f"cannot write {target}: {error.strerror}; make room there or choose another place"
@@ -75,8 +117,8 @@ def named_where_full(target: Path) -> Iterator[None]:
 
 
 def check_writable(target: str | Path) -> None:
-    """Refuse now what :func:`atomic_path` would refuse after the work; raises the same."""
-    with contextlib.suppress(_Probe), atomic_path(target):
+    """Refuse now what :func:`unfinished_file` would refuse after the work; raises the same."""
+    with contextlib.suppress(_Probe), unfinished_file(target):
         raise _Probe
 
 
@@ -84,52 +126,22 @@ class _Probe(Exception):  # noqa: N818  (never seen outside)
     """Ends a trial before anything is written."""
 
 
-def unfinished_beside(target: Path, prefix: str = _PREFIX) -> Path:
-    """A new name in the folder of `target`, with its suffixes, that says which process made it."""
-    maker = f"{_HOST}-{os.getpid()}-{secrets.token_hex(6)}"
-    return target.with_name(f"{prefix}{maker}{''.join(target.suffixes)}")
-
-
-def abandoned(folder: Path, prefix: str = _PREFIX) -> list[Path]:
-    """What killed processes of this user on this machine left in a folder under such names."""
-    names = f"{prefix}{_HOST}-"
-    found = (path for path in folder.glob(f"{names}*") if _is_own(path))
-    makers = ((path, path.name.removeprefix(names).partition("-")[0]) for path in found)
-    return [path for path, pid in makers if pid.isdecimal() and not _is_running(int(pid))]
-
-
-def remove_abandoned(folder: Path) -> int:
-    """Remove what killed processes left unfinished; returns how much."""
-    paths = abandoned(folder)
-    for path in paths:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-    return len(paths)
-
-
-def _is_own(path: Path) -> bool:
+def _check_name(target: Path) -> None:
+    """Refuse a folder, and a name that would only be refused once all is written."""
     try:
-        return not hasattr(os, "geteuid") or path.lstat().st_uid == os.geteuid()
-    except FileNotFoundError:  # another process was faster
-        return False
+        is_folder = target.is_dir()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise OSError(f"cannot write {target}: {error.strerror}; give it a shorter name") from error
+    if is_folder:
+        raise IsADirectoryError(f"{target} is a folder; give the name of a file to write")
 
 
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _create(temporary: Path, target: Path) -> None:
+def _create(target: Path) -> tuple[Path, int]:
     """Create the empty file, or say why nothing can be written beside `target`."""
     try:
-        temporary.open("xb").close()
+        return create_file(target)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"cannot write {target}: there is no folder {target.parent}; create it first"
@@ -139,6 +151,8 @@ def _create(temporary: Path, target: Path) -> None:
             f"cannot write {target}: {target.parent} is not a folder; choose another place"
         ) from None
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
         raise PermissionError(
             f"cannot write {target}: {error.strerror} in {target.parent.resolve()}; "
             "change its permissions or choose another folder"

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segmaformer.runtime import metaimage, nifti, nifti_header, nrrd
+from segmaformer.runtime.atomic import Target
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.file_kinds import PAIR, START_BYTES, file_kind
 from segmaformer.runtime.label_planes import storable_labels
@@ -38,7 +39,7 @@ class _Format:
     suffixes: tuple[str, ...]
     begins: Callable[[bytes], bool]
     read_header: Callable[[Path], ScanFile]
-    write_labels: Callable[[Path, _Labels, Volume], None]
+    write_labels: Callable[[Target, _Labels, Volume], None]
 
 
 _FORMATS = (
@@ -185,7 +186,7 @@ def unreadable(path: Path) -> str | None:
     return f"{path} is {found}; {expected}"
 
 
-def write_label_map(path: str | Path, labels: _Labels, like: Volume) -> None:
+def write_label_map(path: Target, labels: _Labels, like: Volume) -> None:
     """Write labels on the grid of the scan that they belong to, in the format of the name.
 
     The file appears under its name only when it is complete. It is one file: also
@@ -209,17 +210,17 @@ def write_label_map(path: str | Path, labels: _Labels, like: Volume) -> None:
     FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError
         The file cannot be written there.
     """
-    _writer(Path(path))(Path(path), storable_labels(labels, like), like)
+    _writer(Path(path))(path, storable_labels(labels, like), like)
 
 
-def write_probability(path: str | Path, values: npt.NDArray[np.float32], like: Volume) -> None:
+def write_probability(path: Target, values: npt.NDArray[np.float32], like: Volume) -> None:
     """Write float32 values (X, Y, Z) on the grid of `like`; otherwise :func:`write_label_map`."""
     if values.shape != like.shape:
         raise ValueError(f"values have shape {values.shape}; the scan has {like.shape}")
-    _writer(Path(path))(Path(path), values.astype("<f4", copy=False), like)
+    _writer(Path(path))(path, values.astype("<f4", copy=False), like)
 
 
-def _writer(path: Path) -> Callable[[Path, Any, Volume], None]:
+def _writer(path: Path) -> Callable[[Target, Any, Volume], None]:
     named = _format_named(path)
     if named is None:
         raise ValueError(f"a label map's name must end in {', '.join(SUFFIXES)}; {path} does not")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.atomic import atomic_path
+from segmaformer.runtime.atomic import Target, atomic_file
 from segmaformer.runtime.byte_source import ByteSource
 from segmaformer.runtime.errors import GeometryError, InputError
 from segmaformer.runtime.label_planes import ZLIB, deflated_planes
@@ -102,7 +102,7 @@ def read_header(path: Path) -> ScanFile:
     )
 
 
-def write_labels(path: Path, labels: npt.NDArray[np.unsignedinteger[Any]], like: Volume) -> None:
+def write_labels(path: Target, labels: npt.NDArray[np.unsignedinteger[Any]], like: Volume) -> None:
     """Write labels (X, Y, Z) of the scan `like` as one compressed file, atomically."""
     affine = flip_world(like.affine, "LPS")
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
@@ -122,7 +122,7 @@ def write_labels(path: Path, labels: npt.NDArray[np.unsignedinteger[Any]], like:
         f"ElementType = {_WRITTEN_TYPES[labels.dtype.name]}",
         f"{_LAST_FIELD} = LOCAL",
     ]
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+    with atomic_file(path) as stream:
         stream.write("\n".join([*lines, ""]).encode("ascii"))
         stream.writelines(packed)
 

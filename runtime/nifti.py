@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.atomic import atomic_path
+from segmaformer.runtime.atomic import Target, atomic_file
 from segmaformer.runtime.volume import Volume
+
+_LEVEL = 1
 
 _PLACEMENT_FIELDS = (
     *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
@@ -18,15 +21,23 @@ _PLACEMENT_FIELDS = (
 )
 
 
-def write_labels(path: Path, labels: npt.NDArray[np.unsignedinteger[Any]], like: Volume) -> None:
+def write_labels(path: Target, labels: npt.NDArray[np.unsignedinteger[Any]], like: Volume) -> None:
     """Write labels (X, Y, Z) of the scan `like`, atomically; compressed if `path` ends in ``.gz``.
 
     The file has the qform and sform codes and matrices and the units of ``like.header``,
     bit for bit; nothing else of that header is taken over.
     """
-    image = _label_image(labels, like)
-    with atomic_path(path) as temporary:
-        nibabel.save(image, temporary)
+    write_image(path, _label_image(labels, like))
+
+
+def write_image(path: Target, image: Any) -> None:
+    """Write an image of nibabel, atomically; compressed if `path` ends in ``.gz``."""
+    with atomic_file(path) as stream:
+        if Path(path).suffix.lower() != ".gz":
+            image.to_stream(stream)
+            return
+        with gzip.GzipFile("", "wb", _LEVEL, stream, mtime=0) as deflating:
+            image.to_stream(deflating)
 
 
 def _label_image(labels: npt.NDArray[np.unsignedinteger[Any]], like: Volume) -> Any:

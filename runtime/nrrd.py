@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.atomic import atomic_path
+from segmaformer.runtime.atomic import Target, atomic_file
 from segmaformer.runtime.byte_source import ByteSource
 from segmaformer.runtime.errors import GeometryError, InputError
 from segmaformer.runtime.finding import Finding
@@ -116,7 +116,7 @@ def read_header(path: Path) -> ScanFile:
     )
 
 
-def write_labels(path: Path, labels: npt.NDArray[np.unsignedinteger[Any]], like: Volume) -> None:
+def write_labels(path: Target, labels: npt.NDArray[np.unsignedinteger[Any]], like: Volume) -> None:
     """Write labels (X, Y, Z) of the scan `like` as one file, gzip inside, atomically."""
     affine = flip_world(like.affine, "LPS")
     directions = " ".join(_vector_text(step) for step in affine[:3, :3].T)
@@ -132,7 +132,7 @@ def write_labels(path: Path, labels: npt.NDArray[np.unsignedinteger[Any]], like:
         "encoding: gzip",
         f"space origin: {_vector_text(affine[:3, 3])}",
     ]
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+    with atomic_file(path) as stream:
         stream.write("\n".join([*lines, "", ""]).encode("ascii"))
         stream.writelines(deflated_planes(labels, GZIP))
 

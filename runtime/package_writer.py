@@ -10,16 +10,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from segmaformer.runtime.atomic import (
-    abandoned,
-    named_where_full,
-    remove_abandoned,
-    unfinished_beside,
-)
+from segmaformer.runtime.atomic import NO_ROOM, named_where_full
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.manifest import FileRecord, Manifest
 from segmaformer.runtime.manifest_seal import seal
 from segmaformer.runtime.package import MANIFEST_FILE, read_manifest
+from segmaformer.runtime.unfinished import (
+    abandoned,
+    completing,
+    create_folder,
+    discard,
+    forget,
+    name_beside,
+    remove_abandoned,
+    token_of,
+)
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
 
 def write_files(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest:
@@ -32,11 +39,18 @@ def write_files(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Ma
     """
     records = {}
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        _write(folder / name, content)
         records[name] = FileRecord(hashlib.sha256(content).hexdigest(), len(content))
     complete = dataclasses.replace(manifest, files=records)
-    (folder / MANIFEST_FILE).write_bytes(seal(complete.to_json()))
+    _write(folder / MANIFEST_FILE, seal(complete.to_json()))
     return complete
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a new file in place of an earlier one; a link there is replaced, not followed."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, _NEW_FILE, 0o666), "wb") as stream:
+        stream.write(content)
 
 
 @contextmanager
@@ -67,14 +81,18 @@ def staged_package(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     finish_replacing(target)
     _check_target(target, overwrite=overwrite)
-    staging = _folder_beside(target)
+    with named_where_full(target):
+        staging, lock = _folder_beside(target)
     try:
         with named_where_full(target):
             yield staging
         _check_target(target, overwrite=overwrite)
-        _put_in_place(staging, target)
+        with completing():
+            _put_in_place(staging, target)
+            forget(staging)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        discard(staging)
+        os.close(lock)
 
 
 def finish_replacing(target: Path) -> None:
@@ -85,7 +103,7 @@ def finish_replacing(target: Path) -> None:
     remove_abandoned(target.parent)
     for aside in abandoned(target.parent, _aside_prefix(target)):
         if target.exists() or target.is_symlink():
-            shutil.rmtree(aside)
+            shutil.rmtree(aside, ignore_errors=True)
         else:
             aside.rename(target)
 
@@ -117,16 +135,16 @@ def _what_else(target: Path) -> str:
     return f"it also holds {min(surplus)}" if surplus else ""
 
 
-def _folder_beside(target: Path) -> Path:
-    folder = unfinished_beside(target)
+def _folder_beside(target: Path) -> tuple[Path, int]:
     try:
-        folder.mkdir()
+        return create_folder(target)
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
         raise PermissionError(
             f"cannot write {target}: {error.strerror} in {target.parent.resolve()}; "
             "change its permissions or choose another folder with -o"
         ) from error
-    return folder
 
 
 def _put_in_place(staging: Path, target: Path) -> None:
@@ -134,7 +152,7 @@ def _put_in_place(staging: Path, target: Path) -> None:
     if not target.exists():
         staging.rename(target)
         return
-    aside = unfinished_beside(target, _aside_prefix(target))
+    aside = name_beside(target, _aside_prefix(target), token_of(staging))
     try:
         target.rename(aside)
         staging.rename(target)

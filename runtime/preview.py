@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from segmaformer.runtime.atomic import atomic_path
+from segmaformer.runtime.atomic import Target, atomic_file
 from segmaformer.runtime.display_planes import (
     DISPLAY_ORIENTATION,
     NOTICE,
@@ -70,7 +69,7 @@ class _Scene:
         return np.asarray(np.array(self.labels.shape) * self.spacing_mm)
 
 
-def write_preview(path: str | Path, segmentation: Segmentation) -> None:
+def write_preview(path: Target, segmentation: Segmentation) -> None:
     """Write the preview of a segmentation as PNG, atomically.
 
     The first channel is the one shown.
@@ -85,7 +84,7 @@ def write_preview(path: str | Path, segmentation: Segmentation) -> None:
     Raises
     ------
     OSError
-        `path` cannot be written, see :func:`~segmaformer.runtime.atomic.atomic_path`.
+        `path` cannot be written, see :func:`~segmaformer.runtime.atomic.unfinished_file`.
     """
     volume = segmentation.volume
     scan = volume.source[0].name if volume.source else "scan"
@@ -98,8 +97,8 @@ def write_preview(path: str | Path, segmentation: Segmentation) -> None:
         title=scan,
         subtitle=f"{segmentation.manifest.name}  ·  {segmentation.backend}",
     )
-    with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG")
+    with atomic_file(path) as stream:
+        picture.save(stream, format="PNG")
 
 
 def draw_preview(

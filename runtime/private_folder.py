@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from segmaformer.runtime.atomic import atomic_path
+from segmaformer.runtime.atomic import atomic_file
 from segmaformer.runtime.errors import EngineError
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -98,9 +98,9 @@ class PrivateFolder:
 
     def write(self, name: str, content: bytes) -> Path:
         """Write a file that only the user can read; it appears whole or not at all."""
-        with atomic_path(self.path / name) as unfinished:
-            unfinished.chmod(0o600)
-            unfinished.write_bytes(content)
+        with atomic_file(self.path / name) as stream:
+            os.fchmod(stream.fileno(), 0o600)
+            stream.write(content)
         return self.path / name
 
     def write_new(self, name: str, content: bytes) -> None:

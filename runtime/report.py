@@ -14,12 +14,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segmaformer.runtime.atomic import atomic_path
+from segmaformer.runtime.atomic import Target, atomic_file
 from segmaformer.runtime.display_planes import (
     DISPLAY_ORIENTATION,
     NOTICE,
@@ -53,7 +52,7 @@ _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
 
 def write_report(
-    path: str | Path,
+    path: Target,
     segmentation: Segmentation,
     run_manifest: Mapping[str, Any] | None = None,
     *,
@@ -87,7 +86,7 @@ def write_report(
     ValueError
         There is no such channel, or `voxel_bytes` holds nothing.
     OSError
-        `path` cannot be written, see :func:`~segmaformer.runtime.atomic.atomic_path`.
+        `path` cannot be written, see :func:`~segmaformer.runtime.atomic.unfinished_file`.
     """
     channels = len(segmentation.volume.voxels)
     if not 0 <= channel < channels:
@@ -99,8 +98,8 @@ def write_report(
         channel=channel,
         voxel_bytes=voxel_bytes,
     )
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(page)
+    with atomic_file(path) as stream:
+        stream.write(page)
 
 
 @dataclass(frozen=True)

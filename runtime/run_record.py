@@ -14,13 +14,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from segmaformer.runtime.atomic import Target
 from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.segmentation import Segmentation
 
 
 def run_record(
-    segmentation: Segmentation, *, scan: Sequence[Path], label_map: Path, package: Package
+    segmentation: Segmentation, *, scan: Sequence[Path], label_map: Target, package: Package
 ) -> dict[str, Any]:
     """Describe one finished run, JSON-ready.
 
@@ -31,7 +32,7 @@ def run_record(
     scan
         Files that were read, one for each channel.
     label_map
-        The file that was written, under whatever name it has now.
+        The file that was written, or is about to be finished.
     package
         What the predictor ran.
     """

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segmaformer.runtime.atomic import Target
 from segmaformer.runtime.formats import write_label_map
 from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.statistics import label_statistics
@@ -50,15 +50,15 @@ class Segmentation:
         labels = self.manifest.output.labels
         return {label.value: label.name for label in labels if label.value != 0}
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: Target) -> None:
         """Write the label map on the scan's grid, atomically, in the format of the file ending."""
-        write_label_map(Path(path), self.labels, like=self.volume)
+        write_label_map(path, self.labels, like=self.volume)
 
-    def save_preview(self, path: str | Path) -> None:
+    def save_preview(self, path: Target) -> None:
         """Write a PNG of three planes through the segmentation."""
         from segmaformer.runtime.preview import write_preview
 
-        write_preview(Path(path), self)
+        write_preview(path, self)
 
     def statistics(self) -> dict[str, Any]:
         """Volume, voxel count, bounding box and intensity of every label, JSON-ready."""

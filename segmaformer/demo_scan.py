@@ -15,8 +15,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from segmaformer.runtime.atomic import atomic_path
 from segmaformer.runtime.errors import MissingExtraError
+from segmaformer.runtime.nifti import write_image
 
 DEMO_FILE = "icbm152_left_hippocampus_t1.nii.gz"
 TEMPLATE_FILE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
@@ -60,8 +60,7 @@ def demo_scan(target_dir: str | Path) -> Path:
     crop.header.set_xyzt_units("mm")
     target = Path(target_dir) / DEMO_FILE
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(target) as temporary:
-        nib.save(crop, temporary)
+    write_image(target, crop)
     return target
 
 

@@ -12,7 +12,7 @@ import click
 from segmaformer.cli.console import print_json, print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import EXISTING_FOLDER, check_variants, json_option
-from segmaformer.runtime.atomic import atomic_path, check_writable
+from segmaformer.runtime.atomic import atomic_file, check_writable
 from segmaformer.runtime.backends import (
     ON_GPU,
     BackendOptions,
@@ -137,8 +137,8 @@ def _beside(output: Path, suffix: str) -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with atomic_path(path) as unfinished:
-        unfinished.write_bytes(content)
+    with atomic_file(path) as stream:
+        stream.write(content)
 
 
 def _facts(built: BuiltEngine) -> dict[str, Any]:

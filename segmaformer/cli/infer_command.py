@@ -22,7 +22,7 @@ from segmaformer.cli.parameters import (
     threads_option,
 )
 from segmaformer.cli.segment_case import segment_cases
-from segmaformer.runtime.atomic import atomic_path
+from segmaformer.runtime.atomic import atomic_file
 from segmaformer.runtime.backends import (
     BackendOptions,
     backend_names,
@@ -188,5 +188,5 @@ def _failure(case: Case, error: BaseException) -> dict[str, Any]:
 
 def _write_summary(folder: Path, shard: tuple[int, int] | None, summary: dict[str, Any]) -> None:
     name = "summary.json" if shard is None else f"summary-{shard[0]}-of-{shard[1]}.json"
-    with atomic_path(folder / name) as path:
-        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    with atomic_file(folder / name) as stream:
+        stream.write(json.dumps(summary, indent=2).encode() + b"\n")

@@ -10,7 +10,7 @@ from typing import Any
 
 from segmaformer.cli.cases import Case
 from segmaformer.cli.exit_codes import EXPECTED_ERRORS
-from segmaformer.runtime.atomic import atomic_path, check_writable, remove_abandoned
+from segmaformer.runtime.atomic import UnfinishedFile, check_writable, unfinished_file
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.formats import write_probability
 from segmaformer.runtime.overlap import run_overlapped
@@ -20,6 +20,7 @@ from segmaformer.runtime.report import write_report
 from segmaformer.runtime.run_record import run_record
 from segmaformer.runtime.scan_checks import check_scan
 from segmaformer.runtime.segmentation import Segmentation
+from segmaformer.runtime.unfinished import completing, remove_abandoned
 
 ProgressBar = Callable[[str], AbstractContextManager[Progress]]
 
@@ -74,7 +75,7 @@ def segment_cases(
         with ExitStack() as unfinished:
             if case.probabilities:
                 labels, paths = zip(*case.probabilities, strict=True)
-                places = [unfinished.enter_context(atomic_path(path)) for path in paths]
+                places = [unfinished.enter_context(unfinished_file(path)) for path in paths]
                 with progress_bar(f"{case.name}, {', '.join(labels)}") as progress:
                     maps = predictor.probabilities(prepared, labels, progress=progress)
                     for place, values in zip(places, maps, strict=True):
@@ -84,12 +85,18 @@ def segment_cases(
     def finish(case: Case, product: tuple[Segmentation, ExitStack]) -> dict[str, Any]:
         segmentation, unfinished = product
         with unfinished:
-            return _write(predictor, case, segmentation)
+            document = _write(predictor, case, segmentation, unfinished)
+            with completing():
+                unfinished.close()
+        return document
 
     return run_overlapped(cases, prepare=prepare, work=work, finish=finish, errors=EXPECTED_ERRORS)
 
 
-def _write(predictor: Predictor, case: Case, segmentation: Segmentation) -> dict[str, Any]:
+def _write(
+    predictor: Predictor, case: Case, segmentation: Segmentation, unfinished: ExitStack
+) -> dict[str, Any]:
+    """Write all results but probabilities into files that get their names with `unfinished`."""
     document = {
         **_paths(case),
         "package": segmentation.manifest.name,
@@ -98,34 +105,31 @@ def _write(predictor: Predictor, case: Case, segmentation: Segmentation) -> dict
         "seconds": segmentation.seconds,
         "statistics": segmentation.statistics(),
     }
-    with ExitStack() as unfinished:
-        maps = {path for _, path in case.probabilities}
-        places = {
-            path: unfinished.enter_context(atomic_path(path))
-            for path in case.written
-            if path not in maps
-        }
-        segmentation.save(places[case.label_map])
-        record = run_record(
-            segmentation,
-            scan=case.scan,
-            label_map=places[case.label_map],
-            package=predictor.package,
-        )
-        _write_json(places[case.record], record)
-        if case.preview is not None:
-            segmentation.save_preview(places[case.preview])
-        if case.statistics is not None:
-            _write_json(places[case.statistics], document)
-        if case.report is not None:
-            write_report(
-                places[case.report], segmentation, record, statistics=document["statistics"]
-            )
+    maps = {path for _, path in case.probabilities}
+    places = {
+        path: unfinished.enter_context(unfinished_file(path))
+        for path in case.written
+        if path not in maps
+    }
+    segmentation.save(places[case.label_map])
+    record = run_record(
+        segmentation,
+        scan=case.scan,
+        label_map=places[case.label_map],
+        package=predictor.package,
+    )
+    _write_json(places[case.record], record)
+    if case.preview is not None:
+        segmentation.save_preview(places[case.preview])
+    if case.statistics is not None:
+        _write_json(places[case.statistics], document)
+    if case.report is not None:
+        write_report(places[case.report], segmentation, record, statistics=document["statistics"])
     return document
 
 
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+def _write_json(file: UnfinishedFile, document: dict[str, Any]) -> None:
+    file.stream.write(json.dumps(document, indent=2).encode() + b"\n")
 
 
 def _paths(case: Case) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from segmaformer.cli.parameters import (
 )
 from segmaformer.cli.provenance import provenance
 from segmaformer.cli.verify_layers import compare, layers_backend, print_layers
-from segmaformer.runtime.atomic import atomic_path
+from segmaformer.runtime.atomic import atomic_file
 from segmaformer.runtime.backends import BackendOptions, backend_names, find_backend
 from segmaformer.runtime.cases import group_channels
 from segmaformer.runtime.package import Package
@@ -110,8 +110,8 @@ def _choices(
 
 def _write_record(package: Package, document: dict[str, Any]) -> None:
     folder = package.path.resolve()
-    with atomic_path(folder.with_name(f"{folder.name}.verification.json")) as path:
-        path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    with atomic_file(folder.with_name(f"{folder.name}.verification.json")) as stream:
+        stream.write(json.dumps(document, indent=2, allow_nan=False).encode() + b"\n")
 
 
 def _conclude(document: dict[str, Any]) -> int:

@@ -240,9 +240,9 @@ def test_a_package_that_a_killed_run_moved_aside_is_calibrated(
     before = content(original)
     move_aside = (
         "import sys; from pathlib import Path\n"
-        "from segmaformer.runtime import package_writer as writer\n"
+        "from segmaformer.runtime import package_writer as writer, unfinished\n"
         "package = Path(sys.argv[1])\n"
-        "package.rename(writer.unfinished_beside(package, writer._aside_prefix(package)))"
+        "package.rename(unfinished.name_beside(package, writer._aside_prefix(package)))"
     )
     command = [sys.executable, "-c", move_aside, str(original)]
     subprocess.run(command, check=True, cwd=original.parent)

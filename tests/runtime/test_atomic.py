@@ -2,24 +2,54 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from segmaformer.runtime.atomic import _HOST, atomic_path, remove_abandoned
+from segmaformer.runtime import atomic
+from segmaformer.runtime.atomic import atomic_file, check_writable, unfinished_file
+from segmaformer.runtime.digest import sha256_of
 
 
 def test_the_target_appears_only_when_the_block_ends(tmp_path: Path) -> None:
     target = tmp_path / "case.01.nii.gz"
-    with atomic_path(target) as temporary:
-        assert temporary.parent == target.parent
-        assert temporary.name.endswith(".01.nii.gz")
-        temporary.write_bytes(b"labels")
+    with atomic_file(target) as stream:
+        stream.write(b"labels")
         assert not target.exists()
     assert target.read_bytes() == b"labels"
     assert [*tmp_path.iterdir()] == [target]
+
+
+def test_several_files_can_be_begun_and_finished_together(tmp_path: Path) -> None:
+    first, second = tmp_path / "labels", tmp_path / "record"
+    with unfinished_file(first) as begun, unfinished_file(second) as record:
+        with atomic_file(begun) as stream:
+            stream.write(b"abc")
+        assert os.fspath(begun) == str(first)
+        record.stream.write(sha256_of(begun).encode())
+        begun.stream.write(b"d")
+        assert not first.exists()
+    assert first.read_bytes() == b"abcd"
+    assert second.read_text().startswith("ba7816bf8f01cfea")
+
+
+def replace_what_is_begun(folder: Path, elsewhere: Path) -> None:
+    """As one who may write to the folder could."""
+    (begun,) = folder.glob(".sgmf-*")
+    begun.rename(elsewhere / "moved")
+    begun.symlink_to(elsewhere / "precious")
+
+
+def test_a_link_put_in_place_of_the_unfinished_file_is_not_written_through(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "shared", tmp_path / "mine"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("precious")
+    with atomic_file(folder / "labels.nii") as stream:
+        replace_what_is_begun(folder, elsewhere)
+        stream.write(b"labels")
+    assert (elsewhere / "precious").read_text() == "precious"
+    assert (elsewhere / "moved").read_bytes() == b"labels"
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -27,8 +57,8 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target.write_bytes(b"old")
 
     def write_and_fail() -> None:
-        with atomic_path(target) as temporary:
-            temporary.write_bytes(b"half of the n")
+        with atomic_file(target) as stream:
+            stream.write(b"half of the n")
             raise RuntimeError("the disk is on fire")
 
     with pytest.raises(RuntimeError, match="on fire"):
@@ -41,8 +71,8 @@ def test_a_full_disk_is_named_with_the_file(tmp_path: Path) -> None:
     target = tmp_path / "labels.nii"
 
     def write(code: int) -> None:
-        with atomic_path(target) as temporary:
-            temporary.write_bytes(b"half of the n")
+        with atomic_file(target) as stream:
+            stream.write(b"half of the n")
             raise OSError(code, os.strerror(code))
 
     with pytest.raises(OSError, match=r"cannot write .*labels.nii: No space left.*make room"):
@@ -54,53 +84,13 @@ def test_a_full_disk_is_named_with_the_file(tmp_path: Path) -> None:
 
 def test_the_file_gets_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
-    with atomic_path(tmp_path / "written"):
+    with atomic_file(tmp_path / "written"):
         pass
     assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-@pytest.fixture
-def ended() -> int:
-    """Number of a process that is no more."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-def test_only_what_killed_processes_left_is_removed(tmp_path: Path, ended: int) -> None:
-    gone = [f".sgmf-{_HOST}-{ended}-0a1b2c.nii.gz", f".sgmf-{_HOST}-{ended}-3d4e5f.sgmf"]
-    stays = [
-        f".sgmf-{_HOST}-{os.getpid()}-0a1b2c.nii.gz",
-        f".sgmf-{_HOST}2-{ended}-0a1b2c.nii.gz",
-        f".sgmf-{_HOST}-notes.txt",
-        f".sgmf.old-0123-{_HOST}-{ended}-0a1b2c.sgmf",
-        "sample.sgmf",
-    ]
-    for name in (*gone, *stays):
-        (tmp_path / name).mkdir() if name.endswith(".sgmf") else (tmp_path / name).touch()
-    (tmp_path / gone[1] / "fp32.onnx").touch()
-    assert remove_abandoned(tmp_path) == 2
-    assert {path.name for path in tmp_path.iterdir()} == set(stays)
-
-
-def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path: Path, ended: int) -> None:
-    (tmp_path / "precious").mkdir()
-    (tmp_path / f".sgmf-{_HOST}-{ended}-0a1b2c.sgmf").symlink_to("precious")
-    assert remove_abandoned(tmp_path) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owner here")
-def test_what_others_own_stays(tmp_path: Path, ended: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / f".sgmf-{_HOST}-{ended}-0a1b2c.sgmf").mkdir()
-    owner = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    assert remove_abandoned(tmp_path) == 0
-    assert len([*tmp_path.iterdir()]) == 1
-
-
 def enter(target: Path) -> None:
-    with atomic_path(target):
+    with atomic_file(target):
         pytest.fail("the block must not run")
 
 
@@ -129,13 +119,37 @@ def test_a_folder_without_write_permission_is_refused(tmp_path: Path) -> None:
         enter(tmp_path / "labels.nii")
 
 
+@pytest.mark.parametrize("length", [255, 256])
+def test_a_long_name_is_taken_or_refused_by_that_name(tmp_path: Path, length: int) -> None:
+    target = tmp_path / f"{'n' * (length - 4)}.nii"
+    if length == 255:
+        with atomic_file(target) as stream:
+            stream.write(b"labels")
+        assert target.read_bytes() == b"labels"
+        return
+    with pytest.raises(OSError, match=r"cannot write .*/n+\.nii: File name too long; give it"):
+        check_writable(target)
+    assert [*tmp_path.iterdir()] == []
+
+
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
 def test_a_read_only_place_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    def refuse(*_arguments: object, **_options: object) -> None:
+    def refuse(_target: Path) -> tuple[Path, int]:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(atomic, "create_file", refuse)
     with pytest.raises(PermissionError, match=f"{os.strerror(code)} in .*change its permissions"):
         enter(tmp_path / "labels.nii")
+
+
+def test_a_full_disk_is_named_with_the_file_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_target: Path) -> tuple[Path, int]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), ".sgmf-0123")
+
+    monkeypatch.setattr(atomic, "create_file", refuse)
+    with pytest.raises(OSError, match=r"^cannot write .*labels.nii: No space left.*make room"):
+        check_writable(tmp_path / "labels.nii")

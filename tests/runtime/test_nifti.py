@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import nibabel
 import numpy as np
@@ -256,11 +256,11 @@ def test_labels_that_cannot_be_written_are_refused(
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_image: Any, path: Path) -> None:
-        path.write_bytes(b"half")
+    def fail(_image: Any, stream: BinaryIO) -> None:
+        stream.write(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(nibabel, "save", fail)
+    monkeypatch.setattr(nibabel.Nifti1Image, "to_stream", fail)
     volume = Volume(np.ones((1, *SHAPE), np.float32), AFFINE)
     with pytest.raises(OSError, match="no space"):
         write_label_map(tmp_path / "labels.nii", labels_for(volume), volume)

@@ -163,7 +163,7 @@ def test_what_a_killed_process_left_is_gone_after_the_next_export(
     target = tmp_path / "sample.sgmf"
     write(target)
     kill_a_writer(target, place)
-    assert (target.exists(), len([*tmp_path.iterdir()])) == (place == "block", 2)
+    assert (target.exists(), len([*tmp_path.iterdir()])) == (place == "block", 3)
     write(target, overwrite=True, network=b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["sample.sgmf"]
     assert Package.open(target).read("fp32.onnx") == b"new"
