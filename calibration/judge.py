@@ -13,7 +13,7 @@ import onnx
 
 from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.tile_set import TileSet
-from segmaformer.runtime.backends.onnxruntime_cpu import open_network
+from segmaformer.runtime.backends.onnxruntime_cpu import open_network, run_network
 from segmaformer.runtime.labelling import logits_to_labels
 from segmaformer.runtime.manifest import Output
 from segmaformer.runtime.parity import TileParity
@@ -118,10 +118,9 @@ class Judge:
 
     def _logits(self, model: onnx.ModelProto, indices: range | list[int]) -> Iterator[np.ndarray]:
         session = open_network(model.SerializeToString(), threads=self._threads)
-        name = session.get_inputs()[0].name
         for index in indices:
             tile = np.ascontiguousarray(self._tiles.tiles[index])[None]
-            yield session.run(None, {name: tile})[0][0]
+            yield run_network(session, tile)[0][0]
 
     def _confusion(self, truth: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """Voxels by true and by found label, where the truth is known."""

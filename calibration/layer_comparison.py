@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto
 
 from segmaformer.calibration.statistics import tensor_groups, watched_network
-from segmaformer.runtime.backends.onnxruntime_cpu import open_network
+from segmaformer.runtime.backends.onnxruntime_cpu import open_network, run_network
 from segmaformer.runtime.manifest import EXACT_VARIANT
 from segmaformer.runtime.memory import MIB
 from segmaformer.runtime.package import Package
@@ -97,9 +97,8 @@ class OnnxRuntimeValues:
     def compute(self, group: Sequence[str], tiles: np.ndarray) -> Iterator[Sequence[np.ndarray]]:
         """See :class:`LayerValues`."""
         session = open_network(watched_network(self.model, group), threads=self._threads)
-        name = session.get_inputs()[0].name
         for tile in tiles:
-            yield session.run(None, {name: tile[np.newaxis]})
+            yield run_network(session, tile[np.newaxis])
 
 
 def compare_layers(

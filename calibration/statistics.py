@@ -17,7 +17,7 @@ import onnx
 
 from segmaformer.calibration.histogram import Histogram
 from segmaformer.calibration.partial_state import PartialState
-from segmaformer.runtime.backends.onnxruntime_cpu import open_network
+from segmaformer.runtime.backends.onnxruntime_cpu import open_network, run_network
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.memory import MIB
 from segmaformer.runtime.processors import available_processors
@@ -107,7 +107,7 @@ def _count(
     index: int,
     histograms: dict[str, Histogram],
 ) -> None:
-    arrays = session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(tile)})
+    arrays = run_network(session, np.ascontiguousarray(tile))
     for name, array in zip(group, arrays, strict=True):
         try:
             histograms[name].add(array)

@@ -24,6 +24,7 @@ from segmaformer.runtime.backends import open_session, run_checked
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
 from segmaformer.runtime.card import model_card
 from segmaformer.runtime.errors import ParityError
+from segmaformer.runtime.interruption import check
 from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest, Network, Variant
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.package_writer import staged_package, write_files
@@ -179,6 +180,7 @@ class _Writer:
         self, name: str, graph: onnx.ModelProto, precision: dict[str, str], *, exact: bool
     ) -> None:
         """Write one variant and compare it; raises ParityError and forgets it if it falls short."""
+        check()
         file = f"{name}.onnx"
         variants = {**self._manifest.variants, name: Variant(file, precision, {})}
         files = {**self._files, file: graph.SerializeToString(deterministic=True)}

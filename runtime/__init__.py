@@ -1,8 +1,23 @@
-"""From a package and a scan to a segmentation, without PyTorch."""
+"""From a package and a scan to a segmentation, without PyTorch.
 
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.predictor import Predictor
-from segmaformer.runtime.segmentation import Segmentation
-from segmaformer.runtime.volume import Volume
+What takes long to load is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segmaformer.runtime.package import Package
+    from segmaformer.runtime.predictor import Predictor
+    from segmaformer.runtime.segmentation import Segmentation
+    from segmaformer.runtime.volume import Volume
 
 __all__ = ["Package", "Predictor", "Segmentation", "Volume"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{name.lower()}"), name)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segmaformer.runtime.interruption import check
 from segmaformer.runtime.volume import Volume
 
 ZLIB, GZIP = zlib.MAX_WBITS, zlib.MAX_WBITS + 16
@@ -48,5 +49,6 @@ def deflated_planes(labels: npt.NDArray[np.unsignedinteger[Any]], frame: int) ->
     """Compressed bytes of labels (X, Y, Z), X fastest, a plane at a time."""
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, frame)
     for z in range(labels.shape[2]):
+        check()
         yield deflate.compress(labels[:, :, z].tobytes(order="F"))
     yield deflate.flush()

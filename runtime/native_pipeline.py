@@ -17,6 +17,7 @@ from segmaformer.runtime.errors import (
     GeometryError,
     InputError,
 )
+from segmaformer.runtime.interruption import signals_deferred
 from segmaformer.runtime.manifest import (
     Normalization,
     Output,
@@ -264,6 +265,8 @@ class Callbacks:
 
     def raise_first(self) -> None:
         """Raise what the first of them to fail raised, and forget it."""
+        if not self._raised:
+            raise BackendError("a callback of the native pipeline did not come to its end")
         first = self._raised.pop(0)
         self._raised.clear()
         try:
@@ -292,11 +295,14 @@ def call(name: str, *args: Any, callbacks: Callbacks | None = None) -> None:
     ------
     ValueError, InputError, GeometryError, BudgetError, BackendError, CancelledError, MemoryError
         As the function says.
+    KeyboardInterrupt
+        A signal came meanwhile; callbacks see it at :func:`interruption.check`.
     """
     failure = Failure()
     function = getattr(op_library(), name)
     function.restype = ctypes.c_int32
-    code = function(*args, ctypes.byref(failure))
+    with signals_deferred():
+        code = function(*args, ctypes.byref(failure))
     message = failure.message.decode(errors="replace")
     if code == _CALLBACK and callbacks is not None:
         callbacks.raise_first()

@@ -20,7 +20,8 @@ from segmaformer.runtime.backends import (
 )
 from segmaformer.runtime.device_lines import DeviceNetwork
 from segmaformer.runtime.device_lines_check import check_device_lines
-from segmaformer.runtime.errors import BackendError, CancelledError
+from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.interruption import check, ended_by
 from segmaformer.runtime.labelling import label_dtype
 from segmaformer.runtime.memory import budget_bytes
 from segmaformer.runtime.package import Package
@@ -121,7 +122,8 @@ class Predictor:
         progress
             Called as work proceeds.
         cancel
-            Set it from another thread to stop before the next tile.
+            Set it from another thread to stop, with ONNX Runtime or OpenVINO in the middle of a
+            tile, else before the next.
 
         Raises
         ------
@@ -233,8 +235,8 @@ class Predictor:
         self, scan: Preprocessed, scan_bytes: int, cancel: threading.Event | None
     ) -> Prediction:
         def go_on() -> None:
-            if cancel is not None and cancel.is_set():
-                raise CancelledError("the prediction was cancelled")
+            with ended_by(cancel):
+                check()
 
         session = self._session
         coarse = session if isinstance(session, CoarseSession) else None
@@ -242,8 +244,11 @@ class Predictor:
         logits_grid = None if coarse is None else coarse.logits_grid
 
         def run(tiles: np.ndarray) -> np.ndarray:
-            go_on()
-            return run_session(tiles)
+            with ended_by(cancel):
+                check()
+                logits = run_session(tiles)
+                check()
+                return logits
 
         resident = self._resident
         if resident is not None:

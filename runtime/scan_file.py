@@ -19,6 +19,7 @@ import numpy.typing as npt
 from segmaformer.runtime.byte_source import ByteSource
 from segmaformer.runtime.errors import BudgetError, GeometryError, InputError
 from segmaformer.runtime.finding import Finding
+from segmaformer.runtime.interruption import check
 from segmaformer.runtime.manifest import Triple
 from segmaformer.runtime.volume import (
     Affine,
@@ -221,6 +222,7 @@ class _Reading:
         plane_rank = 3 if file.channel_axis < 2 else 2
         with file.data.open() as stream:
             for slowest_first in np.ndindex(stored.shape[plane_rank:][::-1]):
+                check()
                 index = slowest_first[::-1]
                 plane = stored[(..., *index)]
                 plane[...] = _read_plane(stream, file, plane.shape)

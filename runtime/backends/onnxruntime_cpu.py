@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from segmaformer.runtime.backends.session import BackendOptions
 from segmaformer.runtime.coarse_logits import enlarged, without_last_upsampling
 from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.interruption import terminable
 from segmaformer.runtime.manifest import Manifest, Triple
 from segmaformer.runtime.op_library import register_op_library
 from segmaformer.runtime.package import Package
@@ -18,7 +20,7 @@ from segmaformer.runtime.processors import available_processors
 
 PROVIDER = "CPUExecutionProvider"
 
-_ERRORS_ONLY = 3
+_NOTHING = 4  # what is worse than an error; errors are raised
 
 
 class OnnxRuntimeSession:
@@ -83,11 +85,34 @@ class OnnxRuntimeSession:
 
     def run_coarse(self, tiles: np.ndarray) -> np.ndarray:
         """As :meth:`run`, but logits (B, K, *logits_grid): before their last upsampling."""
-        try:
-            logits: np.ndarray = self._session.run(None, {self._input: tiles})[0]
-        except Exception as error:  # its own exception types share no public base
-            raise BackendError(f"{self.description} failed on a tile: {error}") from error
+        options = run_options()
+        with terminable(partial(setattr, options, "terminate", True)):
+            try:
+                logits: np.ndarray = self._session.run(None, {self._input: tiles}, options)[0]
+            except Exception as error:  # its own exception types share no public base
+                raise BackendError(f"{self.description} failed on a tile: {error}") from error
         return logits
+
+
+def run_options() -> Any:
+    """Options of a run whose errors are raised and not printed, too."""
+    options = import_onnxruntime().RunOptions()
+    options.log_severity_level = _NOTHING
+    return options
+
+
+def run_network(session: Any, tile: np.ndarray) -> list[np.ndarray]:
+    """Outputs of an ONNX Runtime session for its one input; a run that can be ended early.
+
+    Raises
+    ------
+    KeyboardInterrupt, CancelledError
+        It was, see :func:`segmaformer.runtime.interruption.terminable`.
+    """
+    options = run_options()
+    with terminable(partial(setattr, options, "terminate", True)):
+        outputs: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: tile}, options)
+    return outputs
 
 
 def import_onnxruntime() -> ModuleType:
@@ -137,7 +162,7 @@ def open_network(content: bytes, *, threads: int, op_library: bool = True) -> An
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # Tiles have one shape: planning memory by pattern only holds a second arena of that size.
     options.enable_mem_pattern = False
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _NOTHING
     try:
         if op_library:
             register_op_library(options)

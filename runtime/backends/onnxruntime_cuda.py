@@ -11,6 +11,7 @@ import contextlib
 import io
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,7 @@ from segmaformer.runtime.backends.onnxruntime_cpu import (
     OnnxRuntimeSession,
     check_interface,
     import_onnxruntime,
+    run_options,
 )
 from segmaformer.runtime.backends.session import BackendOptions
 from segmaformer.runtime.cuda_driver import CudaDevice, driver_release
@@ -30,6 +32,7 @@ from segmaformer.runtime.cuda_library import cuda_library_path
 from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.engine_cache import EngineKey, package_key
 from segmaformer.runtime.errors import BackendError, SgmfError
+from segmaformer.runtime.interruption import terminable
 from segmaformer.runtime.manifest import EXACT_VARIANT
 from segmaformer.runtime.package import Package
 
@@ -158,7 +161,9 @@ class OnnxRuntimeCudaSession:
             (binding.bind_output, self._output, slot.logits.array, slot.logits_on_device),
         ):
             bind(name, DEVICE, 0, np.float32, array.shape, memory.address)
-        self._session.run_with_iobinding(binding)
+        options = run_options()
+        with terminable(partial(setattr, options, "terminate", True)):
+            self._session.run_with_iobinding(binding, options)
 
 
 def open_tested(package: Package, variant: str, options: BackendOptions) -> OnnxRuntimeCudaSession:

@@ -18,7 +18,8 @@ import numpy as np
 
 from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
 from segmaformer.runtime.backends.session import BackendOptions
-from segmaformer.runtime.errors import BackendError, MissingExtraError
+from segmaformer.runtime.errors import BackendError, CancelledError, MissingExtraError
+from segmaformer.runtime.interruption import signals_deferred, terminable
 from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest
 from segmaformer.runtime.op_library import op_library, op_library_path
 from segmaformer.runtime.package import Package
@@ -104,6 +105,8 @@ class OpenVinoSession:
             with self._lock:
                 for index in range(len(tiles)):
                     self._run(tiles[index : index + 1], logits[index : index + 1])
+        except CancelledError:
+            raise
         except Exception as error:  # RuntimeError, and whatever an op raises inside it
             raise BackendError(f"{self.description} failed on a tile: {error}") from error
         return logits
@@ -112,7 +115,9 @@ class OpenVinoSession:
         """Compute in the caller's memory."""
         self._request.set_input_tensor(self._tensor(tile, shared_memory=True))
         self._request.set_output_tensor(self._tensor(logits, shared_memory=True))
-        self._request.infer()
+        # In its own callbacks, too, a signal must not raise.
+        with signals_deferred(), terminable(self._request.cancel):
+            self._request.infer()
 
 
 def _identity(content: bytes, description: str) -> str:

@@ -1,35 +1,77 @@
-"""What goes where: results to stdout, messages and progress to stderr."""
+"""What goes where: results to stdout, messages and progress to stderr.
+
+All that a terminal may show passes :func:`segmaformer.runtime.printable.printable` here.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import json
 import os
+import select
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from segmaformer.cli.exit_codes import REFUSED
+from segmaformer.cli import exit_codes
+from segmaformer.runtime import interruption
+from segmaformer.runtime.errors import SgmfError
+from segmaformer.runtime.printable import printable, printable_block
 from segmaformer.runtime.progress import Progress
 
 
+class OutputError(SgmfError):
+    """What stdout leads to does not take the results."""
+
+
 def say(message: str) -> None:
-    """Print a message for people."""
-    click.echo(message, err=True)
+    """Print a message for people, on one line; where stderr takes none it is lost."""
+    _echo_message(printable(message))
+
+
+def say_usage(error: click.ClickException) -> None:
+    """Print what is wrong with the arguments, and how they are used."""
+    if not isinstance(error, click.exceptions.NoArgsIsHelpError):
+        vars(error)["message"] = printable(error.message)
+    shown = io.StringIO()
+    error.show(shown)
+    _echo_message(printable_block(shown.getvalue().rstrip("\n")))
+
+
+def say_traceback(error: BaseException) -> None:
+    """Print where a defect showed itself."""
+    *where, what = traceback.format_exception(error)
+    _echo_message(printable_block("".join(where).rstrip("\n")))
+    say(what.rstrip("\n"))
+
+
+def _echo_message(text: str) -> None:
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def print_path(path: str | Path) -> None:
-    """Print a path as a result, byte for byte even where it is not valid text."""
-    click.echo(os.fsencode(path))
+    """Print a path as a result: byte for byte, unless it would steer a terminal.
+
+    Bytes that are no text pass where they are letters in other encodings; with ``--json`` every
+    path can be read back exactly.
+    """
+    text = os.fspath(path)
+    plain = "".join("" if "\udca0" <= each <= "\udcff" else each for each in text)
+    _print(os.fsencode(path) if printable(plain) == plain else printable(text))
 
 
 def print_line(text: str) -> None:
     """Print a line of results for people."""
-    click.echo(text)
+    _print(printable(text))
 
 
 def print_rows(rows: Sequence[Sequence[str]]) -> None:
@@ -42,7 +84,27 @@ def print_rows(rows: Sequence[Sequence[str]]) -> None:
 
 def print_json(document: Any) -> None:
     """Print one JSON document as a result."""
-    click.echo(json.dumps(document, indent=2))
+    _print(json.dumps(document, indent=2))  # in ASCII, with the rest escaped
+
+
+def print_failure(message: str, code: int) -> None:
+    """Print what ended the run as a JSON document."""
+    with contextlib.suppress(OutputError):
+        _print(failure(message, code))
+
+
+def failure(message: str, code: int) -> str:
+    """The JSON document of what ended a run."""
+    return json.dumps({"error": message, "exit_code": code}, indent=2)
+
+
+def _print(text: str | bytes) -> None:
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")
+        click.echo(text)
+    except OSError as error:
+        raise OutputError(f"cannot write the results to stdout: {error.strerror}") from error
 
 
 def print_table(results: Sequence[Mapping[str, Any]]) -> None:
@@ -59,7 +121,7 @@ def _fate(result: Mapping[str, Any]) -> tuple[str, str]:
     if result.get("skipped"):
         return "skipped", "its results are there"
     if "error" in result:
-        return "refused" if result["exit_code"] == REFUSED else "failed", result["error"]
+        return "refused" if result["exit_code"] == exit_codes.REFUSED else "failed", result["error"]
     return "done", f"{sum(result['seconds'].values()):.1f} s"
 
 
@@ -75,11 +137,13 @@ def progress_bar(label: str) -> Iterator[Progress]:
 
     def show(stage: str, done: int, count: int) -> None:
         nonlocal bar, running
-        if not sys.stderr.isatty():
+        interruption.check()
+        if sys.stderr is None or not sys.stderr.isatty():
             return
         if stage != running:
             finish()
-            bar = click.progressbar(length=count, label=f"{label}, {stage}", file=sys.stderr)
+            shown = printable(f"{label}, {stage}")
+            bar = click.progressbar(length=count, label=shown, file=sys.stderr)
             bar.__enter__()
             running = stage
         bar.update(done - bar.pos)
@@ -88,3 +152,47 @@ def progress_bar(label: str) -> Iterator[Progress]:
         yield show
     finally:
         finish()
+
+
+def guard_streams() -> None:
+    """Let no file that is opened later take the place of a standard stream that is closed."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+
+
+def show_cursor() -> None:
+    """Undo what a progress bar, which another thread draws, did to the terminal."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        write_now(2, "\x1b[?25h\n")
+
+
+def write_now(descriptor: int, text: str) -> None:
+    """Write without waiting for others: for a process that ends at once."""
+    with contextlib.suppress(OSError):
+        if select.select([], [descriptor], [], 0)[1]:
+            os.write(descriptor, text.encode())
+
+
+def leave(code: int) -> NoReturn:
+    """Exit with a code, or say that stdout did not take all results."""
+    if not _is_flushed(sys.stdout, 1) and code == exit_codes.DONE:
+        say("sgmf: cannot write the results to stdout")
+        code = exit_codes.FAILED
+    _is_flushed(sys.stderr, 2)
+    sys.exit(code)
+
+
+def _is_flushed(stream: Any, descriptor: int) -> bool:
+    """Whether a stream took everything; else what is left is dropped, or Python would complain."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+        return False
+    return True

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import json
-import signal
+import os
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import NoReturn
 
 import click
 
 import segmaformer
+from segmaformer.cli import console
+from segmaformer.cli.interruption import ending_on_signals
+from segmaformer.runtime.unfinished import discard_all
 
 _INTERRUPTED = 1
 
@@ -65,64 +63,61 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
     With ``--json`` among the arguments an error, too, is one JSON document on stdout,
     ``{"error": ..., "exit_code": ...}``, besides the message on stderr. A defect of the program
-    shows its traceback after that.
+    shows its traceback as well. SIGINT and SIGTERM end the run within seconds.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments
+    console.guard_streams()
+    with ending_on_signals(lambda: _give_up(as_json)):
+        code = _run(arguments, as_json)
+    console.leave(code)
+
+
+def _run(arguments: list[str], as_json: bool) -> int:
+    """Run a command; its exit code."""
     try:
-        with _ended_by_sigterm():
-            code = cli.main(args=arguments, prog_name="sgmf", standalone_mode=False)
+        code = cli.main(args=arguments, prog_name="sgmf", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        _fail("interrupted", _INTERRUPTED, as_json)
+        return _fail("interrupted", _INTERRUPTED, as_json)
     except click.ClickException as error:
-        error.show(sys.stderr)
-        _exit(error.format_message(), error.exit_code, as_json)
+        console.say_usage(error)
+        return _end(error.format_message(), error.exit_code, as_json)
+    except SystemExit as error:  # by which click ends where a reader left early
+        code = error.code
     except Exception as error:
-        _fail_by(error, as_json)
-    sys.exit(code if isinstance(code, int) else 0)
+        return _fail_by(error, as_json)
+    return code if isinstance(code, int) else 0
 
 
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does, so that nothing unfinished stays behind.
-
-    Schedulers and containers stop a run by it. Off the main thread signals are not ours.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _give_up(as_json: bool) -> NoReturn:
+    """End the process from another thread than the one that works."""
+    discard_all()
+    console.show_cursor()
+    console.write_now(2, "sgmf: interrupted\n")
+    if as_json:
+        console.write_now(1, console.failure("interrupted", _INTERRUPTED) + "\n")
+    os._exit(_INTERRUPTED)
 
 
-def _fail_by(error: Exception, as_json: bool) -> NoReturn:
-    # Imported here, it does not lengthen the start, in which an interruption shows a traceback.
+def _fail_by(error: Exception, as_json: bool) -> int:
+    # Imported here, it does not lengthen the start.
     from segmaformer.cli.exit_codes import EXPECTED_ERRORS, FAILED, exit_code, message_of
 
+    if isinstance(error, console.OutputError):
+        # What could not take a result takes no error either.
+        return _fail(str(error), FAILED, False)
     if isinstance(error, EXPECTED_ERRORS):
-        _fail(message_of(error), exit_code(error), as_json)
+        return _fail(message_of(error), exit_code(error), as_json)
+    console.say_traceback(error)
+    return _end(f"{type(error).__name__}: {error}", FAILED, as_json)
+
+
+def _fail(message: str, code: int, as_json: bool) -> int:
+    console.say(f"sgmf: {message}")
+    return _end(message, code, as_json)
+
+
+def _end(message: str, code: int, as_json: bool) -> int:
     if as_json:
-        _print_failure(f"{type(error).__name__}: {error}", FAILED)
-    raise error
-
-
-def _fail(message: str, code: int, as_json: bool) -> NoReturn:
-    click.echo(f"sgmf: {message}", err=True)
-    _exit(message, code, as_json)
-
-
-def _exit(message: str, code: int, as_json: bool) -> NoReturn:
-    if as_json:
-        _print_failure(message, code)
-    sys.exit(code)
-
-
-def _print_failure(message: str, code: int) -> None:
-    click.echo(json.dumps({"error": message, "exit_code": code}, indent=2))
+        console.print_failure(message, code)
+    return code

@@ -120,6 +120,7 @@ Triple CallbackNetwork::logits_shape(const Triple& tile) const {
 const float* CallbackNetwork::lend(const float* tiles, int64_t count) {
   const float* logits = nullptr;
   expect_zero(given_.run(user_, tiles, count, &logits));
+  if (!logits) throw Stopped();  // one that did not come to its end gives none
   return logits;
 }
 

@@ -540,6 +540,8 @@ def test_an_interrupted_batch_leaves_no_part_of_a_file_and_is_resumed(
         stdout=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
+        # Whoever started the tests may have it ignored, which is handed down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     process.stdout.readline()  # the first scan is done

@@ -164,24 +164,28 @@ def test_a_run_ends_with_a_message_and_the_code_of_its_error(
         assert run.stdout == ""
 
 
+@pytest.mark.parametrize("as_json", [False, True])
 def test_a_defect_shows_its_traceback(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
     from segmaformer.cli import main
 
     def fail(as_json: bool) -> None:
-        raise ZeroDivisionError("none left")
+        raise ZeroDivisionError("none\x1b[2J left\n")
 
     option = click.Option(["--json", "as_json"], is_flag=True)
     broken = click.Command("doctor", callback=fail, params=[option])
     monkeypatch.setattr(cli, "get_command", lambda *_: broken)
-    with pytest.raises(ZeroDivisionError):
-        main(["doctor"])
-    assert capfd.readouterr().out == ""
-    with pytest.raises(ZeroDivisionError):
-        main(["doctor", "--json"])
-    document = json.loads(capfd.readouterr().out)
-    assert document == {"error": "ZeroDivisionError: none left", "exit_code": 1}
+    with pytest.raises(SystemExit, match="1"):
+        main(["doctor", *["--json"][: int(as_json)]])
+    found = capfd.readouterr()
+    assert found.err.startswith("Traceback (most recent call last):\n")
+    assert found.err.endswith("\nZeroDivisionError: none\\x1b[2J left\n")
+    if as_json:
+        document = {"error": "ZeroDivisionError: none\x1b[2J left\n", "exit_code": 1}
+        assert json.loads(found.out) == document
+    else:
+        assert found.out == ""
 
 
 def in_a_new_interpreter(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -198,7 +202,6 @@ def test_the_command_imports_neither_pytorch_nor_onnx() -> None:
 
 
 def test_the_start_of_the_command_is_short() -> None:
-    """What takes long to load is loaded where an interruption ends with a message."""
     code = "import sys, segmaformer.cli; print({'numpy', 'scipy', 'nibabel'} & set(sys.modules))"
     assert in_a_new_interpreter(code).stdout == "set()\n"
 
@@ -219,17 +222,44 @@ def test_an_interrupted_import_is_no_defect(module: str) -> None:
     assert json.loads(run.stdout) == {"error": "interrupted", "exit_code": 1}
 
 
-def test_a_reader_that_leaves_early_causes_no_traceback(tiny_package_path: Path) -> None:
-    code = "from segmaformer.cli import main; main()"
-    reader, writer = subprocess.PIPE, subprocess.PIPE
-    with subprocess.Popen(
-        [sys.executable, "-c", code, "inspect", str(tiny_package_path)],
-        stdout=reader,
-        stderr=writer,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        errors = process.stderr.read().decode()
-    assert process.returncode in (0, 1)
-    assert "Traceback" not in errors
+STREAMS = {
+    "| exec true": "Broken pipe",
+    "> /dev/full": "No space left on device",
+    ">&-": "closed",
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", ["inspect PACKAGE --json", "inspect PACKAGE", "nope --json"])
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_stdout_that_takes_nothing_is_an_error_and_no_defect(
+    tiny_package_path: Path, tmp_path: Path, stream: str, arguments: str
+) -> None:
+    given = arguments.replace("PACKAGE", str(tiny_package_path))
+    # A reader that has left before the first byte: how much a pipe holds does not matter then.
+    script = f"set -o pipefail; {sys.executable} -m segmaformer {given} {stream}"
+    run = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert run.stdout == ""
+    assert "Traceback" not in run.stderr
+    assert "Exception ignored" not in run.stderr
+    if "nope" in arguments:
+        assert (run.returncode, "No such command 'nope'" in run.stderr) == (2, True)
+        return
+    assert run.returncode == 1
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("sgmf: cannot write the results to stdout: ")
+    assert STREAMS[stream] in last
+
+
+@pytest.mark.parametrize("stream", ["2>&-", "2>/dev/full"])
+def test_where_stderr_takes_nothing_results_are_written_all_the_same(
+    tmp_path: Path, stream: str
+) -> None:
+    script = f"{sys.executable} -m segmaformer list {stream}"
+    run = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "segmamba" in run.stdout
