@@ -16,6 +16,7 @@ from segmaformer.runtime.formats import SUFFIXES, read_header, read_labels, read
 from segmaformer.runtime.manifest import LARGEST_LABEL, Manifest, Output, Triple
 from segmaformer.runtime.memory import default_budget_bytes
 from segmaformer.runtime.preprocessing import Preprocessed, preprocess
+from segmaformer.runtime.progress import Report
 from segmaformer.runtime.tiling import pad_to_tile
 from segmaformer.runtime.volume import Volume
 
@@ -45,7 +46,14 @@ class PreparedScan:
         return depth, height, width
 
 
-def prepare_scan(case: ScanCase, manifest: Manifest, labels: Path | None = None) -> PreparedScan:
+def prepare_scan(
+    case: ScanCase,
+    manifest: Manifest,
+    labels: Path | None = None,
+    *,
+    nan_to: float | None = None,
+    report: Report = lambda line: None,
+) -> PreparedScan:
     """Read and preprocess a scan as inference does.
 
     Parameters
@@ -56,6 +64,10 @@ def prepare_scan(case: ScanCase, manifest: Manifest, labels: Path | None = None)
         Of the package.
     labels
         Folder that may hold a label map named as the case.
+    nan_to
+        Takes the place of voxels that are NaN or infinite; None refuses them.
+    report
+        Called with what is odd about the files.
 
     Raises
     ------
@@ -66,7 +78,9 @@ def prepare_scan(case: ScanCase, manifest: Manifest, labels: Path | None = None)
         raise InputError(case.refusal)
     spec = manifest.preprocessing
     budget = default_budget_bytes()
-    volume = read_scan(case.files, channels=len(spec.channels), budget_bytes=budget)
+    volume = read_scan(case.files, channels=len(spec.channels), budget_bytes=budget, nan_to=nan_to)
+    for remark in volume.remarks:
+        report(f"{case.name}: warning: {remark.what}. {remark.fix}")
     prepared = preprocess(
         volume, spec, admit=lambda grid: check_whole_image(volume, grid, manifest.tiling.tile)
     )

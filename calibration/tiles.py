@@ -51,6 +51,8 @@ class TileOptions:
     accept_few
         Go on with one or two scans. One is divided into tiles to calibrate on and
         others to judge by, which says little about further scans.
+    nan_to
+        Takes the place of voxels that are NaN or infinite; None refuses scans with such.
     """
 
     scans: int = 16
@@ -59,6 +61,7 @@ class TileOptions:
     seed: int = 0
     labels: Path | None = None
     accept_few: bool = False
+    nan_to: float | None = None
 
     def __post_init__(self) -> None:
         if min(self.scans, self.held_out, self.tiles) < 1:
@@ -89,7 +92,7 @@ def collect_tiles(
     progress
         Called with the scans taken and their largest number.
     report
-        Called with a line of text for each scan that is refused.
+        Called with a line of text for each scan that is refused, or odd.
 
     Raises
     ------
@@ -140,7 +143,13 @@ class _Collector:
     def add(self, case: ScanCase, report: Report) -> None:
         """Take tiles of a scan, or report why not."""
         try:
-            scan = prepare_scan(case, self._manifest, self._options.labels)
+            scan = prepare_scan(
+                case,
+                self._manifest,
+                self._options.labels,
+                nan_to=self._options.nan_to,
+                report=report,
+            )
             self.taken.append(self._take(case, scan))
         except (InputError, OSError) as error:
             self.refused[case.name] = str(error)
@@ -227,6 +236,8 @@ def _divide(collector: _Collector, options: TileOptions) -> CalibrationTiles:
         split = sum(len(scan.origins) for scan in taken[:count])
         calibration = tiles.part(slice(split), tuple(taken[:count]))
         held_out = tiles.part(slice(split, None), tuple(taken[count:]))
+    if options.nan_to is not None:
+        notes.append(f"voxels that were NaN or infinite counted as {options.nan_to:g}")
     return CalibrationTiles(calibration, held_out, options.seed, collector.refused, tuple(notes))
 
 

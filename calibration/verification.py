@@ -99,6 +99,7 @@ def verify_cases(
     cases: Sequence[ScanCase],
     *,
     labels: Path | None = None,
+    nan_to: float | None = None,
     options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
     progress: Progress = lambda stage, done, count: None,
     report: Report = lambda line: None,
@@ -114,14 +115,16 @@ def verify_cases(
         reported and left out of every figure.
     labels
         Folder of label maps named as the cases.
+    nan_to
+        Takes the place of voxels that are NaN or infinite; None refuses scans with such.
     progress, report
         Called as work proceeds, and with a line of text where something is worth knowing.
 
     Returns
     -------
     dict
-        For JSON: ``reference`` and ``confidence`` in words, ``cases`` (names), ``refused`` (why,
-        by name) and ``runs``: the reference itself, then one for each choice.
+        For JSON: ``reference`` and ``confidence`` in words, ``nan_to``, ``cases`` (names),
+        ``refused`` (why, by name) and ``runs``: the reference itself, then one for each choice.
 
     Raises
     ------
@@ -132,7 +135,7 @@ def verify_cases(
     chosen += [choice for choice in choices if choice not in chosen]
     distinct: dict[str, _Run] = {}
     for choice in chosen:
-        run = _open(package, choice, options, report)
+        run = _open(package, choice, nan_to, options, report)
         # Where `auto` takes what runs already, one run says it all.
         distinct.setdefault(run.predictor.backend, run)
     runs = [*distinct.values()]
@@ -140,7 +143,7 @@ def verify_cases(
     refused: dict[str, str] = {}
     for index, case in enumerate(cases):
         try:
-            _add_case(runs, case, labels)
+            _add_case(runs, case, labels, report)
             done.append(case.name)
         except (InputError, OSError) as error:
             refused[case.name] = str(error)
@@ -149,18 +152,26 @@ def verify_cases(
     return {
         "reference": runs[0].predictor.backend,
         "confidence": METHOD,
+        "nan_to": nan_to,
         "cases": done,
         "refused": refused,
         "runs": [_result(run, runs[0], package.manifest) for run in runs] if done else [],
     }
 
 
-def _open(package: Package, choice: Choice, options: BackendOptions, report: Report) -> _Run:
+def _open(
+    package: Package,
+    choice: Choice,
+    nan_to: float | None,
+    options: BackendOptions,
+    report: Report,
+) -> _Run:
     on_cpu = choice == Choice(EXACT_VARIANT, "onnxruntime")
     predictor = Predictor(
         package,
         choice.backend,
         variant=choice.variant,
+        nan_to=nan_to,
         options=dataclasses.replace(options, device="cpu") if on_cpu else options,
         report=report,
     )
@@ -168,9 +179,9 @@ def _open(package: Package, choice: Choice, options: BackendOptions, report: Rep
     return _Run(choice.variant, predictor, TileParity(package.manifest.output))
 
 
-def _add_case(runs: Sequence[_Run], case: ScanCase, labels: Path | None) -> None:
+def _add_case(runs: Sequence[_Run], case: ScanCase, labels: Path | None, report: Report) -> None:
     """Segment one case by all, then compare; it counts for all or for none."""
-    prepared = _prepare(runs[0].predictor, case)
+    prepared = _prepare(runs[0].predictor, case, report)
     output = runs[0].predictor.package.manifest.output
     truth = None if labels is None else _truth(labels, case, prepared.volume, output)
     found = [run.predictor.segment(prepared).labels for run in runs]
@@ -181,13 +192,15 @@ def _add_case(runs: Sequence[_Run], case: ScanCase, labels: Path | None) -> None
             run.scores[case.name] = score_labels(label_map, truth, spacing, structures(output))
 
 
-def _prepare(predictor: Predictor, case: ScanCase) -> Prepared:
+def _prepare(predictor: Predictor, case: ScanCase, report: Report) -> Prepared:
     if case.refusal is not None:
         raise InputError(case.refusal)
     prepared = predictor.prepare(case.files)
     for finding in check_scan(prepared.volume, predictor.package.manifest):
         if finding.level == "refuse":
             raise InputError(f"{case.files[0]}: {finding.what}. {finding.fix}")
+        if finding.level == "warn":
+            report(f"{case.name}: warning: {finding.what}. {finding.fix}")
     return prepared
 
 

@@ -15,6 +15,7 @@ import torch
 
 import segmaformer
 from segmaformer.calibration.calibrate import CalibrationOptions, calibrate
+from segmaformer.calibration.tiles import TileOptions
 from segmaformer.checkpoint import Checkpoint
 from segmaformer.export.float16 import FLOAT32_LADDER, to_float16
 from segmaformer.export.onnx_export import export_onnx
@@ -47,6 +48,8 @@ class ExportOptions:
     verify_scan
         Files of the scan whose tiles decide parity, one for each channel; empty
         takes phantoms.
+    nan_to
+        Takes the place of voxels of these scans that are NaN or infinite; None refuses them.
     overwrite
         Replace a package of the same name.
     """
@@ -54,6 +57,7 @@ class ExportOptions:
     fp16: bool = False
     calibration_data: Path | None = None
     verify_scan: Sequence[Path] = ()
+    nan_to: float | None = None
     overwrite: bool = False
 
 
@@ -112,7 +116,7 @@ def export_package(
             calibrate(
                 staging,
                 options.calibration_data,
-                CalibrationOptions(resumable=False),
+                CalibrationOptions(tiles=TileOptions(nan_to=options.nan_to), resumable=False),
                 report=report,
             )
     return Package.open(target)
@@ -123,7 +127,9 @@ def _verification_tiles(checkpoint: Checkpoint, options: ExportOptions) -> tuple
     if not options.verify_scan:
         tiles = phantom_tiles(checkpoint.preprocessing.normalization, tiling.tile)
         return tiles, f"{_count(tiles)} of phantoms (no scan was given)"
-    tiles = tiles_from_scan(options.verify_scan, checkpoint.preprocessing, tiling)
+    tiles = tiles_from_scan(
+        options.verify_scan, checkpoint.preprocessing, tiling, nan_to=options.nan_to
+    )
     names = ", ".join(path.name for path in options.verify_scan)
     return tiles, f"{_count(tiles)} of the scan {names}"
 

@@ -33,6 +33,9 @@ class ChannelSurvey:
         Voxels other than zero, at most about two million, at a regular distance.
     low, high
         Their 0.5th and 99.5th percentile.
+    negative
+        Share of the sample that is below zero and not `lowest`, which outside the field
+        of view may be any number.
     equal_neighbours
         Share of voxels other than zero, in a sample of planes, that equal the next one.
     """
@@ -43,6 +46,7 @@ class ChannelSurvey:
     sample: np.ndarray = field(repr=False)
     low: float
     high: float
+    negative: float
     equal_neighbours: float
 
     @property
@@ -84,15 +88,17 @@ def check_intensities(voxels: np.ndarray, survey: ScanSurvey) -> Iterator[Findin
 def _survey_channel(image: np.ndarray, name: str) -> ChannelSurvey:
     sample = regular_sample(image)
     sample = sample[sample != 0]
+    lowest = float(image.min())
     with np.errstate(invalid="ignore"):
         low, high = np.percentile(sample, ROBUST_PERCENTILES) if sample.size else (0.0, 0.0)
     return ChannelSurvey(
         name,
-        lowest=float(image.min()),
+        lowest=lowest,
         highest=float(image.max()),
         sample=sample,
         low=float(low),
         high=float(high),
+        negative=float(np.mean((sample < 0) & (sample > lowest))) if sample.size else 0.0,
         equal_neighbours=_equal_neighbours(image),
     )
 

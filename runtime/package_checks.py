@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segmaformer.runtime.channel_names import check_channel_names
 from segmaformer.runtime.display_planes import ROBUST_PERCENTILES
 from segmaformer.runtime.finding import Finding
 from segmaformer.runtime.intensity_checks import ChannelSurvey, ScanSurvey
@@ -18,6 +19,8 @@ from segmaformer.runtime.tiling import tile_starts
 from segmaformer.runtime.volume import Volume
 
 AIR_BELOW_HU = -100.0
+# Of the voxels of a CT, fat, lung and noise are far more than this part below zero.
+LEAST_NEGATIVE = 0.005
 LEAST_CONTRAST = 0.05
 MUCH_SMALLER = 0.5
 MOST_TILE_VOLUMES = 64.0
@@ -38,6 +41,7 @@ def check_against_package(
     manifest
         Of the package that is to segment it.
     """
+    yield from check_channel_names(volume.source, manifest.preprocessing.channels)
     for channel, normalization in zip(
         survey.channels, manifest.preprocessing.normalization, strict=True
     ):
@@ -90,11 +94,12 @@ def _check_units(channel: ChannelSurvey, normalization: Normalization) -> Iterat
     lower, upper = normalization.lower, normalization.upper
     if normalization.scheme != "ct" or lower is None or upper is None:
         return
-    if lower < AIR_BELOW_HU and channel.lowest >= 0:
+    if lower < AIR_BELOW_HU and channel.negative < LEAST_NEGATIVE:
         yield Finding(
             "warn",
-            f"{channel.name} has no negative intensity, the lowest is {channel.lowest:g}; the "
-            f"model expects CT in Hounsfield units, of which it uses {lower:g} to {upper:g}",
+            f"{100 * channel.negative:.2g} % of {channel.name} are below zero, its lowest value "
+            f"{channel.lowest:g} left aside; the model expects CT in Hounsfield units, of which "
+            f"it uses {lower:g} to {upper:g}",
             "Convert the series again with its rescale slope and intercept: stored values are "
             "often 1024 too high.",
         )

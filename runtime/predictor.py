@@ -37,7 +37,7 @@ from segmaformer.runtime.processors import available_processors
 from segmaformer.runtime.progress import Progress, Report, StepProgress
 from segmaformer.runtime.segmentation import Segmentation
 from segmaformer.runtime.tile_network import TileNetwork
-from segmaformer.runtime.volume import Volume
+from segmaformer.runtime.volume import Volume, check_replacement_value
 
 
 class Predictor:
@@ -56,9 +56,12 @@ class Predictor:
         MiB for what grows with the scan and the labels: the scan, its resampled image,
         logits and label map. The interpreter, ONNX Runtime and the activations of one
         tile come on top. None takes half of what the machine has free.
+    nan_to
+        Takes the place of voxels that are NaN or infinite; None refuses files with such.
     report
         See :func:`segmaformer.runtime.backends.open_session`; called also with a line where
-        logits leave the device although they could be summed there.
+        logits leave the device although they could be summed there, and by :meth:`predict`
+        with what is odd about a scan's files.
 
     Attributes
     ----------
@@ -79,10 +82,14 @@ class Predictor:
         variant: str | None = None,
         tta: bool = False,
         memory_budget_mib: int | None = None,
+        nan_to: float | None = None,
         options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
         report: Report = lambda line: None,
     ):
         self.package = package
+        if nan_to is not None:
+            check_replacement_value(nan_to)
+        self.nan_to = nan_to
         self.mirrored_axes = package.manifest.tiling.mirror_axes if tta else ()
         self._budget_bytes = budget_bytes(memory_budget_mib)
         self._threads = options.threads or available_processors()
@@ -136,13 +143,16 @@ class Predictor:
         CancelledError
             `cancel` was set.
         """
-        return self.segment(self.prepare(scan), progress=progress, cancel=cancel)
+        prepared = self.prepare(scan)
+        for remark in prepared.volume.remarks:
+            self._report(f"warning: {remark.what}. {remark.fix}")
+        return self.segment(prepared, progress=progress, cancel=cancel)
 
     def prepare(self, scan: Volume | str | Path | Sequence[str | Path]) -> Prepared:
         """Read and preprocess one scan, so that another thread may :meth:`segment` it."""
         seconds = dict[str, float]()
         with _timed(seconds, "read"):
-            volume = scan if isinstance(scan, Volume) else self._read(scan)
+            volume = self._read(scan)
         with _timed(seconds, "preprocess"):
             spec = self.package.manifest.preprocessing
             prepared = preprocess(
@@ -266,8 +276,11 @@ class Predictor:
             report=self._report,
         )
 
-    def _read(self, scan: str | Path | Sequence[str | Path]) -> Volume:
-        return self._admission.read([scan] if isinstance(scan, str | Path) else scan)
+    def _read(self, scan: Volume | str | Path | Sequence[str | Path]) -> Volume:
+        if isinstance(scan, Volume):
+            return scan if self.nan_to is None else scan.with_finite_voxels(self.nan_to)
+        files = [scan] if isinstance(scan, str | Path) else scan
+        return self._admission.read(files, nan_to=self.nan_to)
 
 
 @dataclass(frozen=True, eq=False)

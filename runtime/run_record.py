@@ -41,6 +41,7 @@ def run_record(
         "backend": segmentation.backend,
         "mirrored_axes": list(segmentation.mirrored_axes),
         "scan": [_file_facts(path) for path in scan],
+        **_replacement_facts(segmentation),
         "label_map_sha256": sha256_of(label_map),
         "seconds": segmentation.seconds,
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -59,6 +60,7 @@ def is_done(
     package: Package,
     backend: str,
     mirrored_axes: Sequence[int] = (),
+    nan_to: float | None = None,
 ) -> bool:
     """Whether `record` describes such a run of this package on these very files.
 
@@ -70,11 +72,21 @@ def is_done(
             document["package"] == _package_facts(package)
             and document["backend"] == backend
             and document["mirrored_axes"] == list(mirrored_axes)
+            and document.get("nan_to") == nan_to
             and document["scan"] == [_file_facts(path) for path in scan]
             and document["label_map_sha256"] == sha256_of(label_map)
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _replacement_facts(segmentation: Segmentation) -> dict[str, Any]:
+    """What stands in for voxels that are NaN or infinite, and how many were; both may be None."""
+    replacement = segmentation.volume.replacement
+    return {
+        "nan_to": None if replacement is None else replacement.value,
+        "replaced_voxels": None if replacement is None else replacement.voxels,
+    }
 
 
 def _package_facts(package: Package) -> dict[str, str]:

@@ -34,7 +34,12 @@ _WORK_BYTES = 8 * (ORGAN_COUNT + 3 + 10)
 
 
 def tiles_from_scan(
-    scan: Sequence[Path], preprocessing: Preprocessing, tiling: Tiling, count: int = TILE_COUNT
+    scan: Sequence[Path],
+    preprocessing: Preprocessing,
+    tiling: Tiling,
+    count: int = TILE_COUNT,
+    *,
+    nan_to: float | None = None,
 ) -> np.ndarray:
     """Tiles of a scan after the package's own preprocessing.
 
@@ -46,6 +51,8 @@ def tiles_from_scan(
         Of the package to be written.
     count
         Largest number of tiles; spread evenly over the scan if it has more.
+    nan_to
+        Takes the place of voxels that are NaN or infinite; None refuses them.
 
     Returns
     -------
@@ -58,7 +65,10 @@ def tiles_from_scan(
         The scan cannot be used, and why.
     """
     volume = read_scan(
-        scan, channels=len(preprocessing.channels), budget_bytes=default_budget_bytes()
+        scan,
+        channels=len(preprocessing.channels),
+        budget_bytes=default_budget_bytes(),
+        nan_to=nan_to,
     )
     prepared = preprocess(
         volume, preprocessing, admit=lambda grid: check_whole_image(volume, grid, tiling.tile)

@@ -10,7 +10,7 @@ from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.ranges import METHODS, range_method
 from segmaformer.cli.console import print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
-from segmaformer.cli.parameters import EXISTING_FOLDER
+from segmaformer.cli.parameters import EXISTING_FOLDER, nan_to_option
 
 # A killed run may have left the package moved aside, and is settled before it is looked for.
 PACKAGE = click.Path(file_okay=False, path_type=Path)
@@ -59,6 +59,7 @@ PACKAGE = click.Path(file_okay=False, path_type=Path)
     help="Of the choice of tiles.",
 )
 @click.option("--accept-few", is_flag=True, help="Go on with one or two scans.")
+@nan_to_option
 @click.option("--overwrite", is_flag=True, help="Replace int8 variants that are there.")
 def command(
     package: Path,
@@ -71,6 +72,7 @@ def command(
     picture: Path | None,
     seed: int,
     accept_few: bool,
+    nan_to: float | None,
     overwrite: bool,
 ) -> None:
     """Add int8 variants to PACKAGE, calibrated on SCANS.
@@ -85,7 +87,7 @@ def command(
     from segmaformer.calibration.tiles import TileOptions
 
     options = CalibrationOptions(
-        tiles=TileOptions(seed=seed, labels=labels, accept_few=accept_few),
+        tiles=TileOptions(seed=seed, labels=labels, accept_few=accept_few, nan_to=nan_to),
         method=range_method(method),
         gate=Gate(least_dice, largest_loss),
         sensitivity=sensitivity,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import click
 
-from segmaformer.runtime.cases import ScanCase, group_channels
+from segmaformer.runtime.cases import ScanCase, channels_in, group_channels, why_unreadable
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.formats import SUFFIXES, label_map_suffix, scan_name
+from segmaformer.runtime.formats import SUFFIXES, label_map_suffix, read_header, scan_name
 
 RESULT_NAME = "_seg"
 _NUMBERED = re.compile(r".+_[0-9]{4}")
@@ -97,7 +98,7 @@ def group_cases(
         where there are several channels and all names end in a number: otherwise all
         channels of the first scan come first, then those of the next.
     channels
-        Files for each scan.
+        Of each scan, counted as they are read: a file may hold several.
     output
         A file for one scan, a folder for any number, or None for ``NAME_seg`` beside
         each scan, in the scan's format. A folder of scans needs a folder here.
@@ -110,12 +111,12 @@ def group_cases(
         `output` cannot be what is asked for, or a result would replace a scan or
         another result.
     InputError
-        The files do not come in groups of `channels`.
+        The files do not come in groups that hold `channels`.
     """
     if any(path.is_dir() for path in paths):
         _prepare_results_folder(paths[0], output)
     scans = group_scans(paths, channels=channels)
-    if output is not None and output.is_dir() and output.resolve() == paths[0].resolve():
+    if output is not None and output.is_dir() and _place(output) == _place(paths[0]):
         # Results of an earlier run may lie among the scans.
         scans = [scan for scan in scans if not scan.name.endswith(RESULT_NAME)]
     _check_report(wanted.report, len(scans))
@@ -140,15 +141,49 @@ def _prepare_results_folder(scans: Path, output: Path | None) -> None:
 
 
 def _scans_of_files(files: Sequence[Path], channels: int) -> list[ScanCase]:
-    if len(files) % channels:
-        raise InputError(
-            f"the package takes {channels} channels, so files come in groups of {channels}; "
-            f"{len(files)} were given"
-        )
     if channels > 1 and all(_NUMBERED.fullmatch(scan_name(path)) for path in files):
-        return group_channels(files, channels=channels)
-    groups = [tuple(files[start : start + channels]) for start in range(0, len(files), channels)]
-    return [ScanCase(scan_name(group[0]), group) for group in groups]
+        cases = group_channels(files, channels=channels)
+        if len(files) % channels and any(case.refusal for case in cases):
+            raise InputError(_misfit(files, channels))
+        return cases
+    groups = [(path,) for path in files] if channels == 1 else _divide(files, channels)
+    return [ScanCase(scan_name(group[0]), group, why_unreadable(group)) for group in groups]
+
+
+def _divide(files: Sequence[Path], channels: int) -> list[tuple[Path, ...]]:
+    """Files one after the other, in groups that hold all channels."""
+    groups: list[tuple[Path, ...]] = []
+    group: tuple[Path, ...] = ()
+    held = 0
+    for path in files:
+        group, held = (*group, path), held + channels_in(path)
+        if held > channels:
+            break
+        if held == channels:
+            groups.append(group)
+            group, held = (), 0
+    if held:
+        raise InputError(_misfit(files, channels))
+    return groups
+
+
+def _misfit(files: Sequence[Path], channels: int) -> str:
+    counts = {path: channels_in(path) for path in files}
+    remarks = [f"{path} holds {count}" for path, count in counts.items() if count != 1]
+    for path in files:
+        try:
+            read_header(path)
+        except InputError as error:
+            remarks.append(str(error))
+        except OSError:
+            continue
+    return "; ".join(
+        [
+            f"the package takes {channels} channels, so files come in groups that hold {channels}; "
+            f"{len(files)} were given",
+            *remarks,
+        ]
+    )
 
 
 def _case(scan: ScanCase, label_map: Path, wanted: Wanted) -> Case:
@@ -191,8 +226,8 @@ def _check_report(report: Path | None, count: int) -> None:
 
 
 def _refuse_collisions(cases: list[Case]) -> None:
-    results = Counter(path.resolve() for case in cases for path in case.written)
-    scans = {path.resolve() for case in cases for path in case.scan}
+    results = Counter(_place(path) for case in cases for path in case.written)
+    scans = {_place(path) for case in cases for path in case.scan}
     for path, count in results.items():
         if path in scans:
             raise click.UsageError(
@@ -203,6 +238,11 @@ def _refuse_collisions(cases: list[Case]) -> None:
                 f"{count} results would be written to {path}; segment scans of one name one by "
                 "one, and name every label of --probabilities once"
             )
+
+
+def _place(path: Path) -> str:
+    """Where a path leads, also where its links go in a circle."""
+    return os.path.realpath(path)
 
 
 def _report(label_map: Path, wanted: Path | None) -> Path | None:

@@ -13,9 +13,10 @@ from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.exit_codes import DONE, REFUSED
 from segmaformer.cli.parameters import (
     EXISTING_FOLDER,
-    EXISTING_PATH,
+    SCAN_PATH,
     json_option,
     memory_budget_option,
+    nan_to_option,
 )
 from segmaformer.runtime.finding import Finding
 from segmaformer.runtime.memory import budget_bytes
@@ -24,7 +25,7 @@ from segmaformer.runtime.scan_checks import check_scan
 
 
 @click.command("check")
-@click.argument("scans", nargs=-1, required=True, type=EXISTING_PATH)
+@click.argument("scans", nargs=-1, required=True, type=SCAN_PATH)
 @click.option(
     "-m",
     "--model",
@@ -33,9 +34,14 @@ from segmaformer.runtime.scan_checks import check_scan
     help="Package to check the scans against; may come from SGMF_MODEL.",
 )
 @memory_budget_option
+@nan_to_option
 @json_option
 def command(
-    scans: tuple[Path, ...], model: Path | None, memory_budget: int | None, as_json: bool
+    scans: tuple[Path, ...],
+    model: Path | None,
+    memory_budget: int | None,
+    nan_to: float | None,
+    as_json: bool,
 ) -> int:
     """Say what is wrong or odd about SCANS, and what to do about it.
 
@@ -48,9 +54,11 @@ def command(
     results: list[dict[str, Any]] = []
     for scan in group_scans(scans, channels=channels):
         findings = (
-            check_scan(scan.files, manifest, budget_bytes=budget_bytes(memory_budget))
+            check_scan(
+                scan.files, manifest, nan_to=nan_to, budget_bytes=budget_bytes(memory_budget)
+            )
             if scan.refusal is None
-            else [Finding("refuse", scan.refusal, "Give the files of one scan together.")]
+            else [Finding("refuse", scan.refusal, "Correct these files, or leave them out.")]
         )
         entries = [dataclasses.asdict(finding) for finding in findings]
         results.append({"scan": [str(path) for path in scan.files], "findings": entries})

@@ -11,6 +11,7 @@ from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import (
     EXISTING_FILE,
     EXISTING_FOLDER,
+    nan_to_option,
     parse_settings,
     parse_triple,
 )
@@ -53,6 +54,7 @@ from segmaformer.runtime.tiling import BLENDINGS
     multiple=True,
     help="Scan whose tiles decide parity; once for each channel.",
 )
+@nan_to_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing package.")
 def command(
     checkpoint: Path,
@@ -69,6 +71,7 @@ def command(
     overlap: float | None,
     settings: tuple[str, ...],
     verify_scan: tuple[Path, ...],
+    nan_to: float | None,
     overwrite: bool,
 ) -> None:
     """Turn CHECKPOINT into a verified package.
@@ -107,6 +110,7 @@ def command(
             fp16=fp16,
             calibration_data=calibration_data,
             verify_scan=verify_scan,
+            nan_to=nan_to,
             overwrite=overwrite,
         ),
         report=say,

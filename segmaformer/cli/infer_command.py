@@ -13,11 +13,12 @@ from segmaformer.cli.console import print_json, print_path, print_table, progres
 from segmaformer.cli.exit_codes import DONE, REFUSED, exit_code, message_of
 from segmaformer.cli.parameters import (
     EXISTING_FOLDER,
-    EXISTING_PATH,
+    SCAN_PATH,
     check_variants,
     device_option,
     json_option,
     memory_budget_option,
+    nan_to_option,
     parse_shard,
     threads_option,
 )
@@ -36,7 +37,7 @@ from segmaformer.runtime.run_record import is_done
 
 
 @click.command("infer")
-@click.argument("scans", nargs=-1, required=True, type=EXISTING_PATH)
+@click.argument("scans", nargs=-1, required=True, type=SCAN_PATH)
 @click.option(
     "-m",
     "--model",
@@ -71,6 +72,7 @@ from segmaformer.runtime.run_record import is_done
     metavar="LABEL",
     help="Write this label's probability as well; may be given again for other labels.",
 )
+@nan_to_option
 @click.option("--resume", is_flag=True, help="Skip scans whose results are there and recorded.")
 @click.option(
     "--shard", callback=parse_shard, metavar="I/N", help="Only every N-th scan, from the I-th."
@@ -90,15 +92,16 @@ def command(
     stats: bool,
     report: Path | None,
     probabilities: tuple[str, ...],
+    nan_to: float | None,
     resume: bool,
     shard: tuple[int, int] | None,
     as_json: bool,
 ) -> int:
     """Segment SCANS with a package: files, or one folder with -o OUT.
 
-    A package with several channels takes that many files for each scan, in its order; in
-    a folder CASE_0000, CASE_0001 ... are the channels of CASE. Label maps lie on the
-    scan's own grid. Beside each a .run.json says how it was made.
+    A package with several channels takes that many files for each scan, in its order, or
+    files that hold several; in a folder CASE_0000, CASE_0001 ... are the channels of CASE.
+    Label maps lie on the scan's own grid. Beside each a .run.json says how it was made.
     """
     package = Package.open(model)
     _check_backend(backend, device)
@@ -114,6 +117,7 @@ def command(
         variant=variant,
         tta=tta,
         memory_budget_mib=memory_budget,
+        nan_to=nan_to,
         options=BackendOptions(threads=threads, device=device),
         report=say,
     )
@@ -157,6 +161,8 @@ def _check_options(
 
 
 def _is_done(predictor: Predictor, case: Case) -> bool:
+    if case.refusal is not None:  # what is no file must not be opened
+        return False
     return all(path.exists() for path in case.results) and is_done(
         case.record,
         scan=case.scan,
@@ -164,6 +170,7 @@ def _is_done(predictor: Predictor, case: Case) -> bool:
         package=predictor.package,
         backend=predictor.backend,
         mirrored_axes=predictor.mirrored_axes,
+        nan_to=predictor.nan_to,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,44 @@ from segmaformer.runtime.backends import DEVICES
 from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.memory import MOST_BUDGET_MIB
 from segmaformer.runtime.processors import MOST_THREADS
+from segmaformer.runtime.volume import check_replacement_value
 
 EXISTING_PATH = click.Path(exists=True, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
+
+class _ScanPath(click.Path):
+    """Anything of that name; what is no file to read is a refused scan and no wrong usage."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(value))
+        if not os.path.lexists(path):
+            super().convert(value, param, ctx)
+        return path
+
+
+SCAN_PATH = _ScanPath(exists=True, path_type=Path)
+
+
+def _parse_finite(
+    _context: click.Context, _parameter: click.Parameter, value: float | None
+) -> float | None:
+    if value is not None:
+        try:
+            check_replacement_value(value)
+        except ValueError:
+            raise click.BadParameter(f"{value} is not finite; expected a number") from None
+    return value
+
+
+nan_to_option = click.option(
+    "--nan-to",
+    type=float,
+    callback=_parse_finite,
+    metavar="VALUE",
+    help="Set voxels that are NaN or infinite to VALUE; without it such scans are refused.",
+)
 device_option = click.option(
     "--device", type=click.Choice(DEVICES), help="Default: what the backend is for."
 )

@@ -17,6 +17,7 @@ from segmaformer.cli.parameters import (
     check_variants,
     device_option,
     json_option,
+    nan_to_option,
     threads_option,
     variants_option,
 )
@@ -45,6 +46,7 @@ from segmaformer.runtime.package import Package
 )
 @device_option
 @variants_option
+@nan_to_option
 @threads_option
 @click.option("--layers", is_flag=True, help="Compare every layer with fp32's on the CPU.")
 @click.option("--record", is_flag=True, help="Write the result to PACKAGE.verification.json.")
@@ -56,6 +58,7 @@ def command(
     backends: tuple[str, ...],
     device: str | None,
     variants: tuple[str, ...],
+    nan_to: float | None,
     threads: int | None,
     layers: bool,
     record: bool,
@@ -69,6 +72,8 @@ def command(
     package = Package.open(model)
     if labels is not None and data is None:
         raise click.UsageError("--labels needs the scans: --data DIR")
+    if nan_to is not None and data is None:
+        raise click.UsageError("--nan-to needs the scans: --data DIR")
     seen_into = layers_backend(backends, device) if layers else None
     choices = _choices(package, backends, device, variants)
     options = BackendOptions(threads=threads, device=device)
@@ -79,11 +84,20 @@ def command(
         cases = group_channels(data, channels=len(package.manifest.preprocessing.channels))
         with progress_bar(package.manifest.name) as show:
             result = verify_cases(
-                package, choices, cases, labels=labels, options=options, progress=show, report=say
+                package,
+                choices,
+                cases,
+                labels=labels,
+                nan_to=nan_to,
+                options=options,
+                progress=show,
+                report=say,
             )
         case = next((each for each in cases if each.name in result["cases"]), None)
     if seen_into is not None and (data is None or case is not None):
-        result["layers"] = compare(package, seen_into, choices, case=case, threads=threads)
+        result["layers"] = compare(
+            package, seen_into, choices, case=case, nan_to=nan_to, threads=threads
+        )
     document = {**provenance(package), **result}
     if record:
         _write_record(package, document)

@@ -59,6 +59,7 @@ def compare(
     choices: Sequence[Choice],
     *,
     case: ScanCase | None,
+    nan_to: float | None,
     threads: int | None,
 ) -> dict[str, dict[str, Any]]:
     """Compare the layers of each variant with fp32's on the CPU.
@@ -71,6 +72,8 @@ def compare(
         From :func:`layers_backend`.
     case
         Scan whose tiles are run; None takes the phantom tile.
+    nan_to
+        Takes the place of its voxels that are NaN or infinite; None refuses them.
     threads
         For the CPU.
 
@@ -81,7 +84,7 @@ def compare(
     """
     from segmaformer.calibration.layer_comparison import compare_layers
 
-    tiles, named = _tiles(package, case)
+    tiles, named = _tiles(package, case, nan_to)
     found = {}
     for variant in dict.fromkeys(choice.variant for choice in choices):
         if backend == ON_CPU and variant == EXACT_VARIANT:
@@ -132,9 +135,9 @@ def _opener(backend: str, threads: int | None) -> Callable[[Package, str], Layer
     return ENGINE_VALUES[backend]
 
 
-def _tiles(package: Package, case: ScanCase | None) -> tuple[np.ndarray, str]:
+def _tiles(package: Package, case: ScanCase | None, nan_to: float | None) -> tuple[np.ndarray, str]:
     """Tiles to run, and what they are of."""
     preprocessing, tiling = package.manifest.preprocessing, package.manifest.tiling
     if case is None:
         return reference_tile(preprocessing, tiling), "a phantom"
-    return tiles_from_scan(case.files, preprocessing, tiling), case.name
+    return tiles_from_scan(case.files, preprocessing, tiling, nan_to=nan_to), case.name

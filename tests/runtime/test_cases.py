@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK
 
 from segmaformer.runtime.cases import ScanCase, group_channels
 from segmaformer.runtime.errors import InputError
@@ -79,7 +81,7 @@ def test_cases_of_the_same_name_in_different_folders_are_different() -> None:
 
 def test_a_folder_gives_its_scans_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
-    (tmp_path / "folder.nii").mkdir()
+    (tmp_path / "folder").mkdir()
     for name in ("b.mhd", "b.zraw", "a_0000.nii.gz", "c.nhdr", "c.raw.gz", "below/d.nii"):
         (tmp_path / name).touch()
     for name in (".hidden.nii.gz", "notes.txt", "a.json", "._b.mhd"):
@@ -99,3 +101,19 @@ def test_no_scans_are_refused(tmp_path: Path) -> None:
         group_channels(tmp_path, channels=1)
     with pytest.raises(InputError, match="no scans are given"):
         group_channels([], channels=1)
+
+
+def test_numbered_files_may_hold_several_channels_together(tmp_path: Path) -> None:
+    for name in ("a_0000", "b_0000", "c_0000", "d_0001"):
+        voxels = np.ones((3, 4, 5, 2), np.float32)
+        SimpleITK.WriteImage(
+            SimpleITK.GetImageFromArray(voxels, isVector=True), str(tmp_path / f"{name}.nrrd")
+        )
+    for name in ("a_0001", "b_0002", "c_0003", "d_0000"):
+        SimpleITK.WriteImage(
+            SimpleITK.GetImageFromArray(voxels[..., 0]), str(tmp_path / f"{name}.nrrd")
+        )
+    cases = {case.name: case.refusal for case in group_channels(tmp_path, channels=3)}
+    assert [cases["a"], cases["b"], cases["d"]] == [None] * 3
+    assert "c has the channels 0000, 0003" in str(cases["c"])
+    assert None not in {case.refusal for case in group_channels(tmp_path, channels=4)}

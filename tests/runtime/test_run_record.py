@@ -58,6 +58,7 @@ def test_an_altered_file_is_not_done(finished: dict[str, object], altered: str) 
 def test_another_backend_or_package_is_not_done(finished: dict[str, object]) -> None:
     assert not is_done(**{**finished, "backend": "another"})  # type: ignore[arg-type]
     assert not is_done(**{**finished, "mirrored_axes": (2,)})  # type: ignore[arg-type]
+    assert not is_done(**{**finished, "nan_to": 0.0})  # type: ignore[arg-type]
     package = finished["package"]
     assert isinstance(package, Package)
     manifest = package.path / "manifest.json"

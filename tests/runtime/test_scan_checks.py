@@ -276,8 +276,8 @@ def test_colours_outside_their_range_are_refused() -> None:
 @pytest.mark.parametrize(
     ("image", "normalization", "words"),
     [
-        (noise(), CT, "no negative intensity"),
-        (noise() / 1000, CT, "no negative intensity"),
+        (noise(), CT, "0 % of the scan are below zero"),
+        (noise() / 1000, CT, "0 % of the scan are below zero"),
         (noise() + 3000, replace(CT, lower=-50.0), "hardly any contrast"),
         (noise() / 1e4 - 0.05, CT, "hardly any contrast"),
         (0.1 * noise() - 60, CT, "hardly any contrast"),
@@ -293,6 +293,28 @@ def test_hounsfield_units_are_recognised() -> None:
     body = np.where(noise(1) > 480, noise() - 500, -1000)
     assert check_scan(volume(body), manifest(CT)) == []
     assert check_scan(volume(0.3 * noise() - 150), manifest(CT)) == []
+
+
+@pytest.mark.parametrize("padding", [-1, -1024, -3000])
+def test_a_few_negative_voxels_make_no_hounsfield_units(padding: float) -> None:
+    stored = noise() + 1
+    stored[0, 0, 0] = padding
+    (finding,) = check_scan(volume(stored), manifest(CT))
+    assert "are below zero" in finding.what
+    stored[:2] = padding  # a border outside the field of view
+    (finding,) = check_scan(volume(stored), manifest(CT))
+    assert "are below zero" in finding.what
+
+
+def test_remarks_of_reading_are_findings_and_nan_may_be_replaced(tmp_path: Path) -> None:
+    voxels = noise()
+    voxels[1, 2, 3] = np.nan
+    path = tmp_path / "scan.nii"
+    nibabel.save(nibabel.Nifti1Image(voxels.astype(np.float32), np.eye(4)), path)
+    for scan in (path, volume(voxels)):
+        findings = check_scan(scan, nan_to=5)
+        assert any("1 of" in each.what and "set to 5" in each.what for each in findings)
+        assert {each.level for each in findings} == {"warn"}
 
 
 @pytest.mark.parametrize(
