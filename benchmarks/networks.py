@@ -1,77 +1,90 @@
-"""Every network on one tile of its published size: the exported file against PyTorch, in one run.
+"""Every network at its published size: the command `sgmf export`, and one tile against PyTorch.
 
     python benchmarks/networks.py --out networks.json
 
-For each network one process exports, one runs the file in ONNX Runtime with the op library and
-one runs PyTorch eager with the native scan, one after the other: two at once would not fit
-into the memory of a small machine. Medians over the rounds are compared, of what takes longer than
-ten seconds the one run; peak memory is the process's largest resident size. Weights are random: the
-work does not depend on them.
+For each network one process writes a checkpoint, one is the command as a person calls it, without
+a scan, one runs the package's fp32 in ONNX Runtime with the op library and one runs PyTorch eager
+with the native scan, one after the other: two at once would not fit into the memory of a small
+machine. Tiles are the phantoms that the command takes: noise, which has no flat background, hides
+what careless sums do to a real scan. Medians over the rounds are compared, of what takes longer
+than ten seconds the one run; peak memory is the process's largest resident size. Weights are
+random: the work does not depend on them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from checkpoints import TILES, make_network, write_checkpoint
 from turns import available_threads, in_process, machine
 
-BRATS, ABDOMEN = (4, 128, 128, 128), (1, 48, 192, 192)
-TILES = {
-    "segmaformer": BRATS,
-    "segformer3d": BRATS,
-    "segmamba": BRATS,
-    "segresmamba": BRATS,
-    "taming-segmamba": ABDOMEN,
-    "taming-bisegmamba": ABDOMEN,
-    "taming-multisegmamba": ABDOMEN,
-    "taming-segmambaskip": ABDOMEN,
-}
-FILE = "fp32.onnx"
+PACKAGE = "network.sgmf"
 LONG_S = 10
 
 
-def make_network(name: str) -> Any:
-    """A network in its published configuration, with random weights, the same at every call."""
-    import torch
+def export(checkpoint: Path, target: Path, options: Sequence[str] = ()) -> dict[str, Any]:
+    """Run `sgmf export` as a person does.
 
-    from segmaformer.models import create_model
-
-    torch.manual_seed(0)
-    preset = "abdomen" if name.startswith("taming") else "brats"
-    return create_model(name, preset=preset).eval()
-
-
-def _export(name: str, folder: Path, _rounds: int) -> dict[str, float]:
-    import onnx
-
-    from segmaformer.export.onnx_export import export_onnx
-    from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu
-
-    model = make_network(name)
-    channels, depth, height, width = TILES[name]
+    Returns
+    -------
+    dict
+        ``exit_code``, seconds and peak memory of the command, what it said and, where it ended
+        well, the figures of each variant and the size of its file.
+    """
+    command = [str(Path(sys.executable).with_name("sgmf")), "export", str(checkpoint)]
+    command += ["-o", str(target), *options]
     start = time.perf_counter()
-    exported, _ = apply_rewrites(export_onnx(model, (depth, height, width), channels))
-    onnx.save(rewrite_for_cpu(exported)[0], folder / FILE)
-    return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stderr=said, stdout=said, cwd=target.parent)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        lines = said.read().splitlines()
+    result: dict[str, Any] = {
+        "exit_code": process.returncode,
         "export_seconds": time.perf_counter() - start,
-        "file_mib": (folder / FILE).stat().st_size / 2**20,
+        "export_peak_mib": usage.ru_maxrss / 1024,
+        "said": lines,
+    }
+    return result if process.returncode else {**result, **_figures(target)}
+
+
+def _figures(package: Path) -> dict[str, Any]:
+    manifest = json.loads((package / "manifest.json").read_bytes())
+    parity = manifest["variants"]["fp32"]["parity"]
+    return {
+        "parameters": manifest["network"]["parameters"],
+        "file_mib": manifest["files"]["fp32.onnx"]["size"] / 2**20,
+        "error": parity["relative_error"],
+        "bound": parity["bound"],
+        "noise": parity["noise"],
+        "agreement": parity["label_agreement"],
+        "variants": {name: each["parity"] for name, each in manifest["variants"].items()},
     }
 
 
-def _onnxruntime(name: str, folder: Path, rounds: int) -> dict[str, float]:
+def _checkpoint(name: str, folder: Path) -> str:
+    return str(write_checkpoint(name, folder))
+
+
+def _onnxruntime(folder: Path, rounds: int) -> dict[str, float]:
+    from segmaformer.runtime import Package
     from segmaformer.runtime.backends.onnxruntime_cpu import open_network
 
-    session = open_network((folder / FILE).read_bytes(), threads=available_threads())
-    run = _timed(lambda tile: session.run(None, {"tiles": tile})[0], name, rounds)
+    package = Package.open(folder / PACKAGE)
+    session = open_network(package.network("fp32"), threads=available_threads())
+    run = _timed(lambda tile: session.run(None, {"tiles": tile})[0], _tile(folder), rounds)
     np.save(folder / "onnxruntime.npy", run.pop("logits"))
     return {f"onnxruntime_{key}": value for key, value in run.items()}
 
@@ -85,20 +98,26 @@ def _pytorch(name: str, folder: Path, rounds: int) -> dict[str, float]:
         with torch.inference_mode():
             return model(torch.from_numpy(tile)).numpy()
 
-    run = _timed(forward, name, rounds)
-    expected = run.pop("logits")
-    difference = np.abs(np.load(folder / "onnxruntime.npy") - expected).max()
-    return {
-        **{f"pytorch_{key}": value for key, value in run.items()},
-        "difference_over_range": float(difference / np.ptp(expected)),
-    }
+    run = _timed(forward, _tile(folder), rounds)
+    del run["logits"]
+    return {f"pytorch_{key}": value for key, value in run.items()}
 
 
-def _timed(forward: Callable[[np.ndarray], np.ndarray], name: str, rounds: int) -> dict[str, Any]:
+def _tile(folder: Path) -> np.ndarray:
+    """The first phantom of the package, shape (1, C, D, H, W), float32."""
+    from segmaformer.runtime import Package
+    from segmaformer.runtime.stored_reference import reference_tile
+
+    manifest = Package.open(folder / PACKAGE).manifest
+    return reference_tile(manifest.preprocessing, manifest.tiling)
+
+
+def _timed(
+    forward: Callable[[np.ndarray], np.ndarray], tile: np.ndarray, rounds: int
+) -> dict[str, Any]:
     """Run once to warm up, then `rounds` times; a first run that is long enough is the measure."""
     from segmaformer.runtime.memory import peak_mib
 
-    tile = np.random.default_rng(0).standard_normal((1, *TILES[name]), dtype=np.float32)
     seconds: list[float] = []
     while not seconds or (seconds[0] < LONG_S and len(seconds) <= rounds):
         start = time.perf_counter()
@@ -111,38 +130,54 @@ def _timed(forward: Callable[[np.ndarray], np.ndarray], name: str, rounds: int) 
     }
 
 
-def measure(name: str, rounds: int) -> dict[str, float]:
-    """Parameters, size, seconds, peak memory and parity of one network."""
-    result: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for step in (_export, _onnxruntime, _pytorch):
-            result.update(in_process(step, name, Path(folder), rounds))
+def measure(name: str, options: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Figures of the command, and seconds and peak memory of one tile."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        checkpoint = Path(in_process(_checkpoint, name, folder))
+        result: dict[str, Any] = in_process(export, checkpoint, folder / PACKAGE, options)
+        if result["exit_code"] == 0 and rounds:
+            result.update(in_process(_onnxruntime, folder, rounds))
+            result.update(in_process(_pytorch, name, folder, rounds))
     return result
+
+
+def _row(name: str, found: dict[str, Any]) -> str:
+    time_and_memory = [
+        (found.get(f"{what}_seconds", float("nan")), found.get(f"{what}_peak_mib", float("nan")))
+        for what in ("export", "onnxruntime", "pytorch")
+    ]
+    cells = [f"{seconds:.1f} | {mib:.0f}" for seconds, mib in time_and_memory]
+    if found["exit_code"]:
+        return f"| {name} | exit {found['exit_code']}: {found['said'][-1]} | | | | {cells[0]} |"
+    noise = "-" if found["noise"] is None else f"{found['noise']:.1e}"
+    return (
+        f"| {name} | {found['error']:.1e} | {found['bound']:.1e} | {noise} "
+        f"| {found['agreement']:.4%} | {' | '.join(cells)} |"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", default=list(TILES), help="networks, default all")
-    parser.add_argument("--rounds", type=int, default=3, help="of networks that are not slow")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="of networks that are not slow; 0: the command alone"
+    )
+    parser.add_argument("--fp16", action="store_true", help="export a float16 variant, too")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     results = {}
     print(
-        "| network | parameters | export s | file MiB | sgmf s | MiB | PyTorch s | MiB | parity |"
+        "| network | error | bound | PyTorch's | equal labels | export s | MiB | sgmf s | MiB "
+        "| PyTorch s | MiB |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for name in options.names:
-        row = results[name] = measure(name, options.rounds)
-        print(
-            f"| {name} | {row['parameters']:,} | {row['export_seconds']:.0f} "
-            f"| {row['file_mib']:.0f} | {row['onnxruntime_seconds']:.2f} "
-            f"| {row['onnxruntime_peak_mib']:.0f} | {row['pytorch_seconds']:.2f} "
-            f"| {row['pytorch_peak_mib']:.0f} | {row['difference_over_range']:.1e} |",
-            flush=True,
-        )
-    if options.out:
-        document = {"machine": machine(), "results": results}
-        options.out.write_text(json.dumps(document, indent=2) + "\n")
+        results[name] = measure(name, ["--fp16"] * options.fp16, options.rounds)
+        print(_row(name, results[name]), flush=True)
+        if options.out:
+            document = {"machine": machine(), "results": results}
+            options.out.write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":
