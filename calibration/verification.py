@@ -29,6 +29,7 @@ from segmaformer.runtime.parity import MIN_AGREEMENT, MIN_DICE, TileParity
 from segmaformer.runtime.predictor import Predictor, Prepared
 from segmaformer.runtime.progress import Progress, Report
 from segmaformer.runtime.scan_checks import check_scan
+from segmaformer.runtime.scan_spacing import training_spacing
 from segmaformer.runtime.tile_check import TileCheck, is_int8
 from segmaformer.runtime.volume import Volume
 
@@ -188,7 +189,9 @@ def _add_case(runs: Sequence[_Run], case: ScanCase, labels: Path | None, report:
     for run, label_map in zip(runs, found, strict=True):
         run.parity.add_labels(label_map, found[0])
         if truth is not None:
-            spacing = prepared.volume.spacing_mm
+            reader = runs[0].predictor.package.manifest.preprocessing.reader
+            volume = prepared.volume
+            spacing = training_spacing(volume.affine, volume.stated_spacing, reader)
             run.scores[case.name] = score_labels(label_map, truth, spacing, structures(output))
 
 

@@ -28,7 +28,8 @@ from segmaformer.runtime.formats import read_header, read_scan
 from segmaformer.runtime.manifest import Manifest, Triple
 from segmaformer.runtime.memory import default_budget_bytes
 from segmaformer.runtime.prediction import Prediction
-from segmaformer.runtime.preprocessing import Preprocessed, network_grid
+from segmaformer.runtime.preprocessing import Preprocessed, check_grid, network_grid
+from segmaformer.runtime.scan_file import outline
 from segmaformer.runtime.tile_network import TileNetwork
 from segmaformer.runtime.tiling import place_in_tiles
 from segmaformer.runtime.volume import Volume
@@ -80,17 +81,22 @@ class Admission:
         Raises
         ------
         BudgetError
-            What the scan needs, and what the budget is. Other errors are those of
-            :func:`segmaformer.runtime.formats.read_scan`.
+            What the scan needs, and what the budget is.
+        GeometryError
+            Its spacing leaves a few voxels of it, or more tiles than a day's work. Other errors
+            are those of :func:`segmaformer.runtime.formats.read_scan`.
         """
         spec, budget = self.manifest.preprocessing, self.budget_bytes
-        if not spec.crop_to_nonzero:
-            self._check_header(Path(files[0]))
+        if files:
+            header = self._outline(files[0])
+            self._check_spacing(header)
+            if not spec.crop_to_nonzero:
+                self.check(header, network_grid(header, spec, whole=True))
         try:
             return read_scan(files, channels=len(spec.channels), budget_bytes=budget, nan_to=nan_to)
         except BudgetError:
             # The voxels alone are too many: the error shall name what the whole work needs.
-            self._check_header(Path(files[0]))
+            self.check(header, network_grid(header, spec, whole=True))
             raise
 
     def check(self, volume: Volume, grid: Preprocessed | None = None) -> None:
@@ -98,18 +104,20 @@ class Admission:
 
         Raises
         ------
-        BudgetError
+        BudgetError, GeometryError
             As for :meth:`read`.
         """
+        self._check_spacing(volume)
         if grid is None:
             grid = network_grid(volume, self.manifest.preprocessing, whole=False)
         self.predict(grid, volume.voxels.nbytes).check_budget()
 
-    def _check_header(self, path: Path) -> None:
-        header, spec = read_header(path), self.manifest.preprocessing
-        shape = (len(spec.channels), *header.shape)
-        volume = Volume(np.broadcast_to(np.float32(0), shape), header.affine)
-        self.check(volume, network_grid(volume, spec, whole=True))
+    def _outline(self, path: str | Path) -> Volume:
+        return outline(read_header(Path(path)), len(self.manifest.preprocessing.channels))
+
+    def _check_spacing(self, volume: Volume) -> None:
+        spec, tiling = self.manifest.preprocessing, self.manifest.tiling
+        check_grid(network_grid(volume, spec, whole=True), tiling)
 
 
 def check_whole_image(volume: Volume, grid: Preprocessed, tile: Triple) -> None:

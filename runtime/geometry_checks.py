@@ -11,7 +11,8 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from segmaformer.runtime.finding import Finding
-from segmaformer.runtime.manifest import Triple
+from segmaformer.runtime.manifest import Manifest, Reader, Triple
+from segmaformer.runtime.scan_spacing import known_spacings
 from segmaformer.runtime.volume import Affine, Volume
 
 USUAL_SPACING_MM = (0.1, 10.0)
@@ -20,13 +21,28 @@ MOST_OBLIQUE_DEGREES = 15.0
 MOST_SKEW_DEGREES = 1.0
 # Corners of the grid that the two transforms of a NIfTI may place apart, in voxels.
 _FORM_TOLERANCE = 0.1
-# Part of a voxel edge by which a header's two statements of it may differ.
-_EDGE_TOLERANCE = 0.01
+_WHY: dict[Reader | None, str] = {
+    None: "the affine's, as the package does not say how its training read scans",
+    "monai": "the affine's without its unit, as MONAI read the scans of the training",
+    "nibabel": "the header's without its unit, as NibabelIO read the scans of the training",
+    "nibabel_reoriented": "without the unit, as NibabelIOWithReorient read the scans of the "
+    "training: the header's if the axes run towards RAS, else the affine's",
+    "simpleitk": "the header's, as SimpleITK read the scans of the training",
+}
 
 
-def check_geometry(volume: Volume) -> Iterator[Finding]:
-    """Findings about spacing, directions and the header's transforms."""
+def check_geometry(volume: Volume, manifest: Manifest | None = None) -> Iterator[Finding]:
+    """Findings about spacing, directions and the header's transforms.
+
+    Parameters
+    ----------
+    volume
+        The scan.
+    manifest
+        Of the package that is to segment it, which decides what is taken for its spacing.
+    """
     yield from _check_spacing(volume)
+    yield from _check_statements(volume, manifest)
     yield from _check_directions(volume.affine)
     if isinstance(volume.header, nibabel.Nifti1Header):
         yield from _check_transforms(volume.header, volume.shape)
@@ -97,8 +113,6 @@ def _check_transforms(header: Any, shape: Triple) -> Iterator[Finding]:
         )
     elif has_sform and has_qform:
         yield from _check_distance(header, shape)
-    elif has_sform:
-        yield from _check_edges(header)
 
 
 def _check_distance(header: Any, shape: Triple) -> Iterator[Finding]:
@@ -107,22 +121,29 @@ def _check_distance(header: Any, shape: Triple) -> Iterator[Finding]:
         yield Finding(
             "warn",
             f"the header's two transforms, sform and qform, lie up to {voxels:.3g} voxels apart; "
-            "the sform is used here, another program may use the qform",
+            "the sform says here where voxels lie, another program may use the qform",
             "Find out which one is right and set both to it.",
         )
 
 
-def _check_edges(header: Any) -> Iterator[Finding]:
-    """Voxel edges of a NIfTI header that only has a sform, which states them a second time."""
-    stated = np.abs(np.array(header["pixdim"][1:4], np.float64))
-    placed = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
-    if not np.allclose(placed, stated, rtol=_EDGE_TOLERANCE):
-        yield Finding(
-            "warn",
-            f"the header gives voxel edges of {_times(stated)} in pixdim and of {_times(placed)} "
-            "in its sform; the sform is used here, another program may use pixdim",
-            "Find out which one is right and correct the other.",
-        )
+def _check_statements(volume: Volume, manifest: Manifest | None) -> Iterator[Finding]:
+    """Voxel edges that a file states twice: in its affine, and beside it."""
+    reader = None if manifest is None else manifest.preprocessing.reader
+    spacings = known_spacings(volume, reader)
+    if len(spacings) == 1:
+        return
+    affine, header = spacings["affine"], spacings.get("header", spacings["affine"])
+    if manifest is None:
+        used = "which of them a network sees depends on how its training read scans"
+    else:
+        edges = _times(spacings["reader"])
+        used = f"the model's grid and the volumes go by {edges} mm, {_WHY[reader]}"
+    yield Finding(
+        "warn",
+        f"the header states voxel edges of {_times(header)} mm, and its affine has "
+        f"{_times(affine)} mm; {used}. The affine alone says where labels lie",
+        "Find out which one is right and correct the other.",
+    )
 
 
 def _times(edges: Iterable[float]) -> str:

@@ -34,6 +34,7 @@ Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 NormalizationScheme = Literal["zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01"]
 TilingScheme = Literal["nnunet", "monai"]
+Reader = Literal["nibabel", "nibabel_reoriented", "simpleitk", "monai"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,9 @@ class Preprocessing:
         Order of the (z, y, x) axes that the network sees.
     spacing
         Millimetres along the transposed axes, or None to keep the scan's.
+    reader
+        What read the scans of the training, which decides what is taken for a scan's spacing, see
+        :func:`segmaformer.runtime.scan_spacing.training_spacing`; None takes the affine's.
     """
 
     channels: tuple[str, ...]
@@ -119,6 +123,7 @@ class Preprocessing:
     spacing: Spacing | None = None
     resampling: Resampling = Resampling()
     logits_resampling: Resampling = Resampling(order=1)
+    reader: Reader | None = None
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from segmaformer.runtime.atomic import Target, atomic_file
 from segmaformer.runtime.byte_source import ByteSource
 from segmaformer.runtime.errors import GeometryError, InputError
 from segmaformer.runtime.label_planes import ZLIB, deflated_planes
+from segmaformer.runtime.manifest import Spacing
 from segmaformer.runtime.scan_file import ScanFile
 from segmaformer.runtime.text_header import TextHeader, header_lines, unplaced
-from segmaformer.runtime.volume import Affine, Volume, flip_world
+from segmaformer.runtime.volume import Affine, StatedSpacing, Volume, flip_world
 
 _NAME = re.compile(r"[ \t]*(\w+)[ \t]*[=:]")
 _EARLY_FIELDS = re.compile(rb"^[ \t]*(NDims|DimSize)[ \t]*[=:]", re.MULTILINE)
@@ -89,16 +90,18 @@ def read_header(path: Path) -> ScanFile:
     dtype = _dtype(header)
     data = _data(header, math.prod((*sizes, values)) * dtype.itemsize)
     x, y, z = sizes[:3]
+    spacing_mm = _spacing(header, rank)
     return ScanFile(
         path,
         (x, y, z),
-        _affine(header, rank),
+        _affine(header, rank, spacing_mm),
         dtype,
         data,
         channels=beyond * values,
         channel_axis=3 if beyond > 1 else 0,
         channels_declared=beyond == 1,
         remarks=() if _has_any(header, _MATRIX_NAMES) else (unplaced(repr(_MATRIX_NAMES[0])),),
+        stated_spacing=StatedSpacing(spacing_mm),
     )
 
 
@@ -221,19 +224,23 @@ def _data_file(header: TextHeader) -> tuple[Path, int]:
     return header.detached_file(_LAST_FIELD), 0
 
 
-def _affine(header: TextHeader, rank: int) -> Affine:
+def _spacing(header: TextHeader, rank: int) -> Spacing:
     if header.get("DistanceUnits").lower() not in _MILLIMETRES:
         units = header.get("DistanceUnits")
         raise GeometryError(
             f"{header.path}: the header's distances are in {units!r}; expected mm. Convert the "
             "scan to millimetres"
         )
-    spacing_mm = _geometry(header, ("ElementSpacing",), rank)[:3]
-    if min(spacing_mm) <= 0:
+    x, y, z = _geometry(header, ("ElementSpacing",), rank)[:3]
+    if min(x, y, z) <= 0:
         raise GeometryError(
-            f"{header.path}: the header gives the voxel size {[*spacing_mm]}; expected three "
+            f"{header.path}: the header gives the voxel size {[x, y, z]}; expected three "
             "numbers above zero. Correct the header or convert the scan again"
         )
+    return x, y, z
+
+
+def _affine(header: TextHeader, rank: int, spacing_mm: Spacing) -> Affine:
     affine = np.eye(4)
     affine[:3, :3] = _directions(header, rank) * spacing_mm
     if _has_any(header, _ORIGIN_NAMES):

@@ -75,11 +75,17 @@ class VolumeArgs(ctypes.Structure):
         ("shape", ctypes.c_int64 * 3),
         ("strides", ctypes.c_int64 * 4),
         ("affine", ctypes.c_double * 16),
+        ("spacing_mm", ctypes.c_double * 3),
     )
 
     @classmethod
-    def of(cls, voxels: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> VolumeArgs:
-        """Of voxels (C, X, Y, Z), which the caller keeps alive."""
+    def of(
+        cls,
+        voxels: npt.NDArray[Any],
+        affine: npt.NDArray[np.float64],
+        spacing_mm: Spacing | None = None,
+    ) -> VolumeArgs:
+        """Of voxels (C, X, Y, Z), which the caller keeps alive; None: the affine's spacing."""
         return cls(
             voxels.ctypes.data,
             element_type(voxels),
@@ -87,6 +93,7 @@ class VolumeArgs(ctypes.Structure):
             voxels.shape[1:],
             tuple(stride // voxels.itemsize for stride in voxels.strides),
             tuple(affine.ravel().tolist()),
+            spacing_mm or (0.0, 0.0, 0.0),
         )
 
 

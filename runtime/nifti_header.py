@@ -18,7 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from segmaformer.runtime.byte_source import GZIP_MAGIC, ByteSource, is_gzip
 from segmaformer.runtime.errors import GeometryError, InputError
 from segmaformer.runtime.scan_file import ScanFile
-from segmaformer.runtime.volume import Affine
+from segmaformer.runtime.volume import Affine, StatedSpacing
 
 # Header codes of metre and micrometre; all others are taken as millimetre.
 _MM_PER_UNIT = {1: 1000.0, 3: 0.001}
@@ -85,6 +85,7 @@ def read_header(path: Path) -> ScanFile:
         channels,
         channels_declared=declared,
         header=header,
+        stated_spacing=_stated_spacing(header),
     )
 
 
@@ -187,5 +188,15 @@ def _affine(header: Any, path: Path) -> Affine:
         affine = np.array(header.get_best_affine(), np.float64)
     except (HeaderDataError, ValueError) as error:
         raise GeometryError(f"{path}: the header's position cannot be used: {error}") from None
-    affine[:3] *= _MM_PER_UNIT.get(int(header["xyzt_units"]) & _SPACE_UNIT_BITS, 1.0)
+    affine[:3] *= _mm_per_unit(header)
     return affine
+
+
+def _mm_per_unit(header: Any) -> float:
+    return _MM_PER_UNIT.get(int(header["xyzt_units"]) & _SPACE_UNIT_BITS, 1.0)
+
+
+def _stated_spacing(header: Any) -> StatedSpacing:
+    """Voxel edges of pixdim, from a header that was repaired."""
+    x, y, z = (abs(float(step)) for step in header["pixdim"][1:4])
+    return StatedSpacing((x, y, z), _mm_per_unit(header))

@@ -22,7 +22,7 @@ from segmaformer.runtime.finding import Finding
 from segmaformer.runtime.label_planes import GZIP, deflated_planes
 from segmaformer.runtime.scan_file import ScanFile
 from segmaformer.runtime.text_header import TextHeader, header_lines, unplaced
-from segmaformer.runtime.volume import Affine, Volume, flip_world
+from segmaformer.runtime.volume import Affine, StatedSpacing, Volume, flip_world
 
 _MAGIC = re.compile(rb"NRRD000[1-5]\r?\n?")
 # "name: value" is a field of the format, "name:=value" one of the writer's own.
@@ -101,6 +101,8 @@ def read_header(path: Path) -> ScanFile:
     compressed = _is_compressed(header)  # before the byte order, which not every encoding has
     dtype = _dtype(header)
     data = _data(header, math.prod(sizes) * dtype.itemsize, compressed=compressed)
+    # Stated in the affine alone, here without its rounding.
+    a, b, c = np.linalg.norm(affine[:3, :3], axis=0).tolist()
     return ScanFile(
         path,
         (x, y, z),
@@ -113,6 +115,7 @@ def read_header(path: Path) -> ScanFile:
         else 3,
         channels_declared=channel_axis is None or channel_axis not in axes.fourth,
         remarks=axes.remarks,
+        stated_spacing=StatedSpacing((a, b, c)),
     )
 
 

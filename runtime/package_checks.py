@@ -10,10 +10,11 @@ import numpy as np
 
 from segmaformer.runtime.channel_names import check_channel_names
 from segmaformer.runtime.display_planes import ROBUST_PERCENTILES
+from segmaformer.runtime.errors import GeometryError
 from segmaformer.runtime.finding import Finding
 from segmaformer.runtime.intensity_checks import ChannelSurvey, ScanSurvey
 from segmaformer.runtime.manifest import Manifest, Normalization, Spacing, Tiling, Triple
-from segmaformer.runtime.preprocessing import network_grid
+from segmaformer.runtime.preprocessing import check_grid, network_grid
 from segmaformer.runtime.resampling import target_shape
 from segmaformer.runtime.tiling import tile_starts
 from segmaformer.runtime.volume import Volume
@@ -46,6 +47,11 @@ def check_against_package(
         survey.channels, manifest.preprocessing.normalization, strict=True
     ):
         yield from _check_units(channel, normalization)
+    try:
+        check_grid(network_grid(volume, manifest.preprocessing, whole=True), manifest.tiling)
+    except GeometryError as error:
+        yield Finding("refuse", str(error), "Correct the header's geometry.")
+        return
     grid = _network_grid(volume, survey, manifest)
     yield from _check_tiles(grid, manifest.tiling)
     yield from _note_changes(volume, grid, manifest)
@@ -71,14 +77,12 @@ def _network_grid(volume: Volume, survey: ScanSurvey, manifest: Manifest) -> _Gr
     if spec.crop_to_nonzero and survey.box is not None:
         x, y, z = (side.stop - side.start for side in survey.box)
         extents = x, y, z
-    turn = network_grid(volume, spec, whole=True).reorientation
-    scan_spacing_mm = turn.apply_to_spacing(volume.spacing_mm)
-    spacing_mm = spec.spacing or scan_spacing_mm
-    depth, height, width = (extents[axis] for axis in turn.axes)
+    whole = network_grid(volume, spec, whole=True)
+    depth, height, width = (extents[axis] for axis in whole.reorientation.axes)
     return _Grid(
-        target_shape((depth, height, width), scan_spacing_mm, spacing_mm),
-        scan_spacing_mm,
-        spacing_mm,
+        target_shape((depth, height, width), whole.scan_spacing_mm, whole.spacing_mm),
+        whole.scan_spacing_mm,
+        whole.spacing_mm,
         math.prod(extents) / math.prod(volume.shape),
     )
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.manifest import Preprocessing, Resampling, Spacing, Triple
+from segmaformer.runtime.manifest import Preprocessing, Resampling, Spacing, Tiling, Triple
 from segmaformer.runtime.native_pipeline import (
     NetworkGridArgs,
     PreprocessingArgs,
+    TilingArgs,
     VolumeArgs,
     address,
     call,
@@ -26,6 +27,7 @@ from segmaformer.runtime.native_pipeline import (
     triple,
 )
 from segmaformer.runtime.resampling import resample
+from segmaformer.runtime.scan_spacing import training_spacing
 from segmaformer.runtime.tiling import Box
 from segmaformer.runtime.volume import Element, Reorientation, Volume
 
@@ -88,7 +90,7 @@ def preprocess(
         The volume has another number of channels than `spec`, is zero everywhere, holds
         what is not finite or does not suit the normalisation.
     """
-    scan, specification = VolumeArgs.of(volume.voxels, volume.affine), PreprocessingArgs.of(spec)
+    scan, specification = _scan(volume, spec), PreprocessingArgs.of(spec)
     grid = _find_grid(scan, specification, whole=False)
     admit(_without_image(grid, len(volume.voxels)))
     image = np.empty((len(volume.voxels), *grid.shape), np.float32)
@@ -116,9 +118,40 @@ def network_grid(volume: Volume, spec: Preprocessing, *, whole: bool) -> Preproc
     InputError
         As for :func:`preprocess`, as far as the grid shows it.
     """
-    scan = VolumeArgs.of(volume.voxels, volume.affine)
-    grid = _find_grid(scan, PreprocessingArgs.of(spec), whole=whole)
+    grid = _find_grid(_scan(volume, spec), PreprocessingArgs.of(spec), whole=whole)
     return _without_image(grid, len(volume.voxels))
+
+
+def check_grid(grid: Preprocessed, tiling: Tiling) -> None:
+    """Refuse a grid of a few voxels, or of more tiles than a day's work.
+
+    Parameters
+    ----------
+    grid
+        Of the whole scan, from :func:`network_grid`: before anything is allocated.
+    tiling
+        What covers the grid.
+
+    Raises
+    ------
+    GeometryError
+        The scan shrinks to less than 8 x 8 x 8 voxels or to two along an axis, or takes more
+        than 86,400 tiles.
+    """
+    args = NetworkGridArgs(
+        uncropped_shape=grid.uncropped_shape,
+        scan_spacing_mm=grid.scan_spacing_mm,
+        spacing_mm=grid.spacing_mm,
+        shape=grid.image.shape[1:],
+    )
+    call("sgmf_check_grid", ctypes.byref(args), ctypes.byref(TilingArgs.of(tiling)))
+
+
+def _scan(volume: Volume, spec: Preprocessing) -> VolumeArgs:
+    spacing_mm = None
+    if spec.reader is not None and volume.stated_spacing is not None:
+        spacing_mm = training_spacing(volume.affine, volume.stated_spacing, spec.reader)
+    return VolumeArgs.of(volume.voxels, volume.affine, spacing_mm)
 
 
 def _find_grid(scan: VolumeArgs, spec: PreprocessingArgs, *, whole: bool) -> NetworkGridArgs:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from segmaformer.runtime.display_planes import PLANES, Plane
-from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.manifest import Manifest, Reader
+from segmaformer.runtime.scan_spacing import known_spacings
 from segmaformer.runtime.statistics import MM3_PER_ML
 from segmaformer.runtime.volume import Volume
 
@@ -72,7 +73,7 @@ def fact_cards(segmentation: Segmentation, run_manifest: Mapping[str, Any] | Non
     """Facts about the scan, the package and the run."""
     run = run_manifest or {"backend": segmentation.backend, "seconds": segmentation.seconds}
     cards = {
-        "Scan": _scan_facts(segmentation.volume),
+        "Scan": _scan_facts(segmentation.volume, segmentation.manifest.preprocessing.reader),
         "Package": _package_facts(segmentation.manifest),
         "Run": run,
     }
@@ -117,12 +118,15 @@ def _statistics_row(label: ReportLabel) -> str:
     )
 
 
-def _scan_facts(volume: Volume) -> dict[str, Any]:
+def _scan_facts(volume: Volume, reader: Reader | None) -> dict[str, Any]:
+    spacings = known_spacings(volume, reader)
+    seen = {} if len(spacings) == 1 else {"spacing, of grid and volumes": spacings["reader"]}
     extent_mm = [n * step for n, step in zip(volume.shape, volume.spacing_mm, strict=True)]
     return {
         "files": [path.name for path in volume.source],
         "voxels": product_text(volume.shape),
         "spacing": f"{product_text(volume.spacing_mm)} mm",
+        **{name: f"{product_text(edges)} mm" for name, edges in seen.items()},
         "extent": f"{product_text(extent_mm)} mm",
         "axes run towards": volume.axis_codes,
     }

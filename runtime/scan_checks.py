@@ -67,7 +67,7 @@ def check_scan(
     findings = [*_refusals(survey, manifest)]
     if not findings:
         findings += volume.remarks
-        findings += [*check_geometry(volume), *check_intensities(volume.voxels, survey)]
+        findings += [*check_geometry(volume, manifest), *check_intensities(volume.voxels, survey)]
         if manifest is not None:
             findings += check_against_package(volume, survey, manifest)
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))

@@ -24,6 +24,7 @@ from segmaformer.runtime.manifest import Triple
 from segmaformer.runtime.volume import (
     Affine,
     Replacement,
+    StatedSpacing,
     Volume,
     check_affine,
     check_replacement_value,
@@ -69,6 +70,8 @@ class ScanFile:
         What is odd about the header.
     header
         nibabel's header if the file is a NIfTI, else None.
+    stated_spacing
+        Voxel edges that the file states beside the affine, if it does.
 
     Raises
     ------
@@ -90,10 +93,18 @@ class ScanFile:
     channels_declared: bool = True
     remarks: tuple[Finding, ...] = ()
     header: Any = field(default=None, repr=False)
+    stated_spacing: StatedSpacing | None = None
 
     def __post_init__(self) -> None:
         self.data.check_holds(self.channels * math.prod(self.shape) * self.dtype.itemsize)
         check_affine(self.affine, str(self.path))
+
+
+def outline(file: ScanFile, channels: int) -> Volume:
+    """A volume of zeros in the place of a file's, which takes no memory: for estimates."""
+    zeros = np.broadcast_to(np.float32(0), (channels, *file.shape))
+    paths = (file.path,)
+    return Volume(zeros, file.affine, file.header, paths, stated_spacing=file.stated_spacing)
 
 
 def read_volume(
@@ -152,6 +163,7 @@ def read_volume(
         tuple(file.path for file in files),
         tuple(remarks),
         None if nan_to is None else Replacement(nan_to, replaced),
+        files[0].stated_spacing,
     )
 
 

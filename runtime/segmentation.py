@@ -10,6 +10,7 @@ import numpy as np
 from segmaformer.runtime.atomic import Target
 from segmaformer.runtime.formats import write_label_map
 from segmaformer.runtime.manifest import Manifest
+from segmaformer.runtime.scan_spacing import voxel_volumes
 from segmaformer.runtime.statistics import label_statistics
 from segmaformer.runtime.volume import Volume
 
@@ -61,7 +62,15 @@ class Segmentation:
         write_preview(path, self)
 
     def statistics(self) -> dict[str, Any]:
-        """Volume, voxel count, bounding box and intensity of every label, JSON-ready."""
+        """Volume, voxel count, bounding box and intensity of every label, JSON-ready.
+
+        A voxel's volume is that of the spacing by which the network saw the scan; where the file
+        states its spacing twice, and differently, all are named.
+        """
         return label_statistics(
-            self.labels, self.volume.voxels, self.volume.affine, self.label_names
+            self.labels,
+            self.volume.voxels,
+            self.volume.affine,
+            self.label_names,
+            voxel_volumes(self.volume, self.manifest.preprocessing.reader),
         )

@@ -23,6 +23,7 @@ def label_statistics(
     voxels: np.ndarray,
     affine: np.ndarray,
     label_names: Mapping[int, str],
+    voxel_volumes_mm3: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Measure every label of a package, absent ones included.
 
@@ -36,6 +37,9 @@ def label_statistics(
         Shape (4, 4): voxel indices to RAS+ millimetres.
     label_names
         Name of every value that `labels` may hold, background left out.
+    voxel_volumes_mm3
+        What is known about a voxel's volume, by its source; the first is believed. None takes
+        that of `affine`.
 
     Returns
     -------
@@ -43,7 +47,8 @@ def label_statistics(
         For JSON: ``voxel_volume_mm3`` and ``labels``, a list in the order of values
         with an object for each label:
 
-        * ``name``, ``value``, ``voxel_count``, ``volume_mm3``
+        * ``name``, ``value``, ``voxel_count``, ``volume_mm3``, and where `voxel_volumes_mm3` has
+          several, ``volumes_mm3`` by source, as there is then ``voxel_volumes_mm3``
         * ``bounding_box``: ``min`` and ``max`` voxel index along each axis, both
           inclusive, in the order in which the scan is stored
         * ``bounding_box_mm``: ``min`` and ``max`` in RAS+ of that box's outer corners,
@@ -73,21 +78,28 @@ def label_statistics(
             f"expected values among {', '.join(map(str, [0, *sorted(label_names)]))}"
         )
     boxes = ndimage.find_objects(labels, max_label=len(moments.count) - 1)
-    voxel_volume_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
+    known = dict(voxel_volumes_mm3 or {"affine": float(abs(np.linalg.det(affine[:3, :3])))})
     return {
-        "voxel_volume_mm3": voxel_volume_mm3,
+        **_volumes("voxel_volume", known, 1),
         "labels": [
             {
                 "name": label_names[value],
                 "value": value,
                 "voxel_count": int(moments.count[value]),
-                "volume_mm3": int(moments.count[value]) * voxel_volume_mm3,
+                **_volumes("volume", known, int(moments.count[value])),
                 **_position(boxes[value - 1], moments.centroid[value], labels.shape, affine),
                 **_intensity(moments, value),
             }
             for value in sorted(label_names)
         ],
     }
+
+
+def _volumes(name: str, voxel_mm3: Mapping[str, float], count: int) -> dict[str, Any]:
+    """Volume of `count` voxels by the first source, and by each where there are several."""
+    volumes = {source: count * volume for source, volume in voxel_mm3.items()}
+    believed = {f"{name}_mm3": next(iter(volumes.values()))}
+    return believed if len(volumes) == 1 else {**believed, f"{name}s_mm3": volumes}
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,28 @@ class Replacement:
     voxels: int
 
 
+@dataclass(frozen=True)
+class StatedSpacing:
+    """Voxel edges that a file states beside its affine.
+
+    Attributes
+    ----------
+    edges
+        Along the stored axes, above zero, in the file's unit.
+    mm_per_unit
+        Millimetres in that unit.
+    """
+
+    edges: Spacing
+    mm_per_unit: float = 1.0
+
+    @property
+    def spacing_mm(self) -> Spacing:
+        """Edges in millimetres."""
+        x, y, z = (edge * self.mm_per_unit for edge in self.edges)
+        return x, y, z
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """Voxels in the order in which their file stores them, and where they lie.
@@ -52,6 +74,8 @@ class Volume:
         What was odd about the files, and yet they could be read.
     replacement
         What was put in the place of numbers that are not finite; None if none was to be.
+    stated_spacing
+        Voxel edges that the file states beside the affine, if it does.
 
     Raises
     ------
@@ -69,6 +93,7 @@ class Volume:
     source: tuple[Path, ...] = ()
     remarks: tuple[Finding, ...] = ()
     replacement: Replacement | None = None
+    stated_spacing: StatedSpacing | None = None
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 4 or 0 in self.voxels.shape:
@@ -89,7 +114,7 @@ class Volume:
 
         Headers hold float32: an oblique scan of 3 mm slices may come out as 3.0000002.
         """
-        return _measured(self.affine)
+        return spacing_of(self.affine)
 
     def with_finite_voxels(self, value: float) -> Volume:
         """Put `value` in the place of voxels that are NaN or infinite, in a copy, and say so.
@@ -114,11 +139,7 @@ class Volume:
     @property
     def axis_codes(self) -> str:
         """Direction that each axis runs towards, such as ``RAS`` or ``LPS``."""
-        turn = orient_to(self.affine, "RAS")
-        codes = ["", "", ""]
-        for world, (axis, reverse) in enumerate(zip(turn.axes, turn.reverse, strict=True)):
-            codes[axis] = ("LPI" if reverse else "RAS")[world]
-        return "".join(codes)
+        return axis_codes(self.affine)
 
 
 def check_replacement_value(value: float) -> None:
@@ -210,6 +231,15 @@ def orient_to(affine: Affine, codes: str) -> Reorientation:
     return Reorientation(triple(axes), (a, b, c))
 
 
+def axis_codes(affine: Affine) -> str:
+    """Direction that each axis runs towards, such as ``RAS`` or ``LPS``."""
+    turn = orient_to(affine, "RAS")
+    codes = ["", "", ""]
+    for world, (axis, reverse) in enumerate(zip(turn.axes, turn.reverse, strict=True)):
+        codes[axis] = ("LPI" if reverse else "RAS")[world]
+    return "".join(codes)
+
+
 def flip_world(affine: Affine, codes: str) -> Affine:
     """Exchange the affine's directions right, anterior and superior for `codes`, or back.
 
@@ -247,13 +277,13 @@ def check_affine(affine: Affine, name: str) -> None:
     if affine.shape != (4, 4):
         raise ValueError(f"{name}: the affine has shape {affine.shape}; expected (4, 4)")
     try:
-        _measured(affine)
+        spacing_of(affine)
     except GeometryError as error:
         raise GeometryError(f"{name}: {error}") from None
 
 
-def _measured(affine: Affine) -> Spacing:
-    """Millimetres between neighbouring voxels, of an affine that is one."""
+def spacing_of(affine: Affine) -> Spacing:
+    """Millimetres between neighbouring voxels to six digits, of an affine that is one."""
     spacing_mm = (ctypes.c_double * 3)()
     call("sgmf_measure_affine", _numbers(affine), spacing_mm)
     return spacing(spacing_mm)

@@ -18,6 +18,7 @@ from segmaformer.checkpoint.fields import (
     sequence,
     triple,
 )
+from segmaformer.checkpoint.readers import TrainingReader
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.manifest import (
     Normalization,
@@ -34,12 +35,6 @@ _SCHEMES: Final[dict[str, NormalizationScheme]] = {
     "NoNormalization": "none",
     "RescaleTo01Normalization": "rescale01",
     "RGBTo01Normalization": "rgb01",
-}
-_ORIENTATION_OF_READER: Final = {
-    "SimpleITKIO": None,
-    "NibabelIO": None,
-    "NibabelIOWithReorient": "RAS",
-    "SimpleITKIOWithReorient": "RAS",
 }
 _RESAMPLING_FUNCTION = "resample_data_or_seg_to_shape"
 _RESAMPLING_DEFAULTS: Final[dict[str, Any]] = {
@@ -164,7 +159,10 @@ def patch_size(configuration: Mapping[str, Any]) -> Triple:
 
 
 def preprocessing_of(
-    plans: Mapping[str, Any], configuration: Mapping[str, Any], channels: tuple[str, ...]
+    plans: Mapping[str, Any],
+    configuration: Mapping[str, Any],
+    channels: tuple[str, ...],
+    reader: TrainingReader,
 ) -> Preprocessing:
     """Read what nnU-Net does to a scan before the network sees it.
 
@@ -176,12 +174,14 @@ def preprocessing_of(
         The part of it from :func:`resolve_configuration`.
     channels
         Names of the input channels.
+    reader
+        What read the training's scans.
 
     Raises
     ------
     InputError
-        A missing or malformed entry, or a reader, preprocessor, normalisation, label
-        manager or resampling function other than nnU-Net's own.
+        A missing or malformed entry, or a preprocessor, normalisation, label manager or
+        resampling function other than nnU-Net's own.
     """
     preprocessor = configuration.get("preprocessor_name", _PREPROCESSOR)
     if preprocessor != _PREPROCESSOR:
@@ -192,23 +192,14 @@ def preprocessing_of(
     return Preprocessing(
         channels=channels,
         normalization=_normalization(plans, configuration, len(channels)),
-        orientation=_orientation(plans),
+        orientation=reader.orientation,
         transpose_forward=_transpose(plans),
         crop_to_nonzero=True,
         spacing=_spacing(configuration),
         resampling=_resampling(configuration, "resampling_fn_data", order=3),
         logits_resampling=_resampling(configuration, "resampling_fn_probabilities", order=1),
+        reader=reader.rule,
     )
-
-
-def _orientation(plans: Mapping[str, Any]) -> str | None:
-    reader = str(plans.get("image_reader_writer", "SimpleITKIO"))
-    if reader not in _ORIENTATION_OF_READER:
-        raise InputError(
-            f"plans.json: images were read with {reader!r}; known: "
-            f"{', '.join(_ORIENTATION_OF_READER)}"
-        )
-    return _ORIENTATION_OF_READER[reader]
 
 
 def _transpose(plans: Mapping[str, Any]) -> Triple:

@@ -95,6 +95,7 @@ PUBLISHED: dict[str, PublishedUse] = {
             normalization=(Normalization("zscore"),) * 4,
             orientation="LPS",
             spacing=(1.0, 1.0, 1.0),
+            reader="simpleitk",
         ),
         Tiling(_TILE, mirror_axes=(0, 1, 2), scheme="monai"),
         Output(
@@ -119,6 +120,7 @@ PUBLISHED: dict[str, PublishedUse] = {
             normalization=(Normalization("zscore", use_mask=True),) * 4,
             orientation="LPS",
             transpose_forward=_XYZ,
+            reader="monai",
         ),
         Tiling(_TILE, gaussian=False, scheme="monai"),
         region_output(
@@ -142,6 +144,7 @@ PUBLISHED: dict[str, PublishedUse] = {
             channels=("T2-FLAIR", "T1", "T1 with contrast", "T2"),
             normalization=(Normalization("rescale01_slices"),) * 4,
             orientation="RAS",
+            reader="monai",
         ),
         Tiling(_TILE, gaussian=False, scheme="monai"),
         region_output(

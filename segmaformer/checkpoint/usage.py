@@ -18,6 +18,7 @@ from segmaformer.checkpoint.plans import (
     resolve_configuration,
 )
 from segmaformer.checkpoint.published_use import PublishedUse, published_use
+from segmaformer.checkpoint.readers import training_reader
 from segmaformer.models import channel_counts, model_config, network_class
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.manifest import Output, Preprocessing, Tiling, Triple
@@ -94,7 +95,10 @@ def usage_of(
         notes.append(
             f"Configuration of the plans: {chosen}{'' if recorded in (None, chosen) else but}."
         )
-        preprocessing = preprocessing_of(documents.plans, plan, channels)
+        reader = training_reader(documents.plans, documents.dataset)
+        if reader.assumption is not None:
+            notes.append(reader.assumption)
+        preprocessing = preprocessing_of(documents.plans, plan, channels, reader)
         planned = patch_size(plan)
     tiling = _tiling(file, tile, planned, notes)
     return Usage(output, preprocessing, tiling, tuple(notes))

@@ -177,10 +177,11 @@ def volume(case: scans.ScanCase) -> Volume:
 def planned_preprocessing(case: scans.ScanCase) -> Preprocessing:
     pytest.importorskip("torch", reason="checkpoints are read with it")
     from segmaformer.checkpoint.plans import preprocessing_of, resolve_configuration
+    from segmaformer.checkpoint.readers import training_reader
 
     _, configuration = resolve_configuration(case.plans, None)
     channels = tuple(f"channel {number}" for number in range(case.channels))
-    return preprocessing_of(case.plans, configuration, channels)
+    return preprocessing_of(case.plans, configuration, channels, training_reader(case.plans))
 
 
 @pytest.mark.parametrize("name", scans.PREPROCESSING_CASES)

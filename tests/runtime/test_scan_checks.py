@@ -207,7 +207,7 @@ def flipped_sform(header: Any) -> None:
         (no_codes, "are both 0"),
         (moved_qform, "lie up to 3 voxels apart"),
         (invalid_qform, "sform and qform"),
-        (other_pixdim, "edges of 1 x 1 x 1 in pixdim and of 1 x 2 x 3 in its sform"),
+        (other_pixdim, "edges of 1 x 1 x 1 mm, and its affine has 1 x 2 x 3 mm; which of"),
     ],
 )
 def test_transforms_of_a_header(tmp_path: Path, change: Callable[[Any], None], words: str) -> None:

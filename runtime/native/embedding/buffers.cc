@@ -119,6 +119,7 @@ Volume to_volume_without_memory(const sgmf_volume& given) {
   std::copy(given.shape, given.shape + 3, volume.shape.begin());
   volume.strides = layout.stride;
   for (std::size_t i = 0; i < 16; ++i) volume.affine[i / 4][i % 4] = given.affine[i];
+  volume.stated_spacing_mm = stated_spacing(given.spacing_mm);
   return volume;
 }
 

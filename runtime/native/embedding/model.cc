@@ -110,6 +110,7 @@ sgmf_info Model::info() const {
   info.format_version = manifest_.format_version.c_str();
   info.variant = variant_.c_str();
   info.backend = backend_.c_str();
+  info.reader = manifest_.reader.empty() ? nullptr : manifest_.reader.c_str();
   return info;
 }
 

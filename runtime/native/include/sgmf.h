@@ -143,6 +143,8 @@ typedef struct sgmf_info {
   const char* format_version; /* of the package */
   const char* variant;
   const char* backend; /* with its version, device, variant, and threads or batch */
+  const char* reader;  /* what read the scans of the model's training, see docs/embedding.md; NULL
+                          where the package does not say */
 } sgmf_info;
 
 SGMF_API sgmf_status sgmf_get_info(sgmf_model* model, sgmf_info* info);
@@ -199,6 +201,9 @@ typedef struct sgmf_volume {
   double affine[16]; /* row by row, from (x, y, z, 1) to millimetres towards the patient's
                         right, anterior and superior (NIfTI's convention; DICOM's LPS has the
                         first two rows negated) */
+  double spacing_mm[3]; /* between neighbours along x, y and z, as the reader of the model's training
+                           would have taken it, see sgmf_info.reader: it decides how the volume is
+                           resampled, the affine alone where its voxels lie. All 0: the affine's */
 } sgmf_volume;
 
 /* Where labels go: memory of the program on the volume's own grid. Strides as for sgmf_volume,

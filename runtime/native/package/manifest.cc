@@ -116,10 +116,18 @@ std::string read_orientation(const Field& preprocessing) {
   return codes.empty() ? "?" : codes;
 }
 
+// Callers take their volumes' spacing by it; nothing here does.
+std::string read_reader(const Field& preprocessing) {
+  if (!preprocessing.is_set("reader")) return "";
+  const Field reader = preprocessing.at("reader");
+  reader.one_of({"nibabel", "nibabel_reoriented", "simpleitk", "monai"});
+  return reader.text();
+}
+
 Preprocessing read_preprocessing(const Field& field) {
   field.expect_fields({"channels", "normalization"},
                       {"orientation", "transpose_forward", "crop_to_nonzero", "spacing",
-                       "resampling", "logits_resampling"});
+                       "resampling", "logits_resampling", "reader"});
   Preprocessing spec;
   for (const Field& name : field.at("channels").list()) spec.channels.push_back(name.text());
   for (const Field& entry : field.at("normalization").list()) {
@@ -209,6 +217,7 @@ Manifest read_manifest(const Field& document) {
   manifest.created = document.at("created").text();
   manifest.network = read_network(document.at("network"));
   manifest.spec.preprocessing = read_preprocessing(document.at("preprocessing"));
+  manifest.reader = read_reader(document.at("preprocessing"));
   manifest.spec.tiling = read_tiling(document.at("tiling"));
   read_output(document.at("output"), manifest);
   read_files(document, manifest);

@@ -32,6 +32,7 @@ struct Manifest {
   std::string created;
   std::string network;
   Spec spec;
+  std::string reader;  // of the training's scans; empty where the package does not say
   std::vector<Label> labels;
   std::vector<Region> regions;
   std::map<std::string, std::string> variants;  // name to file

@@ -25,6 +25,7 @@ Volume volume_of(const sgmf_scan& given) {
   volume.shape = triple<int64_t>(given.shape);
   std::copy_n(given.strides, 4, volume.strides.begin());
   volume.affine = affine_of(given.affine);
+  volume.stated_spacing_mm = stated_spacing(given.spacing_mm);
   return volume;
 }
 

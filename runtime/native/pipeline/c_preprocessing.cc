@@ -4,6 +4,7 @@
 #include "axis_operator.h"
 #include "c_conversions.h"
 #include "channel_view.h"
+#include "grid_check.h"
 #include "normalize.h"
 #include "orientation.h"
 #include "prepare.h"
@@ -20,6 +21,12 @@ int32_t sgmf_find_network_grid(const sgmf_scan* volume, const sgmf_preprocessing
         whole ? sgmf::whole_grid(scan, preprocessing) : sgmf::network_grid(scan, preprocessing),
         grid);
   });
+}
+
+int32_t sgmf_check_grid(const sgmf_network_grid* grid, const sgmf_tiling* tiling,
+                        sgmf_failure* failure) {
+  return sgmf::guarded(failure,
+                       [&] { sgmf::check_grid(sgmf::grid_of(*grid), sgmf::tiling_of(*tiling)); });
 }
 
 int32_t sgmf_fill_image(const sgmf_scan* volume, const sgmf_preprocessing* spec,

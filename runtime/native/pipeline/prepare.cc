@@ -21,7 +21,7 @@ NetworkGrid grid_of(const Volume& volume, const Preprocessing& spec, const Box* 
   grid.reorientation = network_axes(volume.affine, spec);
   grid.uncropped_shape = reordered(volume.shape, grid.reorientation);
   grid.box = box ? *box : whole(grid.uncropped_shape);
-  grid.scan_spacing_mm = reordered(spacing_mm(volume.affine), grid.reorientation);
+  grid.scan_spacing_mm = reordered(volume.spacing(), grid.reorientation);
   grid.spacing_mm = spec.spacing_mm.value_or(grid.scan_spacing_mm);
   grid.shape = target_shape(grid.cropped_shape(), grid.scan_spacing_mm, grid.spacing_mm);
   double floats = static_cast<double>(volume.channels);

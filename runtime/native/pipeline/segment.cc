@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../src/parallel.h"
+#include "grid_check.h"
 #include "host_lines.h"
 #include "label_stream.h"
 #include "prepare.h"
@@ -73,6 +74,7 @@ SegmentStatistics segment(const Volume& volume, const Spec& spec, Network& netwo
   if (!labels.labels) throw Error(ErrorCode::argument, "the label buffer is NULL");
   check_labels(labels, spec.output);
   SegmentStatistics statistics;
+  check_grid(whole_grid(volume, spec.preprocessing), spec.tiling);
   const NetworkGrid grid = network_grid(volume, spec.preprocessing);
   LabelStream stream = stream_of(volume, spec, &network, options, grid);
   const MemoryLimit limit = limit_of(stream, volume, grid, labels, options.budget_bytes);
@@ -102,6 +104,7 @@ int64_t least_budget_bytes(const Volume& volume, const Spec& spec, Network& netw
   volume.check_place();
   check_labels(labels, spec.output);
   const NetworkGrid grid = whole_grid(volume, spec.preprocessing);
+  check_grid(grid, spec.tiling);
   const LabelStream stream = stream_of(volume, spec, &network, options, grid);
   return stream.least_bytes(limit_of(stream, volume, grid, labels, options.budget_bytes));
 }

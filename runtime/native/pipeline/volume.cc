@@ -72,6 +72,12 @@ Spacing spacing_mm(const Affine& affine) {
           six_digits(length(affine, 2))};
 }
 
+std::optional<Spacing> stated_spacing(const double given[3]) {
+  const Spacing spacing{given[0], given[1], given[2]};
+  if (spacing == Spacing{}) return std::nullopt;
+  return spacing;
+}
+
 int64_t element_bytes(ElementType type) {
   switch (type) {
     case ElementType::int8:
@@ -106,6 +112,15 @@ void Volume::check_place() const {
     left /= extent;
   }
   sgmf::check(affine);
+  if (!stated_spacing_mm) return;
+  for (const double step : *stated_spacing_mm) {
+    if (!(std::isfinite(step) && step > 0)) {
+      const auto [x, y, z] = *stated_spacing_mm;
+      throw Error(ErrorCode::geometry, "the spacing given beside the affine is " +
+                                           numbers(x, y, z) +
+                                           " mm; expected three numbers above zero");
+    }
+  }
 }
 
 }  // namespace sgmf

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "spec.h"
 
@@ -34,6 +35,9 @@ void check(const Affine& affine);
 // comparisons with a threshold of exactly 3 and shapes that end on half a voxel.
 Spacing spacing_mm(const Affine& affine);
 
+// What a C structure says of a spacing beside the affine: none where all three numbers are 0.
+std::optional<Spacing> stated_spacing(const double given[3]);
+
 // Borrowed and never written. Stored axes are called x, y and z; voxel (c, x, y, z) is element
 // c * strides[0] + x * strides[1] + y * strides[2] + z * strides[3] from `voxels`, so any order of
 // axes, also a reversed one, is taken as it is. Elements are aligned as their type demands.
@@ -44,10 +48,15 @@ struct Volume {
   Triple shape{};  // x, y, z
   std::array<int64_t, 4> strides{};
   Affine affine{};
+  // Distance of neighbours along x, y and z as the reader of the network's training would have taken
+  // it, in full precision; none takes the affine's. It decides the network's grid, the affine alone
+  // where voxels lie.
+  std::optional<Spacing> stated_spacing_mm;
 
+  Spacing spacing() const { return stated_spacing_mm.value_or(spacing_mm(affine)); }
   int64_t bytes() const { return channels * shape[0] * shape[1] * shape[2] * element_bytes(type); }
   // Throws Error: argument for null voxels, a shape below one or too large to address; geometry
-  // for an affine that is not finite or is singular.
+  // for an affine that is not finite or is singular, or a spacing that is not above zero.
   void check() const;
   // The same but for the voxels, which may be null.
   void check_place() const;

@@ -14,6 +14,7 @@ from segmaformer.checkpoint.plans import (
     preprocessing_of,
     resolve_configuration,
 )
+from segmaformer.checkpoint.readers import training_reader
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.manifest import Normalization, Preprocessing, Resampling
 
@@ -24,7 +25,7 @@ Plans = dict[str, Any]
 def read(plans: Plans, name: str | None = None) -> Preprocessing:
     _, configuration = resolve_configuration(plans, name)
     patch_size(configuration)
-    return preprocessing_of(plans, configuration, CHANNELS)
+    return preprocessing_of(plans, configuration, CHANNELS, training_reader(plans))
 
 
 def fullres(plans: Plans) -> Plans:
@@ -45,6 +46,7 @@ def test_everything_that_plans_say(plans: Plans) -> None:
         spacing=(3.0, 0.5, 0.75),
         resampling=Resampling(3, 0, None, 3.0),
         logits_resampling=Resampling(1, 0, None, 3.0),
+        reader="simpleitk",
     )
     assert patch_size(fullres(plans)) == (16, 24, 32)
 
@@ -67,17 +69,19 @@ def test_what_plans_may_leave_out(plans: Plans) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reader", "orientation"),
+    ("reader", "rule", "orientation"),
     [
-        ("SimpleITKIO", None),
-        ("NibabelIO", None),
-        ("NibabelIOWithReorient", "RAS"),
-        ("SimpleITKIOWithReorient", "RAS"),
+        ("SimpleITKIO", "simpleitk", None),
+        ("NibabelIO", "nibabel", None),
+        ("NibabelIOWithReorient", "nibabel_reoriented", "RAS"),
+        ("SimpleITKIOWithReorient", "simpleitk", "RAS"),
     ],
 )
-def test_readers(plans: Plans, reader: str, orientation: str | None) -> None:
+def test_readers(plans: Plans, reader: str, rule: str, orientation: str | None) -> None:
     plans["image_reader_writer"] = reader
     assert read(plans).orientation == orientation
+    assert read(plans).reader == rule
+    assert training_reader(plans).assumption is None
 
 
 @pytest.mark.parametrize(
@@ -178,7 +182,10 @@ CT = {"mean": 0, "std": 1, "percentile_00_5": -1, "percentile_99_5": 1}
 @pytest.mark.parametrize(
     ("where", "key", "value", "complaint"),
     [
-        ("plans", "image_reader_writer", "Tiff3DIO", "read with 'Tiff3DIO'; known: SimpleITKIO"),
+        ("plans", "image_reader_writer", "Tiff3DIO", "'Tiff3DIO', which takes TIFF"),
+        ("plans", "image_reader_writer", "NaturalImage2DIO", "takes flat images"),
+        ("plans", "image_reader_writer", "HospitalIO", "'HospitalIO'.* is unknown; known: Simple"),
+        ("plans", "image_reader_writer", ["SimpleITKIO"], "is unknown; known: SimpleITKIO"),
         ("plans", "transpose_forward", [0, 1], "has 2 entries"),
         ("plans", "transpose_forward", [0, 1, 1], "expected an order of 0, 1, 2"),
         ("plans", STATISTICS, None, "expected a dictionary"),

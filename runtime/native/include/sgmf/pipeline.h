@@ -41,6 +41,7 @@ typedef struct sgmf_scan {
   int64_t shape[3];
   int64_t strides[4]; /* in elements */
   double affine[16];
+  double spacing_mm[3]; /* along x, y and z; all 0: the affine's */
 } sgmf_scan;
 
 typedef struct sgmf_normalization {
@@ -71,6 +72,14 @@ typedef struct sgmf_preprocessing {
   sgmf_resampling logits_resampling;
 } sgmf_preprocessing;
 
+typedef struct sgmf_tiling {
+  int64_t tile[3];
+  double step;
+  int32_t gaussian;
+  int32_t mirror_axes[3]; /* whether each may be mirrored */
+  int32_t scheme;         /* as sgmf::TilingScheme */
+} sgmf_tiling;
+
 typedef struct sgmf_network_grid {
   int32_t axes[3];
   int32_t reverse[3];
@@ -85,6 +94,10 @@ typedef struct sgmf_network_grid {
 SGMF_API int32_t sgmf_find_network_grid(const sgmf_scan* volume, const sgmf_preprocessing* spec,
                                         int32_t whole, sgmf_network_grid* grid,
                                         sgmf_failure* failure);
+
+/* Refuses a grid of a few voxels or of more tiles than a day's work. */
+SGMF_API int32_t sgmf_check_grid(const sgmf_network_grid* grid, const sgmf_tiling* tiling,
+                                 sgmf_failure* failure);
 
 /* Fills `image` (channels, *grid->shape), C order. `threads` 0 takes every processor. */
 SGMF_API int32_t sgmf_fill_image(const sgmf_scan* volume, const sgmf_preprocessing* spec,
@@ -129,14 +142,6 @@ SGMF_API int32_t sgmf_find_separate_axis(const sgmf_resize* resize, int32_t* axi
 /* The matrix (new_length, length) that resizes an axis. */
 SGMF_API int32_t sgmf_resize_weights(int64_t length, int64_t new_length, int32_t order,
                                      double* weights, sgmf_failure* failure);
-
-typedef struct sgmf_tiling {
-  int64_t tile[3];
-  double step;
-  int32_t gaussian;
-  int32_t mirror_axes[3]; /* whether each may be mirrored */
-  int32_t scheme;         /* as sgmf::TilingScheme */
-} sgmf_tiling;
 
 typedef struct sgmf_output {
   int64_t labels;

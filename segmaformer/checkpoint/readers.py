@@ -1,0 +1,116 @@
+"""Which of nnU-Net's readers a training used, and what that means for a package.
+
+The plans say it. Where they do not, nnU-Net goes by ``overwrite_image_reader_writer`` of
+dataset.json, and else by the ending of the training's files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.manifest import Reader
+
+_READERS: Final[dict[str, tuple[Reader, str | None]]] = {
+    "SimpleITKIO": ("simpleitk", None),
+    "NibabelIO": ("nibabel", None),
+    "NibabelIOWithReorient": ("nibabel_reoriented", "RAS"),
+    "SimpleITKIOWithReorient": ("simpleitk", "RAS"),
+}
+"""Rule of spacing, and orientation that voxels are brought to, by nnU-Net's name."""
+_OTHER_FORMATS: Final = {
+    "Tiff3DIO": "TIFF, whose spacing is in a file beside it",
+    "NaturalImage2DIO": "flat images, which have no spacing",
+}
+_READER_OF_ENDING: Final = {
+    **dict.fromkeys((".nii.gz", ".nrrd", ".mha", ".gipl"), "SimpleITKIO"),
+    ".nii": "NibabelIO",
+    **dict.fromkeys((".png", ".bmp", ".tif"), "NaturalImage2DIO"),
+    ".tiff": "Tiff3DIO",
+}
+"""The first in nnU-Net's list that takes files of that ending."""
+_USUAL_ENDING = ".nii.gz"
+_IN_PLANS = "image_reader_writer"
+_IN_DATASET = "overwrite_image_reader_writer"
+
+
+@dataclass(frozen=True)
+class TrainingReader:
+    """What read the scans of a training.
+
+    Attributes
+    ----------
+    rule
+        For the manifest, see :func:`segmaformer.runtime.scan_spacing.training_spacing`.
+    orientation
+        Axis codes that it brings voxels to, or None where it takes them as stored.
+    assumption
+        A sentence where the plans do not name it, or dataset.json names another.
+    """
+
+    rule: Reader
+    orientation: str | None
+    assumption: str | None = None
+
+
+def training_reader(
+    plans: Mapping[str, Any], dataset: Mapping[str, Any] | None = None
+) -> TrainingReader:
+    """Find the reader of a training.
+
+    Parameters
+    ----------
+    plans, dataset
+        Contents of plans.json and dataset.json.
+
+    Raises
+    ------
+    InputError
+        The reader is not one of nnU-Net's for volumes, or takes a format that has no place here.
+    """
+    planned = plans.get(_IN_PLANS)
+    overwritten = (dataset or {}).get(_IN_DATASET)
+    if overwritten in (None, "None"):
+        overwritten = None
+    if planned is not None:
+        other = (
+            None
+            if overwritten in (None, planned)
+            else f"Reader: {planned}, as plans.json says, although dataset.json says {overwritten}."
+        )
+        return _known(planned, "plans.json", other)
+    if overwritten is not None:
+        sentence = f"Reader: {overwritten}, as dataset.json says; plans.json names none."
+        return _known(overwritten, "dataset.json", sentence)
+    return _default(dataset)
+
+
+def _default(dataset: Mapping[str, Any] | None) -> TrainingReader:
+    ending = (dataset or {}).get("file_ending")
+    stated = str(_USUAL_ENDING if ending is None else ending).lower()
+    if stated not in _READER_OF_ENDING:
+        raise InputError(
+            f"plans.json names no reader, and dataset.json the file_ending {ending!r}; expected "
+            f"one of {', '.join(_READER_OF_ENDING)}. Say in plans.json which reader the training "
+            f"used ({_IN_PLANS})"
+        )
+    name = _READER_OF_ENDING[stated]
+    sentence = f"Reader: {name}, nnU-Net's own choice for {stated}, as plans.json names none."
+    return _known(name, "nnU-Net", sentence)
+
+
+def _known(name: Any, where: str, assumption: str | None) -> TrainingReader:
+    name = name if isinstance(name, str) else repr(name)
+    if name in _OTHER_FORMATS:
+        raise InputError(
+            f"{where}: images were read with {name!r}, which takes {_OTHER_FORMATS[name]}; "
+            f"packages take NIfTI, NRRD and MetaImage. Known: {', '.join(_READERS)}"
+        )
+    if name not in _READERS:
+        raise InputError(
+            f"{where}: images were read with {name!r}, and what it takes for the spacing and the "
+            f"order of axes is unknown; known: {', '.join(_READERS)}"
+        )
+    return TrainingReader(*_READERS[name], assumption)
