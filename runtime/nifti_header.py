@@ -198,5 +198,6 @@ def _mm_per_unit(header: Any) -> float:
 
 def _stated_spacing(header: Any) -> StatedSpacing:
     """Voxel edges of pixdim, from a header that was repaired."""
-    x, y, z = (abs(float(step)) for step in header["pixdim"][1:4])
-    return StatedSpacing((x, y, z), _mm_per_unit(header))
+    steps = header["pixdim"][1:4]
+    x, y, z = (abs(float(step)) for step in steps)
+    return StatedSpacing((x, y, z), _mm_per_unit(header), single=steps.dtype.itemsize == 4)

@@ -50,9 +50,8 @@ def training_spacing(
     if reader == "monai":
         x, y, z = (edge / stated.mm_per_unit for edge in spacing_of(affine))
         return x, y, z
-    columns = affine[:3, :3] / stated.mm_per_unit
-    # As a NIfTI-1 header holds them.
-    x, y, z = np.sqrt((columns**2).sum(axis=0)).astype(np.float32).tolist()
+    lengths = np.linalg.norm(affine[:3, :3] / stated.mm_per_unit, axis=0)
+    x, y, z = lengths.astype(np.float32 if stated.single else np.float64).tolist()
     return x, y, z
 
 

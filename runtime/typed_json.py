@@ -79,7 +79,8 @@ class _Builder:
         origin = typing.get_origin(kind)
         if dataclasses.is_dataclass(kind):
             return self._record(kind, value, where)
-        if origin is types.UnionType:
+        # A union of a Literal and None is typing's.
+        if origin in (types.UnionType, typing.Union):
             return self._optional(kind, value, where)
         if origin is dict:
             return self._mapping(kind, value, where)

@@ -42,10 +42,13 @@ class StatedSpacing:
         Along the stored axes, above zero, in the file's unit.
     mm_per_unit
         Millimetres in that unit.
+    single
+        The file holds them as float32.
     """
 
     edges: Spacing
     mm_per_unit: float = 1.0
+    single: bool = False
 
     @property
     def spacing_mm(self) -> Spacing:

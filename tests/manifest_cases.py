@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from typing import Any
 
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from segmaformer.runtime.manifest import (
     Normalization,
     Output,
     Preprocessing,
+    Reader,
     Region,
     Resampling,
     Tiling,
@@ -73,6 +75,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         spacing=draw(st.none() | st.tuples(POSITIVE, POSITIVE, POSITIVE)),
         resampling=draw(RESAMPLINGS),
         logits_resampling=draw(RESAMPLINGS),
+        reader=draw(st.sampled_from([None, *typing.get_args(Reader)])),
     )
     axes = draw(st.sets(st.integers(0, 2)))
     tiling = Tiling(draw(TRIPLES), draw(st.floats(0.1, 1)), draw(st.booleans()), tuple(axes))
@@ -148,6 +151,7 @@ WRONG_FIELDS: list[Any] = [
         "manifest.preprocessing.normalization[0].scheme is 'minmax'; expected one of zscore",
     ),
     ("preprocessing/normalization/0/scheme", ["ct"], "normalization[0].scheme is ['ct']"),
+    ("preprocessing/reader", "itk", "manifest.preprocessing.reader is 'itk'; expected one of nib"),
     ("tiling/tile", [8, 8, 8.5], "manifest.tiling.tile[2] is 8.5; expected an integer"),
     ("tiling/tile", [8, 8], "manifest.tiling.tile is [8, 8]; expected 3 entries"),
     ("tiling/step", True, "manifest.tiling.step is True; expected a number"),

@@ -58,6 +58,7 @@ class Info(Sized):
         *((name, ctypes.c_char_p) for name in ("name", "network", "created", "format_version")),
         ("variant", ctypes.c_char_p),
         ("backend", ctypes.c_char_p),
+        ("reader", ctypes.c_char_p),
     )
 
 
@@ -73,6 +74,7 @@ class Volume(Sized):
         ("shape", ctypes.c_int64 * 3),
         ("strides", ctypes.c_int64 * 4),
         ("affine", ctypes.c_double * 16),
+        ("spacing_mm", ctypes.c_double * 3),
     )
 
 

@@ -5,8 +5,10 @@ Needs an environment with nnunetv2 and this package, see README.md beside this f
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from unittest import mock
@@ -18,8 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import parity_cases as cases
 import parity_scans as scans
+import spacing_cases
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import (
     compute_gaussian,
@@ -204,6 +208,27 @@ def prediction() -> Arrays:
     return recorded
 
 
+def record_spacings() -> None:
+    """Write what nnU-Net's readers take for the spacing of each header, as JSON."""
+    table: dict[str, dict[str, list[float] | None]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, path in spacing_cases.write_cases(Path(folder)).items():
+            table[name] = {}
+            for reader in spacing_cases.READERS:
+                if reader.startswith("Nibabel") and path.suffix != ".nii":
+                    continue
+                try:
+                    _, found = recursive_find_reader_writer_by_name(reader)().read_images(
+                        [str(path)]
+                    )
+                    table[name][reader] = [float(edge) for edge in found["spacing"]]
+                except RuntimeError as error:  # directions that ITK does not take
+                    print(f"{name}: {reader}: {str(error).splitlines()[-1]}")
+                    table[name][reader] = None
+    lines = (f" {json.dumps(name)}: {json.dumps(found)}" for name, found in table.items())
+    spacing_cases.RECORD.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
 def least_margin(probabilities: np.ndarray, *, regions: bool) -> float:
     """Smallest difference of logits by which any voxel has its label and no other."""
     exact = probabilities.astype(np.float64)
@@ -228,6 +253,7 @@ def main() -> None:
         path = cases.DATA / "nnunet" / f"{topic.__name__}.npz"
         np.savez_compressed(path, **topic())
         print(f"{path.name}: {path.stat().st_size / 1024:.0f} KiB")
+    record_spacings()
 
 
 if __name__ == "__main__":

@@ -51,24 +51,25 @@ std::string product(const std::array<T, 3>& numbers) {
 }
 
 [[noreturn]] void refuse(const NetworkGrid& grid, const std::string& rest) {
-  throw Error(ErrorCode::geometry,
-              "the scan's " + product(grid.uncropped_shape) + " voxels of " +
-                  product(grid.scan_spacing_mm) + " mm become " + product(grid.shape) +
-                  " on the model's grid of " + product(grid.spacing_mm) + " mm" + rest);
+  throw Error(ErrorCode::geometry, "the scan's " + product(grid.uncropped_shape) + " voxels of " +
+                                       product(grid.scan_spacing_mm) + " mm become " +
+                                       product(grid.shape) + " on the model's grid of " +
+                                       product(grid.spacing_mm) + " mm" + rest);
 }
 
 }  // namespace
 
 void check_grid(const NetworkGrid& grid, const Tiling& tiling) {
   if (is_shrunk(grid.uncropped_shape, grid.shape)) {
-    refuse(grid, ", too few to segment; expected millimetres. Check the header's spacing and "
-                 "its unit, which may be micrometre or metre");
+    refuse(grid,
+           ", too few to segment; expected millimetres. Check the header's spacing and "
+           "its unit, which may be micrometre or metre");
   }
   const double count = tile_count(grid.shape, tiling);
   if (count > most_tiles) {
     char tiles[160];
     std::snprintf(tiles, sizeof(tiles),
-                  ", which takes %.3g tiles; expected at most %.0f, a day's work. Check the "
+                  ", which takes %.0f tiles; expected at most %.0f, a day's work. Check the "
                   "header's spacing and its unit, or crop the scan",
                   count, most_tiles);
     refuse(grid, tiles);

@@ -48,9 +48,9 @@ struct Volume {
   Triple shape{};  // x, y, z
   std::array<int64_t, 4> strides{};
   Affine affine{};
-  // Distance of neighbours along x, y and z as the reader of the network's training would have taken
-  // it, in full precision; none takes the affine's. It decides the network's grid, the affine alone
-  // where voxels lie.
+  // Distance of neighbours along x, y and z as the reader of the network's training would have
+  // taken it, in full precision; none takes the affine's. It decides the network's grid, the affine
+  // alone where voxels lie.
   std::optional<Spacing> stated_spacing_mm;
 
   Spacing spacing() const { return stated_spacing_mm.value_or(spacing_mm(affine)); }

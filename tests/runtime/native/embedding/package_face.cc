@@ -56,6 +56,7 @@ std::string summary(const sgmf::Manifest& manifest) {
   Lines lines;
   lines.add("name", manifest.name);
   add(lines, manifest.spec.preprocessing);
+  lines.add("reader", manifest.reader);
   const sgmf::Tiling& tiling = manifest.spec.tiling;
   for (const int64_t extent : tiling.tile) lines.add("tile", static_cast<double>(extent));
   lines.add("step", tiling.step);

@@ -258,6 +258,9 @@ HUGE = 2**62
         ({"strides": (1, HUGE, 1, 1)}, "SGMF_INVALID_ARGUMENT", "larger than memory"),
         ({"affine": (0.0,) * 16}, "SGMF_INPUT_REFUSED", "affine"),
         ({"affine": (float("nan"),) * 16}, "SGMF_INPUT_REFUSED", "affine"),
+        ({"spacing_mm": (1.0, 0.0, 1.0)}, "SGMF_INPUT_REFUSED", "beside the affine is 1 x 0 x 1"),
+        ({"spacing_mm": (-1.0,) * 3}, "SGMF_INPUT_REFUSED", "expected three numbers above zero"),
+        ({"spacing_mm": (float("nan"),) * 3}, "SGMF_INPUT_REFUSED", "beside the affine"),
         (
             {"affine": (*(1.0, 1, 0, 0), *(1, 1, 0, 0), *(0, 0, 1, 0), *(0, 0, 0, 1))},
             "SGMF_INPUT_REFUSED",

@@ -117,6 +117,7 @@ def summary(manifest: Manifest) -> str:
     lines.append(f"crop={int(spec.crop_to_nonzero)}")
     lines += [f"spacing={_number(step)}" for step in spec.spacing or (0, 0, 0)]
     lines += _resampling(spec.resampling) + _resampling(spec.logits_resampling)
+    lines.append(f"reader={spec.reader or ''}")
     lines += [f"tile={extent}" for extent in tiling.tile]
     lines += [f"step={_number(tiling.step)}", f"gaussian={int(tiling.gaussian)}"]
     lines += [f"mirror={axis}" for axis in tiling.mirror_axes]

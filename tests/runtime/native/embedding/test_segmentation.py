@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,29 @@ def test_labels_are_those_of_python(package: Path, affine: np.ndarray) -> None:
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(again, expected)
+
+
+def test_a_spacing_beside_the_affine_decides_the_grid(tiny_package_path: Path) -> None:
+    """Where the reader of the training would have taken another than the affine's."""
+    voxels, edges = scan(1), (0.5, 0.75, 1.25)
+    manifest = Package.open(tiny_package_path).manifest
+    expected = by_python(tiny_package_path, voxels, np.diag([*edges, 1.0]))
+    assert manifest.preprocessing.spacing is not None
+    with Handle(tiny_package_path) as handle:
+        info = handle.get("info", Info())
+        assert info.reader == (manifest.preprocessing.reader or "").encode()
+        found = np.full(SHAPE, 99, expected.dtype, order="F")
+        # Signs of the affine, so that the network sees the axes as before.
+        volume = volume_of(voxels, np.eye(4), spacing_mm=(ctypes.c_double * 3)(*edges))
+        assert handle.run(volume, labels_of(found)) == "SGMF_OK", handle.message
+        plain = by_c(handle, voxels, np.eye(4))
+        older = volume_of(voxels, np.eye(4), spacing_mm=(ctypes.c_double * 3)(*edges))
+        older.struct_size = type(older).spacing_mm.offset
+        again = np.full(SHAPE, 99, expected.dtype, order="F")
+        assert handle.run(older, labels_of(again)) == "SGMF_OK", handle.message
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(again, plain)
+    assert (plain != expected).any()
 
 
 def test_mirroring_is_that_of_python(ct_package: Path) -> None:
