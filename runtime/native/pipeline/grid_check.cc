@@ -10,9 +10,11 @@
 namespace sgmf {
 namespace {
 
-// A few voxels: a cube of eight, or an axis of two. Only what was much larger before was shrunk.
+// A few voxels: a cube of eight, or an axis of two. Only what was a scan, and much larger, was
+// shrunk.
 constexpr double few_voxels = 8 * 8 * 8;
-constexpr double much_smaller = 8;
+constexpr double much_smaller = 4 * 4 * 4;
+constexpr double least_scan = 16 * 16 * 16;
 constexpr int64_t few_along_axis = 2;
 constexpr int64_t much_shorter = 16;
 // At one in a second, which is fast for a large network on a processor, they take a day.
@@ -25,7 +27,8 @@ bool is_shrunk(const Triple& before, const Triple& after) {
     voxels_before *= static_cast<double>(before[axis]);
     voxels_after *= static_cast<double>(after[axis]);
   }
-  return voxels_after < few_voxels && voxels_before >= much_smaller * voxels_after;
+  return voxels_after < few_voxels &&
+         voxels_before >= std::max(least_scan, much_smaller * voxels_after);
 }
 
 // Without the rounding of positions: of two schemes that differ by it, the larger.
