@@ -54,7 +54,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_spacing_is_that_of_nnunets_reader(files: dict[str, Path], name: str, reader: str) -> None:
     """To the last bit: half a voxel on the network's grid may hang on it."""
     rule, orientation = RULES[reader]
-    grid = network_grid(outline(read_header(files[name]), 1), spec(rule, orientation))
+    grid = network_grid(outline(read_header(files[name]), 1), spec(rule, orientation), whole=True)
     assert [*grid.scan_spacing_mm] == cases.recorded_spacings()[name][reader]
 
 
@@ -68,13 +68,13 @@ def test_a_package_that_names_no_reader_takes_the_affine_in_millimetres(
     files: dict[str, Path],
 ) -> None:
     volume = outline(read_header(files["stale sform, m"]), 1)
-    assert network_grid(volume, spec(None)).scan_spacing_mm == (1000, 1000, 1000)
+    assert network_grid(volume, spec(None), whole=True).scan_spacing_mm == (1000, 1000, 1000)
 
 
 def test_a_scan_in_memory_has_its_affine_alone() -> None:
     volume = Volume(np.ones((1, 2, 3, 4), np.float32), np.diag([1.5, 2.5, 3.5, 1.0]))
     for reader in ALL_RULES:
-        assert network_grid(volume, spec(reader)).scan_spacing_mm == (3.5, 2.5, 1.5)
+        assert network_grid(volume, spec(reader), whole=True).scan_spacing_mm == (3.5, 2.5, 1.5)
 
 
 def test_spacings_that_differ_are_all_named(files: dict[str, Path]) -> None:
@@ -141,8 +141,8 @@ TILING = Tiling((40, 56, 40))
 def grid_of(shape: tuple[int, int, int], step: float, target: float = 1.0) -> None:
     voxels = np.broadcast_to(np.float32(0), (1, *shape))
     volume = Volume(voxels, np.eye(4), stated_spacing=StatedSpacing((step,) * 3))
-    whole = dataclasses.replace(spec("nibabel"), spacing=(target,) * 3)
-    check_grid(network_grid(volume, whole), TILING)
+    target_spec = dataclasses.replace(spec("nibabel"), spacing=(target,) * 3)
+    check_grid(network_grid(volume, target_spec, whole=True), TILING)
 
 
 @pytest.mark.parametrize(
