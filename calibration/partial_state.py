@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from segmaformer.calibration.histogram import BINS, Histogram
 from segmaformer.runtime.atomic import atomic_file
+from segmaformer.runtime.npz import UNREADABLE, read_npz
 from segmaformer.runtime.progress import Report
 
 SAVE_SECONDS = 5.0
@@ -47,30 +47,38 @@ class PartialState:
             return state
         try:
             state._load(path)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             report(f"{path} is of no use here ({error}); counting from the start")
             return cls(key, path, {name: Histogram() for name in tensors})
         report(f"going on after {state.done} runs that {path} has counted")
         return state
 
     def _load(self, path: Path) -> None:
-        with np.load(path, allow_pickle=False) as stored:
-            if str(stored["key"]) != self.key:
-                raise ValueError("it belongs to another calibration")
-            if stored["counts"].shape != (len(self.histograms), BINS):
-                raise ValueError("it has another form")
-            columns = zip(
-                self.histograms.values(),
-                stored["counts"],
-                stored["limits"].tolist(),
-                stored["largest"].tolist(),
-                stored["zeros"].tolist(),
-                strict=True,
-            )
-            for histogram, counts, limit, largest, zeros in columns:
-                histogram.counts = counts.astype(np.int64)
-                histogram.limit, histogram.largest, histogram.zeros = limit, largest, zeros
-            self.done = int(stored["done"])
+        tensors, key = len(self.histograms), np.frombuffer(self.key.encode(), np.uint8)
+        expected = {
+            "key": (key.shape, "u"),
+            "done": ((), "iu"),
+            "counts": ((tensors, BINS), "iu"),
+            "limits": ((tensors,), "f"),
+            "largest": ((tensors,), "f"),
+            "zeros": ((tensors,), "iu"),
+        }
+        with path.open("rb") as stream:
+            stored = read_npz(stream, expected)
+        if not np.array_equal(stored["key"], key):
+            raise ValueError("it belongs to another calibration")
+        columns = zip(
+            self.histograms.values(),
+            stored["counts"],
+            stored["limits"].tolist(),
+            stored["largest"].tolist(),
+            stored["zeros"].tolist(),
+            strict=True,
+        )
+        for histogram, counts, limit, largest, zeros in columns:
+            histogram.counts = counts.astype(np.int64)
+            histogram.limit, histogram.largest, histogram.zeros = limit, largest, zeros
+        self.done = int(stored["done"])
 
     def finish_run(self) -> None:
         """Count one more run as done, and save if the last time is a while ago."""
@@ -86,7 +94,7 @@ class PartialState:
         with atomic_file(self.path) as stream:
             np.savez(
                 stream,
-                key=np.array(self.key),
+                key=np.frombuffer(self.key.encode(), np.uint8),
                 done=np.array(self.done),
                 counts=np.stack([each.counts for each in histograms]),
                 limits=np.array([each.limit for each in histograms]),

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from tokenize import TokenError
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
+
+UNREADABLE = (ValueError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
+"""What :func:`read_npz` raises. RuntimeError is an encryption or compression unknown to Python."""
 
 _SUFFIX = ".npy"
 
 
 def read_npz(
-    file: BinaryIO, expected: Mapping[str, tuple[tuple[int, ...], str]]
+    file: IO[bytes], expected: Mapping[str, tuple[tuple[int, ...], str]]
 ) -> dict[str, np.ndarray]:
     """Read the arrays of a file, which are known but for their values.
 
@@ -31,10 +35,8 @@ def read_npz(
 
     Raises
     ------
-    ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile
+    UNREADABLE
         It is no such file, is damaged, or holds other arrays.
-    RuntimeError
-        It is encrypted, or compressed in a way that Python does not know.
     """
     arrays = {}
     with zipfile.ZipFile(file) as archive:
@@ -47,9 +49,7 @@ def read_npz(
     return arrays
 
 
-def _read_array(
-    member: zipfile.ZipExtFile | BinaryIO, name: str, shape: tuple[int, ...], kinds: str
-) -> np.ndarray:
+def _read_array(member: IO[bytes], name: str, shape: tuple[int, ...], kinds: str) -> np.ndarray:
     if np.lib.format.read_magic(member) != (1, 0):
         raise ValueError(f"{name} is of another version of NumPy's format than 1.0")
     try:

@@ -7,8 +7,6 @@ no part of a scan. Of it and of the logits a coarse grid remains, of the labels 
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,7 +15,7 @@ import numpy as np
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.labelling import logits_to_labels
 from segmaformer.runtime.manifest import Manifest, Preprocessing, Tiling
-from segmaformer.runtime.npz import read_npz
+from segmaformer.runtime.npz import UNREADABLE, read_npz
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.parity import TileParity
 from segmaformer.runtime.verification_tiles import phantom_tiles
@@ -125,5 +123,5 @@ def _unpack(
 ) -> dict[str, np.ndarray]:
     try:
         return read_npz(io.BytesIO(package.read(REFERENCE_FILE)), expected)
-    except (ValueError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise PackageError(f"{REFERENCE_FILE} of {package.path} cannot be read: {error}") from error
