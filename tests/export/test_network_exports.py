@@ -12,9 +12,12 @@ from published import CASES, SEGMAFORMER_CASES, published_case
 
 torch = pytest.importorskip("torch")
 
+from segmaformer.export.float16 import to_float16
 from segmaformer.export.onnx_export import export_onnx
-from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu
+from segmaformer.export.plain_graph import plain_graph
+from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu, rewrite_norms
 from segmaformer.export.scan_op import scan_nodes
+from segmaformer.export.token_ops import inline_token_functions
 from segmaformer.models import create_model
 
 WITH_BODY = (*SEGMAFORMER_CASES, "taming_bisegmamba")
@@ -126,6 +129,39 @@ def test_dead_parts_stay_out_of_the_file() -> None:
     assert not scan_nodes(model)
     used = {name for node in model.graph.node for name in node.input}
     assert {tensor.name for tensor in model.graph.initializer} <= used
+
+
+def test_no_variant_sums_a_volume_in_one_run(
+    segmamba: onnx.ModelProto, bisegmamba: onnx.ModelProto
+) -> None:
+    for model in (segmamba, bisegmamba):
+        accurate = rewrite_norms(model)[0]
+        for variant in (rewrite_for_cpu(model)[0], accurate, to_float16(accurate)[0]):
+            assert not kinds(variant).keys() & {"InstanceNormalization", "ReduceMean"}
+            assert kinds(variant)["InstanceNorm"]
+            plain = plain_graph(variant)
+            assert "InstanceNormalization" not in kinds(plain)
+            assert kinds(plain)["ReduceMean"] == 6 * kinds(variant)["InstanceNorm"]
+
+
+def test_a_flat_background_costs_no_digits() -> None:
+    torch.manual_seed(0)
+    model, extent = create_model("taming-segmamba", **TINY_TAMING).eval(), 64
+    exported = apply_rewrites(export_onnx(model, (extent,) * 3, 1))[0]
+    tile = np.full((1, 1, extent, extent, extent), -0.4, np.float32)
+    body = np.random.default_rng(0).standard_normal((40, 40, 40), dtype=np.float32)
+    tile[0, 0, 10:50, 12:52, 14:54] = 1 + body
+    with torch.inference_mode():
+        rounded = model(torch.from_numpy(tile)).numpy()
+        exact = model.double()(torch.from_numpy(tile).double()).numpy()
+    bound = max(2e-5 * np.ptp(exact), 2 * np.abs(rounded - exact).max())
+    for variant in (rewrite_for_cpu(exported)[0], plain_norms(exported)):
+        assert np.abs(logits_of(variant, tile, op_library=True) - exact).max() <= bound
+
+
+def plain_norms(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Norms in standard operators, as other runtimes get them; the scan stays an op."""
+    return inline_token_functions(rewrite_norms(model)[0])
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,6 @@ def test_a_norm_of_few_channels_is_the_channel_major_kernel() -> None:
 
 def test_a_norm_between_convolutions_takes_no_transpose() -> None:
     """Convolutions keep channels innermost, as the norm wants them; or blocks, which are copied."""
-    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     channels, shape = 16, [1, 16, 8, 8, 8]
