@@ -146,11 +146,11 @@ def test_no_variant_sums_a_volume_in_one_run(
 
 def test_a_flat_background_costs_no_digits() -> None:
     torch.manual_seed(0)
-    model, extent = create_model("taming-segmamba", **TINY_TAMING).eval(), 64
-    exported = apply_rewrites(export_onnx(model, (extent,) * 3, 1))[0]
-    tile = np.full((1, 1, extent, extent, extent), -0.4, np.float32)
-    body = np.random.default_rng(0).standard_normal((40, 40, 40), dtype=np.float32)
-    tile[0, 0, 10:50, 12:52, 14:54] = 1 + body
+    model = create_model("taming-segmamba", **TINY_TAMING).eval()
+    exported = apply_rewrites(export_onnx(model, (24, 64, 64), 1))[0]
+    tile = np.full((1, 1, 24, 64, 64), -0.4, np.float32)
+    body = np.random.default_rng(0).standard_normal((16, 40, 40), dtype=np.float32)
+    tile[0, 0, 4:20, 12:52, 14:54] = 1 + body
     with torch.inference_mode():
         rounded = model(torch.from_numpy(tile)).numpy()
         exact = model.double()(torch.from_numpy(tile).double()).numpy()
