@@ -141,7 +141,7 @@ def test_a_package_that_crops_nothing_decides_by_the_header(
     predictors: dict[bool, Predictor], tmp_path: Path
 ) -> None:
     """All voxels are zero, which reading would have told."""
-    path = sparse_scan(tmp_path / "scan.nii", (200, 200, 200), spacing_mm=3.0)
+    path = sparse_scan(tmp_path / "scan.nii", (200, 200, 200), spacing_mm=2.0)
     with pytest.raises(BudgetError):
         predictors[False].prepare(path)
 

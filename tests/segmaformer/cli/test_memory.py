@@ -46,6 +46,6 @@ def test_a_huge_grid_is_refused_before_it_takes_memory(
     )
     assert run.returncode == 3, run.stderr
     text, *_ = (run.stdout + run.stderr).split("Traceback")
-    assert "the memory budget is 200 MiB" in text or "check its spacing" in text
+    assert "the memory budget is 200 MiB" in text or "Check the header's spacing" in text
     assert float(run.stderr.split()[-1]) < MOST_MIB
     assert [path.name for path in tmp_path.iterdir()] == ["scan.nii.gz"]
