@@ -55,6 +55,8 @@ class CalibrationOptions:
         Replace the int8 variants of an earlier calibration.
     resumable
         Keep what was counted beside the package until all is done.
+    names
+        Write the names of scans into the manifest, besides their SHA-256.
     """
 
     tiles: TileOptions = TileOptions()  # noqa: RUF009  (frozen)
@@ -66,6 +68,7 @@ class CalibrationOptions:
     threads: int | None = None
     overwrite: bool = False
     resumable: bool = True
+    names: bool = False
 
 
 def calibrate(
@@ -140,7 +143,7 @@ def calibrate(
         placed = [
             _place(flavour, measurement, judge, options, progress, report) for flavour in FLAVOURS
         ]
-        write_variants(staging, package, measurement, options.gate, placed)
+        write_variants(staging, package, measurement, options.gate, placed, names=options.names)
     if options.picture is not None:
         write_harm_picture(options.picture, placed, title=package.manifest.name)
     if state is not None:
@@ -189,6 +192,8 @@ def write_variants(
     measurement: Measurement,
     gate: Gate,
     placed: Sequence[Placed],
+    *,
+    names: bool = False,
 ) -> None:
     """Write a package with int8 variants, in place of earlier ones, to `staging`.
 
@@ -204,8 +209,10 @@ def write_variants(
         What all of them passed.
     placed
         What to add, and how each compares.
+    names
+        Whether the scans' names are written, too.
     """
-    manifest = _manifest(package.manifest, measurement, gate, placed)
+    manifest = _manifest(package.manifest, measurement, gate, placed, names=names)
     kept = {variant.file for variant in manifest.variants.values()}
     replaced = {variant.file for variant in package.manifest.variants.values()} - kept
     added = {each.variant.flavour.file: each.variant.model for each in placed}
@@ -225,9 +232,11 @@ def _manifest(
     measurement: Measurement,
     gate: Gate,
     placed: Sequence[Placed],
+    *,
+    names: bool,
 ) -> Manifest:
-    names = {flavour.variant for flavour in FLAVOURS}
-    kept = {name: each for name, each in manifest.variants.items() if name not in names}
+    ours = {flavour.variant for flavour in FLAVOURS}
+    kept = {name: each for name, each in manifest.variants.items() if name not in ours}
     added = {
         each.variant.flavour.variant: Variant(
             each.variant.flavour.file, each.variant.precision, each.judgement.parity.record()
@@ -235,7 +244,7 @@ def _manifest(
         for each in placed
     }
     record: dict[str, Any] = {
-        **measurement.record(),
+        **measurement.record(names=names),
         "gate": dataclasses.asdict(gate),
         "variants": {each.variant.flavour.variant: each.record() for each in placed},
         "software": {

@@ -44,9 +44,13 @@ class Measurement:
     method: RangeMethod
     scales: dict[str, float] = field(repr=False)
 
-    def record(self) -> dict[str, Any]:
-        """For the manifest: provenance, and the one set of scales."""
-        return {**self.tiles.record(), "range_method": self.method, "scales": self.scales}
+    def record(self, *, names: bool = False) -> dict[str, Any]:
+        """For the manifest: provenance, with `names` of scans or without; the one set of scales."""
+        return {
+            **self.tiles.record(names=names),
+            "range_method": self.method,
+            "scales": self.scales,
+        }
 
 
 def measure(

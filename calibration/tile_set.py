@@ -65,10 +65,14 @@ class TileSet:
             self.tiles[chosen], scans, None if self.truth is None else self.truth[chosen]
         )
 
-    def record(self) -> dict[str, Any]:
-        """For the manifest."""
+    def record(self, *, names: bool = False) -> dict[str, Any]:
+        """For the manifest: scans by their SHA-256 and, where wanted, by their names."""
         scans = [
-            {"name": scan.case.name, "sha256": scan.sha256, "tiles": [*map(list, scan.origins)]}
+            {
+                **({"name": scan.case.name, "files": [*scan.sha256]} if names else {}),
+                "sha256": [*scan.sha256.values()],
+                "tiles": [*map(list, scan.origins)],
+            }
             for scan in self.scans
         ]
         return {"tiles": len(self.tiles), "label_voxels": self.voxels.tolist(), "scans": scans}
@@ -97,12 +101,12 @@ class CalibrationTiles:
     refused: dict[str, str]
     notes: tuple[str, ...] = ()
 
-    def record(self) -> dict[str, Any]:
-        """For the manifest."""
+    def record(self, *, names: bool = False) -> dict[str, Any]:
+        """For the manifest; without `names`, of the refused only how many there were."""
         return {
             "seed": self.seed,
-            "calibration": self.calibration.record(),
-            "held_out": self.held_out.record(),
-            "refused": self.refused,
+            "calibration": self.calibration.record(names=names),
+            "held_out": self.held_out.record(names=names),
+            "refused": self.refused if names else len(self.refused),
             "notes": [*self.notes],
         }

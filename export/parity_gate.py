@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from segmaformer.export.float64_reference import float64_logits
+from segmaformer.runtime.interruption import check
 from segmaformer.runtime.manifest import Output
 from segmaformer.runtime.parity import ROUNDING_BOUND, TileParity, export_bound
 from segmaformer.runtime.progress import Report
@@ -93,6 +94,7 @@ class ParityGate:
     def _on_tiles(self, name: str, compute: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
         kept = []
         for number, tile in enumerate(self._tiles, start=1):
+            check()
             start = time.monotonic()
             kept.append(_on_disk(compute(tile), self._folder))
             seconds = time.monotonic() - start

@@ -24,6 +24,7 @@ from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu, rewrite
 from segmaformer.runtime.backends import open_session, run_checked
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
 from segmaformer.runtime.card import model_card
+from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.errors import ParityError
 from segmaformer.runtime.interruption import check
 from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest, Network, Variant
@@ -52,6 +53,8 @@ class ExportOptions:
         Takes the place of voxels of these scans that are NaN or infinite; None refuses them.
     overwrite
         Replace a package of the same name.
+    names
+        Write the names of scans into the package, besides their SHA-256.
     """
 
     fp16: bool = False
@@ -59,6 +62,7 @@ class ExportOptions:
     verify_scan: Sequence[Path] = ()
     nan_to: float | None = None
     overwrite: bool = False
+    names: bool = False
 
 
 def export_package(
@@ -116,7 +120,9 @@ def export_package(
             calibrate(
                 staging,
                 options.calibration_data,
-                CalibrationOptions(tiles=TileOptions(nan_to=options.nan_to), resumable=False),
+                CalibrationOptions(
+                    tiles=TileOptions(nan_to=options.nan_to), resumable=False, names=options.names
+                ),
                 report=report,
             )
     return Package.open(target)
@@ -130,8 +136,9 @@ def _verification_tiles(checkpoint: Checkpoint, options: ExportOptions) -> tuple
     tiles = tiles_from_scan(
         options.verify_scan, checkpoint.preprocessing, tiling, nan_to=options.nan_to
     )
-    names = ", ".join(path.name for path in options.verify_scan)
-    return tiles, f"{_count(tiles)} of the scan {names}"
+    names = "".join(f" {path.name}," for path in options.verify_scan) if options.names else ""
+    digests = ", ".join(map(sha256_of, options.verify_scan))
+    return tiles, f"{_count(tiles)} of a scan,{names} SHA-256 {digests}"
 
 
 def _count(tiles: np.ndarray) -> str:

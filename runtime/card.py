@@ -7,6 +7,7 @@ from typing import Any
 
 from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest, Normalization, Variant
 from segmaformer.runtime.parity import EARLIER_BOUND
+from segmaformer.runtime.printable import printable, printable_block
 
 
 def model_card(manifest: Manifest) -> str:
@@ -42,7 +43,7 @@ def model_card(manifest: Manifest) -> str:
         "## Software",
         _bullets(f"{name} {version}" for name, version in manifest.software.items()),
     ]
-    return "\n\n".join(sections) + "\n"
+    return printable_block("\n\n".join(sections)) + "\n"
 
 
 def _int8_reference(manifest: Manifest) -> str:
@@ -56,11 +57,7 @@ def _int8_reference(manifest: Manifest) -> str:
 def _int8(record: dict[str, Any]) -> str:
     """What was calibrated, on what, how and with which result."""
     parts = (record["calibration"], record["held_out"])
-    taken, held = (
-        f"{part['tiles']} tiles of {len(part['scans'])} scans (first: "
-        f"{_line(part['scans'][0]['name'])})"
-        for part in parts
-    )
+    taken, held = (f"{part['tiles']} tiles of {len(part['scans'])} scans" for part in parts)
     return _bullets(
         (
             f"ranges of activations by {record['range_method']} from {taken}, seed "
@@ -157,8 +154,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _line(text: str) -> str:
-    """`text` on one line and without the character that ends a table's cell."""
-    return " ".join(text.split()).replace("|", r"\|")
+    """`text` on one line, as :func:`printable`, without the character that ends a table's cell."""
+    return printable(" ".join(text.split())).replace("|", r"\|")
 
 
 def _by(extents: tuple[float, ...]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import re
 from collections.abc import Mapping
@@ -31,6 +30,7 @@ from segmaformer.runtime.manifest import Spacing
 from segmaformer.runtime.palette import label_colours
 from segmaformer.runtime.report_fragments import (
     ReportLabel,
+    as_html,
     fact_cards,
     label_list,
     plane_sections,
@@ -59,6 +59,7 @@ def write_report(
     statistics: Mapping[str, Any] | None = None,
     channel: int = 0,
     voxel_bytes: int = VOXEL_BYTES,
+    names: bool = False,
 ) -> None:
     """Write the report of a segmentation as HTML, atomically.
 
@@ -80,6 +81,8 @@ def write_report(
     voxel_bytes
         What scan and labels may take in the page. A scan that would take more is averaged
         in blocks, and the page says so; statistics are always those of the whole scan.
+    names
+        Show the names of the scan's files. Pages are handed on, and names may be patients'.
 
     Raises
     ------
@@ -94,9 +97,10 @@ def write_report(
     page = _draw(
         segmentation,
         segmentation.statistics() if statistics is None else statistics,
-        run_manifest,
+        run_manifest if names else _without_names(run_manifest),
         channel=channel,
         voxel_bytes=voxel_bytes,
+        names=names,
     )
     with atomic_file(path) as stream:
         stream.write(page)
@@ -125,6 +129,7 @@ def _draw(
     *,
     channel: int,
     voxel_bytes: int,
+    names: bool,
 ) -> bytes:
     scene = _arrange(segmentation, channel)
     packed = pack_voxels(
@@ -136,26 +141,39 @@ def _draw(
     )
     found = _found_labels(statistics)
     style, script = _file("style.css"), "".join(map(_file, _SCRIPTS))
-    scan = segmentation.volume.source[0].name if segmentation.volume.source else "scan"
+    source = segmentation.volume.source
     parts = {
         "policy": _policy(style, script),
         "style": style,
         "script": script,
-        "title": html.escape(scan),
-        "subtitle": html.escape(f"{segmentation.manifest.name}  ·  {segmentation.backend}"),
+        "title": as_html(source[0].name if names and source else "Scan"),
+        "subtitle": as_html(f"{segmentation.manifest.name}  ·  {segmentation.backend}"),
         "notice": NOTICE,
         "planes": plane_sections(),
         "label_list": label_list(found),
-        "shown": html.escape(_what_is_shown(segmentation, packed, channel)),
+        "shown": as_html(_what_is_shown(segmentation, packed, channel)),
         "statistics": statistics_table(statistics, found),
-        "facts": fact_cards(segmentation, run_manifest),
+        "facts": fact_cards(segmentation, run_manifest, names=names),
         "scene": _json(_scene_document(scene, packed, found, segmentation.volume.affine)),
         "image": packed.image.decode("ascii"),
         "labels": packed.labels.decode("ascii"),
     }
     # One pass, so that braces in a file's name are never taken for a placeholder.
     page = _PLACEHOLDER.sub(lambda match: parts[match[1]], _file("page.html"))
-    return page.encode("utf-8", "backslashreplace")  # file names may hold undecodable bytes
+    return page.encode("utf-8")
+
+
+def _without_names(run: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A run's record without the names of the files that were read; their hashes stay."""
+    if run is None or not isinstance(files := run.get("scan"), list):
+        return run
+    kept = [
+        {key: value for key, value in file.items() if key != "name"}
+        if isinstance(file, Mapping)
+        else file
+        for file in files
+    ]
+    return {**run, "scan": kept}
 
 
 def _arrange(segmentation: Segmentation, channel: int) -> _Scene:

@@ -13,12 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from segmaformer.runtime.display_planes import PLANES, Plane
 from segmaformer.runtime.manifest import Manifest, Reader
+from segmaformer.runtime.printable import printable
 from segmaformer.runtime.scan_spacing import known_spacings
 from segmaformer.runtime.statistics import MM3_PER_ML
 from segmaformer.runtime.volume import Volume
 
 if TYPE_CHECKING:
     from segmaformer.runtime.segmentation import Segmentation
+
+
+def as_html(text: str) -> str:
+    """Any text as HTML that shows it, and nothing that would change the page or its direction."""
+    return html.escape(printable(text))
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class ReportLabel:
     @property
     def name(self) -> str:
         """Its name as HTML."""
-        return html.escape(self.measured["name"])
+        return as_html(self.measured["name"])
 
     @property
     def swatch(self) -> str:
@@ -65,15 +71,19 @@ def statistics_table(statistics: Mapping[str, Any], labels: Sequence[ReportLabel
         "<th>Volume (ml)</th><th>Mean ± SD of intensity</th><th>Centroid R, A, S (mm)</th>"
         f"<th>Edge of the scan</th></tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
     )
-    remark = f'<p class="quiet">Not found: {html.escape(", ".join(absent))}.</p>' if absent else ""
+    remark = f'<p class="quiet">Not found: {as_html(", ".join(absent))}.</p>' if absent else ""
     return (table if labels else "") + remark
 
 
-def fact_cards(segmentation: Segmentation, run_manifest: Mapping[str, Any] | None) -> str:
+def fact_cards(
+    segmentation: Segmentation, run_manifest: Mapping[str, Any] | None, *, names: bool = False
+) -> str:
     """Facts about the scan, the package and the run."""
     run = run_manifest or {"backend": segmentation.backend, "seconds": segmentation.seconds}
     cards = {
-        "Scan": _scan_facts(segmentation.volume, segmentation.manifest.preprocessing.reader),
+        "Scan": _scan_facts(
+            segmentation.volume, segmentation.manifest.preprocessing.reader, names=names
+        ),
         "Package": _package_facts(segmentation.manifest),
         "Run": run,
     }
@@ -118,12 +128,12 @@ def _statistics_row(label: ReportLabel) -> str:
     )
 
 
-def _scan_facts(volume: Volume, reader: Reader | None) -> dict[str, Any]:
+def _scan_facts(volume: Volume, reader: Reader | None, *, names: bool) -> dict[str, Any]:
     spacings = known_spacings(volume, reader)
     seen = {} if len(spacings) == 1 else {"spacing, of grid and volumes": spacings["reader"]}
     extent_mm = [n * step for n, step in zip(volume.shape, volume.spacing_mm, strict=True)]
     return {
-        "files": [path.name for path in volume.source],
+        **({"files": [path.name for path in volume.source]} if names else {}),
         "voxels": product_text(volume.shape),
         "spacing": f"{product_text(volume.spacing_mm)} mm",
         **{name: f"{product_text(edges)} mm" for name, edges in seen.items()},
@@ -155,7 +165,7 @@ def _package_facts(manifest: Manifest) -> dict[str, Any]:
 
 def _definitions(facts: Mapping[str, Any]) -> str:
     rows = (
-        f"<dt>{html.escape(str(key).replace('_', ' '))}</dt><dd>{_value(value)}</dd>"
+        f"<dt>{as_html(str(key).replace('_', ' '))}</dt><dd>{_value(value)}</dd>"
         for key, value in facts.items()
     )
     return f"<dl>{''.join(rows)}</dl>"
@@ -169,7 +179,7 @@ def _value(value: Any) -> str:
         return "<br>".join(_value(item) for item in value) if value else "none"
     if value is None:
         return "none"
-    return html.escape(_number(value) if isinstance(value, float) else str(value))
+    return as_html(_number(value) if isinstance(value, float) else str(value))
 
 
 def _ml(measured: Mapping[str, Any]) -> str:

@@ -17,11 +17,16 @@ def _end(_number: int, _frame: FrameType | None) -> NoReturn:
     os._exit(1)
 
 
-def start() -> NoReturn:
-    """Run the command."""
+def answer_signals() -> None:
+    """End the process where one comes, unless whoever started it had it ignored."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
+
+
+def start() -> NoReturn:
+    """Run the command."""
+    answer_signals()
     from segmaformer.cli import main
 
     main()

@@ -25,13 +25,17 @@ from samples import copy_package, head_like, write_scan
 
 from segmaformer.runtime.package import Package
 
-COMMAND = [sys.executable, "-m", "segmaformer"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import segmaformer.__main__ as command; command.answer_signals(); "
+    "print('started', flush=True); command.start()",
+]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 RESULTS = ("{}_seg.nii.gz", "{}_seg.run.json", "{}_seg.png", "{}_seg.json", "{}_seg.html")
 CASES = 4
 STATE = ".tiny.sgmf.calibration.npz"
 """What an interrupted calibration goes on from."""
-BEFORE_THE_START_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -130,15 +134,21 @@ def write_scans(folder: Path) -> Path:
 
 
 def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
-    """Start the command as a shell does, also where SIGINT is ignored here."""
-    return subprocess.Popen(
+    """Start the command as a shell does, also where SIGINT is ignored here.
+
+    Before its first line Python itself answers signals: that moment is not the command's.
+    """
+    process = subprocess.Popen(
         [*COMMAND, *arguments],
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=folder,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    return process
 
 
 def interrupt(job: Job, given: Inputs, folder: Path, delay: float, number: int) -> Ending:
@@ -186,7 +196,7 @@ def main(count: int, seed: int = 0) -> int:
         durations = {job.name: full_seconds(job, given) for job in JOBS}
         for index in range(count):
             job = JOBS[index % len(JOBS)]
-            delay = choose.uniform(BEFORE_THE_START_SECONDS, durations[job.name])
+            delay = choose.uniform(0, durations[job.name])
             with tempfile.TemporaryDirectory(dir=name) as folder:
                 ending = interrupt(job, given, Path(folder), delay, choose.choice(SIGNALS))
             endings[job.name].append(ending)

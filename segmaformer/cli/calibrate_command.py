@@ -10,7 +10,7 @@ from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.ranges import METHODS, range_method
 from segmaformer.cli.console import print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
-from segmaformer.cli.parameters import EXISTING_FOLDER, nan_to_option
+from segmaformer.cli.parameters import EXISTING_FOLDER, names_option, nan_to_option
 
 # A killed run may have left the package moved aside, and is settled before it is looked for.
 PACKAGE = click.Path(file_okay=False, path_type=Path)
@@ -60,6 +60,7 @@ PACKAGE = click.Path(file_okay=False, path_type=Path)
 )
 @click.option("--accept-few", is_flag=True, help="Go on with one or two scans.")
 @nan_to_option
+@names_option
 @click.option("--overwrite", is_flag=True, help="Replace int8 variants that are there.")
 def command(
     package: Path,
@@ -73,6 +74,7 @@ def command(
     seed: int,
     accept_few: bool,
     nan_to: float | None,
+    names: bool,
     overwrite: bool,
 ) -> None:
     """Add int8 variants to PACKAGE, calibrated on SCANS.
@@ -93,6 +95,7 @@ def command(
         sensitivity=sensitivity,
         picture=picture,
         overwrite=overwrite,
+        names=names,
     )
     with progress_bar(package.name) as show:
         calibrated = calibrate(package, scans, options, progress=show, report=say)

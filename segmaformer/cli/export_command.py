@@ -12,6 +12,7 @@ from segmaformer.cli.parameters import (
     EXISTING_FILE,
     EXISTING_FOLDER,
     nan_to_option,
+    names_option,
     parse_settings,
     parse_triple,
 )
@@ -55,6 +56,7 @@ from segmaformer.runtime.tiling import BLENDINGS
     help="Scan whose tiles decide parity; once for each channel.",
 )
 @nan_to_option
+@names_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing package.")
 def command(
     checkpoint: Path,
@@ -72,6 +74,7 @@ def command(
     settings: tuple[str, ...],
     verify_scan: tuple[Path, ...],
     nan_to: float | None,
+    names: bool,
     overwrite: bool,
 ) -> None:
     """Turn CHECKPOINT into a verified package.
@@ -112,6 +115,7 @@ def command(
             verify_scan=verify_scan,
             nan_to=nan_to,
             overwrite=overwrite,
+            names=names,
         ),
         report=say,
     )

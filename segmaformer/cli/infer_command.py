@@ -66,6 +66,7 @@ from segmaformer.runtime.run_record import is_done
     metavar="OUT.html",
     help="HTML page to look through; an existing folder for several scans.",
 )
+@click.option("--names", is_flag=True, help="Show the file names of scans in the report.")
 @click.option(
     "--probabilities",
     multiple=True,
@@ -91,6 +92,7 @@ def command(
     preview: bool,
     stats: bool,
     report: Path | None,
+    names: bool,
     probabilities: tuple[str, ...],
     nan_to: float | None,
     resume: bool,
@@ -127,7 +129,7 @@ def command(
         {"scan": [str(path) for path in case.scan], "skipped": True} for case in done
     ]
     left = [case for case in cases if case not in done]
-    for case, outcome in segment_cases(predictor, left, progress_bar, say):
+    for case, outcome in segment_cases(predictor, left, progress_bar, say, names=names):
         results.append(_result(case, outcome, print_results=not as_json))
     summary = {"model": str(model), "results": results}
     if as_json:

@@ -67,6 +67,9 @@ memory_budget_option = click.option(
     metavar="MIB",
     help="For the scan, its logits and labels; default: half of the free memory.",
 )
+names_option = click.option(
+    "--names", is_flag=True, help="Write the file names of scans into it, besides their SHA-256."
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
 )

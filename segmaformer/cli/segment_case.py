@@ -30,6 +30,8 @@ def segment_cases(
     cases: Sequence[Case],
     progress_bar: ProgressBar,
     warn: Report,
+    *,
+    names: bool = False,
 ) -> Iterator[tuple[Case, dict[str, Any] | Exception]]:
     """Segment scans; each writes all of its results or none.
 
@@ -43,6 +45,8 @@ def segment_cases(
         Makes one for a scan of this name.
     warn
         Called with what is odd about a scan, see :mod:`segmaformer.runtime.scan_checks`.
+    names
+        Show the scans' file names in reports.
 
     Yields
     ------
@@ -85,7 +89,7 @@ def segment_cases(
     def finish(case: Case, product: tuple[Segmentation, ExitStack]) -> dict[str, Any]:
         segmentation, unfinished = product
         with unfinished:
-            document = _write(predictor, case, segmentation, unfinished)
+            document = _write(predictor, case, segmentation, unfinished, names=names)
             with completing():
                 unfinished.close()
         return document
@@ -94,7 +98,12 @@ def segment_cases(
 
 
 def _write(
-    predictor: Predictor, case: Case, segmentation: Segmentation, unfinished: ExitStack
+    predictor: Predictor,
+    case: Case,
+    segmentation: Segmentation,
+    unfinished: ExitStack,
+    *,
+    names: bool,
 ) -> dict[str, Any]:
     """Write all results but probabilities into files that get their names with `unfinished`."""
     document = {
@@ -124,7 +133,13 @@ def _write(
     if case.statistics is not None:
         _write_json(places[case.statistics], document)
     if case.report is not None:
-        write_report(places[case.report], segmentation, record, statistics=document["statistics"])
+        write_report(
+            places[case.report],
+            segmentation,
+            record,
+            statistics=document["statistics"],
+            names=names,
+        )
     return document
 
 

@@ -24,6 +24,7 @@ from segmaformer.calibration.layers import find_layers
 from segmaformer.calibration.placement import place
 from segmaformer.calibration.tiles import TileOptions
 from segmaformer.runtime.backends import open_session
+from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.errors import InputError, PackageError, ParityError
 from segmaformer.runtime.package import Package
 
@@ -74,8 +75,8 @@ def test_the_package_gains_both_flavours_and_keeps_the_rest(
     assert "| int8-cpu |" in card
     assert ", int8 with fp32 on tiles held out from its calibration. Agreement" in card
     for line in (
-        "- ranges of activations by mse from 6 tiles of 3 scans (first: case",
-        "- judged on 2 tiles of 1 scans (first: case",
+        "- ranges of activations by mse from 6 tiles of 3 scans, seed 0",
+        "- judged on 2 tiles of 1 scans, which",
         "every label has a Dice of at least 0.9 with fp32",
         " layers compute in int8, ",
         "(0 of them since int8 harms there)",
@@ -94,13 +95,18 @@ def test_int8_variants_run_and_are_near_fp32(calibrated: Package) -> None:
         assert 1e-4 < error < 0.2
 
 
-def test_the_manifest_says_what_was_done_on_what(calibrated: Package) -> None:
+def test_the_manifest_says_what_was_done_on_what(calibrated: Package, scans: Path) -> None:
     record = calibrated.manifest.calibration
     assert record is not None
     assert record["range_method"] == "mse"
     assert record["seed"] == 0
     taken = [*record["calibration"]["scans"], *record["held_out"]["scans"]]
-    assert sorted(scan["name"] for scan in taken) == [f"case{index}" for index in range(4)]
+    found = sorted(digest for scan in taken for digest in scan["sha256"])
+    assert found == sorted(map(sha256_of, scans.iterdir()))
+    assert record["refused"] == 0
+    written = (calibrated.path / "manifest.json").read_text() + calibrated.read("card.md").decode()
+    assert "case" not in written
+    assert str(scans) not in written
     assert record["gate"] == {"least_dice": 0.9, "largest_loss": 0.005}
     for flavour in FLAVOURS:
         variant = calibrated.manifest.variants[flavour.variant]

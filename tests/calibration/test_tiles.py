@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -94,14 +95,15 @@ def test_foreground_and_background_are_covered(collected: CalibrationTiles) -> N
 
 
 def test_the_record_says_which_scans_and_tiles(scans: Path, collected: CalibrationTiles) -> None:
-    record = collected.record()
+    record = collected.record(names=True)
     assert record["seed"] == 0
     for part in ("calibration", "held_out"):
         assert record[part]["tiles"] == sum(len(scan["tiles"]) for scan in record[part]["scans"])
         for scan in record[part]["scans"]:
-            ((name, digest),) = scan["sha256"].items()
+            ((name,), (digest,)) = scan["files"], scan["sha256"]
             assert digest == hashlib.sha256((scans / name).read_bytes()).hexdigest()
             assert name == f"{scan['name']}.nii.gz"
+    assert "case" not in json.dumps(collected.record())
 
 
 def test_the_seed_decides(package: Package, scans: Path, collected: CalibrationTiles) -> None:

@@ -25,6 +25,7 @@ from segmaformer.export.float16 import FLOAT32_LADDER
 from segmaformer.export.pipeline import ExportOptions, export_package
 from segmaformer.models import create_model
 from segmaformer.runtime.backends import open_session
+from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.errors import InputError, ParityError
 from segmaformer.runtime.package import Package
 
@@ -120,15 +121,21 @@ def test_the_package_computes_what_the_checkpoint_computes(
     assert np.abs(found - expected).max() < 1e-5 * np.ptp(expected)
 
 
-def test_tiles_of_a_given_scan_decide_and_are_named(
-    tiny_checkpoint: Checkpoint, tmp_path: Path
+@pytest.mark.parametrize("names", [False, True])
+def test_tiles_of_a_given_scan_decide_and_are_named_where_that_is_wanted(
+    tiny_checkpoint: Checkpoint, tmp_path: Path, names: bool
 ) -> None:
     scan = write_scan(tmp_path / "subject 7.nii.gz", head_like((60, 40, 36)) + np.float32(1))
-    options = ExportOptions(verify_scan=(scan,))
+    options = ExportOptions(verify_scan=(scan,), names=names)
     package = export_package(tiny_checkpoint, tmp_path / "tiny.sgmf", options)
-    assert package.manifest.verification_tiles == "4 tiles of the scan subject 7.nii.gz"
+    said = f"4 tiles of a scan,{' subject 7.nii.gz,' * names} SHA-256 {sha256_of(scan)}"
+    assert package.manifest.verification_tiles == said
     assert package.manifest.variants["fp32"].parity["tiles"] == 4
-    assert "on 4 tiles of the scan subject 7.nii.gz." in package.read("card.md").decode()
+    card = package.read("card.md").decode()
+    assert f"on {said}." in card
+    written = card + (package.path / "manifest.json").read_text()
+    assert ("subject 7" in written) == names
+    assert str(tmp_path) not in written
 
 
 def test_regions_are_exported_in_the_order_in_which_they_are_painted(

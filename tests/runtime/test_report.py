@@ -207,7 +207,10 @@ def test_the_run_is_shown_as_it_is_given(tmp_path: Path) -> None:
     run = {"label_map_sha256": "ab12", "scan": [{"name": "a.nii"}, 7], "tta": None, "seconds": {}}
     page = ParsedPage(written(tmp_path, phantom(), run))
     assert "label map sha256" in page.text_of("dt")
-    assert all(word in page.text_of("dd") for word in ("ab12", "a.nii", "7", "none"))
+    assert all(word in page.text_of("dd") for word in ("ab12", "7", "none"))
+    assert "a.nii" not in page.text_of("dd")
+    named = ParsedPage(written(tmp_path, phantom(), run, names=True))
+    assert "a.nii" in named.text_of("dd")
 
 
 def test_without_a_manifest_backend_and_seconds_are_shown(tmp_path: Path) -> None:
@@ -217,7 +220,10 @@ def test_without_a_manifest_backend_and_seconds_are_shown(tmp_path: Path) -> Non
 
 
 def test_scan_and_package_are_described(tmp_path: Path) -> None:
-    page = ParsedPage(written(tmp_path, phantom("LPS")))
+    unnamed = ParsedPage(written(tmp_path, phantom("LPS")))
+    assert unnamed.text_of("title") == "Scan"
+    assert "scan.nii.gz" not in unnamed.text_of("dd", "h1", "p", "title")
+    page = ParsedPage(written(tmp_path, phantom("LPS"), names=True))
     text = page.text_of("dd")
     assert page.text_of("title") == "scan.nii.gz"
     assert "/somewhere" not in page.text_of("dd", "h1", "p", "title")
@@ -276,8 +282,10 @@ def test_nothing_is_written_into_a_folder_that_does_not_exist(tmp_path: Path) ->
 
 
 def test_names_are_text_and_never_elements(tmp_path: Path) -> None:
-    page = ParsedPage(written(tmp_path, hostile(), {HOSTILE: [HOSTILE, {"key": HOSTILE}]}))
-    ordinary = ParsedPage(written(tmp_path, phantom(), {"a": ["b", {"key": "c"}]}))
+    page = ParsedPage(
+        written(tmp_path, hostile(), {HOSTILE: [HOSTILE, {"key": HOSTILE}]}, names=True)
+    )
+    ordinary = ParsedPage(written(tmp_path, phantom(), {"a": ["b", {"key": "c"}]}, names=True))
     assert [element.tag for element in page.elements] == [
         element.tag for element in ordinary.elements
     ]
@@ -289,16 +297,16 @@ def test_names_are_text_and_never_elements(tmp_path: Path) -> None:
 
 def test_names_that_are_no_text_are_shown_in_ascii(tmp_path: Path) -> None:
     segmentation = phantom()
-    volume = replace(segmentation.volume, source=(Path("scan\udcff.nii"),))
-    page = ParsedPage(written(tmp_path, replace(segmentation, volume=volume)))
-    assert page.text_of("title") == "scan\\udcff.nii"
+    volume = replace(segmentation.volume, source=(Path("scan\udcff\u202e\x1b.nii"),))
+    page = ParsedPage(written(tmp_path, replace(segmentation, volume=volume), names=True))
+    assert page.text_of("title") == r"scan\udcff\u202e\x1b.nii"
 
 
 def test_volumes_without_files_have_a_report(tmp_path: Path) -> None:
     segmentation = phantom()
     volume = replace(segmentation.volume, source=())
     page = ParsedPage(written(tmp_path, replace(segmentation, volume=volume)))
-    assert page.text_of("title") == "scan"
+    assert page.text_of("title") == "Scan"
 
 
 def test_empty_and_constant_scans_have_a_report(tmp_path: Path) -> None:

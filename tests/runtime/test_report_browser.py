@@ -362,7 +362,7 @@ def test_more_than_255_labels_are_drawn(page: Page, tmp_path: Path) -> None:
 
 
 def test_names_never_run(page: Page, tmp_path: Path) -> None:
-    write_report(tmp_path / "report.html", hostile(), {HOSTILE: HOSTILE})
+    write_report(tmp_path / "report.html", hostile(), {HOSTILE: HOSTILE}, names=True)
     show(page, tmp_path / "report.html")
     assert page.run("window.ran === undefined")
     assert page.run("document.title") == HOSTILE.replace("/", "\\")

@@ -12,6 +12,7 @@ import pytest
 from networks import save_tiny_checkpoint
 
 from segmaformer.cli import demo_command
+from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.package import Package
 
 Sgmf = Callable[..., Any]
@@ -34,7 +35,7 @@ def test_the_demo_says_where_everything_is(
     ]
     (scan,) = set(folder.iterdir()) - {*paths, folder / "labels.run.json"}
     package = Package.open(paths[0])
-    assert package.manifest.verification_tiles.endswith(f"of the scan {scan.name}")
+    assert package.manifest.verification_tiles.endswith(f"of a scan, SHA-256 {sha256_of(scan)}")
     assert nibabel.load(paths[1]).shape == nibabel.load(scan).shape
     volumes = json.loads(paths[3].read_text())["statistics"]["labels"]
     for label in volumes:

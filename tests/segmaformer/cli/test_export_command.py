@@ -13,6 +13,7 @@ from samples import with_scaled_weights, write_scan
 torch = pytest.importorskip("torch")
 
 from segmaformer.export import pipeline
+from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.manifest import Tiling
 from segmaformer.runtime.package import Package
 
@@ -53,7 +54,7 @@ def test_a_checkpoint_becomes_a_package_whose_path_is_the_result(
     assert any(line.startswith("fp16: logits within ") for line in lines)
     package = Package.open(target)
     assert list(package.manifest.variants) == ["fp32", "fp16"]
-    assert package.manifest.verification_tiles.endswith("of the scan scan.nii.gz")
+    assert package.manifest.verification_tiles.endswith(f"of a scan, SHA-256 {sha256_of(scan)}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["brain.sgmf", "scan.nii.gz"]
 
 
