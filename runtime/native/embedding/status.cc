@@ -7,6 +7,7 @@
 
 #include "engine_cache/engine_error.h"
 #include "package/package_error.h"
+#include "package/printable.h"
 #include "pipeline/error.h"
 #include "shared_library/backend_missing.h"
 
@@ -33,6 +34,7 @@ void copy_text(const char* text, char* target, std::size_t size) noexcept {
   while (length > 0 && continues()) --length;
   std::memcpy(target, text, length);
   target[length] = '\0';
+  make_printable(target);
 }
 
 sgmf_status current_status(Message& message) noexcept {

@@ -16,7 +16,8 @@ struct StatusError : std::runtime_error {
   sgmf_status status;
 };
 
-// Copies as much of a UTF-8 text as fits, whole characters and a NUL. `size` is 1 or more.
+// Copies as much of a UTF-8 text as fits, whole characters and a NUL; what would steer a terminal
+// becomes question marks. `size` is 1 or more.
 void copy_text(const char* text, char* target, std::size_t size) noexcept;
 
 // What a caller may read, in memory that is always there.

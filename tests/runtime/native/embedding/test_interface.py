@@ -7,11 +7,16 @@ import itertools
 import re
 import shutil
 import subprocess
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import libsgmf
 import pytest
 from native_builds import exported_symbols
+
+from segmaformer.runtime.printable import UNPRINTABLE
 
 TEXT = re.sub(r"/\*.*?\*/", "", libsgmf.HEADER.read_text(), flags=re.DOTALL)
 DECLARED = set(re.findall(r"\b(sgmf_\w+)\(", TEXT))
@@ -97,3 +102,34 @@ def test_structs_are_laid_out_as_their_mirrors(tmp_path: Path) -> None:
         [compiler, "-std=c11", "-fsyntax-only", f"-I{libsgmf.HEADER.parent}", str(source)],
         check=True,
     )
+
+
+def batches(texts: Sequence[str], size: int = 40) -> Iterator[str]:
+    for start in range(0, len(texts), size):
+        yield "".join(texts[start : start + size])
+
+
+def message_about(name: bytes) -> str:
+    """What is said of a package that is not there."""
+    handle = libsgmf.Handle(None, package_path=b"/nowhere/<" + name + b">")
+    assert handle.opened == "SGMF_NOT_FOUND"
+    return handle.open_message.partition("<")[2].partition(">")[0]
+
+
+def test_no_name_steers_a_terminal_by_a_message() -> None:
+    every = [chr(code) for code in range(1, sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
+    bad = [each for each in every if unicodedata.category(each) in UNPRINTABLE]
+    assert len(bad) > 200
+    for batch in batches(bad):
+        assert message_about(batch.encode()) == "?" * len(batch.encode())
+    letters = [each for each in every[::997] if unicodedata.category(each)[0] in "LMNPS"]
+    for batch in batches([each for each in letters if each not in "<>/"]):
+        assert message_about(batch.encode()) == batch
+
+
+@pytest.mark.parametrize(
+    "name", [b"\x9b2J", b"\xc0\x9b", b"\xe2\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xff"]
+)
+def test_bytes_that_are_no_text_are_replaced(name: bytes) -> None:
+    shown = message_about(name)
+    assert shown == name.decode("ascii", "replace").replace("\N{REPLACEMENT CHARACTER}", "?")
