@@ -11,8 +11,8 @@ from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import (
     EXISTING_FILE,
     EXISTING_FOLDER,
-    nan_to_option,
     names_option,
+    nan_to_option,
     parse_settings,
     parse_triple,
 )
