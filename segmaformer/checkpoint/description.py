@@ -9,12 +9,12 @@ from typing import Any
 from segmaformer.checkpoint.loading import Checkpoint, load_checkpoint
 
 
-def describe_checkpoint(path: str | Path) -> dict[str, Any]:
+def describe_checkpoint(path: str | Path, *, weights: str | None = None) -> dict[str, Any]:
     """Load a checkpoint and say what it holds and what had to be assumed about it.
 
     Parameters
     ----------
-    path
+    path, weights
         See :func:`segmaformer.checkpoint.load_checkpoint`, which also names the errors.
 
     Returns
@@ -23,7 +23,7 @@ def describe_checkpoint(path: str | Path) -> dict[str, Any]:
         Strings, numbers, lists and dictionaries; None for what the checkpoint does
         not tell.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, weights=weights)
     return {
         "checkpoint": str(checkpoint.path),
         "sha256": checkpoint.sha256,

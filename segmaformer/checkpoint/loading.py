@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,13 @@ import torch
 from torch import nn
 
 from segmaformer.checkpoint.aliases import drop_aliases
-from segmaformer.checkpoint.container import read_checkpoint_file, strip_prefix
+from segmaformer.checkpoint.container import read_checkpoint_file
 from segmaformer.checkpoint.documents import gather_documents
 from segmaformer.checkpoint.given_tiling import check_given_tiling, with_given_tiling
 from segmaformer.checkpoint.published_use import PublishedUse
-from segmaformer.checkpoint.recognition import recognise
 from segmaformer.checkpoint.strict import check_names_and_shapes, load_weights
 from segmaformer.checkpoint.usage import stated_config, usage_of
+from segmaformer.checkpoint.weight_sets import choose_weights
 from segmaformer.models import create_model, model_config
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.manifest import (
@@ -137,14 +136,15 @@ def load_checkpoint(
     tiling: str | None = None,
     overlap: float | None = None,
     use_rope: bool | None = None,
+    weights: str | None = None,
 ) -> Checkpoint:
     """Load a checkpoint without running code from it.
 
     Parameters
     ----------
     path
-        nnU-Net v2 ``checkpoint_*.pth``, a bare state_dict, a Lightning ``.ckpt`` or
-        ``.safetensors``.
+        nnU-Net v2 ``checkpoint_*.pth``, a bare state_dict, a Lightning ``.ckpt``, or
+        safetensors; for weights in several files their index, or its folder.
     arch
         Name of the network where it is not to be recognised.
     config
@@ -162,6 +162,9 @@ def load_checkpoint(
         Of neighbouring tiles, as a part of the tile; a half where nothing else is known.
     use_rope
         Whether rotary positions are on; the same as ``config={"use_rope": ...}``.
+    weights
+        Which set of weights, where the file has several: the key that its dictionary stands
+        under, the prefix of its names, or both with a dot between.
 
     Returns
     -------
@@ -175,20 +178,22 @@ def load_checkpoint(
     ValueError
         An unknown `arch`, a configuration key or value that the network does not
         know, a `configuration` without plans, a `patch_size` that is not three positive
-        numbers, an unknown `tiling` or an `overlap` that is not in 0 to below 1.
+        numbers, an unknown `tiling`, an `overlap` that is not in 0 to below 1, or `weights`
+        that the file does not have.
     InputError
-        A file that is no checkpoint or wants to run code, another network, weights
-        that are missing, surplus, misshapen or not finite, plans that contradict
-        them, or a tile that the network cannot run on.
+        A file that is no checkpoint, is damaged or wants to run code, another network,
+        several sets of weights, weights that are missing, surplus, misshapen or not finite,
+        plans that contradict them, or a tile that the network cannot run on.
     """
     tile = None if patch_size is None else _given_tile(patch_size)
     check_given_tiling(tiling, overlap)
     given = {**(config or {}), **({} if use_rope is None else {"use_rope": use_rope})}
     file = read_checkpoint_file(path)
-    network = recognise(file.weights, arch=arch, trainer=file.trainer)
+    chosen = choose_weights(file, arch=arch, key=weights)
+    network = chosen.arch
     model_config(network.name, **given)
-    weights = drop_aliases(strip_prefix(file.weights, re.escape(network.prefix), file.path))
-    shapes = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    tensors = drop_aliases(chosen.weights)
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     documents = gather_documents(file, plans=plans, dataset_json=dataset_json)
     if configuration is not None and documents.plans is None:
         raise ValueError(
@@ -205,7 +210,7 @@ def load_checkpoint(
     full_config, assumptions = network.support.infer_config(
         shapes, trainer=file.trainer, given={**stated, **given}
     )
-    _check_size(network.name, full_config, weights, by_caller=bool(given))
+    _check_size(network.name, full_config, tensors, by_caller=bool(given))
     usage = usage_of(
         file, documents, network.name, full_config, configuration=configuration, tile=tile
     )
@@ -215,7 +220,7 @@ def load_checkpoint(
         network.support.check_tile(full_config, known_tiling.tile)
         known_tiling, told = with_given_tiling(known_tiling, tiling, overlap)
     model = create_model(network.name, **full_config)
-    load_weights(model, weights)
+    load_weights(model, tensors)
     return Checkpoint(
         model=model.eval(),
         arch=network.name,
@@ -225,7 +230,13 @@ def load_checkpoint(
         known_preprocessing=usage.preprocessing,
         known_tiling=known_tiling,
         trainer=file.trainer,
-        assumptions=(*file.assumptions, *assumptions, *usage.assumptions, *told),
+        assumptions=(
+            *file.assumptions,
+            *chosen.sentences,
+            *assumptions,
+            *usage.assumptions,
+            *told,
+        ),
         path=file.path,
         sha256=file.sha256,
         published=usage.published,

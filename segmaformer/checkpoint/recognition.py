@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -134,25 +134,99 @@ ARCHITECTURES = (
 )
 
 
+WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+"""What DataParallel, torch.compile, FSDP and activation checkpointing put into names, anywhere."""
+
+
 @dataclass(frozen=True)
 class Recognised:
-    """A network that can be rebuilt, and the prefix in front of its own names."""
+    """Networks whose weights stand behind one prefix; several where only the trainer tells.
 
-    name: str
-    support: Support
+    Attributes
+    ----------
+    prefix
+        In front of the network's own names, as stored; empty, or with a dot at its end.
+    rows
+        The networks.
+    """
+
     prefix: str
+    rows: tuple[Architecture, ...]
 
 
-def recognise(
-    keys: Iterable[str], *, arch: str | None = None, trainer: str | None = None
-) -> Recognised:
-    """Tell which network the weights belong to.
+def find_networks(names: Iterable[str]) -> list[Recognised]:
+    """Networks whose fingerprint is complete among the names of weights, by their prefix.
 
     Parameters
     ----------
-    keys
-        Names of all weights. A training framework may have put one prefix such as
-        ``model.`` in front of them.
+    names
+        Of all weights. Training frameworks may have put prefixes in front of them, such as
+        ``model.``, and wrappers such as ``module.`` anywhere.
+    """
+    by_name = list(names)
+    found: dict[str, list[Architecture]] = {}
+    for row in ARCHITECTURES:
+        prefixes = [_prefixes(by_name, key) for key in row.fingerprint]
+        for prefix in dict.fromkeys(prefixes[0]):
+            if all(prefix in others for others in prefixes[1:]):
+                found.setdefault(prefix, []).append(row)
+    return [
+        Recognised(prefix, tuple(rows))
+        for prefix, rows in sorted(found.items(), key=lambda entry: len(entry[0]))
+        if not any(_repeats(prefix, outer) for outer in found)
+    ]
+
+
+def _prefixes(names: list[str], key: str) -> list[str]:
+    """What stands in front of `key` wherever it ends a name, wrappers within it aside."""
+    last = key.rpartition(".")[2]
+    found = []
+    for name in names:
+        if not name.endswith(last):
+            continue
+        parts = name.split(".")
+        wanted = key.split(".")
+        while parts and wanted:
+            part = parts.pop()
+            if part == wanted[-1]:
+                wanted.pop()
+            elif part not in WRAPPERS:
+                break
+        if not wanted:
+            found.append("".join(f"{part}." for part in parts))
+    return found
+
+
+def _repeats(prefix: str, outer: str) -> bool:
+    """Whether a network stands behind `prefix` only as the Taming Mambas' second encoder."""
+    return prefix.startswith(outer) and without_wrappers(prefix[len(outer) :]) == "decoder."
+
+
+def without_wrappers(name: str) -> str:
+    """The name of a weight as the network itself has it."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def check_arch(arch: str | None) -> None:
+    """Refuse a name that no network has.
+
+    Raises
+    ------
+    ValueError
+        And which names there are.
+    """
+    known = dict.fromkeys(row.name for row in ARCHITECTURES)
+    if arch is not None and arch not in known:
+        raise ValueError(f"unknown network {arch!r}; known: {', '.join(known)}")
+
+
+def decide(found: Recognised, *, arch: str | None, trainer: str | None) -> Architecture:
+    """Tell which of the networks behind one prefix it is.
+
+    Parameters
+    ----------
+    found
+        From :func:`find_networks`.
     arch
         Name of the network if it is known already; then it only is confirmed.
     trainer
@@ -160,27 +234,17 @@ def recognise(
 
     Raises
     ------
-    ValueError
-        `arch` is no known name.
     InputError
-        No network that is known, another one than `arch`, or several that fit alike.
+        Another network than `arch`, or several that fit alike.
     """
-    names = list(keys)
-    known = dict.fromkeys(row.name for row in ARCHITECTURES)
-    if arch is not None and arch not in known:
-        raise ValueError(f"unknown network {arch!r}; known: {', '.join(known)}")
-    found = [(row, prefix) for row in ARCHITECTURES if (prefix := _prefix(names, row)) is not None]
-    if not found:
-        raise InputError(_stranger(names))
-    wanted = [(row, prefix) for row, prefix in found if arch in (None, row.name)]
+    wanted = [row for row in found.rows if arch in (None, row.name)]
     if not wanted:
-        raise InputError(f"this is a {found[0][0].title} checkpoint, not {arch} as asked for")
+        raise InputError(f"this is a {found.rows[0].title} checkpoint, not {arch} as asked for")
     if len(wanted) > 1:
-        wanted = [(row, prefix) for row, prefix in wanted if _trained_by(trainer, row)]
+        wanted = [row for row in wanted if _trained_by(trainer, row)]
     if len(wanted) != 1:
-        raise InputError(_ambiguous([row for row, _ in found], trainer))
-    row, prefix = wanted[0]
-    return Recognised(row.name, row.support, prefix)
+        raise InputError(_ambiguous(found.rows, trainer))
+    return wanted[0]
 
 
 def _trained_by(trainer: str | None, row: Architecture) -> bool:
@@ -188,14 +252,14 @@ def _trained_by(trainer: str | None, row: Architecture) -> bool:
     return row.trainer is None or (trainer is not None and row.trainer in trainer)
 
 
-def _ambiguous(rows: list[Architecture], trainer: str | None) -> str:
+def _ambiguous(rows: Sequence[Architecture], trainer: str | None) -> str:
     titles = " and ".join(row.title for row in rows)
     choices = " or ".join(row.name for row in rows)
     told_by_trainer = [f"{row.trainer} ({row.title})" for row in rows if row.trainer]
     if len(told_by_trainer) < len(rows):
         return (
-            f"the checkpoint holds the weights of several networks, {titles}; save the weights of "
-            "one of them alone"
+            f"the checkpoint holds the weights of several networks under one prefix, {titles}; "
+            f"say which it is (arch: {choices})"
         )
     named = f"names the trainer {trainer}" if trainer else "names no trainer"
     return (
@@ -205,19 +269,8 @@ def _ambiguous(rows: list[Architecture], trainer: str | None) -> str:
     )
 
 
-def _prefix(names: list[str], row: Architecture) -> str | None:
-    """Shortest prefix with which the whole fingerprint occurs among `names`."""
-    present = set(names)
-    first = row.fingerprint[0]
-    prefixes = [name.removesuffix(first) for name in names if name.endswith(first)]
-    for prefix in sorted(prefixes, key=len):
-        at_boundary = not prefix or prefix.endswith(".")
-        if at_boundary and all(prefix + key in present for key in row.fingerprint):
-            return prefix
-    return None
-
-
-def _stranger(names: list[str]) -> str:
+def stranger(names: Iterable[str]) -> str:
+    """What to say of weights in which no network is recognised."""
     looked_for = (f"{' and '.join(row.fingerprint)} ({row.title})" for row in ARCHITECTURES)
     return (
         f"the weights belong to no known network: looked for {'; '.join(looked_for)}; "

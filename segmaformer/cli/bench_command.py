@@ -11,7 +11,7 @@ import click
 from segmaformer.cli.console import print_json, print_rows, progress_bar, say
 from segmaformer.cli.exit_codes import DONE, FAILED, UNVERIFIED
 from segmaformer.cli.parameters import (
-    EXISTING_FOLDER,
+    PACKAGE_FOLDER,
     check_variants,
     json_option,
     threads_option,
@@ -36,7 +36,7 @@ HEAD = (
 
 
 @click.command("bench")
-@click.argument("model", metavar="PACKAGE", type=EXISTING_FOLDER)
+@click.argument("model", metavar="PACKAGE", type=PACKAGE_FOLDER)
 @click.option(
     "--backend",
     "names",

@@ -11,7 +11,7 @@ import click
 
 from segmaformer.cli.console import print_json, print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
-from segmaformer.cli.parameters import EXISTING_FOLDER, check_variants, json_option
+from segmaformer.cli.parameters import PACKAGE_FOLDER, check_variants, json_option
 from segmaformer.runtime.atomic import atomic_file, check_writable
 from segmaformer.runtime.backends import (
     ON_GPU,
@@ -36,7 +36,7 @@ SESSIONS = {"tensorrt": TensorRtSession, "tensorrt-rtx": TensorRtRtxSession}
 
 
 @click.command("build")
-@click.argument("package", type=EXISTING_FOLDER)
+@click.argument("package", type=PACKAGE_FOLDER)
 @click.option("--backend", type=click.Choice(list(BUILDERS)), default="tensorrt", show_default=True)
 @click.option("--target", metavar="SM", help="Another machine's GPU, such as sm86.")
 @click.option("--variant", help="fp32, fp16 ...; default: what suits the backend.")

@@ -12,7 +12,7 @@ from segmaformer.cli.cases import group_scans
 from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.exit_codes import DONE, REFUSED
 from segmaformer.cli.parameters import (
-    EXISTING_FOLDER,
+    PACKAGE_FOLDER,
     SCAN_PATH,
     json_option,
     memory_budget_option,
@@ -30,7 +30,7 @@ from segmaformer.runtime.scan_checks import check_scan
     "-m",
     "--model",
     envvar="SGMF_MODEL",
-    type=EXISTING_FOLDER,
+    type=PACKAGE_FOLDER,
     help="Package to check the scans against; may come from SGMF_MODEL.",
 )
 @memory_budget_option

@@ -11,16 +11,18 @@ from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import (
     EXISTING_FILE,
     EXISTING_FOLDER,
+    EXISTING_PATH,
     names_option,
     nan_to_option,
     parse_settings,
     parse_triple,
+    weights_option,
 )
 from segmaformer.runtime.tiling import BLENDINGS
 
 
 @click.command("export")
-@click.argument("checkpoint", type=EXISTING_FILE)
+@click.argument("checkpoint", type=EXISTING_PATH)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Package to write.")
 @click.option("--fp16", is_flag=True, help="Add a float16 variant.")
 @click.option("--int8", is_flag=True, help="Add int8 variants; needs --calibration-data.")
@@ -29,6 +31,7 @@ from segmaformer.runtime.tiling import BLENDINGS
     type=EXISTING_FOLDER,
     help="Folder of scans to calibrate on.",
 )
+@weights_option
 @click.option("--arch", help="Network, where the weights alone do not decide.")
 @click.option("--plans", type=EXISTING_FILE, help="nnU-Net plans.json.")
 @click.option("--dataset-json", type=EXISTING_FILE, help="nnU-Net dataset.json.")
@@ -64,6 +67,7 @@ def command(
     fp16: bool,
     int8: bool,
     calibration_data: Path | None,
+    weights: str | None,
     arch: str | None,
     plans: Path | None,
     dataset_json: Path | None,
@@ -79,7 +83,8 @@ def command(
 ) -> None:
     """Turn CHECKPOINT into a verified package.
 
-    Reads nnU-Net v2 checkpoints, bare state_dicts, Lightning checkpoints and safetensors.
+    Reads nnU-Net v2 checkpoints, bare state_dicts, Lightning checkpoints and safetensors; for
+    weights in several files give their index or its folder.
     Every variant is compared with PyTorch, or int8 with float32, before the package appears.
     """
     require_extra("torch", "onnx", "onnxscript", extra="export")
@@ -100,6 +105,7 @@ def command(
             patch_size=patch_size,
             tiling=tiling,
             overlap=overlap,
+            weights=weights,
         )
     except ValueError as error:  # an option that does not suit the network
         raise click.UsageError(str(error)) from error
@@ -108,7 +114,7 @@ def command(
         say(f"assumed: {assumption}")
     package = export_package(
         loaded,
-        output or Path(f"{checkpoint.stem}.sgmf"),
+        output or Path(f"{_name(loaded.path)}.sgmf"),
         ExportOptions(
             fp16=fp16,
             calibration_data=calibration_data,
@@ -120,3 +126,9 @@ def command(
         report=say,
     )
     print_path(package.path)
+
+
+def _name(checkpoint: Path) -> str:
+    """What a package is called after; an index of weights has the same name everywhere."""
+    is_index = checkpoint.name.endswith(".index.json")
+    return checkpoint.resolve().parent.name if is_index else checkpoint.stem

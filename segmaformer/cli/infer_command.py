@@ -12,7 +12,7 @@ from segmaformer.cli.cases import Case, Wanted, group_cases
 from segmaformer.cli.console import print_json, print_path, print_table, progress_bar, say
 from segmaformer.cli.exit_codes import DONE, REFUSED, exit_code, message_of
 from segmaformer.cli.parameters import (
-    EXISTING_FOLDER,
+    PACKAGE_FOLDER,
     SCAN_PATH,
     check_variants,
     device_option,
@@ -43,7 +43,7 @@ from segmaformer.runtime.run_record import is_done
     "--model",
     required=True,
     envvar="SGMF_MODEL",
-    type=EXISTING_FOLDER,
+    type=PACKAGE_FOLDER,
     help="Package; may come from SGMF_MODEL.",
 )
 @click.option(

@@ -11,17 +11,23 @@ import click
 
 from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.extras import require_extra
-from segmaformer.cli.parameters import json_option
+from segmaformer.cli.parameters import json_option, weights_option
 from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.package import Package
 
 
 @click.command("inspect")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
+@weights_option
 @json_option
-def command(path: Path, as_json: bool) -> None:
+def command(path: Path, weights: str | None, as_json: bool) -> None:
     """Show what the package or checkpoint at PATH is."""
-    facts = package_facts(Package.open(path).manifest) if path.is_dir() else checkpoint_facts(path)
+    if path.is_dir() and not any(path.glob("*.index.json")):
+        if weights is not None:
+            raise click.UsageError("--weights is for checkpoints, and PATH is no checkpoint")
+        facts = package_facts(Package.open(path).manifest)
+    else:
+        facts = checkpoint_facts(path, weights)
     if as_json:
         print_json(facts)
     else:
@@ -57,12 +63,15 @@ def package_facts(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def checkpoint_facts(path: Path) -> dict[str, Any]:
+def checkpoint_facts(path: Path, weights: str | None) -> dict[str, Any]:
     """What a checkpoint holds and what had to be assumed."""
     require_extra("torch", extra="export")
     from segmaformer.checkpoint import describe_checkpoint
 
-    return describe_checkpoint(path)
+    try:
+        return describe_checkpoint(path, weights=weights)
+    except ValueError as error:  # nothing stands under `weights`
+        raise click.UsageError(str(error)) from error
 
 
 def _lines(facts: Mapping[str, Any], indent: str = "") -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from segmaformer.runtime.backends import DEVICES
+from segmaformer.runtime.file_kinds import START_BYTES, file_kind
 from segmaformer.runtime.manifest import Manifest
 from segmaformer.runtime.memory import MOST_BUDGET_MIB
 from segmaformer.runtime.processors import MOST_THREADS
@@ -52,6 +53,24 @@ nan_to_option = click.option(
     metavar="VALUE",
     help="Set voxels that are NaN or infinite to VALUE; without it such scans are refused.",
 )
+
+
+class _PackageFolder(click.Path):
+    """The folder of a package; says what a file is that was given for it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(value)
+        if path.is_file():
+            with path.open("rb") as file:
+                kind = file_kind(file.read(START_BYTES))
+            named = f"{kind.name}. {kind.advice}" if kind else "a file"
+            hint = f": sgmf export {path}" if kind and "checkpoint" in kind.advice else ""
+            self.fail(f"expected the folder of a package, and {path} is {named}{hint}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PACKAGE_FOLDER = _PackageFolder(exists=True, file_okay=False, path_type=Path)
+
 device_option = click.option(
     "--device", type=click.Choice(DEVICES), help="Default: what the backend is for."
 )
@@ -69,6 +88,11 @@ memory_budget_option = click.option(
 )
 names_option = click.option(
     "--names", is_flag=True, help="Write the file names of scans into it, besides their SHA-256."
+)
+weights_option = click.option(
+    "--weights",
+    metavar="KEY",
+    help="Which weights, where the checkpoint has several sets: their key or prefix.",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."

@@ -14,6 +14,7 @@ from segmaformer.cli.console import print_json, print_line, print_rows, progress
 from segmaformer.cli.exit_codes import DONE, REFUSED, UNVERIFIED
 from segmaformer.cli.parameters import (
     EXISTING_FOLDER,
+    PACKAGE_FOLDER,
     check_variants,
     device_option,
     json_option,
@@ -30,7 +31,7 @@ from segmaformer.runtime.package import Package
 
 
 @click.command("verify")
-@click.argument("model", metavar="PACKAGE", type=EXISTING_FOLDER)
+@click.argument("model", metavar="PACKAGE", type=PACKAGE_FOLDER)
 @click.option(
     "--data", type=EXISTING_FOLDER, help="Scans to compare on; without, one phantom tile."
 )

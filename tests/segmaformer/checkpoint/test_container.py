@@ -13,13 +13,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.checkpoint.container import (
-    _numpy_scalar_globals,
-    read_checkpoint_file,
-)
+from segmaformer.checkpoint.container import CheckpointFile, read_checkpoint_file
+from segmaformer.checkpoint.one_file import _numpy_scalar_globals
 from segmaformer.runtime.errors import InputError, MissingExtraError
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
+
+
+def weights_of(file: CheckpointFile) -> dict[str, Any]:
+    return max((each.tensors for each in file.dictionaries), key=len)
 
 
 @pytest.mark.parametrize(
@@ -32,16 +34,15 @@ WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
         ("model.pt", {"model": WEIGHTS, "optimizer": {}}),
         ("msd.pt", {"model_state_dict": WEIGHTS}),
         ("nnunet.pth", {"network_weights": WEIGHTS, "trainer_name": "T"}),
-        ("ddp.pt", {f"module.{key}": value for key, value in WEIGHTS.items()}),
-        ("compiled.pt", {f"_orig_mod.{key}": value for key, value in WEIGHTS.items()}),
-        ("both.pt", {f"module._orig_mod.module.{key}": value for key, value in WEIGHTS.items()}),
+        ("deep.pt", {"checkpoint": {"content": {"weights": WEIGHTS}}}),
+        ("with_others.pt", {**WEIGHTS, "epoch": 3}),
     ],
 )
 def test_every_form_gives_the_same_weights(tmp_path: Path, name: str, document: Any) -> None:
     torch.save(document, tmp_path / name)
     file = read_checkpoint_file(tmp_path / name)
-    assert list(file.weights) == list(WEIGHTS)
-    assert torch.equal(file.weights["a.weight"], WEIGHTS["a.weight"])
+    assert list(weights_of(file)) == list(WEIGHTS)
+    assert torch.equal(weights_of(file)["a.weight"], WEIGHTS["a.weight"])
     assert file.sha256 == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
 
 
@@ -49,18 +50,11 @@ def test_safetensors(tmp_path: Path) -> None:
     save_file = pytest.importorskip("safetensors.torch").save_file
     save_file(WEIGHTS, tmp_path / "model.safetensors")
     file = read_checkpoint_file(tmp_path / "model.safetensors")
-    assert torch.equal(file.weights["a.weight"], WEIGHTS["a.weight"])
-
-
-def test_damaged_safetensors(tmp_path: Path) -> None:
-    pytest.importorskip("safetensors")
-    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 40)
-    with pytest.raises(InputError, match="not a readable safetensors file"):
-        read_checkpoint_file(tmp_path / "model.safetensors")
+    assert torch.equal(weights_of(file)["a.weight"], WEIGHTS["a.weight"])
 
 
 def test_safetensors_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"x")
+    (tmp_path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(MissingExtraError, match=r"segmaformer\[export\]"):
         read_checkpoint_file(tmp_path / "model.safetensors")
@@ -68,7 +62,7 @@ def test_safetensors_without_its_package(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_legacy_format(tmp_path: Path) -> None:
     torch.save(WEIGHTS, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert list(read_checkpoint_file(tmp_path / "old.pth").weights) == list(WEIGHTS)
+    assert list(weights_of(read_checkpoint_file(tmp_path / "old.pth"))) == list(WEIGHTS)
 
 
 def test_nnunet_checkpoint_with_training_state(
@@ -90,7 +84,7 @@ def test_numpy_scalars_of_either_numpy(tmp_path: Path, module: str) -> None:
     content = (tmp_path / "new.pth").read_bytes().replace(written.encode(), module.encode())
     (tmp_path / "other.pth").write_bytes(content)
     assert module.encode() in content
-    assert list(read_checkpoint_file(tmp_path / "other.pth").weights) == list(WEIGHTS)
+    assert list(weights_of(read_checkpoint_file(tmp_path / "other.pth"))) == list(WEIGHTS)
 
 
 def test_allow_list_holds_nothing_but_numpy_scalars() -> None:
@@ -109,15 +103,16 @@ def test_mirror_axes_that_nnunet_left_out(tmp_path: Path) -> None:
     assert read_checkpoint_file(tmp_path / "b.pth").mirror_axes == ()
 
 
-def test_other_weights_are_mentioned(tmp_path: Path) -> None:
-    """As an average over the training beside the last weights: either may be meant."""
-    document = {"state_dict": WEIGHTS, "ema": WEIGHTS, "optimizer": {"step": torch.zeros(1)}}
-    torch.save(document, tmp_path / "several.pth")
-    (sentence,) = read_checkpoint_file(tmp_path / "several.pth").assumptions
-    assert sentence.startswith("Weights: those under 'state_dict'. The file also has some under")
-    assert "under 'ema'; to use" in sentence
-    torch.save({"model": WEIGHTS, "optimizer": {"step": 3}}, tmp_path / "one.pth")
-    assert read_checkpoint_file(tmp_path / "one.pth").assumptions == ()
+def test_a_dictionary_under_two_keys_is_one(tmp_path: Path) -> None:
+    torch.save({"model": WEIGHTS, "state_dict": WEIGHTS}, tmp_path / "twice.pth")
+    (found,) = read_checkpoint_file(tmp_path / "twice.pth").dictionaries
+    assert found.keys == ("model",)
+
+
+def test_too_many_dictionaries(tmp_path: Path) -> None:
+    torch.save({str(number): {} for number in range(10_001)}, tmp_path / "many.pth")
+    with pytest.raises(InputError, match="more than 10000 dictionaries"):
+        read_checkpoint_file(tmp_path / "many.pth")
 
 
 class Payload:
@@ -179,18 +174,8 @@ def test_truncated_file(tmp_path: Path, zipped: bool, kept: float) -> None:
     torch.save(document, tmp_path / "whole.pth", _use_new_zipfile_serialization=zipped)
     content = (tmp_path / "whole.pth").read_bytes()
     (tmp_path / "part.pth").write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(InputError, match="no readable checkpoint"):
+    with pytest.raises(InputError, match="is damaged"):
         read_checkpoint_file(tmp_path / "part.pth")
-
-
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [(b"", "is empty"), (b"hello world", "no readable"), (b"\x89PNG\r\n\x1a\n", "no readable")],
-)
-def test_no_checkpoint(tmp_path: Path, content: bytes, complaint: str) -> None:
-    (tmp_path / "file.pth").write_bytes(content)
-    with pytest.raises(InputError, match=complaint):
-        read_checkpoint_file(tmp_path / "file.pth")
 
 
 def test_torchscript_is_refused(tmp_path: Path) -> None:
@@ -209,10 +194,6 @@ def test_torchscript_is_refused(tmp_path: Path) -> None:
         ({"state_dict": {}}, "no weights"),
         ({"state_dict": {"a": 1}}, "no weights"),
         ({3: torch.zeros(1)}, "no weights"),
-        ({"a": torch.zeros(1), "module.a": torch.zeros(1)}, "same weights twice: a also"),
-        ({"a": torch.zeros(1).expand(10**12)}, "stores fewer"),
-        ({"a": torch.eye(3).to_sparse()}, "quantised, sparse or without data"),
-        ({"a": torch.zeros(3, device="meta")}, "quantised, sparse or without data"),
         ({"state_dict": WEIGHTS, "trainer_name": 3}, "trainer_name is a int"),
         ({"state_dict": WEIGHTS, "init_args": [1]}, "init_args is a list"),
         ({"state_dict": WEIGHTS, "inference_allowed_mirroring_axes": (3,)}, "expected some of 0"),

@@ -1,0 +1,80 @@
+"""Reading safetensors, told by their header and not by the file's name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segmaformer.runtime.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    import torch
+
+_LENGTH_BYTES = 8
+_MOST_HEADER_BYTES = 100_000_000  # of the format
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file begins as safetensors do: the length of a JSON object, then the object."""
+    length = int.from_bytes(head[:_LENGTH_BYTES], "little")
+    return head[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{" and 2 <= length <= _MOST_HEADER_BYTES
+
+
+def load_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors file by name.
+
+    Raises
+    ------
+    InputError
+        A damaged file.
+    MissingExtraError
+        The safetensors package is not installed.
+    """
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError:
+        raise MissingExtraError(
+            "reading safetensors needs the safetensors package: pip install 'segmaformer[export]'"
+        ) from None
+    _check_header(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise InputError(f"{path} is not a readable safetensors file: {error}") from None
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a truncated file and names that stand twice, of which the reader keeps one."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        if _LENGTH_BYTES + length > size:
+            raise _truncated(path, size, _LENGTH_BYTES + length)
+        text = file.read(length)
+    try:
+        header = json.loads(text, object_pairs_hook=_unique)
+        needed = max((entry["data_offsets"][1] for name, entry in _entries(header)), default=0)
+    except (ValueError, RecursionError, KeyError, IndexError, TypeError) as error:
+        raise InputError(f"{path} is damaged: its header is not as saved ({error})") from None
+    if isinstance(needed, int) and _LENGTH_BYTES + length + needed > size:
+        raise _truncated(path, size, _LENGTH_BYTES + length + needed)
+
+
+def _entries(header: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(name, entry) for name, entry in header.items() if name != "__metadata__"]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _truncated(path: Path, size: int, needed: int) -> InputError:
+    return InputError(
+        f"{path} is damaged: it has {size} of the {needed} bytes that it begins by stating; copy "
+        "or download it again"
+    )

@@ -1,0 +1,172 @@
+"""Checkpoints as people have them, through the command."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from networks import save_tiny_checkpoint
+from samples import write_scan
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+from segmaformer.cli.demo_command import CHECKPOINT
+from segmaformer.export import pipeline
+from segmaformer.runtime.package import Package
+
+Sgmf = Callable[..., Any]
+
+SETTINGS = ("--set", "num_heads=[1,2,4,5]", "--patch-size", "40,56,40")
+
+
+@pytest.fixture(scope="module")
+def made(cases_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints that the script of the cases makes of the bundled one."""
+    folder = tmp_path_factory.mktemp("made")
+    bundled = Path(str(importlib.resources.files("segmaformer") / CHECKPOINT))
+    script = cases_dir / "make_checkpoints.py"
+    subprocess.run([sys.executable, script, bundled, folder], check=True, cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundled_graph(hippocampus_checkpoint: Any) -> Any:
+    from segmaformer.export.onnx_export import export_onnx
+
+    return export_onnx(hippocampus_checkpoint.model, (40, 56, 40), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("lightning_loss_weight.ckpt", "'model.' under 'state_dict'. Left out, .*: loss.weight."),
+        ("wrapped_net.pth", "Weights: those under 'net'."),
+        ("wrapped_network.pth", "Weights: those under 'network'."),
+        ("wrapped_params.pth", "Weights: those under 'params'."),
+        ("model.safetensors.index.json", "segmaformer, "),
+    ],
+)
+def test_wrapped_weights_become_a_package(
+    sgmf: Sgmf,
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bundled_graph: Any,
+    name: str,
+    told: str,
+) -> None:
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: bundled_graph)
+    run = sgmf("export", made / name, *SETTINGS, "-o", tmp_path / "made.sgmf")
+    assert run.code == 0, run.stderr
+    assert re.search(told, run.stderr)
+    manifest = Package.open(tmp_path / "made.sgmf").manifest
+    assert "Weights:" not in told or any(
+        re.search(told, text) for text in manifest.network.assumptions
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("lightning_ema.ckpt", "--weights state_dict.model or --weights state_dict.ema_model"),
+        ("lfs_pointer.pth", "a Git LFS pointer"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused(
+    sgmf: Sgmf, made: Path, cases_dir: Path, name: str, complaint: str
+) -> None:
+    path = made / name if (made / name).exists() else cases_dir / name
+    for command in (("export", path, *SETTINGS), ("inspect", path)):
+        run = sgmf(*command)
+        assert (run.code, run.stdout) == (3, "")
+        assert complaint in run.stderr
+        assert "damage" not in run.stderr
+
+
+@pytest.fixture
+def two_sets(tmp_path: Path) -> Path:
+    document = torch.load(save_tiny_checkpoint(tmp_path / "tiny.pth"), weights_only=True)
+    weights = document.pop("network_weights")
+    averaged = {f"ema.{name}": tensor + 0.01 for name, tensor in weights.items()}
+    last = {f"model.{name}": tensor for name, tensor in weights.items()}
+    torch.save({**document, "state_dict": {**last, **averaged}}, tmp_path / "two.ckpt")
+    return tmp_path / "two.ckpt"
+
+
+def test_weights_are_chosen(
+    sgmf: Sgmf, two_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_onnx: Any
+) -> None:
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: tiny_onnx)
+    run = sgmf("export", two_sets, "--weights", "model", "-o", tmp_path / "last.sgmf")
+    assert run.code == 0, run.stderr
+    assert re.search(
+        r"assumed: Weights: .* 'model\.' .*Left out, .*: ema\.\* \(\d+\)\.", run.stderr
+    )
+    assert "ema.* (" in (tmp_path / "last.sgmf" / "card.md").read_text()
+    other = sgmf("export", two_sets, "--weights", "ema", "-o", tmp_path / "mean.sgmf")
+    assert other.code == 4  # the graph of the other weights
+    facts = json.loads(sgmf("inspect", two_sets, "--weights", "ema", "--json").stdout)
+    assert any("'ema.'" in text for text in facts["assumptions"])
+
+
+@pytest.mark.parametrize("command", ["export", "inspect"])
+def test_a_key_that_is_not_there(sgmf: Sgmf, two_sets: Path, command: str) -> None:
+    run = sgmf(command, two_sets, "--weights", "averaged")
+    assert (run.code, run.stdout) == (2, "")
+    assert "--weights state_dict.model or --weights state_dict.ema" in run.stderr
+
+
+def test_weights_of_a_package(sgmf: Sgmf, tiny_package_path: Path) -> None:
+    run = sgmf("inspect", tiny_package_path, "--weights", "model")
+    assert run.code == 2
+    assert "--weights is for checkpoints" in run.stderr
+
+
+def test_a_package_is_named_after_the_folder_of_an_index(
+    sgmf: Sgmf, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundled_graph: Any
+) -> None:
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: bundled_graph)
+    folder = tmp_path / "hippocampus"
+    folder.mkdir()
+    for file in made.glob("model*"):
+        (folder / file.name).symlink_to(file)
+    monkeypatch.chdir(tmp_path)
+    run = sgmf("export", "hippocampus", *SETTINGS)
+    assert (run.code, run.stdout) == (0, "hippocampus.sgmf\n"), run.stderr
+    assert sgmf("inspect", "hippocampus").stdout.startswith("checkpoint: ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("infer", "scan", "-m"), ("check", "scan", "-m"), ("verify",), ("build",)]
+)
+def test_a_checkpoint_given_as_the_package(
+    sgmf: Sgmf, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    checkpoint = save_tiny_checkpoint(tmp_path / "best.pth")
+    scan = write_scan(tmp_path / "scan.nii.gz")
+    run = sgmf(*(str(scan) if part == "scan" else part for part in arguments), checkpoint)
+    assert (run.code, run.stdout) == (2, "")
+    assert "is a PyTorch checkpoint" in run.stderr
+    assert f"sgmf export {checkpoint}" in run.stderr
+
+
+def test_another_file_given_as_the_package(sgmf: Sgmf, tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "scan.nii.gz")
+    run = sgmf("infer", scan, "-m", scan)
+    assert run.code == 2
+    assert "expected the folder of a package" in run.stderr
+
+
+def test_a_scan_given_as_the_checkpoint(sgmf: Sgmf, tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "scan.nii.gz")
+    run = sgmf("export", scan)
+    assert (run.code, run.stdout) == (3, "")
+    assert "is a NIfTI scan, compressed by gzip" in run.stderr
