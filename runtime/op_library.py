@@ -100,6 +100,13 @@ def op_library() -> ctypes.CDLL:
         ctypes.c_int64 * 3,
     )
     library.sgmf_without_last_upsampling.restype = ctypes.c_int64
+    library.sgmf_reason_to_refuse.argtypes = (
+        ctypes.c_char_p,
+        ctypes.c_int64,
+        ctypes.c_char_p,
+        ctypes.c_int64,
+    )
+    library.sgmf_reason_to_refuse.restype = ctypes.c_int32
     library.sgmf_available_processors.argtypes = (ctypes.c_char_p,)
     return library
 

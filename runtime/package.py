@@ -12,6 +12,7 @@ from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.manifest import Manifest, parse_manifest
 from segmaformer.runtime.manifest_seal import unseal
+from segmaformer.runtime.self_contained import reason_to_refuse
 
 MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
@@ -48,8 +49,21 @@ class Package:
         return sha256_of(self.path / MANIFEST_FILE)
 
     def network(self, variant: str) -> bytes:
-        """The ONNX file of a variant, which the package has; see :meth:`read`."""
-        return self.read(self.manifest.variants[variant].file)
+        """The ONNX file of a variant, which the package has.
+
+        Raises
+        ------
+        PackageError
+            See :meth:`read`; or a tensor's data lies outside the file.
+        """
+        file = self.manifest.variants[variant].file
+        content = self.read(file)
+        reason = reason_to_refuse(content)
+        if reason is not None:
+            raise PackageError(
+                f"{self.path / file} {reason}; such a package is not of sgmf export: do not run it"
+            )
+        return content
 
     def read(self, name: str) -> bytes:
         """Bytes of a listed file, checked as they are read.

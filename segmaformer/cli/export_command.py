@@ -114,7 +114,7 @@ def command(
         say(f"assumed: {assumption}")
     package = export_package(
         loaded,
-        output or Path(f"{_name(loaded.path)}.sgmf"),
+        output or Path(f"{package_name(loaded.path)}.sgmf"),
         ExportOptions(
             fp16=fp16,
             calibration_data=calibration_data,
@@ -128,7 +128,7 @@ def command(
     print_path(package.path)
 
 
-def _name(checkpoint: Path) -> str:
+def package_name(checkpoint: Path) -> str:
     """What a package is called after; an index of weights has the same name everywhere."""
     is_index = checkpoint.name.endswith(".index.json")
     return checkpoint.resolve().parent.name if is_index else checkpoint.stem

@@ -1,6 +1,8 @@
 #include "backends.h"
 
+#include "onnxruntime/self_contained.h"
 #include "onnxruntime/session.h"
+#include "package/package_error.h"
 #include "pipeline/interface.h"
 #include "status.h"
 #ifdef SGMF_HAS_TENSORRT
@@ -12,7 +14,12 @@ namespace {
 
 OpenNetwork open_onnxruntime(const NetworkRequest& request) {
   const Manifest& manifest = request.package.manifest();
-  const std::string network = request.package.read(manifest.variants.at(request.variant));
+  const std::string& file = manifest.variants.at(request.variant);
+  const std::string network = request.package.read(file);
+  if (const auto reason = onnxruntime::reason_to_refuse(network)) {
+    throw PackageError(request.package.path() + "/" + file + " " + *reason +
+                       "; such a package is not of sgmf export: do not run it");
+  }
   const onnxruntime::Library library(request.library);
   auto session = std::make_unique<onnxruntime::Session>(
       library, network, interface_of(manifest.spec), request.threads);

@@ -1,4 +1,4 @@
-// As much of protobuf's wire format as it takes to leave out fields of a message.
+// As much of protobuf's wire format as it takes to look through messages and to leave out fields.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +11,13 @@ struct Malformed : std::runtime_error {
   Malformed() : std::runtime_error("a message is malformed") {}
 };
 
+enum class Wire : uint8_t { varint = 0, eight_bytes = 1, length_delimited = 2, four_bytes = 5 };
+
 // A field of a message, in its place there.
 struct Field {
   uint64_t number;
+  Wire wire;
+  uint64_t value;            // of a varint; else 0
   std::string_view whole;    // with its tag
   std::string_view content;  // of a text or message, or of four or eight bytes; else empty
 };
@@ -28,13 +32,17 @@ class Reader {
     if (rest_.empty()) return false;
     const std::string_view from = rest_;
     const uint64_t tag = varint();
+    // Larger tags are cut to 32 bits by some readers, to another field's.
+    if (tag > UINT32_MAX || tag >> 3 == 0) throw Malformed();
     field.number = tag >> 3;
+    field.wire = static_cast<Wire>(tag & 7);
+    field.value = 0;
     field.content = {};
-    switch (tag & 7) {
-      case 0: varint(); break;
-      case 1: field.content = take(8); break;
-      case 2: field.content = take(varint()); break;
-      case 5: field.content = take(4); break;
+    switch (field.wire) {
+      case Wire::varint: field.value = varint(); break;
+      case Wire::eight_bytes: field.content = take(8); break;
+      case Wire::length_delimited: field.content = take(varint()); break;
+      case Wire::four_bytes: field.content = take(4); break;
       default: throw Malformed();
     }
     field.whole = from.substr(0, from.size() - rest_.size());
