@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from segmaformer.runtime.errors import PackageError
-from segmaformer.runtime.typed_json import build, load_json_object
+from segmaformer.runtime.typed_json import build, build_value, load_json_object
 
 FORMAT_VERSION = "1.0"
 LARGEST_LABEL = 65535
@@ -159,6 +159,14 @@ class Output:
         return len(self.regions) or len(self.labels)
 
 
+_FIGURES: dict[str, Any] = {
+    "relative_error": float,
+    "label_agreement": float,
+    "dice": dict[str, float],
+}
+"""Of a variant's parity, with their types."""
+
+
 @dataclass(frozen=True)
 class Variant:
     """One precision of the network.
@@ -234,10 +242,24 @@ def parse_manifest(text: str | bytes) -> Manifest:
     document = load_json_object(text, "manifest.json")
     newer = _is_newer(document.get("format_version"))
     manifest = build(Manifest, document, "manifest", ignore_unknown=newer)
+    _check_figures(manifest)
     complaints = "; ".join(_complaints(manifest))
     if complaints:
         raise PackageError(f"manifest.json contradicts itself: {complaints}")
     return manifest
+
+
+def _check_figures(manifest: Manifest) -> None:
+    """Check what is read again of the records that may hold anything else besides."""
+    for name, variant in manifest.variants.items():
+        where = f"manifest.variants.{name}.parity"
+        for key, kind in _FIGURES.items():
+            if variant.parity.get(key) is not None:
+                build_value(kind, variant.parity[key], f"{where}.{key}")
+    if manifest.calibration is not None and "variants" in manifest.calibration:
+        build_value(
+            dict[str, Any], manifest.calibration["variants"], "manifest.calibration.variants"
+        )
 
 
 def _is_newer(version: Any) -> bool:

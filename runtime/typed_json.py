@@ -69,6 +69,11 @@ def build(
     return record
 
 
+def build_value(kind: Any, value: Any, where: str) -> Any:
+    """Convert a value inside a document; as :func:`build`, with the same errors."""
+    return _Builder(ignore_unknown=False).build(kind, value, where)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Builder:
     """Walks annotation and value side by side."""

@@ -126,6 +126,15 @@ def changed(place: str, value: Any) -> str:
 
 
 WRONG_FIELDS: list[Any] = [
+    ("variants/fp32/parity", 5, "manifest.variants.fp32.parity is 5; expected an object"),
+    ("variants/fp32/parity/dice", 5, "fp32.parity.dice is 5; expected an object"),
+    ("variants/fp32/parity/dice", {"0": "x"}, "is 'x'; expected a number"),
+    ("variants/fp32/parity/label_agreement", {}, "label_agreement is {}; expected a number"),
+    ("variants/fp32/parity/relative_error", "0", "relative_error is '0'; expected a number"),
+    ("calibration", 5, "manifest.calibration is 5; expected an object"),
+    ("calibration", {"variants": 5}, "manifest.calibration.variants is 5; expected an object"),
+    ("variants", 5, "manifest.variants is 5; expected an object"),
+    ("files", 5, "manifest.files is 5; expected an object"),
     ("name", MISSING, "manifest lacks name"),
     ("name", None, "manifest.name is None; expected a text"),
     ("name", 3, "manifest.name is 3; expected a text"),

@@ -79,9 +79,10 @@ void Folder::read(const std::string& name, int64_t limit, const Sink& sink) cons
   struct stat info;
   if (::fstat(file.value, &info) != 0) refuse(path_ + "/" + name, errno);
   if (!S_ISREG(info.st_mode)) throw PackageError(path_ + "/" + name + " is not a regular file");
-  std::vector<char> piece(piece_bytes);
+  // No larger than the file: a package may list very many small ones.
+  std::vector<char> piece(static_cast<std::size_t>(std::min<int64_t>(limit, piece_bytes)));
   while (limit > 0) {
-    const auto wanted = static_cast<std::size_t>(std::min<int64_t>(limit, piece_bytes));
+    const auto wanted = static_cast<std::size_t>(std::min<int64_t>(limit, piece.size()));
     const ssize_t count = ::read(file.value, piece.data(), wanted);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) refuse(path_ + "/" + name, errno);

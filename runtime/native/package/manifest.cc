@@ -193,11 +193,25 @@ void read_output(const Field& field, Manifest& manifest) {
   }
 }
 
+void check_parity(const Field& parity) {
+  parity.mapping();
+  for (const char* figure : {"relative_error", "label_agreement"}) {
+    if (parity.is_set(figure)) parity.at(figure).number();
+  }
+  if (!parity.is_set("dice")) return;
+  for (const auto& [label, dice] : parity.at("dice").mapping()) dice.number();
+}
+
+void check_calibration(const Field& calibration) {
+  calibration.mapping();
+  if (calibration.has("variants")) calibration.at("variants").mapping();
+}
+
 void read_files(const Field& document, Manifest& manifest) {
   for (const auto& [name, variant] : document.at("variants").mapping()) {
     variant.expect_fields({"file", "precision", "parity"});
     check_texts(variant.at("precision"));
-    variant.at("parity").mapping();
+    check_parity(variant.at("parity"));
     manifest.variants[name] = variant.at("file").text();
   }
   if (!document.has("files")) return;
@@ -223,7 +237,7 @@ Manifest read_manifest(const Field& document) {
   read_files(document, manifest);
   document.at("verification_tiles").text();
   check_texts(document.at("software"));
-  if (document.is_set("calibration")) document.at("calibration").mapping();
+  if (document.is_set("calibration")) check_calibration(document.at("calibration"));
   return manifest;
 }
 

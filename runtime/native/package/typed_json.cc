@@ -28,22 +28,49 @@ std::string joined(const std::vector<std::string>& names) {
   return text;
 }
 
-// Refuses keys that stand twice in one object, of which a parser keeps the last, and depths at
-// which recursion over the document would exhaust the stack.
-class Strictness {
+// Refuses what is not JSON, keys that stand twice in one object, of which a parser keeps the last,
+// and depths at which recursion over the document would exhaust the stack. A pass of its own: the
+// parser's callbacks would look through all that stands beside an object whenever one ends.
+class Strictness : public nlohmann::json_sax<Json> {
  public:
-  bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
-    if (depth > deepest) throw PackageError("it is nested too deeply");
-    if (event == Json::parse_event_t::object_start) keys_.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys_.pop_back();
-    if (event == Json::parse_event_t::key &&
-        !keys_.back().insert(parsed.get_ref<const std::string&>()).second) {
-      throw PackageError("the key " + shown(parsed) + " stands twice in one object");
-    }
-    return true;
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+
+  bool start_object(std::size_t) override {
+    keys_.emplace_back();
+    return enter();
+  }
+  bool key(string_t& name) override {
+    if (keys_.back().insert(name).second) return true;
+    throw PackageError("the key " + shown(Json(name)) + " stands twice in one object");
+  }
+  bool end_object() override {
+    keys_.pop_back();
+    return leave();
+  }
+  bool start_array(std::size_t) override { return enter(); }
+  bool end_array() override { return leave(); }
+
+  bool parse_error(std::size_t, const std::string&, const Json::exception& error) override {
+    throw PackageError(printable(error.what(), 200));
   }
 
  private:
+  bool enter() {
+    if (++depth_ > deepest) throw PackageError("it is nested too deeply");
+    return true;
+  }
+  bool leave() {
+    --depth_;
+    return true;
+  }
+
+  int depth_ = 0;
   std::vector<std::set<std::string>> keys_;
 };
 
@@ -53,9 +80,8 @@ Json load_json_object(const std::string& text, const std::string& name) {
   Json document;
   try {
     Strictness strictness;
-    document = Json::parse(text, [&](int depth, Json::parse_event_t event, Json& parsed) {
-      return strictness(depth, event, parsed);
-    });
+    Json::sax_parse(text, &strictness);
+    document = Json::parse(text);
   } catch (const PackageError& error) {
     throw PackageError(name + " is not JSON: " + error.what());
   } catch (const Json::exception& error) {

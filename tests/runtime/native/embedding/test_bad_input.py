@@ -92,7 +92,7 @@ def test_a_network_that_is_none(ct_package: Path, tmp_path: Path) -> None:
     found = re.search(r'"fp32.onnx": \{\s+"sha256": "\w+",\s+"size": \d+', text)
     assert found is not None
     edit_manifest(package, found[0], f'"fp32.onnx": {{"sha256": "{digest}", "size": 10')
-    refused("SGMF_BACKEND_FAILED", "ONNX Runtime cannot open the network", package=package)
+    refused("SGMF_PACKAGE_REFUSED", "fp32.onnx is no ONNX model", package=package)
 
 
 def test_a_manifest_that_the_network_contradicts(ct_package: Path, tmp_path: Path) -> None:
