@@ -151,12 +151,12 @@ def test_a_missing_variant_is_refused_with_those_there(package: Package) -> None
 
 
 @pytest.mark.parametrize("damage", ["empty", "noise", "cut"])
-def test_a_network_that_is_no_onnx_is_a_backend_error(
+def test_a_network_that_is_no_onnx_is_refused(
     package: Package, tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     content = package.read("fp32.onnx")
     broken = {"empty": b"", "noise": bytes(range(256)), "cut": content[: len(content) // 2]}
-    with pytest.raises(BackendError, match="ONNX Runtime cannot open the network"):
+    with pytest.raises(PackageError, match=r"fp32\.onnx is no ONNX model"):
         open_altered(package, tmp_path / "x.sgmf", broken[damage])
     assert capfd.readouterr() == ("", "")
 

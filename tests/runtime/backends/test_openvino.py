@@ -34,7 +34,7 @@ from segmaformer.runtime.backends import (
 )
 from segmaformer.runtime.backends import openvino as backend
 from segmaformer.runtime.backends.openvino_ops import op_extensions
-from segmaformer.runtime.errors import BackendError, MissingExtraError
+from segmaformer.runtime.errors import BackendError, MissingExtraError, PackageError
 from segmaformer.runtime.package import Package
 from segmaformer.runtime.package_writer import write_files
 
@@ -277,9 +277,9 @@ def test_a_missing_op_library_is_a_backend_error(
         open_session(package, backend="openvino")
 
 
-def test_a_network_that_is_no_onnx_is_a_backend_error(package: Package, tmp_path: Path) -> None:
+def test_a_network_that_is_no_onnx_is_refused(package: Package, tmp_path: Path) -> None:
     write_files(tmp_path, package.manifest, {"fp32.onnx": b"x" * 99, "fp16.onnx": b"x" * 99})
-    with pytest.raises(BackendError, match="OpenVINO cannot open the network"):
+    with pytest.raises(PackageError, match=r"fp32\.onnx is no ONNX model"):
         open_session(Package.open(tmp_path), backend="openvino")
 
 
