@@ -178,7 +178,7 @@ def compare(case: Case, voxels: np.ndarray, plans: Any, tools: Any, folder: Path
     }
 
 
-def complete(configuration: dict[str, Any]) -> None:
+def complete(plans: dict[str, Any]) -> dict[str, Any]:
     """Add what nnU-Net has no default for and the reference model's plans leave out."""
     resampling = {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None}
     missing = {
@@ -186,7 +186,9 @@ def complete(configuration: dict[str, Any]) -> None:
         "resampling_fn_seg": "resample_data_or_seg_to_shape",
         "resampling_fn_seg_kwargs": resampling,
     }
-    configuration.update({**missing, **configuration})
+    configuration = {**missing, **plans["configurations"]["3d_fullres"]}
+    intensities = {"foreground_intensity_properties_per_channel": {"0": {}}}
+    return {**plans, **intensities, "configurations": {"3d_fullres": configuration}}
 
 
 def main() -> None:
@@ -203,8 +205,7 @@ def main() -> None:
     path = Path(str(resources.files("segmaformer") / name))
     checkpoint = load_checkpoint(path)
     init = torch.load(path, weights_only=False)["init_args"]
-    plans = init["plans"]
-    complete(plans["configurations"]["3d_fullres"])
+    plans = complete(init["plans"])
     chosen = [*cases()]
     if options.most:
         chosen = [chosen[i * len(chosen) // options.most] for i in range(options.most)]
