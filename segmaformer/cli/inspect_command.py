@@ -31,7 +31,8 @@ def command(path: Path, weights: str | None, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        print_line("\n".join(_lines(facts)))
+        for line in _lines(facts):
+            print_line(line)
 
 
 def package_facts(manifest: Manifest) -> dict[str, Any]:
