@@ -18,7 +18,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 from hostile_input import HostileInput
 
-KINDS = ("nifti", "nrrd", "metaimage", "gzip", "package", "reference", "label_map")
+KINDS = ("nifti", "nrrd", "metaimage", "gzip", "package", "reference", "label_map", "plans")
 ADDRESS_SPACE_BYTES = 1 << 30
 """Beyond what the process has when it begins to read."""
 
