@@ -126,7 +126,7 @@ def test_weights_are_chosen(
 def test_a_key_that_is_not_there(sgmf: Sgmf, two_sets: Path, command: str) -> None:
     run = sgmf(command, two_sets, "--weights", "averaged")
     assert (run.code, run.stdout) == (2, "")
-    assert "--weights state_dict.model or --weights state_dict.ema" in run.stderr
+    assert "--weights state_dict.ema or --weights state_dict.model" in run.stderr
 
 
 def test_weights_of_a_package(sgmf: Sgmf, tiny_package_path: Path) -> None:
