@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from networks import TILES, make_network
+from checkpoints import TILES, make_network
 from turns import machine
 
 from segmaformer.export.float16 import to_float16

@@ -270,7 +270,7 @@ def test_an_interrupt_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "_reference_logits", interrupt)
+    monkeypatch.setattr(pipeline, "ParityGate", interrupt)
     run = sgmf("export", trained, "-o", tmp_path / "x.sgmf")
     assert (run.code, run.stdout) == (1, "")
     assert run.stderr.endswith("sgmf: interrupted\n")
