@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from segmaformer.runtime import interruption
 
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 1.0
 
 
 @contextmanager
