@@ -66,7 +66,7 @@ def test_a_stale_sform_and_a_network_that_was_fed_by_simpleitk(
     assert counts(output) == [485958, 5201, 8641]
     assert "states voxel edges of 0.5 x 0.5 x 0.5 mm, and its affine has 1 x 1 x 1" in run.stderr
     assert "go by 0.5 x 0.5 x 0.5 mm, the header's, as SimpleITK read" in run.stderr
-    statistics = json.loads((tmp_path / "labels_stats.json").read_text())["statistics"]
+    statistics = json.loads((tmp_path / "labels.json").read_text())["statistics"]
     volumes = {"reader": 0.125, "affine": 1.0, "header": 0.125}
     assert statistics["voxel_volume_mm3"] == pytest.approx(0.125)
     assert statistics["voxel_volumes_mm3"] == pytest.approx(volumes)
