@@ -25,14 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.op_library import (
+from segmaformer.runtime.bindings.op_library import (
     BFLOAT16,
     FLOAT16,
     FLOAT32,
     SelectiveScanArgs,
     run_selective_scan,
 )
+from segmaformer.runtime.errors import BackendError
 
 ELEMENT_TYPES = {"float32": FLOAT32, "float16": FLOAT16, "bfloat16": BFLOAT16}
 ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -134,7 +134,7 @@ def scan_arguments(tensors: dict[str, Any], element_type: str) -> SelectiveScanA
 def prepare_ours(tensors: dict[str, Any], element_type: str) -> Run:
     import torch
 
-    from segmaformer.runtime.cuda_library import (
+    from segmaformer.runtime.bindings.cuda_library import (
         multiprocessors,
         run_selective_scan_cuda,
         scan_workspace_bytes,
@@ -311,7 +311,7 @@ def table(document: dict[str, Any]) -> str:
 
 def require_device() -> None:
     """Say what is missing instead of a traceback."""
-    from segmaformer.runtime.cuda_library import device_count
+    from segmaformer.runtime.bindings.cuda_library import device_count
 
     try:
         import torch

@@ -33,7 +33,7 @@ def make_volume(extent: int) -> np.ndarray:
 
 def through_python(package: Path, extent: int) -> Run:
     from segmaformer.runtime import Package, Predictor
-    from segmaformer.runtime.volume import Volume
+    from segmaformer.runtime.scans.volume import Volume
 
     predictor = Predictor(Package.open(package), "onnxruntime")
     volume = Volume(make_volume(extent), np.eye(4))
@@ -43,7 +43,7 @@ def through_python(package: Path, extent: int) -> Run:
 def through_c(package: Path, extent: int) -> Run:
     import onnxruntime
 
-    from segmaformer.runtime.installed_library import installed_library
+    from segmaformer.runtime.bindings.installed_library import installed_library
 
     sys.path.insert(0, str(EXAMPLES))
     from segment_raw import Model

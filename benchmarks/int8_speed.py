@@ -66,8 +66,8 @@ def write_graphs(name: str, folder: Path) -> None:
 
 def make_tile(name: str) -> np.ndarray:
     """A phantom, shape (1, C, D, H, W), float32."""
-    from segmaformer.runtime.manifest import Normalization
-    from segmaformer.runtime.verification_tiles import phantom_tiles
+    from segmaformer.runtime.parity.tiles import phantom_tiles
+    from segmaformer.runtime.spec import Normalization
 
     channels, depth, height, width = NETWORKS[name][2]
     normalization = (Normalization("zscore"),) * channels

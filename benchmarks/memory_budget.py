@@ -26,8 +26,8 @@ FINE_MM, COARSE_MM, TILE, CLASSES = 0.75, 1.5, 64, 118
 
 def write_fine_scan(scan: Path, target: Path) -> None:
     """Resample `scan` linearly to 0.75 mm."""
-    from segmaformer.runtime.manifest import Resampling
-    from segmaformer.runtime.resampling import resample, target_shape
+    from segmaformer.runtime.pipeline.resampling import resample, target_shape
+    from segmaformer.runtime.spec import Resampling
 
     image = nibabel.as_closest_canonical(nibabel.load(scan))
     spacing = tuple(float(mm) for mm in image.header.get_zooms()[:3])
@@ -42,7 +42,7 @@ def write_fine_scan(scan: Path, target: Path) -> None:
 
 def _run(folder: Path, budget_mib: int) -> dict[str, Any]:
     from segmaformer.runtime import Package, Predictor
-    from segmaformer.runtime.memory import peak_mib
+    from segmaformer.runtime.system.memory import peak_mib
 
     predictor = Predictor(Package.open(folder / "model.sgmf"), memory_budget_mib=budget_mib)
     start = time.perf_counter()
@@ -54,11 +54,11 @@ def _run(folder: Path, budget_mib: int) -> dict[str, Any]:
 
 def _compare_on_crop(folder: Path) -> dict[str, int]:
     from segmaformer.runtime import Package, Predictor
-    from segmaformer.runtime.label_stream import predict_logits
-    from segmaformer.runtime.labelling import logits_to_labels
-    from segmaformer.runtime.preprocessing import preprocess, restore_logits, restore_map
-    from segmaformer.runtime.tile_network import TileNetwork
-    from segmaformer.runtime.volume import Volume
+    from segmaformer.runtime.pipeline.label_stream import predict_logits
+    from segmaformer.runtime.pipeline.labels import logits_to_labels
+    from segmaformer.runtime.pipeline.preprocessing import preprocess, restore_logits, restore_map
+    from segmaformer.runtime.pipeline.tile_network import TileNetwork
+    from segmaformer.runtime.scans.volume import Volume
 
     image = nibabel.load(folder / "scan.nii.gz")
     voxels = np.asarray(image.dataobj[100:290, 100:270, 100:260], dtype=np.float32)[None]

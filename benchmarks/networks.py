@@ -106,7 +106,7 @@ def _pytorch(name: str, folder: Path, rounds: int) -> dict[str, float]:
 def _tile(folder: Path) -> np.ndarray:
     """The first phantom of the package, shape (1, C, D, H, W), float32."""
     from segmaformer.runtime import Package
-    from segmaformer.runtime.stored_reference import reference_tile
+    from segmaformer.runtime.parity.stored_reference import reference_tile
 
     manifest = Package.open(folder / PACKAGE).manifest
     return reference_tile(manifest.preprocessing, manifest.tiling)
@@ -116,7 +116,7 @@ def _timed(
     forward: Callable[[np.ndarray], np.ndarray], tile: np.ndarray, rounds: int
 ) -> dict[str, Any]:
     """Run once to warm up, then `rounds` times; a first run that is long enough is the measure."""
-    from segmaformer.runtime.memory import peak_mib
+    from segmaformer.runtime.system.memory import peak_mib
 
     seconds: list[float] = []
     while not seconds or (seconds[0] < LONG_S and len(seconds) <= rounds):

@@ -170,7 +170,7 @@ CANDIDATES = {"sgmf": run_sgmf, "nnunetv2": run_nnunet}
 
 def run(name: str, folder: Path, scan: Path, output: Path) -> tuple[Stages, float | None]:
     """Seconds by stage, and the peak memory of this process in MiB."""
-    from segmaformer.runtime.memory import peak_mib
+    from segmaformer.runtime.system.memory import peak_mib
 
     return CANDIDATES[name](folder, scan, output), peak_mib()
 

@@ -57,9 +57,9 @@ def prepare_skimage(shape: Triple, new_shape: Triple, separate: bool) -> Run:
 
 
 def prepare_sgmf(shape: Triple, new_shape: Triple, spacing_mm: Spacing, threads: int) -> Run:
-    """:func:`segmaformer.runtime.resampling.resample`."""
-    from segmaformer.runtime.manifest import Resampling
-    from segmaformer.runtime.resampling import resample
+    """:func:`segmaformer.runtime.pipeline.resampling.resample`."""
+    from segmaformer.runtime.pipeline.resampling import resample
+    from segmaformer.runtime.spec import Resampling
 
     image = make_image(shape)[None]
 
@@ -78,8 +78,8 @@ def prepare_sgmf(shape: Triple, new_shape: Triple, spacing_mm: Spacing, threads:
 
 def measure(shape: Triple, spacing_mm: Spacing, rounds: int) -> dict[str, Any]:
     """One case as the document of :func:`turns.report`."""
-    from segmaformer.runtime.manifest import Resampling
-    from segmaformer.runtime.resampling import separate_axis, target_shape
+    from segmaformer.runtime.pipeline.resampling import separate_axis, target_shape
+    from segmaformer.runtime.spec import Resampling
 
     new_shape = target_shape(shape, spacing_mm, NEW_SPACING)
     separate = separate_axis(spacing_mm, NEW_SPACING, Resampling()) is not None

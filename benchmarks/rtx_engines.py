@@ -24,7 +24,7 @@ from segmaformer.export.float16 import to_float16
 from segmaformer.export.onnx_export import export_onnx
 from segmaformer.export.plain_graph import plain_graph
 from segmaformer.export.rewrites import apply_rewrites
-from segmaformer.runtime.backends.tensorrt_rtx_build import TARGETS, build_rtx_engine
+from segmaformer.runtime.backends.tensorrt.rtx_build import TARGETS, build_rtx_engine
 from segmaformer.runtime.errors import BackendError
 
 ACTIVATIONS = re.compile(r"Total Activation Memory: (\d+) bytes")

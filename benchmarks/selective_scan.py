@@ -90,7 +90,11 @@ def prepare_pytorch_op(sizes: Sizes) -> Run:
 
 def prepare_native(sizes: Sizes, isa: str, threads: int) -> Run:
     """The C function on buffers that stay."""
-    from segmaformer.runtime.op_library import FLOAT32, SelectiveScanArgs, run_selective_scan
+    from segmaformer.runtime.bindings.op_library import (
+        FLOAT32,
+        SelectiveScanArgs,
+        run_selective_scan,
+    )
 
     channels, length, states = sizes
     arrays = make_inputs(*sizes)
@@ -116,7 +120,7 @@ def prepare_onnxruntime(sizes: Sizes, model: bytes, registered: bool, threads: i
     """One node in ONNX Runtime: the op library's kernel, or the function body alone."""
     import onnxruntime
 
-    from segmaformer.runtime.op_library import register_op_library
+    from segmaformer.runtime.bindings.op_library import register_op_library
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -163,7 +167,7 @@ def scan_model(sizes: Sizes) -> bytes:
 
 def candidates(sizes: Sizes) -> dict[str, Any]:
     """Everything that is measured, the slowest first."""
-    from segmaformer.runtime.op_library import cpu_isas
+    from segmaformer.runtime.bindings.op_library import cpu_isas
 
     model = scan_model(sizes)
     every = available_threads()
@@ -189,7 +193,7 @@ def candidates(sizes: Sizes) -> dict[str, Any]:
 
 def op_candidates(sizes: Sizes) -> dict[str, Any]:
     """The op alone, on the best instruction set."""
-    from segmaformer.runtime.op_library import cpu_isas
+    from segmaformer.runtime.bindings.op_library import cpu_isas
 
     every, isa = available_threads(), cpu_isas()[0]
     model = scan_model(sizes)

@@ -154,7 +154,7 @@ def profile(name: str, path: Path) -> dict[str, Any]:
     """Milliseconds of every kind of operator in one run, its products and its bytes."""
     import onnxruntime
 
-    from segmaformer.runtime.op_library import register_op_library
+    from segmaformer.runtime.bindings.op_library import register_op_library
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_threads()

@@ -206,7 +206,7 @@ def prepare(name: str, native: bool, threads: int) -> Run:
     """The run of one way, its result always in the order that the standard operators give."""
     import onnxruntime
 
-    from segmaformer.runtime.op_library import register_op_library
+    from segmaformer.runtime.bindings.op_library import register_op_library
 
     pair = PAIRS[name]
     options = onnxruntime.SessionOptions()

@@ -22,10 +22,10 @@ from segmaformer.calibration.search import Placed, best_placement
 from segmaformer.calibration.statistics import ObservationOptions
 from segmaformer.calibration.tiles import TileOptions
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
-from segmaformer.runtime.card import model_card
-from segmaformer.runtime.manifest import Manifest, Variant
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.package_writer import finish_replacing, staged_package, write_files
+from segmaformer.runtime.package.card import model_card
+from segmaformer.runtime.package.manifest import Manifest, Variant
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.writer import finish_replacing, staged_package, write_files
 from segmaformer.runtime.progress import Progress, Report
 
 CARD_FILE = "card.md"
@@ -200,7 +200,7 @@ def write_variants(
     Parameters
     ----------
     staging
-        From :func:`segmaformer.runtime.package_writer.staged_package`.
+        From :func:`segmaformer.runtime.package.writer.staged_package`.
     package
         As it is.
     measurement

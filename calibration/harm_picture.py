@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from segmaformer.calibration.search import Placed
 from segmaformer.calibration.sensitivity import Harm
-from segmaformer.runtime.atomic import atomic_file
-from segmaformer.runtime.legend import BACKGROUND, QUIET, Colour, write
+from segmaformer.runtime.results.legend import BACKGROUND, QUIET, Colour, write
+from segmaformer.runtime.system.atomic import atomic_file
 
 KEPT: Colour = (86, 180, 233)
 LEFT: Colour = (230, 159, 0)

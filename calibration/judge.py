@@ -14,10 +14,10 @@ import onnx
 from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.tile_set import TileSet
 from segmaformer.runtime.backends.onnxruntime_cpu import open_network, run_network
-from segmaformer.runtime.labelling import logits_to_labels
-from segmaformer.runtime.manifest import Output
-from segmaformer.runtime.parity import TileParity
-from segmaformer.runtime.processors import available_processors
+from segmaformer.runtime.bindings.processors import available_processors
+from segmaformer.runtime.parity.tile_parity import TileParity
+from segmaformer.runtime.pipeline.labels import logits_to_labels
+from segmaformer.runtime.spec import Output
 
 REFERENCE = "fp32 on held-out tiles"
 

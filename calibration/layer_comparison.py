@@ -13,11 +13,11 @@ from onnx import TensorProto
 
 from segmaformer.calibration.statistics import tensor_groups, watched_network
 from segmaformer.runtime.backends.onnxruntime_cpu import open_network, run_network
-from segmaformer.runtime.manifest import EXACT_VARIANT
-from segmaformer.runtime.memory import MIB
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.processors import available_processors
+from segmaformer.runtime.bindings.processors import available_processors
+from segmaformer.runtime.package.manifest import EXACT_VARIANT
+from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.progress import StepProgress
+from segmaformer.runtime.system.memory import MIB
 
 TOLERANCE = 0.01
 """Of a value's range: what float16 stays below in a network that is well scaled."""

@@ -15,8 +15,8 @@ from segmaformer.calibration.statistics import ObservationOptions, observe
 from segmaformer.calibration.tile_set import CalibrationTiles
 from segmaformer.calibration.tiles import TileOptions, collect_tiles
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import EXACT_VARIANT
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.manifest import EXACT_VARIANT
+from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.progress import Progress, Report
 
 

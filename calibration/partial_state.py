@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from segmaformer.calibration.histogram import BINS, Histogram
-from segmaformer.runtime.atomic import atomic_file
-from segmaformer.runtime.npz import UNREADABLE, read_npz
 from segmaformer.runtime.progress import Report
+from segmaformer.runtime.system.atomic import atomic_file
+from segmaformer.runtime.system.npz import UNREADABLE, read_npz
 
 SAVE_SECONDS = 5.0
 

@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from segmaformer.calibration.segmentation_scores import structures
-from segmaformer.runtime.admission import check_whole_image
-from segmaformer.runtime.cases import ScanCase
 from segmaformer.runtime.errors import BudgetError, InputError
-from segmaformer.runtime.formats import SUFFIXES, read_header, read_labels, read_scan
-from segmaformer.runtime.manifest import LARGEST_LABEL, Manifest, Output, Triple
-from segmaformer.runtime.memory import default_budget_bytes
-from segmaformer.runtime.preprocessing import Preprocessed, preprocess
+from segmaformer.runtime.package.manifest import LARGEST_LABEL, Manifest
+from segmaformer.runtime.pipeline.admission import check_whole_image
+from segmaformer.runtime.pipeline.preprocessing import Preprocessed, preprocess
+from segmaformer.runtime.pipeline.tiling import pad_to_tile
 from segmaformer.runtime.progress import Report
-from segmaformer.runtime.tiling import pad_to_tile
-from segmaformer.runtime.volume import Volume
+from segmaformer.runtime.scans.channels import ScanCase
+from segmaformer.runtime.scans.formats import SUFFIXES, read_header, read_labels, read_scan
+from segmaformer.runtime.scans.volume import Volume
+from segmaformer.runtime.spec import Output, Triple
+from segmaformer.runtime.system.memory import default_budget_bytes
 
 _LABEL_BYTES = 24
 """For each voxel of a label map while it is read: float32, rounded, sorted, int64, and masks."""

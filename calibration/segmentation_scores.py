@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from segmaformer.runtime.manifest import Output, Spacing
-from segmaformer.runtime.statistics import MM3_PER_ML
+from segmaformer.runtime.results.statistics import MM3_PER_ML
+from segmaformer.runtime.spec import Output, Spacing
 
 PERCENTILE = 95
 

@@ -18,10 +18,10 @@ import onnx
 from segmaformer.calibration.histogram import Histogram
 from segmaformer.calibration.partial_state import PartialState
 from segmaformer.runtime.backends.onnxruntime_cpu import open_network, run_network
+from segmaformer.runtime.bindings.processors import available_processors
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.memory import MIB
-from segmaformer.runtime.processors import available_processors
 from segmaformer.runtime.progress import Report, StepProgress
+from segmaformer.runtime.system.memory import MIB
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from segmaformer.runtime.manifest import Tiling, Triple
-from segmaformer.runtime.tiling import Box, tile_boxes
+from segmaformer.runtime.pipeline.tiling import tile_boxes
+from segmaformer.runtime.spec import Box, Tiling, Triple
 
 BACKGROUND_EVERY = 3
 EXAMINED_PER_CHOSEN = 4

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from segmaformer.runtime.cases import ScanCase
-from segmaformer.runtime.manifest import Triple
+from segmaformer.runtime.scans.channels import ScanCase
+from segmaformer.runtime.spec import Triple
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,14 +19,14 @@ from segmaformer.calibration.prepared_scan import PreparedScan, prepare_scan
 from segmaformer.calibration.tile_choice import boxes_to_examine, choose_tiles, label_voxels
 from segmaformer.calibration.tile_set import CalibrationTiles, ScanTiles, TileSet
 from segmaformer.runtime.backends import BackendOptions, open_session, run_checked
-from segmaformer.runtime.cases import ScanCase, group_channels
-from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.labelling import logits_to_labels
-from segmaformer.runtime.manifest import EXACT_VARIANT
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.manifest import EXACT_VARIANT
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.pipeline.labels import logits_to_labels
 from segmaformer.runtime.progress import Report, StepProgress
-from segmaformer.runtime.tiling import Box
+from segmaformer.runtime.scans.channels import ScanCase, group_channels
+from segmaformer.runtime.spec import Box
+from segmaformer.runtime.system.digest import sha256_of
 
 ENOUGH_SCANS = 3
 """Two to see how scans differ, one to judge by."""
@@ -84,7 +84,7 @@ def collect_tiles(
     package
         Its preprocessing and tiling are followed, its float32 network finds the foreground.
     folder
-        Scans, named as :func:`segmaformer.runtime.cases.group_channels` takes them.
+        Scans, named as :func:`segmaformer.runtime.scans.channels.group_channels` takes them.
     options
         How many, and the seed.
     threads

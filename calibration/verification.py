@@ -20,18 +20,19 @@ from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.prepared_scan import label_file, read_label_map
 from segmaformer.calibration.segmentation_scores import Scores, score_labels, structures
 from segmaformer.runtime.backends import BackendOptions, open_session
-from segmaformer.runtime.cases import ScanCase
+from segmaformer.runtime.checks.scan import check_scan
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.formats import SUFFIXES
-from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest, Output
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.parity import MIN_AGREEMENT, MIN_DICE, TileParity
+from segmaformer.runtime.package.manifest import EXACT_VARIANT, Manifest
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.parity.tile_parity import MIN_AGREEMENT, MIN_DICE, TileParity
 from segmaformer.runtime.predictor import Predictor, Prepared
 from segmaformer.runtime.progress import Progress, Report
-from segmaformer.runtime.scan_checks import check_scan
-from segmaformer.runtime.scan_spacing import training_spacing
+from segmaformer.runtime.scans.channels import ScanCase
+from segmaformer.runtime.scans.formats import SUFFIXES
+from segmaformer.runtime.scans.spacing import training_spacing
+from segmaformer.runtime.scans.volume import Volume
+from segmaformer.runtime.spec import Output
 from segmaformer.runtime.tile_check import TileCheck, is_int8
-from segmaformer.runtime.volume import Volume
 
 GATE = Gate()
 """Over all cases; `largest_loss` holds for every variant, of the mean of each structure."""
@@ -112,7 +113,7 @@ def verify_cases(
     package, choices, options
         What to run.
     cases
-        From :func:`segmaformer.runtime.cases.group_channels`. One that cannot be used is
+        From :func:`segmaformer.runtime.scans.channels.group_channels`. One that cannot be used is
         reported and left out of every figure.
     labels
         Folder of label maps named as the cases.

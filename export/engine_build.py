@@ -10,14 +10,19 @@ import onnx
 
 from segmaformer.export.plugin_graph import plugin_graph
 from segmaformer.export.rtx_engine import build_package_engine
-from segmaformer.runtime.backends import tensorrt_library, tensorrt_rtx_build
-from segmaformer.runtime.backends.tensorrt_build import Built, build_engine
-from segmaformer.runtime.backends.tensorrt_library import TensorRt
-from segmaformer.runtime.backends.tensorrt_rtx_library import rtx_key, target_of
-from segmaformer.runtime.cuda_driver import CudaDevice
-from segmaformer.runtime.engine_cache import EngineCache, EngineKey
+from segmaformer.runtime.backends.tensorrt import (
+    library as tensorrt_library,
+)
+from segmaformer.runtime.backends.tensorrt import (
+    rtx_build as tensorrt_rtx_build,
+)
+from segmaformer.runtime.backends.tensorrt.build import Built, build_engine
+from segmaformer.runtime.backends.tensorrt.library import TensorRt
+from segmaformer.runtime.backends.tensorrt.rtx_library import rtx_key, target_of
+from segmaformer.runtime.bindings.cuda_driver import CudaDevice
+from segmaformer.runtime.engines.cache import EngineCache, EngineKey
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.progress import Report, StepProgress
 
 

@@ -23,15 +23,20 @@ from segmaformer.calibration.layer_comparison import value_types, variant_model
 from segmaformer.export.engine_build import build_here
 from segmaformer.export.plain_graph import plain_graph
 from segmaformer.export.plugin_graph import plugin_graph
-from segmaformer.runtime.backends import tensorrt_library, tensorrt_rtx_build
-from segmaformer.runtime.backends.engine_messages import Messages
-from segmaformer.runtime.backends.tensorrt_library import load_tensorrt
-from segmaformer.runtime.backends.tensorrt_rtx import known_target
-from segmaformer.runtime.backends.tensorrt_rtx_build import build_rtx_engine, import_tensorrt_rtx
-from segmaformer.runtime.cuda_driver import CudaDevice
+from segmaformer.runtime.backends.tensorrt import (
+    library as tensorrt_library,
+)
+from segmaformer.runtime.backends.tensorrt import (
+    rtx_build as tensorrt_rtx_build,
+)
+from segmaformer.runtime.backends.tensorrt.library import load_tensorrt
+from segmaformer.runtime.backends.tensorrt.messages import Messages
+from segmaformer.runtime.backends.tensorrt.rtx import known_target
+from segmaformer.runtime.backends.tensorrt.rtx_build import build_rtx_engine, import_tensorrt_rtx
+from segmaformer.runtime.bindings.cuda_driver import CudaDevice
 from segmaformer.runtime.errors import BackendError, MissingExtraError
-from segmaformer.runtime.memory import MIB
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.system.memory import MIB
 
 _CHOSEN = "polygraphy.mod.trt_importer"
 """Imported by what runs engines, and by nothing else."""

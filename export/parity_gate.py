@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from segmaformer.export.float64_reference import float64_logits
-from segmaformer.runtime.interruption import check
-from segmaformer.runtime.manifest import Output
-from segmaformer.runtime.parity import ROUNDING_BOUND, TileParity, export_bound
+from segmaformer.runtime.parity.tile_parity import ROUNDING_BOUND, TileParity, export_bound
 from segmaformer.runtime.progress import Report
+from segmaformer.runtime.spec import Output
+from segmaformer.runtime.system.interruption import check
 
 LONG_S = 10
 """Of a tile: those that take longer are reported one by one."""

@@ -23,17 +23,21 @@ from segmaformer.export.parity_gate import ParityGate
 from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu, rewrite_norms
 from segmaformer.runtime.backends import open_session, run_checked
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
-from segmaformer.runtime.card import model_card
-from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.errors import ParityError
-from segmaformer.runtime.interruption import check
-from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest, Network, Variant
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.package_writer import staged_package, write_files
-from segmaformer.runtime.parity import TileParity
+from segmaformer.runtime.package.card import model_card
+from segmaformer.runtime.package.manifest import EXACT_VARIANT, Manifest, Network, Variant
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.writer import staged_package, write_files
+from segmaformer.runtime.parity.stored_reference import (
+    REFERENCE_FILE,
+    pack_reference,
+    reference_tile,
+)
+from segmaformer.runtime.parity.tile_parity import TileParity
+from segmaformer.runtime.parity.tiles import phantom_tiles, tiles_from_scan
 from segmaformer.runtime.progress import Report
-from segmaformer.runtime.stored_reference import REFERENCE_FILE, pack_reference, reference_tile
-from segmaformer.runtime.verification_tiles import phantom_tiles, tiles_from_scan
+from segmaformer.runtime.system.digest import sha256_of
+from segmaformer.runtime.system.interruption import check
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def export_package(
         calibrate on cannot be used.
     FileNotFoundError, FileExistsError, PermissionError
         `target` cannot be written; see
-        :func:`segmaformer.runtime.package_writer.staged_package`.
+        :func:`segmaformer.runtime.package.writer.staged_package`.
     """
     target = Path(target)
     checkpoint = checkpoint.in_painting_order()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import onnx
 
 from segmaformer.export.plain_graph import plain_graph
-from segmaformer.runtime.backends.tensorrt_rtx_build import RtxEngine, build_rtx_engine
+from segmaformer.runtime.backends.tensorrt.rtx_build import RtxEngine, build_rtx_engine
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.progress import Report, StepProgress
 
 
@@ -29,7 +29,7 @@ def build_package_engine(
     package, variant
         What to build; float32 or typed, the engine computes in the types of the file.
     target, batch, progress, keep_log
-        As for :func:`segmaformer.runtime.backends.tensorrt_rtx_build.build_rtx_engine`.
+        As for :func:`segmaformer.runtime.backends.tensorrt.rtx_build.build_rtx_engine`.
 
     Raises
     ------

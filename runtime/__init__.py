@@ -9,10 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segmaformer.runtime.package import Package
+    from segmaformer.runtime.package.reader import Package
     from segmaformer.runtime.predictor import Predictor
-    from segmaformer.runtime.segmentation import Segmentation
-    from segmaformer.runtime.volume import Volume
+    from segmaformer.runtime.results.segmentation import Segmentation
+    from segmaformer.runtime.scans.volume import Volume
 
 __all__ = ["Package", "Predictor", "Segmentation", "Volume"]
 

@@ -22,9 +22,9 @@ import numpy as np
 
 from segmaformer.runtime.backends import BackendOptions, Session, open_session
 from segmaformer.runtime.backends.self_test import FAILURES
-from segmaformer.runtime.memory import peak_mib, restart_peak
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.progress import Progress
+from segmaformer.runtime.system.memory import peak_mib, restart_peak
 from segmaformer.runtime.tile_check import TileCheck
 
 TURN_S = 0.25

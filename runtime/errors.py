@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segmaformer.runtime.memory import MIB
+from segmaformer.runtime.system.memory import MIB
 
 
 class SgmfError(Exception):

@@ -11,33 +11,33 @@ from pathlib import Path
 
 import numpy as np
 
-from segmaformer.runtime.admission import Admission
 from segmaformer.runtime.backends import (
     BackendOptions,
     CoarseSession,
     ResidentSession,
     open_session,
 )
-from segmaformer.runtime.device_lines import DeviceNetwork
-from segmaformer.runtime.device_lines_check import check_device_lines
+from segmaformer.runtime.bindings.processors import available_processors
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.interruption import check, ended_by
-from segmaformer.runtime.labelling import label_dtype
-from segmaformer.runtime.memory import budget_bytes
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.prediction import ON_PROCESSOR, Prediction
-from segmaformer.runtime.preprocessing import (
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.pipeline.admission import Admission
+from segmaformer.runtime.pipeline.device_check import check_device_lines
+from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
+from segmaformer.runtime.pipeline.labels import label_dtype
+from segmaformer.runtime.pipeline.prediction import ON_PROCESSOR, Prediction
+from segmaformer.runtime.pipeline.preprocessing import (
     Preprocessed,
     empty_map,
     preprocess,
     restore_map,
 )
-from segmaformer.runtime.probabilities import label_channel, outside_crop
-from segmaformer.runtime.processors import available_processors
+from segmaformer.runtime.pipeline.probabilities import label_channel, outside_crop
+from segmaformer.runtime.pipeline.tile_network import TileNetwork
 from segmaformer.runtime.progress import Progress, Report, StepProgress
-from segmaformer.runtime.segmentation import Segmentation
-from segmaformer.runtime.tile_network import TileNetwork
-from segmaformer.runtime.volume import Volume, check_replacement_value
+from segmaformer.runtime.results.segmentation import Segmentation
+from segmaformer.runtime.scans.volume import Volume, check_replacement_value
+from segmaformer.runtime.system.interruption import check, ended_by
+from segmaformer.runtime.system.memory import budget_bytes
 
 
 class Predictor:

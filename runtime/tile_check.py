@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from segmaformer.runtime.backends import EVERYWHERE, Session, open_session, run_checked
-from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.parity import TileParity, bound_elsewhere
+from segmaformer.runtime.package.manifest import EXACT_VARIANT, Manifest
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.parity.stored_reference import reference_tile, stored_reference
+from segmaformer.runtime.parity.tile_parity import TileParity, bound_elsewhere
 from segmaformer.runtime.progress import Report
-from segmaformer.runtime.stored_reference import reference_tile, stored_reference
 
 
 class TileCheck:

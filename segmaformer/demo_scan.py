@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 
 from segmaformer.runtime.errors import MissingExtraError
-from segmaformer.runtime.nifti import write_image
+from segmaformer.runtime.scans.nifti import write_image
 
 DEMO_FILE = "icbm152_left_hippocampus_t1.nii.gz"
 TEMPLATE_FILE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"

@@ -9,7 +9,7 @@ from typing import Any
 from gpu_fakes import FakeDriver
 from native_builds import NATIVE, compile_library
 
-from segmaformer.runtime import cuda_library
+from segmaformer.runtime.bindings import cuda_library
 
 ON_HOST = Path(__file__).with_name("runtime") / "native/cuda_on_host"
 SOURCES = ("selective_scan.cu", "scan_plan.cc", "blend_tile.cu", "label_resample.cu")

@@ -12,13 +12,14 @@ from builder_fakes import FakeBuildingTensorRt, two_labels
 from gpu_fakes import FakeDriver
 from samples import sample_manifest
 
-from segmaformer.runtime import backends, cuda_driver, cuda_library
-from segmaformer.runtime.backends import tensorrt_library
-from segmaformer.runtime.cuda_driver import CudaDriver
+from segmaformer.runtime import backends
+from segmaformer.runtime.backends.tensorrt import library as tensorrt_library
+from segmaformer.runtime.bindings import cuda_driver, cuda_library
+from segmaformer.runtime.bindings.cuda_driver import CudaDriver
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.manifest import Variant
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.package_writer import write_files
+from segmaformer.runtime.package.manifest import Variant
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.writer import write_files
 
 TILE = (8, 8, 8)
 

@@ -52,7 +52,7 @@ def run(model: Any, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
 def logits_of(model: Any, tiles: np.ndarray, *, op_library: bool) -> np.ndarray:
     """What a network gives, its ops run by the op library's kernels or by their bodies."""
     from segmaformer.runtime.backends.onnxruntime_cpu import open_network
-    from segmaformer.runtime.processors import available_processors
+    from segmaformer.runtime.bindings.processors import available_processors
 
     threads = available_processors()
     session = open_network(model.SerializeToString(), threads=threads, op_library=op_library)

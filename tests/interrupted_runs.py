@@ -23,7 +23,7 @@ import nibabel
 from networks import save_tiny_checkpoint
 from samples import copy_package, head_like, write_scan
 
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
 
 COMMAND = [
     sys.executable,

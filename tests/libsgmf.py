@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from segmaformer.runtime.installed_library import installed_library
+from segmaformer.runtime.bindings.installed_library import installed_library
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples/embedding"

@@ -9,11 +9,9 @@ from typing import Any
 from hypothesis import strategies as st
 from samples import sample_manifest
 
-from segmaformer.runtime.manifest import (
-    FileRecord,
+from segmaformer.runtime.package.manifest import FileRecord, Manifest, Network, Variant
+from segmaformer.runtime.spec import (
     Label,
-    Manifest,
-    Network,
     Normalization,
     Output,
     Preprocessing,
@@ -21,7 +19,6 @@ from segmaformer.runtime.manifest import (
     Region,
     Resampling,
     Tiling,
-    Variant,
 )
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from segmaformer.runtime.op_library import op_library_path
+from segmaformer.runtime.bindings.op_library import op_library_path
 
 NATIVE = Path(__file__).parents[1] / "runtime/native"
 

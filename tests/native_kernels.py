@@ -6,10 +6,10 @@ import ctypes
 
 import numpy as np
 
-from segmaformer.runtime.manifest import Normalization, Preprocessing
-from segmaformer.runtime.op_library import call_kernel
-from segmaformer.runtime.preprocessing import Preprocessed, preprocess
-from segmaformer.runtime.volume import Volume
+from segmaformer.runtime.bindings.op_library import call_kernel
+from segmaformer.runtime.pipeline.preprocessing import Preprocessed, preprocess
+from segmaformer.runtime.scans.volume import Volume
+from segmaformer.runtime.spec import Normalization, Preprocessing
 
 
 class _FillHolesArgs(ctypes.Structure):

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from samples import sample_manifest
 
-from segmaformer.runtime.manifest import Label, Normalization, Output, Preprocessing
-from segmaformer.runtime.segmentation import Segmentation
-from segmaformer.runtime.volume import Volume, orient_to
+from segmaformer.runtime.results.segmentation import Segmentation
+from segmaformer.runtime.scans.volume import Volume, orient_to
+from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing
 
 HOSTILE = (
     "</script><script>window.ran = true</script><img src=x onerror='window.ran = true'>&{{script}}"

@@ -9,18 +9,9 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from segmaformer.runtime.manifest import (
-    FileRecord,
-    Label,
-    Manifest,
-    Network,
-    Normalization,
-    Output,
-    Preprocessing,
-    Tiling,
-    Variant,
-)
-from segmaformer.runtime.manifest_seal import seal, unseal
+from segmaformer.runtime.package.manifest import FileRecord, Manifest, Network, Variant
+from segmaformer.runtime.package.seal import seal, unseal
+from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing, Tiling
 
 PARITY: dict[str, Any] = {
     "reference": "PyTorch float32",

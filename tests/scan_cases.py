@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from segmaformer.runtime.op_library import BFLOAT16, FLOAT16, FLOAT32, SelectiveScanArgs
+from segmaformer.runtime.bindings.op_library import BFLOAT16, FLOAT16, FLOAT32, SelectiveScanArgs
 
 Arrays = dict[str, np.ndarray]
 

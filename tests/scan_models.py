@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from segmaformer.runtime.op_library import (
+from segmaformer.runtime.bindings.op_library import (
     BFLOAT16,
     FLOAT16,
     FLOAT32,

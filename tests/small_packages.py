@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 from samples import PARITY, sample_manifest
 
-from segmaformer.runtime.manifest import (
-    Label,
-    Normalization,
-    Output,
-    Preprocessing,
-    Region,
-    Tiling,
-    Variant,
-)
-from segmaformer.runtime.package_writer import write_files
+from segmaformer.runtime.package.manifest import Variant
+from segmaformer.runtime.package.writer import write_files
+from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing, Region, Tiling
 
 TILE = (16, 20, 24)
 CT_CLASSES = 20

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from libsgmf import Handle, Info, labels_of, volume_of
 
-from segmaformer.runtime.backends.tensorrt_library import TensorRt
-from segmaformer.runtime.cuda_driver import CudaDevice, CudaDriver
-from segmaformer.runtime.engine_cache import EngineCache, EngineKey
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.backends.tensorrt.library import TensorRt
+from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver
+from segmaformer.runtime.engines.cache import EngineCache, EngineKey
+from segmaformer.runtime.package.reader import Package
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import erf, expit
 
-from segmaformer.runtime.token_ops import TokenOpAttributes, result_shape, run_token_op
+from segmaformer.runtime.bindings.token_ops import TokenOpAttributes, result_shape, run_token_op
 
 Arrays = list[np.ndarray]
 

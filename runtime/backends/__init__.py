@@ -17,10 +17,10 @@ from segmaformer.runtime.backends.session import (
     Session,
     run_checked,
 )
-from segmaformer.runtime.cuda_driver import has_nvidia_driver
+from segmaformer.runtime.bindings.cuda_driver import has_nvidia_driver
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.manifest import EXACT_VARIANT
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.manifest import EXACT_VARIANT
+from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.progress import Report
 
 __all__ = [
@@ -94,14 +94,17 @@ def backends() -> dict[str, Backend]:
     means another. ``onnxruntime`` runs everywhere and comes last; what it and OpenVINO take for
     a tile is in docs/hardware.md.
     """
-    from segmaformer.runtime.backends import (
-        onnxruntime_cuda,
-        openvino,
-        tensorrt,
-        tensorrt_library,
-        tensorrt_rtx,
-    )
+    from segmaformer.runtime.backends import onnxruntime_cuda, openvino
     from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
+    from segmaformer.runtime.backends.tensorrt import (
+        library as tensorrt_library,
+    )
+    from segmaformer.runtime.backends.tensorrt import (
+        rtx as tensorrt_rtx,
+    )
+    from segmaformer.runtime.backends.tensorrt import (
+        tensorrt,
+    )
 
     return {
         "tensorrt": Backend(tensorrt.TensorRtSession, tensorrt_library.what_is_missing, ON_GPU),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segmaformer.runtime.cuda_driver import CudaDevice, Event, Stream
+from segmaformer.runtime.bindings.cuda_driver import CudaDevice, Event, Stream
 
 
 class BatchSlot:

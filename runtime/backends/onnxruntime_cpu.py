@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from segmaformer.runtime.backends.session import BackendOptions
-from segmaformer.runtime.coarse_logits import enlarged, without_last_upsampling
+from segmaformer.runtime.bindings.coarse_model import enlarged, without_last_upsampling
+from segmaformer.runtime.bindings.op_library import register_op_library
+from segmaformer.runtime.bindings.processors import available_processors
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.interruption import terminable
-from segmaformer.runtime.manifest import Manifest, Triple
-from segmaformer.runtime.op_library import register_op_library
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.processors import available_processors
+from segmaformer.runtime.package.manifest import Manifest
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.spec import Triple
+from segmaformer.runtime.system.interruption import terminable
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -107,7 +108,7 @@ def run_network(session: Any, tile: np.ndarray) -> list[np.ndarray]:
     Raises
     ------
     KeyboardInterrupt, CancelledError
-        It was, see :func:`segmaformer.runtime.interruption.terminable`.
+        It was, see :func:`segmaformer.runtime.system.interruption.terminable`.
     """
     options = run_options()
     with terminable(partial(setattr, options, "terminate", True)):

@@ -27,14 +27,14 @@ from segmaformer.runtime.backends.onnxruntime_cpu import (
     run_options,
 )
 from segmaformer.runtime.backends.session import BackendOptions
-from segmaformer.runtime.cuda_driver import CudaDevice, driver_release
-from segmaformer.runtime.cuda_library import cuda_library_path
-from segmaformer.runtime.digest import sha256_of
-from segmaformer.runtime.engine_cache import EngineKey, package_key
+from segmaformer.runtime.bindings.cuda_driver import CudaDevice, driver_release
+from segmaformer.runtime.bindings.cuda_library import cuda_library_path
+from segmaformer.runtime.engines.cache import EngineKey, package_key
 from segmaformer.runtime.errors import BackendError, SgmfError
-from segmaformer.runtime.interruption import terminable
-from segmaformer.runtime.manifest import EXACT_VARIANT
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.manifest import EXACT_VARIANT
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.system.digest import sha256_of
+from segmaformer.runtime.system.interruption import terminable
 
 PROVIDER = "CUDAExecutionProvider"
 DEVICE = "cuda"

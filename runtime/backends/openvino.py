@@ -18,12 +18,12 @@ import numpy as np
 
 from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
 from segmaformer.runtime.backends.session import BackendOptions
+from segmaformer.runtime.bindings.op_library import op_library, op_library_path
+from segmaformer.runtime.bindings.processors import available_processors
 from segmaformer.runtime.errors import BackendError, CancelledError, MissingExtraError
-from segmaformer.runtime.interruption import signals_deferred, terminable
-from segmaformer.runtime.manifest import EXACT_VARIANT, Manifest
-from segmaformer.runtime.op_library import op_library, op_library_path
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.processors import available_processors
+from segmaformer.runtime.package.manifest import EXACT_VARIANT, Manifest
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.system.interruption import signals_deferred, terminable
 
 DEVICE = "CPU"
 

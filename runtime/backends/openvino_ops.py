@@ -20,19 +20,19 @@ import numpy as np
 import openvino
 from openvino.frontend.onnx import ConversionExtension
 
-from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.op_library import (
+from segmaformer.runtime.bindings.op_library import (
     FLOAT16,
     FLOAT32,
     SelectiveScanArgs,
     run_selective_scan,
 )
-from segmaformer.runtime.token_ops import (
+from segmaformer.runtime.bindings.token_ops import (
     INPUT_COUNTS,
     TokenOpAttributes,
     result_shape,
     run_token_op,
 )
+from segmaformer.runtime.errors import BackendError
 
 __all__ = ["op_extensions"]
 

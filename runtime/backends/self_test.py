@@ -3,7 +3,7 @@
 A driver, a device and a library that are all there still say nothing about the numbers. So a
 backend other than ONNX Runtime on the CPU is taken only after its logits of a phantom tile, the
 same on every machine, stay within the bounds that decided over the package, give or take what the
-package records of ONNX Runtime's own error; see :mod:`segmaformer.runtime.parity`.
+package records of ONNX Runtime's own error; see :mod:`segmaformer.runtime.parity.tile_parity`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 
 from segmaformer.runtime.backends import Backend
 from segmaformer.runtime.backends.session import BackendOptions, Session, run_checked
-from segmaformer.runtime.engine_cache import EngineCache
+from segmaformer.runtime.engines.cache import EngineCache
 from segmaformer.runtime.errors import EngineError, SgmfError
-from segmaformer.runtime.manifest import EXACT_VARIANT
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.parity import TileParity, bound_elsewhere
+from segmaformer.runtime.package.manifest import EXACT_VARIANT
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.parity.tile_parity import TileParity, bound_elsewhere
+from segmaformer.runtime.parity.tiles import phantom_tiles
 from segmaformer.runtime.progress import Report
-from segmaformer.runtime.verification_tiles import phantom_tiles
 
 FAILURES = (SgmfError, OSError, RuntimeError)
 """What a candidate may fail with: ours, the system's, and those of compiled packages."""

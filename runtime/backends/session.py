@@ -7,10 +7,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from segmaformer.runtime.device_lines import DeviceNetwork
+from segmaformer.runtime.bindings.processors import MOST_THREADS
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.manifest import Triple
-from segmaformer.runtime.processors import MOST_THREADS
+from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
+from segmaformer.runtime.spec import Triple
 
 DEVICES = ("cpu", "cuda")
 

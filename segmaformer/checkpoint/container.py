@@ -12,8 +12,8 @@ import torch
 from segmaformer.checkpoint.fields import integers
 from segmaformer.checkpoint.one_file import load_document
 from segmaformer.checkpoint.shards import find_index, is_index, load_shards, shards_digest
-from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.system.digest import sha256_of
 
 _DEEPEST = 4
 _MOST_DICTIONARIES = 10_000

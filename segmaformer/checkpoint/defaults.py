@@ -7,7 +7,7 @@ here shows in no error message, only in worse segmentations.
 from __future__ import annotations
 
 from segmaformer.checkpoint.labels import region_output
-from segmaformer.runtime.manifest import Label, Normalization, Output, Preprocessing
+from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing
 
 _BRATS = (4, 3)
 _ABDOMEN_CT = (1, 14)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import MOST_TILE_VOXELS, Triple
+from segmaformer.runtime.package.manifest import MOST_TILE_VOXELS
+from segmaformer.runtime.spec import Triple
 
 
 def mapping(value: Any, where: str) -> Mapping[str, Any]:

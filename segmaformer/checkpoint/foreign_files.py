@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from segmaformer.runtime.file_kinds import START_BYTES, FileKind, file_kind, inflated_start
+from segmaformer.runtime.scans.file_kinds import START_BYTES, FileKind, file_kind, inflated_start
 
 _SCAN = "Give the network's checkpoint; scans go to `sgmf infer`"
 _SAVE = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from segmaformer.runtime.manifest import Tiling
-from segmaformer.runtime.tiling import BLENDINGS
+from segmaformer.runtime.pipeline.tiling import BLENDINGS
+from segmaformer.runtime.spec import Tiling
 
 
 def check_given_tiling(blending: str | None, overlap: float | None) -> None:
@@ -32,7 +32,7 @@ def with_given_tiling(
     known
         From the plans, the published training or by default.
     blending
-        One of :data:`segmaformer.runtime.tiling.BLENDINGS`; None keeps what is known.
+        One of :data:`segmaformer.runtime.pipeline.tiling.BLENDINGS`; None keeps what is known.
     overlap
         Of neighbouring tiles, as a part of the tile; None keeps what is known.
 

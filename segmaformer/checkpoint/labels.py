@@ -7,7 +7,8 @@ from typing import Any
 
 from segmaformer.checkpoint.fields import integer, integers, mapping, sequence
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import LARGEST_LABEL, Label, Output, Region
+from segmaformer.runtime.package.manifest import LARGEST_LABEL
+from segmaformer.runtime.spec import Label, Output, Region
 
 IGNORE = "ignore"
 

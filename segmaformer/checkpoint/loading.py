@@ -21,14 +21,8 @@ from segmaformer.checkpoint.usage import stated_config, usage_of
 from segmaformer.checkpoint.weight_sets import choose_weights
 from segmaformer.models import create_model, model_config
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import (
-    MOST_TILE_VOXELS,
-    Label,
-    Output,
-    Preprocessing,
-    Tiling,
-    Triple,
-)
+from segmaformer.runtime.package.manifest import MOST_TILE_VOXELS
+from segmaformer.runtime.spec import Label, Output, Preprocessing, Tiling, Triple
 
 
 @dataclass(frozen=True, eq=False)

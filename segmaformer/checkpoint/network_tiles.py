@@ -11,7 +11,7 @@ from segmaformer.checkpoint.fields import times
 from segmaformer.models.segmamba import DOWNSAMPLING, STAGES
 from segmaformer.models.taming import downsampling
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import Triple
+from segmaformer.runtime.spec import Triple
 
 _SEARCH_STEPS = 9
 

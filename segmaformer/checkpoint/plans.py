@@ -20,7 +20,7 @@ from segmaformer.checkpoint.fields import (
 )
 from segmaformer.checkpoint.readers import TrainingReader
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import (
+from segmaformer.runtime.spec import (
     Normalization,
     NormalizationScheme,
     Preprocessing,

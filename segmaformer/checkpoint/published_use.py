@@ -14,13 +14,7 @@ import torch
 from torch import nn
 
 from segmaformer.checkpoint.labels import region_output
-from segmaformer.runtime.manifest import (
-    Label,
-    Normalization,
-    Output,
-    Preprocessing,
-    Tiling,
-)
+from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing, Tiling
 
 _TILE = (128, 128, 128)
 _XYZ = (2, 1, 0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import Reader
+from segmaformer.runtime.spec import Reader
 
 _READERS: Final[dict[str, tuple[Reader, str | None]]] = {
     "SimpleITKIO": ("simpleitk", None),
@@ -43,7 +43,7 @@ class TrainingReader:
     Attributes
     ----------
     rule
-        For the manifest, see :func:`segmaformer.runtime.scan_spacing.training_spacing`.
+        For the manifest, see :func:`segmaformer.runtime.scans.spacing.training_spacing`.
     orientation
         Axis codes that it brings voxels to, or None where it takes them as stored.
     assumption

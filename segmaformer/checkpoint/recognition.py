@@ -19,7 +19,7 @@ from segmaformer.checkpoint.segmaformer_tile import check_segmaformer_tile
 from segmaformer.checkpoint.segmamba_config import segmamba_config, segresmamba_config
 from segmaformer.checkpoint.taming_config import taming_config, taming_keys_of_plan
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import Triple
+from segmaformer.runtime.spec import Triple
 
 
 class InferConfig(Protocol):

@@ -11,7 +11,7 @@ from segmaformer.checkpoint.network_tiles import embedded
 from segmaformer.models.segmaformer import STAGES
 from segmaformer.models.segmaformer_blocks import PREREDUCE_TYPES
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import Triple
+from segmaformer.runtime.spec import Triple
 
 _SEARCH_LIMIT = 4096
 

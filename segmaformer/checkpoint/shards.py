@@ -14,8 +14,8 @@ import torch
 from segmaformer.checkpoint.fields import listing, mapping
 from segmaformer.checkpoint.foreign_files import start_of
 from segmaformer.checkpoint.one_file import load_document
-from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.system.digest import sha256_of
 
 _INDEX: Final = ".index.json"
 _MOST_INDEX_BYTES: Final = 64 << 20

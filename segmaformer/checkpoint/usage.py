@@ -21,7 +21,7 @@ from segmaformer.checkpoint.published_use import PublishedUse, published_use
 from segmaformer.checkpoint.readers import training_reader
 from segmaformer.models import channel_counts, model_config, network_class
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import Output, Preprocessing, Tiling, Triple
+from segmaformer.runtime.spec import Output, Preprocessing, Tiling, Triple
 
 
 @dataclass(frozen=True)

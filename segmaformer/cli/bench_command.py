@@ -20,7 +20,7 @@ from segmaformer.cli.parameters import (
 from segmaformer.cli.provenance import provenance
 from segmaformer.runtime.backends import DEVICES, backend_names, backends, find_backend
 from segmaformer.runtime.benchmark import Candidate, benchmark
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
 
 NAMES = [name for name in backend_names() if name != "auto"]
 HEAD = (

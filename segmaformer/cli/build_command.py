@@ -12,20 +12,15 @@ import click
 from segmaformer.cli.console import print_json, print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import PACKAGE_FOLDER, check_variants, json_option
-from segmaformer.runtime.atomic import atomic_file, check_writable
-from segmaformer.runtime.backends import (
-    ON_GPU,
-    BackendOptions,
-    backends,
-    first_variant,
-)
+from segmaformer.runtime.backends import ON_GPU, BackendOptions, backends, first_variant
 from segmaformer.runtime.backends.self_test import shortcoming
-from segmaformer.runtime.backends.tensorrt import TensorRtSession
-from segmaformer.runtime.backends.tensorrt_rtx import TensorRtRtxSession
-from segmaformer.runtime.engine_cache import Engine, EngineCache
+from segmaformer.runtime.backends.tensorrt.rtx import TensorRtRtxSession
+from segmaformer.runtime.backends.tensorrt.tensorrt import TensorRtSession
+from segmaformer.runtime.engines.cache import Engine, EngineCache
 from segmaformer.runtime.errors import ParityError
-from segmaformer.runtime.manifest import EXACT_VARIANT
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.manifest import EXACT_VARIANT
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.system.atomic import atomic_file, check_writable
 
 if TYPE_CHECKING:
     from segmaformer.export.engine_build import BuiltEngine, EngineRequest

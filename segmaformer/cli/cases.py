@@ -11,9 +11,14 @@ from pathlib import Path
 
 import click
 
-from segmaformer.runtime.cases import ScanCase, channels_in, group_channels, why_unreadable
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.formats import SUFFIXES, label_map_suffix, read_header, scan_name
+from segmaformer.runtime.scans.channels import (
+    ScanCase,
+    channels_in,
+    group_channels,
+    why_unreadable,
+)
+from segmaformer.runtime.scans.formats import SUFFIXES, label_map_suffix, read_header, scan_name
 
 RESULT_NAME = "_seg"
 _NUMBERED = re.compile(r".+_[0-9]{4}")

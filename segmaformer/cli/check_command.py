@@ -18,10 +18,10 @@ from segmaformer.cli.parameters import (
     memory_budget_option,
     nan_to_option,
 )
-from segmaformer.runtime.finding import Finding
-from segmaformer.runtime.memory import budget_bytes
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.scan_checks import check_scan
+from segmaformer.runtime.checks.scan import check_scan
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.scans.finding import Finding
+from segmaformer.runtime.system.memory import budget_bytes
 
 
 @click.command("check")

@@ -1,6 +1,6 @@
 """What goes where: results to stdout, messages and progress to stderr.
 
-All that a terminal may show passes :func:`segmaformer.runtime.printable.printable` here.
+All that a terminal may show passes :func:`segmaformer.runtime.system.printable.printable` here.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import Any, NoReturn
 import click
 
 from segmaformer.cli import exit_codes
-from segmaformer.runtime import interruption
 from segmaformer.runtime.errors import SgmfError
-from segmaformer.runtime.printable import printable, printable_block
 from segmaformer.runtime.progress import Progress
+from segmaformer.runtime.system import interruption
+from segmaformer.runtime.system.printable import printable, printable_block
 
 
 class OutputError(SgmfError):

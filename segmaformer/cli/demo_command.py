@@ -12,7 +12,7 @@ from segmaformer.cli.cases import Case
 from segmaformer.cli.console import print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
 from segmaformer.cli.segment_case import segment_cases
-from segmaformer.runtime.statistics import MM3_PER_ML
+from segmaformer.runtime.results.statistics import MM3_PER_ML
 
 CHECKPOINT = "reference_models/hippocampus/checkpoint_final.pth"
 

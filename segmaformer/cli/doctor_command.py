@@ -15,12 +15,12 @@ from segmaformer.cli.exit_codes import DONE, FAILED
 from segmaformer.cli.parameters import json_option
 from segmaformer.runtime.backends import backends
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
-from segmaformer.runtime.cuda_driver import CudaDevice, driver_release
-from segmaformer.runtime.engine_cache import EngineCache, cache_folder
+from segmaformer.runtime.bindings.cuda_driver import CudaDevice, driver_release
+from segmaformer.runtime.bindings.op_library import cpu_isas, op_library_path
+from segmaformer.runtime.bindings.processors import available_processors
+from segmaformer.runtime.engines.cache import EngineCache, cache_folder
 from segmaformer.runtime.errors import BackendError, EngineError
-from segmaformer.runtime.memory import MIB
-from segmaformer.runtime.op_library import cpu_isas, op_library_path
-from segmaformer.runtime.processors import available_processors
+from segmaformer.runtime.system.memory import MIB
 
 OPTIONAL = {
     "torch": "export",

@@ -18,7 +18,7 @@ from segmaformer.cli.parameters import (
     parse_triple,
     weights_option,
 )
-from segmaformer.runtime.tiling import BLENDINGS
+from segmaformer.runtime.pipeline.tiling import BLENDINGS
 
 
 @click.command("export")

@@ -23,17 +23,13 @@ from segmaformer.cli.parameters import (
     threads_option,
 )
 from segmaformer.cli.segment_case import segment_cases
-from segmaformer.runtime.atomic import atomic_file
-from segmaformer.runtime.backends import (
-    BackendOptions,
-    backend_names,
-    find_backend,
-)
-from segmaformer.runtime.manifest import Manifest
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.backends import BackendOptions, backend_names, find_backend
+from segmaformer.runtime.package.manifest import Manifest
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.pipeline.probabilities import label_channel
 from segmaformer.runtime.predictor import Predictor
-from segmaformer.runtime.probabilities import label_channel
-from segmaformer.runtime.run_record import is_done
+from segmaformer.runtime.results.run_record import is_done
+from segmaformer.runtime.system.atomic import atomic_file
 
 
 @click.command("infer")

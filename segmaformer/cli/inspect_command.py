@@ -12,8 +12,8 @@ import click
 from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import json_option, weights_option
-from segmaformer.runtime.manifest import Manifest
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.manifest import Manifest
+from segmaformer.runtime.package.reader import Package
 
 
 @click.command("inspect")

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from segmaformer.runtime import interruption
+from segmaformer.runtime.system import interruption
 
 GRACE_SECONDS = 1.0
 

@@ -12,7 +12,7 @@ import click
 import segmaformer
 from segmaformer.cli import console
 from segmaformer.cli.interruption import ending_on_signals
-from segmaformer.runtime.unfinished import discard_all
+from segmaformer.runtime.system.unfinished import discard_all
 
 _INTERRUPTED = 1
 

@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from segmaformer.runtime.backends import DEVICES
-from segmaformer.runtime.file_kinds import START_BYTES, file_kind
-from segmaformer.runtime.manifest import Manifest
-from segmaformer.runtime.memory import MOST_BUDGET_MIB
-from segmaformer.runtime.processors import MOST_THREADS
-from segmaformer.runtime.volume import check_replacement_value
+from segmaformer.runtime.bindings.processors import MOST_THREADS
+from segmaformer.runtime.package.manifest import Manifest
+from segmaformer.runtime.scans.file_kinds import START_BYTES, file_kind
+from segmaformer.runtime.scans.volume import check_replacement_value
+from segmaformer.runtime.system.memory import MOST_BUDGET_MIB
 
 EXISTING_PATH = click.Path(exists=True, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

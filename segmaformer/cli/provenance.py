@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
 
 
 def provenance(package: Package) -> dict[str, Any]:

@@ -10,17 +10,17 @@ from typing import Any
 
 from segmaformer.cli.cases import Case
 from segmaformer.cli.exit_codes import EXPECTED_ERRORS
-from segmaformer.runtime.atomic import UnfinishedFile, check_writable, unfinished_file
+from segmaformer.runtime.checks.scan import check_scan
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.formats import write_probability
-from segmaformer.runtime.overlap import run_overlapped
 from segmaformer.runtime.predictor import Predictor, Prepared
 from segmaformer.runtime.progress import Progress, Report
-from segmaformer.runtime.report import write_report
-from segmaformer.runtime.run_record import run_record
-from segmaformer.runtime.scan_checks import check_scan
-from segmaformer.runtime.segmentation import Segmentation
-from segmaformer.runtime.unfinished import completing, remove_abandoned
+from segmaformer.runtime.results.report import write_report
+from segmaformer.runtime.results.run_record import run_record
+from segmaformer.runtime.results.segmentation import Segmentation
+from segmaformer.runtime.scans.formats import write_probability
+from segmaformer.runtime.system.atomic import UnfinishedFile, check_writable, unfinished_file
+from segmaformer.runtime.system.overlap import run_overlapped
+from segmaformer.runtime.system.unfinished import completing, remove_abandoned
 
 ProgressBar = Callable[[str], AbstractContextManager[Progress]]
 
@@ -44,7 +44,7 @@ def segment_cases(
     progress_bar
         Makes one for a scan of this name.
     warn
-        Called with what is odd about a scan, see :mod:`segmaformer.runtime.scan_checks`.
+        Called with what is odd about a scan, see :mod:`segmaformer.runtime.checks.scan`.
     names
         Show the scans' file names in reports.
 
@@ -54,7 +54,7 @@ def segment_cases(
         For JSON, and the content of the statistics file: ``scan``, ``output``, ``run``,
         ``preview``, ``stats``, ``report`` and ``probabilities`` (paths; these where wanted),
         ``package``, ``backend``, ``mirrored_axes``, ``seconds`` by stage and ``statistics``, see
-        :func:`segmaformer.runtime.statistics.label_statistics`. Or the error.
+        :func:`segmaformer.runtime.results.statistics.label_statistics`. Or the error.
     """
     for folder in {path.parent for case in cases for path in case.written}:
         remove_abandoned(folder)

@@ -24,10 +24,10 @@ from segmaformer.cli.parameters import (
 )
 from segmaformer.cli.provenance import provenance
 from segmaformer.cli.verify_layers import compare, layers_backend, print_layers
-from segmaformer.runtime.atomic import atomic_file
 from segmaformer.runtime.backends import BackendOptions, backend_names, find_backend
-from segmaformer.runtime.cases import group_channels
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.scans.channels import group_channels
+from segmaformer.runtime.system.atomic import atomic_file
 
 
 @click.command("verify")

@@ -11,11 +11,11 @@ import numpy as np
 from segmaformer.calibration.verification import Choice
 from segmaformer.cli.console import print_line, print_rows, progress_bar, say
 from segmaformer.cli.extras import require_extra
-from segmaformer.runtime.cases import ScanCase
-from segmaformer.runtime.manifest import EXACT_VARIANT
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.stored_reference import reference_tile
-from segmaformer.runtime.verification_tiles import tiles_from_scan
+from segmaformer.runtime.package.manifest import EXACT_VARIANT
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.parity.stored_reference import reference_tile
+from segmaformer.runtime.parity.tiles import tiles_from_scan
+from segmaformer.runtime.scans.channels import ScanCase
 
 if TYPE_CHECKING:
     from segmaformer.calibration.layer_comparison import LayerValues

@@ -15,7 +15,7 @@ import torch
 
 from segmaformer.ops.gradient import selective_scan_backward
 from segmaformer.ops.reference import selective_scan_reference
-from segmaformer.runtime.op_library import (
+from segmaformer.runtime.bindings.op_library import (
     BFLOAT16,
     FLOAT16,
     FLOAT32,

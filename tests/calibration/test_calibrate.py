@@ -24,9 +24,9 @@ from segmaformer.calibration.layers import find_layers
 from segmaformer.calibration.placement import place
 from segmaformer.calibration.tiles import TileOptions
 from segmaformer.runtime.backends import open_session
-from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.errors import InputError, PackageError, ParityError
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.system.digest import sha256_of
 
 # The small network's weights are random, so its logits lie close together.
 OPTIONS = CalibrationOptions(tiles=TileOptions(tiles=5), gate=Gate(0.9))

@@ -11,7 +11,7 @@ onnx = pytest.importorskip("onnx")
 from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.judge import Judge, Judgement
 from segmaformer.calibration.tile_set import TileSet
-from segmaformer.runtime.manifest import Label, Output
+from segmaformer.runtime.spec import Label, Output
 
 OUTPUT = Output((Label(0, "background"), Label(1, "one"), Label(2, "two")))
 TILES = some_tiles(5)

@@ -15,9 +15,9 @@ from segmaformer.calibration.layer_comparison import (
     OnnxRuntimeValues,
     compare_layers,
 )
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.package_writer import write_files
-from segmaformer.runtime.verification_tiles import phantom_tiles
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.writer import write_files
+from segmaformer.runtime.parity.tiles import phantom_tiles
 
 
 def phantoms(package: Package, count: int = 1) -> np.ndarray:

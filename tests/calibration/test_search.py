@@ -23,7 +23,7 @@ from segmaformer.calibration.search import Placed, best_placement
 from segmaformer.calibration.sensitivity import harm_table, measure_harms, possible_steps
 from segmaformer.calibration.tile_set import TileSet
 from segmaformer.runtime.errors import ParityError
-from segmaformer.runtime.manifest import Label, Output
+from segmaformer.runtime.spec import Label, Output
 
 OUTPUT = Output((Label(0, "background"), Label(1, "one"), Label(2, "two")))
 TILES = some_tiles(4)

@@ -14,7 +14,7 @@ from segmaformer.calibration.segmentation_scores import (
     score_labels,
     structures,
 )
-from segmaformer.runtime.manifest import Label, Output, Region
+from segmaformer.runtime.spec import Label, Output, Region
 
 SPACING = (0.7, 1.0, 2.5)
 EMPTY = np.zeros((20, 18, 16), bool)

@@ -12,8 +12,8 @@ from segmaformer.calibration.tile_choice import (
     choose_tiles,
     label_voxels,
 )
-from segmaformer.runtime.manifest import Tiling
-from segmaformer.runtime.tiling import tile_boxes
+from segmaformer.runtime.pipeline.tiling import tile_boxes
+from segmaformer.runtime.spec import Tiling
 
 TILING = Tiling((8, 8, 8))
 

@@ -18,12 +18,12 @@ from segmaformer.calibration import prepared_scan
 from segmaformer.calibration.prepared_scan import prepare_scan
 from segmaformer.calibration.tile_set import CalibrationTiles, TileSet
 from segmaformer.calibration.tiles import TileOptions, collect_tiles
-from segmaformer.runtime.cases import ScanCase
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.formats import read_scan
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.preprocessing import Preprocessed, preprocess
-from segmaformer.runtime.tiling import pad_to_tile
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.pipeline.preprocessing import Preprocessed, preprocess
+from segmaformer.runtime.pipeline.tiling import pad_to_tile
+from segmaformer.runtime.scans.channels import ScanCase
+from segmaformer.runtime.scans.formats import read_scan
 
 SHAPES = [(40, 44, 38), (52, 34, 30), (30, 34, 28), (34, 60, 33), (36, 36, 36), (50, 50, 34)]
 

@@ -1,4 +1,4 @@
-"""Record what MONAI computes, for tests/runtime/test_monai_parity.py.
+"""Record what MONAI computes, for tests/runtime/pipeline/test_monai_parity.py.
 
 Needs an environment with monai, see README.md beside this file.
 """

@@ -1,4 +1,4 @@
-"""Record what nnU-Net v2 computes, for tests/runtime/test_nnunet_parity.py.
+"""Record what nnU-Net v2 computes, for tests/runtime/pipeline/test_nnunet_parity.py.
 
 Needs an environment with nnunetv2 and this package, see README.md beside this file.
 """

@@ -17,7 +17,7 @@ from samples import head_like
 from small_packages import write_ct_package
 
 from segmaformer.runtime import Package, Predictor
-from segmaformer.runtime.volume import Volume
+from segmaformer.runtime.scans.volume import Volume
 
 MISSED = 20
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")

@@ -12,9 +12,9 @@ from scan_models import FLOAT32, OPTIONAL, make_inputs, make_model
 
 from segmaformer.export.engine_build import BuiltEngine, EngineRequest, build_tensorrt
 from segmaformer.export.function_body import add_function_body
-from segmaformer.runtime.engine_cache import EngineCache
+from segmaformer.runtime.engines.cache import EngineCache
 from segmaformer.runtime.errors import BackendError, EngineError
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
 
 
 @pytest.fixture

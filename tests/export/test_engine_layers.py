@@ -28,12 +28,12 @@ from segmaformer.export.engine_layers import (
 )
 from segmaformer.export.plain_graph import plain_graph
 from segmaformer.export.scan_op import scan_nodes
-from segmaformer.runtime.backends import tensorrt_library
-from segmaformer.runtime.backends.tensorrt_rtx_build import build_rtx_engine
-from segmaformer.runtime.engine_cache import EngineCache
+from segmaformer.runtime.backends.tensorrt import library as tensorrt_library
+from segmaformer.runtime.backends.tensorrt.rtx_build import build_rtx_engine
+from segmaformer.runtime.engines.cache import EngineCache
 from segmaformer.runtime.errors import BackendError, MissingExtraError
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.verification_tiles import phantom_tiles
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.parity.tiles import phantom_tiles
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_layers_of_a_tensorrt_engine_on_a_gpu(
 def test_layers_of_a_tensorrt_rtx_engine_on_a_gpu(
     package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from segmaformer.runtime.backends.tensorrt_rtx import what_is_missing
+    from segmaformer.runtime.backends.tensorrt.rtx import what_is_missing
 
     missing = what_is_missing()
     if missing is not None:

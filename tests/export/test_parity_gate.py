@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from segmaformer.export import parity_gate
 from segmaformer.export.parity_gate import ParityGate
-from segmaformer.runtime.manifest import Label, Output
+from segmaformer.runtime.spec import Label, Output
 
 OUTPUT = Output((Label(0, "background"), Label(1, "a")))
 SHAPE = (1, 4, 5, 6)

@@ -25,9 +25,9 @@ from segmaformer.export.float16 import FLOAT32_LADDER
 from segmaformer.export.pipeline import ExportOptions, export_package
 from segmaformer.models import create_model
 from segmaformer.runtime.backends import open_session
-from segmaformer.runtime.digest import sha256_of
 from segmaformer.runtime.errors import InputError, ParityError
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.system.digest import sha256_of
 
 
 @pytest.fixture(autouse=True)

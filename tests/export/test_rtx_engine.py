@@ -12,7 +12,7 @@ pytest.importorskip("tensorrt_rtx", reason="needs the extra rtx")
 from segmaformer.export import rtx_engine
 from segmaformer.export.rtx_engine import build_package_engine
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
 
 
 @pytest.mark.parametrize(("variant", "target"), [("fp32", "sm86"), ("fp16", "sm120")])

@@ -13,10 +13,10 @@ from networks import TINY_TILE
 
 from segmaformer.export.engine_build import EngineRequest, build_tensorrt
 from segmaformer.runtime.backends import BackendOptions
-from segmaformer.runtime.backends.engine_runner import EngineRunner
 from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
-from segmaformer.runtime.backends.tensorrt_library import load_tensorrt, what_is_missing
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.backends.tensorrt.library import load_tensorrt, what_is_missing
+from segmaformer.runtime.backends.tensorrt.runner import EngineRunner
+from segmaformer.runtime.package.reader import Package
 
 
 @pytest.mark.parametrize(("variant", "tolerance"), [("fp32", 1e-4), ("fp16", 5e-2)])

@@ -53,10 +53,10 @@ class HostileInput:
 
 def read_as_scan(path: Path) -> None:
     """Read a scan and check it; both must come to the same verdict."""
+    from segmaformer.runtime.checks.scan import check_scan
     from segmaformer.runtime.errors import InputError
-    from segmaformer.runtime.formats import read_scan
-    from segmaformer.runtime.memory import default_budget_bytes
-    from segmaformer.runtime.scan_checks import check_scan
+    from segmaformer.runtime.scans.formats import read_scan
+    from segmaformer.runtime.system.memory import default_budget_bytes
 
     refused = [finding.what for finding in check_scan([path]) if finding.level == "refuse"]
     try:

@@ -12,8 +12,8 @@ from nifti_inputs import file_of, nifti
 from scan_files import SHAPE, ramp
 
 from segmaformer.calibration.prepared_scan import read_label_map
-from segmaformer.runtime.manifest import Label, Output
-from segmaformer.runtime.volume import Volume
+from segmaformer.runtime.scans.volume import Volume
+from segmaformer.runtime.spec import Label, Output
 
 SCAN = Volume(ramp("f4")[None], np.eye(4))
 OUTPUT = Output((Label(0, "background"), Label(1, "organ"), Label(2, "vessel")))

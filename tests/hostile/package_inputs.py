@@ -19,10 +19,10 @@ from manifest_cases import (
 )
 from samples import flip_byte, sample_manifest
 
-from segmaformer.runtime.manifest import FileRecord
-from segmaformer.runtime.manifest_seal import seal
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.package_writer import write_files
+from segmaformer.runtime.package.manifest import FileRecord
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.seal import seal
+from segmaformer.runtime.package.writer import write_files
 
 FILES = {"fp32.onnx": b"a network", "card.md": b"# Card\n"}
 MANIFEST = "manifest.json"

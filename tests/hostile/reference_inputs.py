@@ -12,9 +12,9 @@ import numpy as np
 from hostile_input import TAKEN, UNVERIFIED, HostileInput
 from samples import sample_manifest
 
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.package_writer import write_files
-from segmaformer.runtime.stored_reference import (
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.writer import write_files
+from segmaformer.runtime.parity.stored_reference import (
     REFERENCE_FILE,
     pack_reference,
     reference_tile,

@@ -10,9 +10,9 @@ from samples import copy_package, with_scaled_weights
 
 from segmaformer.runtime import benchmark as module
 from segmaformer.runtime.benchmark import Candidate, benchmark
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.package_writer import write_files
-from segmaformer.runtime.stored_reference import REFERENCE_FILE
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.writer import write_files
+from segmaformer.runtime.parity.stored_reference import REFERENCE_FILE
 
 ON_CPU = Candidate("onnxruntime", "cpu", "fp32")
 NOT_HERE = Candidate("tensorrt", None, "fp32")

@@ -1,5 +1,5 @@
 // The few calls of the CUDA driver that a session needs. libcuda comes with every NVIDIA driver, on
-// a Jetson as well, and is loaded at run time. Mirrors runtime/cuda_driver.py.
+// a Jetson as well, and is loaded at run time. Mirrors runtime/bindings/cuda_driver.py.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
 // Built engines, as `sgmf build` keeps them for this user on this machine. Mirrors the reading half
-// of runtime/engine_cache.py: no engine is taken because it is the nearest there is.
+// of runtime/engines/cache.py: no engine is taken because it is the nearest there is.
 #pragma once
 
 #include <string>

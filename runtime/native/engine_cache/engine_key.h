@@ -1,4 +1,4 @@
-// All that an engine depends on. Mirrors EngineKey of runtime/engine_cache.py, which documents the
+// All that an engine depends on. Mirrors EngineKey of runtime/engines/cache.py, which documents the
 // fields.
 #pragma once
 

@@ -1,5 +1,5 @@
 // A folder that only its user can write, and files read from it without a gap for others. Mirrors
-// the reading half of runtime/private_folder.py, which says what is refused and why.
+// the reading half of runtime/engines/private_folder.py, which says what is refused and why.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // Files with a keyed hash: what a user's own program wrote is what is read back. Mirrors the
-// reading half of runtime/sealed_store.py, which describes the format.
+// reading half of runtime/engines/sealed_store.py, which describes the format.
 #pragma once
 
 #include <cstdint>

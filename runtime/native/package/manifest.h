@@ -1,4 +1,4 @@
-// What a package's manifest says; mirrors runtime/manifest.py, which documents every field.
+// What a package's manifest says; mirrors runtime/package/manifest.py, which documents every field.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Opening packages: every byte is checked before it is believed. Mirrors runtime/package.py and
-// runtime/manifest_seal.py.
+// Opening packages: every byte is checked before it is believed. Mirrors runtime/package/reader.py and
+// runtime/package/seal.py.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// What a package says about the work around its network; mirrors runtime/manifest.py.
+// What a package says about the work around its network; mirrors runtime/package/manifest.py.
 //
 // Triples count depth, height, width after `transpose_forward`, as nnU-Net does.
 #pragma once

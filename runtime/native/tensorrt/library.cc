@@ -11,7 +11,7 @@ namespace {
 
 constexpr int headers_major = NV_TENSORRT_MAJOR;
 constexpr int oldest_minor_of_10 = 3;
-// runtime/backends/tensorrt_library.py knows the same.
+// runtime/backends/tensorrt/library.py knows the same.
 static_assert(headers_major == 11 ||
                   (headers_major == 10 && NV_TENSORRT_MINOR >= oldest_minor_of_10),
               "expected the headers of TensorRT 10.3 or newer and below 12");

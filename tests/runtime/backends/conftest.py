@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,10 @@ from segmaformer.runtime.backends import (
     open_session,
     run_checked,
 )
+from segmaformer.runtime.bindings.processors import available_processors
 from segmaformer.runtime.errors import BackendError, PackageError
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.package_writer import write_files
-from segmaformer.runtime.processors import available_processors
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.writer import write_files
 
 
 def open_altered(package: Package, folder: Path, content: bytes) -> Session:
@@ -234,7 +234,8 @@ def test_an_op_library_that_cannot_be_loaded_is_a_backend_error(
 ) -> None:
     (tmp_path / "libsgmf_ops.so").write_text("no library")
     monkeypatch.setattr(
-        "segmaformer.runtime.op_library.op_library_path", lambda: tmp_path / "libsgmf_ops.so"
+        "segmaformer.runtime.bindings.op_library.op_library_path",
+        lambda: tmp_path / "libsgmf_ops.so",
     )
     with pytest.raises(BackendError, match="ONNX Runtime cannot open"):
         open_on_cpu(package)

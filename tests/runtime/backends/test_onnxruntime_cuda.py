@@ -18,7 +18,6 @@ import pytest
 from gpu_fakes import FakeDriver
 from networks import TINY_TILE
 
-from segmaformer.runtime import op_library
 from segmaformer.runtime.backends import BackendOptions, onnxruntime_cuda
 from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
 from segmaformer.runtime.backends.onnxruntime_cuda import (
@@ -28,10 +27,11 @@ from segmaformer.runtime.backends.onnxruntime_cuda import (
     open_tested,
     what_is_missing,
 )
-from segmaformer.runtime.cuda_driver import CudaDevice, CudaDriver
-from segmaformer.runtime.cuda_library import cuda_library_path
+from segmaformer.runtime.bindings import op_library
+from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver
+from segmaformer.runtime.bindings.cuda_library import cuda_library_path
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
 
 CPU, SCAN = "CPUExecutionProvider", "SelectiveScan"
 

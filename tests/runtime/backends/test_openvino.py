@@ -35,8 +35,8 @@ from segmaformer.runtime.backends import (
 from segmaformer.runtime.backends import openvino as backend
 from segmaformer.runtime.backends.openvino_ops import op_extensions
 from segmaformer.runtime.errors import BackendError, MissingExtraError, PackageError
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.package_writer import write_files
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.writer import write_files
 
 
 def compile_model(model: Any) -> Any:

@@ -16,7 +16,7 @@ from gpu_machine import brightness_package
 from segmaformer.runtime import backends
 from segmaformer.runtime.backends import Backend, BackendOptions, open_session, self_test
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
 
 Compute = Callable[[np.ndarray], np.ndarray]
 

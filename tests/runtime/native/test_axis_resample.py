@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from segmaformer.runtime.op_library import call_kernel
+from segmaformer.runtime.bindings.op_library import call_kernel
 
 
 class AxisResampleArgs(ctypes.Structure):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from token_op_cases import assert_close, causal_case, run
 
-from segmaformer.runtime.op_library import cpu_isas
-from segmaformer.runtime.token_ops import TokenOpAttributes
+from segmaformer.runtime.bindings.op_library import cpu_isas
+from segmaformer.runtime.bindings.token_ops import TokenOpAttributes
 
 SHAPES = ((1, 1, 1), (2, 2, 16), (2, 3, 5), (3, 17, 23), (2, 1000, 72))
 

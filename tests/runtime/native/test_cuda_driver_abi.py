@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from native_builds import compile_library, cuda_include_dir
 
-from segmaformer.runtime.cuda_driver import CudaDevice, CudaDriver, Event, Stream
+from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver, Event, Stream
 from segmaformer.runtime.errors import BackendError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from token_op_cases import assert_close, depthwise_case, run
 
-from segmaformer.runtime.op_library import cpu_isas
+from segmaformer.runtime.bindings.op_library import cpu_isas
 
 SHAPES = (
     (1, 1, 1, 1, 1),

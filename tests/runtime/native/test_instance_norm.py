@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from token_op_cases import Case, assert_close, draw, norm_case, reference, run
 
-from segmaformer.runtime.op_library import cpu_isas
-from segmaformer.runtime.token_ops import TokenOpAttributes
+from segmaformer.runtime.bindings.op_library import cpu_isas
+from segmaformer.runtime.bindings.token_ops import TokenOpAttributes
 
 OPS = ("InstanceNormGelu", "InstanceNormRelu", "InstanceNormTokens")
 SHAPES = (

@@ -18,13 +18,14 @@ from gpu_fakes import FakeDriver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segmaformer.runtime import cuda_library, device_lines
-from segmaformer.runtime.cuda_driver import CudaDevice, CudaDriver, Event, Stream
-from segmaformer.runtime.device_lines import DeviceLines, DeviceLogits, lines_bytes
-from segmaformer.runtime.device_lines_check import check_device_lines
+from segmaformer.runtime.bindings import cuda_library
+from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver, Event, Stream
+from segmaformer.runtime.bindings.kernels import AxisTaps
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.host_lines import HostLines, Lines
-from segmaformer.runtime.label_kernels import AxisTaps
+from segmaformer.runtime.pipeline import device_lines
+from segmaformer.runtime.pipeline.device_check import check_device_lines
+from segmaformer.runtime.pipeline.device_lines import DeviceLines, DeviceLogits, lines_bytes
+from segmaformer.runtime.pipeline.host_lines import HostLines, Lines
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from scan_models import (
     run_session,
 )
 
-from segmaformer.runtime.cuda_library import cuda_library_path
+from segmaformer.runtime.bindings.cuda_library import cuda_library_path
 from segmaformer.runtime.errors import BackendError
 
 SOURCES = [

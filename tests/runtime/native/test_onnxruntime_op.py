@@ -25,7 +25,7 @@ from scan_models import (
     run_session,
 )
 
-from segmaformer.runtime.op_library import op_library_path, register_op_library
+from segmaformer.runtime.bindings.op_library import op_library_path, register_op_library
 
 TensorProto = onnx.TensorProto
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import segmaformer.runtime
-from segmaformer.runtime import op_library
+from segmaformer.runtime.bindings import op_library
 from segmaformer.runtime.errors import BackendError
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from token_op_cases import Case, assert_close, draw, patch_case, run
 
-from segmaformer.runtime.op_library import cpu_isas
-from segmaformer.runtime.token_ops import TokenOpAttributes, run_token_op
+from segmaformer.runtime.bindings.op_library import cpu_isas
+from segmaformer.runtime.bindings.token_ops import TokenOpAttributes, run_token_op
 
 CASES = {
     "SegMaFormer's first": patch_case((1, 4, 19, 33, 67), (36, 4, 7, 7, 7), (4,) * 3, (3,) * 6),

@@ -14,24 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from segmaformer.runtime.errors import (
-    BackendError,
-    BudgetError,
-    CancelledError,
-    GeometryError,
-    InputError,
-)
-from segmaformer.runtime.manifest import (
-    Label,
-    Normalization,
-    Output,
-    Preprocessing,
-    Region,
-    Resampling,
-    Tiling,
-)
-from segmaformer.runtime.native_labels import PROGRESS, NetworkArgs
-from segmaformer.runtime.native_pipeline import (
+from segmaformer.runtime.bindings.label_task import PROGRESS, NetworkArgs
+from segmaformer.runtime.bindings.structs import (
     ELEMENT_TYPES,
     Callbacks,
     OutputArgs,
@@ -41,10 +25,26 @@ from segmaformer.runtime.native_pipeline import (
     call,
     element_type,
 )
-from segmaformer.runtime.prediction import Prediction
-from segmaformer.runtime.preprocessing import preprocess, restore_map
-from segmaformer.runtime.tile_network import TileNetwork
-from segmaformer.runtime.volume import Volume
+from segmaformer.runtime.errors import (
+    BackendError,
+    BudgetError,
+    CancelledError,
+    GeometryError,
+    InputError,
+)
+from segmaformer.runtime.pipeline.prediction import Prediction
+from segmaformer.runtime.pipeline.preprocessing import preprocess, restore_map
+from segmaformer.runtime.pipeline.tile_network import TileNetwork
+from segmaformer.runtime.scans.volume import Volume
+from segmaformer.runtime.spec import (
+    Label,
+    Normalization,
+    Output,
+    Preprocessing,
+    Region,
+    Resampling,
+    Tiling,
+)
 
 PLENTY = 1 << 40
 

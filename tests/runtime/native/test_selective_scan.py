@@ -18,7 +18,7 @@ from scan_cases import (
     run_scan,
 )
 
-from segmaformer.runtime.op_library import (
+from segmaformer.runtime.bindings.op_library import (
     BFLOAT16,
     FLOAT16,
     SelectiveScanArgs,

@@ -24,10 +24,10 @@ from gpu_fakes import FakeDriver
 from native_builds import NATIVE
 from scan_cases import OPTIONAL, ROUNDING, assert_close, make_inputs, reference, run_scan
 
-from segmaformer.runtime import cuda_library, op_library
-from segmaformer.runtime.cuda_driver import CudaDevice, CudaDriver, Stream
+from segmaformer.runtime.bindings import cuda_library, op_library
+from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver, Stream
+from segmaformer.runtime.bindings.op_library import FLOAT16, FLOAT32, SelectiveScanArgs
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.op_library import FLOAT16, FLOAT32, SelectiveScanArgs
 
 KERNEL = NATIVE / "cuda/selective_scan_kernel.cuh"
 

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_cases import OPTIONAL, Arrays, assert_close, make_inputs, run_scan
 
-from segmaformer.runtime.op_library import cpu_isas, run_selective_scan
+from segmaformer.runtime.bindings.op_library import cpu_isas, run_selective_scan
 
 STATES = (1, 4, 8, 16, 32, 64, 256)
 MOST_CHANNELS, LONGEST = 640, 300_000

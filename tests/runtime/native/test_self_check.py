@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from segmaformer.runtime.op_library import cpu_isas, op_library_path
+from segmaformer.runtime.bindings.op_library import cpu_isas, op_library_path
 
 NATIVE = Path(__file__).parents[3] / "runtime/native"
 SELF_CHECKS = ("selective_scan_check", "token_ops_check")

@@ -39,7 +39,7 @@ from scan_models import (
 )
 
 from segmaformer.export.plugin_graph import plugin_graph
-from segmaformer.runtime.op_library import BFLOAT16, FLOAT16
+from segmaformer.runtime.bindings.op_library import BFLOAT16, FLOAT16
 
 PLUGIN = [
     NATIVE / "tensorrt/selective_scan_plugin.cc",

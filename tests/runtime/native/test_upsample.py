@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from token_op_cases import Case, assert_close, draw, run, upsample_add_case, upsample_case
 
-from segmaformer.runtime.op_library import cpu_isas
-from segmaformer.runtime.token_ops import TokenOpAttributes, run_token_op
+from segmaformer.runtime.bindings.op_library import cpu_isas
+from segmaformer.runtime.bindings.token_ops import TokenOpAttributes, run_token_op
 
 SCALES = ((1, 1, 1), (2, 2, 2), (4, 4, 4), (1, 3, 5), (2, 1, 16), (3, 2, 20))
 EXTENTS = ((1, 1, 1), (2, 3, 1), (3, 2, 5), (2, 2, 17))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from token_op_cases import Case, assert_close, draw, run, volume_norm_case
 
-from segmaformer.runtime.op_library import cpu_isas
-from segmaformer.runtime.token_ops import TokenOpAttributes
+from segmaformer.runtime.bindings.op_library import cpu_isas
+from segmaformer.runtime.bindings.token_ops import TokenOpAttributes
 
 SHAPES = (
     (1, 1, 1, 1, 1),

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from segmaformer.checkpoint.labels import channel_names, output_of
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import Label, Output, Region
+from segmaformer.runtime.spec import Label, Output, Region
 
 BRATS = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": (2, 3), "enhancing tumor": 3}
 

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from segmaformer.checkpoint import Checkpoint, load_checkpoint
 from segmaformer.models import create_model
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import Label, Normalization, Tiling
+from segmaformer.runtime.spec import Label, Normalization, Tiling
 
 Document = dict[str, Any]
 TILE = (32, 32, 32)

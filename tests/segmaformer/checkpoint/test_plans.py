@@ -16,7 +16,7 @@ from segmaformer.checkpoint.plans import (
 )
 from segmaformer.checkpoint.readers import training_reader
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.manifest import Normalization, Preprocessing, Resampling
+from segmaformer.runtime.spec import Normalization, Preprocessing, Resampling
 
 CHANNELS = ("T1", "CT")
 Plans = dict[str, Any]

@@ -15,7 +15,7 @@ from gpu_fakes import NO_DEVICE
 from gpu_machine import GpuMachine, brightness_package, pretend
 from samples import write_scan
 
-from segmaformer.runtime import cuda_driver
+from segmaformer.runtime.bindings import cuda_driver
 
 Sgmf = Callable[..., Any]
 
@@ -199,7 +199,7 @@ def test_a_target_that_cannot_be_known_is_refused(
 ) -> None:
     pytest.importorskip("tensorrt_rtx")
     monkeypatch.setenv("SGMF_CACHE", str(tmp_path / "engines"))
-    monkeypatch.setattr("segmaformer.runtime.cuda_driver.LIBRARY", "libno-driver.so")
+    monkeypatch.setattr("segmaformer.runtime.bindings.cuda_driver.LIBRARY", "libno-driver.so")
     cuda_driver.load_driver.cache_clear()
     run = sgmf("build", package, "--backend", "tensorrt-rtx", *target)
     assert run.code == code

@@ -12,7 +12,7 @@ pytest.importorskip("onnx")
 
 from segmaformer.calibration import ranges
 from segmaformer.cli.calibrate_command import METHODS
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
 
 Sgmf = Callable[..., Any]
 

@@ -22,7 +22,7 @@ from segmaformer.checkpoint import load_checkpoint
 from segmaformer.cli.demo_command import CHECKPOINT
 from segmaformer.cli.export_command import package_name
 from segmaformer.export import pipeline
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
 
 Sgmf = Callable[..., Any]
 

@@ -12,8 +12,8 @@ import pytest
 from networks import save_tiny_checkpoint
 
 from segmaformer.cli import demo_command
-from segmaformer.runtime.digest import sha256_of
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.system.digest import sha256_of
 
 Sgmf = Callable[..., Any]
 

@@ -11,7 +11,7 @@ from gpu_machine import pretend
 
 import segmaformer
 from segmaformer.cli import doctor_command
-from segmaformer.runtime import cuda_driver
+from segmaformer.runtime.bindings import cuda_driver
 from segmaformer.runtime.errors import BackendError
 
 Sgmf = Callable[..., Any]
@@ -61,7 +61,7 @@ def test_a_machine_that_cannot_infer_ends_with_one(
 def test_every_backend_says_what_it_lacks(
     sgmf: Sgmf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("segmaformer.runtime.cuda_driver.LIBRARY", "libno-driver.so")
+    monkeypatch.setattr("segmaformer.runtime.bindings.cuda_driver.LIBRARY", "libno-driver.so")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setenv("SGMF_CACHE", str(tmp_path / "engines"))
     cuda_driver.load_driver.cache_clear()

@@ -13,9 +13,9 @@ from samples import with_scaled_weights, write_scan
 torch = pytest.importorskip("torch")
 
 from segmaformer.export import pipeline
-from segmaformer.runtime.digest import sha256_of
-from segmaformer.runtime.manifest import Tiling
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.spec import Tiling
+from segmaformer.runtime.system.digest import sha256_of
 
 Sgmf = Callable[..., Any]
 Tree = Callable[[Path], dict[str, bytes | None]]

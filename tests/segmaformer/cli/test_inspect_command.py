@@ -10,7 +10,7 @@ from networks import save_tiny_checkpoint
 from samples import copy_package, edit_manifest, flip_byte, sample_manifest
 
 from segmaformer.cli.inspect_command import package_facts
-from segmaformer.runtime.manifest import Label, Output, Region
+from segmaformer.runtime.spec import Label, Output, Region
 
 Sgmf = Callable[..., Any]
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 from segmaformer.cli import main
 from segmaformer.cli.main import cli
-from segmaformer.runtime.package_writer import staged_package
+from segmaformer.runtime.package.writer import staged_package
 
 def work(as_json):
     with staged_package(Path("some.sgmf"), overwrite=False) as staging:

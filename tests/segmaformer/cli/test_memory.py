@@ -17,7 +17,7 @@ MOST_MIB = 600
 _MEASURED = """
 import atexit, sys
 from segmaformer.cli import main
-from segmaformer.runtime.memory import peak_mib
+from segmaformer.runtime.system.memory import peak_mib
 atexit.register(lambda: print(peak_mib(), file=sys.stderr))
 main()
 """

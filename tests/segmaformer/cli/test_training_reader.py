@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 
 from segmaformer.checkpoint import load_checkpoint
 from segmaformer.cli.demo_command import CHECKPOINT
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.reader import Package
 
 Sgmf = Callable[..., Any]
 ORIENTED = '"orientation": "RAS"'

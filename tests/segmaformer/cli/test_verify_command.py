@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from samples import copy_package, head_like, with_scaled_weights, write_scan
 
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.package_writer import write_files
-from segmaformer.runtime.stored_reference import REFERENCE_FILE
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.writer import write_files
+from segmaformer.runtime.parity.stored_reference import REFERENCE_FILE
 
 Sgmf = Callable[..., Any]
 

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from native_builds import NATIVE, compile_library, json_headers
 
-from segmaformer.runtime import cuda_driver
-from segmaformer.runtime.engine_cache import EngineCache, EngineKey, cache_folder
+from segmaformer.runtime.bindings import cuda_driver
+from segmaformer.runtime.engines.cache import EngineCache, EngineKey, cache_folder
 from segmaformer.runtime.errors import BackendError, EngineError
 
 FACE = Path(__file__).with_name("engine_cache_face.cc")

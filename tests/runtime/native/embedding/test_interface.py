@@ -16,7 +16,7 @@ import libsgmf
 import pytest
 from native_builds import exported_symbols
 
-from segmaformer.runtime.printable import UNPRINTABLE
+from segmaformer.runtime.system.printable import UNPRINTABLE
 
 TEXT = re.sub(r"/\*.*?\*/", "", libsgmf.HEADER.read_text(), flags=re.DOTALL)
 DECLARED = set(re.findall(r"\b(sgmf_\w+)\(", TEXT))

@@ -26,14 +26,10 @@ from native_builds import NATIVE, compile_library, json_headers
 from samples import edit_manifest, flip_byte, sample_manifest
 
 from segmaformer.runtime.errors import PackageError
-from segmaformer.runtime.manifest import (
-    FileRecord,
-    Manifest,
-    Resampling,
-    parse_manifest,
-)
-from segmaformer.runtime.manifest_seal import seal
-from segmaformer.runtime.package import Package
+from segmaformer.runtime.package.manifest import FileRecord, Manifest, parse_manifest
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.seal import seal
+from segmaformer.runtime.spec import Resampling
 
 FACE = Path(__file__).with_name("package_face.cc")
 SOURCES = ("folder", "manifest", "manifest_checks", "package", "sha256", "typed_json")

@@ -13,7 +13,7 @@ from samples import head_like
 
 from segmaformer.runtime import Package, Predictor
 from segmaformer.runtime.backends import BackendOptions
-from segmaformer.runtime.volume import Volume
+from segmaformer.runtime.scans.volume import Volume
 
 SHAPE = (37, 30, 41)
 OBLIQUE = np.array(

@@ -35,10 +35,10 @@ from tensorrt_on_host import Machine, Outcome
 
 from segmaformer.runtime import Predictor
 from segmaformer.runtime.backends import BackendOptions
-from segmaformer.runtime.cuda_driver import has_nvidia_driver
-from segmaformer.runtime.manifest import Label, Normalization, Output, Preprocessing, Region
-from segmaformer.runtime.package import Package
-from segmaformer.runtime.volume import Volume
+from segmaformer.runtime.bindings.cuda_driver import has_nvidia_driver
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.scans.volume import Volume
+from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing, Region
 
 onnx = pytest.importorskip("onnx")
 

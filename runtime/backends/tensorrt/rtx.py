@@ -1,0 +1,99 @@
+"""TensorRT-RTX, from an engine that ``sgmf build`` made for this device's target."""
+
+from __future__ import annotations
+
+import hashlib
+
+from segmaformer.runtime.backends.session import BackendOptions
+from segmaformer.runtime.backends.tensorrt.messages import Messages
+from segmaformer.runtime.backends.tensorrt.rtx_build import NAME, TARGETS, import_tensorrt_rtx
+from segmaformer.runtime.backends.tensorrt.rtx_library import rtx_key, target_of
+from segmaformer.runtime.backends.tensorrt.runner import EngineRunner
+from segmaformer.runtime.backends.tensorrt.session import EngineSession
+from segmaformer.runtime.backends.tensorrt.tensorrt import build_command
+from segmaformer.runtime.bindings.cuda_driver import CudaDevice, driver_release, load_driver
+from segmaformer.runtime.engines.cache import Engine, EngineCache
+from segmaformer.runtime.errors import BackendError, SgmfError
+from segmaformer.runtime.package.reader import Package
+
+
+class TensorRtRtxSession(EngineSession):
+    """A network in TensorRT-RTX.
+
+    Only engines from the cache run, or those that this process built: native code for this
+    target and version, that nobody altered. Kernels are compiled for the device as the engine is
+    opened.
+
+    Parameters
+    ----------
+    package, variant
+        What to open.
+    options
+        The device does the work, so its threads change nothing.
+    engine
+        A new one, to try before it is kept; None takes the cache's.
+
+    Attributes
+    ----------
+    description
+        Version, device, variant and batch.
+    identity
+        Changes with engine, device and driver, and so with everything that the numbers
+        depend on.
+
+    Raises
+    ------
+    BackendError
+        There is no engine or driver, or TensorRT-RTX does not know the device.
+    MissingExtraError
+        TensorRT-RTX is not installed.
+    EngineError
+        The engine is not to be trusted.
+    """
+
+    def __init__(
+        self,
+        package: Package,
+        variant: str,
+        options: BackendOptions,
+        engine: Engine | None = None,
+    ):
+        module = import_tensorrt_rtx()
+        device = CudaDevice()
+        target = known_target(device)
+        if engine is None:
+            command = f"{build_command(package, variant, NAME)} --target {target}"
+            key = rtx_key(package, variant, target, module.__version__)
+            engine = EngineCache().load(key, remedy=f"run: {command}")
+        runner = EngineRunner(module, engine.content, device, package.manifest, Messages(module))
+        name = f"TensorRT-RTX {module.__version__}, {device.facts.name}, {variant}"
+        # The engine is of its target; what is compiled from it is of the device and driver.
+        made_here = f"{engine.identity} {device.facts} {device.driver.version} {driver_release()}"
+        super().__init__(runner, name, hashlib.sha256(made_here.encode()).hexdigest())
+
+
+def known_target(device: CudaDevice) -> str:
+    """The target of a device, such as ``sm86``.
+
+    Raises
+    ------
+    BackendError
+        TensorRT-RTX has none for it.
+    """
+    target = target_of(device)
+    if target not in TARGETS:
+        raise BackendError(
+            f"TensorRT-RTX has no target {target} for {device.facts.name}, only "
+            f"{', '.join(TARGETS)}; choose another --backend"
+        )
+    return target
+
+
+def what_is_missing() -> str | None:
+    """Why TensorRT-RTX cannot run here; None if it may."""
+    try:
+        import_tensorrt_rtx()
+        load_driver()
+    except SgmfError as error:
+        return str(error)
+    return None

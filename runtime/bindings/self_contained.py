@@ -1,0 +1,35 @@
+"""Whether a network holds all of its data itself, and names no file and no address in memory."""
+
+from __future__ import annotations
+
+import ctypes
+
+from segmaformer.runtime.bindings.op_library import op_library
+
+_REASON_BYTES = 512
+
+
+def reason_to_refuse(model: bytes) -> str | None:
+    """Why a serialised ONNX model is not to be opened; None if it holds all of its data.
+
+    Libraries that read models follow the paths and addresses that tensors may name, so this
+    comes before any of them sees the bytes. Tensors are looked at wherever they may stand:
+    initialisers, sparse ones, attributes, graphs within graphs, functions, training graphs.
+
+    Returns
+    -------
+    str or None
+        Fit to follow the name of the file.
+
+    Raises
+    ------
+    BackendError
+        The installation carries no op library.
+    MemoryError
+        There is too little.
+    """
+    reason = ctypes.create_string_buffer(_REASON_BYTES)
+    found = op_library().sgmf_reason_to_refuse(model, len(model), reason, len(reason))
+    if found < 0:
+        raise MemoryError("a network cannot be looked through")
+    return reason.value.decode(errors="replace") if found else None

@@ -1,0 +1,351 @@
+"""The native pipeline through ctypes: its structures, filled from the manifest, and its errors."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime.bindings.op_library import op_library
+from segmaformer.runtime.errors import (
+    BackendError,
+    BudgetError,
+    CancelledError,
+    GeometryError,
+    InputError,
+)
+from segmaformer.runtime.spec import (
+    Normalization,
+    Output,
+    Preprocessing,
+    Resampling,
+    Spacing,
+    Tiling,
+    Triple,
+)
+from segmaformer.runtime.system.interruption import signals_deferred
+
+ELEMENT_TYPES = (
+    np.int8,
+    np.uint8,
+    np.int16,
+    np.uint16,
+    np.int32,
+    np.uint32,
+    np.int64,
+    np.uint64,
+    np.float32,
+    np.float64,
+)
+"""In the order of ``sgmf::ElementType``."""
+_SCHEMES = ("zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01")
+_TILINGS = ("nnunet", "monai")
+_BUDGET, _CALLBACK = 4, 8
+_ERRORS: dict[int, type[Exception]] = {
+    1: ValueError,
+    2: InputError,
+    3: GeometryError,
+    5: BackendError,
+    6: CancelledError,
+    7: MemoryError,
+}
+
+
+class Failure(ctypes.Structure):
+    """Mirror of ``sgmf_failure``."""
+
+    _fields_ = (
+        ("budget_bytes", ctypes.c_int64),
+        ("least_bytes", ctypes.c_int64),
+        ("message", ctypes.c_char * 1024),
+    )
+
+
+class VolumeArgs(ctypes.Structure):
+    """Mirror of ``sgmf_scan``."""
+
+    _fields_ = (
+        ("voxels", ctypes.c_void_p),
+        ("element_type", ctypes.c_int32),
+        ("channels", ctypes.c_int64),
+        ("shape", ctypes.c_int64 * 3),
+        ("strides", ctypes.c_int64 * 4),
+        ("affine", ctypes.c_double * 16),
+        ("spacing_mm", ctypes.c_double * 3),
+    )
+
+    @classmethod
+    def of(
+        cls,
+        voxels: npt.NDArray[Any],
+        affine: npt.NDArray[np.float64],
+        spacing_mm: Spacing | None = None,
+    ) -> VolumeArgs:
+        """Of voxels (C, X, Y, Z), which the caller keeps alive; None: the affine's spacing."""
+        return cls(
+            voxels.ctypes.data,
+            element_type(voxels),
+            len(voxels),
+            voxels.shape[1:],
+            tuple(stride // voxels.itemsize for stride in voxels.strides),
+            tuple(affine.ravel().tolist()),
+            spacing_mm or (0.0, 0.0, 0.0),
+        )
+
+
+class NormalizationArgs(ctypes.Structure):
+    """Mirror of ``sgmf_normalization``."""
+
+    _fields_ = (
+        ("scheme", ctypes.c_int32),
+        ("use_mask", ctypes.c_int32),
+        ("mean", ctypes.c_double),
+        ("std", ctypes.c_double),
+        ("lower", ctypes.c_double),
+        ("upper", ctypes.c_double),
+    )
+
+    @classmethod
+    def of(cls, spec: Normalization) -> NormalizationArgs:
+        """Of a specification.
+
+        Raises
+        ------
+        ValueError
+            It is ``ct`` and lacks a parameter.
+        """
+        parameters = (spec.mean, spec.std, spec.lower, spec.upper)
+        if spec.scheme == "ct" and None in parameters:
+            raise ValueError("ct normalisation needs mean, std, lower and upper")
+        return cls(_SCHEMES.index(spec.scheme), spec.use_mask, *(p or 0.0 for p in parameters))
+
+
+class ResamplingArgs(ctypes.Structure):
+    """Mirror of ``sgmf_resampling``."""
+
+    _fields_ = (
+        ("order", ctypes.c_int32),
+        ("order_z", ctypes.c_int32),
+        ("separate_z", ctypes.c_int32),
+        ("anisotropy_threshold", ctypes.c_double),
+    )
+
+    @classmethod
+    def of(cls, spec: Resampling) -> ResamplingArgs:
+        """Of a specification."""
+        separate = -1 if spec.separate_z is None else spec.separate_z
+        return cls(spec.order, spec.order_z, separate, spec.anisotropy_threshold)
+
+
+class PreprocessingArgs(ctypes.Structure):
+    """Mirror of ``sgmf_preprocessing``."""
+
+    _fields_ = (
+        ("channels", ctypes.c_int64),
+        ("channel_names", ctypes.POINTER(ctypes.c_char_p)),
+        ("normalization", ctypes.POINTER(NormalizationArgs)),
+        ("orientation", ctypes.c_char_p),
+        ("transpose_forward", ctypes.c_int32 * 3),
+        ("crop_to_nonzero", ctypes.c_int32),
+        ("spacing_mm", ctypes.POINTER(ctypes.c_double)),
+        ("resampling", ResamplingArgs),
+        ("logits_resampling", ResamplingArgs),
+    )
+
+    @classmethod
+    def of(cls, spec: Preprocessing) -> PreprocessingArgs:
+        """Of a specification; the structure keeps what it points to."""
+        names = [name.encode() for name in spec.channels]
+        return cls(
+            len(spec.channels),
+            (ctypes.c_char_p * len(names))(*names),
+            (NormalizationArgs * len(names))(*map(NormalizationArgs.of, spec.normalization)),
+            None if spec.orientation is None else spec.orientation.encode(),
+            spec.transpose_forward,
+            spec.crop_to_nonzero,
+            None if spec.spacing is None else (ctypes.c_double * 3)(*spec.spacing),
+            ResamplingArgs.of(spec.resampling),
+            ResamplingArgs.of(spec.logits_resampling),
+        )
+
+
+class NetworkGridArgs(ctypes.Structure):
+    """Mirror of ``sgmf_network_grid``."""
+
+    _fields_ = (
+        ("axes", ctypes.c_int32 * 3),
+        ("reverse", ctypes.c_int32 * 3),
+        ("uncropped_shape", ctypes.c_int64 * 3),
+        ("box", ctypes.c_int64 * 6),
+        ("scan_spacing_mm", ctypes.c_double * 3),
+        ("spacing_mm", ctypes.c_double * 3),
+        ("shape", ctypes.c_int64 * 3),
+    )
+
+
+class AxisTapsArgs(ctypes.Structure):
+    """Mirror of ``sgmf_axis_taps``."""
+
+    _fields_ = (
+        ("count", ctypes.c_int64),
+        ("low", ctypes.c_void_p),
+        ("high", ctypes.c_void_p),
+        ("weight", ctypes.c_void_p),
+    )
+
+
+class ResizeArgs(ctypes.Structure):
+    """Mirror of ``sgmf_resize``."""
+
+    _fields_ = (
+        ("shape", ctypes.c_int64 * 3),
+        ("new_shape", ctypes.c_int64 * 3),
+        ("spacing_mm", ctypes.c_double * 3),
+        ("new_spacing_mm", ctypes.c_double * 3),
+        ("resampling", ResamplingArgs),
+    )
+
+
+class TilingArgs(ctypes.Structure):
+    """Mirror of ``sgmf_tiling``."""
+
+    _fields_ = (
+        ("tile", ctypes.c_int64 * 3),
+        ("step", ctypes.c_double),
+        ("gaussian", ctypes.c_int32),
+        ("mirror_axes", ctypes.c_int32 * 3),
+        ("scheme", ctypes.c_int32),
+    )
+
+    @classmethod
+    def of(cls, spec: Tiling) -> TilingArgs:
+        """Of a specification."""
+        mirrored = tuple(axis in spec.mirror_axes for axis in range(3))
+        return cls(spec.tile, spec.step, spec.gaussian, mirrored, _TILINGS.index(spec.scheme))
+
+
+class OutputArgs(ctypes.Structure):
+    """Mirror of ``sgmf_output``."""
+
+    _fields_ = (
+        ("labels", ctypes.c_int64),
+        ("label_values", ctypes.POINTER(ctypes.c_uint16)),
+        ("regions", ctypes.c_int64),
+        ("region_values", ctypes.POINTER(ctypes.c_uint16)),
+    )
+
+    @classmethod
+    def of(cls, spec: Output) -> OutputArgs:
+        """Of a specification; the structure keeps what it points to."""
+        labels = [label.value for label in spec.labels]
+        regions = [region.value for region in spec.regions]
+        return cls(
+            len(labels),
+            (ctypes.c_uint16 * len(labels))(*labels),
+            len(regions),
+            (ctypes.c_uint16 * len(regions))(*regions),
+        )
+
+
+class Callbacks:
+    """Turns functions into callbacks, and keeps what they raise for :func:`call`."""
+
+    def __init__(self) -> None:
+        self._raised: list[BaseException] = []
+
+    def guarded(self, function: Callable[..., None]) -> Callable[..., int]:
+        """The function as one that returns 0, or 1 if it raised."""
+
+        def guarded(*args: Any) -> int:
+            try:
+                function(*args)
+            except BaseException as error:
+                self._raised.append(error)
+                return 1
+            return 0
+
+        return guarded
+
+    def raise_first(self) -> None:
+        """Raise what the first of them to fail raised, and forget it."""
+        if not self._raised:
+            raise BackendError("a callback of the native pipeline did not come to its end")
+        first = self._raised.pop(0)
+        self._raised.clear()
+        try:
+            raise first
+        finally:
+            # Its traceback holds this frame: without an end to that, all of it would stay.
+            del first
+
+
+def element_type(array: npt.NDArray[Any]) -> int:
+    """Place of the array's type among :data:`ELEMENT_TYPES`."""
+    return ELEMENT_TYPES.index(array.dtype.type)
+
+
+def call(name: str, *args: Any, callbacks: Callbacks | None = None) -> None:
+    """Call a function of ``sgmf/pipeline.h`` with all its arguments but the last.
+
+    Parameters
+    ----------
+    name, args
+        The function and its arguments.
+    callbacks
+        What made the callbacks among them; an error in one is raised here.
+
+    Raises
+    ------
+    ValueError, InputError, GeometryError, BudgetError, BackendError, CancelledError, MemoryError
+        As the function says.
+    KeyboardInterrupt
+        A signal came meanwhile; callbacks see it at :func:`interruption.check`.
+    """
+    failure = Failure()
+    function = getattr(op_library(), name)
+    function.restype = ctypes.c_int32
+    with signals_deferred():
+        code = function(*args, ctypes.byref(failure))
+    message = failure.message.decode(errors="replace")
+    if code == _CALLBACK and callbacks is not None:
+        callbacks.raise_first()
+    if code == _BUDGET:
+        raise BudgetError(message, failure.budget_bytes, failure.least_bytes)
+    if code:
+        raise _ERRORS[code](message)
+
+
+def triple(values: Any) -> Triple:
+    """Three integers of a structure."""
+    a, b, c = (int(value) for value in values)
+    return a, b, c
+
+
+def spacing(values: Any) -> Spacing:
+    """Three numbers of a structure."""
+    a, b, c = (float(value) for value in values)
+    return a, b, c
+
+
+def address(array: npt.NDArray[Any]) -> ctypes.c_void_p:
+    """Where an array begins; the caller keeps it alive."""
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def array_at(address: int, kind: Any, *shape: int) -> npt.NDArray[Any]:
+    """View of numbers in memory of the native pipeline.
+
+    Parameters
+    ----------
+    address
+        Of the first.
+    kind
+        Their type, of ctypes.
+    shape
+        Of the view; C order.
+    """
+    return np.ctypeslib.as_array((kind * math.prod(shape)).from_address(address)).reshape(shape)

@@ -1,0 +1,143 @@
+"""The op library's ops around the scan, through ctypes; ``sgmf/token_ops.h`` defines them."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segmaformer.runtime.bindings.op_library import op_library
+
+__all__ = ["INPUT_COUNTS", "TokenOpAttributes", "result_shape", "run_token_op"]
+
+INPUT_COUNTS = {
+    "DepthwiseConv3d": 3,
+    "InstanceNormGelu": 3,
+    "InstanceNormRelu": 3,
+    "InstanceNorm": 3,
+    "InstanceNormTokens": 3,
+    "UpsampleAdd": 2,
+    "Upsample": 1,
+    "CausalConv1dSilu": 3,
+    "PatchEmbed": 3,
+}
+
+
+@dataclass(frozen=True)
+class TokenOpAttributes:
+    """Attributes of a node; an op ignores those that it does not have."""
+
+    group: int = 0
+    epsilon: float = 1e-5
+    alpha: float = 1.0
+    scales: tuple[float, ...] = (0.0, 0.0, 0.0)
+    strides: tuple[int, ...] = (0, 0, 0)
+    pads: tuple[int, ...] = (0, 0)
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("rank", ctypes.c_int32),
+        ("extent", ctypes.c_int64 * 5),
+    )
+
+
+class _Args(ctypes.Structure):
+    """Mirror of ``sgmf_token_op_args`` in ``sgmf/token_ops.h``."""
+
+    _fields_ = (
+        ("op", ctypes.c_char_p),
+        ("input_count", ctypes.c_int32),
+        ("inputs", _Tensor * 3),
+        ("group", ctypes.c_int64),
+        ("epsilon", ctypes.c_float),
+        ("alpha", ctypes.c_float),
+        ("scales", ctypes.c_float * 3),
+        ("strides", ctypes.c_int64 * 3),
+        ("pads", ctypes.c_int64 * 6),
+        ("y", _Tensor),
+    )
+
+
+def result_shape(
+    op: str, shapes: Sequence[tuple[int, ...]], attributes: TokenOpAttributes
+) -> tuple[int, ...]:
+    """Shape of the result for inputs of these shapes, which fit."""
+    if op == "UpsampleAdd":
+        return shapes[1]
+    if op == "Upsample":
+        batch, channels, *low = shapes[0]
+        high = (n * int(s) for n, s in zip(low, attributes.scales, strict=True))
+        return (batch, channels, *high)
+    if op == "PatchEmbed":
+        (batch, _, *extents), (channels, _, *kernel) = shapes[:2]
+        pads = zip(attributes.pads[:3], attributes.pads[3:], strict=True)
+        room = (n + sum(pad) - k for n, pad, k in zip(extents, pads, kernel, strict=True))
+        steps = (r // s + 1 for r, s in zip(room, attributes.strides, strict=True))
+        return (batch, *steps, channels)
+    return shapes[0]
+
+
+def run_token_op(
+    op: str,
+    inputs: Sequence[np.ndarray],
+    attributes: TokenOpAttributes,
+    out: np.ndarray,
+    *,
+    threads: int = 0,
+    isa: str | None = None,
+) -> None:
+    """Run one op.
+
+    Parameters
+    ----------
+    op
+        One of :data:`INPUT_COUNTS`.
+    inputs
+        Its inputs, float32 and C-contiguous.
+    attributes
+        Its attributes.
+    out
+        Memory for the result, of :func:`result_shape`, float32 and C-contiguous; overlaps no
+        input, but may be x itself for ``InstanceNorm*`` and y itself for ``UpsampleAdd``.
+    threads
+        Threads to use; 0 takes every available processor.
+    isa
+        One of :func:`~segmaformer.runtime.bindings.op_library.cpu_isas`; None takes the first.
+
+    Raises
+    ------
+    ValueError
+        A type, shape or attribute that does not fit.
+    """
+    for array in (*inputs, out):
+        if array.dtype != np.float32 or not array.flags.c_contiguous or array.ndim > 5:
+            raise ValueError(
+                f"{op} takes C-contiguous float32 arrays of at most 5 dimensions; found "
+                f"{array.dtype} {array.shape}, strides {array.strides}"
+            )
+    args = _Args(
+        op=op.encode(),
+        input_count=len(inputs),
+        inputs=tuple(_tensor(array) for array in inputs[:3]),
+        group=attributes.group,
+        epsilon=attributes.epsilon,
+        alpha=attributes.alpha,
+        scales=attributes.scales,
+        strides=attributes.strides,
+        pads=attributes.pads,
+        y=_tensor(out),
+    )
+    error = op_library().sgmf_token_op(
+        ctypes.byref(args), threads, None if isa is None else isa.encode()
+    )
+    if error:
+        raise ValueError(error.decode())
+
+
+def _tensor(array: np.ndarray) -> _Tensor:
+    # A quarter of the time that array.ctypes.data takes.
+    return _Tensor(array.__array_interface__["data"][0], array.ndim, array.shape)

@@ -1,0 +1,1 @@
+"""Checks that say what is wrong or odd about a scan."""

@@ -1,0 +1,125 @@
+"""Looking at a scan before a network does: what must be refused, what is odd, what to know.
+
+Reading refuses what cannot be segmented at all. The checks here also find what can be
+segmented and yet will mislead: units, offsets and orientations that some program lost, or
+a scan of another kind than the package was trained on. Their thresholds lie beyond what
+scanners produce, so that a warning is rare and worth reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from segmaformer.runtime.checks.geometry import check_geometry
+from segmaformer.runtime.checks.intensity import ScanSurvey, check_intensities, survey_scan
+from segmaformer.runtime.checks.suitability import check_against_package
+from segmaformer.runtime.errors import BudgetError, GeometryError, InputError
+from segmaformer.runtime.package.manifest import Manifest
+from segmaformer.runtime.pipeline.admission import Admission
+from segmaformer.runtime.scans.finding import LEVELS, Finding
+from segmaformer.runtime.scans.formats import read_scan
+from segmaformer.runtime.scans.volume import Volume
+from segmaformer.runtime.system.memory import default_budget_bytes
+
+
+def check_scan(
+    scan: Volume | str | Path | Sequence[str | Path],
+    manifest: Manifest | None = None,
+    *,
+    nan_to: float | None = None,
+    budget_bytes: int | None = None,
+) -> list[Finding]:
+    """Check a scan on its own and, given a manifest, as input of that package.
+
+    Intensities are surveyed in one pass, their distribution on a sample, so the time
+    grows little faster than that of reading.
+
+    Parameters
+    ----------
+    scan
+        A volume, or the files to read it from: one, or one for each channel.
+    manifest
+        Of the package that is to segment the scan.
+    nan_to
+        Takes the place of voxels that are NaN or infinite; None refuses them.
+    budget_bytes
+        Memory for files: for their voxels and, given a manifest, for the whole prediction, as
+        :class:`~segmaformer.runtime.pipeline.admission.Admission` counts it. None takes half of
+        what is free. A volume is in memory already; the predictor decides whether the rest
+        will fit.
+
+    Returns
+    -------
+    list of Finding
+        The gravest first. Whatever reading refuses is a finding of the level
+        ``refuse``, and then the only one.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file does not exist.
+    """
+    try:
+        volume = _read(scan, manifest, budget_bytes, nan_to)
+    except InputError as error:
+        return [Finding("refuse", str(error), _remedy(error))]
+    survey = survey_scan(volume.voxels)
+    findings = [*_refusals(survey, manifest)]
+    if not findings:
+        findings += volume.remarks
+        findings += [*check_geometry(volume, manifest), *check_intensities(volume.voxels, survey)]
+        if manifest is not None:
+            findings += check_against_package(volume, survey, manifest)
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+
+
+def _read(
+    scan: Volume | str | Path | Sequence[str | Path],
+    manifest: Manifest | None,
+    budget_bytes: int | None,
+    nan_to: float | None,
+) -> Volume:
+    if isinstance(scan, Volume):
+        return scan if nan_to is None else scan.with_finite_voxels(nan_to)
+    files = [scan] if isinstance(scan, str | Path) else scan
+    budget = default_budget_bytes() if budget_bytes is None else budget_bytes
+    if manifest is None:
+        return read_scan(files, budget_bytes=budget, nan_to=nan_to)
+    admission = Admission.of_package(manifest, budget)
+    volume = admission.read(files, nan_to=nan_to)
+    admission.check(volume)
+    return volume
+
+
+def _remedy(error: InputError) -> str:
+    if isinstance(error, BudgetError):
+        return "Check the header's shape and spacing. If they are right, give more memory."
+    if isinstance(error, GeometryError):
+        return "Correct the header's geometry, or convert the scan again from its source."
+    return "Give another file, or convert the scan again from its source."
+
+
+def _refusals(survey: ScanSurvey, manifest: Manifest | None) -> Iterator[Finding]:
+    """What reading a file would have refused, for a volume that was made otherwise."""
+    given = len(survey.channels)
+    if manifest is not None and given != len(manifest.preprocessing.channels):
+        expected = manifest.preprocessing.channels
+        yield Finding(
+            "refuse",
+            f"the scan has {given} channels; the model expects {len(expected)}",
+            f"Give these channels, in this order: {', '.join(expected)}.",
+        )
+    for channel in survey.channels:
+        if not channel.is_finite:
+            yield Finding(
+                "refuse",
+                f"{channel.name} has voxels that are NaN or infinite; expected finite numbers",
+                "Repair the step that produced the scan.",
+            )
+    if survey.box is None:
+        yield Finding(
+            "refuse",
+            "every voxel is zero; there is nothing to segment",
+            "Check the file and the step that produced it.",
+        )

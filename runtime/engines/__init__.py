@@ -1,0 +1,1 @@
+"""Built engines that only their user can have written."""

@@ -1,0 +1,1 @@
+"""The package: its schema, its seal, how it is read and written, and its card."""

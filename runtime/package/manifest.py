@@ -1,0 +1,255 @@
+"""The manifest of a package: what the network is, needs and was shown to compute.
+
+The dataclasses are the schema. Reading checks every field and names the one that is
+wrong; writing gives plain JSON. Unknown fields are refused, except from a newer minor
+version (``format_version`` 1.x), where they are ignored.
+Axis triples count depth, height, width after ``transpose_forward``, as nnU-Net does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from segmaformer.runtime.errors import PackageError
+from segmaformer.runtime.package.typed_json import build, build_value, load_json_object
+from segmaformer.runtime.spec import (
+    Normalization,
+    Output,
+    Preprocessing,
+    Resampling,
+    Tiling,
+)
+
+FORMAT_VERSION = "1.0"
+LARGEST_LABEL = 65535
+"""Label maps are uint8 or uint16."""
+MOST_TILE_VOXELS = 2**31 - 1
+"""Larger tensors no backend takes."""
+EXACT_VARIANT = "fp32"
+"""The variant that every package has; the others are judged by it."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Network:
+    """Architecture, its full configuration and where the weights came from."""
+
+    name: str
+    config: dict[str, Any]
+    parameters: int
+    checkpoint_file: str
+    checkpoint_sha256: str
+    trainer: str | None = None
+    assumptions: tuple[str, ...] = ()
+
+
+_FIGURES: dict[str, Any] = {
+    "relative_error": float,
+    "label_agreement": float,
+    "dice": dict[str, float],
+}
+"""Of a variant's parity, with their types."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One precision of the network.
+
+    Attributes
+    ----------
+    precision
+        Element type for each kind of operator, and for single layers that differ.
+    parity
+        What the check against the PyTorch reference measured, see ``runtime.parity``.
+    """
+
+    file: str
+    precision: dict[str, str]
+    parity: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Size in bytes and SHA-256 of one file of the package."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything the runtime needs to know about a package."""
+
+    name: str
+    network: Network
+    preprocessing: Preprocessing
+    tiling: Tiling
+    output: Output
+    variants: dict[str, Variant]
+    verification_tiles: str
+    software: dict[str, str]
+    created: str
+    files: dict[str, FileRecord] = field(default_factory=dict)
+    calibration: dict[str, Any] | None = None
+    format_version: str = FORMAT_VERSION
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Shape (C, D, H, W) of a tile."""
+        return len(self.preprocessing.channels), *self.tiling.tile
+
+    @property
+    def logits_shape(self) -> tuple[int, int, int, int]:
+        """Shape (K, D, H, W) of a tile's logits."""
+        return self.output.channels, *self.tiling.tile
+
+    def to_json(self) -> str:
+        """Indented JSON; :func:`parse_manifest` reads it back to an equal object.
+
+        Raises
+        ------
+        ValueError
+            A number is NaN or infinite.
+        """
+        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
+
+
+def parse_manifest(text: str | bytes) -> Manifest:
+    """Read a manifest.
+
+    Raises
+    ------
+    PackageError
+        Not JSON, an unknown major version, or a field that is missing, unknown, of
+        the wrong type or in contradiction to another.
+    """
+    document = load_json_object(text, "manifest.json")
+    newer = _is_newer(document.get("format_version"))
+    manifest = build(Manifest, document, "manifest", ignore_unknown=newer)
+    _check_figures(manifest)
+    complaints = "; ".join(_complaints(manifest))
+    if complaints:
+        raise PackageError(f"manifest.json contradicts itself: {complaints}")
+    return manifest
+
+
+def _check_figures(manifest: Manifest) -> None:
+    """Check what is read again of the records that may hold anything else besides."""
+    for name, variant in manifest.variants.items():
+        where = f"manifest.variants.{name}.parity"
+        for key, kind in _FIGURES.items():
+            if variant.parity.get(key) is not None:
+                build_value(kind, variant.parity[key], f"{where}.{key}")
+    if manifest.calibration is not None and "variants" in manifest.calibration:
+        build_value(
+            dict[str, Any], manifest.calibration["variants"], "manifest.calibration.variants"
+        )
+
+
+def _is_newer(version: Any) -> bool:
+    """Whether the manifest is of a newer minor version; refuses other major ones."""
+    found = re.fullmatch(r"([0-9]{1,6})\.([0-9]{1,6})", version) if type(version) is str else None
+    if found is None:
+        raise PackageError(
+            f"manifest.json has the format_version {version!r:.80}; expected '{FORMAT_VERSION}'"
+        )
+    major, minor = (int(part) for part in FORMAT_VERSION.split("."))
+    if int(found[1]) != major:
+        raise PackageError(
+            f"the package has format version {version}, this segmaformer reads {major}.x; "
+            + ("export it again" if int(found[1]) < major else "install a newer segmaformer")
+        )
+    return int(found[2]) > minor
+
+
+def _complaints(manifest: Manifest) -> Iterator[str]:
+    """Say what is well-formed and yet cannot be meant."""
+    yield from _preprocessing_complaints(manifest.preprocessing)
+    yield from _tiling_complaints(manifest.tiling)
+    yield from _output_complaints(manifest.output)
+    yield from _file_complaints(manifest)
+
+
+def _preprocessing_complaints(spec: Preprocessing) -> Iterator[str]:
+    if not spec.channels:
+        yield "preprocessing.channels is empty"
+    if len(spec.normalization) != len(spec.channels):
+        yield (
+            f"preprocessing.normalization has {len(spec.normalization)} entries "
+            f"for {len(spec.channels)} channels"
+        )
+    for index, normalization in enumerate(spec.normalization):
+        if normalization.scheme == "ct" and not _is_complete_ct(normalization):
+            yield (
+                f"preprocessing.normalization[{index}] is ct; expected mean, std above zero, "
+                "and lower below upper"
+            )
+    if spec.orientation is not None and not _is_orientation(spec.orientation):
+        yield f"preprocessing.orientation is {spec.orientation!r}; expected letters such as RAS"
+    if sorted(spec.transpose_forward) != [0, 1, 2]:
+        yield f"preprocessing.transpose_forward is {spec.transpose_forward}; expected 0, 1 and 2"
+    if spec.spacing is not None and min(spec.spacing) <= 0:
+        yield f"preprocessing.spacing is {spec.spacing}; expected millimetres above zero"
+    for name in ("resampling", "logits_resampling"):
+        resampling: Resampling = getattr(spec, name)
+        if not (0 <= resampling.order <= 5 and 0 <= resampling.order_z <= 5):
+            yield f"preprocessing.{name} has a spline order outside 0 to 5"
+
+
+def _is_complete_ct(n: Normalization) -> bool:
+    if n.mean is None or n.std is None or n.lower is None or n.upper is None:
+        return False
+    return n.std > 0 and n.lower < n.upper
+
+
+def _is_orientation(codes: str) -> bool:
+    return len(codes) == 3 and all(set(codes) & set(pair) for pair in ("LR", "PA", "IS"))
+
+
+def _tiling_complaints(tiling: Tiling) -> Iterator[str]:
+    if min(tiling.tile) <= 0:
+        yield f"tiling.tile is {tiling.tile}; expected voxels above zero"
+    elif math.prod(tiling.tile) > MOST_TILE_VOXELS:
+        yield f"tiling.tile is {tiling.tile}; expected at most {MOST_TILE_VOXELS} voxels in all"
+    if not 0 < tiling.step <= 1:
+        yield f"tiling.step is {tiling.step}; expected a part of the tile, above 0 and at most 1"
+    axes = tiling.mirror_axes
+    if not set(axes) <= {0, 1, 2} or len(set(axes)) < len(axes):
+        yield f"tiling.mirror_axes is {axes}; expected some of 0, 1 and 2, each once"
+
+
+def _output_complaints(output: Output) -> Iterator[str]:
+    values = [label.value for label in output.labels]
+    found = f"output.labels have the values {values}"
+    if len(set(values)) < len(values) or not all(0 <= value <= LARGEST_LABEL for value in values):
+        yield f"{found}; expected different ones from 0 to {LARGEST_LABEL}"
+    if not output.regions and (len(values) < 2 or values != list(range(len(values)))):
+        yield f"{found}; expected 0, 1 and so on where there are no regions"
+    for index, region in enumerate(output.regions):
+        if region.value == 0 or region.value not in values:
+            yield f"output.regions[{index}] paints {region.value}, which is no label above 0"
+
+
+def _file_complaints(manifest: Manifest) -> Iterator[str]:
+    if EXACT_VARIANT not in manifest.variants:
+        yield f"variants lacks {EXACT_VARIANT}"
+    for name, variant in manifest.variants.items():
+        if variant.file not in manifest.files:
+            yield f"files does not list {variant.file!r}, the file of variant {name!r}"
+    for name, record in manifest.files.items():
+        if not _PLAIN_NAME.fullmatch(name):
+            yield f"files lists {name!r:.80}, which may lead out of the package"
+        if not _SHA256.fullmatch(record.sha256) or record.size < 0:
+            yield f"files has no proper sha256 and size for {name!r:.80}"
+
+
+EARLIER_BOUND = 1e-4
+"""What decided over packages that do not record their bound."""

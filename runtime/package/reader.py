@@ -1,0 +1,131 @@
+"""Opening packages: every byte is checked before it is believed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from segmaformer.runtime.bindings.self_contained import reason_to_refuse
+from segmaformer.runtime.errors import PackageError
+from segmaformer.runtime.package.manifest import Manifest, parse_manifest
+from segmaformer.runtime.package.seal import unseal
+from segmaformer.runtime.system.digest import sha256_of
+
+MANIFEST_FILE = "manifest.json"
+MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+
+_REMEDY = "it was damaged or altered: copy or export the package again"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A checked package directory."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Package:
+        """Open `path` and check the size and SHA-256 of every file in the manifest.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such directory.
+        PackageError
+            It is no package, or not the one that was exported.
+        """
+        package = cls(Path(path), read_manifest(path))
+        for name in package.manifest.files:
+            package.read(name)
+        return package
+
+    @property
+    def manifest_sha256(self) -> str:
+        """Of the manifest's file, which lists the SHA-256 of every other."""
+        return sha256_of(self.path / MANIFEST_FILE)
+
+    def network(self, variant: str) -> bytes:
+        """The ONNX file of a variant, which the package has.
+
+        Raises
+        ------
+        PackageError
+            See :meth:`read`; or a tensor's data lies outside the file.
+        """
+        file = self.manifest.variants[variant].file
+        content = self.read(file)
+        reason = reason_to_refuse(content)
+        if reason is not None:
+            raise PackageError(
+                f"{self.path / file} {reason}; such a package is not of sgmf export: do not run it"
+            )
+        return content
+
+    def read(self, name: str) -> bytes:
+        """Bytes of a listed file, checked as they are read.
+
+        The bytes that were checked are the ones returned, so a file that is exchanged
+        after opening is never used.
+
+        Raises
+        ------
+        PackageError
+            The file is not listed, missing, reached through a link, or altered.
+        """
+        record = self.manifest.files.get(name)
+        if record is None:
+            raise PackageError(f"{name} is not listed in the manifest of {self.path}")
+        content = _read_plain_file(self.path, name, limit=record.size)
+        if len(content) != record.size:
+            raise PackageError(
+                f"{self.path / name} does not have the {record.size} bytes that its manifest "
+                f"states; {_REMEDY}"
+            )
+        if hashlib.sha256(content).hexdigest() != record.sha256:
+            raise PackageError(
+                f"{self.path / name} does not have the SHA-256 that its manifest states; {_REMEDY}"
+            )
+        return content
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Manifest of the package at `path`; the files that it lists are not looked at.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such directory.
+    PackageError
+        There is no manifest, or one that is altered, of another version or contradictory.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no package at {path}")
+    if not (path / MANIFEST_FILE).exists():
+        raise PackageError(f"{path} is no package: it has no {MANIFEST_FILE}")
+    content = _read_plain_file(path, MANIFEST_FILE, limit=MAX_MANIFEST_BYTES)
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise PackageError(f"{path / MANIFEST_FILE} is larger than 16 MiB, no manifest is")
+    try:
+        return parse_manifest(unseal(content))
+    except PackageError as error:
+        raise PackageError(f"{path}: {error}") from None
+
+
+def _read_plain_file(package: Path, name: str, *, limit: int) -> bytes:
+    """Content of a regular file of `package` that no link leads to; stops just after `limit`."""
+    path = package / name
+    try:
+        if os.path.realpath(path) != os.path.join(os.path.realpath(package), *name.split("/")):
+            raise PackageError(f"{path} leads to another place; packages hold no links")
+        info = path.lstat()
+        if not stat.S_ISREG(info.st_mode):
+            raise PackageError(f"{path} is not a regular file")
+        with path.open("rb") as stream:
+            return stream.read(min(limit, info.st_size) + 1)
+    except (OSError, ValueError) as error:
+        raise PackageError(f"{path} belongs to the package but cannot be read: {error}") from None

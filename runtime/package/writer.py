@@ -1,0 +1,168 @@
+"""Writing packages: complete and checked, or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from segmaformer.runtime.errors import PackageError
+from segmaformer.runtime.package.manifest import FileRecord, Manifest
+from segmaformer.runtime.package.reader import MANIFEST_FILE, read_manifest
+from segmaformer.runtime.package.seal import seal
+from segmaformer.runtime.system.atomic import NO_ROOM, named_where_full
+from segmaformer.runtime.system.unfinished import (
+    abandoned,
+    completing,
+    create_folder,
+    discard,
+    forget,
+    name_beside,
+    remove_abandoned,
+    token_of,
+)
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+
+
+def write_files(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest:
+    """Write `files` and the manifest that lists them into `folder`.
+
+    Returns
+    -------
+    Manifest
+        With size and SHA-256 of every file.
+    """
+    records = {}
+    for name, content in files.items():
+        _write(folder / name, content)
+        records[name] = FileRecord(hashlib.sha256(content).hexdigest(), len(content))
+    complete = dataclasses.replace(manifest, files=records)
+    _write(folder / MANIFEST_FILE, seal(complete.to_json()))
+    return complete
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a new file in place of an earlier one; a link there is replaced, not followed."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, _NEW_FILE, 0o666), "wb") as stream:
+        stream.write(content)
+
+
+@contextmanager
+def staged_package(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A folder beside `target` that takes its place when the block ends well.
+
+    Where the block fails, the folder is removed and `target` stays as it was. What a killed
+    process left beside `target` is removed first, and a package that it had moved aside and not
+    replaced is put back.
+
+    Parameters
+    ----------
+    target
+        Where the package is to be.
+    overwrite
+        Whether an existing package may be replaced.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no folder to put `target` into.
+    FileExistsError
+        `target` exists and may not be replaced, or is more than a package.
+    PermissionError
+        Nothing can be written beside `target`.
+    OSError
+        There is no room for the package.
+    """
+    finish_replacing(target)
+    _check_target(target, overwrite=overwrite)
+    with named_where_full(target):
+        staging, lock = _folder_beside(target)
+    try:
+        with named_where_full(target):
+            yield staging
+        _check_target(target, overwrite=overwrite)
+        with completing():
+            _put_in_place(staging, target)
+            forget(staging)
+    finally:
+        discard(staging)
+        os.close(lock)
+
+
+def finish_replacing(target: Path) -> None:
+    """Remove what killed processes left beside `target`, and put it back if it was moved aside.
+
+    For those who read a package before they replace it by :func:`staged_package`.
+    """
+    remove_abandoned(target.parent)
+    for aside in abandoned(target.parent, _aside_prefix(target)):
+        if target.exists() or target.is_symlink():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(target)
+
+
+def _check_target(target: Path, *, overwrite: bool) -> None:
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent}; create it first")
+    if not target.exists() and not target.is_symlink():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{target} exists; give --overwrite, or another name with -o")
+    obstacle = _what_else(target)
+    if obstacle:
+        raise FileExistsError(
+            f"{target} is not replaced, because {obstacle}; remove it yourself, or give another "
+            "name with -o"
+        )
+
+
+def _what_else(target: Path) -> str:
+    """Say what `target` is or holds besides a package; empty if nothing would be lost."""
+    if target.is_symlink() or not target.is_dir():
+        return "it is no folder"
+    try:
+        manifest = read_manifest(target)
+    except PackageError as error:
+        return f"it is no package that can be read ({error})"
+    surplus = {path.name for path in target.iterdir()} - {MANIFEST_FILE, *manifest.files}
+    return f"it also holds {min(surplus)}" if surplus else ""
+
+
+def _folder_beside(target: Path) -> tuple[Path, int]:
+    try:
+        return create_folder(target)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
+        raise PermissionError(
+            f"cannot write {target}: {error.strerror} in {target.parent.resolve()}; "
+            "change its permissions or choose another folder with -o"
+        ) from error
+
+
+def _put_in_place(staging: Path, target: Path) -> None:
+    """Rename `staging` to `target`; what was there is moved aside first and back on failure."""
+    if not target.exists():
+        staging.rename(target)
+        return
+    aside = name_beside(target, _aside_prefix(target), token_of(staging))
+    try:
+        target.rename(aside)
+        staging.rename(target)
+    except BaseException:
+        if aside.exists() and not target.exists():
+            aside.rename(target)
+        raise
+    shutil.rmtree(aside)
+
+
+def _aside_prefix(target: Path) -> str:
+    """What the name of a package that is being replaced begins with; tells which it was."""
+    return f".sgmf.old-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}-"

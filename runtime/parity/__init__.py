@@ -1,0 +1,1 @@
+"""Comparisons of a network with what its reference computed."""

@@ -1,0 +1,175 @@
+"""Tiles on which a network is compared with its reference: PyTorch, or another backend.
+
+Best are tiles of a real scan. Without one, phantoms stand in: a body with organs of
+smooth and textured contrast on an empty background, more than half of the tile, normalised as the
+package says. White noise would not do: it has no flat regions, where norms and half precision fail
+first. In CT all but the first have air outside the body, at the lower end of the window; the first
+is the one whose answer packages hold, and stays what it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.pipeline.admission import check_whole_image
+from segmaformer.runtime.pipeline.normalization import normalize
+from segmaformer.runtime.pipeline.preprocessing import preprocess
+from segmaformer.runtime.pipeline.tiling import pad_to_tile, tile_boxes
+from segmaformer.runtime.scans.formats import read_scan
+from segmaformer.runtime.spec import Normalization, Preprocessing, Tiling, Triple
+from segmaformer.runtime.system.memory import MIB, available_bytes, default_budget_bytes
+
+TILE_COUNT = 4
+PHANTOM_COUNT = 2
+ORGAN_COUNT = 12
+
+# While a phantom is made: its organs, its grid and what an ellipsoid takes beside, in float64.
+_WORK_BYTES = 8 * (ORGAN_COUNT + 3 + 10)
+
+
+def tiles_from_scan(
+    scan: Sequence[Path],
+    preprocessing: Preprocessing,
+    tiling: Tiling,
+    count: int = TILE_COUNT,
+    *,
+    nan_to: float | None = None,
+) -> np.ndarray:
+    """Tiles of a scan after the package's own preprocessing.
+
+    Parameters
+    ----------
+    scan
+        Files in the order of the channels.
+    preprocessing, tiling
+        Of the package to be written.
+    count
+        Largest number of tiles; spread evenly over the scan if it has more.
+    nan_to
+        Takes the place of voxels that are NaN or infinite; None refuses them.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (n, C, *tile), float32.
+
+    Raises
+    ------
+    InputError, GeometryError, BudgetError
+        The scan cannot be used, and why.
+    """
+    volume = read_scan(
+        scan,
+        channels=len(preprocessing.channels),
+        budget_bytes=default_budget_bytes(),
+        nan_to=nan_to,
+    )
+    prepared = preprocess(
+        volume, preprocessing, admit=lambda grid: check_whole_image(volume, grid, tiling.tile)
+    )
+    image, _ = pad_to_tile(prepared.image, tiling.tile)
+    depth, height, width = image.shape[1:]
+    boxes = tile_boxes((depth, height, width), tiling)
+    chosen = np.unique(np.linspace(0, len(boxes) - 1, count).round().astype(int))
+    return np.stack([image[(slice(None), *boxes[index])] for index in chosen.tolist()])
+
+
+def phantom_tiles(
+    normalization: Sequence[Normalization],
+    tile: Triple,
+    *,
+    count: int = PHANTOM_COUNT,
+    seed: int = 0,
+) -> np.ndarray:
+    """Scan-like tiles after the package's normalisation.
+
+    Parameters
+    ----------
+    normalization
+        One entry for each channel.
+    tile
+        Voxels along depth, height and width.
+    count, seed
+        How many, and which.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (count, C, *tile), float32; the same for the same arguments.
+
+    Raises
+    ------
+    InputError
+        Memory does not hold a tile of that size.
+    """
+    _check_phantoms(tile, count * len(normalization))
+    random = np.random.default_rng(seed)
+    return np.stack(
+        [_phantom(random, normalization, tile, air=index > 0) for index in range(count)]
+    )
+
+
+def _check_phantoms(tile: Triple, channels: int) -> None:
+    needed, free = math.prod(tile) * (_WORK_BYTES + 4 * channels), available_bytes()
+    if needed > free:
+        extents = " x ".join(map(str, tile))
+        raise InputError(
+            f"a phantom of the tile's {extents} voxels takes {-(-needed // MIB)} MiB, and "
+            f"{free // MIB} MiB are free; check the patch size, or take a machine with more memory"
+        )
+
+
+def _phantom(
+    random: np.random.Generator, normalization: Sequence[Normalization], tile: Triple, *, air: bool
+) -> np.ndarray:
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in tile), indexing="ij"))
+    body = _ellipsoid(grid, random.uniform(-0.2, 0.2, 3), random.uniform(0.7, 1.1, 3))
+    organs = [
+        _ellipsoid(grid, random.uniform(-0.6, 0.6, 3), random.uniform(0.1, 0.4, 3))
+        for _ in range(ORGAN_COUNT)
+    ]
+    image = np.empty((len(normalization), *tile), np.float32)
+    for channel, scaling in zip(image, normalization, strict=True):
+        contrast = _contrast(random, body, organs)
+        scan = _intensities(contrast, scaling)
+        if air and scaling.scheme == "ct" and scaling.lower is not None:
+            scan = scaling.lower + (scan - scaling.lower) * body.astype(np.float32)
+        channel[...] = normalize(scan, scaling, body > 0)
+    return image
+
+
+def _contrast(
+    random: np.random.Generator, body: np.ndarray, organs: Sequence[np.ndarray]
+) -> np.ndarray:
+    """One channel, float64: zero outside the body and mostly between 0 and 2 inside."""
+    values = body * random.uniform(0.5, 1.0)
+    for organ in organs:
+        values = values + organ * body * random.uniform(-0.4, 0.8)
+    for sigma, strength in ((1.0, 0.05), (4.0, 0.1)):
+        texture = ndimage.gaussian_filter(random.standard_normal(body.shape), sigma)
+        values = values + body * texture / texture.std() * strength
+    return values
+
+
+def _intensities(contrast: np.ndarray, normalization: Normalization) -> np.ndarray:
+    """Contrast, float32, in the units that `normalization` expects of a scan."""
+    scan = contrast
+    if normalization.scheme == "rgb01":
+        scan = np.interp(contrast, (contrast.min(), contrast.max()), (0, 255))
+    elif normalization.scheme in ("ct", "none"):
+        mean, std = normalization.mean or 0.0, normalization.std or 1.0
+        scan = (contrast - contrast.mean()) / contrast.std() * std + mean
+    return scan.astype(np.float32)
+
+
+def _ellipsoid(grid: np.ndarray, centre: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """One inside, zero outside, with a rim a few voxels wide."""
+    distance = np.sqrt((((grid.T - centre) / radii) ** 2).sum(-1)).T
+    inside: np.ndarray = np.clip((1.05 - distance) / 0.1, 0, 1)
+    return inside

@@ -1,0 +1,1 @@
+"""The work around any network: from a volume to its labels."""

@@ -1,0 +1,291 @@
+"""From tiles to the label map without ever holding the logits of a whole scan.
+
+The native pipeline runs the tiles in order of depth, then of height. What no later tile
+reaches is finished: its sums of logits are divided by the sum of the weights, interpolated
+to the scan's grid and reduced to labels, and their memory goes to the voxels to come. Every
+voxel sees the same operations in the same order as with all logits in memory, so the labels
+are the same, voxel for voxel, whatever the budget.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from segmaformer.runtime.bindings.kernels import AxisTaps, LogitLines, Logits
+from segmaformer.runtime.bindings.label_task import (
+    PROGRESS,
+    TAKE_LOGITS,
+    DeviceLinesArgs,
+    FinishedLogitsArgs,
+    LabelPlanArgs,
+    LabelTaskArgs,
+)
+from segmaformer.runtime.bindings.structs import (
+    Callbacks,
+    OutputArgs,
+    ResamplingArgs,
+    ResizeArgs,
+    TilingArgs,
+    address,
+    array_at,
+    call,
+    element_type,
+)
+from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
+from segmaformer.runtime.pipeline.device_stream import DeviceStream, device_memory
+from segmaformer.runtime.pipeline.labels import label_dtype
+from segmaformer.runtime.pipeline.probabilities import resample_probabilities
+from segmaformer.runtime.pipeline.tile_network import TileNetwork
+from segmaformer.runtime.progress import StepProgress
+from segmaformer.runtime.spec import Box, Label, Output, Resampling, Spacing, Tiling, Triple
+
+_PLENTY = 1 << 60
+
+
+@dataclass(frozen=True)
+class LogitsGrid:
+    """The grid that logits are resampled to.
+
+    Attributes
+    ----------
+    shape, spacing_mm
+        Of the labels.
+    image_spacing_mm
+        Of the image.
+    resampling
+        How.
+    """
+
+    shape: Triple
+    spacing_mm: Spacing
+    image_spacing_mm: Spacing
+    resampling: Resampling
+
+
+class LabelStream:
+    """Streams one image through a network into labels.
+
+    Parameters
+    ----------
+    image
+        Shape (C, D, H, W), float32, on the network's grid.
+    tiling, output
+        Of the package.
+    grid
+        Where the labels belong.
+    network
+        What runs the tiles.
+    device
+        What runs the tiles for labels instead, and leaves their logits where the sums then
+        are.
+    budget_bytes
+        For everything in memory of the processor.
+    taken_bytes
+        What others hold of that; the rest is for the sums of logits and the tiles that the
+        network holds.
+    threads
+        For blending and interpolation.
+
+    Raises
+    ------
+    BudgetError
+        The budget, or the memory that is free on the device, does not suffice for the
+        smallest blocks.
+    """
+
+    def __init__(
+        self,
+        image: Logits,
+        tiling: Tiling,
+        output: Output,
+        grid: LogitsGrid,
+        network: TileNetwork,
+        *,
+        device: DeviceNetwork | None = None,
+        budget_bytes: int,
+        taken_bytes: int = 0,
+        threads: int,
+    ):
+        self._image = image
+        self._tiling = tiling
+        self._output = output
+        self._grid = grid
+        self._network = network
+        self._device = device
+        self._memory = None if device is None else device_memory(device, tiling.tile, output)
+        self._budget_bytes, self._taken_bytes = budget_bytes, taken_bytes
+        self._threads = threads
+        plan = LabelPlanArgs()
+        self._call("sgmf_plan_labels", Callbacks(), None, ctypes.byref(plan))
+        self.tile_runs: int = plan.tile_runs
+        """Tiles that a run sends through the network."""
+        self.streams = bool(plan.streams)
+        """False where splines of order above one need all logits at once."""
+
+    def labels(self, progress: StepProgress, into: np.ndarray | None = None) -> np.ndarray:
+        """Labels on the target grid.
+
+        Parameters
+        ----------
+        progress
+            Called as work proceeds.
+        into
+            Array or view of their shape, uint8 or uint16, to be filled; None for a new one.
+        """
+        labels = np.zeros(self._grid.shape, label_dtype(self._output)) if into is None else into
+        if self._device is not None:
+            self._label_on_device(self._device, progress, labels)
+            return labels
+        strides = (ctypes.c_int64 * 3)(*(stride // labels.itemsize for stride in labels.strides))
+        buffers = address(self._image), address(labels), element_type(labels), strides
+        self._call("sgmf_label_image", Callbacks(), progress, *buffers)
+        return labels
+
+    def probabilities(self, channels: Sequence[int], progress: StepProgress) -> np.ndarray:
+        """Probabilities of some channels on the target grid, where that :attr:`streams`.
+
+        Parameters
+        ----------
+        channels
+            At least one.
+        progress
+            Called as work proceeds.
+
+        Returns
+        -------
+        ndarray
+            Shape (len(channels), d, h, w), float32.
+        """
+        exclusive = not self._output.regions
+        maps = np.zeros([len(channels), *self._grid.shape], np.float32)
+
+        def take(place: Box, logits: LogitLines, taps: list[AxisTaps]) -> None:
+            maps[(slice(None), *place)] = resample_probabilities(
+                logits, taps, channels, exclusive=exclusive
+            )
+
+        self._stream(take, progress)
+        return maps
+
+    def logits(self, progress: StepProgress) -> Logits:
+        """All logits (K, D, H, W) on the image's own grid, where that does not stream."""
+        logits = np.empty((self._output.channels, *self._image.shape[1:]), np.float32)
+
+        def take(place: Box, finished: LogitLines, taps: list[AxisTaps]) -> None:
+            depth, height, width = (axis.low for axis in taps)
+            lines = finished.memory[finished.places[np.ix_(depth, height)]][..., width]
+            logits[(slice(None), *place)] = np.moveaxis(lines, 2, 0)
+
+        self._stream(take, progress)
+        return logits
+
+    def _stream(
+        self, take: Callable[[Box, LogitLines, list[AxisTaps]], None], progress: StepProgress
+    ) -> None:
+        callbacks = Callbacks()
+
+        def taken(_user: Any, pointer: Any) -> None:
+            finished: FinishedLogitsArgs = pointer.contents
+            taps = [AxisTaps.of(axis) for axis in finished.taps]
+            take(finished.box, _lines(finished), taps)
+
+        sink = TAKE_LOGITS(callbacks.guarded(taken))
+        self._call("sgmf_stream_logits", callbacks, progress, address(self._image), sink)
+
+    def _label_on_device(
+        self, device: DeviceNetwork, progress: StepProgress, labels: np.ndarray
+    ) -> None:
+        callbacks = Callbacks()
+        with DeviceStream(device, self._image, self._tiling, self._output, labels) as stream:
+            lines = DeviceLinesArgs.of(stream, callbacks)
+            self._call("sgmf_stream_on_device", callbacks, progress, ctypes.byref(lines))
+
+    def _call(
+        self, name: str, callbacks: Callbacks, progress: StepProgress | None, *arguments: Any
+    ) -> None:
+        """Call a function of the native pipeline for this task."""
+        channels, *shape = self._image.shape
+        grid, report = self._grid, progress or (lambda done, count: None)
+        memory = self._memory
+        task = LabelTaskArgs(
+            tiling=TilingArgs.of(self._tiling),
+            output=OutputArgs.of(self._output),
+            channels=channels,
+            resize=ResizeArgs(
+                tuple(shape),
+                grid.shape,
+                grid.image_spacing_mm,
+                grid.spacing_mm,
+                ResamplingArgs.of(grid.resampling),
+            ),
+            network=self._network.args(
+                channels, self._output.channels, self._tiling.tile, callbacks
+            ),
+            progress=PROGRESS(callbacks.guarded(lambda _user, done, count: report(done, count))),
+            threads=self._threads,
+            budget_bytes=self._budget_bytes,
+            taken_bytes=self._taken_bytes,
+            device=None if memory is None else ctypes.pointer(memory),
+        )
+        if self._device is not None:
+            task.network.tiles_at_once = self._device.tiles_at_once
+        call(name, ctypes.byref(task), *arguments, callbacks=callbacks)
+
+
+def _lines(finished: FinishedLogitsArgs) -> LogitLines:
+    """View of finished logits in memory of the native pipeline."""
+    places = finished.places
+    shape = int(places.max()) + 1, finished.channels, finished.width
+    strides = finished.line_stride, finished.channel_stride, 1
+    last = sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
+    memory = array_at(finished.memory, ctypes.c_float, last + 1)
+    in_bytes = [stride * memory.itemsize for stride in strides]
+    return LogitLines(np.lib.stride_tricks.as_strided(memory, shape, in_bytes), places)
+
+
+def predict_logits(
+    image: Logits,
+    tiling: Tiling,
+    network: TileNetwork,
+    channels: int,
+    *,
+    progress: StepProgress | None = None,
+) -> Logits:
+    """Blend the logits of all tiles.
+
+    Parameters
+    ----------
+    image
+        Shape (C, D, H, W), float32, on the network's grid.
+    tiling
+        Tile, step and weights.
+    network
+        What runs the tiles.
+    channels
+        K.
+    progress
+        Called with the tiles done and their number, first with none done.
+
+    Returns
+    -------
+    ndarray
+        Shape (K, D, H, W), float32.
+    """
+    _, depth, height, width = image.shape
+    grid = LogitsGrid((depth, height, width), (1.0,) * 3, (1.0,) * 3, Resampling(order=1))
+    output = Output(tuple(Label(value, str(value)) for value in range(channels)))
+    stream = LabelStream(
+        np.ascontiguousarray(image, np.float32),
+        tiling,
+        output,
+        grid,
+        network,
+        budget_bytes=_PLENTY,
+        threads=0,
+    )
+    return stream.logits(progress or (lambda done, count: None))

@@ -1,0 +1,54 @@
+"""Intensity normalisation of one channel, as the pipeline does it while it resamples."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime.bindings.structs import NormalizationArgs, address, call
+from segmaformer.runtime.spec import Normalization
+
+Channel = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+
+def normalize(channel: Channel, normalization: Normalization, mask: Mask | None = None) -> Channel:
+    """Scale one channel's intensities with a scheme of nnU-Net v2.
+
+    Parameters
+    ----------
+    channel
+        Intensities (D, H, W), float32; unchanged.
+    mask
+        Where the scan is (D, H, W). Only a z-score with ``use_mask`` looks at it: voxels
+        outside then count for nothing and keep their value.
+
+    Returns
+    -------
+    ndarray
+        A new array in C order, float32.
+
+    Raises
+    ------
+    ValueError
+        ``use_mask`` is set and there is no mask, or one of another shape.
+    InputError
+        The scheme is ``rgb01`` and an intensity lies outside 0 to 255.
+    """
+    inside = None if mask is None else np.ascontiguousarray(mask, np.bool_)
+    if inside is not None and inside.shape != channel.shape:
+        raise ValueError(f"the mask has shape {inside.shape}; the channel has {channel.shape}")
+    scaled = np.empty(channel.shape, np.float32)
+    call(
+        "sgmf_normalize",
+        address(channel),
+        (ctypes.c_int64 * 3)(*channel.shape),
+        (ctypes.c_int64 * 3)(*(stride // channel.itemsize for stride in channel.strides)),
+        ctypes.byref(NormalizationArgs.of(normalization)),
+        None if inside is None else address(inside),
+        0,
+        address(scaled),
+    )
+    return scaled

@@ -1,0 +1,195 @@
+"""One preprocessed scan through a network: its labels or probabilities, within a budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segmaformer.runtime.errors import BudgetError
+from segmaformer.runtime.package.manifest import Manifest
+from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
+from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid
+from segmaformer.runtime.pipeline.labels import label_dtype
+from segmaformer.runtime.pipeline.preprocessing import Preprocessed, restore_logits
+from segmaformer.runtime.pipeline.probabilities import to_probabilities
+from segmaformer.runtime.pipeline.tile_network import TileNetwork
+from segmaformer.runtime.progress import Report, StepProgress
+
+BYTES = np.dtype(np.float32).itemsize
+
+ON_PROCESSOR = "logits are copied back and summed by the processor"
+"""What is said where they could have been summed on a device."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A preprocessed scan, what predicts it, and the memory for that.
+
+    Attributes
+    ----------
+    prepared
+        From :func:`segmaformer.runtime.pipeline.preprocessing.preprocess`.
+    manifest
+        Of the package.
+    network
+        What runs the tiles.
+    budget_bytes
+        For scan, image, logits and labels.
+    scan_bytes
+        What the scan holds of that.
+    threads
+        For blending and interpolation.
+    resident
+        What runs the tiles for labels where logits are summed on a device.
+    report
+        Called with a line if they are not, although there is `resident`.
+    """
+
+    prepared: Preprocessed
+    manifest: Manifest
+    network: TileNetwork
+    budget_bytes: int
+    scan_bytes: int
+    threads: int
+    resident: DeviceNetwork | None = None
+    report: Report = lambda line: None
+
+    def check_budget(self) -> None:
+        """Raise BudgetError, with the least that would do, if :meth:`labels` would."""
+        self._stream(0)
+
+    def labels(self, progress: StepProgress, into: np.ndarray | None = None) -> np.ndarray:
+        """Labels on the cropped grid of the scan.
+
+        Parameters
+        ----------
+        progress
+            Called as work proceeds.
+        into
+            View of shape ``prepared.cropped_shape`` to be filled; None for a new array.
+
+        Returns
+        -------
+        np.ndarray
+            Shape ``prepared.cropped_shape``, uint8 or uint16.
+
+        Raises
+        ------
+        BudgetError
+            The budget does not suffice; the error says the least that would.
+        """
+        stream = self._resident_stream() or self._stream(0)
+        return stream.labels(progress, into)
+
+    def probabilities(
+        self, channels: Sequence[int], progress: StepProgress
+    ) -> Iterator[np.ndarray]:
+        """Probabilities of some channels, several from one pass where the budget allows.
+
+        Parameters
+        ----------
+        channels
+            At least one.
+        progress
+            Called with the tiles done and their number.
+
+        Yields
+        ------
+        np.ndarray
+            For each channel, shape ``prepared.cropped_shape``, float32.
+
+        Raises
+        ------
+        BudgetError
+            As for :meth:`labels`.
+        """
+        together, stream = self._fewest_tiles(len(channels))
+        if not stream.streams:
+            yield from self._all_probabilities(stream, channels, progress)
+            return
+        groups = [channels[first : first + together] for first in range(0, len(channels), together)]
+        for index, group in enumerate(groups):
+
+            def report(done: int, count: int, before: int = index) -> None:
+                progress(before * count + done, len(groups) * count)
+
+            maps = stream.probabilities(group, report)
+            yield from maps
+            del maps  # before the next group takes as much
+
+    def _fewest_tiles(self, maps: int) -> tuple[int, LabelStream]:
+        """How many maps to compute in one pass, and the stream that does."""
+        streams = [self._stream(1)]
+        for together in range(2, maps + 1):
+            try:
+                streams.append(self._stream(together))
+            except BudgetError:
+                break
+        # More maps in one pass leave less memory for logits, which may cost tiles.
+        runs = [
+            math.ceil(maps / together) * stream.tile_runs
+            for together, stream in enumerate(streams, start=1)
+        ]
+        fewest = runs.index(min(runs))
+        return fewest + 1, streams[fewest]
+
+    def _resident_stream(self) -> LabelStream | None:
+        """The stream whose sums are on the device; None, said why, if they cannot be there."""
+        if self.resident is None:
+            return None
+        self.resident.device.activate()
+        try:
+            stream = self._stream(0, self.resident)
+        except BudgetError as error:
+            self.report(f"{ON_PROCESSOR}: {error}")
+            return None
+        if stream.streams:
+            return stream
+        self.report(f"{ON_PROCESSOR}: splines of order above one resample the logits")
+        return None
+
+    def _stream(self, maps: int, device: DeviceNetwork | None = None) -> LabelStream:
+        """The stream beside that many maps of probabilities."""
+        prepared, output = self.prepared, self.manifest.output
+        cropped, whole = (
+            math.prod(shape) for shape in (prepared.cropped_shape, prepared.uncropped_shape)
+        )
+        # Maps exist once on the cropped grid and one of them in the order of the file; beside
+        # them the caller may hold the label map.
+        label_bytes = np.dtype(label_dtype(output)).itemsize
+        results = whole * label_bytes + (maps * cropped + whole * (maps > 0)) * BYTES
+        return LabelStream(
+            prepared.image,
+            self.manifest.tiling,
+            output,
+            LogitsGrid(
+                prepared.cropped_shape,
+                prepared.scan_spacing_mm,
+                prepared.spacing_mm,
+                self.manifest.preprocessing.logits_resampling,
+            ),
+            self.network,
+            device=device,
+            budget_bytes=self.budget_bytes,
+            taken_bytes=self.scan_bytes + prepared.image.nbytes + results,
+            threads=self.threads,
+        )
+
+    def _all_probabilities(
+        self, stream: LabelStream, channels: Sequence[int], progress: StepProgress
+    ) -> Iterator[np.ndarray]:
+        """Each from all logits, which a spline of higher order brings to the scan's grid."""
+        resampling = self.manifest.preprocessing.logits_resampling
+        logits = restore_logits(
+            stream.logits(progress), self.prepared, resampling, threads=self.threads
+        )
+        exclusive = not self.manifest.output.regions
+        for channel in channels:
+            planes = [
+                to_probabilities(logits[:, z], [channel], exclusive=exclusive)[0]
+                for z in range(logits.shape[1])
+            ]
+            yield np.stack(planes)

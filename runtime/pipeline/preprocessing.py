@@ -1,0 +1,265 @@
+"""From a scan to the network's grid and back to the scan's.
+
+Order of operations: orient, transpose, crop, normalise, resample. Normalising comes
+before resampling, since interpolation would blur the border of the nonzero mask. The
+network's axes count depth, height, width: the stored axes in reverse, (Z, Y, X), then
+``transpose_forward``, as in nnU-Net v2.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime.bindings.structs import (
+    NetworkGridArgs,
+    PreprocessingArgs,
+    TilingArgs,
+    VolumeArgs,
+    address,
+    call,
+    spacing,
+    triple,
+)
+from segmaformer.runtime.pipeline.resampling import resample
+from segmaformer.runtime.scans.spacing import training_spacing
+from segmaformer.runtime.scans.volume import Element, Reorientation, Volume
+from segmaformer.runtime.spec import Box, Preprocessing, Resampling, Spacing, Tiling, Triple
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessed:
+    """A scan on the network's grid, and the way back.
+
+    Attributes
+    ----------
+    image
+        Normalised intensities (C, D, H, W), float32.
+    spacing_mm
+        Spacing of `image` along D, H and W.
+    reorientation
+        Brings stored axes (X, Y, Z) to the network's.
+    uncropped_shape
+        Voxels of the whole scan along the network's axes, before resampling.
+    box
+        Part of that which was kept.
+    scan_spacing_mm
+        Spacing of the scan along the network's axes, before resampling.
+    """
+
+    image: npt.NDArray[np.float32] = field(repr=False)
+    spacing_mm: Spacing
+    reorientation: Reorientation
+    uncropped_shape: Triple
+    box: Box
+    scan_spacing_mm: Spacing
+
+    @property
+    def cropped_shape(self) -> Triple:
+        """Voxels inside `box`: the grid that :func:`restore_logits` returns to."""
+        depth, height, width = (side.stop - side.start for side in self.box)
+        return depth, height, width
+
+
+def preprocess(
+    volume: Volume,
+    spec: Preprocessing,
+    *,
+    threads: int = 0,
+    admit: Callable[[Preprocessed], None] = lambda grid: None,
+) -> Preprocessed:
+    """Bring `volume` to the grid and the intensities that a network was trained on.
+
+    Beside the result, memory holds a few planes, and a mask where a normalisation needs it.
+
+    Parameters
+    ----------
+    threads
+        Threads to use; 0 takes every available processor.
+    admit
+        Called with :func:`network_grid` before memory is taken for the image; may raise.
+
+    Raises
+    ------
+    InputError
+        The volume has another number of channels than `spec`, is zero everywhere, holds
+        what is not finite or does not suit the normalisation.
+    """
+    scan, specification = _scan(volume, spec), PreprocessingArgs.of(spec)
+    grid = _find_grid(scan, specification, whole=False)
+    admit(_without_image(grid, len(volume.voxels)))
+    image = np.empty((len(volume.voxels), *grid.shape), np.float32)
+    call(
+        "sgmf_fill_image",
+        ctypes.byref(scan),
+        ctypes.byref(specification),
+        ctypes.byref(grid),
+        threads,
+        address(image),
+    )
+    return _preprocessed(grid, image)
+
+
+def network_grid(volume: Volume, spec: Preprocessing, *, whole: bool) -> Preprocessed:
+    """Find what :func:`preprocess` would return, but with an image that takes no memory.
+
+    Parameters
+    ----------
+    whole
+        True for what it would return if nothing were cropped; voxels are then not looked at.
+
+    Raises
+    ------
+    InputError
+        As for :func:`preprocess`, as far as the grid shows it.
+    """
+    grid = _find_grid(_scan(volume, spec), PreprocessingArgs.of(spec), whole=whole)
+    return _without_image(grid, len(volume.voxels))
+
+
+def check_grid(grid: Preprocessed, tiling: Tiling) -> None:
+    """Refuse a grid of a few voxels, or of more tiles than a day's work.
+
+    Parameters
+    ----------
+    grid
+        Of the whole scan, from :func:`network_grid`: before anything is allocated.
+    tiling
+        What covers the grid.
+
+    Raises
+    ------
+    GeometryError
+        The scan shrinks to less than 8 x 8 x 8 voxels or to two along an axis, or takes more
+        than 86,400 tiles.
+    """
+    args = NetworkGridArgs(
+        uncropped_shape=grid.uncropped_shape,
+        scan_spacing_mm=grid.scan_spacing_mm,
+        spacing_mm=grid.spacing_mm,
+        shape=grid.image.shape[1:],
+    )
+    call("sgmf_check_grid", ctypes.byref(args), ctypes.byref(TilingArgs.of(tiling)))
+
+
+def _scan(volume: Volume, spec: Preprocessing) -> VolumeArgs:
+    spacing_mm = None
+    if spec.reader is not None and volume.stated_spacing is not None:
+        spacing_mm = training_spacing(volume.affine, volume.stated_spacing, spec.reader)
+    return VolumeArgs.of(volume.voxels, volume.affine, spacing_mm)
+
+
+def _find_grid(scan: VolumeArgs, spec: PreprocessingArgs, *, whole: bool) -> NetworkGridArgs:
+    grid = NetworkGridArgs()
+    arguments = ctypes.byref(scan), ctypes.byref(spec), whole, ctypes.byref(grid)
+    call("sgmf_find_network_grid", *arguments)
+    return grid
+
+
+def _without_image(grid: NetworkGridArgs, channels: int) -> Preprocessed:
+    return _preprocessed(grid, np.broadcast_to(np.float32(0), (channels, *grid.shape)))
+
+
+def _preprocessed(grid: NetworkGridArgs, image: npt.NDArray[np.float32]) -> Preprocessed:
+    a, b, c = (bool(reverse) for reverse in grid.reverse)
+    edges = list(grid.box)
+    return Preprocessed(
+        image,
+        spacing(grid.spacing_mm),
+        Reorientation(triple(grid.axes), (a, b, c)),
+        triple(grid.uncropped_shape),
+        (slice(*edges[:2]), slice(*edges[2:4]), slice(*edges[4:])),
+        spacing(grid.scan_spacing_mm),
+    )
+
+
+def restore_logits(
+    logits: npt.NDArray[np.float32],
+    prepared: Preprocessed,
+    resampling: Resampling,
+    *,
+    threads: int = 0,
+) -> npt.NDArray[np.float32]:
+    """Resample logits from the network's grid to that of the cropped scan.
+
+    Parameters
+    ----------
+    logits
+        (C, D, H, W), float32, on the grid of ``prepared.image``.
+    threads
+        Threads to use; 0 takes every available processor.
+
+    Returns
+    -------
+    ndarray
+        (C, *prepared.cropped_shape), float32.
+
+    Raises
+    ------
+    ValueError
+        `logits` do not lie on the grid of ``prepared.image``.
+    """
+    _expect_grid(logits, prepared.image.shape[1:])
+    return resample(
+        logits,
+        prepared.cropped_shape,
+        spacing_mm=prepared.spacing_mm,
+        new_spacing_mm=prepared.scan_spacing_mm,
+        resampling=resampling,
+        threads=threads,
+    )
+
+
+def restore_map(
+    values: npt.NDArray[Element], prepared: Preprocessed, *, outside: float = 0
+) -> npt.NDArray[Element]:
+    """Put a map of the cropped scan, such as labels, at its place in the stored scan.
+
+    Parameters
+    ----------
+    values
+        With the shape ``prepared.cropped_shape``.
+    outside
+        The map's value where the scan was cropped.
+
+    Returns
+    -------
+    ndarray
+        Map (X, Y, Z) in the order in which the scan is stored.
+
+    Raises
+    ------
+    ValueError
+        `values` have another shape.
+    """
+    _expect_grid(values, prepared.cropped_shape)
+    whole, cropped = empty_map(prepared, values.dtype.type, outside=outside)
+    cropped[...] = values
+    return whole
+
+
+def empty_map(
+    prepared: Preprocessed, dtype: type[Element], *, outside: float = 0
+) -> tuple[npt.NDArray[Element], npt.NDArray[Element]]:
+    """Make a map of one value in the shape of the stored scan, and a view of what was kept of it.
+
+    Returns
+    -------
+    whole, cropped
+        Shape (X, Y, Z) in the order in which the scan is stored, and
+        ``prepared.cropped_shape`` along the network's axes.
+    """
+    turn = prepared.reorientation
+    # Zeros take no memory before they are written to.
+    shape = prepared.uncropped_shape
+    whole = turn.undo(np.full(shape, outside, dtype) if outside else np.zeros(shape, dtype))
+    return whole, turn.apply(whole)[prepared.box]
+
+
+def _expect_grid(array: npt.NDArray[Element], shape: tuple[int, ...]) -> None:
+    if array.shape[-3:] != shape:
+        raise ValueError(f"the array has spatial shape {array.shape[-3:]}; expected {shape}")

@@ -1,0 +1,104 @@
+"""Probabilities of labels at every voxel, from logits on another grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime.bindings.kernels import AxisTaps, LogitLines, Logits
+from segmaformer.runtime.spec import Label, Output, Region
+
+_ROWS_BYTES = 4 << 20
+
+
+def label_channel(output: Output, label: str) -> int:
+    """Channel of the logits that a label's name stands for, or its value if none is named so.
+
+    Raises
+    ------
+    ValueError
+        The package has no such label.
+    """
+    named: Sequence[Label | Region] = output.regions or output.labels
+    for keys in ([entry.name for entry in named], [str(entry.value) for entry in named]):
+        if label in keys:
+            return keys.index(label)
+    known = ", ".join(entry.name for entry in named)
+    raise ValueError(f"the package has no label {label!r}; it has {known}")
+
+
+def outside_crop(output: Output, channel: int) -> float:
+    """Probability of a channel where a scan was cropped away, which is background.
+
+    Of labels, 1 for background and 0 for the others, so that they sum to 1 there too; of
+    regions, which background is none of, 0.
+    """
+    return float(not output.regions and output.labels[channel].value == 0)
+
+
+def resample_probabilities(
+    logits: LogitLines, taps: Sequence[AxisTaps], channels: Sequence[int], *, exclusive: bool
+) -> npt.NDArray[np.float32]:
+    """Probabilities of some channels on another grid.
+
+    Parameters
+    ----------
+    logits
+        Lines (K, d, h, w).
+    taps
+        One for each axis of the target.
+    channels
+        Whose probabilities.
+    exclusive
+        True for labels, of which each voxel has one (softmax over channels); False for
+        regions, which may overlap (sigmoid).
+
+    Returns
+    -------
+    ndarray
+        Shape (len(channels), d, h, w) of the target, float32. Logits are interpolated first,
+        then become probabilities, as in nnU-Net. A few rows are computed at a time.
+    """
+    depth, height, width = taps
+    maps = np.empty([len(channels), *(len(axis) for axis in taps)], np.float32)
+    rows = max(1, _ROWS_BYTES // (4 * logits.memory.shape[1] * max(1, len(width))))
+    for z in range(len(depth)):
+        low, high = (logits.plane(int(neighbour[z])) for neighbour in (depth.low, depth.high))
+        plane = _mix(low, high, np.float32(depth.weight[z]))
+        for start in range(0, len(height), rows):
+            part = height.part(start, min(start + rows, len(height)), 0)
+            values = _between(_between(plane, part, 1), width, 2)
+            maps[:, z, start : start + rows] = to_probabilities(
+                values, channels, exclusive=exclusive
+            )
+    return maps
+
+
+def _between(values: Logits, taps: AxisTaps, axis: int) -> Logits:
+    shape = [1] * values.ndim
+    shape[axis] = len(taps)
+    weight = taps.weight.astype(np.float32).reshape(shape)
+    return _mix(values.take(taps.low, axis), values.take(taps.high, axis), weight)
+
+
+def _mix(low: Logits, high: Logits, weight: npt.NDArray[np.float32] | np.float32) -> Logits:
+    mixed: Logits = (np.float32(1) - weight) * low + weight * high
+    return mixed
+
+
+def to_probabilities(
+    logits: Logits, channels: Sequence[int], *, exclusive: bool
+) -> npt.NDArray[np.float32]:
+    """Probabilities (len(channels), ...) where the logits are.
+
+    Parameters are those of :func:`resample_probabilities`, but for `logits` (K, ...).
+    """
+    if not exclusive:
+        with np.errstate(over="ignore"):  # of a logit below -88, whose probability is 0
+            sigmoid: npt.NDArray[np.float32] = np.reciprocal(1 + np.exp(-logits[list(channels)]))
+        return sigmoid
+    weights = np.exp(logits - logits.max(axis=0))
+    softmax: npt.NDArray[np.float32] = weights[list(channels)] / weights.sum(axis=0)
+    return softmax

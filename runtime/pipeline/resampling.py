@@ -1,0 +1,116 @@
+"""Spline resampling of images and logits that computes what nnU-Net v2 computes.
+
+nnU-Net resizes with ``skimage.transform.resize(mode="edge", anti_aliasing=False)``: a
+spline through voxel centres of the edge-extended image, evaluated at the centres of the
+new voxels, clipped to the range of the input. Where voxels are much longer along one
+axis, every slice across that axis is resized on its own and the axis follows separately.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime.bindings.structs import ResamplingArgs, ResizeArgs, address, call, triple
+from segmaformer.runtime.spec import Resampling, Spacing, Triple
+
+
+def target_shape(shape: Triple, spacing_mm: Spacing, new_spacing_mm: Spacing) -> Triple:
+    """Count the voxels that cover the same extent at another spacing, rounded half to even.
+
+    At least one voxel is left along every axis.
+    """
+    resize = ResizeArgs(shape=shape, spacing_mm=spacing_mm, new_spacing_mm=new_spacing_mm)
+    call("sgmf_find_new_shape", ctypes.byref(resize))
+    return triple(resize.new_shape)
+
+
+def separate_axis(
+    spacing_mm: Spacing, new_spacing_mm: Spacing, resampling: Resampling
+) -> int | None:
+    """Coarse axis that is resampled on its own, or None where all go together.
+
+    It is the axis of the largest spacing, if only one has that. Unless `resampling`
+    forces or forbids it, the present spacing decides if it is anisotropic beyond the
+    threshold, otherwise the new one.
+    """
+    resize = ResizeArgs(
+        spacing_mm=spacing_mm,
+        new_spacing_mm=new_spacing_mm,
+        resampling=ResamplingArgs.of(resampling),
+    )
+    axis = ctypes.c_int32()
+    call("sgmf_find_separate_axis", ctypes.byref(resize), ctypes.byref(axis))
+    return None if axis.value < 0 else axis.value
+
+
+def resample(
+    image: npt.NDArray[np.float32],
+    shape: Triple,
+    *,
+    spacing_mm: Spacing,
+    new_spacing_mm: Spacing,
+    resampling: Resampling,
+    threads: int = 0,
+) -> npt.NDArray[np.float32]:
+    """Resize every channel of `image` to `shape`.
+
+    The spacings only decide whether one axis is treated separately; the grid follows
+    from the shapes, whose outer borders coincide.
+
+    Parameters
+    ----------
+    image
+        Intensities or logits (C, D, H, W), float32.
+    shape
+        Voxels of the result along D, H and W.
+    spacing_mm, new_spacing_mm
+        Spacing along D, H and W before and after.
+    threads
+        Threads to use; 0 takes every available processor.
+
+    Returns
+    -------
+    ndarray
+        (C, *shape), float32; `image` itself where that is its shape already.
+
+    Raises
+    ------
+    ValueError
+        `image` does not have four axes, a length is below one or a spline order is
+        outside 0 to 5.
+    """
+    if image.ndim != 4 or min(*image.shape, *shape) < 1:
+        raise ValueError(f"cannot resample {image.shape} to {shape}; expected (C, D, H, W)")
+    if image.shape[1:] == shape:
+        return image
+    resize = ResizeArgs(
+        image.shape[1:], shape, spacing_mm, new_spacing_mm, ResamplingArgs.of(resampling)
+    )
+    dense = np.ascontiguousarray(image, np.float32)
+    resized = np.empty((len(image), *shape), np.float32)
+    call(
+        "sgmf_resize_channels",
+        ctypes.byref(resize),
+        address(dense),
+        ctypes.c_int64(len(image)),
+        threads,
+        address(resized),
+    )
+    return resized
+
+
+def axis_weights(length: int, new_length: int, order: int) -> npt.NDArray[np.float64]:
+    """Matrix (new_length, length) that resizes one axis.
+
+    Raises
+    ------
+    ValueError
+        `order` is outside 0 to 5.
+    """
+    weights = np.empty((new_length, length))
+    lengths = ctypes.c_int64(length), ctypes.c_int64(new_length)
+    call("sgmf_resize_weights", *lengths, order, address(weights))
+    return weights

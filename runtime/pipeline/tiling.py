@@ -1,0 +1,159 @@
+"""Cutting a volume into tiles and blending their logits, as nnU-Net v2 or as MONAI does.
+
+Both pad volumes smaller than a tile with zeros, half on either side, and weigh the logits
+by a Gaussian of sigma tile/8. They differ in two things:
+
+* nnU-Net spreads tiles evenly; its Gaussian is truncated, has peak 10 and is rounded to
+  float16. Source: F. Isensee et al., "nnU-Net: a self-configuring method for deep
+  learning-based biomedical image segmentation", Nature Methods 18, 203-211 (2021), and
+  the behaviour of ``nnunetv2``'s predictor.
+* MONAI lays tiles at a fixed stride and moves the last one back inside; its Gaussian is
+  nowhere below 0.001. Source: M. J. Cardoso et al., "MONAI: An open-source framework for
+  deep learning in healthcare", arXiv:2211.02701 (2022), and the behaviour of
+  ``monai.inferers.sliding_window_inference``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+
+import numpy as np
+
+from segmaformer.runtime.bindings.structs import TilingArgs, address, call
+from segmaformer.runtime.spec import Box, Tiling, TilingScheme, Triple
+
+BLENDINGS: dict[str, tuple[TilingScheme, bool]] = {
+    "nnunet": ("nnunet", True),
+    "monai-constant": ("monai", False),
+    "monai-gaussian": ("monai", True),
+}
+"""Scheme and whether weights are Gaussian, by a name; MONAI's are those of its modes."""
+
+
+def tile_starts(extent: int, tile: int, step: float, scheme: TilingScheme = "nnunet") -> list[int]:
+    """First voxels of the tiles along one axis.
+
+    Parameters
+    ----------
+    extent
+        Voxels along the axis, at least `tile`.
+    tile
+        Voxels of a tile.
+    step
+        Largest distance of neighbouring tiles, as a fraction of `tile`.
+    scheme
+        nnU-Net's are evenly spread from 0 to ``extent - tile``, rounded half to even; MONAI's
+        follow at `step` tiles, rounded down to whole voxels, but at least one, and the last is
+        ``extent - tile``.
+
+    Raises
+    ------
+    ValueError
+        The axis is shorter than a tile, or `step` is not above 0 and at most 1.
+    """
+    args = TilingArgs.of(Tiling((tile, tile, tile), step, scheme=scheme))
+    count = ctypes.c_int64()
+    room = max(1, extent - tile + 1)
+    while True:
+        starts = (ctypes.c_int64 * room)()
+        place = ctypes.byref(args), 0, ctypes.c_int64(extent), ctypes.c_int64(room)
+        call("sgmf_tile_starts", *place, starts, ctypes.byref(count))
+        if count.value <= room:
+            return list(starts[: count.value])
+        room = count.value
+
+
+def tile_boxes(shape: Triple, tiling: Tiling) -> list[Box]:
+    """Every tile of a volume that is at least one tile large, depth slowest."""
+    starts = [
+        tile_starts(extent, tile, tiling.step, tiling.scheme)
+        for extent, tile in zip(shape, tiling.tile, strict=True)
+    ]
+    return [_box(corner, tiling.tile) for corner in itertools.product(*starts)]
+
+
+def _box(corner: tuple[int, ...], extent: tuple[int, ...]) -> Box:
+    depth, height, width = (slice(c, c + e) for c, e in zip(corner, extent, strict=True))
+    return depth, height, width
+
+
+def tile_weights(tiling: Tiling) -> np.ndarray:
+    """Weight of each voxel of a tile in the blend.
+
+    Returns
+    -------
+    np.ndarray
+        Shape ``tiling.tile``, float32, positive everywhere.
+    """
+    weights = np.empty(tiling.tile, np.float32)
+    call("sgmf_tile_weights", ctypes.byref(TilingArgs.of(tiling)), address(weights))
+    return weights
+
+
+def place_in_tiles(shape: Triple, tile: Triple) -> tuple[Triple, Box]:
+    """The volume that tiles cover, at least one tile large, and where an image lies in it.
+
+    Returns
+    -------
+    padded_shape, box
+        Missing voxels are added half on either side.
+    """
+    depth, height, width = (max(t, extent) for t, extent in zip(tile, shape, strict=True))
+    padded = (depth, height, width)
+    corner = tuple((p - extent) // 2 for p, extent in zip(padded, shape, strict=True))
+    return padded, _box(corner, shape)
+
+
+def cut_tile(image: np.ndarray, box: Box, place: Box) -> np.ndarray:
+    """Copy one tile out of an image, with zeros where it reaches beyond.
+
+    Parameters
+    ----------
+    image
+        Shape (C, D, H, W).
+    box
+        The tile.
+    place
+        Where the image lies, in the same coordinates as `box`.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (C, *tile), contiguous.
+    """
+    tile = np.zeros((len(image), *(side.stop - side.start for side in box)), image.dtype)
+    shared = shared_part(box, place)
+    if shared is not None:
+        inside, source = shared
+        tile[(slice(None), *inside)] = image[(slice(None), *source)]
+    return tile
+
+
+def pad_to_tile(image: np.ndarray, tile: Triple) -> tuple[np.ndarray, Box]:
+    """Zero-pad (C, D, H, W) symmetrically to at least one tile.
+
+    Returns
+    -------
+    padded, box
+        The padded image, `image` itself where it is large enough, and where it lies in it.
+    """
+    _, depth, height, width = image.shape
+    shape, place = place_in_tiles((depth, height, width), tile)
+    if shape == (depth, height, width):
+        return image, place
+    return cut_tile(image, _box((0, 0, 0), shape), place), place
+
+
+def shared_part(box: Box, other: Box) -> tuple[Box, Box] | None:
+    """Where the voxels that two boxes share lie in each; None if there are none."""
+    begins = [max(a.start, b.start) for a, b in zip(box, other, strict=True)]
+    ends = [min(a.stop, b.stop) for a, b in zip(box, other, strict=True)]
+    extent = tuple(end - begin for begin, end in zip(begins, ends, strict=True))
+    if min(extent) < 1:
+        return None
+    in_box, in_other = (
+        _box(tuple(b - side.start for b, side in zip(begins, sides, strict=True)), extent)
+        for sides in (box, other)
+    )
+    return in_box, in_other

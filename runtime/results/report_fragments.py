@@ -1,0 +1,193 @@
+"""The parts of a report that are plain HTML: tables and lists, readable without a script.
+
+Every text is escaped here. Colours stand in ``data-colour`` attributes, because the
+page's policy allows no style attributes.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from segmaformer.runtime.package.manifest import Manifest
+from segmaformer.runtime.results.display_planes import PLANES, Plane
+from segmaformer.runtime.results.statistics import MM3_PER_ML
+from segmaformer.runtime.scans.spacing import known_spacings
+from segmaformer.runtime.scans.volume import Volume
+from segmaformer.runtime.spec import Reader
+from segmaformer.runtime.system.printable import printable
+
+if TYPE_CHECKING:
+    from segmaformer.runtime.results.segmentation import Segmentation
+
+
+def as_html(text: str) -> str:
+    """Any text as HTML that shows it, and nothing that would change the page or its direction."""
+    return html.escape(printable(text))
+
+
+@dataclass(frozen=True)
+class ReportLabel:
+    """A label that was found: its entry in the statistics, and its colour in sRGB."""
+
+    measured: Mapping[str, Any]
+    colour: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name as HTML."""
+        return as_html(self.measured["name"])
+
+    @property
+    def swatch(self) -> str:
+        """A square in its colour."""
+        return f'<i class="swatch" data-colour="#{bytes(self.colour).hex()}"></i>'
+
+
+def plane_sections() -> str:
+    """The three planes, empty."""
+    return "\n".join(_plane_section(plane) for plane in PLANES)
+
+
+def label_list(labels: Sequence[ReportLabel]) -> str:
+    """A row with a box to tick for each label, numbered as in the packed voxels."""
+    if not labels:
+        return '<li class="quiet">No label was found.</li>'
+    return "\n".join(
+        f'<li><input type="checkbox" checked data-rank="{rank}" aria-label="Show {label.name}">'
+        f'{label.swatch}<button type="button" data-go="{rank}">{label.name}</button>'
+        f'<span class="quiet">{_ml(label.measured)} ml</span></li>'
+        for rank, label in enumerate(labels, start=1)
+    )
+
+
+def statistics_table(statistics: Mapping[str, Any], labels: Sequence[ReportLabel]) -> str:
+    """A row for each label that was found, and the names of the others."""
+    absent = [entry["name"] for entry in statistics["labels"] if not entry["voxel_count"]]
+    rows = "\n".join(_statistics_row(label) for label in labels)
+    table = (
+        '<div class="scroll"><table>\n<thead><tr><th>Label</th><th>Value</th><th>Voxels</th>'
+        "<th>Volume (ml)</th><th>Mean ± SD of intensity</th><th>Centroid R, A, S (mm)</th>"
+        f"<th>Edge of the scan</th></tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
+    )
+    remark = f'<p class="quiet">Not found: {as_html(", ".join(absent))}.</p>' if absent else ""
+    return (table if labels else "") + remark
+
+
+def fact_cards(
+    segmentation: Segmentation, run_manifest: Mapping[str, Any] | None, *, names: bool = False
+) -> str:
+    """Facts about the scan, the package and the run."""
+    run = run_manifest or {"backend": segmentation.backend, "seconds": segmentation.seconds}
+    cards = {
+        "Scan": _scan_facts(
+            segmentation.volume, segmentation.manifest.preprocessing.reader, names=names
+        ),
+        "Package": _package_facts(segmentation.manifest),
+        "Run": run,
+    }
+    return "\n".join(
+        f"<article><h2>{title}</h2>{_definitions(facts)}</article>"
+        for title, facts in cards.items()
+    )
+
+
+def product_text(numbers: Sequence[float]) -> str:
+    """Numbers along three axes, such as ``1 × 1 × 2.5``."""
+    return " \N{MULTIPLICATION SIGN} ".join(map(_number, numbers))
+
+
+def _plane_section(plane: Plane) -> str:
+    letters = "".join(
+        f'<span class="letter {side}">{getattr(plane, side)}</span>'
+        for side in ("left", "right", "top", "bottom")
+    )
+    return (
+        f'<section class="plane" tabindex="0" aria-label="{plane.name} slices" '
+        f'data-across="{plane.across}" data-down="{plane.down}" data-through="{plane.through}">\n'
+        f'<p><b>{plane.name}</b><span class="place quiet"></span>'
+        '<span class="slice quiet"></span></p>\n'
+        '<div class="stage"><div class="frame"><canvas class="image"></canvas>'
+        '<canvas class="overlay"></canvas><i class="cross upright"></i><i class="cross level"></i>'
+        f'{letters}</div><span class="bar"></span></div>\n'
+        f'<input type="range" min="0" value="0" aria-label="{plane.name} slice">\n</section>'
+    )
+
+
+def _statistics_row(label: ReportLabel) -> str:
+    measured = label.measured
+    moments = zip(measured["intensity_mean"], measured["intensity_std"], strict=True)
+    intensity = "; ".join(f"{_number(mean)} ± {_number(std)}" for mean, std in moments)
+    centroid = ", ".join(f"{position:.1f}" for position in measured["centroid_mm"])
+    edge = '<td class="warn">touches</td>' if measured["touches_border"] else "<td></td>"
+    return (
+        f"<tr><td>{label.swatch}{label.name}</td><td>{measured['value']}</td>"
+        f"<td>{measured['voxel_count']:,}</td><td>{_ml(measured)}</td>"
+        f"<td>{intensity}</td><td>{centroid}</td>{edge}</tr>"
+    )
+
+
+def _scan_facts(volume: Volume, reader: Reader | None, *, names: bool) -> dict[str, Any]:
+    spacings = known_spacings(volume, reader)
+    seen = {} if len(spacings) == 1 else {"spacing, of grid and volumes": spacings["reader"]}
+    extent_mm = [n * step for n, step in zip(volume.shape, volume.spacing_mm, strict=True)]
+    return {
+        **({"files": [path.name for path in volume.source]} if names else {}),
+        "voxels": product_text(volume.shape),
+        "spacing": f"{product_text(volume.spacing_mm)} mm",
+        **{name: f"{product_text(edges)} mm" for name, edges in seen.items()},
+        "extent": f"{product_text(extent_mm)} mm",
+        "axes run towards": volume.axis_codes,
+    }
+
+
+def _package_facts(manifest: Manifest) -> dict[str, Any]:
+    network, spec = manifest.network, manifest.preprocessing
+    spacing = "the scan's" if spec.spacing is None else f"{product_text(spec.spacing)} mm"
+    return {
+        "name": manifest.name,
+        "created": manifest.created,
+        "network": f"{network.name}, {network.parameters:,} parameters",
+        "checkpoint": network.checkpoint_file,
+        "checkpoint SHA-256": network.checkpoint_sha256,
+        "channels": list(spec.channels),
+        "tile": product_text(manifest.tiling.tile),
+        "spacing": spacing,
+        "verified on": manifest.verification_tiles,
+        "agreement with PyTorch": {
+            name: variant.parity.get("label_agreement")
+            for name, variant in manifest.variants.items()
+        },
+        "assumed": list(network.assumptions),
+    }
+
+
+def _definitions(facts: Mapping[str, Any]) -> str:
+    rows = (
+        f"<dt>{as_html(str(key).replace('_', ' '))}</dt><dd>{_value(value)}</dd>"
+        for key, value in facts.items()
+    )
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _value(value: Any) -> str:
+    """A JSON-like value as HTML: mappings as nested lists, sequences line by line."""
+    if isinstance(value, Mapping):
+        return _definitions(value) if value else "none"
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return "<br>".join(_value(item) for item in value) if value else "none"
+    if value is None:
+        return "none"
+    return as_html(_number(value) if isinstance(value, float) else str(value))
+
+
+def _ml(measured: Mapping[str, Any]) -> str:
+    volume_ml = measured["volume_mm3"] / MM3_PER_ML
+    return f"{volume_ml:,.1f}" if volume_ml >= 100 else f"{volume_ml:.2f}"
+
+
+def _number(value: float) -> str:
+    """Four digits, without an exponent where that is readable."""
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"

@@ -1,0 +1,97 @@
+"""The record beside every label map: what made it, of what, with what, in which time.
+
+It answers where a label map came from years later, and lets an interrupted batch tell what
+is done: a result counts only while scan, package and label map are the recorded ones.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.results.segmentation import Segmentation
+from segmaformer.runtime.system.atomic import Target
+from segmaformer.runtime.system.digest import sha256_of
+
+
+def run_record(
+    segmentation: Segmentation, *, scan: Sequence[Path], label_map: Target, package: Package
+) -> dict[str, Any]:
+    """Describe one finished run, JSON-ready.
+
+    Parameters
+    ----------
+    segmentation
+        What the predictor returned.
+    scan
+        Files that were read, one for each channel.
+    label_map
+        The file that was written, or is about to be finished.
+    package
+        What the predictor ran.
+    """
+    return {
+        "package": _package_facts(package),
+        "backend": segmentation.backend,
+        "mirrored_axes": list(segmentation.mirrored_axes),
+        "scan": [_file_facts(path) for path in scan],
+        **_replacement_facts(segmentation),
+        "label_map_sha256": sha256_of(label_map),
+        "seconds": segmentation.seconds,
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "software": {
+            name: version(name) for name in ("segmaformer", "onnxruntime", "numpy", "scipy")
+        },
+        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    }
+
+
+def is_done(
+    record: Path,
+    *,
+    scan: Sequence[Path],
+    label_map: Path,
+    package: Package,
+    backend: str,
+    mirrored_axes: Sequence[int] = (),
+    nan_to: float | None = None,
+) -> bool:
+    """Whether `record` describes such a run of this package on these very files.
+
+    A record that is missing, damaged or of other content means no.
+    """
+    try:
+        document = json.loads(record.read_bytes())
+        return (
+            document["package"] == _package_facts(package)
+            and document["backend"] == backend
+            and document["mirrored_axes"] == list(mirrored_axes)
+            and document.get("nan_to") == nan_to
+            and document["scan"] == [_file_facts(path) for path in scan]
+            and document["label_map_sha256"] == sha256_of(label_map)
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _replacement_facts(segmentation: Segmentation) -> dict[str, Any]:
+    """What stands in for voxels that are NaN or infinite, and how many were; both may be None."""
+    replacement = segmentation.volume.replacement
+    return {
+        "nan_to": None if replacement is None else replacement.value,
+        "replaced_voxels": None if replacement is None else replacement.voxels,
+    }
+
+
+def _package_facts(package: Package) -> dict[str, str]:
+    return {"name": package.manifest.name, "manifest_sha256": package.manifest_sha256}
+
+
+def _file_facts(path: Path) -> dict[str, str]:
+    return {"name": path.name, "sha256": sha256_of(path)}

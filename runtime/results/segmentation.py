@@ -1,0 +1,76 @@
+"""What a prediction returns: the label map on the scan's own grid, and how it came about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from segmaformer.runtime.package.manifest import Manifest
+from segmaformer.runtime.results.statistics import label_statistics
+from segmaformer.runtime.scans.formats import write_label_map
+from segmaformer.runtime.scans.spacing import voxel_volumes
+from segmaformer.runtime.scans.volume import Volume
+from segmaformer.runtime.system.atomic import Target
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A label map with its scan.
+
+    Attributes
+    ----------
+    labels
+        Shape (X, Y, Z) in the scan's storage order, uint8 (uint16 above 255 labels).
+    volume
+        The scan.
+    manifest
+        Of the package that made it.
+    backend
+        Backend, device and variant that ran.
+    seconds
+        Wall time of each stage.
+    mirrored_axes
+        Axes of the network's grid over whose mirror images the logits were averaged.
+    """
+
+    labels: np.ndarray
+    volume: Volume
+    manifest: Manifest
+    backend: str
+    seconds: dict[str, float]
+    mirrored_axes: tuple[int, ...] = ()
+
+    @property
+    def label_names(self) -> dict[int, str]:
+        """Name of every label value except background.
+
+        Where regions overlap, a value stands for what later regions left of its own.
+        """
+        labels = self.manifest.output.labels
+        return {label.value: label.name for label in labels if label.value != 0}
+
+    def save(self, path: Target) -> None:
+        """Write the label map on the scan's grid, atomically, in the format of the file ending."""
+        write_label_map(path, self.labels, like=self.volume)
+
+    def save_preview(self, path: Target) -> None:
+        """Write a PNG of three planes through the segmentation."""
+        from segmaformer.runtime.results.preview import write_preview
+
+        write_preview(path, self)
+
+    def statistics(self) -> dict[str, Any]:
+        """Volume, voxel count, bounding box and intensity of every label, JSON-ready.
+
+        A voxel's volume is that of the spacing by which the network saw the scan; where the file
+        states its spacing twice, and differently, all are named.
+        """
+        return label_statistics(
+            self.labels,
+            self.volume.voxels,
+            self.volume.affine,
+            self.label_names,
+            voxel_volumes(self.volume, self.manifest.preprocessing.reader),
+        )

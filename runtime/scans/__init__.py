@@ -1,0 +1,1 @@
+"""Files become volumes, and label maps become files."""

@@ -1,0 +1,83 @@
+"""Whether the names of files speak for another order of channels than they are given in.
+
+Nothing in a scan tells a T1 from a FLAIR for sure; its name often does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from segmaformer.runtime.scans.finding import Finding
+from segmaformer.runtime.scans.formats import scan_name
+
+# BIDS and others write the weighting of a contrast as T1w.
+_WEIGHTED = re.compile(r"(t1|t2|pd)w")
+
+
+def check_channel_names(files: Sequence[Path], channels: Sequence[str]) -> Iterator[Finding]:
+    """Warn where the names of one file for each channel tell another order.
+
+    Parameters
+    ----------
+    files
+        In the order in which they were given.
+    channels
+        Names of the package's channels, in its order.
+
+    Yields
+    ------
+    Finding
+        Only where the names of all channels, as whole words, can be assigned to the files
+        in a single way and that is another order.
+    """
+    named = [_words(scan_name(path)) for path in files]
+    wanted = [_words(name) for name in channels]
+    if len(files) != len(channels) or len(files) < 2 or not all(map(_has_letter, wanted)):
+        return
+    matches = [
+        {index for index, name in enumerate(named) if _contains(name, words)} for words in wanted
+    ]
+    order = _only_assignment(matches)
+    if order is None or order == [*range(len(files))]:
+        return
+    given = ", ".join(path.name for path in files)
+    right = ", ".join(files[index].name for index in order)
+    yield Finding(
+        "warn",
+        f"the files are given in the order {given}, the model takes {', '.join(channels)}: by "
+        f"their names that would be {right}",
+        "Check which file is which channel, and give them in the model's order.",
+    )
+
+
+def _words(text: str) -> list[str]:
+    words = re.findall(r"[^\W_]+", text.lower())
+    return [_WEIGHTED.sub(r"\1", word) if _WEIGHTED.fullmatch(word) else word for word in words]
+
+
+def _has_letter(words: list[str]) -> bool:
+    return any(letter.isalpha() for word in words for letter in word)
+
+
+def _contains(name: list[str], words: list[str]) -> bool:
+    """Whether `words` stand in `name` one after the other."""
+    count = len(words)
+    return any(name[at : at + count] == words for at in range(len(name) - count + 1))
+
+
+def _only_assignment(matches: list[set[int]]) -> list[int] | None:
+    """File of each channel if there is one way to give each its own; else None.
+
+    An assignment without an alternative leaves, at every step, a channel with one file.
+    """
+    left = dict(enumerate(matches))
+    found: dict[int, int] = {}
+    while left:
+        channel = next((each for each, files in left.items() if len(files) == 1), None)
+        if channel is None:
+            return None
+        (found[channel],) = left.pop(channel)
+        left = {each: files - {found[channel]} for each, files in left.items()}
+    return [found[channel] for channel in range(len(matches))]

@@ -1,0 +1,149 @@
+"""Which files are the channels of which scan, told by nnU-Net's naming.
+
+``CASE_0000.nii.gz`` and ``CASE_0001.nii.gz`` are channels 0 and 1 of CASE; any other name
+is a case of its own. Channels are counted as they are read: a file may hold several.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.scans.formats import (
+    SUFFIXES,
+    read_header,
+    scan_name,
+    scan_suffix,
+    unreadable,
+)
+
+_CHANNEL_NAME = re.compile(r"(.+)_([0-9]{4})")
+
+
+@dataclass(frozen=True)
+class ScanCase:
+    """The files of one scan.
+
+    Attributes
+    ----------
+    name
+        What the files have in common: no channel number, no ending.
+    files
+        In the order of the channels. A refused case has all files of its name.
+    refusal
+        Why this is no scan that the model takes, and what to do; None if it may be one.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    refusal: str | None = None
+
+
+def group_channels(files: Path | Iterable[Path], *, channels: int) -> list[ScanCase]:
+    """Group files into scans by their names; what is wrong with one leaves the others.
+
+    Parameters
+    ----------
+    files
+        A folder, of which everything with a scan's name is taken that is neither hidden
+        nor in a folder below; or the files themselves, of any folders and in any order.
+    channels
+        How many the model expects. A file without a channel number may hold them all,
+        which reading it shows; numbered files may do so together.
+
+    Returns
+    -------
+    list of ScanCase
+        Ordered by folder and name. Refused are cases that lack a channel or have one too
+        many, those of which two files claim the same channel, such as ``CASE.nii.gz`` and
+        ``CASE.nrrd``, and what has a scan's name and is no file: a folder, a pipe, a link
+        that leads nowhere.
+
+    Raises
+    ------
+    InputError
+        There are no files.
+    """
+    scans = _scans_in(files) if isinstance(files, Path) else [*dict.fromkeys(files)]
+    if not scans:
+        place = f"in {files}" if isinstance(files, Path) else "given"
+        raise InputError(f"no scans are {place}; expected files that end in {', '.join(SUFFIXES)}")
+    members: dict[tuple[Path, str], list[tuple[int | None, Path]]] = defaultdict(list)
+    for path in scans:
+        name, channel = _case_and_channel(path)
+        members[path.parent, name].append((channel, path))
+    return [_case(name, members[folder, name], channels) for folder, name in sorted(members)]
+
+
+def why_unreadable(files: Iterable[Path]) -> str | None:
+    """Why one of these is there and yet is no file to read; None if all may be read."""
+    there = (path for path in files if os.path.lexists(path))
+    return next(filter(None, map(unreadable, there)), None)
+
+
+def channels_in(path: Path) -> int:
+    """Channels that a file's header gives; 1 where it cannot be read, as reading will show."""
+    try:
+        return read_header(path).channels
+    except (InputError, OSError):
+        return 1
+
+
+def _scans_in(folder: Path) -> list[Path]:
+    return [
+        path for path in folder.iterdir() if not path.name.startswith(".") and scan_suffix(path)
+    ]
+
+
+def _case_and_channel(path: Path) -> tuple[str, int | None]:
+    name = scan_name(path)
+    numbered = _CHANNEL_NAME.fullmatch(name)
+    return (numbered.group(1), int(numbered.group(2))) if numbered else (name, None)
+
+
+def _case(name: str, members: list[tuple[int | None, Path]], channels: int) -> ScanCase:
+    ordered = sorted(members, key=lambda member: (member[0] or 0, member[1]))
+    files = tuple(path for _, path in ordered)
+    numbers = [number for number, _ in ordered]
+    found = [number for number in numbers if number is not None]
+    refusal = why_unreadable(files)
+    if refusal is not None:
+        return ScanCase(name, files, refusal)
+    if numbers in ([None], [*range(channels)]):
+        return ScanCase(name, files)
+    if None in numbers or len(set(found)) < len(found):
+        return ScanCase(name, files, _confusion(name, files))
+    if len(files) < channels and _hold_together(files, found, channels):
+        return ScanCase(name, files)
+    return ScanCase(name, files, _mismatch(name, found, channels))
+
+
+def _hold_together(files: Sequence[Path], numbers: list[int], channels: int) -> bool:
+    """Whether numbered files, of which some hold several channels, hold them all."""
+    counts = [channels_in(path) for path in files]
+    firsts = [0, *itertools.accumulate(counts)][: len(counts)]
+    in_order = len(files) == 1 or numbers in ([*range(len(files))], firsts)
+    return sum(counts) == channels and in_order
+
+
+def _confusion(name: str, files: tuple[Path, ...]) -> str:
+    names = ", ".join(path.name for path in files)
+    return (
+        f"{names} have the case name {name} in common; a case is one file, or one for each "
+        "channel numbered _0000, _0001 and so on. Remove what is double or rename it"
+    )
+
+
+def _mismatch(name: str, found: list[int], channels: int) -> str:
+    expected = "0000" if channels == 1 else f"0000 to {channels - 1:04}"
+    return (
+        f"{name} has the channels {', '.join(f'{number:04}' for number in found)}; the model "
+        f"expects {expected}. Add or remove files; where the number is part of the case's name, "
+        "rename the file so that it does not end in _ and four digits"
+    )

@@ -1,0 +1,296 @@
+"""Scans and label maps of every format: NIfTI-1 and -2, NRRD and MetaImage.
+
+What is in a file decides how it is read; its name decides how it is written.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.scans import metaimage, nifti, nifti_header, nrrd
+from segmaformer.runtime.scans.compressed_labels import storable_labels
+from segmaformer.runtime.scans.file_kinds import PAIR, START_BYTES, file_kind
+from segmaformer.runtime.scans.scan_file import ScanFile, read_volume
+from segmaformer.runtime.scans.volume import Volume
+from segmaformer.runtime.system.atomic import Target
+
+_Labels = npt.NDArray[np.unsignedinteger[Any]]
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How the files of a format are named, told apart, read and written.
+
+    Attributes
+    ----------
+    suffixes
+        The first is that of a label map in kind.
+    """
+
+    suffixes: tuple[str, ...]
+    begins: Callable[[bytes], bool]
+    read_header: Callable[[Path], ScanFile]
+    write_labels: Callable[[Target, _Labels, Volume], None]
+
+
+_FORMATS = (
+    _Format(
+        (".nii.gz", ".nii"), nifti_header.is_nifti, nifti_header.read_header, nifti.write_labels
+    ),
+    _Format((".nrrd", ".nhdr"), nrrd.is_nrrd, nrrd.read_header, nrrd.write_labels),
+    _Format(
+        (".mha", ".mhd"), metaimage.is_metaimage, metaimage.read_header, metaimage.write_labels
+    ),
+)
+_NO_FILES = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+SUFFIXES = tuple(suffix for format_ in _FORMATS for suffix in format_.suffixes)
+"""Of the files that are scans. Voxels beside a detached header have others."""
+
+
+def read_scan(
+    paths: Sequence[str | Path],
+    *,
+    channels: int | None = None,
+    budget_bytes: int | None = None,
+    nan_to: float | None = None,
+) -> Volume:
+    """Read a scan from its files.
+
+    Parameters
+    ----------
+    paths
+        Files in the order of the channels: one for each, or such as hold several. They
+        may be of different formats.
+    channels
+        How many the model expects, counted as they are read: files may hold several. A
+        fourth axis that does not say what it is counts for channels only where they are
+        as many as this. None takes what files declare.
+    budget_bytes
+        The voxels may take no more memory than this; None for no limit.
+    nan_to
+        Takes the place of voxels that are NaN or infinite; None refuses them.
+
+    Returns
+    -------
+    Volume
+        Voxels (C, X, Y, Z), float32, in the storage order of the files. Affine and
+        header are those of the first file. What was odd about the files is in `remarks`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        `paths` is empty, a single path or no sequence; `nan_to` is not finite.
+    FileNotFoundError
+        A file does not exist.
+    InputError
+        A file is of no known format, damaged, shorter than its header promises, not
+        three-dimensional, or holds voxels that are not finite real numbers; there are
+        more or fewer channels; every voxel is zero.
+    GeometryError
+        A position, direction or spacing is missing or impossible, or the files lie on
+        different grids.
+    BudgetError
+        The voxels need more memory than `budget_bytes`.
+    """
+    if not isinstance(paths, Sequence | Path):
+        raise TypeError(
+            f"paths is a {type(paths).__name__}; give a sequence, one file for each channel, or "
+            "make a Volume of voxels in memory"
+        )
+    if isinstance(paths, str | bytes | Path) or not paths:
+        raise ValueError(f"paths is {paths!r}; give a sequence, one file for each channel")
+    files = [read_header(Path(path)) for path in paths]
+    _check_channels(files, channels)
+    volume = read_volume(files, budget_bytes=budget_bytes, nan_to=nan_to)
+    if not volume.voxels.any():
+        names = ", ".join(map(str, volume.source))
+        raise InputError(f"every voxel of {names} is zero; there is nothing to segment")
+    return volume
+
+
+def read_labels(path: Path) -> Volume:
+    """Read a file of one number for each voxel, such as a label map; all may be zero.
+
+    Raises
+    ------
+    FileNotFoundError, InputError, GeometryError
+        As :func:`read_scan`; it may hold one channel alone.
+    """
+    header = read_header(path)
+    if header.channels != 1:
+        raise InputError(f"{path} holds {header.channels} channels; expected a label map of one")
+    return read_volume([header])
+
+
+def read_header(path: Path) -> ScanFile:
+    """Read and check what a file says about its voxels, not the voxels.
+
+    Raises
+    ------
+    FileNotFoundError
+        The file does not exist.
+    InputError, GeometryError
+        As :func:`read_scan`.
+    """
+    if not os.path.lexists(path):
+        raise FileNotFoundError(f"there is no scan at {path}")
+    refusal = unreadable(path)
+    if refusal is not None:
+        raise InputError(refusal)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(START_BYTES)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    _check_kind(path, start)
+    for format_ in _FORMATS:
+        if format_.begins(start):
+            return format_.read_header(path)
+    # No content is recognised: let the format of that name say what it misses.
+    named = _format_named(path)
+    if named is None:
+        raise InputError(f"{path} is no scan; expected a file that ends in {', '.join(SUFFIXES)}")
+    return named.read_header(path)
+
+
+def unreadable(path: Path) -> str | None:
+    """Why what has this name is no file to read, told without opening it; None if it is one."""
+    expected = f"expected a file that ends in {', '.join(SUFFIXES)}"
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if path.is_symlink():
+            return (
+                f"{path} is a link to {os.readlink(path)}, which cannot be followed: "
+                f"{error.strerror or error}. Copy the file itself, or correct the link"
+            )
+        return f"{path} cannot be read: {error.strerror or error}"
+    if stat.S_ISREG(mode):
+        return None
+    found = next((name for is_kind, name in _NO_FILES if is_kind(mode)), "no regular file")
+    return f"{path} is {found}; {expected}"
+
+
+def write_label_map(path: Target, labels: _Labels, like: Volume) -> None:
+    """Write labels on the grid of the scan that they belong to, in the format of the name.
+
+    The file appears under its name only when it is complete. It is one file: also
+    ``.nhdr`` and ``.mhd`` hold their voxels. A NIfTI of a NIfTI has its qform and sform
+    codes and matrices and its units, bit for bit.
+
+    Parameters
+    ----------
+    path
+        Ends in one of `SUFFIXES`.
+    labels
+        (X, Y, Z) in the storage order of `like`; written as uint8, or as uint16 if a
+        label exceeds 255.
+
+    Raises
+    ------
+    ValueError
+        Another file ending, another shape than `like`, or a label above 65535.
+    TypeError
+        `labels` are not unsigned integers.
+    FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError
+        The file cannot be written there.
+    """
+    _writer(Path(path))(path, storable_labels(labels, like), like)
+
+
+def write_probability(path: Target, values: npt.NDArray[np.float32], like: Volume) -> None:
+    """Write float32 values (X, Y, Z) on the grid of `like`; otherwise :func:`write_label_map`."""
+    if values.shape != like.shape:
+        raise ValueError(f"values have shape {values.shape}; the scan has {like.shape}")
+    _writer(Path(path))(path, values.astype("<f4", copy=False), like)
+
+
+def _writer(path: Path) -> Callable[[Target, Any, Volume], None]:
+    named = _format_named(path)
+    if named is None:
+        raise ValueError(f"a label map's name must end in {', '.join(SUFFIXES)}; {path} does not")
+    return named.write_labels
+
+
+def label_map_suffix(scan: Path) -> str:
+    """Ending of a label map in the same format as a scan: that of one file, compressed."""
+    return (_format_named(scan) or _FORMATS[0]).suffixes[0]
+
+
+def scan_name(path: Path) -> str:
+    """File name without the ending that tells its format."""
+    suffix = scan_suffix(path)
+    return path.name[: -len(suffix)] if suffix else path.stem
+
+
+def scan_suffix(path: Path) -> str:
+    """Ending that tells the format, as it is written, or nothing."""
+    endings = (path.name[-len(suffix) :] for suffix in SUFFIXES)
+    return next((ending for ending in endings if ending.lower() in SUFFIXES), "")
+
+
+def _format_named(path: Path) -> _Format | None:
+    suffix = scan_suffix(path).lower()
+    return next((format_ for format_ in _FORMATS if suffix in format_.suffixes), None)
+
+
+def _check_kind(path: Path, start: bytes) -> None:
+    """Refuse, by its name, what is known not to be a scan that is read here."""
+    kind = file_kind(start)
+    if (
+        kind is None
+        and path.suffix.lower() == ".img"
+        and not any(format_.begins(start) for format_ in _FORMATS)
+    ):
+        kind = PAIR
+    if kind is not None:
+        raise InputError(
+            f"{path} is {kind.name}; expected a scan, a file that ends in {', '.join(SUFFIXES)}. "
+            f"{kind.advice}"
+        )
+
+
+def _check_channels(files: Sequence[ScanFile], expected: int | None) -> None:
+    found = sum(file.channels for file in files)
+    unclear = next((file for file in files if not file.channels_declared), None)
+    if found == expected or (expected is None and unclear is None):
+        return
+    if unclear is not None:
+        raise InputError(
+            f"{unclear.path} is 4-D, with {unclear.channels} entries along its fourth axis; "
+            f"expected a 3-D scan, or {_expected_channels(expected)}. Where they are channels, "
+            "give files that hold as many as the package takes; a time series must be split into "
+            "one file for each scan"
+        )
+    several = [f"{file.path} holds {file.channels}" for file in files if file.channels > 1]
+    number = "1 file is" if len(files) == 1 else f"{len(files)} files are"
+    given = "; ".join([f"{number} given", *several])
+    raise InputError(
+        f"the model expects {_count(expected)} and {given}; "
+        "give one file for each channel, in the model's order, or one that holds them all"
+    )
+
+
+def _expected_channels(expected: int | None) -> str:
+    if expected is None:
+        return "a package that takes them as channels (-m PACKAGE)"
+    return f"the {_count(expected)} that the model expects"
+
+
+def _count(channels: int | None) -> str:
+    return "1 channel" if channels == 1 else f"{channels} channels"

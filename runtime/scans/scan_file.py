@@ -1,0 +1,303 @@
+"""Voxels from checked files into one array, a plane at a time.
+
+So no more is held than the float32 result and a plane, whatever type, compression and
+scaling the files use and whatever their headers claim.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime.errors import BudgetError, GeometryError, InputError
+from segmaformer.runtime.scans.byte_source import ByteSource
+from segmaformer.runtime.scans.finding import Finding
+from segmaformer.runtime.scans.volume import (
+    Affine,
+    Replacement,
+    StatedSpacing,
+    Volume,
+    check_affine,
+    check_replacement_value,
+    replaced_remark,
+)
+from segmaformer.runtime.spec import Triple
+from segmaformer.runtime.system.interruption import check
+
+# Corners of two files' grids may differ by this part of the smallest voxel edge unnoticed.
+_GRID_TOLERANCE = 0.01
+# Beyond half a voxel along an axis, another voxel is nearer than the one of the same index.
+_MOST_VOXELS_APART = 0.5
+_ROUNDING = 1e-6
+# A few bytes may follow any voxels, as padding or a note does.
+_LEAST_TRAILING = 1 << 16
+
+
+@dataclass(frozen=True)
+class ScanFile:
+    """What the header of a file says, after it was checked.
+
+    Attributes
+    ----------
+    path
+        The file that was named; the voxels may be in another.
+    shape
+        Voxels along the three spatial axes, fastest first.
+    affine
+        Matrix (4, 4), float64, from voxel indices to millimetres along right, anterior
+        and superior.
+    dtype
+        Of the stored numbers, with their byte order.
+    data
+        Where the voxels are.
+    slope, intercept
+        An intensity is stored number × slope + intercept.
+    channels, channel_axis
+        Numbers for each voxel, and where their axis stands among the spatial ones as
+        they are stored, fastest first: 0 where the numbers of one voxel are neighbours,
+        3 where one channel follows the other.
+    channels_declared
+        Whether the file says that these are channels. It does not where the axis is only
+        a fourth one: it may be time.
+    remarks
+        What is odd about the header.
+    header
+        nibabel's header if the file is a NIfTI, else None.
+    stated_spacing
+        Voxel edges that the file states beside the affine, if it does.
+
+    Raises
+    ------
+    InputError
+        The file that holds the voxels is shorter than the header promises.
+    GeometryError
+        The affine is singular or not finite, or a spacing is zero.
+    """
+
+    path: Path
+    shape: Triple
+    affine: Affine
+    dtype: np.dtype[Any]
+    data: ByteSource
+    slope: float = 1.0
+    intercept: float = 0.0
+    channels: int = 1
+    channel_axis: int = 3
+    channels_declared: bool = True
+    remarks: tuple[Finding, ...] = ()
+    header: Any = field(default=None, repr=False)
+    stated_spacing: StatedSpacing | None = None
+
+    def __post_init__(self) -> None:
+        self.data.check_holds(self.channels * math.prod(self.shape) * self.dtype.itemsize)
+        check_affine(self.affine, str(self.path))
+
+
+def outline(file: ScanFile, channels: int) -> Volume:
+    """A volume of zeros in the place of a file's, which takes no memory: for estimates."""
+    zeros = np.broadcast_to(np.float32(0), (channels, *file.shape))
+    paths = (file.path,)
+    return Volume(zeros, file.affine, file.header, paths, stated_spacing=file.stated_spacing)
+
+
+def read_volume(
+    files: Sequence[ScanFile], *, budget_bytes: int | None = None, nan_to: float | None = None
+) -> Volume:
+    """Read the channels of one scan.
+
+    Parameters
+    ----------
+    files
+        In the order of the channels, at least one.
+    budget_bytes
+        The voxels may take no more than this; None for no limit.
+    nan_to
+        Takes the place of voxels that are NaN or infinite; None refuses them.
+
+    Returns
+    -------
+    Volume
+        Voxels (C, X, Y, Z), float32, scaled, in storage order. Affine and header are
+        those of the first file. Remarks tell of channels up to half a voxel apart, of
+        bytes after the voxels and of voxels that were replaced.
+
+    Raises
+    ------
+    BudgetError
+        The voxels need more memory.
+    GeometryError
+        The files lie on different grids: another shape, or corners further apart than
+        half a voxel.
+    InputError
+        A file is damaged or shorter than its header promises, or holds more after the
+        voxels than they take; voxels are not finite.
+    ValueError
+        `nan_to` is not finite.
+    """
+    if nan_to is not None:
+        check_replacement_value(nan_to)
+    remarks = [remark for file in files for remark in file.remarks]
+    for other in files[1:]:
+        remarks += _check_same_grid(files[0], other)
+    voxels = _allocate(files, budget_bytes)
+    first = replaced = 0
+    for file in files:
+        reading = _Reading(file, nan_to)
+        reading.fill(voxels[first : first + file.channels])
+        remarks += reading.remarks
+        replaced += reading.not_finite
+        first += file.channels
+    if replaced and nan_to is not None:
+        remarks.append(replaced_remark(replaced, voxels.size, nan_to))
+    return Volume(
+        voxels,
+        files[0].affine,
+        files[0].header,
+        tuple(file.path for file in files),
+        tuple(remarks),
+        None if nan_to is None else Replacement(nan_to, replaced),
+        files[0].stated_spacing,
+    )
+
+
+def _check_same_grid(first: ScanFile, other: ScanFile) -> Iterator[Finding]:
+    if first.shape != other.shape:
+        raise GeometryError(
+            f"{other.path} has shape {other.shape}, {first.path} has {first.shape}; "
+            "all channels must lie on one grid. Resample them to one of them"
+        )
+    corners = [*itertools.product(*((0, length - 1) for length in first.shape))]
+    difference = (other.affine - first.affine)[:3]
+    shifts = difference[:, :3] @ np.transpose(corners) + difference[:, 3:]
+    distance_mm = float(np.linalg.norm(shifts, axis=0).max())
+    tolerance_mm = _GRID_TOLERANCE * float(np.linalg.norm(first.affine[:3, :3], axis=0).min())
+    if distance_mm <= tolerance_mm:
+        return
+    voxels = float(np.abs(np.linalg.solve(first.affine[:3, :3], shifts)).max())
+    if voxels > _MOST_VOXELS_APART + _ROUNDING:
+        raise GeometryError(
+            f"{other.path} lies up to {distance_mm:.3g} mm away from {first.path}, "
+            f"{voxels:.3g} voxels along an axis; all channels must lie on one grid, within half "
+            "a voxel. Resample them to one of them"
+        )
+    yield Finding(
+        "warn",
+        f"{other.path.name} lies up to {distance_mm:.3g} mm away from {first.path.name}, less than "
+        f"half a voxel; all channels are taken to lie where {first.path.name} does",
+        "Check that the channels show the same place, and resample them to one grid if not.",
+    )
+
+
+def _allocate(files: Sequence[ScanFile], budget_bytes: int | None) -> npt.NDArray[np.float32]:
+    """Array (C, X, Y, Z) in the files' memory order, X fastest."""
+    x, y, z = files[0].shape
+    channels = sum(file.channels for file in files)
+    needed = channels * x * y * z * np.dtype(np.float32).itemsize
+    if budget_bytes is not None and needed > budget_bytes:
+        raise BudgetError("the voxels", budget_bytes, needed)
+    try:
+        return np.empty((channels, z, y, x), np.float32).transpose(0, 3, 2, 1)
+    except MemoryError:
+        raise InputError(
+            f"{files[0].path} has shape {files[0].shape}; "
+            f"{needed / 2**30:.3g} GiB of memory are needed to read it"
+        ) from None
+
+
+@dataclass
+class _Reading:
+    """Reads the voxels of one file, and keeps account of what is odd about them.
+
+    Attributes
+    ----------
+    not_finite, first_not_finite
+        Number of voxels that are NaN or infinite, and the index of the first.
+    """
+
+    file: ScanFile
+    nan_to: float | None
+    remarks: list[Finding] = field(default_factory=list)
+    not_finite: int = 0
+    first_not_finite: list[int] = field(default_factory=list)
+
+    def fill(self, voxels: npt.NDArray[np.float32]) -> None:
+        """Fill `voxels` (C, X, Y, Z); refuse or replace those that are not finite."""
+        file = self.file
+        stored = np.moveaxis(voxels, 0, file.channel_axis)
+        plane_rank = 3 if file.channel_axis < 2 else 2
+        with file.data.open() as stream:
+            for slowest_first in np.ndindex(stored.shape[plane_rank:][::-1]):
+                check()
+                index = slowest_first[::-1]
+                plane = stored[(..., *index)]
+                plane[...] = _read_plane(stream, file, plane.shape)
+                self._look_for_not_finite(plane, index)
+            self._look_behind(stream)
+        if self.not_finite and self.nan_to is None:
+            del self.first_not_finite[file.channel_axis]
+            raise InputError(
+                f"{self.not_finite} of {voxels.size} voxels of {file.path} are NaN or infinite, "
+                f"the first at {self.first_not_finite}; expected finite numbers. Repair the step "
+                "that produced the scan, or set them to a number by --nan-to VALUE (nan_to in "
+                "Python)"
+            )
+
+    def _look_for_not_finite(self, plane: npt.NDArray[np.float32], index: tuple[int, ...]) -> None:
+        finite = np.isfinite(plane)
+        if finite.all():
+            return
+        where = np.argwhere(~finite)
+        self.first_not_finite = self.first_not_finite or [*map(int, where[0]), *index]
+        self.not_finite += len(where)
+        if self.nan_to is not None:
+            plane[~finite] = self.nan_to
+
+    def _look_behind(self, stream: BinaryIO) -> None:
+        """Let the stream compare its checksum, and remark on what follows the voxels."""
+        file = self.file
+        voxel_bytes = file.channels * math.prod(file.shape) * file.dtype.itemsize
+        most = max(voxel_bytes, _LEAST_TRAILING)
+        count = file.data.trailing_bytes(stream, most)
+        if count > most:
+            raise InputError(
+                f"{file.data.path} holds more than its header promises: more than {most} bytes "
+                "follow the voxels. The header is wrong or the file is not what it seems; convert "
+                "the scan again from its source"
+            )
+        if count:
+            self.remarks.append(
+                Finding(
+                    "warn",
+                    f"{count} bytes follow the voxels of {file.data.path.name}; the shape "
+                    f"{file.shape} or the type {file.dtype.name} in its header may be wrong",
+                    "Look at the scan, and convert it again from its source if it is not whole.",
+                )
+            )
+
+
+def _read_plane(
+    stream: BinaryIO, file: ScanFile, shape: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    """Read the next numbers, scaled in float64 before they are rounded to float32."""
+    raw = np.empty(math.prod(shape) * file.dtype.itemsize, np.uint8)
+    _fill(stream, raw.data)
+    plane = raw.view(file.dtype).reshape(shape, order="F")
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as such
+        if (file.slope, file.intercept) != (1.0, 0.0):
+            plane = plane.astype(np.float64) * file.slope + file.intercept
+        return plane.astype(np.float32)
+
+
+def _fill(stream: BinaryIO, buffer: memoryview) -> None:
+    while buffer:
+        count = stream.readinto(buffer)  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError("it holds fewer voxels than its header promises")
+        buffer = buffer[count:]

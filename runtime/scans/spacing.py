@@ -1,0 +1,81 @@
+"""The spacing of a scan as the reader of a network's training took it.
+
+A file may state its voxels' edges twice, in its affine and beside it, in a unit that readers
+heed or not. What a network learned at is what its training's reader made of that: it decides
+the network's grid and volumes. Where voxels lie is the affine's matter alone.
+
+Behaviour of ``nnunetv2`` 2.8.1, nibabel 5.4, SimpleITK 2.5 and MONAI 1.6.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from segmaformer.runtime.scans.volume import Affine, StatedSpacing, Volume, axis_codes, spacing_of
+from segmaformer.runtime.spec import Reader, Spacing
+
+TOLERANCE = 0.01
+"""Part of a voxel edge by which two statements of it may differ."""
+
+
+def training_spacing(
+    affine: Affine, stated: StatedSpacing | None, reader: Reader | None
+) -> Spacing:
+    """Voxel edges along the stored axes, in millimetres as far as the reader knew.
+
+    Parameters
+    ----------
+    affine
+        Matrix (4, 4) from voxel indices to millimetres.
+    stated
+        What the file states beside it; without that, the affine's edges are all there is.
+    reader
+        * ``nibabel``: the edges stated beside the affine, in whatever unit
+        * ``nibabel_reoriented``: the same for a scan stored as RAS, else the lengths of the
+          affine's columns, in whatever unit: nibabel rewrites the header of what it turns
+        * ``simpleitk``: the edges stated beside the affine, in millimetres
+        * ``monai``: the lengths of the affine's columns, in whatever unit
+        * None: the lengths of the affine's columns, in millimetres
+
+        Units other than millimetres are a NIfTI's alone.
+    """
+    if reader is None or stated is None:
+        return spacing_of(affine)
+    if reader == "simpleitk":
+        return stated.spacing_mm
+    if reader == "nibabel" or (reader == "nibabel_reoriented" and axis_codes(affine) == "RAS"):
+        return stated.edges
+    if reader == "monai":
+        x, y, z = (edge / stated.mm_per_unit for edge in spacing_of(affine))
+        return x, y, z
+    lengths = np.linalg.norm(affine[:3, :3] / stated.mm_per_unit, axis=0)
+    x, y, z = lengths.astype(np.float32 if stated.single else np.float64).tolist()
+    return x, y, z
+
+
+def known_spacings(volume: Volume, reader: Reader | None) -> dict[str, Spacing]:
+    """Voxel edges by their source: one, or more where they differ.
+
+    Returns
+    -------
+    dict
+        ``reader``, as the training's reader took it. Where any two differ by more than
+        `TOLERANCE`, also ``affine``, and ``header`` if the file states edges beside it; both
+        in millimetres.
+    """
+    used = training_spacing(volume.affine, volume.stated_spacing, reader)
+    others = {"affine": volume.spacing_mm}
+    if volume.stated_spacing is not None:
+        others["header"] = volume.stated_spacing.spacing_mm
+    agree = all(np.allclose(other, used, rtol=TOLERANCE, atol=0) for other in others.values())
+    return {"reader": used} if agree else {"reader": used, **others}
+
+
+def voxel_volumes(volume: Volume, reader: Reader | None) -> dict[str, float]:
+    """Volume of a voxel in mm3 for each of :func:`known_spacings`; axes may be sheared."""
+    columns = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    sheared = abs(float(np.linalg.det(volume.affine[:3, :3] / columns)))
+    spacings = known_spacings(volume, reader)
+    return {source: sheared * math.prod(edges) for source, edges in spacings.items()}

@@ -1,0 +1,327 @@
+"""A scan and its place in space.
+
+One affine accompanies the voxels from the file to the label map. Axes are reordered
+and reversed only by what that affine says, never by the shape of the array.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime.bindings.structs import call, spacing, triple
+from segmaformer.runtime.errors import GeometryError
+from segmaformer.runtime.scans.finding import Finding
+from segmaformer.runtime.spec import Spacing, Triple
+
+Affine = npt.NDArray[np.float64]
+Element = TypeVar("Element", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """How many voxels were NaN or infinite, and the value that they were given."""
+
+    value: float
+    voxels: int
+
+
+@dataclass(frozen=True)
+class StatedSpacing:
+    """Voxel edges that a file states beside its affine.
+
+    Attributes
+    ----------
+    edges
+        Along the stored axes, above zero, in the file's unit.
+    mm_per_unit
+        Millimetres in that unit.
+    single
+        The file holds them as float32.
+    """
+
+    edges: Spacing
+    mm_per_unit: float = 1.0
+    single: bool = False
+
+    @property
+    def spacing_mm(self) -> Spacing:
+        """Edges in millimetres."""
+        x, y, z = (edge * self.mm_per_unit for edge in self.edges)
+        return x, y, z
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels in the order in which their file stores them, and where they lie.
+
+    Attributes
+    ----------
+    voxels
+        Intensities (C, X, Y, Z), float32.
+    affine
+        Matrix (4, 4), float64, from voxel indices to millimetres along right,
+        anterior and superior (nibabel's convention).
+    header
+        The NIfTI header that the scan came with, so that a label map can be written
+        with the same codes, matrices and units; None for a scan from elsewhere.
+    source
+        Files that the channels were read from.
+    remarks
+        What was odd about the files, and yet they could be read.
+    replacement
+        What was put in the place of numbers that are not finite; None if none was to be.
+    stated_spacing
+        Voxel edges that the file states beside the affine, if it does.
+
+    Raises
+    ------
+    ValueError
+        `voxels` or `affine` has the wrong number of axes or an empty one.
+    TypeError
+        `voxels` are not float32.
+    GeometryError
+        The affine is not finite, has an axis of length zero or is singular.
+    """
+
+    voxels: npt.NDArray[np.float32] = field(repr=False)
+    affine: Affine
+    header: Any = field(default=None, repr=False)
+    source: tuple[Path, ...] = ()
+    remarks: tuple[Finding, ...] = ()
+    replacement: Replacement | None = None
+    stated_spacing: StatedSpacing | None = None
+
+    def __post_init__(self) -> None:
+        if self.voxels.ndim != 4 or 0 in self.voxels.shape:
+            raise ValueError(f"voxels have shape {self.voxels.shape}; expected (C, X, Y, Z)")
+        if self.voxels.dtype != np.float32:
+            raise TypeError(f"voxels are {self.voxels.dtype}; expected float32")
+        check_affine(self.affine, ", ".join(map(str, self.source)) or "the volume")
+
+    @property
+    def shape(self) -> Triple:
+        """Number of voxels along the three spatial axes."""
+        _, x, y, z = self.voxels.shape
+        return x, y, z
+
+    @property
+    def spacing_mm(self) -> Spacing:
+        """Distance between neighbouring voxels along each axis, to six digits.
+
+        Headers hold float32: an oblique scan of 3 mm slices may come out as 3.0000002.
+        """
+        return spacing_of(self.affine)
+
+    def with_finite_voxels(self, value: float) -> Volume:
+        """Put `value` in the place of voxels that are NaN or infinite, in a copy, and say so.
+
+        Raises
+        ------
+        ValueError
+            `value` is not finite as a float32.
+        """
+        check_replacement_value(value)
+        bad = ~np.isfinite(self.voxels)
+        count = int(np.count_nonzero(bad))
+        if not count:
+            found = self.replacement or Replacement(value, 0)
+            return dataclasses.replace(self, replacement=found)
+        voxels = self.voxels.copy(order="K")
+        voxels[bad] = value
+        remarks = (*self.remarks, replaced_remark(count, voxels.size, value))
+        found = Replacement(value, count)
+        return dataclasses.replace(self, voxels=voxels, remarks=remarks, replacement=found)
+
+    @property
+    def axis_codes(self) -> str:
+        """Direction that each axis runs towards, such as ``RAS`` or ``LPS``."""
+        return axis_codes(self.affine)
+
+
+def check_replacement_value(value: float) -> None:
+    """Refuse what cannot stand in for a voxel that is NaN or infinite.
+
+    Raises
+    ------
+    ValueError
+        It is not finite as a float32.
+    """
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.float32(value)):
+            raise ValueError(f"nan_to is {value}; expected a finite number")
+
+
+def replaced_remark(count: int, size: int, value: float) -> Finding:
+    """Warn that `count` of `size` voxels were given another value."""
+    return Finding(
+        "warn",
+        f"{count} of {size} voxels were NaN or infinite and were set to {value:g}, as asked",
+        "Check that they lie where the scan shows nothing of interest.",
+    )
+
+
+@dataclass(frozen=True)
+class Reorientation:
+    """A reordering of the spatial axes, some reversed; it can always be undone.
+
+    Attributes
+    ----------
+    axes
+        Axis i of the result is axis ``axes[i]`` of the input.
+    reverse
+        Whether axis i of the result runs against that axis.
+    """
+
+    axes: Triple = (0, 1, 2)
+    reverse: tuple[bool, bool, bool] = (False, False, False)
+
+    def apply(self, array: npt.NDArray[Element]) -> npt.NDArray[Element]:
+        """View of `array`, whose last three axes are spatial, in the new order."""
+        view: npt.NDArray[Element] = _transposed(array, self.axes)[self._flips]
+        return view
+
+    def undo(self, array: npt.NDArray[Element]) -> npt.NDArray[Element]:
+        """View of a reoriented `array` in the order that :meth:`apply` was given."""
+        a, b, c = (self.axes.index(axis) for axis in range(3))
+        return _transposed(array[self._flips], (a, b, c))
+
+    def apply_to_spacing(self, spacing_mm: Spacing) -> Spacing:
+        """Spacing in the new order of axes."""
+        i, j, k = self.axes
+        return spacing_mm[i], spacing_mm[j], spacing_mm[k]
+
+    def apply_to_affine(self, affine: Affine, shape: Triple) -> Affine:
+        """Affine of the reoriented array, given that of the input and its `shape`."""
+        to_input = np.zeros((4, 4))
+        to_input[3, 3] = 1
+        for axis, (source, reverse) in enumerate(zip(self.axes, self.reverse, strict=True)):
+            to_input[source, axis] = -1 if reverse else 1
+            to_input[source, 3] = shape[source] - 1 if reverse else 0
+        return affine @ to_input
+
+    @property
+    def _flips(self) -> tuple[Any, ...]:
+        return (..., *(slice(None, None, -1 if reverse else 1) for reverse in self.reverse))
+
+
+def orient_to(affine: Affine, codes: str) -> Reorientation:
+    """Reorientation after which the axes run as nearly as possible towards `codes`.
+
+    Parameters
+    ----------
+    affine
+        Matrix (4, 4) of the array that is to be reoriented.
+    codes
+        Three letters, one of each pair L/R, P/A and I/S, such as ``RAS``.
+
+    Raises
+    ------
+    ValueError
+        `codes` is not of that kind.
+    """
+    if sorted("LPI"["LRPAIS".find(code) // 2] for code in codes if code in "LRPAIS") != [*"ILP"]:
+        raise ValueError(f"{codes!r} names no orientation; expected three letters such as 'RAS'")
+    axes, reverse = (ctypes.c_int32 * 3)(), (ctypes.c_int32 * 3)()
+    call("sgmf_orient", _numbers(affine), codes.encode(), axes, reverse)
+    a, b, c = (bool(backwards) for backwards in reverse)
+    return Reorientation(triple(axes), (a, b, c))
+
+
+def axis_codes(affine: Affine) -> str:
+    """Direction that each axis runs towards, such as ``RAS`` or ``LPS``."""
+    turn = orient_to(affine, "RAS")
+    codes = ["", "", ""]
+    for world, (axis, reverse) in enumerate(zip(turn.axes, turn.reverse, strict=True)):
+        codes[axis] = ("LPI" if reverse else "RAS")[world]
+    return "".join(codes)
+
+
+def flip_world(affine: Affine, codes: str) -> Affine:
+    """Exchange the affine's directions right, anterior and superior for `codes`, or back.
+
+    Parameters
+    ----------
+    affine
+        Matrix (4, 4) to coordinates along ``RAS`` or along `codes`.
+    codes
+        ``RAS``, or with letters reversed: ``LPS``, ``LAS`` and so on.
+
+    Returns
+    -------
+    Affine
+        Matrix to coordinates along the other of the two, exactly.
+    """
+    signs = [1.0 if code == positive else -1.0 for code, positive in zip(codes, "RAS", strict=True)]
+    return np.diag([*signs, 1.0]) @ affine
+
+
+def check_affine(affine: Affine, name: str) -> None:
+    """Refuse an affine that places voxels nowhere or on top of one another.
+
+    Parameters
+    ----------
+    name
+        What the affine belongs to, for the message.
+
+    Raises
+    ------
+    ValueError
+        It is no (4, 4) matrix.
+    GeometryError
+        It is not finite, has an axis of length zero or is singular.
+    """
+    if affine.shape != (4, 4):
+        raise ValueError(f"{name}: the affine has shape {affine.shape}; expected (4, 4)")
+    try:
+        spacing_of(affine)
+    except GeometryError as error:
+        raise GeometryError(f"{name}: {error}") from None
+
+
+def spacing_of(affine: Affine) -> Spacing:
+    """Millimetres between neighbouring voxels to six digits, of an affine that is one."""
+    spacing_mm = (ctypes.c_double * 3)()
+    call("sgmf_measure_affine", _numbers(affine), spacing_mm)
+    return spacing(spacing_mm)
+
+
+def _numbers(affine: Affine) -> ctypes.Array[ctypes.c_double]:
+    return (ctypes.c_double * 16)(*affine.ravel().tolist())
+
+
+def _transposed(array: npt.NDArray[Element], axes: Triple) -> npt.NDArray[Element]:
+    leading = array.ndim - 3
+    return array.transpose(*range(leading), *(leading + axis for axis in axes))
+
+
+def tilt_degrees(affine: Affine) -> float:
+    """Greatest angle between an axis of the scan and the patient's axis nearest to it."""
+    return _degrees(np.abs(_directions(affine)).max(axis=0).min())
+
+
+def _directions(affine: Affine) -> Affine:
+    """Unit vectors along the axes, in columns."""
+    steps = affine[:3, :3]
+    return np.asarray(steps / np.linalg.norm(steps, axis=0))
+
+
+def _degrees(cosine: float) -> float:
+    return float(np.degrees(np.arccos(min(cosine, 1.0))))
+
+
+ROBUST_PERCENTILES = (0.5, 99.5)
+"""Of the voxels that are not zero: the range of intensities but for outliers."""
+_SAMPLE_VOXELS = 2_000_000
+
+
+def regular_sample(image: np.ndarray) -> np.ndarray:
+    """View of about two million voxels of `image` (X, Y, Z) at a regular distance, or of all."""
+    step = max(1, round((image.size / _SAMPLE_VOXELS) ** (1 / 3)))
+    return image[::step, ::step, ::step]

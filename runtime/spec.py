@@ -1,0 +1,127 @@
+"""The specification of a network's work: how a scan is prepared and tiled, and what logits mean.
+
+Axis triples count depth, height, width after ``transpose_forward``, as nnU-Net does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Triple = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+NormalizationScheme = Literal["zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01"]
+TilingScheme = Literal["nnunet", "monai"]
+Reader = Literal["nibabel", "nibabel_reoriented", "simpleitk", "monai"]
+
+
+@dataclass(frozen=True)
+class Label:
+    """A value of the label map."""
+
+    value: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Region:
+    """An output channel that marks a union of labels and paints `value`."""
+
+    name: str
+    labels: tuple[int, ...]
+    value: int
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How one channel's intensities are scaled; `mean` to `upper` only for ``ct``.
+
+    ``rescale01`` takes the channel to 0..1 as a whole, ``rescale01_slices`` each slice along
+    the first axis on its own.
+    """
+
+    scheme: NormalizationScheme
+    use_mask: bool = False
+    mean: float | None = None
+    std: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Spline orders; `order_z` along the coarse axis where it is treated on its own.
+
+    `separate_z` None decides by anisotropy: a ratio of spacings above
+    `anisotropy_threshold`.
+    """
+
+    order: int = 3
+    order_z: int = 0
+    separate_z: bool | None = None
+    anisotropy_threshold: float = 3.0
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a scan to the network's grid and intensities.
+
+    Attributes
+    ----------
+    orientation
+        Axis codes such as ``RAS`` that voxels are brought to first, or None to
+        take them in the order in which the file stores them.
+    transpose_forward
+        Order of the (z, y, x) axes that the network sees.
+    spacing
+        Millimetres along the transposed axes, or None to keep the scan's.
+    reader
+        What read the scans of the training, which decides what is taken for a scan's spacing, see
+        :func:`segmaformer.runtime.scan_spacing.training_spacing`; None takes the affine's.
+    """
+
+    channels: tuple[str, ...]
+    normalization: tuple[Normalization, ...]
+    orientation: str | None = "RAS"
+    transpose_forward: Triple = (0, 1, 2)
+    crop_to_nonzero: bool = True
+    spacing: Spacing | None = None
+    resampling: Resampling = Resampling()
+    logits_resampling: Resampling = Resampling(order=1)
+    reader: Reader | None = None
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How tiles cover the volume and are blended.
+
+    Attributes
+    ----------
+    step
+        Distance of neighbouring tiles as a fraction of the tile: 1 minus their overlap.
+        ``nnunet`` takes less to spread tiles evenly, ``monai`` only for the last tile.
+    scheme
+        Whose positions and Gaussian weights, see :mod:`segmaformer.runtime.tiling`.
+    """
+
+    tile: Triple
+    step: float = 0.5
+    gaussian: bool = True
+    mirror_axes: tuple[int, ...] = ()
+    scheme: TilingScheme = "nnunet"
+
+
+@dataclass(frozen=True)
+class Output:
+    """Meaning of the logits: exclusive labels (softmax) or overlapping regions (sigmoid)."""
+
+    labels: tuple[Label, ...]
+    regions: tuple[Region, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Number of logits for each voxel."""
+        return len(self.regions) or len(self.labels)
+
+
+Box = tuple[slice, slice, slice]

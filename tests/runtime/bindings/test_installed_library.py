@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import segmaformer.runtime
+from segmaformer.runtime.bindings.installed_library import installed_library
+from segmaformer.runtime.errors import BackendError
+
+
+def test_the_op_library_lies_in_the_installation() -> None:
+    path = installed_library("libsgmf_ops", what="op library", remedy="reinstall")
+    assert path.is_absolute()
+    assert path.parent.name == "lib"
+
+
+def test_what_is_missing_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(segmaformer.runtime, "__path__", [str(tmp_path)])
+    with pytest.raises(BackendError, match=r"the op library libsgmf_ops is not part .*; build it"):
+        installed_library("libsgmf_ops", what="op library", remedy="build it")

@@ -1,0 +1,93 @@
+"""The rule of the house: which folder may import which, checked on the source text."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNTIME = ROOT / "runtime"
+
+BASE = {"spec", "errors", "progress"}
+"""Single modules of the face that every folder may import."""
+
+MAY_IMPORT = {
+    "system": set[str](),
+    "package": {"bindings", "system"},
+    "bindings": {"system"},
+    "scans": {"bindings", "system"},
+    "pipeline": {"bindings", "package", "scans", "system"},
+    "checks": {"package", "pipeline", "scans", "system"},
+    "parity": {"package", "pipeline", "scans", "system"},
+    "engines": {"package", "system"},
+    "backends": {"bindings", "engines", "package", "parity", "pipeline", "system"},
+    "results": {"package", "scans", "system"},
+}
+FOREIGN = {"torch", "onnx", "onnxscript", "onnx_ir", "safetensors"}
+PLACES = {"segmaformer.export", "segmaformer.calibration"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Names of the modules that a file imports, lazily or not."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def folder_of(module: str) -> str:
+    """Folder or single module below ``segmaformer.runtime``; empty for others."""
+    parts = module.split(".")
+    return parts[2] if parts[:2] == ["segmaformer", "runtime"] and len(parts) > 2 else ""
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+@pytest.mark.parametrize("folder", sorted(MAY_IMPORT))
+def test_a_folder_imports_only_what_it_stands_on(folder: str) -> None:
+    allowed = MAY_IMPORT[folder] | BASE | {folder}
+    wrong = {
+        f"{path.name} imports {module}"
+        for path in files(RUNTIME / folder)
+        for module in imports(path)
+        if folder_of(module) not in allowed | {""}
+    }
+    assert not wrong
+
+
+def test_every_folder_has_its_rule() -> None:
+    folders = {path.parent.name for path in RUNTIME.glob("*/__init__.py")}
+    assert folders == set(MAY_IMPORT)
+
+
+def test_the_rules_have_no_circle() -> None:
+    left = {folder: set(below) for folder, below in MAY_IMPORT.items()}
+    while left:
+        free = {folder for folder, below in left.items() if not below & left.keys()}
+        assert free, f"these stand on one another: {sorted(left)}"
+        left = {folder: below for folder, below in left.items() if folder not in free}
+
+
+@pytest.mark.parametrize("path", files(RUNTIME), ids=lambda path: str(path.relative_to(RUNTIME)))
+def test_the_runtime_needs_neither_torch_nor_the_exporter(path: Path) -> None:
+    found = {module for module in imports(path) if module.split(".")[0] in FOREIGN}
+    found |= {module for module in imports(path) if module.startswith(tuple(PLACES))}
+    assert not found
+
+
+def test_folders_stay_small_enough_to_read() -> None:
+    fullest = {
+        folder: len(list(folder.glob("*.py")))
+        for folder in {
+            path.parent
+            for place in ("runtime", "export", "calibration", "segmaformer")
+            for path in files(ROOT / place)
+        }
+    }
+    assert max(fullest.values()) <= 24, max(fullest, key=lambda folder: fullest[folder])
