@@ -13,11 +13,11 @@ import onnx
 
 import segmaformer
 from segmaformer.calibration.flavours import FLAVOURS, Flavour
-from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.harm_picture import write_harm_picture
 from segmaformer.calibration.judge import Judge
 from segmaformer.calibration.measurement import Measurement, measure
 from segmaformer.calibration.ranges import RangeMethod
+from segmaformer.calibration.scores.gate import Gate
 from segmaformer.calibration.search import Placed, best_placement
 from segmaformer.calibration.statistics import ObservationOptions
 from segmaformer.calibration.tiles import TileOptions

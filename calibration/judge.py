@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from segmaformer.calibration.gate import Gate
+from segmaformer.calibration.scores.gate import Gate
 from segmaformer.calibration.tile_set import TileSet
 from segmaformer.runtime.backends.onnxruntime_cpu import open_network, run_network
 from segmaformer.runtime.bindings.processors import available_processors

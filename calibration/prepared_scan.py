@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segmaformer.calibration.segmentation_scores import structures
+from segmaformer.calibration.scores.segmentation_scores import structures
 from segmaformer.runtime.errors import BudgetError, InputError
 from segmaformer.runtime.package.manifest import LARGEST_LABEL, Manifest
 from segmaformer.runtime.pipeline.admission import check_whole_image

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from segmaformer.calibration.flavours import Flavour
-from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.int8_variant import (
     Int8Variant,
     int8_variant,
@@ -15,6 +14,7 @@ from segmaformer.calibration.int8_variant import (
 )
 from segmaformer.calibration.judge import Judge, Judgement
 from segmaformer.calibration.measurement import Measurement
+from segmaformer.calibration.scores.gate import Gate
 from segmaformer.calibration.sensitivity import (
     RANKING_TILES,
     Harm,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from segmaformer.calibration.layer_comparison import value_types, variant_model
+from segmaformer.calibration.verification.layer_comparison import value_types, variant_model
 from segmaformer.export.engine_build import build_here
 from segmaformer.export.plain_graph import plain_graph
 from segmaformer.export.plugin_graph import plugin_graph

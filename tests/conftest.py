@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import importlib.resources
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-from networks import TINY_TILE, save_tiny_checkpoint
+from support.networks.networks import TINY_TILE, save_tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel
-from networks import save_tiny_checkpoint
-from samples import copy_package, head_like, write_scan
+from support.networks.networks import save_tiny_checkpoint
+from support.packages.samples import copy_package, head_like, write_scan
 
 from segmaformer.runtime.package.reader import Package
 

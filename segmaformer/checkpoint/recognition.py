@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from segmaformer.checkpoint.fields import listing
-from segmaformer.checkpoint.network_tiles import (
+from segmaformer.checkpoint.networks.network_tiles import (
     check_segformer3d_tile,
     check_segmamba_tile,
     check_segresmamba_tile,
     check_taming_tile,
 )
-from segmaformer.checkpoint.segformer3d_config import segformer3d_config
-from segmaformer.checkpoint.segmaformer_config import segmaformer_config
-from segmaformer.checkpoint.segmaformer_tile import check_segmaformer_tile
-from segmaformer.checkpoint.segmamba_config import segmamba_config, segresmamba_config
-from segmaformer.checkpoint.taming_config import taming_config, taming_keys_of_plan
+from segmaformer.checkpoint.networks.segformer3d_config import segformer3d_config
+from segmaformer.checkpoint.networks.segmaformer_config import segmaformer_config
+from segmaformer.checkpoint.networks.segmaformer_tile import check_segmaformer_tile
+from segmaformer.checkpoint.networks.segmamba_config import segmamba_config, segresmamba_config
+from segmaformer.checkpoint.networks.taming_config import taming_config, taming_keys_of_plan
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.spec import Triple
 
@@ -32,7 +32,7 @@ class InferConfig(Protocol):
         trainer: str | None,
         given: Mapping[str, Any],
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """See :func:`segmaformer.checkpoint.segmaformer_config.segmaformer_config`."""
+        """See :func:`segmaformer.checkpoint.networks.segmaformer_config.segmaformer_config`."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.ranges import METHODS, range_method
+from segmaformer.calibration.scores.gate import Gate
 from segmaformer.cli.console import print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import EXISTING_FOLDER, names_option, nan_to_option

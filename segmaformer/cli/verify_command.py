@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from segmaformer.calibration.verification import Choice, verify_cases, verify_tile
+from segmaformer.calibration.verification.compare import Choice, verify_cases, verify_tile
 from segmaformer.cli.console import print_json, print_line, print_rows, progress_bar, say
 from segmaformer.cli.exit_codes import DONE, REFUSED, UNVERIFIED
 from segmaformer.cli.parameters import (

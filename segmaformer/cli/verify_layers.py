@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from segmaformer.calibration.verification import Choice
+from segmaformer.calibration.verification.compare import Choice
 from segmaformer.cli.console import print_line, print_rows, progress_bar, say
 from segmaformer.cli.extras import require_extra
 from segmaformer.runtime.package.manifest import EXACT_VARIANT
@@ -18,7 +18,7 @@ from segmaformer.runtime.parity.tiles import tiles_from_scan
 from segmaformer.runtime.scans.channels import ScanCase
 
 if TYPE_CHECKING:
-    from segmaformer.calibration.layer_comparison import LayerValues
+    from segmaformer.calibration.verification.layer_comparison import LayerValues
 
 WORST_SHOWN = 10
 ON_CPU = "onnxruntime"
@@ -82,7 +82,7 @@ def compare(
     dict
         For JSON, by variant: ``backend`` and ``tiles`` in words, and ``values``.
     """
-    from segmaformer.calibration.layer_comparison import compare_layers
+    from segmaformer.calibration.verification.layer_comparison import compare_layers
 
     tiles, named = _tiles(package, case, nan_to)
     found = {}
@@ -109,7 +109,7 @@ def compare(
 
 def print_layers(variant: str, layers: dict[str, Any]) -> None:
     """Print the first value beyond the tolerance and the worst."""
-    from segmaformer.calibration.layer_comparison import TOLERANCE
+    from segmaformer.calibration.verification.layer_comparison import TOLERANCE
 
     def error(layer: dict[str, Any]) -> float:
         return float("inf") if layer["relative_error"] is None else layer["relative_error"]
@@ -127,7 +127,7 @@ def print_layers(variant: str, layers: dict[str, Any]) -> None:
 
 def _opener(backend: str, threads: int | None) -> Callable[[Package, str], LayerValues]:
     if backend == ON_CPU:
-        from segmaformer.calibration.layer_comparison import OnnxRuntimeValues
+        from segmaformer.calibration.verification.layer_comparison import OnnxRuntimeValues
 
         return lambda package, variant: OnnxRuntimeValues(package, variant, threads=threads)
     from segmaformer.export.engine_layers import ENGINE_VALUES

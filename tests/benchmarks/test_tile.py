@@ -71,7 +71,7 @@ def test_a_profile_counts_what_the_network_multiplies(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     onnx = pytest.importorskip("onnx")
-    from small_onnx import CHANNELS, TILE, small_network
+    from support.graphs.small_onnx import CHANNELS, TILE, small_network
 
     onnx.save(small_network(), tmp_path / "small.onnx")
     monkeypatch.setattr(script, "_tile", lambda name: np.zeros((1, 1, *TILE), np.float32))

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from quick_search import hasten_search
-from samples import copy_package, head_like, write_scan
+from support.networks.quick_search import hasten_search
+from support.packages.samples import copy_package, head_like, write_scan
 
 onnx = pytest.importorskip("onnx")
 
@@ -18,10 +18,10 @@ from segmaformer.calibration import calibrate as module
 from segmaformer.calibration import partial_state
 from segmaformer.calibration.calibrate import CalibrationOptions, calibrate
 from segmaformer.calibration.flavours import CPU, FLAVOURS, TENSORRT
-from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.histogram import Histogram
 from segmaformer.calibration.layers import find_layers
 from segmaformer.calibration.placement import place
+from segmaformer.calibration.scores.gate import Gate
 from segmaformer.calibration.tiles import TileOptions
 from segmaformer.runtime.backends import open_session
 from segmaformer.runtime.errors import InputError, PackageError, ParityError

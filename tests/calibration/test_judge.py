@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_onnx import TILE, run, small_network, some_tiles
+from support.graphs.small_onnx import TILE, run, small_network, some_tiles
 
 onnx = pytest.importorskip("onnx")
 
-from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.judge import Judge, Judgement
+from segmaformer.calibration.scores.gate import Gate
 from segmaformer.calibration.tile_set import TileSet
 from segmaformer.runtime.spec import Label, Output
 

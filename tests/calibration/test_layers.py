@@ -8,7 +8,7 @@ import pytest
 onnx = pytest.importorskip("onnx")
 
 from onnx import numpy_helper
-from small_onnx import ALL, CHANNELS, DENSE, TILE, small_network
+from support.graphs.small_onnx import ALL, CHANNELS, DENSE, TILE, small_network
 
 from segmaformer.calibration.flavours import CPU, FLAVOURS, TENSORRT
 from segmaformer.calibration.layers import find_layers

@@ -11,7 +11,7 @@ onnx = pytest.importorskip("onnx")
 
 import onnxruntime
 from onnx import numpy_helper
-from small_onnx import run, small_network, some_tiles
+from support.graphs.small_onnx import run, small_network, some_tiles
 
 from segmaformer.calibration.flavours import CPU, FLAVOURS, TENSORRT, Flavour
 from segmaformer.calibration.layers import Layer, find_layers

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_onnx import run, small_network, some_tiles
+from support.graphs.small_onnx import run, small_network, some_tiles
 
 pytest.importorskip("onnx")
 
@@ -13,12 +13,12 @@ from PIL import Image
 
 from segmaformer.calibration import search
 from segmaformer.calibration.flavours import CPU, FLAVOURS, TENSORRT
-from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.harm_picture import KEPT, LEFT, draw_harms, write_harm_picture
 from segmaformer.calibration.judge import Judge
 from segmaformer.calibration.layers import find_layers
 from segmaformer.calibration.measurement import Measurement
 from segmaformer.calibration.ranges import LEVELS
+from segmaformer.calibration.scores.gate import Gate
 from segmaformer.calibration.search import Placed, best_placement
 from segmaformer.calibration.sensitivity import harm_table, measure_harms, possible_steps
 from segmaformer.calibration.tile_set import TileSet

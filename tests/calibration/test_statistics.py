@@ -9,8 +9,8 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from networks import TINY_TILE
-from small_onnx import CHANNELS, TILE, run, small_network, some_tiles
+from support.graphs.small_onnx import CHANNELS, TILE, run, small_network, some_tiles
+from support.networks.networks import TINY_TILE
 
 from segmaformer.calibration import partial_state, statistics
 from segmaformer.calibration.histogram import Histogram

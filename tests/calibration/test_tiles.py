@@ -9,8 +9,8 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from networks import TINY_TILE
-from samples import head_like, write_scan
+from support.networks.networks import TINY_TILE
+from support.packages.samples import head_like, write_scan
 
 pytest.importorskip("onnx")
 

@@ -12,11 +12,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import monai
 import numpy as np
-import parity_cases as cases
 import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import sliding_window_inference
 from monai.inferers.utils import _get_scan_interval
+from support.scans import parity_cases as cases
 
 Arrays = dict[str, np.ndarray]
 OVERLAPS = (0.25, 0.5, 0.625)

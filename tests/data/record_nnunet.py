@@ -18,8 +18,6 @@ for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-import parity_cases as cases
-import parity_scans as scans
 import spacing_cases
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
@@ -38,6 +36,8 @@ from nnunetv2.preprocessing.resampling.default_resampling import (
 )
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from support.scans import parity_cases as cases
+from support.scans import parity_scans as scans
 
 Arrays = dict[str, np.ndarray]
 LEAST_MARGIN = 2e-5

@@ -12,9 +12,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from libsgmf import EXAMPLES, library_path, onnxruntime_path
-from samples import head_like
-from small_packages import write_ct_package
+from support.native.libsgmf import EXAMPLES, library_path, onnxruntime_path
+from support.packages.samples import head_like
+from support.packages.small_packages import write_ct_package
 
 from segmaformer.runtime import Package, Predictor
 from segmaformer.runtime.scans.volume import Volume

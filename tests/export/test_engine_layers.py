@@ -9,10 +9,14 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("polygraphy", reason="needs the extra tensorrt or rtx")
 
-from gpu_machine import GpuMachine, pretend
-from marked_engine_fakes import FakeMarkingTensorRt, forget_polygraphy, pretend_polygraphy
+from support.stand_ins.gpu_machine import GpuMachine, pretend
+from support.stand_ins.marked_engine_fakes import (
+    FakeMarkingTensorRt,
+    forget_polygraphy,
+    pretend_polygraphy,
+)
 
-from segmaformer.calibration.layer_comparison import (
+from segmaformer.calibration.verification.layer_comparison import (
     TOLERANCE,
     LayerError,
     compare_layers,

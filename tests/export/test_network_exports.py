@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graphs import logits_of
-from published import CASES, SEGMAFORMER_CASES, published_case
+from support.graphs.graphs import logits_of
+from support.networks.published import CASES, SEGMAFORMER_CASES, published_case
 
 torch = pytest.importorskip("torch")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graphs import logits_of
-from networks import TINY_TILE
+from support.graphs.graphs import logits_of
+from support.networks.networks import TINY_TILE
 
 torch = pytest.importorskip("torch")
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from networks import TINY_TILE, save_tiny_checkpoint
-from quick_search import hasten_search
-from samples import head_like, with_scaled_weights, write_scan
+from support.networks.networks import TINY_TILE, save_tiny_checkpoint
+from support.networks.quick_search import hasten_search
+from support.packages.samples import head_like, with_scaled_weights, write_scan
 
 torch = pytest.importorskip("torch")
 
 from segmaformer.calibration.calibrate import CalibrationOptions
-from segmaformer.calibration.gate import Gate
+from segmaformer.calibration.scores.gate import Gate
 from segmaformer.checkpoint import Checkpoint, load_checkpoint
 from segmaformer.export import pipeline
 from segmaformer.export.float16 import FLOAT32_LADDER

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graphs import logits_of
-from networks import TINY_TILE
 from onnx import TensorProto, helper
+from support.graphs.graphs import logits_of
+from support.networks.networks import TINY_TILE
 
 pytest.importorskip("torch")
 

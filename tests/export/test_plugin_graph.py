@@ -6,7 +6,7 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from scan_models import FLOAT32, NAMES, OPTIONAL, SUBSETS, make_inputs, make_model
+from support.graphs.scan_models import FLOAT32, NAMES, OPTIONAL, SUBSETS, make_inputs, make_model
 
 from segmaformer.export.function_body import add_function_body
 from segmaformer.export.plugin_graph import plugin_graph

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("onnx")
 
-from networks import TINY_TILE
+from support.networks.networks import TINY_TILE
 
 from segmaformer.export.engine_build import EngineRequest, build_tensorrt
 from segmaformer.runtime.backends import BackendOptions

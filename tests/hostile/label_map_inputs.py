@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 from hostile_input import REFUSED, TAKEN, HostileInput
 from nifti_inputs import file_of, nifti
-from scan_files import SHAPE, ramp
+from support.scans.scan_files import SHAPE, ramp
 
 from segmaformer.calibration.prepared_scan import read_label_map
 from segmaformer.runtime.scans.volume import Volume

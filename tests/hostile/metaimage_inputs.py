@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hostile_input import REFUSED, TAKEN, HostileInput, read_as_scan
 from nifti_inputs import file_of
-from scan_files import ramp
+from support.scans.scan_files import ramp
 
 DATA = ramp().tobytes("F")
 FIELDS = {

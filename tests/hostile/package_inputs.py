@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hostile_input import TAKEN, UNVERIFIED, USAGE, HostileInput
-from manifest_cases import (
+from support.packages.manifest_cases import (
     CONTRADICTIONS,
     HOSTILE_NAMES,
     MISSING,
@@ -17,7 +17,7 @@ from manifest_cases import (
     WRONG_FIELDS,
     changed,
 )
-from samples import flip_byte, sample_manifest
+from support.packages.samples import flip_byte, sample_manifest
 
 from segmaformer.runtime.package.manifest import FileRecord
 from segmaformer.runtime.package.reader import Package

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hostile_input import REFUSED, TAKEN, HostileInput
-from networks import tiny_plans
 from nifti_inputs import file_of
+from support.networks.networks import tiny_plans
 
 NAN, INF = float("nan"), float("inf")
 FULL = "configurations/3d_fullres"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from hostile_input import TAKEN, UNVERIFIED, HostileInput
-from samples import sample_manifest
+from support.packages.samples import sample_manifest
 
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.package.writer import write_files

@@ -43,7 +43,7 @@ def _limit_address_space() -> None:
 
 
 def _read(each: HostileInput, folder: Path) -> dict[str, Any]:
-    from scan_files import peak_memory
+    from support.scans.scan_files import peak_memory
 
     from segmaformer.cli.exit_codes import EXPECTED_ERRORS, exit_code, message_of
 

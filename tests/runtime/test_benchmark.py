@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import copy_package, with_scaled_weights
+from support.packages.samples import copy_package, with_scaled_weights
 
 from segmaformer.runtime import benchmark as module
 from segmaformer.runtime.benchmark import Candidate, benchmark

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import copy_package, edit_manifest, head_like, write_scan
+from support.packages.samples import copy_package, edit_manifest, head_like, write_scan
 
 from segmaformer.runtime import Package, Predictor, Segmentation, Volume
 from segmaformer.runtime.backends import BackendOptions

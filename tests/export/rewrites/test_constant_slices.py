@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphs import model_of, operators, run
 from onnx import helper
+from support.graphs.graphs import model_of, operators, run
 
 from segmaformer.export.rewrites import apply_rewrites
 

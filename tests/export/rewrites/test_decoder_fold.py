@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from graphs import run
 from onnx import TensorProto, helper, numpy_helper
+from support.graphs.graphs import run
 
 from segmaformer.export.rewrites import apply_rewrites
 from segmaformer.export.rewrites.decoder_fold import fold_decoder

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import logits_of, model_of, operators, run
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
+from support.graphs.graphs import logits_of, model_of, operators, run
 
 from segmaformer.export.plain_graph import plain_graph
 from segmaformer.export.rewrites import rewrite_for_cpu, rewrite_norms

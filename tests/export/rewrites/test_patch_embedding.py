@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import model_of, operators, run
 from onnx import NodeProto, helper
+from support.graphs.graphs import model_of, operators, run
 
 from segmaformer.export.rewrites import rewrite_for_cpu
 

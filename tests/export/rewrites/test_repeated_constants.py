@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
-from graphs import run
 from onnx import TensorProto, helper, numpy_helper
+from support.graphs.graphs import run
 
 from segmaformer.export.rewrites import apply_rewrites
 from segmaformer.export.rewrites.repeated_constants import store_repeats_once

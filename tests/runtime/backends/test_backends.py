@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from samples import copy_package, edit_manifest
+from support.packages.samples import copy_package, edit_manifest
 
 from segmaformer.runtime import backends as backends_module
 from segmaformer.runtime.backends import (

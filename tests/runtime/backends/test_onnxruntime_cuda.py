@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from gpu_fakes import FakeDriver
-from networks import TINY_TILE
+from support.networks.networks import TINY_TILE
+from support.stand_ins.gpu_fakes import FakeDriver
 
 from segmaformer.runtime.backends import BackendOptions, onnxruntime_cuda
 from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession

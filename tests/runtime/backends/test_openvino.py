@@ -11,8 +11,7 @@ import pytest
 pytest.importorskip("onnx")
 openvino = pytest.importorskip("openvino", reason="needs the extra openvino")
 
-from samples import copy_package, edit_manifest
-from scan_models import (
+from support.graphs.scan_models import (
     FLOAT16,
     FLOAT32,
     OPTIONAL,
@@ -21,9 +20,10 @@ from scan_models import (
     make_model,
     run_directly,
 )
-from token_op_cases import Case, assert_close, run, volume_norm_case
-from token_op_models import CASES
-from token_op_models import make_model as make_op_model
+from support.graphs.token_op_cases import Case, assert_close, run, volume_norm_case
+from support.graphs.token_op_models import CASES
+from support.graphs.token_op_models import make_model as make_op_model
+from support.packages.samples import copy_package, edit_manifest
 
 from segmaformer.runtime.backends import (
     BackendOptions,

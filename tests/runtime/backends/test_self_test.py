@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("onnx")
 
-from gpu_machine import brightness_package
+from support.stand_ins.gpu_machine import brightness_package
 
 from segmaformer.runtime import backends
 from segmaformer.runtime.backends import Backend, BackendOptions, open_session, self_test

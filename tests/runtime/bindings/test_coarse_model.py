@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import head_like
+from support.packages.samples import head_like
 
 from segmaformer.runtime import Package, Predictor
 from segmaformer.runtime import predictor as predictor_module

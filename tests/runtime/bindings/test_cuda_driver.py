@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gpu_fakes import NO_DEVICE, FakeDriver
+from support.stand_ins.gpu_fakes import NO_DEVICE, FakeDriver
 
 from segmaformer.runtime.bindings import cuda_driver
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver, Event, Stream

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import copy_package
+from support.packages.samples import copy_package
 
 onnx = pytest.importorskip("onnx")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from token_op_cases import depthwise_case, draw, run
+from support.graphs.token_op_cases import depthwise_case, draw, run
 
 from segmaformer.runtime.bindings.token_ops import INPUT_COUNTS, TokenOpAttributes, run_token_op
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import sample_manifest
+from support.packages.samples import sample_manifest
 
 from segmaformer.runtime.checks import intensity as intensity_checks
 from segmaformer.runtime.checks.scan import check_scan

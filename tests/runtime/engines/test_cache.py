@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import sample_manifest
+from support.packages.samples import sample_manifest
 
 from segmaformer.runtime.engines.cache import EngineCache, EngineKey, cache_folder, package_key
 from segmaformer.runtime.errors import BackendError, EngineError

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from native_builds import NATIVE
+from support.native.native_builds import NATIVE
 
 
 def test_clang_takes_the_sources_without_a_warning() -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from pathlib import Path
 
 import numpy as np
 import pytest
-from native_builds import compile_library, cuda_include_dir
+from support.native.native_builds import STAND_INS, compile_library, cuda_include_dir
 
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver, Event, Stream
 from segmaformer.runtime.errors import BackendError
@@ -17,7 +16,7 @@ from segmaformer.runtime.errors import BackendError
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     include = cuda_include_dir()
-    source = Path(__file__).with_name("driver_on_host.cc")
+    source = STAND_INS / "driver_on_host.cc"
     output = tmp_path_factory.mktemp("driver") / "libcuda.so"
     compile_library(output, [source], f"-isystem{include}", over_op_library=False)
     return ctypes.CDLL(str(output))

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 
 import pytest
-from native_builds import NATIVE
+from support.native.native_builds import NATIVE
 
 
 def account(kernel: str, architecture: int, registers: int, spilled: int = 0) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from token_op_cases import assert_close, depthwise_case, run
+from support.graphs.token_op_cases import assert_close, depthwise_case, run
 
 from segmaformer.runtime.bindings.op_library import cpu_isas
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from device_library import compile_on_host, deferred
-from gpu_fakes import FakeDriver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.stand_ins.device_library import compile_on_host, deferred
+from support.stand_ins.gpu_fakes import FakeDriver
 
 from segmaformer.runtime.bindings import cuda_library
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver, Event, Stream

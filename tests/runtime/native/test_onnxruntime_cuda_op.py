@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from native_builds import NATIVE, SCAN_ON_HOST, compile_library, exported_symbols
+from support.native.native_builds import NATIVE, SCAN_ON_HOST, compile_library, exported_symbols
 
 pytest.importorskip("onnx")
-from scan_models import (
+from support.graphs.scan_models import (
     FLOAT32,
     NAMES,
     ONNX_TYPES,

@@ -12,7 +12,7 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from scan_models import (
+from support.graphs.scan_models import (
     FLOAT32,
     NAMES,
     ONNX_TYPES,

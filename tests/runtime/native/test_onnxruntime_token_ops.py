@@ -11,8 +11,16 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from token_op_cases import Case, causal_case, depthwise_case, draw, norm_case, patch_case, run
-from token_op_models import CASES, make_chain, make_model
+from support.graphs.token_op_cases import (
+    Case,
+    causal_case,
+    depthwise_case,
+    draw,
+    norm_case,
+    patch_case,
+    run,
+)
+from support.graphs.token_op_models import CASES, make_chain, make_model
 
 from segmaformer.runtime.bindings.op_library import register_op_library
 from segmaformer.runtime.bindings.token_ops import TokenOpAttributes

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_op_cases import Case, assert_close, draw, patch_case, run
+from support.graphs.token_op_cases import Case, assert_close, draw, patch_case, run
 
 from segmaformer.runtime.bindings.op_library import cpu_isas
 from segmaformer.runtime.bindings.token_ops import TokenOpAttributes, run_token_op

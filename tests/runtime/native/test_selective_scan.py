@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scan_cases import (
+from support.scans.scan_cases import (
     OPTIONAL,
     ROUNDING,
     Arrays,

@@ -19,10 +19,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from device_library import compile_on_host
-from gpu_fakes import FakeDriver
-from native_builds import NATIVE
-from scan_cases import OPTIONAL, ROUNDING, assert_close, make_inputs, reference, run_scan
+from support.native.native_builds import NATIVE
+from support.scans.scan_cases import (
+    OPTIONAL,
+    ROUNDING,
+    assert_close,
+    make_inputs,
+    reference,
+    run_scan,
+)
+from support.stand_ins.device_library import compile_on_host
+from support.stand_ins.gpu_fakes import FakeDriver
 
 from segmaformer.runtime.bindings import cuda_library, op_library
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver, Stream

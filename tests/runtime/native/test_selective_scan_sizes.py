@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scan_cases import OPTIONAL, Arrays, assert_close, make_inputs, run_scan
+from support.scans.scan_cases import OPTIONAL, Arrays, assert_close, make_inputs, run_scan
 
 from segmaformer.runtime.bindings.op_library import cpu_isas, run_selective_scan
 

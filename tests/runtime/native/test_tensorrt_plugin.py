@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from native_builds import (
+from support.native.native_builds import (
     NATIVE,
     SCAN_ON_HOST,
+    STAND_INS,
     compile_library,
     cuda_include_dir,
     exported_symbols,
@@ -28,7 +29,7 @@ from native_builds import (
 
 pytest.importorskip("onnx")
 
-from scan_models import (
+from support.graphs.scan_models import (
     FLOAT32,
     NUMPY_TYPES,
     ONNX_TYPES,
@@ -46,7 +47,7 @@ PLUGIN = [
     NATIVE / "tensorrt/plugin_library.cc",
     NATIVE / "src/scan_inputs.cc",
 ]
-HOST = Path(__file__).with_name("tensorrt_host.cc")
+HOST = STAND_INS / "tensorrt_host.cc"
 EXPORTS = f"-Wl,--version-script={NATIVE / 'tensorrt/exports.map'}"
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")

@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from token_op_cases import Case, assert_close, draw, run, upsample_add_case, upsample_case
+from support.graphs.token_op_cases import (
+    Case,
+    assert_close,
+    draw,
+    run,
+    upsample_add_case,
+    upsample_case,
+)
 
 from segmaformer.runtime.bindings.op_library import cpu_isas
 from segmaformer.runtime.bindings.token_ops import TokenOpAttributes, run_token_op

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from token_op_cases import Case, assert_close, draw, run, volume_norm_case
+from support.graphs.token_op_cases import Case, assert_close, draw, run, volume_norm_case
 
 from segmaformer.runtime.bindings.op_library import cpu_isas
 from segmaformer.runtime.bindings.token_ops import TokenOpAttributes

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from samples import PARITY, sample_manifest
+from support.packages.samples import PARITY, sample_manifest
 
 from segmaformer.runtime.package.card import model_card
 from segmaformer.runtime.package.manifest import Variant

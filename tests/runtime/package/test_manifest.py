@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from manifest_cases import (
+from support.packages.manifest_cases import (
     CONTRADICTIONS,
     HOSTILE_NAMES,
     JSON_VALUES,
@@ -18,7 +18,7 @@ from manifest_cases import (
     changed,
     manifests,
 )
-from samples import sample_manifest
+from support.packages.samples import sample_manifest
 
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.package.manifest import FileRecord, Manifest, parse_manifest

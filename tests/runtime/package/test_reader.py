@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import copy_package, edit_manifest, flip_byte, sample_manifest
+from support.packages.samples import copy_package, edit_manifest, flip_byte, sample_manifest
 
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.package.manifest import FileRecord, Variant

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from samples import sample_manifest
+from support.packages.samples import sample_manifest
 
 from segmaformer.runtime.package import writer as package_writer
 from segmaformer.runtime.package.manifest import FileRecord

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import sample_manifest
+from support.packages.samples import sample_manifest
 
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.package.reader import Package

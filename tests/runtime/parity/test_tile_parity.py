@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import PARITY, sample_manifest
+from support.packages.samples import PARITY, sample_manifest
 
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.package.manifest import EARLIER_BOUND, Manifest, Variant

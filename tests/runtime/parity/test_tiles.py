@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import head_like, write_scan
+from support.packages.samples import head_like, write_scan
 
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.parity.tiles import phantom_tiles, tiles_from_scan

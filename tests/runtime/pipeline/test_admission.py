@@ -7,9 +7,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from samples import head_like, write_scan
-from scan_files import peak_memory
-from small_packages import write_package
+from support.packages.samples import head_like, write_scan
+from support.packages.small_packages import write_package
+from support.scans.scan_files import peak_memory
 
 from segmaformer.runtime import Package, Predictor, Volume
 from segmaformer.runtime.backends import BackendOptions

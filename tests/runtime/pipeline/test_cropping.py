@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_kernels import cropped, fill_holes
 from scipy import ndimage
+from support.native.native_kernels import cropped, fill_holes
 
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.spec import Box, Normalization

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from device_library import compile_on_host, deferred
-from gpu_fakes import FakeDriver, FakeTensorRt
-from gpu_machine import brightness_package, pretend
-from samples import head_like, sample_manifest
+from support.packages.samples import head_like, sample_manifest
+from support.stand_ins.device_library import compile_on_host, deferred
+from support.stand_ins.gpu_fakes import FakeDriver, FakeTensorRt
+from support.stand_ins.gpu_machine import brightness_package, pretend
 
 from segmaformer.runtime import Predictor, Volume
 from segmaformer.runtime.backends.tensorrt.library import load_tensorrt

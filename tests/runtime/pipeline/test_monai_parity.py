@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import parity_cases as cases
 import pytest
+from support.scans import parity_cases as cases
 
 from segmaformer.runtime.pipeline.label_stream import predict_logits
 from segmaformer.runtime.pipeline.tile_network import TileNetwork

@@ -11,11 +11,11 @@ import dataclasses
 from functools import cache
 
 import numpy as np
-import parity_cases as cases
-import parity_scans as scans
 import pytest
-from native_kernels import cropped, fill_holes
-from networks import TINY_CONFIG, save_tiny_checkpoint
+from support.native.native_kernels import cropped, fill_holes
+from support.networks.networks import TINY_CONFIG, save_tiny_checkpoint
+from support.scans import parity_cases as cases
+from support.scans import parity_scans as scans
 
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.label_stream import predict_logits

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_packages import write_package
+from support.packages.small_packages import write_package
 
 from segmaformer.runtime import Package, Predictor, Volume
 from segmaformer.runtime.backends import BackendOptions

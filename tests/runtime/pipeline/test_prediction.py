@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from samples import head_like, sample_manifest
+from support.packages.samples import head_like, sample_manifest
 
 from segmaformer.runtime import Volume
 from segmaformer.runtime.errors import BudgetError

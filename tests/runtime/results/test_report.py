@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_phantom import HOSTILE, hostile, phantom
+from support.scans.report_phantom import HOSTILE, hostile, phantom
 
 from segmaformer.runtime.results.palette import label_colours
 from segmaformer.runtime.results.report import write_report

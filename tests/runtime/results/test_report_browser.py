@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chromium import Page, find_chromium
-from report_phantom import HOSTILE, hostile, phantom
+from support.scans.report_phantom import HOSTILE, hostile, phantom
+from tools.chromium import Page, find_chromium
 
 from segmaformer.runtime.results.display_planes import PLANES, Plane
 from segmaformer.runtime.results.palette import label_colours

@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image
-from samples import head_like, sample_manifest
+from support.packages.samples import head_like, sample_manifest
 
 from segmaformer.runtime.results.segmentation import Segmentation
 from segmaformer.runtime.scans.volume import Volume

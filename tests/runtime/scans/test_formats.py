@@ -12,9 +12,17 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import head_like
-from scan_files import OBLIQUE, SHAPE, itk_affine, itk_image, peak_memory, ramp, write_by_itk
 from scipy.spatial.transform import Rotation
+from support.packages.samples import head_like
+from support.scans.scan_files import (
+    OBLIQUE,
+    SHAPE,
+    itk_affine,
+    itk_image,
+    peak_memory,
+    ramp,
+    write_by_itk,
+)
 
 from segmaformer.runtime.errors import BudgetError, GeometryError, InputError
 from segmaformer.runtime.package.reader import Package

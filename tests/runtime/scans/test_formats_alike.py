@@ -15,7 +15,7 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scan_files import LPS, SHAPE, ramp, write_by_itk
+from support.scans.scan_files import LPS, SHAPE, ramp, write_by_itk
 
 from segmaformer.runtime.errors import GeometryError, InputError
 from segmaformer.runtime.scans.formats import read_header, read_scan

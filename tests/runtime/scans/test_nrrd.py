@@ -10,7 +10,7 @@ import pytest
 import SimpleITK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scan_files import LPS, OBLIQUE, SHAPE, itk_affine, peak_memory, ramp
+from support.scans.scan_files import LPS, OBLIQUE, SHAPE, itk_affine, peak_memory, ramp
 
 from segmaformer.runtime.errors import GeometryError, InputError
 from segmaformer.runtime.scans.formats import read_scan

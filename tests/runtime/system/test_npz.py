@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scan_files import peak_memory
+from support.scans.scan_files import peak_memory
 
 from segmaformer.runtime.system.npz import read_npz
 

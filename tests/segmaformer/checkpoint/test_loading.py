@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published import SEGMAFORMER_CASES, published_case
+from support.networks.published import SEGMAFORMER_CASES, published_case
 
 torch = pytest.importorskip("torch")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published import published_case
+from support.networks.published import published_case
 
 torch = pytest.importorskip("torch")
 

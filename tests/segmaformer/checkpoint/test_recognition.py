@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from published import SEGMAFORMER_CASES, published_case
+from support.networks.published import SEGMAFORMER_CASES, published_case
 
 torch = pytest.importorskip("torch")
 

@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("onnx")
 
-from builder_fakes import two_labels
-from gpu_fakes import NO_DEVICE
-from gpu_machine import GpuMachine, brightness_package, pretend
-from samples import write_scan
+from support.packages.samples import write_scan
+from support.stand_ins.builder_fakes import two_labels
+from support.stand_ins.gpu_fakes import NO_DEVICE
+from support.stand_ins.gpu_machine import GpuMachine, brightness_package, pretend
 
 from segmaformer.runtime.bindings import cuda_driver
 

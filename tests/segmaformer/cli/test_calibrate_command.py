@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quick_search import hasten_search
-from samples import copy_package, head_like, write_scan
+from support.networks.quick_search import hasten_search
+from support.packages.samples import copy_package, head_like, write_scan
 
 pytest.importorskip("onnx")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from samples import head_like, write_scan
+from support.packages.samples import head_like, write_scan
 
 Sgmf = Callable[..., Any]
 

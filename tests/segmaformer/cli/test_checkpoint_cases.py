@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from networks import save_tiny_checkpoint
-from samples import write_scan
+from support.networks.networks import save_tiny_checkpoint
+from support.packages.samples import write_scan
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")

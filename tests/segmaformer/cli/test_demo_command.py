@@ -9,7 +9,7 @@ from typing import Any
 
 import nibabel
 import pytest
-from networks import save_tiny_checkpoint
+from support.networks.networks import save_tiny_checkpoint
 
 from segmaformer.cli import demo_command
 from segmaformer.runtime.package.reader import Package

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_machine import pretend
+from support.stand_ins.gpu_machine import pretend
 
 import segmaformer
 from segmaformer.cli import doctor_command

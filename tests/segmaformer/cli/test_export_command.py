@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from networks import TINY_TILE, save_tiny_checkpoint
-from samples import with_scaled_weights, write_scan
+from support.networks.networks import TINY_TILE, save_tiny_checkpoint
+from support.packages.samples import with_scaled_weights, write_scan
 
 torch = pytest.importorskip("torch")
 

@@ -14,7 +14,7 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image
-from samples import copy_package, edit_manifest, flip_byte, head_like, write_scan
+from support.packages.samples import copy_package, edit_manifest, flip_byte, head_like, write_scan
 
 from segmaformer.runtime.backends import onnxruntime_cuda
 from segmaformer.runtime.predictor import Predictor

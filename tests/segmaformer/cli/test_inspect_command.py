@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from networks import save_tiny_checkpoint
-from samples import copy_package, edit_manifest, flip_byte, sample_manifest
+from support.networks.networks import save_tiny_checkpoint
+from support.packages.samples import copy_package, edit_manifest, flip_byte, sample_manifest
 
 from segmaformer.cli.inspect_command import package_facts
 from segmaformer.runtime.spec import Label, Output, Region

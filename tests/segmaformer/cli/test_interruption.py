@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from interrupted_runs import JOBS, Inputs, Job, interrupt, write_scans
-from networks import save_tiny_checkpoint
+from support.networks.networks import save_tiny_checkpoint
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 

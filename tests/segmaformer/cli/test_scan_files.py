@@ -14,7 +14,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from samples import head_like, write_scan
+from support.packages.samples import head_like, write_scan
 
 Sgmf = Callable[..., Any]
 

@@ -14,7 +14,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from samples import copy_package, edit_manifest
+from support.packages.samples import copy_package, edit_manifest
 
 torch = pytest.importorskip("torch")
 

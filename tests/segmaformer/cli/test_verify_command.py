@@ -8,7 +8,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from samples import copy_package, head_like, with_scaled_weights, write_scan
+from support.packages.samples import copy_package, head_like, with_scaled_weights, write_scan
 
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.package.writer import write_files
@@ -211,8 +211,8 @@ def test_layers_of_engines_are_compared_with_the_cpus(
 ) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("polygraphy", reason="needs the extra tensorrt or rtx")
-    from gpu_machine import brightness_package, pretend
-    from marked_engine_fakes import FakeMarkingTensorRt, pretend_polygraphy
+    from support.stand_ins.gpu_machine import brightness_package, pretend
+    from support.stand_ins.marked_engine_fakes import FakeMarkingTensorRt, pretend_polygraphy
 
     machine = pretend(monkeypatch, tmp_path, FakeMarkingTensorRt)
     pretend_polygraphy(monkeypatch, machine.driver)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published import CASES, SEGMAFORMER_CASES, published_case
+from support.networks.published import CASES, SEGMAFORMER_CASES, published_case
 
 torch = pytest.importorskip("torch")
 

@@ -4,8 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builder_fakes import FakeBuildingTensorRt, NetworkDefinitionCreationFlag, two_labels
-from gpu_fakes import FakeDriver
+from support.stand_ins.builder_fakes import (
+    FakeBuildingTensorRt,
+    NetworkDefinitionCreationFlag,
+    two_labels,
+)
+from support.stand_ins.gpu_fakes import FakeDriver
 
 from segmaformer.runtime.backends.tensorrt.build import build_engine
 from segmaformer.runtime.backends.tensorrt.messages import Messages

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from gpu_fakes import FakeLogger, Severity
+from support.stand_ins.gpu_fakes import FakeLogger, Severity
 
 from segmaformer.runtime.backends.tensorrt.messages import Messages
 from segmaformer.runtime.errors import BackendError

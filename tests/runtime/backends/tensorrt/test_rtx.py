@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("onnx")
 
-from builder_fakes import two_labels
-from gpu_machine import TILE, GpuMachine, brightness_package, pretend
+from support.stand_ins.builder_fakes import two_labels
+from support.stand_ins.gpu_machine import TILE, GpuMachine, brightness_package, pretend
 
 from segmaformer.runtime.backends import BackendOptions, run_checked
 from segmaformer.runtime.backends.tensorrt.rtx import TensorRtRtxSession, what_is_missing

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gpu_fakes import DataType, FakeDriver, FakeTensorRt
-from samples import sample_manifest
+from support.packages.samples import sample_manifest
+from support.stand_ins.gpu_fakes import DataType, FakeDriver, FakeTensorRt
 
 from segmaformer.runtime.backends.tensorrt.messages import Messages
 from segmaformer.runtime.backends.tensorrt.runner import SLOTS, EngineRunner

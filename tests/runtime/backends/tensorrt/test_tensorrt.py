@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("onnx")
 
-from builder_fakes import two_labels
-from gpu_fakes import NO_DEVICE
-from gpu_machine import TILE, GpuMachine, brightness_package, pretend
+from support.stand_ins.builder_fakes import two_labels
+from support.stand_ins.gpu_fakes import NO_DEVICE
+from support.stand_ins.gpu_machine import TILE, GpuMachine, brightness_package, pretend
 
 from segmaformer.runtime.backends import BackendOptions, open_session, run_checked
 from segmaformer.runtime.backends.tensorrt import library as tensorrt_library

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_packages import write_ct_package, write_region_package
+from support.packages.small_packages import write_ct_package, write_region_package
 
 
 @pytest.fixture(scope="session")

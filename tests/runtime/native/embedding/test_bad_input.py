@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from libsgmf import (
+from support.native.libsgmf import (
     Entry,
     Handle,
     Info,
@@ -25,7 +25,7 @@ from libsgmf import (
     onnxruntime_path,
     volume_of,
 )
-from samples import copy_package, edit_manifest, flip_byte, head_like
+from support.packages.samples import copy_package, edit_manifest, flip_byte, head_like
 
 SHAPE = (30, 28, 26)
 
@@ -364,8 +364,8 @@ import resource, sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 from pathlib import Path
-from libsgmf import Handle, labels_of, volume_of
-from samples import head_like
+from support.native.libsgmf import Handle, labels_of, volume_of
+from support.packages.samples import head_like
 with Handle(Path(sys.argv[2]), memory_budget_mib=100_000) as handle:
     small = head_like((30, 28, 26))[None]
     marked = np.zeros((30, 28, 26), np.uint8, order="F")

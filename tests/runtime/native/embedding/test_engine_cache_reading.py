@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from native_builds import NATIVE, compile_library, json_headers
+from support.native.native_builds import NATIVE, compile_library, json_headers
 
 from segmaformer.runtime.bindings import cuda_driver
 from segmaformer.runtime.engines.cache import EngineCache, EngineKey, cache_folder

@@ -12,9 +12,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import libsgmf
 import pytest
-from native_builds import exported_symbols
+from support.native import libsgmf
+from support.native.native_builds import exported_symbols
 
 from segmaformer.runtime.system.printable import UNPRINTABLE
 

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from manifest_cases import (
+from support.native.native_builds import NATIVE, compile_library, json_headers
+from support.packages.manifest_cases import (
     CONTRADICTIONS,
     HOSTILE_NAMES,
     NO_OBJECTS,
@@ -22,8 +23,7 @@ from manifest_cases import (
     changed,
     manifests,
 )
-from native_builds import NATIVE, compile_library, json_headers
-from samples import edit_manifest, flip_byte, sample_manifest
+from support.packages.samples import edit_manifest, flip_byte, sample_manifest
 
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.package.manifest import FileRecord, Manifest, parse_manifest

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from libsgmf import Entry, Handle, Info, Region, Statistics, labels_of, volume_of
-from samples import head_like
+from support.native.libsgmf import Entry, Handle, Info, Region, Statistics, labels_of, volume_of
+from support.packages.samples import head_like
 
 from segmaformer.runtime import Package, Predictor
 from segmaformer.runtime.backends import BackendOptions

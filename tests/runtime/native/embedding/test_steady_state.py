@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from libsgmf import library_path, onnxruntime_path
+from support.native.libsgmf import library_path, onnxruntime_path
 
 
 @pytest.fixture(scope="module")

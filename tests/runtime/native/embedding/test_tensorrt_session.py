@@ -19,19 +19,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorrt_on_host as on_host
-from libsgmf import Handle, labels_of, library_path, volume_of
-from native_builds import (
+from support.native.libsgmf import Handle, labels_of, library_path, volume_of
+from support.native.native_builds import (
     NATIVE,
+    STAND_INS,
     compile_library,
     cuda_include_dir,
     exported_symbols,
     json_headers,
     tensorrt_include_dirs,
 )
-from samples import head_like
-from small_packages import TILE, write_package
-from tensorrt_on_host import Machine, Outcome
+from support.packages.samples import head_like
+from support.packages.small_packages import TILE, write_package
+from support.stand_ins import tensorrt_on_host as on_host
+from support.stand_ins.tensorrt_on_host import Machine, Outcome
 
 from segmaformer.runtime import Predictor
 from segmaformer.runtime.backends import BackendOptions
@@ -170,11 +171,10 @@ def folder(headers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds both stand-ins."""
     folder = tmp_path_factory.mktemp("tensorrt")
     includes = ("-isystem", str(headers), "-isystem", str(cuda_include_dir()))
-    here = Path(__file__).parent
-    driver = [here.with_name("driver_on_host.cc")]
+    driver = [STAND_INS / "driver_on_host.cc"]
     compile_library(folder / "libcuda.so.1", driver, *includes, over_op_library=False)
     # No product is fused into a sum, as in ONNX Runtime's separate operators.
-    nvinfer, options = [here / "nvinfer_on_host.cc"], (*includes, "-ffp-contract=off")
+    nvinfer, options = [STAND_INS / "nvinfer_on_host.cc"], (*includes, "-ffp-contract=off")
     compile_library(folder / "libnvinfer.so", nvinfer, *options, over_op_library=False)
     return folder
 

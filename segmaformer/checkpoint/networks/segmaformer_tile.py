@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segmaformer.checkpoint.fields import times
-from segmaformer.checkpoint.network_tiles import embedded
+from segmaformer.checkpoint.networks.network_tiles import embedded
 from segmaformer.models.segmaformer import STAGES
 from segmaformer.models.segmaformer_blocks import PREREDUCE_TYPES
 from segmaformer.runtime.errors import InputError

@@ -13,9 +13,10 @@ import pytest
 
 from segmaformer.runtime.bindings.op_library import op_library_path
 
-NATIVE = Path(__file__).parents[1] / "runtime/native"
+NATIVE = Path(__file__).parents[3] / "runtime/native"
+STAND_INS = Path(__file__).parents[1] / "stand_ins"
 
-SCAN_ON_HOST = Path(__file__).with_name("runtime") / "native/scan_on_host.cc"
+SCAN_ON_HOST = STAND_INS / "scan_on_host.cc"
 """The GPU scan's C functions over the scan on the CPU."""
 
 

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-from libsgmf import Handle, Info, labels_of, volume_of
+from support.native.libsgmf import Handle, Info, labels_of, volume_of
 
 from segmaformer.runtime.backends.tensorrt.library import TensorRt
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from gpu_fakes import FakeLogger, FakeTensorRt, Severity
+from support.stand_ins.gpu_fakes import FakeLogger, FakeTensorRt, Severity
 
 
 class NetworkDefinitionCreationFlag(enum.IntEnum):

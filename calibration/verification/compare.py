@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from segmaformer.calibration.confidence import METHOD, mean_over_cases
-from segmaformer.calibration.gate import Gate
 from segmaformer.calibration.prepared_scan import label_file, read_label_map
-from segmaformer.calibration.segmentation_scores import Scores, score_labels, structures
+from segmaformer.calibration.scores.confidence import METHOD, mean_over_cases
+from segmaformer.calibration.scores.gate import Gate
+from segmaformer.calibration.scores.segmentation_scores import Scores, score_labels, structures
 from segmaformer.runtime.backends import BackendOptions, open_session
 from segmaformer.runtime.checks.scan import check_scan
 from segmaformer.runtime.errors import InputError

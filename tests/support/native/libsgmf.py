@@ -16,7 +16,7 @@ import pytest
 
 from segmaformer.runtime.bindings.installed_library import installed_library
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "examples/embedding"
 HEADER = ROOT / "runtime/native/include/sgmf.h"
 

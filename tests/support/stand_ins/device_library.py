@@ -6,12 +6,12 @@ import ctypes
 from pathlib import Path
 from typing import Any
 
-from gpu_fakes import FakeDriver
-from native_builds import NATIVE, compile_library
+from support.native.native_builds import NATIVE, compile_library
+from support.stand_ins.gpu_fakes import FakeDriver
 
 from segmaformer.runtime.bindings import cuda_library
 
-ON_HOST = Path(__file__).with_name("runtime") / "native/cuda_on_host"
+ON_HOST = Path(__file__).with_name("cuda_on_host")
 SOURCES = ("selective_scan.cu", "scan_plan.cc", "blend_tile.cu", "label_resample.cu")
 
 

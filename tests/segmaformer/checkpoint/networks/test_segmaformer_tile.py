@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.checkpoint.segmaformer_tile import check_segmaformer_tile
+from segmaformer.checkpoint.networks.segmaformer_tile import check_segmaformer_tile
 from segmaformer.models import create_model, model_config
 from segmaformer.runtime.errors import InputError
 

@@ -7,14 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published import SEGMAFORMER_CASES, published_case
+from support.networks.published import SEGMAFORMER_CASES, published_case
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.checkpoint.segmaformer_config import (
-    _mlp_ratio,
-    segmaformer_config,
-)
+from segmaformer.checkpoint.networks.segmaformer_config import _mlp_ratio, segmaformer_config
 from segmaformer.models import create_model, list_presets, model_config
 from segmaformer.models.segmaformer_blocks import BLOCK_TYPES
 from segmaformer.runtime.errors import InputError

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from builder_fakes import FakeBuildingTensorRt, two_labels
-from gpu_fakes import FakeDriver
-from samples import sample_manifest
+from support.packages.samples import sample_manifest
+from support.stand_ins.builder_fakes import FakeBuildingTensorRt, two_labels
+from support.stand_ins.gpu_fakes import FakeDriver
 
 from segmaformer.runtime import backends
 from segmaformer.runtime.backends.tensorrt import library as tensorrt_library

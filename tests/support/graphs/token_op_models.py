@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from token_op_cases import (
+from support.graphs.token_op_cases import (
     Case,
     causal_case,
     depthwise_case,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[2] / "data"
 Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from samples import sample_manifest
+from support.packages.samples import sample_manifest
 
 from segmaformer.runtime.results.segmentation import Segmentation
 from segmaformer.runtime.scans.volume import Volume, orient_to

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from networks import TINY_CONFIG, TINY_TILE
-from parity_cases import CT_PROPERTIES, Spacing, Triple
 from scipy import ndimage
+from support.networks.networks import TINY_CONFIG, TINY_TILE
+from support.scans.parity_cases import CT_PROPERTIES, Spacing, Triple
 
 EVEN: Spacing = (1.0, 1.0, 1.0)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmaformer.calibration.segmentation_scores import (
+from segmaformer.calibration.scores.segmentation_scores import (
     hd95,
     score,
     score_labels,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmaformer.calibration.confidence import mean_over_cases
+from segmaformer.calibration.scores.confidence import mean_over_cases
 
 
 def test_the_interval_is_that_of_the_normal_where_that_holds() -> None:

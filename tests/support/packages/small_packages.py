@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from samples import PARITY, sample_manifest
+from support.packages.samples import PARITY, sample_manifest
 
 from segmaformer.runtime.package.manifest import Variant
 from segmaformer.runtime.package.writer import write_files

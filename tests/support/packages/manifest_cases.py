@@ -7,7 +7,7 @@ import typing
 from typing import Any
 
 from hypothesis import strategies as st
-from samples import sample_manifest
+from support.packages.samples import sample_manifest
 
 from segmaformer.runtime.package.manifest import FileRecord, Manifest, Network, Variant
 from segmaformer.runtime.spec import (

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import copy_package, with_scaled_weights
+from support.packages.samples import copy_package, with_scaled_weights
 
 onnx = pytest.importorskip("onnx")
 
-from segmaformer.calibration.layer_comparison import (
+from segmaformer.calibration.verification.layer_comparison import (
     TOLERANCE,
     LayerError,
     OnnxRuntimeValues,

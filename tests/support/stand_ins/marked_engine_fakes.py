@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from builder_fakes import FakeBuildingTensorRt
-from gpu_fakes import DataType, FakeDriver, FakeLogger, TensorIOMode
+from support.stand_ins.builder_fakes import FakeBuildingTensorRt
+from support.stand_ins.gpu_fakes import DataType, FakeDriver, FakeLogger, TensorIOMode
 
 from segmaformer.export.scan_op import INPUTS, scan_nodes
 from segmaformer.runtime.backends.onnxruntime_cpu import open_network

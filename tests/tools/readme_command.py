@@ -1,4 +1,4 @@
-"""Print the n-th `sh` code block of the README: `python tests/readme_command.py 2 | bash`."""
+"""Print the n-th `sh` code block of the README: `python tests/tools/readme_command.py 2 | bash`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def readme_command(number: int) -> str:
-    text = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[number - 1]
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published import published_case
+from support.networks.published import published_case
 
 torch = pytest.importorskip("torch")
 
+from segmaformer.checkpoint.networks.segformer3d_config import segformer3d_config
+from segmaformer.checkpoint.networks.segmamba_config import segmamba_config, segresmamba_config
+from segmaformer.checkpoint.networks.taming_config import taming_config, taming_keys_of_plan
 from segmaformer.checkpoint.recognition import ARCHITECTURES
-from segmaformer.checkpoint.segformer3d_config import segformer3d_config
-from segmaformer.checkpoint.segmamba_config import segmamba_config, segresmamba_config
-from segmaformer.checkpoint.taming_config import taming_config, taming_keys_of_plan
 from segmaformer.models import create_model
 from segmaformer.runtime.errors import InputError
 

@@ -1,0 +1,1 @@
+"""The configuration and the tile of each network, read from its weights."""
