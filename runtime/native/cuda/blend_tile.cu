@@ -1,7 +1,7 @@
 // The C functions for lines of label_stream_cuda.h. A block takes one row of voxels in every
 // channel, its threads neighbouring columns.
-#include "launch.h"
-#include "sgmf/label_stream_cuda.h"
+#include "cuda/label_stream_cuda.h"
+#include "cuda/launch.h"
 
 namespace sgmf::cuda {
 

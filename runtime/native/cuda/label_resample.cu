@@ -1,6 +1,6 @@
 // Labels of label_stream_cuda.h. A thread takes target voxels of one row.
-#include "launch.h"
-#include "sgmf/label_stream_cuda.h"
+#include "cuda/label_stream_cuda.h"
+#include "cuda/launch.h"
 
 namespace sgmf::cuda {
 

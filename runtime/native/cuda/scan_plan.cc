@@ -1,4 +1,4 @@
-#include "scan_plan.h"
+#include "cuda/scan_plan.h"
 
 #include <algorithm>
 

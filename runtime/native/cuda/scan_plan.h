@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "sgmf/selective_scan.h"
+#include "kernels/interface/selective_scan.h"
 
 namespace sgmf::cuda {
 

@@ -3,10 +3,10 @@
 
 #include <cstdint>
 
-#include "launch.h"
-#include "selective_scan.h"
-#include "selective_scan_kernel.cuh"
-#include "sgmf/selective_scan_cuda.h"
+#include "cuda/launch.h"
+#include "cuda/selective_scan_cuda.h"
+#include "cuda/selective_scan_kernel.cuh"
+#include "kernels/selective_scan.h"
 
 namespace sgmf::cuda {
 namespace {

@@ -16,9 +16,9 @@
 // shows.
 #pragma once
 
-#include "element.cuh"
-#include "scan_plan.h"
-#include "sgmf/selective_scan.h"
+#include "cuda/element.cuh"
+#include "cuda/scan_plan.h"
+#include "kernels/interface/selective_scan.h"
 
 namespace sgmf::cuda {
 

@@ -201,9 +201,10 @@ typedef struct sgmf_volume {
   double affine[16]; /* row by row, from (x, y, z, 1) to millimetres towards the patient's
                         right, anterior and superior (NIfTI's convention; DICOM's LPS has the
                         first two rows negated) */
-  double spacing_mm[3]; /* between neighbours along x, y and z, as the reader of the model's training
-                           would have taken it, see sgmf_info.reader: it decides how the volume is
-                           resampled, the affine alone where its voxels lie. All 0: the affine's */
+  double
+      spacing_mm[3]; /* between neighbours along x, y and z, as the reader of the model's training
+                        would have taken it, see sgmf_info.reader: it decides how the volume is
+                        resampled, the affine alone where its voxels lie. All 0: the affine's */
 } sgmf_volume;
 
 /* Where labels go: memory of the program on the volume's own grid. Strides as for sgmf_volume,

@@ -1,12 +1,12 @@
-#include "self_contained.h"
+#include "onnxruntime/self_contained.h"
 
 #include <algorithm>
 #include <cstring>
 #include <exception>
 
-#include "../package/printable.h"
-#include "protobuf.h"
-#include "sgmf/self_contained.h"
+#include "kernels/interface/self_contained.h"
+#include "onnxruntime/protobuf.h"
+#include "package/printable.h"
 
 namespace sgmf::onnxruntime {
 namespace {

@@ -6,7 +6,7 @@
 
 #include <stdexcept>
 
-#include "abi.h"
+#include "onnxruntime/abi.h"
 
 namespace sgmf::onnxruntime {
 

@@ -1,4 +1,4 @@
-#include "folder.h"
+#include "package/folder.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "package_error.h"
+#include "package/package_error.h"
 
 namespace sgmf {
 namespace {

@@ -1,11 +1,11 @@
-#include "manifest.h"
+#include "package/manifest.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "manifest_checks.h"
-#include "package_error.h"
-#include "typed_json.h"
+#include "package/manifest_checks.h"
+#include "package/package_error.h"
+#include "package/typed_json.h"
 
 namespace sgmf {
 namespace {

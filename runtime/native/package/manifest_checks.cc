@@ -1,12 +1,12 @@
-#include "manifest_checks.h"
+#include "package/manifest_checks.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <set>
 
-#include "package_error.h"
-#include "printable.h"
+#include "package/package_error.h"
+#include "package/printable.h"
 
 namespace sgmf {
 namespace {

@@ -1,7 +1,7 @@
 // What a manifest says that is well-formed and yet cannot be meant.
 #pragma once
 
-#include "manifest.h"
+#include "package/manifest.h"
 
 namespace sgmf {
 

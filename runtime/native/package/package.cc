@@ -1,7 +1,7 @@
-#include "package.h"
+#include "package/package.h"
 
-#include "package_error.h"
-#include "sha256.h"
+#include "package/package_error.h"
+#include "package/sha256.h"
 
 namespace sgmf {
 namespace {

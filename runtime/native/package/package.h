@@ -1,11 +1,11 @@
-// Opening packages: every byte is checked before it is believed. Mirrors runtime/package/reader.py and
-// runtime/package/seal.py.
+// Opening packages: every byte is checked before it is believed. Mirrors runtime/package/reader.py
+// and runtime/package/seal.py.
 #pragma once
 
 #include <string>
 
-#include "folder.h"
-#include "manifest.h"
+#include "package/folder.h"
+#include "package/manifest.h"
 
 namespace sgmf {
 

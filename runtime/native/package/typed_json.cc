@@ -1,10 +1,10 @@
-#include "typed_json.h"
+#include "package/typed_json.h"
 
 #include <algorithm>
 #include <set>
 
-#include "package_error.h"
-#include "printable.h"
+#include "package/package_error.h"
+#include "package/printable.h"
 
 namespace sgmf {
 namespace {

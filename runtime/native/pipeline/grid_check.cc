@@ -1,11 +1,11 @@
-#include "grid_check.h"
+#include "pipeline/grid_check.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <string>
 
-#include "error.h"
+#include "pipeline/error.h"
 
 namespace sgmf {
 namespace {

@@ -1,8 +1,8 @@
 // Whether the network's grid of a scan can be meant.
 #pragma once
 
-#include "prepare.h"
-#include "spec.h"
+#include "pipeline/prepare.h"
+#include "pipeline/spec.h"
 
 namespace sgmf {
 

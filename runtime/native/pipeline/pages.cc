@@ -1,4 +1,4 @@
-#include "pages.h"
+#include "pipeline/pages.h"
 
 #include <algorithm>
 #include <cstdlib>

@@ -1,15 +1,15 @@
-#include "prepare.h"
+#include "pipeline/prepare.h"
 
 #include <algorithm>
 #include <string>
 #include <vector>
 
-#include "../src/finite.h"
-#include "channel_view.h"
-#include "crop.h"
-#include "error.h"
-#include "normalize.h"
-#include "resample.h"
+#include "kernels/finite.h"
+#include "pipeline/error.h"
+#include "pipeline/geometry/channel_view.h"
+#include "pipeline/geometry/crop.h"
+#include "pipeline/sampling/normalize.h"
+#include "pipeline/sampling/resample.h"
 
 namespace sgmf {
 namespace {

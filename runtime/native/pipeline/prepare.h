@@ -9,10 +9,10 @@
 #include <cstdint>
 #include <functional>
 
-#include "box.h"
-#include "orientation.h"
-#include "spec.h"
-#include "volume.h"
+#include "pipeline/geometry/box.h"
+#include "pipeline/geometry/orientation.h"
+#include "pipeline/geometry/volume.h"
+#include "pipeline/spec.h"
 
 namespace sgmf {
 

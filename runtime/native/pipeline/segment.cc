@@ -1,14 +1,14 @@
-#include "segment.h"
+#include "pipeline/segment.h"
 
 #include <chrono>
 #include <string>
 #include <vector>
 
-#include "../src/parallel.h"
-#include "grid_check.h"
-#include "host_lines.h"
-#include "label_stream.h"
-#include "prepare.h"
+#include "kernels/parallel.h"
+#include "pipeline/grid_check.h"
+#include "pipeline/labels/host_lines.h"
+#include "pipeline/labels/label_stream.h"
+#include "pipeline/prepare.h"
 
 namespace sgmf {
 namespace {

@@ -4,11 +4,11 @@
 #include <cstdint>
 #include <functional>
 
-#include "error.h"
-#include "network.h"
-#include "spec.h"
-#include "volume.h"
-#include "workspace.h"
+#include "pipeline/error.h"
+#include "pipeline/geometry/volume.h"
+#include "pipeline/spec.h"
+#include "pipeline/tiles/network.h"
+#include "pipeline/workspace.h"
 
 namespace sgmf {
 

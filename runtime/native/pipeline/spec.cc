@@ -1,10 +1,10 @@
-#include "spec.h"
+#include "pipeline/spec.h"
 
 #include <algorithm>
 #include <cmath>
 #include <set>
 
-#include "error.h"
+#include "pipeline/error.h"
 
 namespace sgmf {
 namespace {

@@ -1,4 +1,4 @@
-#include "workspace.h"
+#include "pipeline/workspace.h"
 
 #include <limits>
 #include <new>

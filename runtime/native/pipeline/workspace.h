@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "pages.h"
+#include "pipeline/pages.h"
 
 namespace sgmf {
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "sgmf/selective_scan.h"
+#include "kernels/interface/selective_scan.h"
 
 namespace {
 

@@ -27,7 +27,7 @@ def table(log: str) -> subprocess.CompletedProcess[str]:
     if shutil.which("awk") is None:
         pytest.skip("no awk")
     return subprocess.run(
-        ["awk", "-f", str(NATIVE / "cuda/resources.awk")],
+        ["awk", "-f", str(NATIVE / "checks/resources.awk")],
         input=log,
         capture_output=True,
         text=True,

@@ -27,10 +27,10 @@ from segmaformer.runtime.bindings.cuda_library import cuda_library_path
 from segmaformer.runtime.errors import BackendError
 
 SOURCES = [
-    NATIVE / "onnxruntime/custom_ops_cuda.cc",
-    NATIVE / "onnxruntime/scan_op.cc",
-    NATIVE / "onnxruntime/op_domain.cc",
-    NATIVE / "src/scan_inputs.cc",
+    NATIVE / "onnxruntime/ops/custom_ops_cuda.cc",
+    NATIVE / "onnxruntime/ops/scan_op.cc",
+    NATIVE / "onnxruntime/ops/op_domain.cc",
+    NATIVE / "kernels/scan_inputs.cc",
     SCAN_ON_HOST,
 ]
 

@@ -11,6 +11,14 @@ import pytest
 from segmaformer.runtime.bindings.op_library import cpu_isas, op_library_path
 
 NATIVE = Path(__file__).parents[3] / "runtime/native"
+C_HEADERS = [
+    *sorted((NATIVE / "kernels/interface").glob("*.h")),
+    *(NATIVE / name for name in ("cuda/selective_scan_cuda.h", "cuda/label_stream_cuda.h")),
+    *(
+        NATIVE / name
+        for name in ("python/pipeline.h", "python/coarse_model.h", "system/processors.h")
+    ),
+]
 SELF_CHECKS = ("selective_scan_check", "token_ops_check")
 
 
@@ -21,16 +29,12 @@ def compiler(*names: str) -> str:
     pytest.skip(f"none of {', '.join(names)} is installed")
 
 
-@pytest.mark.parametrize(
-    "header", sorted((NATIVE / "include/sgmf").glob("*.h")), ids=lambda p: p.name
-)
+@pytest.mark.parametrize("header", C_HEADERS, ids=lambda p: p.name)
 def test_headers_are_c(header: Path, tmp_path: Path) -> None:
     source = tmp_path / "include.c"
     source.write_text(f'#include "sgmf/{header.name}"\n')
     command = [compiler("cc", "gcc", "clang"), "-std=c99", "-Wall", "-Wextra", "-pedantic-errors"]
-    subprocess.run(
-        [*command, "-fsyntax-only", "-I", str(NATIVE / "include"), str(source)], check=True
-    )
+    subprocess.run([*command, "-fsyntax-only", "-I", str(NATIVE), str(source)], check=True)
 
 
 @pytest.mark.parametrize("check", SELF_CHECKS)
@@ -50,7 +54,7 @@ def test_self_check_of_the_installed_library(check: str, tmp_path: Path) -> None
             *command,
             *(
                 "-I",
-                str(NATIVE / "include"),
+                str(NATIVE),
                 str(Path(__file__).with_name(f"{check}.cc")),
                 str(library),
             ),
@@ -68,7 +72,7 @@ def test_self_check_on_64_bit_arm(tmp_path: Path) -> None:
     compiler("qemu-aarch64")
     compiler("cmake")
     result = subprocess.run(
-        [str(NATIVE / "check_aarch64.sh"), str(tmp_path)],
+        [str(NATIVE / "checks/check_aarch64.sh"), str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,

@@ -43,12 +43,12 @@ from segmaformer.export.plugin_graph import plugin_graph
 from segmaformer.runtime.bindings.op_library import BFLOAT16, FLOAT16
 
 PLUGIN = [
-    NATIVE / "tensorrt/selective_scan_plugin.cc",
-    NATIVE / "tensorrt/plugin_library.cc",
-    NATIVE / "src/scan_inputs.cc",
+    NATIVE / "tensorrt/plugin/selective_scan_plugin.cc",
+    NATIVE / "tensorrt/plugin/plugin_library.cc",
+    NATIVE / "kernels/scan_inputs.cc",
 ]
 HOST = STAND_INS / "tensorrt_host.cc"
-EXPORTS = f"-Wl,--version-script={NATIVE / 'tensorrt/exports.map'}"
+EXPORTS = f"-Wl,--version-script={NATIVE / 'tensorrt/plugin/exports.map'}"
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
 ATTRIBUTES = ("delta_softplus", "reverse", "has_D", "has_z", "has_delta_bias")

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "sgmf/token_ops.h"
+#include "kernels/interface/token_ops.h"
 
 namespace {
 

@@ -27,7 +27,7 @@ def compile_library(
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("no C++ compiler")
-    folders = [NATIVE / "include", NATIVE / "src", NATIVE / "onnxruntime", NATIVE / "tensorrt"]
+    folders = [NATIVE, NATIVE / "include"]
     command = [compiler, "-std=c++17", "-O0", "-fPIC", "-shared", "-fvisibility=hidden"]
     command += ["-Wall", "-Wextra", "-Werror", *(f"-I{folder}" for folder in folders), *options]
     command += [str(source) for source in sources]

@@ -3,7 +3,7 @@
 // that was asked for, and is filled with bytes that are not numbers.
 #include <cstring>
 
-#include "sgmf/selective_scan_cuda.h"
+#include "cuda/selective_scan_cuda.h"
 
 namespace {
 

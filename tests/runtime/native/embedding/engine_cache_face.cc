@@ -3,11 +3,11 @@
 #include <cstring>
 #include <string>
 
-#include "cuda_driver/driver.h"
-#include "engine_cache/engine_cache.h"
-#include "engine_cache/engine_error.h"
+#include "cuda/driver/driver.h"
+#include "package/engines/engine_cache.h"
+#include "package/engines/engine_error.h"
 #include "package/typed_json.h"
-#include "shared_library/backend_missing.h"
+#include "system/backend_missing.h"
 
 #define VISIBLE extern "C" __attribute__((visibility("default")))
 
@@ -48,9 +48,8 @@ VISIBLE int test_digest(const char* key, char* text, size_t size) {
 
 // The driver's release as the key of an engine has it; "none" where no file says it.
 VISIBLE int test_release(const char* first, const char* second, char* text, size_t size) {
-  return verdict(text, size, [&] {
-    return sgmf::cuda::driver_release({first, second}).value_or("none");
-  });
+  return verdict(text, size,
+                 [&] { return sgmf::cuda::driver_release({first, second}).value_or("none"); });
 }
 
 VISIBLE int test_folder(char* text, size_t size) {

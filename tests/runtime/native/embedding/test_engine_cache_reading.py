@@ -23,10 +23,10 @@ from segmaformer.runtime.errors import BackendError, EngineError
 
 FACE = Path(__file__).with_name("engine_cache_face.cc")
 SOURCES = [
-    *(NATIVE / f"engine_cache/{name}.cc" for name in ("engine_cache", "engine_key", "hmac")),
-    *(NATIVE / f"engine_cache/{name}.cc" for name in ("private_folder", "sealed_store")),
+    *(NATIVE / f"package/engines/{name}.cc" for name in ("engine_cache", "engine_key", "hmac")),
+    *(NATIVE / f"package/engines/{name}.cc" for name in ("private_folder", "sealed_store")),
     *(NATIVE / f"package/{name}.cc" for name in ("sha256", "typed_json")),
-    *(NATIVE / f"{name}.cc" for name in ("cuda_driver/driver", "shared_library/shared_library")),
+    *(NATIVE / f"{name}.cc" for name in ("cuda/driver/driver", "system/shared_library")),
 ]
 KEY = EngineKey(
     package_sha256="aa" * 32,

@@ -45,8 +45,8 @@ onnx = pytest.importorskip("onnx")
 
 SHAPE = (37, 30, 41)
 SESSION = [
-    *(NATIVE / f"tensorrt/{name}.cc" for name in ("engine", "installed_plugin", "library")),
-    *(NATIVE / f"tensorrt/{name}.cc" for name in ("log_listener", "open", "session")),
+    *(NATIVE / f"tensorrt/session/{name}.cc" for name in ("engine", "installed_plugin", "library")),
+    *(NATIVE / f"tensorrt/session/{name}.cc" for name in ("log_listener", "open", "session")),
 ]
 CLEAN = (0, 0, 0)
 """Memory, contexts and objects of TensorRT that may be left when a handle is closed."""

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "element.h"  // the conversions of the CPU kernels
+#include "kernels/element.h"  // the conversions of the CPU kernels
 
 struct __half {
   uint16_t bits;

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Fuzzes the opening of packages, the reading and shortening of networks, and shapes, strides and affines, each
+# for a number of seconds.
+# Needs clang with libFuzzer (Debian: clang).
+#
+#   runtime/native/checks/check_fuzz.sh [SECONDS] [BUILD_FOLDER]
+set -eu
+
+native=$(cd "$(dirname "$0")/.." && pwd)
+seconds=${1:-600}
+build=${2:-$(mktemp -d)}
+mkdir -p "$build"
+
+cmake -S "$native" -B "$build" -DCMAKE_CXX_COMPILER=clang++ \
+  -DSGMF_CUDA=OFF -DSGMF_FUZZ=ON -DSGMF_SANITIZE=address,undefined >"$build/configure.log"
+cmake --build "$build" --target fuzz_open_package fuzz_coarse_model fuzz_self_contained \
+  fuzz_segment_volume >"$build/build.log"
+
+mkdir -p "$build/packages" "$build/networks" "$build/volumes"
+cp "$native/checks/fuzz/manifest.json" "$build/packages/"
+cp "$native/checks/fuzz/upsampling.onnx" "$build/networks/"
+for target in open_package:packages coarse_model:networks self_contained:networks segment_volume:volumes; do
+  echo "== ${target%%:*}, $seconds s"
+  "$build/checks/fuzz/fuzz_${target%%:*}" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=60 -len_control=0 \
+    -print_final_stats=1 -verbosity=0 -print_funcs=0 -artifact_prefix="$build/" "$build/${target##*:}"
+done

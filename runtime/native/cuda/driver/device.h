@@ -1,0 +1,135 @@
+// A device, and what lives on it: memory, streams and events, freed with the object that holds
+// them.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "cuda/driver/driver.h"
+
+namespace sgmf::cuda {
+
+struct DeviceFacts {
+  std::string name;
+  std::string compute_capability;  // such as 8.7
+  std::size_t memory_bytes;
+};
+
+// The first device that the driver shows. CUDA_VISIBLE_DEVICES decides which that is.
+class Device {
+ public:
+  // Throws BackendMissing: there is no driver or no device.
+  Device();
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  const Driver& driver() const { return driver_; }
+  const DeviceFacts& facts() const { return facts_; }
+  Context context() const { return context_; }
+
+  // `error` with what was asked for, if it says that memory was wanting.
+  Error explained(const CudaError& error, std::size_t bytes) const;
+
+ private:
+  DeviceFacts read_facts() const;
+
+  Driver driver_;
+  DeviceNumber number_ = 0;
+  DeviceFacts facts_;
+  Context context_ = nullptr;
+};
+
+// Makes a device current for this thread; at the end of its scope what was current is so again,
+// since the thread is the calling program's.
+class Current {
+ public:
+  // Throws CudaError.
+  explicit Current(const Device& device) : Current(device, std::nothrow) {
+    driver_.check(driver_.context_push.name, pushed_);
+  }
+  // For destructors. It fails where the device has: then nothing can be given back, and nobody
+  // told.
+  Current(const Device& device, std::nothrow_t) noexcept
+      : driver_(device.driver()),
+        pushed_(driver_.context_push.call(device.context())) {}
+  ~Current() {
+    Context gone = nullptr;
+    if (pushed_ == 0) driver_.context_pop.call(&gone);
+  }
+  Current(const Current&) = delete;
+  Current& operator=(const Current&) = delete;
+
+ private:
+  const Driver& driver_;
+  Result pushed_;
+};
+
+// Something that the driver gave, and the function that takes it back.
+template <typename Handle>
+class Held {
+ public:
+  using Free = Function<Handle> Driver::*;
+
+  Held(std::shared_ptr<const Device> device, Free free, Handle handle)
+      : device_(std::move(device)),
+        free_(free),
+        handle_(handle) {}
+  ~Held() {
+    const Current current(*device_, std::nothrow);
+    (device_->driver().*free_).call(handle_);
+  }
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+
+  Handle get() const { return handle_; }
+
+ private:
+  std::shared_ptr<const Device> device_;
+  Free free_;
+  Handle handle_;
+};
+
+// Those that make something need its device to be current, and throw Error(backend).
+
+class DeviceMemory : public Held<Address> {
+ public:
+  DeviceMemory(const std::shared_ptr<const Device>& device, std::size_t bytes);
+};
+
+// Numbers in host memory that the device copies from and to directly.
+class PinnedMemory : public Held<void*> {
+ public:
+  PinnedMemory(const std::shared_ptr<const Device>& device, std::size_t count);
+  float* floats() const { return static_cast<float*>(get()); }
+};
+
+// A point in a stream's work.
+class Event : public Held<EventHandle> {
+ public:
+  explicit Event(const std::shared_ptr<const Device>& device);
+};
+
+// Work that the device does in order, beside that of other streams.
+class Stream : public Held<StreamHandle> {
+ public:
+  explicit Stream(const std::shared_ptr<const Device>& device);
+
+  // Copy some time from now; the memory has to stay until the work is done.
+  void copy_in(Address target, const void* source, std::size_t bytes) const;
+  void copy_out(void* target, Address source, std::size_t bytes) const;
+  // Lets `event` happen when the work so far is done.
+  void record(const Event& event) const;
+  // Lets the work to come wait for `event`.
+  void wait_for(const Event& event) const;
+  // Waits until all work is done. Throws CudaError: any of it failed.
+  void synchronize() const;
+
+ private:
+  const Driver& driver_;
+};
+
+}  // namespace sgmf::cuda

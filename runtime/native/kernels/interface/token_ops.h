@@ -1,0 +1,72 @@
+/* Native ops around the scan, as one C function: convolutions, normalisation and upsampling of
+ * dense float32 arrays. Token-major arrays have their channels C innermost.
+ *
+ *   op               inputs                                   attributes
+ *   DepthwiseConv3d  x (B,D,H,W,C), weight (C,1,3,3,3),       group = C
+ *                    bias (C)
+ *   InstanceNormGelu x (B,D,H,W,C), scale (C), bias (C)       epsilon
+ *   InstanceNormRelu x (B,D,H,W,C), scale (C), bias (C)       epsilon
+ *   InstanceNorm     x (B,C,...), scale (C), bias (C)         epsilon, alpha
+ *   InstanceNormTokens
+ *                    x (B,D,H,W,C), scale (C), bias (C)       epsilon, alpha
+ *   UpsampleAdd      x (B,d,h,w,C), y (B,D,H,W,C)             scales
+ *   Upsample         x (B,C,d,h,w)                            scales
+ *   CausalConv1dSilu x (B,L,C), weight (C,1,K), bias (C)      group = C, pads
+ *   PatchEmbed       x (B,C,D,H,W), weight (E,C,k,k',k''),    strides, pads
+ *                    bias (E)
+ *
+ * DepthwiseConv3d pads with one zero on every side; its result has the shape of x. InstanceNorm*
+ * is ONNX's InstanceNormalization over all axes but batch and channels, its moments summed in short
+ * float32 runs that are added in float64, the same for any number of threads. GELU with the exact
+ * error function follows, or ReLU, or what is negative is multiplied with alpha: 1 for the norm
+ * alone. Upsample is trilinear with half-pixel centres and clamped edges to (B,C,D,H,W), where
+ * D = d * scales[0] and so on; UpsampleAdd adds that of x to y. CausalConv1dSilu gives
+ * SiLU(bias + sum_k weight[k] x[t - pads[0] + k]), zero outside the sequence, in the shape of x.
+ * PatchEmbed is ONNX's Conv with strides and zero padding, its result token-major: (B,D',H',W',E).
+ */
+#ifndef SGMF_TOKEN_OPS_H_
+#define SGMF_TOKEN_OPS_H_
+
+#include <stdint.h>
+
+#include "kernels/interface/selective_scan.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SGMF_TOKEN_OP_MAX_RANK 5
+#define SGMF_TOKEN_OP_MAX_INPUTS 3
+
+typedef struct sgmf_tensor {
+  float* data; /* of an input only read */
+  int32_t rank;
+  int64_t extent[SGMF_TOKEN_OP_MAX_RANK];
+} sgmf_tensor;
+
+/* Every pointer is borrowed for the call. Attributes that the op does not have are ignored. */
+typedef struct sgmf_token_op_args {
+  const char* op;
+  int32_t input_count;
+  sgmf_tensor inputs[SGMF_TOKEN_OP_MAX_INPUTS];
+  int64_t group;
+  float epsilon;
+  float alpha;     /* from 0 to 1 */
+  float scales[3]; /* depth, height, width: whole numbers */
+  int64_t strides[3];
+  int64_t pads[6]; /* before each axis, then after each; CausalConv1dSilu has one axis, and its
+                      two add up to K - 1 */
+  sgmf_tensor y;   /* of the shape of the result; overlaps no input, but may be x itself for
+                      InstanceNorm* and y itself for UpsampleAdd */
+} sgmf_token_op_args;
+
+/* Returns NULL, or a text that says what does not fit, valid until this thread's next call.
+ * `threads` and `isa` as in selective_scan.h. */
+SGMF_API const char* sgmf_token_op(const sgmf_token_op_args* args, int32_t threads,
+                                   const char* isa);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

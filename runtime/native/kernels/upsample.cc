@@ -1,0 +1,127 @@
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "kernels/enlargement.h"
+#include "kernels/token_op.h"
+
+namespace sgmf {
+namespace {
+
+constexpr const char* name = "Upsample";
+constexpr const char* add_name = "UpsampleAdd";
+
+void check_scales(const TokenOpCall& call, const char* op) {
+  std::string found;
+  bool whole = true;
+  for (float scale : call.attributes.scales) {
+    found += (found.empty() ? "" : ", ") + std::to_string(scale);
+    whole = whole && scale >= 1.0f && scale <= 1024.0f && scale == std::floor(scale);
+  }
+  if (!whole) {
+    throw std::invalid_argument(
+        std::string(op) + ": scales must be three whole numbers from 1 to 1024; found " + found);
+  }
+}
+
+// `shape` with its extents from `axis` times the scales.
+Shape scaled(Shape shape, std::size_t axis, const TokenOpCall& call) {
+  for (float scale : call.attributes.scales) shape[axis++] *= static_cast<int64_t>(scale);
+  return shape;
+}
+
+Shape check(const TokenOpCall& call) {
+  if (call.shape(0).size() != 5) refuse_shapes(name, "x (B, C, d, h, w)", call);
+  check_scales(call, name);
+  return scaled(call.shape(0), 2, call);
+}
+
+Shape check_add(const TokenOpCall& call) {
+  check_scales(call, add_name);
+  if (call.shape(0).size() != 5 || call.shape(1) != scaled(call.shape(0), 1, call)) {
+    refuse_shapes(add_name, "x (B, d, h, w, C) and y (B, D, H, W, C), the scales times as large",
+                  call);
+  }
+  return call.shape(1);
+}
+
+// Where an output position lies between input positions: (o + 1/2) / scale - 1/2, clamped.
+std::vector<Tap> make_taps(int64_t low, int64_t high) {
+  const int64_t scale = high / low;
+  std::vector<Tap> taps(high);
+  for (int64_t o = 0; o < high; ++o) {
+    const int64_t twice = std::max<int64_t>(0, 2 * o + 1 - scale);
+    const int64_t lower = twice / (2 * scale);
+    taps[o] = {lower, std::min(lower + 1, low - 1),
+               static_cast<float>(twice % (2 * scale)) / static_cast<float>(2 * scale)};
+  }
+  return taps;
+}
+
+void run_add(const TokenOpCall& call, float* y, const Workers& workers) {
+  const Shape& low = call.shape(0);
+  const Shape& high = call.shape(1);
+  const std::vector<Tap> taps[3] = {make_taps(low[1], high[1]), make_taps(low[2], high[2]),
+                                    make_taps(low[3], high[3])};
+  const UpsampleAdd op{{low[1], low[2], low[3]},
+                       {high[1], high[2], high[3]},
+                       low[4],
+                       {taps[0].data(), taps[1].data(), taps[2].data()},
+                       call.data(0),
+                       call.data(1),
+                       y};
+  for_each_span(workers.parallel, high[0] * high[1] * high[2], high[3] * high[4],
+                [&](int64_t begin, int64_t end) {
+                  std::vector<float> scratch(low[3] * low[4]);
+                  workers.kernels.upsample_add(op, begin, end, scratch.data());
+                });
+}
+
+void run(const TokenOpCall& call, float* y, const Workers& workers) {
+  const Shape& low = call.shape(0);
+  const Shape high = scaled(low, 2, call);
+  const Enlargement enlargement({low[2], low[3], low[4]}, {high[2], high[3], high[4]},
+                                workers.kernels);
+  for_each_span(workers.parallel, high[0] * high[1] * high[2] * high[3], high[4],
+                [&](int64_t begin, int64_t end) {
+                  enlargement.rows(call.data(0), begin, end, y + begin * high[4]);
+                });
+}
+
+}  // namespace
+
+Enlargement::Enlargement(const Extent& low, const Extent& high, const CpuKernels& kernels)
+    : low_(low),
+      high_(high),
+      kernels_(kernels),
+      taps_{make_taps(low[0], high[0]), make_taps(low[1], high[1])} {
+  const std::vector<Tap> taps = make_taps(low[2], high[2]);
+  const std::size_t lane_count = kernels.lanes;
+  for (std::size_t o = 0; o < taps.size(); o += lane_count) {
+    first_.push_back(taps[o].lower);
+    for (std::size_t i = o; i < o + lane_count; ++i) {
+      const Tap& tap = taps[std::min(i, taps.size() - 1)];
+      lanes_.push_back(static_cast<int32_t>(tap.lower - first_.back()));
+      weights_.push_back(tap.weight);
+    }
+  }
+}
+
+void Enlargement::rows(const float* x, int64_t begin, int64_t end, float* y) const {
+  const Upsample op{{low_[0], low_[1], low_[2]},
+                    {high_[0], high_[1], high_[2]},
+                    {taps_[0].data(), taps_[1].data()},
+                    first_.data(),
+                    lanes_.data(),
+                    weights_.data(),
+                    x,
+                    y};
+  // A vector may be read from the last position and from the one after it.
+  std::vector<float> scratch(low_[2] + 1 + kernels_.lanes);
+  kernels_.upsample(op, begin, end, scratch.data());
+}
+
+extern const TokenOp upsample_op = {name, 1, -1, false, check, run};
+extern const TokenOp upsample_add_op = {add_name, 2, 1, true, check_add, run_add};
+
+}  // namespace sgmf

@@ -1,0 +1,56 @@
+// What a handle holds: an open package with its network, and the state of the call under way.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "libsgmf/status.h"
+#include "package/manifest.h"
+#include "pipeline/segment.h"
+#include "pipeline/tiles/network.h"
+#include "sgmf.h"
+
+namespace sgmf::embedding {
+
+class Model {
+ public:
+  // Throws what current_status knows.
+  explicit Model(const sgmf_open_options& options);
+
+  const Manifest& manifest() const { return manifest_; }
+  sgmf_info info() const;
+  const sgmf_statistics& statistics() const { return statistics_; }
+
+  void run(const sgmf_volume& volume, const sgmf_labels& labels, const sgmf_run_options& options);
+  void warm_up();
+  // From any thread.
+  void cancel() { cancelled_ = true; }
+  int64_t least_budget(const sgmf_volume& volume, const sgmf_labels& labels) const;
+
+ private:
+  SegmentOptions segment_options() const;
+  void check_channels(const sgmf_volume& volume) const;
+
+  int threads_;
+  int64_t budget_bytes_;
+  bool mirror_;
+  std::string variant_;
+  std::string backend_;
+  Manifest manifest_;
+  std::unique_ptr<Network> network_;
+  Workspace workspace_;
+  sgmf_statistics statistics_{};
+  std::atomic<bool> cancelled_{false};
+};
+
+}  // namespace sgmf::embedding
+
+// A handle: who is in it, what it had to say, and whether it can still be used.
+struct sgmf_model {
+  explicit sgmf_model(const sgmf_open_options& options) : content(options) {}
+  sgmf::embedding::Model content;
+  sgmf::embedding::Message message;
+  std::atomic<bool> busy{false};
+  bool defective = false;
+};

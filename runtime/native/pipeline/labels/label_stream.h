@@ -1,0 +1,94 @@
+// From an image on the network's grid to labels on the scan's, within a budget.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pipeline/labels/host_lines.h"
+#include "pipeline/labels/label_plan.h"
+#include "pipeline/sampling/axis_taps.h"
+#include "pipeline/spec.h"
+#include "pipeline/tiles/tile_feed.h"
+#include "pipeline/workspace.h"
+
+namespace sgmf {
+
+// An image, the grid that its labels belong to, and what makes them.
+struct LabelTask {
+  Tiling tiling;
+  Output output;
+  int64_t channels = 0;  // of the image
+  Triple shape{};        // of the image
+  Spacing spacing_mm{};
+  Triple target_shape{};
+  Spacing target_spacing_mm{};
+  Resampling resampling;  // of logits
+  TileNetwork network;
+  int threads = 1;
+};
+
+// Some memory, and what takes it.
+struct MemoryLimit {
+  std::string subject;
+  int64_t bytes = 0;
+  int64_t fixed_bytes = 0;
+  // Of sums of logits in so many lines of a width at once.
+  std::function<int64_t(int64_t lines, int64_t width)> sums_bytes;
+
+  int64_t needed(const LabelPlan::Candidate& candidate) const {
+    return fixed_bytes + sums_bytes(candidate.lines, candidate.width);
+  }
+};
+
+class LabelStream {
+ public:
+  // Called with the tiles done and their number.
+  using Progress = std::function<void(int64_t done, int64_t count)>;
+
+  explicit LabelStream(LabelTask task);
+
+  // Whether logits are reduced to labels as tiles finish. Splines of an order above one reach
+  // across the whole scan: all logits are needed at once.
+  bool streams() const { return taps_.has_value(); }
+
+  // The limit for all that is held in memory of the processor, `taken_bytes` by others.
+  MemoryLimit host_limit(int64_t budget_bytes, int64_t taken_bytes) const;
+
+  // The least that would do.
+  int64_t least_bytes(const MemoryLimit& limit) const;
+
+  // Decides how to stay within limits; to be called before what follows. Throws BudgetError.
+  void plan(const std::vector<MemoryLimit>& limits);
+
+  const LabelPlan& chosen_plan() const { return plan_; }
+  // Tiles that a run sends through the network.
+  int64_t tile_runs() const { return static_cast<int64_t>(plan_.tiles().size()); }
+
+  // Labels of an image (channels, *shape) into `map`, whose box has the target's shape. Returns
+  // the seconds inside the network.
+  double labels(const float* image, LabelMap& map, const Progress& progress,
+                Workspace& workspace) const;
+
+  // Streams finished logits into `sink`: on the way to the target's grid where streams(), otherwise
+  // all of them onto the image's own.
+  double logits(const float* image, LogitSink& sink, const Progress& progress,
+                Workspace& workspace) const;
+
+ private:
+  void take_tile(TileFeed& feed, LogitSink& sink, const Progress& progress,
+                 Workspace& workspace) const;
+  void take_planes(const Enlargement& enlargement, const float* logits, const GridTaps& taps,
+                   LogitSink& sink) const;
+  int64_t enlarged_floats() const;
+  double label_all(const float* image, LabelMap& map, const Progress& progress,
+                   Workspace& workspace) const;
+
+  const LabelTask task_;
+  const std::optional<GridTaps> taps_;
+  LabelPlan plan_;
+};
+
+}  // namespace sgmf

@@ -1,0 +1,238 @@
+// Tiles, sums and labels for Python.
+#include <algorithm>
+#include <vector>
+
+#include "pipeline/labels/label_stream.h"
+#include "pipeline/segment.h"
+#include "pipeline/tiles/tiling.h"
+#include "python/c_conversions.h"
+
+namespace sgmf {
+namespace {
+
+// A task whose network is its callback.
+struct StreamTask {
+  const sgmf_label_task& given;
+  CallbackNetwork network;
+  LabelStream stream;
+
+  explicit StreamTask(const sgmf_label_task& task)
+      : given(task),
+        network(task.network, task.user),
+        stream(task_of(task, network)) {
+    stream.plan(limits());
+  }
+
+  void report(int64_t done, int64_t count) const {
+    if (given.progress) expect_zero(given.progress(given.user, done, count));
+  }
+
+  LabelStream::Progress progress() const {
+    return [this](int64_t done, int64_t count) { report(done, count); };
+  }
+
+ private:
+  static LabelTask task_of(const sgmf_label_task& given, CallbackNetwork& network) {
+    LabelTask task;
+    task.tiling = tiling_of(given.tiling);
+    task.output = output_of(given.output);
+    check(task.tiling);
+    check(task.output);
+    task.channels = given.channels;
+    task.shape = triple<int64_t>(given.resize.shape);
+    task.spacing_mm = triple<double>(given.resize.spacing_mm);
+    task.target_shape = triple<int64_t>(given.resize.new_shape);
+    task.target_spacing_mm = triple<double>(given.resize.new_spacing_mm);
+    task.resampling = resampling_of(given.resize.resampling);
+    task.network = {&network, task.output.channels(), mirror_axes_of(given.network.mirror_axes),
+                    nullptr};
+    task.threads = threads_of(given.threads);
+    return task;
+  }
+
+  std::vector<MemoryLimit> limits() const {
+    MemoryLimit host = stream.host_limit(given.budget_bytes, given.taken_bytes);
+    if (!given.device) return {host};
+    const sgmf_device_memory& device = *given.device;
+    void* user = given.user;
+    const auto sums = device.sums_bytes;
+    // On the processor there are only tiles.
+    host.fixed_bytes = given.taken_bytes + given.network.tiles_at_once * given.channels *
+                                               voxel_count(triple<int64_t>(given.tiling.tile)) *
+                                               static_cast<int64_t>(sizeof(float));
+    const bool shared = device.integrated != 0;
+    host.sums_bytes = [=](int64_t lines, int64_t width) {
+      return shared ? sums(user, lines, width) : 0;
+    };
+    MemoryLimit there;
+    there.subject = std::string("sums of logits on ") + device.name;
+    there.bytes = device.free_bytes;
+    there.sums_bytes = [=](int64_t lines, int64_t width) { return sums(user, lines, width); };
+    return {host, there};
+  }
+};
+
+void take(const FinishedLogits& logits, sgmf_take_logits callback, void* user) {
+  sgmf_finished_logits finished{};
+  finished.memory = logits.memory;
+  finished.line_stride = logits.line_stride;
+  finished.channel_stride = logits.channel_stride;
+  finished.channels = logits.channels;
+  finished.width = logits.width;
+  finished.lines = logits.places.lines.data();
+  finished.depth = logits.places.depth;
+  finished.height = logits.places.height;
+  store(logits.target, finished.target);
+  for (int axis = 0; axis < 3; ++axis) finished.taps[axis] = logits.taps[axis].view();
+  expect_zero(callback(user, &finished));
+}
+
+class CallbackSink : public LogitSink {
+ public:
+  CallbackSink(sgmf_take_logits callback, void* user) : callback_(callback), user_(user) {}
+
+  void take(const FinishedLogits& logits) override { sgmf::take(logits, callback_, user_); }
+
+ private:
+  sgmf_take_logits callback_;
+  void* user_;
+};
+
+// Lines whose memory is the business of callbacks.
+class CallbackLines : public LogitLines {
+ public:
+  CallbackLines(const sgmf_device_lines& lines, int64_t channels, void* user)
+      : lines_(lines),
+        channels_(channels),
+        user_(user) {}
+
+  void start(const LabelPlan& plan) const {
+    const std::vector<Box> tiles = plan.tiles();
+    std::vector<int64_t> edges(tiles.size() * 6);
+    for (std::size_t i = 0; i < tiles.size(); ++i) store(tiles[i], edges.data() + 6 * i);
+    int64_t place[6];
+    store(plan.padding().place, place);
+    expect_zero(lines_.start(user_, edges.data(), static_cast<int64_t>(tiles.size()), place));
+  }
+
+  void begin(int64_t capacity, int64_t width) override {
+    width_ = width;
+    expect_zero(lines_.begin(user_, capacity, width));
+  }
+
+  void clear(const std::vector<int64_t>& lines) override {
+    expect_zero(lines_.clear(user_, lines.data(), static_cast<int64_t>(lines.size())));
+  }
+
+  void next_tile() override { expect_zero(lines_.next_tile(user_)); }
+
+  void add(const Places& places, int64_t column, const Box& inside) override {
+    int64_t edges[6];
+    store(inside, edges);
+    expect_zero(lines_.add(user_, places.lines.data(), places.depth, places.height, column, edges));
+  }
+
+  void divide(const Places& places, const std::vector<float>& divisors) override {
+    expect_zero(
+        lines_.divide(user_, places.lines.data(), places.depth, places.height, divisors.data()));
+  }
+
+  void finish(const Places& places, const Box& target, const GridTaps& taps) override {
+    take({nullptr, 0, 0, channels_, width_, places, target, taps}, lines_.finish, user_);
+  }
+
+ private:
+  const sgmf_device_lines lines_;
+  const int64_t channels_;
+  void* user_;
+  int64_t width_ = 0;
+};
+
+}  // namespace
+}  // namespace sgmf
+
+extern "C" {
+
+int32_t sgmf_tile_starts(const sgmf_tiling* tiling, int32_t axis, int64_t extent, int64_t capacity,
+                         int64_t* starts, int64_t* count, sgmf_failure* failure) {
+  return sgmf::guarded(failure, [&] {
+    const std::vector<int64_t> found = sgmf::tile_starts(
+        static_cast<sgmf::TilingScheme>(tiling->scheme), extent, tiling->tile[axis], tiling->step);
+    *count = static_cast<int64_t>(found.size());
+    std::copy_n(found.begin(), std::min(*count, capacity), starts);
+  });
+}
+
+int32_t sgmf_tile_weights(const sgmf_tiling* tiling, float* weights, sgmf_failure* failure) {
+  return sgmf::guarded(failure, [&] {
+    const std::vector<float> found = sgmf::tile_weights(sgmf::tiling_of(*tiling));
+    std::copy(found.begin(), found.end(), weights);
+  });
+}
+
+int32_t sgmf_plan_labels(const sgmf_label_task* task, sgmf_label_plan* plan,
+                         sgmf_failure* failure) {
+  return sgmf::guarded(failure, [&] {
+    const sgmf::StreamTask planned(*task);
+    plan->tile_runs = planned.stream.tile_runs();
+    plan->streams = planned.stream.streams();
+  });
+}
+
+int32_t sgmf_label_image(const sgmf_label_task* task, const float* image, void* labels,
+                         int32_t label_type, const int64_t label_strides[3],
+                         sgmf_failure* failure) {
+  return sgmf::guarded(failure, [&] {
+    const sgmf::StreamTask planned(*task);
+    const sgmf::Triple shape = sgmf::triple<int64_t>(task->resize.new_shape);
+    const sgmf::LabelBuffer buffer{labels, static_cast<sgmf::ElementType>(label_type),
+                                   sgmf::triple<int64_t>(label_strides)};
+    sgmf::LabelMap map(buffer, shape, {}, sgmf::whole(shape), sgmf::threads_of(task->threads));
+    sgmf::Workspace workspace;
+    planned.stream.labels(image, map, planned.progress(), workspace);
+  });
+}
+
+int32_t sgmf_stream_logits(const sgmf_label_task* task, const float* image, sgmf_take_logits take,
+                           sgmf_failure* failure) {
+  return sgmf::guarded(failure, [&] {
+    const sgmf::StreamTask planned(*task);
+    sgmf::CallbackSink sink(take, task->user);
+    sgmf::Workspace workspace;
+    planned.stream.logits(image, sink, planned.progress(), workspace);
+  });
+}
+
+int32_t sgmf_stream_on_device(const sgmf_label_task* task, const sgmf_device_lines* lines,
+                              sgmf_failure* failure) {
+  return sgmf::guarded(failure, [&] {
+    const sgmf::StreamTask planned(*task);
+    const sgmf::LabelPlan& plan = planned.stream.chosen_plan();
+    sgmf::CallbackLines memory(*lines, sgmf::output_of(task->output).channels(), task->user);
+    memory.start(plan);
+    plan.run(memory, sgmf::tile_weights(sgmf::tiling_of(task->tiling)), planned.progress());
+  });
+}
+
+int32_t sgmf_segment_volume(const sgmf_segment_args* args, sgmf_failure* failure) {
+  return sgmf::guarded(failure, [&] {
+    sgmf::Spec spec{sgmf::preprocessing_of(*args->preprocessing), sgmf::tiling_of(*args->tiling),
+                    sgmf::output_of(*args->output)};
+    spec.tiling.mirror_axes = sgmf::mirror_axes_of(args->network.mirror_axes);
+    sgmf::CallbackNetwork network(args->network, args->user);
+    sgmf::SegmentOptions options;
+    options.budget_bytes = args->budget_bytes;
+    options.threads = args->threads;
+    options.mirror = true;
+    options.progress = [args](int64_t done, int64_t count) {
+      if (args->progress) sgmf::expect_zero(args->progress(args->user, done, count));
+      return true;
+    };
+    const sgmf::LabelBuffer labels{args->labels, static_cast<sgmf::ElementType>(args->label_type),
+                                   sgmf::triple<int64_t>(args->label_strides)};
+    sgmf::Workspace workspace;
+    sgmf::segment(sgmf::volume_of(*args->volume), spec, network, labels, options, workspace);
+  });
+}
+
+}  // extern "C"

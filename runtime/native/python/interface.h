@@ -1,0 +1,22 @@
+// What a network takes and gives, whatever runs it.
+#pragma once
+
+#include <cstdint>
+
+#include "pipeline/spec.h"
+
+namespace sgmf {
+
+// Channels and extents behind the batch, float32.
+struct Interface {
+  int64_t inputs;
+  int64_t outputs;
+  Triple tile;
+};
+
+inline Interface interface_of(const Spec& spec) {
+  return {static_cast<int64_t>(spec.preprocessing.channels.size()), spec.output.channels(),
+          spec.tiling.tile};
+}
+
+}  // namespace sgmf

@@ -1,0 +1,282 @@
+/* The pipeline around a network, as the Python runtime calls it: C structures of the C++ ones in
+ * pipeline/, whose comments hold here as well. Internal: the stable C interface is sgmf.h.
+ *
+ * Every function returns an sgmf_pipeline_status and, unless that is SGMF_PIPELINE_OK, fills
+ * `failure`. Pointers are borrowed for the call.
+ */
+#ifndef SGMF_PIPELINE_H_
+#define SGMF_PIPELINE_H_
+
+#include <stdint.h>
+
+#include "kernels/interface/label_resample.h"
+#include "kernels/interface/selective_scan.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum sgmf_pipeline_status {
+  SGMF_PIPELINE_OK = 0,
+  SGMF_PIPELINE_ARGUMENT = 1,
+  SGMF_PIPELINE_INPUT = 2,
+  SGMF_PIPELINE_GEOMETRY = 3,
+  SGMF_PIPELINE_BUDGET = 4,
+  SGMF_PIPELINE_BACKEND = 5,
+  SGMF_PIPELINE_CANCELLED = 6,
+  SGMF_PIPELINE_MEMORY = 7,
+  SGMF_PIPELINE_CALLBACK = 8 /* a callback returned other than zero; it knows why */
+} sgmf_pipeline_status;
+
+typedef struct sgmf_failure {
+  int64_t budget_bytes; /* for SGMF_PIPELINE_BUDGET; `message` is then what needs the memory */
+  int64_t least_bytes;
+  char message[1024];
+} sgmf_failure;
+
+typedef struct sgmf_scan {
+  const void* voxels;
+  int32_t element_type; /* as sgmf::ElementType */
+  int64_t channels;
+  int64_t shape[3];
+  int64_t strides[4]; /* in elements */
+  double affine[16];
+  double spacing_mm[3]; /* along x, y and z; all 0: the affine's */
+} sgmf_scan;
+
+typedef struct sgmf_normalization {
+  int32_t scheme; /* as sgmf::NormalizationScheme */
+  int32_t use_mask;
+  double mean;
+  double std;
+  double lower;
+  double upper;
+} sgmf_normalization;
+
+typedef struct sgmf_resampling {
+  int32_t order;
+  int32_t order_z;
+  int32_t separate_z; /* 0, 1, or -1 to decide by anisotropy */
+  double anisotropy_threshold;
+} sgmf_resampling;
+
+typedef struct sgmf_preprocessing {
+  int64_t channels;
+  const char* const* channel_names; /* one for each */
+  const sgmf_normalization* normalization;
+  const char* orientation; /* NULL takes voxels as stored */
+  int32_t transpose_forward[3];
+  int32_t crop_to_nonzero;
+  const double* spacing_mm; /* three, or NULL to keep the scan's */
+  sgmf_resampling resampling;
+  sgmf_resampling logits_resampling;
+} sgmf_preprocessing;
+
+typedef struct sgmf_tiling {
+  int64_t tile[3];
+  double step;
+  int32_t gaussian;
+  int32_t mirror_axes[3]; /* whether each may be mirrored */
+  int32_t scheme;         /* as sgmf::TilingScheme */
+} sgmf_tiling;
+
+typedef struct sgmf_network_grid {
+  int32_t axes[3];
+  int32_t reverse[3];
+  int64_t uncropped_shape[3];
+  int64_t box[6]; /* begin and end along each axis */
+  double scan_spacing_mm[3];
+  double spacing_mm[3];
+  int64_t shape[3];
+} sgmf_network_grid;
+
+/* The grid for a scan. With `whole` nothing is cropped and voxels are not looked at. */
+SGMF_API int32_t sgmf_find_network_grid(const sgmf_scan* volume, const sgmf_preprocessing* spec,
+                                        int32_t whole, sgmf_network_grid* grid,
+                                        sgmf_failure* failure);
+
+/* Refuses a grid of a few voxels or of more tiles than a day's work. */
+SGMF_API int32_t sgmf_check_grid(const sgmf_network_grid* grid, const sgmf_tiling* tiling,
+                                 sgmf_failure* failure);
+
+/* Fills `image` (channels, *grid->shape), C order. `threads` 0 takes every processor. */
+SGMF_API int32_t sgmf_fill_image(const sgmf_scan* volume, const sgmf_preprocessing* spec,
+                                 const sgmf_network_grid* grid, int32_t threads, float* image,
+                                 sgmf_failure* failure);
+
+/* Refuses an affine that places voxels nowhere, and measures the distances of neighbours. */
+SGMF_API int32_t sgmf_measure_affine(const double affine[16], double spacing_mm[3],
+                                     sgmf_failure* failure);
+
+/* The reorientation after which axes run as nearly as possible towards `codes`. */
+SGMF_API int32_t sgmf_orient(const double affine[16], const char* codes, int32_t axes[3],
+                             int32_t reverse[3], sgmf_failure* failure);
+
+/* Scales one channel (*shape), float32 with strides in elements, into `out`, C order. `mask`
+ * (*shape), C order, may be NULL. */
+SGMF_API int32_t sgmf_normalize(const float* channel, const int64_t shape[3],
+                                const int64_t strides[3], const sgmf_normalization* spec,
+                                const uint8_t* mask, int32_t threads, float* out,
+                                sgmf_failure* failure);
+
+typedef struct sgmf_resize {
+  int64_t shape[3];
+  int64_t new_shape[3];
+  double spacing_mm[3];
+  double new_spacing_mm[3];
+  sgmf_resampling resampling;
+} sgmf_resize;
+
+/* Resizes channels (channels, *shape) to `out` (channels, *new_shape), both C order. */
+SGMF_API int32_t sgmf_resize_channels(const sgmf_resize* resize, const float* image,
+                                      int64_t channels, int32_t threads, float* out,
+                                      sgmf_failure* failure);
+
+/* Fills in `new_shape`. */
+SGMF_API int32_t sgmf_find_new_shape(sgmf_resize* resize, sgmf_failure* failure);
+
+/* The axis that is resampled on its own, or -1. */
+SGMF_API int32_t sgmf_find_separate_axis(const sgmf_resize* resize, int32_t* axis,
+                                         sgmf_failure* failure);
+
+/* The matrix (new_length, length) that resizes an axis. */
+SGMF_API int32_t sgmf_resize_weights(int64_t length, int64_t new_length, int32_t order,
+                                     double* weights, sgmf_failure* failure);
+
+typedef struct sgmf_output {
+  int64_t labels;
+  const uint16_t* label_values;
+  int64_t regions;
+  const uint16_t* region_values;
+} sgmf_output;
+
+/* First voxels of the tiles along an axis, at most `capacity`; their number in `count`. */
+SGMF_API int32_t sgmf_tile_starts(const sgmf_tiling* tiling, int32_t axis, int64_t extent,
+                                  int64_t capacity, int64_t* starts, int64_t* count,
+                                  sgmf_failure* failure);
+
+/* Weight of each voxel of a tile, C order. */
+SGMF_API int32_t sgmf_tile_weights(const sgmf_tiling* tiling, float* weights,
+                                   sgmf_failure* failure);
+
+/* Callbacks return 0, or anything else to stop with SGMF_PIPELINE_CALLBACK. `user` is the task's.
+ */
+
+/* Tiles (count, channels, *tile) to logits (count, classes, *logits_shape), dense. They stay where
+ * they are until the next call, or with `overlap` until the next but one. */
+typedef int32_t (*sgmf_run_tiles)(void* user, const float* tiles, int64_t count,
+                                  const float** logits);
+/* Tiles done and their number. */
+typedef int32_t (*sgmf_progress)(void* user, int64_t done, int64_t count);
+
+typedef struct sgmf_network {
+  sgmf_run_tiles run;
+  int64_t tiles_at_once;
+  int32_t overlap;
+  int64_t logits_shape[3]; /* a grid coarser than the tile's, see Network; 0: the tile's */
+  int32_t mirror_axes[3];  /* whether logits are averaged over each */
+} sgmf_network;
+
+/* Memory of a device in which logits are summed. */
+typedef struct sgmf_device_memory {
+  const char* name;
+  int64_t free_bytes;
+  int32_t integrated; /* it is the processor's memory as well */
+  /* Of sums of logits in so many lines of a width at once. */
+  int64_t (*sums_bytes)(void* user, int64_t lines, int64_t width);
+} sgmf_device_memory;
+
+/* An image on the network's grid, the grid that its labels belong to, and what makes them. */
+typedef struct sgmf_label_task {
+  sgmf_tiling tiling;
+  sgmf_output output;
+  int64_t channels;
+  sgmf_resize resize; /* of logits: `new_shape` is that of the labels */
+  sgmf_network network;
+  sgmf_progress progress;
+  void* user;
+  int32_t threads;
+  int64_t budget_bytes;
+  int64_t taken_bytes;              /* of the budget, by others */
+  const sgmf_device_memory* device; /* NULL: sums in memory of the processor */
+} sgmf_label_task;
+
+typedef struct sgmf_label_plan {
+  int64_t tile_runs;
+  int32_t streams; /* 0: all logits are needed at once */
+} sgmf_label_plan;
+
+/* Whether the task keeps to its budget, and what it takes. */
+SGMF_API int32_t sgmf_plan_labels(const sgmf_label_task* task, sgmf_label_plan* plan,
+                                  sgmf_failure* failure);
+
+/* Labels of an image (channels, *shape), C order, into labels (*new_shape), uint8 or uint16 with
+ * strides in elements. */
+SGMF_API int32_t sgmf_label_image(const sgmf_label_task* task, const float* image, void* labels,
+                                  int32_t label_type, const int64_t label_strides[3],
+                                  sgmf_failure* failure);
+
+/* Finished logits, in lines of a memory, each (channels, width) with contiguous rows. Voxels
+ * `target` lie between them where `taps` say: on the way to the labels' grid, or where that does
+ * not stream, on the image's own. Borrowed for the call. */
+typedef struct sgmf_finished_logits {
+  const float* memory;    /* NULL on a device */
+  int64_t line_stride;    /* elements from a line to the next one */
+  int64_t channel_stride; /* and from a channel of a line to the next one */
+  int64_t channels;
+  int64_t width;
+  const int64_t* lines; /* (depth, height) */
+  int64_t depth;
+  int64_t height;
+  int64_t target[6]; /* begin and end along each axis */
+  sgmf_axis_taps taps[3];
+} sgmf_finished_logits;
+
+typedef int32_t (*sgmf_take_logits)(void* user, const sgmf_finished_logits* logits);
+
+/* Streams all logits of an image, once they are finished, to `take`. */
+SGMF_API int32_t sgmf_stream_logits(const sgmf_label_task* task, const float* image,
+                                    sgmf_take_logits take, sgmf_failure* failure);
+
+/* Memory of a device for lines; see LogitLines in pipeline/logit_lines.h. */
+typedef struct sgmf_device_lines {
+  /* All tiles in the order in which they run, begin and end along each axis, and where the image
+   * lies in their coordinates. Called first. */
+  int32_t (*start)(void* user, const int64_t* tiles, int64_t count, const int64_t place[6]);
+  int32_t (*begin)(void* user, int64_t capacity, int64_t width);
+  int32_t (*clear)(void* user, const int64_t* lines, int64_t count);
+  int32_t (*next_tile)(void* user);
+  int32_t (*add)(void* user, const int64_t* lines, int64_t depth, int64_t height, int64_t column,
+                 const int64_t inside[6]);
+  int32_t (*divide)(void* user, const int64_t* lines, int64_t depth, int64_t height,
+                    const float* divisors);
+  sgmf_take_logits finish;
+} sgmf_device_lines;
+
+/* As sgmf_stream_logits, with a network whose logits and sums stay on a device. */
+SGMF_API int32_t sgmf_stream_on_device(const sgmf_label_task* task, const sgmf_device_lines* lines,
+                                       sgmf_failure* failure);
+
+typedef struct sgmf_segment_args {
+  const sgmf_scan* volume;
+  const sgmf_preprocessing* preprocessing;
+  const sgmf_tiling* tiling;
+  const sgmf_output* output;
+  sgmf_network network;
+  sgmf_progress progress;
+  void* user;
+  int32_t threads;
+  int64_t budget_bytes;
+  void* labels;
+  int32_t label_type;
+  int64_t label_strides[3];
+} sgmf_segment_args;
+
+/* From a volume to its labels. */
+SGMF_API int32_t sgmf_segment_volume(const sgmf_segment_args* args, sgmf_failure* failure);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

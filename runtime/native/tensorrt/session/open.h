@@ -1,0 +1,22 @@
+// From a package to a session: the engine that `sgmf build` made of it for this machine.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "package/package.h"
+#include "tensorrt/session/session.h"
+
+namespace sgmf::tensorrt {
+
+struct Opened {
+  std::unique_ptr<Session> session;
+  std::string description;  // version, device, variant and batch
+};
+
+// `library` is the path of libnvinfer, or empty. Throws BackendMissing: there is no library,
+// driver, device, plugin or engine. Throws EngineError: the engine is not to be trusted. Throws
+// Error(backend): it does not run.
+Opened open(const Package& package, const std::string& variant, const std::string& library);
+
+}  // namespace sgmf::tensorrt
