@@ -20,6 +20,8 @@ from segmaformer.runtime.spec import Triple
 from segmaformer.runtime.system.interruption import terminable
 
 PROVIDER = "CPUExecutionProvider"
+EXACT_INT8 = ("session.x64quantprecision", "1")
+"""Session option without which int8 products saturate on processors that lack VNNI."""
 
 _NOTHING = 4  # what is worse than an error; errors are raised
 
@@ -161,6 +163,7 @@ def open_network(content: bytes, *, threads: int, op_library: bool = True) -> An
     options.intra_op_num_threads = threads
     # Threads that wait for the next tile by spinning would take processors from the blending.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry(*EXACT_INT8)
     # Tiles have one shape: planning memory by pattern only holds a second arena of that size.
     options.enable_mem_pattern = False
     options.log_severity_level = _NOTHING

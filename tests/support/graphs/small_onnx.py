@@ -67,7 +67,11 @@ def run(model: Any, tiles: np.ndarray, outputs: list[str] | None = None) -> list
     """Outputs of a model in ONNX Runtime."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+    from segmaformer.runtime.backends.onnxruntime_cpu import EXACT_INT8
+
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(*EXACT_INT8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     result: list[np.ndarray] = session.run(outputs, {"tiles": tiles})
     return result
 

@@ -72,6 +72,8 @@ Session::Held<ort::Session> Session::open(const std::string& model, int threads)
   require(api_.set_threads(options.get(), threads));
   // Threads that wait for the next tile by spinning would take processors from the blending.
   require(api_.add_config(options.get(), "session.force_spinning_stop", "1"));
+  // Without VNNI, ONNX Runtime's int8 products saturate unless it is told to be exact.
+  require(api_.add_config(options.get(), "session.x64quantprecision", "1"));
   // Tiles have one shape: planning memory by pattern only holds a second arena of that size.
   require(api_.disable_mem_pattern(options.get()));
   require(api_.set_log_level(options.get(), ort::log_fatal));  // errors come back as statuses
