@@ -135,14 +135,14 @@ def test_weights_of_a_package(sgmf: Sgmf, tiny_package_path: Path) -> None:
     assert "--weights is for checkpoints" in run.stderr
 
 
-def test_the_folder_of_an_index(sgmf: Sgmf, made: Path, tmp_path: Path) -> None:
+def test_the_folder_of_an_index(made: Path, tmp_path: Path) -> None:
     folder = tmp_path / "hippocampus"
     folder.mkdir()
     for file in made.glob("model*"):
         (folder / file.name).symlink_to(file)
-    facts = json.loads(sgmf("inspect", folder, "--json").stdout)
-    assert facts["checkpoint"] == str(folder / "model.safetensors.index.json")
-    assert package_name(Path(facts["checkpoint"])) == "hippocampus"
+    checkpoint = load_checkpoint(folder, config={"num_heads": [1, 2, 4, 5]})
+    assert checkpoint.path == folder / "model.safetensors.index.json"
+    assert package_name(checkpoint.path) == "hippocampus"
     assert package_name(tmp_path / "best.pth") == "best"
 
 
