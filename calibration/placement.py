@@ -147,7 +147,10 @@ class _Placement:
             array = numpy_helper.to_array(self._constants[layer.weight])
             scale = np.maximum(weight_scale(array, layer.axis), self._least_scale(layer))
             levels = self._constant(f"{layer.weight}_int8", _rounded(array, scale, layer.axis))
-            name = self._dequantized(levels, scale, layer.axis)
+            # ONNX Runtime turns int8 weights into uint8 where a processor needs that, and then
+            # takes only zero points that are stated.
+            zeros = self._constant(f"{levels}_zero_point", np.zeros(len(scale), np.int8))
+            name = self._dequantized(levels, scale, layer.axis, zeros)
             self._weights[layer.weight] = (name, scale)
         return self._weights[layer.weight]
 
@@ -166,9 +169,9 @@ class _Placement:
         levels = self._constant(name, np.rint(bias / scale).astype(np.int32))
         return self._dequantized(levels, scale, 0)
 
-    def _dequantized(self, levels: str, scale: np.ndarray, axis: int) -> str:
+    def _dequantized(self, levels: str, scale: np.ndarray, axis: int, *zero_points: str) -> str:
         result = f"{levels}_rounded"
-        inputs = [levels, self._constant(f"{levels}_scale", scale)]
+        inputs = [levels, self._constant(f"{levels}_scale", scale), *zero_points]
         name = f"{result}_DequantizeLinear"
         self._nodes.append(helper.make_node("DequantizeLinear", inputs, [result], name, axis=axis))
         return result

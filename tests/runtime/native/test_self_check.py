@@ -32,7 +32,7 @@ def compiler(*names: str) -> str:
 @pytest.mark.parametrize("header", C_HEADERS, ids=lambda p: p.name)
 def test_headers_are_c(header: Path, tmp_path: Path) -> None:
     source = tmp_path / "include.c"
-    source.write_text(f'#include "sgmf/{header.name}"\n')
+    source.write_text(f'#include "{header.relative_to(NATIVE)}"\n')
     command = [compiler("cc", "gcc", "clang"), "-std=c99", "-Wall", "-Wextra", "-pedantic-errors"]
     subprocess.run([*command, "-fsyntax-only", "-I", str(NATIVE), str(source)], check=True)
 
