@@ -141,7 +141,7 @@ def _run_child(folder: Path, target: str, batch: int, progress: StepProgress) ->
 
     Its working directory is `folder`, so that it imports nothing from where the user is.
     """
-    command = [sys.executable, "-m", f"{__package__}.tensorrt_rtx_child", target, str(batch)]
+    command = [sys.executable, "-m", f"{__package__}.rtx_child", target, str(batch)]
     last: dict[str, Any] = {}
     with (folder / "stderr.txt").open("w+b") as stderr:
         child = subprocess.Popen(

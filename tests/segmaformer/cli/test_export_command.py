@@ -213,7 +213,6 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_and_runs_nothing(
     ("arguments", "complaint"),
     [
         (["none.pth"], "none.pth"),
-        (["{folder}"], "is a directory"),
         (["{trained}", "--arch", "unet"], "unknown network 'unet'"),
         (["{trained}", "--set", "use_rope"], "expected KEY=VALUE"),
         (["{trained}", "--set", "colour=1"], "colour"),
@@ -237,6 +236,12 @@ def test_wrong_usage_is_told_and_nothing_is_written(
     assert (run.code, run.stdout) == (2, "")
     assert complaint in run.stderr
     assert tree(tmp_path) == before
+
+
+def test_a_folder_without_an_index_is_refused(sgmf: Sgmf, tmp_path: Path) -> None:
+    run = sgmf("export", tmp_path)
+    assert (run.code, run.stdout) == (3, "")
+    assert "is a folder; give the checkpoint file itself" in run.stderr
 
 
 @pytest.mark.parametrize("count", [1, 2])
