@@ -246,7 +246,8 @@ def test_a_package_that_a_killed_run_moved_aside_is_calibrated(
     before = content(original)
     move_aside = (
         "import sys; from pathlib import Path\n"
-        "from segmaformer.runtime import package_writer as writer, unfinished\n"
+        "from segmaformer.runtime.package import writer\n"
+        "from segmaformer.runtime.system import unfinished\n"
         "package = Path(sys.argv[1])\n"
         "package.rename(unfinished.name_beside(package, writer._aside_prefix(package)))"
     )

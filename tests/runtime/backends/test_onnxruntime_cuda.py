@@ -83,10 +83,10 @@ class FakeOnnxRuntime:
         assert (name, enable_fallback) == (PROVIDER, False)
         session = onnxruntime.InferenceSession(content, options, providers=[CPU])
 
-        def run(binding: Binding) -> None:
+        def run(binding: Binding, options: Any) -> None:
             if self.failure is not None:
                 raise self.failure
-            session.run_with_iobinding(binding.binding)
+            session.run_with_iobinding(binding.binding, options)
 
         members = {
             "get_providers": lambda: list(self.started),

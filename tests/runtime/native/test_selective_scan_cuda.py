@@ -287,10 +287,12 @@ def test_mistakes_are_found(tmp_path: Path, line: str, mistake: str) -> None:
     """A lost barrier, one that not all threads reach, and a write behind shared memory."""
     source = KERNEL.read_text()
     assert source.count(line) == 1
+    copies = tmp_path / "cuda"
+    copies.mkdir()
     for path in KERNEL.parent.glob("*.[ch]*"):
-        (tmp_path / path.name).write_text(path.read_text())
-    (tmp_path / KERNEL.name).write_text(source.replace(line, mistake))
-    library = compile_on_host(tmp_path, "-O0", tmp_path)
+        (copies / path.name).write_text(path.read_text())
+    (copies / KERNEL.name).write_text(source.replace(line, mistake))
+    library = compile_on_host(tmp_path, "-O0", copies)
     inputs = make_inputs(2500, 5, 20, optional=OPTIONAL)
     expected = reference(inputs, softplus=True)
 

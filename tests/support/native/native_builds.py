@@ -29,7 +29,8 @@ def compile_library(
         pytest.skip("no C++ compiler")
     folders = [NATIVE, NATIVE / "include"]
     command = [compiler, "-std=c++17", "-O0", "-fPIC", "-shared", "-fvisibility=hidden"]
-    command += ["-Wall", "-Wextra", "-Werror", *(f"-I{folder}" for folder in folders), *options]
+    # The folders of `options` come first, so that a changed copy may stand for a source.
+    command += ["-Wall", "-Wextra", "-Werror", *options, *(f"-I{folder}" for folder in folders)]
     command += [str(source) for source in sources]
     if over_op_library:
         library = op_library_path()

@@ -27,7 +27,7 @@ def compile_on_host(
             ON_HOST / "cuda_on_host.cc",
         ),
         *(optimisation, "-ffp-contract=off", "-Wno-unknown-pragmas", "-DSGMF_ISA=host_element"),
-        *(f"-I{ON_HOST}", f"-I{kernels}", "-x", "c++"),
+        *(f"-I{ON_HOST}", f"-I{kernels.parent}", "-x", "c++"),
         over_op_library=False,
     )
     return cuda_library.load_cuda_library(path)

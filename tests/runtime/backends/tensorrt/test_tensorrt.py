@@ -123,7 +123,7 @@ def test_the_installed_plugin_loads_in_a_real_registry() -> None:
         pytest.skip(str(error))
     code = (
         "import tensorrt_rtx as trt\n"
-        "from segmaformer.runtime.backends import tensorrt_library as library\n"
+        "from segmaformer.runtime.backends.tensorrt import library\n"
         "from segmaformer.runtime.backends.tensorrt.messages import Messages\n"
         "messages = Messages(trt)\n"
         "builder = trt.Builder(messages.logger)\n"
