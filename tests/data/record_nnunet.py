@@ -18,7 +18,6 @@ for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-import spacing_cases
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
@@ -38,6 +37,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from support.scans import parity_cases as cases
 from support.scans import parity_scans as scans
+from support.scans import spacing_cases
 
 Arrays = dict[str, np.ndarray]
 LEAST_MARGIN = 2e-5

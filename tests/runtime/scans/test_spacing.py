@@ -8,9 +8,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import spacing_cases as cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.scans import spacing_cases as cases
 
 from segmaformer.runtime.errors import GeometryError
 from segmaformer.runtime.pipeline.preprocessing import check_grid, network_grid, preprocess

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from interrupted_runs import JOBS, Inputs, Job, interrupt, write_scans
 from support.networks.networks import save_tiny_checkpoint
+from tools.interrupted_runs import JOBS, Inputs, Job, interrupt, write_scans
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
@@ -89,7 +89,7 @@ def given(tiny_package_path: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_a_signal_at_any_moment_leaves_nothing_half_done(
     given: Inputs, tmp_path: Path, job: Job, seed: int
 ) -> None:
-    """A few of the 200 that ``python tests/interrupted_runs.py`` sends."""
+    """A few of the 200 that ``python tests/tools/interrupted_runs.py`` sends."""
     choose = random.Random(f"{job.name} {seed}")
     delay = choose.uniform(0, 3)
     ending = interrupt(job, given, tmp_path, delay, [signal.SIGINT, signal.SIGTERM][seed % 2])

@@ -1,7 +1,7 @@
 """Signals at random moments over infer, export and calibrate, and what they leave behind.
 
-``python tests/interrupted_runs.py [COUNT]`` sends 200, prints how the runs ended and what took
-longest, and fails if any left something half-done.
+``python tests/tools/interrupted_runs.py [COUNT]`` sends 200, prints how the runs ended and
+which took longest, and fails if any left something half-done.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
-RECORD = Path(__file__).parent / "data" / "nnunet" / "spacing.json"
+RECORD = Path(__file__).parents[2] / "data" / "nnunet" / "spacing.json"
 SHAPE = (5, 6, 7)
 READERS = ("NibabelIO", "NibabelIOWithReorient", "SimpleITKIO", "SimpleITKIOWithReorient")
 MILLIMETRE, METRE, MICROMETRE, WITH_SECONDS = 2, 1, 3, 10
