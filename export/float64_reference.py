@@ -1,4 +1,4 @@
-"""What a network computes in float64: the measure of its float32, in PyTorch as in ONNX Runtime.
+"""A network's results in float64: the measure of its float32, in PyTorch as in ONNX Runtime.
 
 PyTorch's convolutions in float64 copy the neighbourhood of every voxel, which for a published tile
 takes tens of gigabytes; here they do it a few planes at a time.
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 NEIGHBOURS_BYTES = 2**28
-"""Of the copies that one convolution makes at a time."""
+"""Bound on the copies that one convolution makes at a time."""
 
 
 def float64_logits(model: nn.Module, tile: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from segmaformer.runtime.spec import Output
 from segmaformer.runtime.system.interruption import check
 
 LONG_S = 10
-"""Of a tile: those that take longer are reported one by one."""
+"""Seconds of a tile; those that take longer are reported one by one."""
 
 
 class ParityGate:

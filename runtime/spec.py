@@ -34,7 +34,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Normalization:
-    """How one channel's intensities are scaled; `mean` to `upper` only for ``ct``.
+    """The scaling of one channel's intensities; `mean` to `upper` only for ``ct``.
 
     ``rescale01`` takes the channel to 0..1 as a whole, ``rescale01_slices`` each slice along
     the first axis on its own.
@@ -93,7 +93,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How tiles cover the volume and are blended.
+    """The way tiles cover the volume and are blended.
 
     Attributes
     ----------

@@ -44,7 +44,7 @@ _ABSENT = "NullNode"
 _VOLUME_NORM, _TOKEN_NORM = "InstanceNorm", "InstanceNormTokens"
 _TO_TOKENS, _TO_CHANNELS = (0, 2, 3, 4, 1), (0, 4, 1, 2, 3)
 _LEAST_CHANNELS = 8
-"""What the token-major norm wants for a vector; a group norm has fewer."""
+"""Channels that the token-major norm needs for a vector; a group norm has fewer."""
 
 
 @dataclass(frozen=True)

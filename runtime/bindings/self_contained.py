@@ -1,4 +1,4 @@
-"""Whether a network holds all of its data itself, and names no file and no address in memory."""
+"""Check that a network holds all of its data and names no file and no address in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _REASON_BYTES = 512
 
 
 def reason_to_refuse(model: bytes) -> str | None:
-    """Why a serialised ONNX model is not to be opened; None if it holds all of its data.
+    """Return the reason not to open a serialised ONNX model; None if it holds all of its data.
 
     Libraries that read models follow the paths and addresses that tensors may name, so this
     comes before any of them sees the bytes. Tensors are looked at wherever they may stand:

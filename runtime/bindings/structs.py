@@ -85,7 +85,7 @@ class VolumeArgs(ctypes.Structure):
         affine: npt.NDArray[np.float64],
         spacing_mm: Spacing | None = None,
     ) -> VolumeArgs:
-        """Of voxels (C, X, Y, Z), which the caller keeps alive; None: the affine's spacing."""
+        """Describe voxels (C, X, Y, Z) that the caller keeps alive; None: the affine's spacing."""
         return cls(
             voxels.ctypes.data,
             element_type(voxels),

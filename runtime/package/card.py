@@ -137,7 +137,7 @@ def _parity_table(variants: dict[str, Variant]) -> str:
 
 
 def _bound(exact: Variant) -> str:
-    """What decided over fp32."""
+    """Name the bound that decided over fp32."""
     bound, noise = exact.parity.get("bound", EARLIER_BOUND), exact.parity.get("noise")
     if noise is None:
         return f"fp32 had to stay within {bound:.1e} of the range of the logits."

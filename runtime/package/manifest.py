@@ -56,7 +56,7 @@ _FIGURES: dict[str, Any] = {
     "label_agreement": float,
     "dice": dict[str, float],
 }
-"""Of a variant's parity, with their types."""
+"""Figures of a variant's parity, with their types."""
 
 
 @dataclass(frozen=True)
@@ -252,4 +252,4 @@ def _file_complaints(manifest: Manifest) -> Iterator[str]:
 
 
 EARLIER_BOUND = 1e-4
-"""What decided over packages that do not record their bound."""
+"""Bound of packages that do not record theirs."""

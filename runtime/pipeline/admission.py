@@ -1,4 +1,4 @@
-"""Whether memory holds what a scan needs, asked before memory is taken.
+"""The check that memory holds what a scan needs, made before memory is taken.
 
 A file of a few kilobytes may ask for terabytes: by the shape in its header, or by a spacing
 that makes a huge grid of it. What a scan needs is known in two steps.

@@ -81,7 +81,7 @@ def is_done(
 
 
 def _replacement_facts(segmentation: Segmentation) -> dict[str, Any]:
-    """What stands in for voxels that are NaN or infinite, and how many were; both may be None."""
+    """Return what stands in for voxels that are NaN or infinite, and their number, or None."""
     replacement = segmentation.volume.replacement
     return {
         "nan_to": None if replacement is None else replacement.value,

@@ -1,4 +1,4 @@
-"""Whether the names of files speak for another order of channels than they are given in.
+"""The check that files' names do not speak for another order of channels.
 
 Nothing in a scan tells a T1 from a FLAIR for sure; its name often does.
 """
@@ -62,7 +62,7 @@ def _has_letter(words: list[str]) -> bool:
 
 
 def _contains(name: list[str], words: list[str]) -> bool:
-    """Whether `words` stand in `name` one after the other."""
+    """Tell if `words` stand in `name` one after the other."""
     count = len(words)
     return any(name[at : at + count] == words for at in range(len(name) - count + 1))
 

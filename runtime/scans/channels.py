@@ -82,7 +82,7 @@ def group_channels(files: Path | Iterable[Path], *, channels: int) -> list[ScanC
 
 
 def why_unreadable(files: Iterable[Path]) -> str | None:
-    """Why one of these is there and yet is no file to read; None if all may be read."""
+    """Say why one of these is there and yet is no file to read; None if all may be read."""
     there = (path for path in files if os.path.lexists(path))
     return next(filter(None, map(unreadable, there)), None)
 
@@ -125,7 +125,7 @@ def _case(name: str, members: list[tuple[int | None, Path]], channels: int) -> S
 
 
 def _hold_together(files: Sequence[Path], numbers: list[int], channels: int) -> bool:
-    """Whether numbered files, of which some hold several channels, hold them all."""
+    """Tell if numbered files, of which some hold several channels, hold them all."""
     counts = [channels_in(path) for path in files]
     firsts = [0, *itertools.accumulate(counts)][: len(counts)]
     in_order = len(files) == 1 or numbers in ([*range(len(files))], firsts)

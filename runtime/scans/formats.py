@@ -169,7 +169,7 @@ def read_header(path: Path) -> ScanFile:
 
 
 def unreadable(path: Path) -> str | None:
-    """Why what has this name is no file to read, told without opening it; None if it is one."""
+    """Say, without opening it, why this is no file to read; None if it is one."""
     expected = f"expected a file that ends in {', '.join(SUFFIXES)}"
     try:
         mode = path.stat().st_mode

@@ -201,7 +201,7 @@ def _dtype(header: TextHeader) -> np.dtype[Any]:
 
 
 def _data(header: TextHeader, count: int) -> ByteSource:
-    """Where the `count` bytes of the voxels are."""
+    """Find the `count` bytes of the voxels."""
     compressed = _flag(header, "CompressedData", default=False)
     path, start = _data_file(header)
     (skip,) = header.integers("HeaderSize", 1, default="0")

@@ -176,7 +176,7 @@ def _add_field(fields: dict[str, str], line: str, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Axes:
-    """Which axes lie in space, and how.
+    """The axes that lie in space, and how they do.
 
     Attributes
     ----------
@@ -336,7 +336,7 @@ def _is_compressed(header: TextHeader) -> bool:
 
 
 def _data(header: TextHeader, count: int, *, compressed: bool) -> ByteSource:
-    """Where the `count` bytes of the voxels are."""
+    """Find the `count` bytes of the voxels."""
     if header.get("line skip", "0") != "0":
         raise InputError(
             f"{header.path}: the header skips lines of the voxels' file; expected none. "

@@ -42,7 +42,7 @@ _LEAST_TRAILING = 1 << 16
 
 @dataclass(frozen=True)
 class ScanFile:
-    """What the header of a file says, after it was checked.
+    """The content of a file's header, after it was checked.
 
     Attributes
     ----------

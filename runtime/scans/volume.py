@@ -26,7 +26,7 @@ Element = TypeVar("Element", bound=np.generic)
 
 @dataclass(frozen=True)
 class Replacement:
-    """How many voxels were NaN or infinite, and the value that they were given."""
+    """Number of voxels that were NaN or infinite, and the value that they were given."""
 
     value: float
     voxels: int
@@ -317,7 +317,7 @@ def _degrees(cosine: float) -> float:
 
 
 ROBUST_PERCENTILES = (0.5, 99.5)
-"""Of the voxels that are not zero: the range of intensities but for outliers."""
+"""Range of intensities but for outliers, of the voxels that are not zero."""
 _SAMPLE_VOXELS = 2_000_000
 
 

@@ -81,7 +81,7 @@ def _available_to_control_group() -> float:
 
 
 def _available_to_process() -> float:
-    """What is left of the address space that a shell or a scheduler may have limited."""
+    """Measure what is left of an address space that a shell or a scheduler limited."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return float("inf")

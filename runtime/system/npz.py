@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 UNREADABLE = (ValueError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
-"""What :func:`read_npz` raises. RuntimeError is an encryption or compression unknown to Python."""
+"""Errors of :func:`read_npz`. RuntimeError is an encryption or compression unknown to Python."""
 
 _SUFFIX = ".npy"
 

@@ -1,4 +1,4 @@
-"""What a process has begun to write and not finished: its name, its lock and its end.
+"""Files that a process has begun and not finished: their name, their lock and their end.
 
 It lies beside its target under a name of its own. Whoever makes it holds a lock (``flock``) on
 it, a folder's on a file ``NAME.lock`` beside it, until it is finished. The system releases a lock
@@ -48,7 +48,7 @@ def name_beside(target: Path, prefix: str = PREFIX, token: str | None = None) ->
 
 
 def token_of(path: Path) -> str:
-    """What all names of one maker's work end in."""
+    """Return the end of all names of one maker's work."""
     return path.name.removesuffix(_LOCK_SUFFIX).rpartition("-")[2]
 
 
@@ -121,7 +121,7 @@ def discard_all() -> None:
 
 
 def abandoned(folder: Path, prefix: str = PREFIX) -> Iterator[Path]:
-    """What killed processes of this user left in a folder, each locked until the next is taken."""
+    """List what killed processes of this user left, each locked until the next is taken."""
     for path in sorted(folder.glob(f"{prefix}{_HOST}-*")):
         with _left_alone(path) as is_left:
             if is_left:
@@ -139,7 +139,7 @@ def remove_abandoned(folder: Path) -> int:
 
 @contextmanager
 def _left_alone(path: Path) -> Iterator[bool]:
-    """Whether the maker of `path` is gone; nobody else can take its lock meanwhile."""
+    """Tell if the maker of `path` is gone; nobody else can take its lock meanwhile."""
     with contextlib.ExitStack() as opened:
         yield _is_own(path) and _take_over(path, opened)
 
@@ -169,7 +169,7 @@ def _lock_of(folder: Path) -> Path:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Whether the lock is now held here; None where the file system keeps none."""
+    """Try the lock: True if it is held here now, None where the file system keeps none."""
     if fcntl is None:
         return None
     try:

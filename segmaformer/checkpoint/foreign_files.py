@@ -32,7 +32,7 @@ def _is_nifti(start: bytes) -> bool:
 
 
 def _is_onnx(start: bytes) -> bool:
-    """Whether it begins as exporters write: the IR version, then another field of a model."""
+    """Tell if it begins as exporters write: the IR version, then another field of a model."""
     other_fields = b"\x12\x1a\x22\x28\x32\x3a\x42"
     return len(start) > 2 and start[0] == 8 and 1 <= start[1] <= 20 and start[2] in other_fields
 
@@ -81,7 +81,7 @@ def start_of(path: Path) -> bytes:
 
 
 def complain_about_stranger(start: bytes, path: Path) -> str:
-    """What to say of a file that is no checkpoint, by its first bytes.
+    """Describe a file that is no checkpoint, by its first bytes.
 
     Parameters
     ----------

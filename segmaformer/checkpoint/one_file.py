@@ -26,7 +26,7 @@ _LEAST_SPARSE_BYTES: Final = 1 << 28
 _LEAST_WRITTEN: Final = 1 / 16
 
 _TORCH_MAGIC: Final = bytes.fromhex("6cfc9c46f9206aa85019")
-"""Of the number with which ``torch.save`` began before it wrote zip archives."""
+"""Bytes of the number with which ``torch.save`` began before it wrote zip archives."""
 
 _SCALAR_TYPES = (
     "bool",
@@ -42,7 +42,7 @@ _SCALAR_TYPES = (
 
 
 def load_document(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """What a file holds, and a sentence on what could not be checked.
+    """Read a file, with a sentence on what could not be checked.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which of nnU-Net's readers a training used, and what that means for a package.
+"""The reader of nnU-Net that a training used, and its meaning for a package.
 
 The plans say it. Where they do not, nnU-Net goes by ``overwrite_image_reader_writer`` of
 dataset.json, and else by the ending of the training's files.
@@ -38,7 +38,7 @@ _IN_DATASET = "overwrite_image_reader_writer"
 
 @dataclass(frozen=True)
 class TrainingReader:
-    """What read the scans of a training.
+    """The reader of a training's scans.
 
     Attributes
     ----------

@@ -135,7 +135,7 @@ ARCHITECTURES = (
 
 
 WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
-"""What DataParallel, torch.compile, FSDP and activation checkpointing put into names, anywhere."""
+"""Words that DataParallel, torch.compile, FSDP and checkpointing put anywhere into names."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def find_networks(names: Iterable[str]) -> list[Recognised]:
 
 
 def _prefixes(names: list[str], key: str) -> list[str]:
-    """What stands in front of `key` wherever it ends a name, wrappers within it aside."""
+    """Find what stands before `key` wherever it ends a name, wrappers within it aside."""
     last = key.rpartition(".")[2]
     found = []
     for name in names:
@@ -198,7 +198,7 @@ def _prefixes(names: list[str], key: str) -> list[str]:
 
 
 def _repeats(prefix: str, outer: str) -> bool:
-    """Whether a network stands behind `prefix` only as the Taming Mambas' second encoder."""
+    """Tell if a network stands behind `prefix` only as the Taming Mambas' second encoder."""
     return prefix.startswith(outer) and without_wrappers(prefix[len(outer) :]) == "decoder."
 
 
@@ -270,7 +270,7 @@ def _ambiguous(rows: Sequence[Architecture], trainer: str | None) -> str:
 
 
 def stranger(names: Iterable[str]) -> str:
-    """What to say of weights in which no network is recognised."""
+    """Describe weights in which no network is recognised."""
     looked_for = (f"{' and '.join(row.fingerprint)} ({row.title})" for row in ARCHITECTURES)
     return (
         f"the weights belong to no known network: looked for {'; '.join(looked_for)}; "

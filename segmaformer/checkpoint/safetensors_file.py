@@ -16,7 +16,7 @@ _MOST_HEADER_BYTES = 100_000_000  # of the format
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file begins as safetensors do: the length of a JSON object, then the object."""
+    """Tell if a file begins as safetensors do: the length of a JSON object, then the object."""
     length = int.from_bytes(head[:_LENGTH_BYTES], "little")
     return head[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{" and 2 <= length <= _MOST_HEADER_BYTES
 

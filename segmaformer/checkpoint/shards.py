@@ -67,7 +67,7 @@ def _folder_complaint(folder: Path) -> str:
 
 
 def is_index(path: Path) -> bool:
-    """Whether a file is an index rather than weights, by its name and by its first byte."""
+    """Tell if a file is an index rather than weights, by its name and by its first byte."""
     if not path.name.endswith(".json"):
         return False
     try:
@@ -106,7 +106,7 @@ def shards_digest(index: Path) -> str:
 
 
 def complain_about_lone_shard(path: Path) -> str | None:
-    """What to say of a file that is one of several, or None where it is not named like one."""
+    """Describe a file that is one of several; None where it is not named like one."""
     if not _SHARD_NAME.fullmatch(path.name):
         return None
     return f"{path} is one of several files of weights; give their index (*{_INDEX}) or the folder"

@@ -1,4 +1,4 @@
-"""Which of the weights in a checkpoint are the network's, and what else lies beside them."""
+"""The network's own weights in a checkpoint, and what else lies beside them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WELL_KNOWN = ("network_weights", "state_dict", "model_state_dict", "module", "mo
 """Keys under which training programs store the weights; any other is named in the report."""
 
 _COUNTERS = ("total_ops", "total_params", "n_averaged")
-"""What thop and torch.optim.swa_utils leave among the weights: single numbers, never read."""
+"""Names that thop and torch.optim.swa_utils leave among the weights; never read."""
 
 _MOST_SETS_SHOWN = 10
 _MOST_OF_A_KIND = 3
@@ -60,17 +60,17 @@ class _Set:
 
     @property
     def label(self) -> str:
-        """What chooses this set: its keys and its prefix with dots between, or a dot alone."""
+        """Name that chooses this set: its keys and prefix with dots between, or a dot alone."""
         return ".".join((*self.dictionary.keys, self.network.prefix.rstrip("."))).strip(".") or "."
 
     def other_labels(self) -> set[str]:
-        """What chooses it too, if no other set is called so."""
+        """Name that chooses it too, if no other set is called so."""
         keys, prefix = ".".join(self.dictionary.keys), self.network.prefix.rstrip(".")
         plain = without_wrappers(prefix)
         return {keys, prefix, plain, f"{keys}.{plain}"} - {""}
 
     def place(self) -> str:
-        """Where the set is, for a sentence."""
+        """Place of the set, for a sentence."""
         prefix, keys = self.network.prefix, self.dictionary.keys
         named = f"names that begin with {prefix!r}" if prefix else "all names"
         under = f" under {'.'.join(keys)!r}" if keys else ""

@@ -18,7 +18,7 @@ _BLOCK_BYTES: Final = 1 << 20
 _MOST_MEMBERS: Final = 1 << 18
 _MOST_DIRECTORY_BYTES: Final = 1 << 26
 _MOST_EXPANSION: Final = 20
-"""How many times its file's size an archive may hold; weights hardly compress at all."""
+"""Most that an archive may hold, in sizes of its file; weights hardly compress at all."""
 
 _END_SIGNATURE: Final = b"PK\5\6"
 _END_BYTES: Final = 22

@@ -246,7 +246,7 @@ def _refuse_collisions(cases: list[Case]) -> None:
 
 
 def _place(path: Path) -> str:
-    """Where a path leads, also where its links go in a circle."""
+    """Resolve a path, also where its links go in a circle."""
     return os.path.realpath(path)
 
 

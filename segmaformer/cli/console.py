@@ -1,4 +1,4 @@
-"""What goes where: results to stdout, messages and progress to stderr.
+"""The two streams: results go to stdout, messages and progress to stderr.
 
 All that a terminal may show passes :func:`segmaformer.runtime.system.printable.printable` here.
 """
@@ -29,7 +29,7 @@ from segmaformer.runtime.system.printable import printable, printable_block
 
 
 class OutputError(SgmfError):
-    """What stdout leads to does not take the results."""
+    """The target of stdout does not take the results."""
 
 
 def say(message: str) -> None:
@@ -186,7 +186,7 @@ def leave(code: int) -> NoReturn:
 
 
 def _is_flushed(stream: Any, descriptor: int) -> bool:
-    """Whether a stream took everything; else what is left is dropped, or Python would complain."""
+    """Tell if a stream took everything; else the rest is dropped, or Python would complain."""
     try:
         if stream is not None:
             stream.flush()

@@ -129,6 +129,6 @@ def command(
 
 
 def package_name(checkpoint: Path) -> str:
-    """What a package is called after; an index of weights has the same name everywhere."""
+    """Name a package; an index of weights has the same name everywhere."""
     is_index = checkpoint.name.endswith(".index.json")
     return checkpoint.absolute().parent.name if is_index else checkpoint.stem
