@@ -64,10 +64,7 @@ def rewrite_norms(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, in
     model, counts
         The rewritten model, with the op's function body, and how often each rewrite applied.
     """
-    rewritten, counts = _apply(model, {"instance_norm": sum_norms_accurately})
-    add_token_functions(rewritten)
-    onnx.checker.check_model(rewritten)
-    return rewritten, counts
+    return _apply_with_ops(model, {"instance_norm": sum_norms_accurately})
 
 
 def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
@@ -85,7 +82,7 @@ def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
     model, counts
         The rewritten model and how often each rewrite applied.
     """
-    rewritten, counts = _apply(
+    return _apply_with_ops(
         model,
         {
             "patch_embedding": embed_patches_natively,  # its transposes go with the next
@@ -96,6 +93,12 @@ def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
             "linear_fold": fold_products,
         },
     )
+
+
+def _apply_with_ops(
+    model: onnx.ModelProto, rewrites: Mapping[str, Rewrite]
+) -> tuple[onnx.ModelProto, dict[str, int]]:
+    rewritten, counts = _apply(model, rewrites)
     add_token_functions(rewritten)
     onnx.checker.check_model(rewritten)
     return rewritten, counts
