@@ -93,7 +93,7 @@ def measure(name: str, threads: int, rounds: int) -> dict[str, Any]:
 
 
 def table_row(name: str, threads: int, results: dict[str, dict[str, float]]) -> str:
-    """One row of the table in docs/int8.md."""
+    """One row of the table in docs/explanation/int8.md."""
     tile = "x".join(map(str, NETWORKS[name][2]))
     fp32, int8 = results["fp32"], results["int8-cpu"]
     return (

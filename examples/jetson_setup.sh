@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh Jetson with JetPack 6 or 7 to `sgmf infer` on its GPU; docs/jetson.md explains each step.
+# From a fresh Jetson with JetPack 6 or 7 to `sgmf infer` on its GPU; docs/how-to/jetson.md explains each step.
 set -euo pipefail
 
 usage() {

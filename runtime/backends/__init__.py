@@ -44,7 +44,7 @@ EVERYWHERE = "onnxruntime"
 
 FASTEST_EVERYWHERE = ("segmaformer", "segformer3d")
 """Networks of few dense convolutions: on a CPU no backend is faster than :data:`EVERYWHERE`;
-see docs/cpu.md."""
+see docs/reference/cpu.md."""
 
 ON_GPU = ("fp16", EXACT_VARIANT)
 """Variants that suit a GPU, best first; int8 is judged on scans and taken by name."""
@@ -92,7 +92,7 @@ def backends() -> dict[str, Backend]:
 
     The keys are what stands behind ``--backend``: a name, and the device where the name alone
     means another. ``onnxruntime`` runs everywhere and comes last; what it and OpenVINO take for
-    a tile is in docs/hardware.md.
+    a tile is in docs/reference/hardware.md.
     """
     from segmaformer.runtime.backends import onnxruntime_cuda, openvino
     from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession

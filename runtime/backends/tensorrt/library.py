@@ -132,7 +132,8 @@ def plugin_path() -> Path:
     return installed_library(
         "libsgmf_tensorrt",
         what="TensorRT plugin",
-        remedy="reinstall segmaformer where nvcc and TensorRT's headers are found (docs/jetson.md)",
+        remedy="reinstall segmaformer where nvcc and TensorRT's headers are found "
+        "(docs/how-to/jetson.md)",
     )
 
 

@@ -2,7 +2,7 @@
  *
  * A package that `sgmf export` wrote is opened once; then volumes that the program has in memory
  * become label maps, voxel for voxel those of `sgmf infer` with the same backend.
- * docs/embedding.md walks through it.
+ * docs/how-to/embedding.md walks through it.
  *
  * Threads. Any number of handles may be used at once, each by its own thread. One handle may be
  * used by several threads in turn; while a call on it is under way, any other call returns
@@ -143,8 +143,8 @@ typedef struct sgmf_info {
   const char* format_version; /* of the package */
   const char* variant;
   const char* backend; /* with its version, device, variant, and threads or batch */
-  const char* reader;  /* what read the scans of the model's training, see docs/embedding.md; NULL
-                          where the package does not say */
+  const char* reader;  /* what read the scans of the model's training, see docs/how-to/embedding.md;
+                          NULL  where the package does not say */
 } sgmf_info;
 
 SGMF_API sgmf_status sgmf_get_info(sgmf_model* model, sgmf_info* info);

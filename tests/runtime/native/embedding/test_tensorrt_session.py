@@ -1,6 +1,6 @@
 """Labels by an engine of TensorRT inside libsgmf, with stand-ins for TensorRT and the driver.
 
-What a stand-in cannot show is in docs/hardware.md.
+What a stand-in cannot show is in docs/reference/hardware.md.
 """
 
 from __future__ import annotations
