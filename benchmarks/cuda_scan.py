@@ -14,6 +14,7 @@ Needs a GPU and PyTorch with CUDA, and this project installed where nvcc is.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib.util
 import json
 import platform
@@ -134,24 +135,16 @@ def scan_arguments(tensors: dict[str, Any], element_type: str) -> SelectiveScanA
 def prepare_ours(tensors: dict[str, Any], element_type: str) -> Run:
     import torch
 
-    from segmaformer.runtime.bindings.cuda_library import (
-        multiprocessors,
-        run_selective_scan_cuda,
-        scan_workspace_bytes,
-    )
+    from segmaformer.runtime.bindings.cuda_library import cuda_library, enqueue
 
-    args, processors = scan_arguments(tensors, element_type), multiprocessors()
-    size = scan_workspace_bytes(args, processors=processors)
+    args = ctypes.byref(scan_arguments(tensors, element_type))
+    processors = torch.cuda.get_device_properties(0).multi_processor_count
+    size = cuda_library().sgmf_selective_scan_cuda_workspace(args, processors)
     workspace = torch.empty(max(16, size), dtype=torch.uint8, device="cuda")
 
     def run() -> Any:
-        run_selective_scan_cuda(
-            args,
-            workspace=workspace.data_ptr(),
-            workspace_bytes=size,
-            processors=processors,
-            stream=torch.cuda.current_stream().cuda_stream,
-        )
+        stream = torch.cuda.current_stream().cuda_stream
+        enqueue("sgmf_selective_scan_cuda", args, workspace.data_ptr(), size, processors, stream)
         return tensors["y"]
 
     return run
@@ -311,14 +304,14 @@ def table(document: dict[str, Any]) -> str:
 
 def require_device() -> None:
     """Say what is missing instead of a traceback."""
-    from segmaformer.runtime.bindings.cuda_library import device_count
+    from segmaformer.runtime.bindings.cuda_library import cuda_library
 
     try:
         import torch
 
         if not torch.cuda.is_available():
             raise SystemExit("PyTorch finds no GPU; install one with CUDA and check nvidia-smi")
-        device_count()
+        cuda_library()
     except (ImportError, BackendError) as error:
         raise SystemExit(str(error)) from None
 

@@ -54,11 +54,12 @@ def _run(folder: Path, budget_mib: int) -> dict[str, Any]:
 
 def _compare_on_crop(folder: Path) -> dict[str, int]:
     from segmaformer.runtime import Package, Predictor
-    from segmaformer.runtime.pipeline.label_stream import predict_logits
+    from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid
     from segmaformer.runtime.pipeline.labels import logits_to_labels
     from segmaformer.runtime.pipeline.preprocessing import preprocess, restore_logits, restore_map
     from segmaformer.runtime.pipeline.tile_network import TileNetwork
     from segmaformer.runtime.scans.volume import Volume
+    from segmaformer.runtime.spec import Resampling
 
     image = nibabel.load(folder / "scan.nii.gz")
     voxels = np.asarray(image.dataobj[100:290, 100:270, 100:260], dtype=np.float32)[None]
@@ -68,9 +69,17 @@ def _compare_on_crop(folder: Path) -> dict[str, int]:
     manifest = package.manifest
     prepared = preprocess(volume, manifest.preprocessing)
     run = Predictor(package)._session.run
-    logits = predict_logits(
-        prepared.image, manifest.tiling, TileNetwork(run), manifest.output.channels
+    depth, height, width = prepared.image.shape[1:]
+    stream = LabelStream(
+        prepared.image,
+        manifest.tiling,
+        manifest.output,
+        LogitsGrid((depth, height, width), (1.0,) * 3, (1.0,) * 3, Resampling(order=1)),
+        TileNetwork(run),
+        budget_bytes=1 << 60,
+        threads=0,
     )
+    logits = stream.logits(lambda done, count: None)
     logits = restore_logits(logits, prepared, manifest.preprocessing.logits_resampling)
     full = restore_map(logits_to_labels(logits, manifest.output), prepared)
     return {"voxels": full.size, "unlike": int((streamed != full).sum())}

@@ -78,11 +78,10 @@ def prepare_sgmf(shape: Triple, new_shape: Triple, spacing_mm: Spacing, threads:
 
 def measure(shape: Triple, spacing_mm: Spacing, rounds: int) -> dict[str, Any]:
     """One case as the document of :func:`turns.report`."""
-    from segmaformer.runtime.pipeline.resampling import separate_axis, target_shape
-    from segmaformer.runtime.spec import Resampling
+    from segmaformer.runtime.pipeline.resampling import target_shape
 
     new_shape = target_shape(shape, spacing_mm, NEW_SPACING)
-    separate = separate_axis(spacing_mm, NEW_SPACING, Resampling()) is not None
+    separate = max(spacing_mm) > 3 * min(spacing_mm)  # as nnU-Net decides
     candidates: dict[str, Any] = {SKIMAGE: (prepare_skimage, (shape, new_shape, separate))}
     for threads in sorted({1, available_threads()}):
         arguments = (shape, new_shape, spacing_mm, threads)

@@ -56,8 +56,6 @@ def load_cuda_library(path: Path) -> ctypes.CDLL:
     ):
         function = getattr(library, name)
         function.argtypes, function.restype = takes, ctypes.c_char_p
-    for query in (library.sgmf_cuda_device_count, library.sgmf_cuda_multiprocessors):
-        query.argtypes, query.restype = (ctypes.POINTER(ctypes.c_int32),), ctypes.c_char_p
     return library
 
 
@@ -73,83 +71,8 @@ def cuda_library() -> ctypes.CDLL:
     return load_cuda_library(cuda_library_path())
 
 
-def device_count() -> int:
-    """Number of devices that the NVIDIA driver offers.
-
-    Raises
-    ------
-    BackendError
-        There is no library, no driver or no device.
-    """
-    return _ask("sgmf_cuda_device_count")
-
-
-def multiprocessors() -> int:
-    """Number of multiprocessors of the calling thread's current device.
-
-    Raises
-    ------
-    BackendError
-        There is no library, no driver or no device.
-    """
-    return _ask("sgmf_cuda_multiprocessors")
-
-
-def scan_workspace_bytes(args: SelectiveScanArgs, *, processors: int) -> int:
-    """Bytes of device memory that a scan of these sizes needs besides its tensors.
-
-    Parameters
-    ----------
-    args
-        Sizes; the addresses do not matter. Sizes that the scan refuses need none.
-    processors
-        Multiprocessors of the device.
-
-    Raises
-    ------
-    BackendError
-        There is no library.
-    """
-    size: int = cuda_library().sgmf_selective_scan_cuda_workspace(ctypes.byref(args), processors)
-    return size
-
-
-def run_selective_scan_cuda(
-    args: SelectiveScanArgs,
-    *,
-    workspace: int,
-    workspace_bytes: int,
-    processors: int,
-    stream: int = 0,
-) -> None:
-    """Enqueue the scan on the current device; nothing is waited for.
-
-    Parameters
-    ----------
-    args
-        Sizes and device addresses; see ``sgmf/selective_scan_cuda.h``. The memory stays the
-        caller's and must live until the scan is done.
-    workspace, workspace_bytes
-        Device address, aligned to 16 bytes, and size of the scratch memory.
-    processors
-        Multiprocessors of the device.
-    stream
-        A ``cudaStream_t``; 0 is the default stream.
-
-    Raises
-    ------
-    BackendError
-        There is no library, or the scan was refused or not started: why, in its own words.
-    """
-    error = cuda_library().sgmf_selective_scan_cuda(
-        ctypes.byref(args), workspace or None, workspace_bytes, processors, stream or None
-    )
-    if error is not None:
-        raise BackendError(f"the selective scan on the GPU failed: {error.decode()}")
-
-
 def enqueue(name: str, *arguments: object) -> None:
-    """Call a function of ``sgmf/label_stream_cuda.h``; nothing is waited for.
+    """Call a function of the library that takes a stream; nothing is waited for.
 
     Raises
     ------
@@ -159,14 +82,3 @@ def enqueue(name: str, *arguments: object) -> None:
     error = getattr(cuda_library(), name)(*arguments)
     if error is not None:
         raise BackendError(f"{name} failed: {error.decode()}")
-
-
-def _ask(query: str) -> int:
-    number = ctypes.c_int32()
-    error = getattr(cuda_library(), query)(ctypes.byref(number))
-    if error is not None:
-        raise BackendError(
-            f"no GPU can be used: {error.decode()}; check with nvidia-smi that an NVIDIA driver "
-            "runs, is new enough and shows a device, or choose another --backend"
-        )
-    return number.value

@@ -42,9 +42,7 @@ from segmaformer.runtime.pipeline.labels import label_dtype
 from segmaformer.runtime.pipeline.probabilities import resample_probabilities
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
 from segmaformer.runtime.progress import StepProgress
-from segmaformer.runtime.spec import Box, Label, Output, Resampling, Spacing, Tiling, Triple
-
-_PLENTY = 1 << 60
+from segmaformer.runtime.spec import Box, Output, Resampling, Spacing, Tiling, Triple
 
 
 @dataclass(frozen=True)
@@ -246,46 +244,3 @@ def _lines(finished: FinishedLogitsArgs) -> LogitLines:
     memory = array_at(finished.memory, ctypes.c_float, last + 1)
     in_bytes = [stride * memory.itemsize for stride in strides]
     return LogitLines(np.lib.stride_tricks.as_strided(memory, shape, in_bytes), places)
-
-
-def predict_logits(
-    image: Logits,
-    tiling: Tiling,
-    network: TileNetwork,
-    channels: int,
-    *,
-    progress: StepProgress | None = None,
-) -> Logits:
-    """Blend the logits of all tiles.
-
-    Parameters
-    ----------
-    image
-        Shape (C, D, H, W), float32, on the network's grid.
-    tiling
-        Tile, step and weights.
-    network
-        What runs the tiles.
-    channels
-        K.
-    progress
-        Called with the tiles done and their number, first with none done.
-
-    Returns
-    -------
-    ndarray
-        Shape (K, D, H, W), float32.
-    """
-    _, depth, height, width = image.shape
-    grid = LogitsGrid((depth, height, width), (1.0,) * 3, (1.0,) * 3, Resampling(order=1))
-    output = Output(tuple(Label(value, str(value)) for value in range(channels)))
-    stream = LabelStream(
-        np.ascontiguousarray(image, np.float32),
-        tiling,
-        output,
-        grid,
-        network,
-        budget_bytes=_PLENTY,
-        threads=0,
-    )
-    return stream.logits(progress or (lambda done, count: None))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,6 @@ import pytest
 
 import segmaformer.runtime
 from segmaformer.runtime.bindings import cuda_library
-from segmaformer.runtime.bindings.cuda_driver import load_driver
 from segmaformer.runtime.bindings.op_library import SelectiveScanArgs
 from segmaformer.runtime.errors import BackendError
 
@@ -33,37 +33,26 @@ def installed() -> None:
 
 def test_missing_library(other_installation: Path) -> None:
     with pytest.raises(BackendError, match=r"not part of this installation; reinstall .* nvcc"):
-        cuda_library.device_count()
+        cuda_library.cuda_library()
 
 
 def test_library_of_another_machine(other_installation: Path) -> None:
     (other_installation / "libsgmf_cuda.so").write_bytes(os.urandom(64))
     with pytest.raises(BackendError, match=r"libsgmf_cuda\.so cannot be loaded"):
-        cuda_library.device_count()
+        cuda_library.cuda_library()
 
 
 @pytest.mark.usefixtures("installed")
 def test_plan_needs_no_device() -> None:
     args = SelectiveScanArgs(batch=1, length=32768, channels=64, states=16)
-    small, large = (cuda_library.scan_workspace_bytes(args, processors=n) for n in (8, 132))
+    plan = cuda_library.cuda_library().sgmf_selective_scan_cuda_workspace
+    small, large = (plan(ctypes.byref(args), processors) for processors in (8, 132))
     assert 0 < small < large < 1 << 22
 
 
 @pytest.mark.usefixtures("installed")
 def test_refused_scan_says_why() -> None:
-    with pytest.raises(BackendError, match="scan on the GPU failed: the number of states"):
-        cuda_library.run_selective_scan_cuda(
-            SelectiveScanArgs(), workspace=0, workspace_bytes=0, processors=8
+    with pytest.raises(BackendError, match="sgmf_selective_scan_cuda failed: the number of states"):
+        cuda_library.enqueue(
+            "sgmf_selective_scan_cuda", ctypes.byref(SelectiveScanArgs()), None, 0, 8, None
         )
-
-
-@pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize("query", [cuda_library.device_count, cuda_library.multiprocessors])
-def test_no_driver(query: object) -> None:
-    try:
-        load_driver()
-    except BackendError:
-        with pytest.raises(BackendError, match=r"no GPU can be used: .* nvidia-smi"):
-            query()  # type: ignore[operator]
-    else:
-        pytest.skip("an NVIDIA driver is installed")

@@ -44,7 +44,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[CudaDevice]:
             yield CudaDevice(CudaDriver(driver))
         return
     try:
-        cuda_library.device_count()
+        cuda_library.cuda_library()
         yield CudaDevice()
     except BackendError as error:
         pytest.skip(str(error))

@@ -314,7 +314,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         yield CudaDevice(CudaDriver(FakeDriver(memory_bytes=1 << 30)))
         return
     try:
-        cuda_library.device_count()
+        cuda_library.cuda_library()
         yield CudaDevice()
     except BackendError as error:
         pytest.skip(str(error))
@@ -348,14 +348,13 @@ def run_on_device(device: CudaDevice, host: SelectiveScanArgs) -> None:
         held[name] = pinned, memory
     stream.synchronize()
     processors = device.facts.processors
-    size = cuda_library.scan_workspace_bytes(args, processors=processors)
+    size = cuda_library.cuda_library().sgmf_selective_scan_cuda_workspace(
+        ctypes.byref(args), processors
+    )
     workspace = device.allocate(size + 16)
-    cuda_library.run_selective_scan_cuda(
-        args,
-        workspace=workspace.address + -workspace.address % 16,
-        workspace_bytes=size,
-        processors=processors,
-        stream=stream.handle,
+    aligned = workspace.address + -workspace.address % 16
+    cuda_library.enqueue(
+        "sgmf_selective_scan_cuda", ctypes.byref(args), aligned, size, processors, stream.handle
     )
     pinned, memory = held["y"]
     y_bytes = tensor_bytes(host)["y"]

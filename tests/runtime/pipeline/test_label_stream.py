@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from support.networks.tile_logits import predict_logits
 
 from segmaformer.runtime.bindings.kernels import (
     AxisTaps,
@@ -18,7 +19,7 @@ from segmaformer.runtime.bindings.kernels import (
     resample_labels,
 )
 from segmaformer.runtime.errors import BudgetError
-from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid, predict_logits
+from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid
 from segmaformer.runtime.pipeline.labels import logits_to_labels
 from segmaformer.runtime.pipeline.probabilities import to_probabilities
 from segmaformer.runtime.pipeline.resampling import resample

@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 import pytest
+from support.networks.tile_logits import predict_logits
 from support.scans import parity_cases as cases
 
-from segmaformer.runtime.pipeline.label_stream import predict_logits
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
 from segmaformer.runtime.pipeline.tiling import tile_boxes, tile_starts, tile_weights
 from segmaformer.runtime.spec import Tiling

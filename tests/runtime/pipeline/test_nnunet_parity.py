@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from support.native.native_kernels import cropped, fill_holes
 from support.networks.networks import TINY_CONFIG, save_tiny_checkpoint
+from support.networks.tile_logits import predict_logits
 from support.scans import parity_cases as cases
 from support.scans import parity_scans as scans
 
 from segmaformer.runtime.package.reader import Package
-from segmaformer.runtime.pipeline.label_stream import predict_logits
 from segmaformer.runtime.pipeline.labels import logits_to_labels
 from segmaformer.runtime.pipeline.normalization import normalize
 from segmaformer.runtime.pipeline.preprocessing import preprocess

@@ -9,13 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from support.native.resampling import axis_weights, separate_axis
 
-from segmaformer.runtime.pipeline.resampling import (
-    axis_weights,
-    resample,
-    separate_axis,
-    target_shape,
-)
+from segmaformer.runtime.pipeline.resampling import resample, target_shape
 from segmaformer.runtime.spec import Resampling, Spacing, Triple
 
 transform = pytest.importorskip("skimage.transform")

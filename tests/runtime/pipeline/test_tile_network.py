@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from support.networks.tile_logits import predict_logits
 
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.pipeline.label_stream import predict_logits
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
 from segmaformer.runtime.pipeline.tiling import cut_tile, place_in_tiles, tile_boxes
 from segmaformer.runtime.spec import Tiling

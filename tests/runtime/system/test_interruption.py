@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.networks.tile_logits import predict_logits
 
 from segmaformer.runtime.backends.onnxruntime_cpu import open_network, run_network
 from segmaformer.runtime.errors import CancelledError
-from segmaformer.runtime.pipeline.label_stream import predict_logits
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
 from segmaformer.runtime.spec import Tiling
 from segmaformer.runtime.system import interruption

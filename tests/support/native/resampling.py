@@ -1,0 +1,44 @@
+"""Parts of the native resampling that the pipeline never calls alone."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime.bindings.structs import ResamplingArgs, ResizeArgs, address, call
+from segmaformer.runtime.spec import Resampling, Spacing
+
+
+def separate_axis(
+    spacing_mm: Spacing, new_spacing_mm: Spacing, resampling: Resampling
+) -> int | None:
+    """Coarse axis that is resampled on its own, or None where all go together.
+
+    It is the axis of the largest spacing, if only one has that. Unless `resampling`
+    forces or forbids it, the present spacing decides if it is anisotropic beyond the
+    threshold, otherwise the new one.
+    """
+    resize = ResizeArgs(
+        spacing_mm=spacing_mm,
+        new_spacing_mm=new_spacing_mm,
+        resampling=ResamplingArgs.of(resampling),
+    )
+    axis = ctypes.c_int32()
+    call("sgmf_find_separate_axis", ctypes.byref(resize), ctypes.byref(axis))
+    return None if axis.value < 0 else axis.value
+
+
+def axis_weights(length: int, new_length: int, order: int) -> npt.NDArray[np.float64]:
+    """Matrix (new_length, length) that resizes one axis.
+
+    Raises
+    ------
+    ValueError
+        `order` is outside 0 to 5.
+    """
+    weights = np.empty((new_length, length))
+    lengths = ctypes.c_int64(length), ctypes.c_int64(new_length)
+    call("sgmf_resize_weights", *lengths, order, address(weights))
+    return weights
