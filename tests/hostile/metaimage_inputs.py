@@ -8,23 +8,7 @@ from pathlib import Path
 
 from hostile_input import REFUSED, TAKEN, HostileInput, read_as_scan
 from nifti_inputs import file_of
-from support.scans.scan_files import ramp
-
-DATA = ramp().tobytes("F")
-FIELDS = {
-    "ObjectType": "Image",
-    "NDims": "3",
-    "BinaryData": "True",
-    "BinaryDataByteOrderMSB": "False",
-    "CompressedData": "False",
-    "TransformMatrix": "0 1 0 -1 0 0 0 0 1",
-    "Offset": "10 20 30",
-    "CenterOfRotation": "0 0 0",
-    "ElementSpacing": "1 2 3",
-    "DimSize": "4 5 6",
-    "ElementType": "MET_SHORT",
-    "ElementDataFile": "LOCAL",
-}
+from support.scans.text_scans import VOXELS, metaimage_bytes
 
 # Field, value (None leaves it out) and verdict.
 CHANGES: list[tuple[str, str | None, int]] = [
@@ -73,34 +57,30 @@ CHANGES: list[tuple[str, str | None, int]] = [
 ]
 
 
-def metaimage(data: bytes = DATA, **changes: str | None) -> bytes:
-    fields = {**FIELDS, **changes}
-    fields["ElementDataFile"] = fields.pop("ElementDataFile")
-    lines = [f"{name} = {value}" for name, value in fields.items() if value is not None]
-    return "\n".join([*lines, ""]).encode() + data
-
-
 def inputs() -> Iterator[HostileInput]:
     for field, value, verdict in CHANGES:
-        content = metaimage(**{field: value})
+        content = metaimage_bytes(**{field: value})
         name = f"{field} = {value if value is None else value[:40]}"
         yield HostileInput(name, file_of(content, "scan.mha"), read_as_scan, verdict)
-    packed, plain = zlib.compress(DATA), metaimage()
+    packed, plain = zlib.compress(VOXELS), metaimage_bytes()
     contents: dict[str, tuple[bytes, int]] = {
         "plain": (plain, TAKEN),
-        "compressed": (metaimage(packed, CompressedData="True"), TAKEN),
-        "compressed and cut off": (metaimage(packed[:-5], CompressedData="True"), REFUSED),
-        "compressed, of less": (metaimage(zlib.compress(DATA[1:]), CompressedData="True"), REFUSED),
+        "compressed": (metaimage_bytes(packed, CompressedData="True"), TAKEN),
+        "compressed and cut off": (metaimage_bytes(packed[:-5], CompressedData="True"), REFUSED),
+        "compressed, of less": (
+            metaimage_bytes(zlib.compress(VOXELS[1:]), CompressedData="True"),
+            REFUSED,
+        ),
         "compressed, of more": (
-            metaimage(zlib.compress(DATA + b"x"), CompressedData="True"),
+            metaimage_bytes(zlib.compress(VOXELS + b"x"), CompressedData="True"),
             TAKEN,
         ),
         "a bomb": (
-            metaimage(zlib.compress(bytes(30_000_000)), CompressedData="True"),
+            metaimage_bytes(zlib.compress(bytes(30_000_000)), CompressedData="True"),
             REFUSED,
         ),
         "cut off": (plain[:-1], REFUSED),
-        "no voxels": (metaimage(b""), REFUSED),
+        "no voxels": (metaimage_bytes(b""), REFUSED),
         "a field twice, alike": (plain.replace(b"\nDimSize", b"\nNDims = 3\nDimSize"), TAKEN),
         "a field twice": (plain.replace(b"\nNDims", b"\nDimSize = 6 5 4\nNDims"), REFUSED),
         "a line without an equals sign": (plain.replace(b"\nNDims", b"\nnonsense\nNDims"), TAKEN),
@@ -113,6 +93,8 @@ def inputs() -> Iterator[HostileInput]:
 
 def _outside(folder: Path) -> Path:
     """Voxels that are there and may not be reached from the header."""
-    (folder / "scan.raw").write_bytes(DATA)
+    (folder / "scan.raw").write_bytes(VOXELS)
     (folder / "inner").mkdir()
-    return file_of(metaimage(b"", ElementDataFile="../scan.raw"), "scan.mhd")(folder / "inner")
+    return file_of(metaimage_bytes(b"", ElementDataFile="../scan.raw"), "scan.mhd")(
+        folder / "inner"
+    )

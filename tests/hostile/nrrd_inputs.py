@@ -9,20 +9,7 @@ from pathlib import Path
 
 from hostile_input import REFUSED, TAKEN, HostileInput, read_as_scan
 from nifti_inputs import file_of
-from support.scans.scan_files import ramp
-
-DATA = ramp().tobytes("F")
-FIELDS = {
-    "type": "short",
-    "dimension": "3",
-    "space": "left-posterior-superior",
-    "sizes": "4 5 6",
-    "space directions": "(1,0,0) (0,2,0) (0,0,3)",
-    "kinds": "domain domain domain",
-    "endian": "little",
-    "encoding": "raw",
-    "space origin": "(10,20,30)",
-}
+from support.scans.text_scans import VOXELS, nrrd_bytes
 
 # Field, value (None leaves it out) and verdict.
 CHANGES: list[tuple[str, str | None, int]] = [
@@ -78,34 +65,31 @@ CHANGES: list[tuple[str, str | None, int]] = [
 ]
 
 
-def nrrd(data: bytes = DATA, magic: str = "NRRD0004", **changes: str | None) -> bytes:
-    fields = {**FIELDS, **changes}
-    lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
-    return "\n".join([magic, *lines, "", ""]).encode() + data
-
-
 def inputs() -> Iterator[HostileInput]:
     for field, value, verdict in CHANGES:
-        content = nrrd(**{field: value})
+        content = nrrd_bytes(**{field: value})
         name = f"{field}: {value if value is None else value[:40]}"
         yield HostileInput(name, file_of(content, "scan.nrrd"), read_as_scan, verdict)
-    packed = gzip.compress(DATA)
-    plain = nrrd()
+    packed = gzip.compress(VOXELS)
+    plain = nrrd_bytes()
     contents: dict[str, tuple[bytes, int]] = {
         "plain": (plain, TAKEN),
-        "gzip": (nrrd(packed, encoding="gzip"), TAKEN),
-        "zlib instead of gzip": (nrrd(zlib.compress(DATA), encoding="gzip"), TAKEN),
-        "gzip cut off": (nrrd(packed[:-5], encoding="gzip"), REFUSED),
-        "gzip with another checksum": (nrrd(packed[:-8] + bytes(8), encoding="gzip"), REFUSED),
-        "gzip of less": (nrrd(gzip.compress(DATA[:-1]), encoding="gzip"), REFUSED),
-        "gzip of more": (nrrd(gzip.compress(DATA + b"x"), encoding="gzip"), TAKEN),
-        "raw declared, gzip given": (nrrd(packed), REFUSED),
-        "a bomb": (nrrd(gzip.compress(bytes(30_000_000)), encoding="gzip"), REFUSED),
+        "gzip": (nrrd_bytes(packed, encoding="gzip"), TAKEN),
+        "zlib instead of gzip": (nrrd_bytes(zlib.compress(VOXELS), encoding="gzip"), TAKEN),
+        "gzip cut off": (nrrd_bytes(packed[:-5], encoding="gzip"), REFUSED),
+        "gzip with another checksum": (
+            nrrd_bytes(packed[:-8] + bytes(8), encoding="gzip"),
+            REFUSED,
+        ),
+        "gzip of less": (nrrd_bytes(gzip.compress(VOXELS[:-1]), encoding="gzip"), REFUSED),
+        "gzip of more": (nrrd_bytes(gzip.compress(VOXELS + b"x"), encoding="gzip"), TAKEN),
+        "raw declared, gzip given": (nrrd_bytes(packed), REFUSED),
+        "a bomb": (nrrd_bytes(gzip.compress(bytes(30_000_000)), encoding="gzip"), REFUSED),
         "cut off": (plain[:-1], REFUSED),
-        "no voxels": (nrrd(b""), REFUSED),
+        "no voxels": (nrrd_bytes(b""), REFUSED),
         "no empty line": (plain[: plain.index(b"\n\n")], REFUSED),
         "the magic alone": (b"NRRD0004\n", REFUSED),
-        "version 99": (nrrd(magic="NRRD0099"), REFUSED),
+        "version 99": (nrrd_bytes(magic="NRRD0099"), REFUSED),
         "a field twice": (plain.replace(b"\ntype", b"\nsizes: 6 5 4\ntype"), REFUSED),
         "a line without a colon": (plain.replace(b"\ntype", b"\nnonsense\ntype"), REFUSED),
         "a comment of half a megabyte": (
@@ -126,6 +110,6 @@ def inputs() -> Iterator[HostileInput]:
 
 def _outside(folder: Path) -> Path:
     """Voxels that are there and may not be reached from the header."""
-    (folder / "scan.raw").write_bytes(DATA)
+    (folder / "scan.raw").write_bytes(VOXELS)
     (folder / "inner").mkdir()
-    return file_of(nrrd(b"", **{"data file": "../scan.raw"}), "scan.nhdr")(folder / "inner")
+    return file_of(nrrd_bytes(b"", **{"data file": "../scan.raw"}), "scan.nhdr")(folder / "inner")
