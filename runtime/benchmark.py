@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from segmaformer.runtime.backends import BackendOptions, Session, open_session
+from segmaformer.runtime.backends import BackendOptions, Device, Session, open_session
 from segmaformer.runtime.backends.self_test import FAILURES
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.progress import Progress
@@ -43,7 +43,7 @@ class Candidate:
     """
 
     backend: str
-    device: str | None
+    device: Device | None
     variant: str
 
 

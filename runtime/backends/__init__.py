@@ -6,13 +6,14 @@ Nothing falls back silently: a backend that is missing or fails is an error, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from segmaformer.runtime.backends.session import (
     DEVICES,
     BackendOptions,
     CoarseSession,
+    Device,
     ResidentSession,
     Session,
     run_checked,
@@ -29,6 +30,7 @@ __all__ = [
     "Backend",
     "BackendOptions",
     "CoarseSession",
+    "Device",
     "ResidentSession",
     "Session",
     "backend_names",
@@ -56,26 +58,35 @@ class Backend:
 
     Attributes
     ----------
+    name, device
+        What ``--backend`` and ``--device`` call it.
     open
         Opens a variant of a package.
     missing
         Why nothing could run on this machine, found without a package; None if it may.
     preferred
         Variants, best first; the first that the package has is taken.
-    device
-        Where it runs.
     suits
         Variants that are worth trying on it unasked; None for all.
     tests_itself
         Opening it includes the self-test.
+    needs_device
+        Its name alone means the backend of that name on another device.
     """
 
+    name: str
+    device: Device
     open: Callable[[Package, str, BackendOptions], Session]
     missing: Callable[[], str | None]
     preferred: tuple[str, ...] = (EXACT_VARIANT,)
-    device: str = "cuda"
     suits: tuple[str, ...] | None = None
     tests_itself: bool = False
+    needs_device: bool = False
+
+    @property
+    def label(self) -> str:
+        """What a command is given to choose it, after ``--backend``."""
+        return f"{self.name} --device {self.device}" if self.needs_device else self.name
 
     def best_variant(self, package: Package) -> str:
         """The variant that is opened unless another is asked for."""
@@ -87,12 +98,11 @@ def first_variant(package: Package, preferred: tuple[str, ...]) -> str:
     return next(name for name in preferred if name in package.manifest.variants)
 
 
-def backends() -> dict[str, Backend]:
+def backends() -> tuple[Backend, ...]:
     """Every backend, in the order in which ``auto`` tries them; ``openvino-bf16`` it never does.
 
-    The keys are what stands behind ``--backend``: a name, and the device where the name alone
-    means another. ``onnxruntime`` runs everywhere and comes last; what it and OpenVINO take for
-    a tile is in docs/reference/hardware.md.
+    ``onnxruntime`` runs everywhere and comes last; what it and OpenVINO take for a tile is in
+    docs/reference/hardware.md.
     """
     from segmaformer.runtime.backends import onnxruntime_cuda, openvino
     from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
@@ -106,45 +116,52 @@ def backends() -> dict[str, Backend]:
         tensorrt,
     )
 
-    return {
-        "tensorrt": Backend(tensorrt.TensorRtSession, tensorrt_library.what_is_missing, ON_GPU),
-        "tensorrt-rtx": Backend(
-            tensorrt_rtx.TensorRtRtxSession, tensorrt_rtx.what_is_missing, ON_GPU
+    return (
+        Backend(
+            "tensorrt", "cuda", tensorrt.TensorRtSession, tensorrt_library.what_is_missing, ON_GPU
         ),
-        "onnxruntime --device cuda": Backend(
+        Backend(
+            "tensorrt-rtx",
+            "cuda",
+            tensorrt_rtx.TensorRtRtxSession,
+            tensorrt_rtx.what_is_missing,
+            ON_GPU,
+        ),
+        Backend(
+            EVERYWHERE,
+            "cuda",
             onnxruntime_cuda.open_tested,
             onnxruntime_cuda.what_is_missing,
             ON_GPU,
             tests_itself=True,
+            needs_device=True,
         ),
-        "openvino": Backend(
+        Backend(
+            "openvino",
+            "cpu",
             openvino.open_tested,
             openvino.what_is_missing,
-            device="cpu",
             suits=(EXACT_VARIANT, "fp16"),
             tests_itself=True,
         ),
-        "openvino-bf16": Backend(
+        Backend(
+            "openvino-bf16",
+            "cpu",
             openvino.open_bfloat16,
             openvino.what_is_missing,
-            device="cpu",
             suits=(),
             tests_itself=True,
         ),
-        EVERYWHERE: Backend(OnnxRuntimeSession, lambda: None, device="cpu"),
-    }
+        Backend(EVERYWHERE, "cpu", OnnxRuntimeSession, lambda: None),
+    )
 
 
 def backend_names() -> list[str]:
     """Names that :func:`open_session` takes."""
-    return list(dict.fromkeys(["auto", *map(_name, backends())]))
+    return list(dict.fromkeys(["auto", *(backend.name for backend in backends())]))
 
 
-def _name(key: str) -> str:
-    return key.split()[0]
-
-
-def find_backend(name: str, device: str | None) -> Backend | None:
+def find_backend(name: str, device: Device | None) -> Backend | None:
     """The backend of a name on a device; None for ``auto``.
 
     Parameters
@@ -158,15 +175,17 @@ def find_backend(name: str, device: str | None) -> Backend | None:
     ValueError
         There is no such backend, or it does not run on the device.
     """
-    if name == "auto":
-        return None
-    found = [backend for key, backend in backends().items() if _name(key) == name]
+    return None if name == "auto" else _find(name, device)
+
+
+def _find(name: str, device: Device | None) -> Backend:
+    found = [backend for backend in backends() if backend.name == name]
     if not found:
         raise ValueError(f"unknown backend {name!r}; known: {', '.join(backend_names())}")
-    fitting = [backend for backend in found if device in (None, backend.device)]
-    if not fitting:
-        raise ValueError(f"the backend {name} runs on {found[0].device}, not on {device}")
-    return fitting[-1]
+    for backend in found:
+        if device == backend.device or (device is None and not backend.needs_device):
+            return backend
+    raise ValueError(f"the backend {name} runs on {found[0].device}, not on {device}")
 
 
 def open_session(
@@ -217,9 +236,8 @@ def _open_best(
     report: Report,
 ) -> Session:
     """The best backend that works: of a GPU, where there is one, then of the CPU."""
-    known = backends()
-    everywhere = known[EVERYWHERE]
-    candidates = _candidates(known, package, variant, options)
+    everywhere = _find(EVERYWHERE, "cpu")
+    candidates = _candidates(backends(), package, variant, options)
     passed_over: list[str] = []
     best = None
     if candidates:
@@ -241,19 +259,18 @@ def _open_best(
 
 
 def _candidates(
-    known: dict[str, Backend], package: Package, variant: str | None, options: BackendOptions
-) -> dict[str, Backend]:
+    known: Sequence[Backend], package: Package, variant: str | None, options: BackendOptions
+) -> list[Backend]:
     """What ``auto`` tries before the backend that runs everywhere.
 
     OpenVINO is an extra, so that its absence is nothing to report, and is for float32 networks
     that are faster in it: other variants for a CPU are written for ONNX Runtime.
     """
-    wanted = dict[str, Backend]()
+    wanted = list[Backend]()
     if options.device == "cuda" or (options.device is None and has_nvidia_driver()):
-        wanted = {key: each for key, each in known.items() if each.device == "cuda"}
+        wanted += [backend for backend in known if backend.device == "cuda"]
     exact = variant in (None, EXACT_VARIANT) and options.use_op_library
     faster = package.manifest.network.name not in FASTEST_EVERYWHERE
-    openvino = known.get("openvino") if exact and faster and options.device != "cuda" else None
-    if openvino is not None and openvino.missing() is None:
-        wanted["openvino"] = openvino
+    if exact and faster and options.device != "cuda":
+        wanted += [each for each in known if each.name == "openvino" and each.missing() is None]
     return wanted

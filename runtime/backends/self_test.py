@@ -9,7 +9,7 @@ package records of ONNX Runtime's own error; see :mod:`segmaformer.runtime.parit
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 from segmaformer.runtime.backends import Backend
 from segmaformer.runtime.backends.session import BackendOptions, Session, run_checked
@@ -30,7 +30,7 @@ def open_best(
     variant: str | None,
     options: BackendOptions,
     *,
-    candidates: Mapping[str, Backend],
+    candidates: Sequence[Backend],
     open_reference: Callable[[], Session],
     report: Report,
 ) -> Session | None:
@@ -47,7 +47,7 @@ def open_best(
     report
         Called with a line for every candidate that is passed over, and why.
     """
-    for name, backend in candidates.items():
+    for backend in candidates:
         reason = backend.missing()
         if reason is None:
             try:
@@ -60,7 +60,7 @@ def open_best(
                 reason = str(error)
         if reason is None:
             return session
-        report(f"auto passes over {name}: {reason}")
+        report(f"auto passes over {backend.label}: {reason}")
     return None
 
 

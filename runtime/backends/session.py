@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
 from segmaformer.runtime.spec import Triple
 
-DEVICES = ("cpu", "cuda")
+Device = Literal["cpu", "cuda"]
+DEVICES: tuple[Device, ...] = get_args(Device)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class BackendOptions:
 
     threads: int | None = None
     use_op_library: bool = True
-    device: str | None = None
+    device: Device | None = None
 
     def __post_init__(self) -> None:
         if self.device is not None and self.device not in DEVICES:

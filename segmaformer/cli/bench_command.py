@@ -18,7 +18,7 @@ from segmaformer.cli.parameters import (
     variants_option,
 )
 from segmaformer.cli.provenance import provenance
-from segmaformer.runtime.backends import DEVICES, backend_names, backends, find_backend
+from segmaformer.runtime.backends import DEVICES, Device, backend_names, backends, find_backend
 from segmaformer.runtime.benchmark import Candidate, benchmark
 from segmaformer.runtime.package.reader import Package
 
@@ -54,7 +54,7 @@ HEAD = (
 def command(
     model: Path,
     names: tuple[str, ...],
-    device: str | None,
+    device: Device | None,
     variants: tuple[str, ...],
     threads: int | None,
     rounds: int,
@@ -77,7 +77,7 @@ def command(
 
 
 def _candidates(
-    package: Package, names: Sequence[str], device: str | None, variants: Sequence[str]
+    package: Package, names: Sequence[str], device: Device | None, variants: Sequence[str]
 ) -> list[Candidate]:
     known = package.manifest.variants
     check_variants(package.manifest, variants)
@@ -88,15 +88,15 @@ def _candidates(
             Candidate(name, device, variant) for name in dict.fromkeys(names) for variant in wanted
         ]
     return [
-        Candidate(key.split()[0], backend.device, variant)
-        for key, backend in backends().items()
+        Candidate(backend.name, backend.device, variant)
+        for backend in backends()
         if device in (None, backend.device) and backend.missing() is None
         for variant in wanted
         if backend.suits is None or variant in backend.suits
     ]
 
 
-def _check_places(names: Sequence[str], device: str | None) -> None:
+def _check_places(names: Sequence[str], device: Device | None) -> None:
     try:
         for name in names:
             find_backend(name, device)

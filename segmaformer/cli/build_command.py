@@ -12,7 +12,13 @@ import click
 from segmaformer.cli.console import print_json, print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import PACKAGE_FOLDER, check_variants, json_option
-from segmaformer.runtime.backends import ON_GPU, BackendOptions, backends, first_variant
+from segmaformer.runtime.backends import (
+    EVERYWHERE,
+    ON_GPU,
+    BackendOptions,
+    first_variant,
+    open_session,
+)
 from segmaformer.runtime.backends.self_test import shortcoming
 from segmaformer.runtime.backends.tensorrt.rtx import TensorRtRtxSession
 from segmaformer.runtime.backends.tensorrt.tensorrt import TensorRtSession
@@ -114,7 +120,7 @@ def _test(built: BuiltEngine, request: EngineRequest, backend: str) -> None:
     found = shortcoming(
         request.package,
         session,
-        lambda: backends()["onnxruntime"].open(request.package, EXACT_VARIANT, options),
+        lambda: open_session(request.package, backend=EVERYWHERE, variant=EXACT_VARIANT),
         exact=request.variant == EXACT_VARIANT,
     )
     if found is not None:

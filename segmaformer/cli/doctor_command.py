@@ -61,7 +61,7 @@ def machine_facts() -> dict[str, Any]:
         "op_library": op_library,
         "onnxruntime": onnxruntime,
         "gpu": _gpu(),
-        **{f"backend_{name}": backend.missing() or "ready" for name, backend in backends().items()},
+        **{f"backend_{each.label}": each.missing() or "ready" for each in backends()},
         "engines": _engines(),
         **{module: _optional(module, extra) for module, extra in OPTIONAL.items()},
         "can_infer": op_library_works and onnxruntime_works,

@@ -23,7 +23,7 @@ from segmaformer.cli.parameters import (
     threads_option,
 )
 from segmaformer.cli.segment_case import segment_cases
-from segmaformer.runtime.backends import BackendOptions, backend_names, find_backend
+from segmaformer.runtime.backends import BackendOptions, Device, backend_names, find_backend
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.probabilities import label_channel
@@ -80,7 +80,7 @@ def command(
     model: Path,
     output: Path | None,
     backend: str,
-    device: str | None,
+    device: Device | None,
     variant: str | None,
     tta: bool,
     threads: int | None,
@@ -138,7 +138,7 @@ def command(
     return REFUSED if REFUSED in codes else max(codes, default=DONE)
 
 
-def _check_backend(backend: str, device: str | None) -> None:
+def _check_backend(backend: str, device: Device | None) -> None:
     try:
         find_backend(backend, device)
     except ValueError as error:

@@ -24,7 +24,7 @@ from segmaformer.cli.parameters import (
 )
 from segmaformer.cli.provenance import provenance
 from segmaformer.cli.verify_layers import compare, layers_backend, print_layers
-from segmaformer.runtime.backends import BackendOptions, backend_names, find_backend
+from segmaformer.runtime.backends import BackendOptions, Device, backend_names, find_backend
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.scans.channels import group_channels
 from segmaformer.runtime.system.atomic import atomic_file
@@ -57,7 +57,7 @@ def command(
     data: Path | None,
     labels: Path | None,
     backends: tuple[str, ...],
-    device: str | None,
+    device: Device | None,
     variants: tuple[str, ...],
     nan_to: float | None,
     threads: int | None,
@@ -110,7 +110,7 @@ def command(
 
 
 def _choices(
-    package: Package, backends: Sequence[str], device: str | None, variants: Sequence[str]
+    package: Package, backends: Sequence[str], device: Device | None, variants: Sequence[str]
 ) -> list[Choice]:
     known = package.manifest.variants
     check_variants(package.manifest, variants)

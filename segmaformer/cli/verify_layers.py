@@ -11,6 +11,7 @@ import numpy as np
 from segmaformer.calibration.verification.compare import Choice
 from segmaformer.cli.console import print_line, print_rows, progress_bar, say
 from segmaformer.cli.extras import require_extra
+from segmaformer.runtime.backends import Device
 from segmaformer.runtime.package.manifest import EXACT_VARIANT
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.parity.stored_reference import reference_tile
@@ -26,7 +27,7 @@ EXTRAS = {ON_CPU: "export", "tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
 """Backends whose layers can be seen, and the extra that each needs for it."""
 
 
-def layers_backend(backends: Sequence[str], device: str | None) -> str:
+def layers_backend(backends: Sequence[str], device: Device | None) -> str:
     """The backend whose layers are compared; ``auto`` stands for ONNX Runtime on the CPU.
 
     Raises

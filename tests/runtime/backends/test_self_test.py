@@ -14,7 +14,7 @@ pytest.importorskip("onnx")
 from support.stand_ins.gpu_machine import brightness_package
 
 from segmaformer.runtime import backends
-from segmaformer.runtime.backends import Backend, BackendOptions, open_session, self_test
+from segmaformer.runtime.backends import Backend, BackendOptions, Device, open_session, self_test
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.package.reader import Package
 
@@ -55,7 +55,14 @@ class Candidate:
         self.compute, self.runs, self.opened = compute, 0, list[str]()
         self.identity, self.variant = identity, variant
 
-    def backend(self, *, missing: str | None = None, failing: str | None = None) -> Backend:
+    def backend(
+        self,
+        *,
+        name: str = "gpu",
+        device: Device = "cuda",
+        missing: str | None = None,
+        failing: str | None = None,
+    ) -> Backend:
         def open_it(package: Package, variant: str, options: BackendOptions) -> Any:
             self.opened.append(variant)
             if failing is not None:
@@ -63,7 +70,7 @@ class Candidate:
             extra = {} if self.identity is None else {"identity": self.identity}
             return SimpleNamespace(description="a GPU", run=self._run, **extra)
 
-        return Backend(open_it, lambda: missing, (self.variant, "fp32"))
+        return Backend(name, device, open_it, lambda: missing, (self.variant, "fp32"))
 
     def _run(self, tiles: np.ndarray) -> np.ndarray:
         self.runs += 1
@@ -73,13 +80,13 @@ class Candidate:
 def choose(
     package: Package,
     monkeypatch: pytest.MonkeyPatch,
+    *known: Backend,
     variant: str | None = None,
     options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
-    **known: Backend,
 ) -> tuple[str, list[str]]:
     """Description of what ``auto`` opens among `known` and the CPU, and the lines it says."""
-    everywhere = backends.backends()["onnxruntime"]
-    monkeypatch.setattr(backends, "backends", lambda: {**known, "onnxruntime": everywhere})
+    *_, everywhere = backends.backends()
+    monkeypatch.setattr(backends, "backends", lambda: (*known, everywhere))
     lines: list[str] = []
     session = open_session(package, variant=variant, options=options, report=lines.append)
     return session.description, lines
@@ -89,14 +96,14 @@ def test_a_gpu_that_computes_the_same_is_taken(
     package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     candidate = Candidate(rounded)
-    assert choose(package, monkeypatch, gpu=candidate.backend()) == ("a GPU", [])
+    assert choose(package, monkeypatch, candidate.backend()) == ("a GPU", [])
     assert candidate.opened == ["fp16"]
 
 
 def test_wrong_labels_are_passed_over_and_said(
     package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    description, lines = choose(package, monkeypatch, gpu=Candidate(inverted).backend())
+    description, lines = choose(package, monkeypatch, Candidate(inverted).backend())
     assert description.startswith("ONNX Runtime")
     assert len(lines) == 1
     assert lines[0].startswith("auto passes over gpu: its self-test failed: ")
@@ -107,14 +114,14 @@ def test_float32_is_held_to_its_own_bound(
     package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = Candidate(rounded).backend()
-    description, lines = choose(package, monkeypatch, "fp32", gpu=gpu)
+    description, lines = choose(package, monkeypatch, gpu, variant="fp32")
     assert description.startswith("ONNX Runtime")
     assert "logits differ by" in lines[0]
 
 
 def test_nan_does_not_pass(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     candidate = Candidate(lambda tiles: exact(tiles) * np.float32(np.nan), variant="fp32")
-    description, lines = choose(package, monkeypatch, gpu=candidate.backend())
+    description, lines = choose(package, monkeypatch, candidate.backend())
     assert description.startswith("ONNX Runtime")
     assert "NaN or infinite" in lines[0]
 
@@ -124,8 +131,8 @@ def test_what_cannot_run_is_passed_over_with_its_reason(
     package: Package, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     first, second = Candidate(exact), Candidate(exact)
-    known = {"first": first.backend(**{how: "no engine"}), "second": second.backend()}
-    description, lines = choose(package, monkeypatch, **known)
+    unable = first.backend(name="first", **{how: "no engine"})  # type: ignore[arg-type]
+    description, lines = choose(package, monkeypatch, unable, second.backend(name="second"))
     assert (description, lines) == ("a GPU", ["auto passes over first: no engine"])
     assert first.opened == ([] if how == "missing" else ["fp16"])
 
@@ -135,17 +142,17 @@ def test_a_passed_test_is_remembered_for_its_identity(
 ) -> None:
     candidate = Candidate(exact, identity="one")
     for _ in range(3):
-        choose(package, monkeypatch, gpu=candidate.backend())
+        choose(package, monkeypatch, candidate.backend())
     assert candidate.runs == 1
     candidate.identity = "two"
-    choose(package, monkeypatch, gpu=candidate.backend())
+    choose(package, monkeypatch, candidate.backend())
     assert candidate.runs == 2
 
 
 def test_a_failed_test_is_not_remembered(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     candidate = Candidate(inverted, identity="one")
     for _ in range(2):
-        choose(package, monkeypatch, gpu=candidate.backend())
+        choose(package, monkeypatch, candidate.backend())
     assert candidate.runs == 2
 
 
@@ -155,7 +162,7 @@ def test_without_a_driver_nothing_is_looked_at(
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
     monkeypatch.setattr(self_test, "open_best", None)
     candidate = Candidate(exact, identity="one")
-    description, lines = choose(package, monkeypatch, gpu=candidate.backend(missing="no driver"))
+    description, lines = choose(package, monkeypatch, candidate.backend(missing="no driver"))
     assert description.startswith("ONNX Runtime")
     assert (lines, candidate.opened) == ([], [])
     assert not (tmp_path / "engines").exists()
@@ -180,9 +187,8 @@ def test_openvino_is_preferred_for_float32_on_a_cpu(
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
     candidate = Candidate(exact, variant="fp32")
     segmamba = renamed(package, "segmamba")
-    description, lines = choose(
-        segmamba, monkeypatch, variant, options=options, openvino=candidate.backend()
-    )
+    openvino = candidate.backend(name="openvino", device="cpu")
+    description, lines = choose(segmamba, monkeypatch, openvino, variant=variant, options=options)
     assert (description == "a GPU", lines) == (taken, [])
 
 
@@ -192,7 +198,9 @@ def test_openvino_that_computes_something_else_is_passed_over(
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
     candidate = Candidate(inverted, variant="fp32")
     segmamba = renamed(package, "segmamba")
-    description, lines = choose(segmamba, monkeypatch, openvino=candidate.backend())
+    description, lines = choose(
+        segmamba, monkeypatch, candidate.backend(name="openvino", device="cpu")
+    )
     assert description.startswith("ONNX Runtime")
     assert "auto passes over openvino: its self-test failed" in lines[0]
 
@@ -203,18 +211,20 @@ def test_openvino_is_not_for_what_is_slower_in_it(
 ) -> None:
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
     candidate = Candidate(exact, variant="fp32")
-    description, lines = choose(renamed(package, name), monkeypatch, openvino=candidate.backend())
+    description, lines = choose(
+        renamed(package, name), monkeypatch, candidate.backend(name="openvino", device="cpu")
+    )
     assert (description.startswith("ONNX Runtime"), lines, candidate.opened) == (True, [], [])
 
 
 def test_what_tests_itself_is_not_tested_twice(
     package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    itself = {key for key, each in backends.backends().items() if each.tests_itself}
+    itself = {each.label for each in backends.backends() if each.tests_itself}
     assert itself == {"onnxruntime --device cuda", "openvino", "openvino-bf16"}
     candidate = Candidate(exact)
     tested = dataclasses.replace(candidate.backend(), tests_itself=True)
-    assert choose(package, monkeypatch, gpu=tested) == ("a GPU", [])
+    assert choose(package, monkeypatch, tested) == ("a GPU", [])
     assert candidate.runs == 0
 
 
@@ -222,9 +232,9 @@ def test_openvino_is_an_extra_whose_absence_is_no_news(
     package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
-    absent = Candidate(exact).backend(missing="not installed")
+    absent = Candidate(exact).backend(name="openvino", device="cpu", missing="not installed")
     segmamba = renamed(package, "segmamba")
-    description, lines = choose(segmamba, monkeypatch, openvino=absent)
+    description, lines = choose(segmamba, monkeypatch, absent)
     assert (description.startswith("ONNX Runtime"), lines) == (True, [])
 
 
@@ -232,10 +242,10 @@ def test_a_memory_that_others_can_write_is_not_believed(
     package: Package, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     candidate = Candidate(exact, identity="one")
-    choose(package, monkeypatch, gpu=candidate.backend())
+    choose(package, monkeypatch, candidate.backend())
     (tmp_path / "engines").chmod(0o777)
     for runs in (2, 3):
-        assert choose(package, monkeypatch, gpu=candidate.backend()) == ("a GPU", [])
+        assert choose(package, monkeypatch, candidate.backend()) == ("a GPU", [])
         assert candidate.runs == runs
 
 
@@ -247,7 +257,7 @@ def test_the_tile_is_the_same_every_time(package: Package, monkeypatch: pytest.M
         return exact(tiles)
 
     for _ in range(2):
-        choose(package, monkeypatch, gpu=Candidate(watch).backend())
+        choose(package, monkeypatch, Candidate(watch).backend())
     np.testing.assert_array_equal(seen[0], seen[1])
     assert seen[0].shape == (1, 1, *package.manifest.tiling.tile)
     assert np.ptp(seen[0]) > 1

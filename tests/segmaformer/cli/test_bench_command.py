@@ -107,12 +107,9 @@ def test_what_was_not_named_may_lack_an_engine(
     measured: Callable[..., list[Candidate]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    everything = {
-        name: dataclasses.replace(backend, missing=lambda: None)
-        for name, backend in backends().items()
-    }
+    everything = [dataclasses.replace(each, missing=lambda: None) for each in backends()]
     monkeypatch.setattr(bench_command, "backends", lambda: everything)
-    idle = dict.fromkeys((name.split()[0] for name in everything), IDLE)
+    idle = dict.fromkeys((each.name for each in everything), IDLE)
     taken = measured(**{**idle, "onnxruntime": TIMED})
     assert sgmf("bench", tiny_package_path).code == 0
     assert {(c.backend, c.variant) for c in taken if c.backend.startswith("openvino")} == {
