@@ -108,13 +108,12 @@ def export(folder: Path) -> None:
 
 def run_sgmf(folder: Path, scan: Path, output: Path) -> Stages:
     from segmaformer.runtime import Package, Predictor
-    from segmaformer.runtime.backends import CoarseSession
 
     watch = Stopwatch()
     predictor = Predictor(Package.open(folder / "model.sgmf"))
     session: Any = predictor._session
     # Where the pipeline makes logits larger itself, that is work around the network.
-    method = "run_coarse" if isinstance(session, CoarseSession) else "run"
+    method = "run" if session.coarse is None else "run_coarse"
     setattr(session, method, watch.wrap("network", getattr(session, method)))
     start = time.perf_counter()
     segmentation = predictor.predict(scan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,42 @@ from segmaformer.runtime.system.interruption import check
 
 LONG_S = 10
 """Seconds of a tile; those that take longer are reported one by one."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a variant compares with PyTorch.
+
+    Attributes
+    ----------
+    variant
+        Its name.
+    parity
+        The comparison.
+    exact
+        Whether it is held to the bound of float32, or else to that of labels.
+    """
+
+    variant: str
+    parity: TileParity
+    exact: bool
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the variant must not be kept; None if it may."""
+        found = self.parity.shortcomings(exact=self.exact)
+        return f"{self.variant} does not match PyTorch: {'; '.join(found)}" if found else None
+
+    @property
+    def figures(self) -> str:
+        """Line for people."""
+        parity = self.parity
+        own = "" if parity.noise is None else f"; PyTorch's float32 is within {parity.noise:.1e}"
+        allowed = f" (at most {parity.bound:.1e}{own})" if self.exact else ""
+        return (
+            f"{self.variant}: logits within {parity.relative_error:.1e} of their range{allowed}, "
+            f"{parity.agreement:.3%} of labels equal, lowest Dice {min(parity.dice.values()):.5f}"
+        )
 
 
 class ParityGate:

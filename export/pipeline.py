@@ -19,7 +19,7 @@ from segmaformer.calibration.tiles import TileOptions
 from segmaformer.checkpoint import Checkpoint
 from segmaformer.export.float16 import FLOAT32_LADDER, to_float16
 from segmaformer.export.onnx_export import export_onnx
-from segmaformer.export.parity_gate import ParityGate
+from segmaformer.export.parity_gate import ParityGate, Verdict
 from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu, rewrite_norms
 from segmaformer.runtime.backends import open_session, run_checked
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
@@ -33,7 +33,6 @@ from segmaformer.runtime.parity.stored_reference import (
     pack_reference,
     reference_tile,
 )
-from segmaformer.runtime.parity.tile_parity import TileParity
 from segmaformer.runtime.parity.tiles import phantom_tiles, tiles_from_scan
 from segmaformer.runtime.progress import Report
 from segmaformer.runtime.system.digest import sha256_of
@@ -115,10 +114,10 @@ def export_package(
         stored = _stored_reference(checkpoint, manifest, gate)
         graph, cpu_graph = _traced(checkpoint, report)
         writer = _Writer(staging, manifest, gate, report)
-        writer.add(EXACT_VARIANT, cpu_graph, {"default": "float32"}, exact=True)
+        _require(writer.add(EXACT_VARIANT, cpu_graph, {"default": "float32"}, exact=True))
         del cpu_graph
         if options.fp16:
-            _add_float16(writer, rewrite_norms(graph)[0], report)
+            _require(_add_float16(writer, rewrite_norms(graph)[0], report))
         writer.finish({REFERENCE_FILE: stored})
         if options.calibration_data is not None:
             calibrate(
@@ -170,17 +169,21 @@ def _stored_reference(checkpoint: Checkpoint, manifest: Manifest, gate: ParityGa
     return pack_reference(tile, gate.expected(tile[0]), manifest)
 
 
-def _add_float16(writer: _Writer, graph: onnx.ModelProto, report: Report) -> None:
+def _add_float16(writer: _Writer, graph: onnx.ModelProto, report: Report) -> Verdict:
     """Add fp16; where rounding shows in the labels, with fewer operators in float16."""
-    for float32_ops in FLOAT32_LADDER:
-        try:
-            writer.add("fp16", *to_float16(graph, float32_ops=float32_ops), exact=False)
-        except ParityError as error:
-            if float32_ops is FLOAT32_LADDER[-1]:
-                raise
-            report(f"{error}; trying again with fewer operators in float16")
-        else:
-            return
+    *earlier, last = FLOAT32_LADDER
+    for float32_ops in earlier:
+        verdict = writer.add("fp16", *to_float16(graph, float32_ops=float32_ops), exact=False)
+        if verdict.refusal is None:
+            return verdict
+        report(f"{verdict.refusal}; trying again with fewer operators in float16")
+    return writer.add("fp16", *to_float16(graph, float32_ops=last), exact=False)
+
+
+def _require(verdict: Verdict) -> None:
+    """End the export unless a variant passed."""
+    if verdict.refusal is not None:
+        raise ParityError(verdict.refusal)
 
 
 class _Writer:
@@ -195,8 +198,8 @@ class _Writer:
 
     def add(
         self, name: str, graph: onnx.ModelProto, precision: dict[str, str], *, exact: bool
-    ) -> None:
-        """Write one variant and compare it; raises ParityError and forgets it if it falls short."""
+    ) -> Verdict:
+        """Write one variant and compare it; it stays in the package if it passes."""
         check()
         file = f"{name}.onnx"
         variants = {**self._manifest.variants, name: Variant(file, precision, {})}
@@ -205,17 +208,13 @@ class _Writer:
             self._folder, dataclasses.replace(self._manifest, variants=variants), files
         )
         parity = self._gate.compare(self._run(name), self._manifest.output, exact=exact)
-        shortcomings = parity.shortcomings(exact=exact)
-        if shortcomings:
-            raise ParityError(f"{name} does not match PyTorch: " + "; ".join(shortcomings))
-        variants[name] = Variant(file, precision, parity.record(exact=exact))
-        self._manifest = dataclasses.replace(candidate, variants=variants)
-        self._files = files
-        self._report(
-            f"{name}: logits within {parity.relative_error:.1e} of their range"
-            f"{_allowed(parity) if exact else ''}, "
-            f"{parity.agreement:.3%} of labels equal, lowest Dice {min(parity.dice.values()):.5f}"
-        )
+        verdict = Verdict(name, parity, exact)
+        if verdict.refusal is None:
+            variants[name] = Variant(file, precision, parity.record(exact=exact))
+            self._manifest = dataclasses.replace(candidate, variants=variants)
+            self._files = files
+            self._report(verdict.figures)
+        return verdict
 
     def _run(self, name: str) -> list[np.ndarray]:
         """Logits of the variant on every tile; its session is closed again."""
@@ -226,11 +225,6 @@ class _Writer:
         """Write the card, other files and the final manifest."""
         files = {**self._files, **others, "card.md": model_card(self._manifest).encode()}
         write_files(self._folder, self._manifest, files)
-
-
-def _allowed(parity: TileParity) -> str:
-    own = "" if parity.noise is None else f"; PyTorch's float32 is within {parity.noise:.1e}"
-    return f" (at most {parity.bound:.1e}{own})"
 
 
 def _manifest(checkpoint: Checkpoint, name: str, tiles_from: str) -> Manifest:

@@ -13,8 +13,6 @@ import numpy as np
 
 from segmaformer.runtime.backends import (
     BackendOptions,
-    CoarseSession,
-    ResidentSession,
     open_session,
 )
 from segmaformer.runtime.bindings.processors import available_processors
@@ -229,9 +227,9 @@ class Predictor:
 
     def _find_resident(self) -> DeviceNetwork | None:
         """The network with its logits left on a device that was seen to sum them right."""
-        if not isinstance(self._session, ResidentSession):
-            return None
         resident = self._session.resident
+        if resident is None:
+            return None
         try:
             if self.mirrored_axes:
                 raise BackendError("those of mirrored tiles are averaged there")
@@ -248,15 +246,13 @@ class Predictor:
             with ended_by(cancel):
                 check()
 
-        session = self._session
-        coarse = session if isinstance(session, CoarseSession) else None
-        run_session = session.run if coarse is None else coarse.run_coarse
-        logits_grid = None if coarse is None else coarse.logits_grid
+        session, coarse = self._session, self._session.coarse
+        run_tiles, grid = (session.run, None) if coarse is None else (coarse.run, coarse.grid)
 
         def run(tiles: np.ndarray) -> np.ndarray:
             with ended_by(cancel):
                 check()
-                logits = run_session(tiles)
+                logits = run_tiles(tiles)
                 check()
                 return logits
 
@@ -266,9 +262,7 @@ class Predictor:
         return Prediction(
             scan,
             self.package.manifest,
-            TileNetwork(
-                run, session.tiles_at_once, session.overlap, self.mirrored_axes, logits_grid
-            ),
+            TileNetwork(run, session.tiles_at_once, session.overlap, self.mirrored_axes, grid),
             budget_bytes=self._budget_bytes,
             scan_bytes=scan_bytes,
             threads=self._threads,

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from segmaformer.runtime.backends.session import (
     DEVICES,
     BackendOptions,
-    CoarseSession,
+    CoarseNetwork,
     Device,
-    ResidentSession,
     Session,
     run_checked,
 )
@@ -29,9 +28,8 @@ __all__ = [
     "ON_GPU",
     "Backend",
     "BackendOptions",
-    "CoarseSession",
+    "CoarseNetwork",
     "Device",
-    "ResidentSession",
     "Session",
     "backend_names",
     "backends",

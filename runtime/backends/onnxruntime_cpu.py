@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from functools import partial
 from types import ModuleType
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from segmaformer.runtime.backends.session import BackendOptions
+from segmaformer.runtime.backends.session import BackendOptions, CoarseNetwork
 from segmaformer.runtime.bindings.coarse_model import enlarged, without_last_upsampling
 from segmaformer.runtime.bindings.op_library import register_op_library
 from segmaformer.runtime.bindings.processors import available_processors
@@ -42,9 +43,6 @@ class OnnxRuntimeSession:
     ----------
     description
         Version, device, variant and threads.
-    logits_grid
-        Grid (D, H, W) of what the network itself gives; coarser than the tile where its last
-        upsampling is left to the pipeline.
 
     Raises
     ------
@@ -56,6 +54,8 @@ class OnnxRuntimeSession:
     tiles_at_once = 1
     # Both would take processors from the network, which keeps them all busy already.
     overlap = False
+    identity = None
+    resident = None
 
     def __init__(self, package: Package, variant: str, options: BackendOptions):
         onnxruntime = import_onnxruntime()
@@ -72,8 +72,15 @@ class OnnxRuntimeSession:
         scales = self._scales or (1, 1, 1)
         self._session = open_network(model, threads=threads, op_library=options.use_op_library)
         self._input = check_interface(self._session, package.manifest, scales)
-        depth, height, width = package.manifest.tiling.tile
-        self.logits_grid = depth // scales[0], height // scales[1], width // scales[2]
+        self._tile = package.manifest.tiling.tile
+
+    @property
+    def coarse(self) -> CoarseNetwork | None:
+        """The network without its last upsampling, if it ends with one."""
+        if self._scales is None:
+            return None
+        depth, height, width = map(operator.floordiv, self._tile, self._scales)
+        return CoarseNetwork(self.run_coarse, (depth, height, width))
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
         """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
@@ -87,7 +94,7 @@ class OnnxRuntimeSession:
         return logits if self._scales is None else enlarged(logits, self._scales, self._threads)
 
     def run_coarse(self, tiles: np.ndarray) -> np.ndarray:
-        """As :meth:`run`, but logits (B, K, *logits_grid): before their last upsampling."""
+        """As :meth:`run`, but on the grid of :attr:`coarse`, where there is that."""
         options = run_options()
         with terminable(partial(setattr, options, "terminate", True)):
             try:

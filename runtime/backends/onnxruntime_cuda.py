@@ -81,7 +81,10 @@ class OnnxRuntimeCudaSession:
         manifest says.
     """
 
+    tiles_at_once = SLOTS  # keep copies and computations overlapped
     overlap = True
+    coarse = None
+    resident = None
 
     def __init__(self, package: Package, variant: str, options: BackendOptions):
         onnxruntime = import_cuda_onnxruntime()
@@ -110,11 +113,6 @@ class OnnxRuntimeCudaSession:
             device=device.facts.name,
             compute_capability=device.facts.compute_capability,
         ).digest
-
-    @property
-    def tiles_at_once(self) -> int:
-        """Tiles for one call of :meth:`run` that keep copies and computations overlapped."""
-        return SLOTS
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
         """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.

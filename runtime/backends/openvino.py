@@ -62,6 +62,8 @@ class OpenVinoSession:
     tiles_at_once = 1
     # Both would take processors from the network, which keeps them all busy already.
     overlap = False
+    coarse = None
+    resident = None
 
     def __init__(
         self, package: Package, variant: str, options: BackendOptions, *, bfloat16: bool = False

@@ -69,9 +69,8 @@ def shortcoming(
 ) -> str | None:
     """What is wrong with a session's numbers; None if nothing is.
 
-    A session may have an ``identity``, a text that changes with everything its numbers depend
-    on: network, device, driver and versions. Then a test that was passed is remembered, where
-    there is a folder for that which nobody else can write.
+    A test that was passed is remembered for sessions with an ``identity``, where there is a
+    folder for that which nobody else can write.
 
     Parameters
     ----------
@@ -89,9 +88,8 @@ def shortcoming(
     EngineError
         A remembered test was changed.
     """
-    identity = getattr(session, "identity", None)
-    cache = None if identity is None else _memory()
-    note = f"{identity}.selftest"
+    cache = None if session.identity is None else _memory()
+    note = f"{session.identity}.selftest"
     if cache is not None and cache.recall(note) is not None:
         return None
     parity = compare(package, session, open_reference())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
 from segmaformer.runtime.bindings.processors import MOST_THREADS
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
+from segmaformer.runtime.pipeline.tile_network import RunTiles
 from segmaformer.runtime.spec import Triple
 
 Device = Literal["cpu", "cuda"]
@@ -49,14 +50,29 @@ class BackendOptions:
             )
 
 
-class Session(Protocol):
-    """An open network.
+@dataclass(frozen=True)
+class CoarseNetwork:
+    """A network without the last upsampling of its logits, which is left to the pipeline.
 
-    One that can leave its logits on a device is a :class:`ResidentSession` as well.
+    Attributes
+    ----------
+    run
+        Tiles (B, C, D, H, W) to logits (B, K, *grid), both float32; the logits are unchecked.
+    grid
+        Grid (D, H, W) of the logits; its extents divide the tile's.
     """
 
-    description: str
-    """Backend, device and precision, as shown to people."""
+    run: RunTiles
+    grid: Triple
+
+
+class Session(Protocol):
+    """An open network, and the abilities that it may have: None stands for one that it lacks."""
+
+    @property
+    def description(self) -> str:
+        """Backend, device and precision, as shown to people."""
+        ...
 
     @property
     def tiles_at_once(self) -> int:
@@ -76,26 +92,22 @@ class Session(Protocol):
         """
         ...
 
-
-@runtime_checkable
-class ResidentSession(Protocol):
-    """An open network whose logits may stay on the device that computes them."""
-
     @property
-    def resident(self) -> DeviceNetwork:
-        """The network with its logits left on the device, unchecked."""
+    def identity(self) -> str | None:
+        """Text that changes with everything that the numbers depend on.
+
+        A self-test that was passed is remembered under it.
+        """
         ...
 
+    @property
+    def coarse(self) -> CoarseNetwork | None:
+        """The network with the last upsampling of its logits left to the pipeline."""
+        ...
 
-@runtime_checkable
-class CoarseSession(Protocol):
-    """An open network that can leave the last upsampling of its logits to the pipeline."""
-
-    logits_grid: Triple
-    """Grid (D, H, W) of its own logits, whose extents divide the tile's."""
-
-    def run_coarse(self, tiles: np.ndarray) -> np.ndarray:
-        """Logits (B, K, *logits_grid) float32 of tiles (B, C, D, H, W) float32, unchecked."""
+    @property
+    def resident(self) -> DeviceNetwork | None:
+        """The network with its logits left on the device that computes them, unchecked."""
         ...
 
 

@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from segmaformer.export import parity_gate
-from segmaformer.export.parity_gate import ParityGate
+from segmaformer.export.parity_gate import ParityGate, Verdict
+from segmaformer.runtime.parity.tile_parity import TileParity
 from segmaformer.runtime.spec import Label, Output
 
 OUTPUT = Output((Label(0, "background"), Label(1, "a")))
@@ -103,3 +104,25 @@ def test_long_tiles_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     gate(0, tmp_path, lines).run("fp32", lambda tile: tile)
     assert lines[1] == "PyTorch: tile 2 of 2 took 0 s"
     assert lines[3] == "fp32: tile 2 of 2 took 0 s"
+
+
+@pytest.mark.parametrize(
+    ("error", "noise", "exact", "refused", "allowed"),
+    [
+        (0.0, None, True, False, " (at most 2.0e-05)"),
+        (0.01, None, True, True, " (at most 2.0e-05)"),
+        (0.0, 0.25, True, False, " (at most 2.0e-05; PyTorch's float32 is within 2.5e-01)"),
+        (1e-5, None, False, False, ""),
+        (9.0, None, False, True, ""),
+    ],
+)
+def test_verdicts(
+    error: float, noise: float | None, exact: bool, refused: bool, allowed: str
+) -> None:
+    expected = np.concatenate([tiles()[0], -tiles()[0]])
+    parity = TileParity(OUTPUT, noise=noise)
+    parity.add(expected + np.float32([error, 0])[:, None, None, None], expected)
+    verdict = Verdict("fp16", parity, exact)
+    assert (verdict.refusal or "").startswith("fp16 does not match PyTorch: " * refused)
+    assert (verdict.refusal is None) != refused
+    assert f" of their range{allowed}, " in verdict.figures

@@ -229,6 +229,7 @@ class StubSession:
 
     description = "a stub"
     tiles_at_once = 1
+    identity = coarse = resident = None
 
     def __init__(self, logits: Callable[[np.ndarray], np.ndarray], overlap: bool = False):
         self._logits = logits

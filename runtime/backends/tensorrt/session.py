@@ -29,6 +29,7 @@ class EngineSession:
     """
 
     overlap = True
+    coarse = None
 
     def __init__(self, runner: EngineRunner, description: str, identity: str):
         self._runner = runner

@@ -67,8 +67,7 @@ class Candidate:
             self.opened.append(variant)
             if failing is not None:
                 raise BackendError(failing)
-            extra = {} if self.identity is None else {"identity": self.identity}
-            return SimpleNamespace(description="a GPU", run=self._run, **extra)
+            return SimpleNamespace(description="a GPU", run=self._run, identity=self.identity)
 
         return Backend(name, device, open_it, lambda: missing, (self.variant, "fp32"))
 

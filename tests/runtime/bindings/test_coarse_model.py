@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from support.packages.samples import head_like
 
 from segmaformer.runtime import Package, Predictor
-from segmaformer.runtime import predictor as predictor_module
-from segmaformer.runtime.backends import BackendOptions, ResidentSession, onnxruntime_cpu
+from segmaformer.runtime.backends import BackendOptions, onnxruntime_cpu
 from segmaformer.runtime.bindings.coarse_model import enlarged, without_last_upsampling
 from segmaformer.runtime.bindings.token_ops import TokenOpAttributes, run_token_op
 from segmaformer.runtime.errors import BackendError
@@ -277,21 +276,17 @@ def test_grids_that_do_not_divide_the_tile() -> None:
         labels(np.ones((1, 6, 4, 15), np.float32), network, output, (6, 4, 15))
 
 
-class _Whole:
-    """No session is one."""
-
-
 def test_packages_are_segmented_as_with_whole_logits(
     tiny_package_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = Package.open(tiny_package_path)
     session = onnxruntime_cpu.OnnxRuntimeSession(package, "fp32", BackendOptions())
     tile = package.manifest.tiling.tile
-    assert session.logits_grid == tuple(extent // 2 for extent in tile)
-    assert not isinstance(session, ResidentSession)
+    assert session.coarse is not None
+    assert session.coarse.grid == tuple(extent // 2 for extent in tile)
     volume = Volume(head_like((45, 36, 50))[None], np.diag([1.1, 0.9, 1, 1]))
     found = Predictor(package, "onnxruntime").predict(volume).labels
-    monkeypatch.setattr(predictor_module, "CoarseSession", _Whole)
+    monkeypatch.setattr(onnxruntime_cpu.OnnxRuntimeSession, "coarse", None)
     whole = Predictor(package, "onnxruntime").predict(volume).labels
     np.testing.assert_array_equal(found, whole)
     assert len(np.unique(found)) > 1
