@@ -26,13 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from segmaformer.runtime.bindings.op_library import (
+from segmaformer.runtime.bindings.kernel_structs import (
     BFLOAT16,
     FLOAT16,
     FLOAT32,
     SelectiveScanArgs,
-    run_selective_scan,
 )
+from segmaformer.runtime.bindings.op_library import run_selective_scan
 from segmaformer.runtime.errors import BackendError
 
 ELEMENT_TYPES = {"float32": FLOAT32, "float16": FLOAT16, "bfloat16": BFLOAT16}

@@ -90,11 +90,8 @@ def prepare_pytorch_op(sizes: Sizes) -> Run:
 
 def prepare_native(sizes: Sizes, isa: str, threads: int) -> Run:
     """The C function on buffers that stay."""
-    from segmaformer.runtime.bindings.op_library import (
-        FLOAT32,
-        SelectiveScanArgs,
-        run_selective_scan,
-    )
+    from segmaformer.runtime.bindings.kernel_structs import FLOAT32, SelectiveScanArgs
+    from segmaformer.runtime.bindings.op_library import run_selective_scan
 
     channels, length, states = sizes
     arrays = make_inputs(*sizes)

@@ -26,6 +26,11 @@ MAY_IMPORT = {
     "backends": {"bindings", "engines", "package", "parity", "pipeline", "system"},
     "results": {"package", "scans", "system"},
 }
+MAY_CALL_C = {
+    "runtime/backends/tensorrt/messages.py": "keeps alive what TensorRT would free wrongly",
+    "runtime/pipeline/device_lines.py": "fills arguments of kernels with addresses on a device",
+}
+"""Modules outside ``runtime/bindings`` that import ctypes, and what for."""
 FOREIGN = {"torch", "onnx", "onnxscript", "onnx_ir", "safetensors"}
 PLACES = {"segmaformer.export", "segmaformer.calibration"}
 
@@ -79,6 +84,16 @@ def test_the_runtime_needs_neither_torch_nor_the_exporter(path: Path) -> None:
     found = {module for module in imports(path) if module.split(".")[0] in FOREIGN}
     found |= {module for module in imports(path) if module.startswith(tuple(PLACES))}
     assert not found
+
+
+def test_only_the_bindings_call_c() -> None:
+    callers = {
+        str(path.relative_to(ROOT))
+        for place in ("runtime", "export", "calibration", "segmaformer")
+        for path in files(ROOT / place)
+        if path.parent != RUNTIME / "bindings" and "ctypes" in imports(path)
+    }
+    assert callers == set(MAY_CALL_C)
 
 
 def test_folders_stay_small_enough_to_read() -> None:

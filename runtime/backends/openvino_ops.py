@@ -20,12 +20,8 @@ import numpy as np
 import openvino
 from openvino.frontend.onnx import ConversionExtension
 
-from segmaformer.runtime.bindings.op_library import (
-    FLOAT16,
-    FLOAT32,
-    SelectiveScanArgs,
-    run_selective_scan,
-)
+from segmaformer.runtime.bindings.kernel_structs import FLOAT16, FLOAT32, SelectiveScanArgs
+from segmaformer.runtime.bindings.op_library import run_selective_scan
 from segmaformer.runtime.bindings.token_ops import (
     INPUT_COUNTS,
     TokenOpAttributes,

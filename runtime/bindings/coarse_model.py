@@ -7,12 +7,12 @@ that those of a whole tile are never in memory.
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 
 import numpy as np
 
 from segmaformer.runtime.bindings.op_library import op_library
+from segmaformer.runtime.bindings.structs import triple
 from segmaformer.runtime.bindings.token_ops import TokenOpAttributes, result_shape, run_token_op
 from segmaformer.runtime.spec import Triple
 
@@ -41,18 +41,17 @@ def without_last_upsampling(model: bytes) -> CoarseModel | None:
     MemoryError
         There is too little for a copy.
     """
-    scales = (ctypes.c_int64 * 3)()
+    scales = np.zeros(3, np.int64)
     shorten = op_library().sgmf_without_last_upsampling
     size = shorten(model, len(model), None, scales)
     if size == 0:
         return None
     if size < 0:
         raise MemoryError(f"a model of {len(model)} bytes cannot be copied")
-    shorter = ctypes.create_string_buffer(len(model))
-    if shorten(model, len(model), shorter, scales) != size:
+    shorter = np.empty(len(model), np.uint8)
+    if shorten(model, len(model), shorter.ctypes.data, scales) != size:
         raise MemoryError(f"a model of {len(model)} bytes cannot be copied")
-    depth, height, width = scales
-    return CoarseModel(shorter.raw[:size], (depth, height, width))
+    return CoarseModel(shorter[:size].tobytes(), triple(scales))
 
 
 def enlarged(logits: np.ndarray, scales: Triple, threads: int) -> np.ndarray:

@@ -1,13 +1,16 @@
-"""The compiled CUDA library: where it is, and its functions on device pointers through ctypes."""
+"""The compiled CUDA library: where it is, and its functions on device pointers."""
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from pathlib import Path
 
-from segmaformer.runtime.bindings.installed_library import installed_library, load_library
-from segmaformer.runtime.bindings.op_library import SelectiveScanArgs
+from segmaformer.runtime.bindings.functions import CUDA_LIBRARY, declared
+from segmaformer.runtime.bindings.installed_library import (
+    Library,
+    installed_library,
+    load_library,
+)
 from segmaformer.runtime.errors import BackendError
 
 
@@ -27,7 +30,7 @@ def cuda_library_path() -> Path:
     )
 
 
-def load_cuda_library(path: Path) -> ctypes.CDLL:
+def load_cuda_library(path: Path) -> Library:
     """Load a CUDA library and declare its functions.
 
     Parameters
@@ -40,27 +43,11 @@ def load_cuda_library(path: Path) -> ctypes.CDLL:
     BackendError
         It is one for another machine.
     """
-    library = load_library(path)
-    args = ctypes.POINTER(SelectiveScanArgs)
-    workspace = library.sgmf_selective_scan_cuda_workspace
-    workspace.argtypes, workspace.restype = (args, ctypes.c_int32), ctypes.c_size_t
-    scan = library.sgmf_selective_scan_cuda
-    scan.argtypes = (args, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32, ctypes.c_void_p)
-    scan.restype = ctypes.c_char_p
-    address = ctypes.c_void_p
-    for name, takes in (
-        ("sgmf_clear_lines_cuda", (address, ctypes.c_int64, ctypes.c_int64, address)),
-        ("sgmf_blend_tile_cuda", (address, address, address)),
-        ("sgmf_divide_lines_cuda", (address, address)),
-        ("sgmf_label_resample_cuda", (address, address)),
-    ):
-        function = getattr(library, name)
-        function.argtypes, function.restype = takes, ctypes.c_char_p
-    return library
+    return declared(load_library(path), CUDA_LIBRARY)
 
 
 @functools.cache
-def cuda_library() -> ctypes.CDLL:
+def cuda_library() -> Library:
     """The loaded CUDA library of this installation.
 
     Raises

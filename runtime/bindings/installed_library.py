@@ -7,6 +7,9 @@ from pathlib import Path
 
 from segmaformer.runtime.errors import BackendError
 
+Library = ctypes.CDLL
+"""A loaded library."""
+
 
 def installed_library(stem: str, *, what: str, remedy: str) -> Path:
     """Path of a library that was built with this installation.
@@ -34,7 +37,7 @@ def installed_library(stem: str, *, what: str, remedy: str) -> Path:
     raise BackendError(f"the {what} {stem} is not part of this installation; {remedy}")
 
 
-def load_library(path: Path) -> ctypes.CDLL:
+def load_library(path: Path) -> Library:
     """Load a compiled library; it is native code and runs as it is loaded.
 
     Raises
@@ -43,7 +46,7 @@ def load_library(path: Path) -> ctypes.CDLL:
         It is one for another machine.
     """
     try:
-        return ctypes.CDLL(str(path))
+        return Library(str(path))
     except OSError as error:
         raise BackendError(
             f"{path} cannot be loaded ({error}); reinstall segmaformer on this machine"

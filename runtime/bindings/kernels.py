@@ -2,61 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from segmaformer.runtime.bindings.callbacks import array_at
+from segmaformer.runtime.bindings.kernel_structs import (
+    AxisTapsArgs,
+    BlendTileArgs,
+    DivideLinesArgs,
+    LabelResampleArgs,
+)
 from segmaformer.runtime.bindings.op_library import call_kernel
-from segmaformer.runtime.bindings.structs import AxisTapsArgs, array_at
 
 Logits = npt.NDArray[np.float32]
-
-
-class BlendTileArgs(ctypes.Structure):
-    """Mirror of ``sgmf_blend_tile_args``."""
-
-    _fields_ = (
-        ("channels", ctypes.c_int64),
-        ("extent", ctypes.c_int64 * 3),
-        ("logits", ctypes.c_void_p),
-        ("logits_stride", ctypes.c_int64 * 3),
-        ("weights", ctypes.c_void_p),
-        ("weights_stride", ctypes.c_int64 * 2),
-        ("lines", ctypes.c_void_p),
-        ("channel_stride", ctypes.c_int64),
-    )
-
-
-class DivideLinesArgs(ctypes.Structure):
-    """Mirror of ``sgmf_divide_lines_args``."""
-
-    _fields_ = (
-        ("channels", ctypes.c_int64),
-        ("count", ctypes.c_int64),
-        ("width", ctypes.c_int64),
-        ("divisors", ctypes.c_void_p),
-        ("lines", ctypes.c_void_p),
-        ("channel_stride", ctypes.c_int64),
-    )
-
-
-class LabelResampleArgs(ctypes.Structure):
-    """Mirror of ``sgmf_label_resample_args``."""
-
-    _fields_ = (
-        ("lines", ctypes.c_void_p),
-        ("channels", ctypes.c_int64),
-        ("channel_stride", ctypes.c_int64),
-        ("depth", ctypes.c_int64),
-        ("height", ctypes.c_int64),
-        ("width", ctypes.c_int64),
-        ("taps", AxisTapsArgs * 3),
-        ("regions", ctypes.c_void_p),
-        ("labels", ctypes.c_void_p),
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +46,8 @@ class AxisTaps:
     @classmethod
     def of(cls, args: AxisTapsArgs) -> AxisTaps:
         """Copy of what a structure points to."""
-        low, high = (array_at(a, ctypes.c_int64, args.count).copy() for a in (args.low, args.high))
-        return cls(low, high, array_at(args.weight, ctypes.c_double, args.count).copy())
+        low, high = (array_at(a, np.int64, args.count).copy() for a in (args.low, args.high))
+        return cls(low, high, array_at(args.weight, np.float64, args.count).copy())
 
     def part(self, begin: int, end: int, origin: int) -> AxisTaps:
         """Taps of voxels `begin` to `end`, of a source that starts at voxel `origin`."""
@@ -222,7 +183,7 @@ def resample_labels(
         depth=logits.places.shape[0],
         height=logits.places.shape[1],
         width=width,
-        taps=(AxisTapsArgs * 3)(*(axis._struct for axis in taps)),
+        taps=tuple(axis._struct for axis in taps),
         regions=None if values is None else values.ctypes.data,
         labels=labels.ctypes.data,
     )

@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segmaformer.runtime.bindings.callbacks import Callbacks, array_at
+from segmaformer.runtime.bindings.kernel_structs import AxisTapsArgs
 from segmaformer.runtime.bindings.structs import (
-    AxisTapsArgs,
-    Callbacks,
     OutputArgs,
+    PreprocessingArgs,
     ResizeArgs,
     TilingArgs,
-    array_at,
+    VolumeArgs,
 )
 from segmaformer.runtime.spec import Box
 
 
 def integers_at(address: int, *shape: int) -> npt.NDArray[np.int64]:
     """Copy of integers in memory of the native pipeline."""
-    return array_at(address, ctypes.c_int64, *shape).copy()
+    return array_at(address, np.int64, *shape).copy()
 
 
 def box_of(edges: Any) -> Box:
@@ -63,6 +64,11 @@ class DeviceMemoryArgs(ctypes.Structure):
         ("integrated", ctypes.c_int32),
         ("sums_bytes", SUMS_BYTES),
     )
+
+
+def pointer_to(memory: DeviceMemoryArgs | None) -> Any:
+    """Pointer for :class:`LabelTaskArgs`; NULL for None."""
+    return None if memory is None else ctypes.pointer(memory)
 
 
 class LabelTaskArgs(ctypes.Structure):
@@ -149,3 +155,22 @@ class DeviceLinesArgs(ctypes.Structure):
 def _method(memory: Any, name: str, callbacks: Callbacks) -> Callable[..., int]:
     method = getattr(memory, name)
     return callbacks.guarded(lambda _user, *arguments: method(*arguments))
+
+
+class SegmentArgs(ctypes.Structure):
+    """Mirror of ``sgmf_segment_args``."""
+
+    _fields_ = (
+        ("volume", ctypes.POINTER(VolumeArgs)),
+        ("preprocessing", ctypes.POINTER(PreprocessingArgs)),
+        ("tiling", ctypes.POINTER(TilingArgs)),
+        ("output", ctypes.POINTER(OutputArgs)),
+        ("network", NetworkArgs),
+        ("progress", PROGRESS),
+        ("user", ctypes.c_void_p),
+        ("threads", ctypes.c_int32),
+        ("budget_bytes", ctypes.c_int64),
+        ("labels", ctypes.c_void_p),
+        ("label_type", ctypes.c_int32),
+        ("label_strides", ctypes.c_int64 * 3),
+    )

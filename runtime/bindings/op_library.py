@@ -1,41 +1,21 @@
-"""The compiled op library: where it is, how ONNX Runtime gets it, and its scan through ctypes."""
+"""The compiled op library: where it is, how ONNX Runtime gets it, and its kernels."""
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from segmaformer.runtime.bindings.installed_library import installed_library, load_library
+from segmaformer.runtime.bindings.functions import OP_LIBRARY, declared
+from segmaformer.runtime.bindings.installed_library import (
+    Library,
+    installed_library,
+    load_library,
+)
+from segmaformer.runtime.bindings.kernel_structs import SelectiveScanArgs
 
 if TYPE_CHECKING:
     import onnxruntime
-
-FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
-
-
-class SelectiveScanArgs(ctypes.Structure):
-    """Mirror of ``sgmf_selective_scan_args`` in ``sgmf/selective_scan.h``."""
-
-    _fields_ = (
-        ("element_type", ctypes.c_int32),
-        ("delta_softplus", ctypes.c_int32),
-        ("reverse", ctypes.c_int32),
-        ("batch", ctypes.c_int64),
-        ("length", ctypes.c_int64),
-        ("channels", ctypes.c_int64),
-        ("states", ctypes.c_int64),
-        ("u", ctypes.c_void_p),
-        ("delta", ctypes.c_void_p),
-        ("A", ctypes.c_void_p),
-        ("B", ctypes.c_void_p),
-        ("C", ctypes.c_void_p),
-        ("D", ctypes.c_void_p),
-        ("z", ctypes.c_void_p),
-        ("delta_bias", ctypes.c_void_p),
-        ("y", ctypes.c_void_p),
-    )
 
 
 def op_library_path() -> Path:
@@ -75,7 +55,7 @@ def register_op_library(options: onnxruntime.SessionOptions) -> None:
 
 
 @functools.cache
-def op_library() -> ctypes.CDLL:
+def op_library() -> Library:
     """The loaded op library.
 
     Raises
@@ -83,43 +63,18 @@ def op_library() -> ctypes.CDLL:
     BackendError
         The installation carries none, or one for another machine.
     """
-    library = load_library(op_library_path())
-    library.sgmf_selective_scan.argtypes = (
-        ctypes.POINTER(SelectiveScanArgs),
-        ctypes.c_int32,
-        ctypes.c_char_p,
-    )
-    library.sgmf_selective_scan.restype = ctypes.c_char_p
-    library.sgmf_token_op.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p)
-    library.sgmf_token_op.restype = ctypes.c_char_p
-    library.sgmf_cpu_isas.restype = ctypes.c_char_p
-    library.sgmf_without_last_upsampling.argtypes = (
-        ctypes.c_char_p,
-        ctypes.c_int64,
-        ctypes.c_void_p,
-        ctypes.c_int64 * 3,
-    )
-    library.sgmf_without_last_upsampling.restype = ctypes.c_int64
-    library.sgmf_reason_to_refuse.argtypes = (
-        ctypes.c_char_p,
-        ctypes.c_int64,
-        ctypes.c_char_p,
-        ctypes.c_int64,
-    )
-    library.sgmf_reason_to_refuse.restype = ctypes.c_int32
-    library.sgmf_available_processors.argtypes = (ctypes.c_char_p,)
-    return library
+    return declared(load_library(op_library_path()), OP_LIBRARY)
 
 
-def call_kernel(name: str, args: ctypes.Structure, threads: int) -> None:
+def call_kernel(name: str, args: Any, threads: int) -> None:
     """Call a kernel of the library on buffers that the caller keeps alive.
 
     Parameters
     ----------
     name
-        Of the C function, which takes the address of `args` and a number of threads.
+        Of the C function, which takes `args` and a number of threads.
     args
-        Its arguments.
+        Its structure.
     threads
         Threads to use; 0 takes every available processor.
 
@@ -128,10 +83,7 @@ def call_kernel(name: str, args: ctypes.Structure, threads: int) -> None:
     ValueError
         An argument that the library refuses.
     """
-    function = getattr(op_library(), name)
-    function.argtypes = (ctypes.c_void_p, ctypes.c_int32)
-    function.restype = ctypes.c_char_p
-    error = function(ctypes.byref(args), threads)
+    error = getattr(op_library(), name)(args, threads)
     if error:
         raise ValueError(f"{name}: {error.decode()}")
 
@@ -160,8 +112,6 @@ def run_selective_scan(
     ValueError
         An argument that the library refuses.
     """
-    error = op_library().sgmf_selective_scan(
-        ctypes.byref(args), threads, None if isa is None else isa.encode()
-    )
+    error = op_library().sgmf_selective_scan(args, threads, None if isa is None else isa.encode())
     if error:
         raise ValueError(f"selective scan: {error.decode()}")

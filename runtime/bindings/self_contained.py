@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import numpy as np
 
 from segmaformer.runtime.bindings.op_library import op_library
 
@@ -28,8 +28,8 @@ def reason_to_refuse(model: bytes) -> str | None:
     MemoryError
         There is too little.
     """
-    reason = ctypes.create_string_buffer(_REASON_BYTES)
+    reason = np.zeros(_REASON_BYTES, np.uint8)
     found = op_library().sgmf_reason_to_refuse(model, len(model), reason, len(reason))
     if found < 0:
         raise MemoryError("a network cannot be looked through")
-    return reason.value.decode(errors="replace") if found else None
+    return reason.tobytes().partition(b"\0")[0].decode(errors="replace") if found else None

@@ -1,23 +1,13 @@
-"""The native pipeline through ctypes: its structures, filled from the manifest, and its errors."""
+"""Mirrors of the structures in ``python/pipeline.h``, filled from the manifest."""
 
 from __future__ import annotations
 
 import ctypes
-import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.bindings.op_library import op_library
-from segmaformer.runtime.errors import (
-    BackendError,
-    BudgetError,
-    CancelledError,
-    GeometryError,
-    InputError,
-)
 from segmaformer.runtime.spec import (
     Normalization,
     Output,
@@ -27,7 +17,6 @@ from segmaformer.runtime.spec import (
     Tiling,
     Triple,
 )
-from segmaformer.runtime.system.interruption import signals_deferred
 
 ELEMENT_TYPES = (
     np.int8,
@@ -44,15 +33,6 @@ ELEMENT_TYPES = (
 """In the order of ``sgmf::ElementType``."""
 _SCHEMES = ("zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01")
 _TILINGS = ("nnunet", "monai")
-_BUDGET, _CALLBACK = 4, 8
-_ERRORS: dict[int, type[Exception]] = {
-    1: ValueError,
-    2: InputError,
-    3: GeometryError,
-    5: BackendError,
-    6: CancelledError,
-    7: MemoryError,
-}
 
 
 class Failure(ctypes.Structure):
@@ -187,17 +167,6 @@ class NetworkGridArgs(ctypes.Structure):
     )
 
 
-class AxisTapsArgs(ctypes.Structure):
-    """Mirror of ``sgmf_axis_taps``."""
-
-    _fields_ = (
-        ("count", ctypes.c_int64),
-        ("low", ctypes.c_void_p),
-        ("high", ctypes.c_void_p),
-        ("weight", ctypes.c_void_p),
-    )
-
-
 class ResizeArgs(ctypes.Structure):
     """Mirror of ``sgmf_resize``."""
 
@@ -251,72 +220,9 @@ class OutputArgs(ctypes.Structure):
         )
 
 
-class Callbacks:
-    """Turns functions into callbacks, and keeps what they raise for :func:`call`."""
-
-    def __init__(self) -> None:
-        self._raised: list[BaseException] = []
-
-    def guarded(self, function: Callable[..., None]) -> Callable[..., int]:
-        """The function as one that returns 0, or 1 if it raised."""
-
-        def guarded(*args: Any) -> int:
-            try:
-                function(*args)
-            except BaseException as error:
-                self._raised.append(error)
-                return 1
-            return 0
-
-        return guarded
-
-    def raise_first(self) -> None:
-        """Raise what the first of them to fail raised, and forget it."""
-        if not self._raised:
-            raise BackendError("a callback of the native pipeline did not come to its end")
-        first = self._raised.pop(0)
-        self._raised.clear()
-        try:
-            raise first
-        finally:
-            # Its traceback holds this frame: without an end to that, all of it would stay.
-            del first
-
-
 def element_type(array: npt.NDArray[Any]) -> int:
     """Place of the array's type among :data:`ELEMENT_TYPES`."""
     return ELEMENT_TYPES.index(array.dtype.type)
-
-
-def call(name: str, *args: Any, callbacks: Callbacks | None = None) -> None:
-    """Call a function of ``sgmf/pipeline.h`` with all its arguments but the last.
-
-    Parameters
-    ----------
-    name, args
-        The function and its arguments.
-    callbacks
-        What made the callbacks among them; an error in one is raised here.
-
-    Raises
-    ------
-    ValueError, InputError, GeometryError, BudgetError, BackendError, CancelledError, MemoryError
-        As the function says.
-    KeyboardInterrupt
-        A signal came meanwhile; callbacks see it at :func:`interruption.check`.
-    """
-    failure = Failure()
-    function = getattr(op_library(), name)
-    function.restype = ctypes.c_int32
-    with signals_deferred():
-        code = function(*args, ctypes.byref(failure))
-    message = failure.message.decode(errors="replace")
-    if code == _CALLBACK and callbacks is not None:
-        callbacks.raise_first()
-    if code == _BUDGET:
-        raise BudgetError(message, failure.budget_bytes, failure.least_bytes)
-    if code:
-        raise _ERRORS[code](message)
 
 
 def triple(values: Any) -> Triple:
@@ -329,23 +235,3 @@ def spacing(values: Any) -> Spacing:
     """Three numbers of a structure."""
     a, b, c = (float(value) for value in values)
     return a, b, c
-
-
-def address(array: npt.NDArray[Any]) -> ctypes.c_void_p:
-    """Where an array begins; the caller keeps it alive."""
-    return ctypes.c_void_p(array.ctypes.data)
-
-
-def array_at(address: int, kind: Any, *shape: int) -> npt.NDArray[Any]:
-    """View of numbers in memory of the native pipeline.
-
-    Parameters
-    ----------
-    address
-        Of the first.
-    kind
-        Their type, of ctypes.
-    shape
-        Of the view; C order.
-    """
-    return np.ctypeslib.as_array((kind * math.prod(shape)).from_address(address)).reshape(shape)

@@ -1,13 +1,13 @@
-"""The op library's ops around the scan, through ctypes; ``sgmf/token_ops.h`` defines them."""
+"""The op library's ops around the scan; ``kernels/interface/token_ops.h`` defines them."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from segmaformer.runtime.bindings.kernel_structs import TensorArgs, TokenOpArgs
 from segmaformer.runtime.bindings.op_library import op_library
 
 __all__ = ["INPUT_COUNTS", "TokenOpAttributes", "result_shape", "run_token_op"]
@@ -35,31 +35,6 @@ class TokenOpAttributes:
     scales: tuple[float, ...] = (0.0, 0.0, 0.0)
     strides: tuple[int, ...] = (0, 0, 0)
     pads: tuple[int, ...] = (0, 0)
-
-
-class _Tensor(ctypes.Structure):
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("rank", ctypes.c_int32),
-        ("extent", ctypes.c_int64 * 5),
-    )
-
-
-class _Args(ctypes.Structure):
-    """Mirror of ``sgmf_token_op_args`` in ``sgmf/token_ops.h``."""
-
-    _fields_ = (
-        ("op", ctypes.c_char_p),
-        ("input_count", ctypes.c_int32),
-        ("inputs", _Tensor * 3),
-        ("group", ctypes.c_int64),
-        ("epsilon", ctypes.c_float),
-        ("alpha", ctypes.c_float),
-        ("scales", ctypes.c_float * 3),
-        ("strides", ctypes.c_int64 * 3),
-        ("pads", ctypes.c_int64 * 6),
-        ("y", _Tensor),
-    )
 
 
 def result_shape(
@@ -119,7 +94,7 @@ def run_token_op(
                 f"{op} takes C-contiguous float32 arrays of at most 5 dimensions; found "
                 f"{array.dtype} {array.shape}, strides {array.strides}"
             )
-    args = _Args(
+    args = TokenOpArgs(
         op=op.encode(),
         input_count=len(inputs),
         inputs=tuple(_tensor(array) for array in inputs[:3]),
@@ -131,13 +106,11 @@ def run_token_op(
         pads=attributes.pads,
         y=_tensor(out),
     )
-    error = op_library().sgmf_token_op(
-        ctypes.byref(args), threads, None if isa is None else isa.encode()
-    )
+    error = op_library().sgmf_token_op(args, threads, None if isa is None else isa.encode())
     if error:
         raise ValueError(error.decode())
 
 
-def _tensor(array: np.ndarray) -> _Tensor:
+def _tensor(array: np.ndarray) -> TensorArgs:
     # A quarter of the time that array.ctypes.data takes.
-    return _Tensor(array.__array_interface__["data"][0], array.ndim, array.shape)
+    return TensorArgs(array.__array_interface__["data"][0], array.ndim, array.shape)

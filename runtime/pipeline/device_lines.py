@@ -17,14 +17,13 @@ import numpy.typing as npt
 
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice, DeviceMemory, Event, Stream
 from segmaformer.runtime.bindings.cuda_library import enqueue
-from segmaformer.runtime.bindings.kernels import (
-    AxisTaps,
+from segmaformer.runtime.bindings.kernel_structs import (
+    AxisTapsArgs,
     BlendTileArgs,
     DivideLinesArgs,
     LabelResampleArgs,
-    Logits,
 )
-from segmaformer.runtime.bindings.structs import AxisTapsArgs
+from segmaformer.runtime.bindings.kernels import AxisTaps, Logits
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.pipeline.host_lines import Places
 from segmaformer.runtime.pipeline.tiling import cut_tile

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Generator
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from segmaformer.runtime.bindings.callbacks import array_at
 from segmaformer.runtime.bindings.kernels import AxisTaps, Logits
 from segmaformer.runtime.bindings.label_task import (
     SUMS_BYTES,
@@ -16,7 +16,6 @@ from segmaformer.runtime.bindings.label_task import (
     box_of,
     integers_at,
 )
-from segmaformer.runtime.bindings.structs import array_at
 from segmaformer.runtime.pipeline.device_lines import (
     DeviceLines,
     DeviceLogits,
@@ -121,7 +120,7 @@ class DeviceStream:
 
     def divide(self, lines: int, depth: int, height: int, divisors: int) -> None:
         """Divide lines by (depth, height, width) numbers."""
-        values = array_at(divisors, ctypes.c_float, depth, height, self._width).copy()
+        values = array_at(divisors, np.float32, depth, height, self._width).copy()
         self._memory.divide(integers_at(lines, depth, height), values)
 
     def finish(self, pointer: Any) -> None:

@@ -9,13 +9,13 @@ are the same, voxel for voxel, whatever the budget.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from segmaformer.runtime.bindings.callbacks import Callbacks, array_at
 from segmaformer.runtime.bindings.kernels import AxisTaps, LogitLines, Logits
 from segmaformer.runtime.bindings.label_task import (
     PROGRESS,
@@ -24,16 +24,14 @@ from segmaformer.runtime.bindings.label_task import (
     FinishedLogitsArgs,
     LabelPlanArgs,
     LabelTaskArgs,
+    pointer_to,
 )
+from segmaformer.runtime.bindings.pipeline_call import call
 from segmaformer.runtime.bindings.structs import (
-    Callbacks,
     OutputArgs,
     ResamplingArgs,
     ResizeArgs,
     TilingArgs,
-    address,
-    array_at,
-    call,
     element_type,
 )
 from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
@@ -119,7 +117,7 @@ class LabelStream:
         self._budget_bytes, self._taken_bytes = budget_bytes, taken_bytes
         self._threads = threads
         plan = LabelPlanArgs()
-        self._call("sgmf_plan_labels", Callbacks(), None, ctypes.byref(plan))
+        self._call("sgmf_plan_labels", Callbacks(), None, plan)
         self.tile_runs: int = plan.tile_runs
         """Tiles that a run sends through the network."""
         self.streams = bool(plan.streams)
@@ -139,8 +137,8 @@ class LabelStream:
         if self._device is not None:
             self._label_on_device(self._device, progress, labels)
             return labels
-        strides = (ctypes.c_int64 * 3)(*(stride // labels.itemsize for stride in labels.strides))
-        buffers = address(self._image), address(labels), element_type(labels), strides
+        strides = np.array(labels.strides, np.int64) // labels.itemsize
+        buffers = self._image, labels.ctypes.data, element_type(labels), strides
         self._call("sgmf_label_image", Callbacks(), progress, *buffers)
         return labels
 
@@ -193,7 +191,7 @@ class LabelStream:
             take(finished.box, _lines(finished), taps)
 
         sink = TAKE_LOGITS(callbacks.guarded(taken))
-        self._call("sgmf_stream_logits", callbacks, progress, address(self._image), sink)
+        self._call("sgmf_stream_logits", callbacks, progress, self._image, sink)
 
     def _label_on_device(
         self, device: DeviceNetwork, progress: StepProgress, labels: np.ndarray
@@ -201,7 +199,7 @@ class LabelStream:
         callbacks = Callbacks()
         with DeviceStream(device, self._image, self._tiling, self._output, labels) as stream:
             lines = DeviceLinesArgs.of(stream, callbacks)
-            self._call("sgmf_stream_on_device", callbacks, progress, ctypes.byref(lines))
+            self._call("sgmf_stream_on_device", callbacks, progress, lines)
 
     def _call(
         self, name: str, callbacks: Callbacks, progress: StepProgress | None, *arguments: Any
@@ -228,11 +226,11 @@ class LabelStream:
             threads=self._threads,
             budget_bytes=self._budget_bytes,
             taken_bytes=self._taken_bytes,
-            device=None if memory is None else ctypes.pointer(memory),
+            device=pointer_to(memory),
         )
         if self._device is not None:
             task.network.tiles_at_once = self._device.tiles_at_once
-        call(name, ctypes.byref(task), *arguments, callbacks=callbacks)
+        call(name, task, *arguments, callbacks=callbacks)
 
 
 def _lines(finished: FinishedLogitsArgs) -> LogitLines:
@@ -241,6 +239,6 @@ def _lines(finished: FinishedLogitsArgs) -> LogitLines:
     shape = int(places.max()) + 1, finished.channels, finished.width
     strides = finished.line_stride, finished.channel_stride, 1
     last = sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
-    memory = array_at(finished.memory, ctypes.c_float, last + 1)
+    memory = array_at(finished.memory, np.float32, last + 1)
     in_bytes = [stride * memory.itemsize for stride in strides]
     return LogitLines(np.lib.stride_tricks.as_strided(memory, shape, in_bytes), places)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.bindings.structs import NormalizationArgs, address, call
+from segmaformer.runtime.bindings.pipeline_call import call
+from segmaformer.runtime.bindings.structs import NormalizationArgs
 from segmaformer.runtime.spec import Normalization
 
 Channel = npt.NDArray[np.float32]
@@ -43,12 +42,12 @@ def normalize(channel: Channel, normalization: Normalization, mask: Mask | None 
     scaled = np.empty(channel.shape, np.float32)
     call(
         "sgmf_normalize",
-        address(channel),
-        (ctypes.c_int64 * 3)(*channel.shape),
-        (ctypes.c_int64 * 3)(*(stride // channel.itemsize for stride in channel.strides)),
-        ctypes.byref(NormalizationArgs.of(normalization)),
-        None if inside is None else address(inside),
+        channel.ctypes.data,
+        np.array(channel.shape, np.int64),
+        np.array(channel.strides, np.int64) // channel.itemsize,
+        NormalizationArgs.of(normalization),
+        None if inside is None else inside.ctypes.data,
         0,
-        address(scaled),
+        scaled,
     )
     return scaled

@@ -8,20 +8,18 @@ network's axes count depth, height, width: the stored axes in reverse, (Z, Y, X)
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from segmaformer.runtime.bindings.pipeline_call import call
 from segmaformer.runtime.bindings.structs import (
     NetworkGridArgs,
     PreprocessingArgs,
     TilingArgs,
     VolumeArgs,
-    address,
-    call,
     spacing,
     triple,
 )
@@ -93,14 +91,7 @@ def preprocess(
     grid = _find_grid(scan, specification, whole=False)
     admit(_without_image(grid, len(volume.voxels)))
     image = np.empty((len(volume.voxels), *grid.shape), np.float32)
-    call(
-        "sgmf_fill_image",
-        ctypes.byref(scan),
-        ctypes.byref(specification),
-        ctypes.byref(grid),
-        threads,
-        address(image),
-    )
+    call("sgmf_fill_image", scan, specification, grid, threads, image)
     return _preprocessed(grid, image)
 
 
@@ -143,7 +134,7 @@ def check_grid(grid: Preprocessed, tiling: Tiling) -> None:
         spacing_mm=grid.spacing_mm,
         shape=grid.image.shape[1:],
     )
-    call("sgmf_check_grid", ctypes.byref(args), ctypes.byref(TilingArgs.of(tiling)))
+    call("sgmf_check_grid", args, TilingArgs.of(tiling))
 
 
 def _scan(volume: Volume, spec: Preprocessing) -> VolumeArgs:
@@ -155,8 +146,7 @@ def _scan(volume: Volume, spec: Preprocessing) -> VolumeArgs:
 
 def _find_grid(scan: VolumeArgs, spec: PreprocessingArgs, *, whole: bool) -> NetworkGridArgs:
     grid = NetworkGridArgs()
-    arguments = ctypes.byref(scan), ctypes.byref(spec), whole, ctypes.byref(grid)
-    call("sgmf_find_network_grid", *arguments)
+    call("sgmf_find_network_grid", scan, spec, whole, grid)
     return grid
 
 

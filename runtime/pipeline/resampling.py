@@ -8,12 +8,11 @@ axis, every slice across that axis is resized on its own and the axis follows se
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.bindings.structs import ResamplingArgs, ResizeArgs, address, call, triple
+from segmaformer.runtime.bindings.pipeline_call import call
+from segmaformer.runtime.bindings.structs import ResamplingArgs, ResizeArgs, triple
 from segmaformer.runtime.spec import Resampling, Spacing, Triple
 
 
@@ -23,7 +22,7 @@ def target_shape(shape: Triple, spacing_mm: Spacing, new_spacing_mm: Spacing) ->
     At least one voxel is left along every axis.
     """
     resize = ResizeArgs(shape=shape, spacing_mm=spacing_mm, new_spacing_mm=new_spacing_mm)
-    call("sgmf_find_new_shape", ctypes.byref(resize))
+    call("sgmf_find_new_shape", resize)
     return triple(resize.new_shape)
 
 
@@ -72,12 +71,5 @@ def resample(
     )
     dense = np.ascontiguousarray(image, np.float32)
     resized = np.empty((len(image), *shape), np.float32)
-    call(
-        "sgmf_resize_channels",
-        ctypes.byref(resize),
-        address(dense),
-        ctypes.c_int64(len(image)),
-        threads,
-        address(resized),
-    )
+    call("sgmf_resize_channels", resize, dense, len(image), threads, resized)
     return resized

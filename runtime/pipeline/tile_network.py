@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from segmaformer.runtime.bindings.callbacks import Callbacks, array_at
 from segmaformer.runtime.bindings.label_task import RUN_TILES, NetworkArgs
-from segmaformer.runtime.bindings.structs import Callbacks, array_at
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.spec import Triple
 
@@ -76,7 +75,7 @@ class _LentLogits:
     def __call__(self, _user: Any, tiles: int, count: int, logits: Any) -> None:
         # A batch is gone before the next one is computed.
         del self._kept[: len(self._kept) - self.batches + 1]
-        found = self.run(array_at(tiles, ctypes.c_float, count, *self.tile_shape))
+        found = self.run(array_at(tiles, np.float32, count, *self.tile_shape))
         if found.shape != (count, *self.logits_shape):
             raise BackendError(
                 f"the network gave logits {found.shape}; expected {(count, *self.logits_shape)}"

@@ -15,12 +15,12 @@ by a Gaussian of sigma tile/8. They differ in two things:
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 
 import numpy as np
 
-from segmaformer.runtime.bindings.structs import TilingArgs, address, call
+from segmaformer.runtime.bindings.pipeline_call import call
+from segmaformer.runtime.bindings.structs import TilingArgs
 from segmaformer.runtime.spec import Box, Tiling, TilingScheme, Triple
 
 BLENDINGS: dict[str, tuple[TilingScheme, bool]] = {
@@ -53,15 +53,12 @@ def tile_starts(extent: int, tile: int, step: float, scheme: TilingScheme = "nnu
         The axis is shorter than a tile, or `step` is not above 0 and at most 1.
     """
     args = TilingArgs.of(Tiling((tile, tile, tile), step, scheme=scheme))
-    count = ctypes.c_int64()
-    room = max(1, extent - tile + 1)
+    count = np.array([max(1, extent - tile + 1)])
     while True:
-        starts = (ctypes.c_int64 * room)()
-        place = ctypes.byref(args), 0, ctypes.c_int64(extent), ctypes.c_int64(room)
-        call("sgmf_tile_starts", *place, starts, ctypes.byref(count))
-        if count.value <= room:
-            return list(starts[: count.value])
-        room = count.value
+        starts = np.empty(count[0], np.int64)
+        call("sgmf_tile_starts", args, 0, extent, len(starts), starts, count)
+        if count[0] <= len(starts):
+            return [int(start) for start in starts[: count[0]]]
 
 
 def tile_boxes(shape: Triple, tiling: Tiling) -> list[Box]:
@@ -87,7 +84,7 @@ def tile_weights(tiling: Tiling) -> np.ndarray:
         Shape ``tiling.tile``, float32, positive everywhere.
     """
     weights = np.empty(tiling.tile, np.float32)
-    call("sgmf_tile_weights", ctypes.byref(TilingArgs.of(tiling)), address(weights))
+    call("sgmf_tile_weights", TilingArgs.of(tiling), weights)
     return weights
 
 

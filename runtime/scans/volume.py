@@ -6,7 +6,6 @@ and reversed only by what that affine says, never by the shape of the array.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.bindings.structs import call, spacing, triple
+from segmaformer.runtime.bindings.pipeline_call import call
+from segmaformer.runtime.bindings.structs import spacing, triple
 from segmaformer.runtime.errors import GeometryError
 from segmaformer.runtime.scans.finding import Finding
 from segmaformer.runtime.spec import Spacing, Triple
@@ -228,8 +228,8 @@ def orient_to(affine: Affine, codes: str) -> Reorientation:
     """
     if sorted("LPI"["LRPAIS".find(code) // 2] for code in codes if code in "LRPAIS") != [*"ILP"]:
         raise ValueError(f"{codes!r} names no orientation; expected three letters such as 'RAS'")
-    axes, reverse = (ctypes.c_int32 * 3)(), (ctypes.c_int32 * 3)()
-    call("sgmf_orient", _numbers(affine), codes.encode(), axes, reverse)
+    axes, reverse = np.empty(3, np.int32), np.empty(3, np.int32)
+    call("sgmf_orient", np.ascontiguousarray(affine, np.float64), codes.encode(), axes, reverse)
     a, b, c = (bool(backwards) for backwards in reverse)
     return Reorientation(triple(axes), (a, b, c))
 
@@ -287,13 +287,9 @@ def check_affine(affine: Affine, name: str) -> None:
 
 def spacing_of(affine: Affine) -> Spacing:
     """Millimetres between neighbouring voxels to six digits, of an affine that is one."""
-    spacing_mm = (ctypes.c_double * 3)()
-    call("sgmf_measure_affine", _numbers(affine), spacing_mm)
+    spacing_mm = np.empty(3)
+    call("sgmf_measure_affine", np.ascontiguousarray(affine, np.float64), spacing_mm)
     return spacing(spacing_mm)
-
-
-def _numbers(affine: Affine) -> ctypes.Array[ctypes.c_double]:
-    return (ctypes.c_double * 16)(*affine.ravel().tolist())
 
 
 def _transposed(array: npt.NDArray[Element], axes: Triple) -> npt.NDArray[Element]:

@@ -15,13 +15,13 @@ import torch
 
 from segmaformer.ops.gradient import selective_scan_backward
 from segmaformer.ops.reference import selective_scan_reference
-from segmaformer.runtime.bindings.op_library import (
+from segmaformer.runtime.bindings.kernel_structs import (
     BFLOAT16,
     FLOAT16,
     FLOAT32,
     SelectiveScanArgs,
-    run_selective_scan,
 )
+from segmaformer.runtime.bindings.op_library import run_selective_scan
 
 Tensor = torch.Tensor
 Optional = torch.Tensor | None

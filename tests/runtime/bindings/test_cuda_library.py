@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 import segmaformer.runtime
 from segmaformer.runtime.bindings import cuda_library
-from segmaformer.runtime.bindings.op_library import SelectiveScanArgs
+from segmaformer.runtime.bindings.kernel_structs import SelectiveScanArgs
 from segmaformer.runtime.errors import BackendError
 
 
@@ -46,13 +45,11 @@ def test_library_of_another_machine(other_installation: Path) -> None:
 def test_plan_needs_no_device() -> None:
     args = SelectiveScanArgs(batch=1, length=32768, channels=64, states=16)
     plan = cuda_library.cuda_library().sgmf_selective_scan_cuda_workspace
-    small, large = (plan(ctypes.byref(args), processors) for processors in (8, 132))
+    small, large = (plan(args, processors) for processors in (8, 132))
     assert 0 < small < large < 1 << 22
 
 
 @pytest.mark.usefixtures("installed")
 def test_refused_scan_says_why() -> None:
     with pytest.raises(BackendError, match="sgmf_selective_scan_cuda failed: the number of states"):
-        cuda_library.enqueue(
-            "sgmf_selective_scan_cuda", ctypes.byref(SelectiveScanArgs()), None, 0, 8, None
-        )
+        cuda_library.enqueue("sgmf_selective_scan_cuda", SelectiveScanArgs(), None, 0, 8, None)

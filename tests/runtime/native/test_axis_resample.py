@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from segmaformer.runtime.bindings.kernel_structs import AxisResampleArgs
 from segmaformer.runtime.bindings.op_library import call_kernel
-
-
-class AxisResampleArgs(ctypes.Structure):
-    """Mirror of ``sgmf_axis_resample_args``."""
-
-    _fields_ = (
-        ("source_is_double", ctypes.c_int32),
-        ("target_is_double", ctypes.c_int32),
-        ("outer", ctypes.c_int64),
-        ("length", ctypes.c_int64),
-        ("count", ctypes.c_int64),
-        ("inner", ctypes.c_int64),
-        ("source", ctypes.c_void_p),
-        ("target", ctypes.c_void_p),
-        ("starts", ctypes.c_void_p),
-        ("columns", ctypes.c_void_p),
-        ("weights", ctypes.c_void_p),
-        ("low", ctypes.c_void_p),
-        ("high", ctypes.c_void_p),
-    )
 
 
 def resample_axis(

@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from segmaformer.runtime.bindings.label_task import PROGRESS, NetworkArgs
+from segmaformer.runtime.bindings.callbacks import Callbacks
+from segmaformer.runtime.bindings.label_task import PROGRESS, SegmentArgs
+from segmaformer.runtime.bindings.pipeline_call import call
 from segmaformer.runtime.bindings.structs import (
     ELEMENT_TYPES,
-    Callbacks,
     OutputArgs,
     PreprocessingArgs,
     TilingArgs,
     VolumeArgs,
-    call,
     element_type,
 )
 from segmaformer.runtime.errors import (
@@ -47,25 +47,6 @@ from segmaformer.runtime.spec import (
 )
 
 PLENTY = 1 << 40
-
-
-class SegmentArgs(ctypes.Structure):
-    """Mirror of ``sgmf_segment_args``."""
-
-    _fields_ = (
-        ("volume", ctypes.POINTER(VolumeArgs)),
-        ("preprocessing", ctypes.POINTER(PreprocessingArgs)),
-        ("tiling", ctypes.POINTER(TilingArgs)),
-        ("output", ctypes.POINTER(OutputArgs)),
-        ("network", NetworkArgs),
-        ("progress", PROGRESS),
-        ("user", ctypes.c_void_p),
-        ("threads", ctypes.c_int32),
-        ("budget_bytes", ctypes.c_int64),
-        ("labels", ctypes.c_void_p),
-        ("label_type", ctypes.c_int32),
-        ("label_strides", ctypes.c_int64 * 3),
-    )
 
 
 class Case(SimpleNamespace):
@@ -114,7 +95,7 @@ def native_labels(
         label_type=element_type(labels),
         label_strides=tuple(stride // labels.itemsize for stride in labels.strides),
     )
-    call("sgmf_segment_volume", ctypes.byref(args), callbacks=callbacks)
+    call("sgmf_segment_volume", args, callbacks=callbacks)
     return labels
 
 

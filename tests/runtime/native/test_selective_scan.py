@@ -18,13 +18,8 @@ from support.scans.scan_cases import (
     run_scan,
 )
 
-from segmaformer.runtime.bindings.op_library import (
-    BFLOAT16,
-    FLOAT16,
-    SelectiveScanArgs,
-    cpu_isas,
-    run_selective_scan,
-)
+from segmaformer.runtime.bindings.kernel_structs import BFLOAT16, FLOAT16, SelectiveScanArgs
+from segmaformer.runtime.bindings.op_library import cpu_isas, run_selective_scan
 
 STATES = (1, 3, 4, 8, 16, 20, 64, 256)
 CHANNELS = (1, 5, 16, 17, 72)

@@ -33,7 +33,7 @@ from support.stand_ins.gpu_fakes import FakeDriver
 
 from segmaformer.runtime.bindings import cuda_library, op_library
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver, Stream
-from segmaformer.runtime.bindings.op_library import FLOAT16, FLOAT32, SelectiveScanArgs
+from segmaformer.runtime.bindings.kernel_structs import FLOAT16, FLOAT32, SelectiveScanArgs
 from segmaformer.runtime.errors import BackendError
 
 KERNEL = NATIVE / "cuda/selective_scan_kernel.cuh"

@@ -40,7 +40,7 @@ from support.graphs.scan_models import (
 )
 
 from segmaformer.export.plugin_graph import plugin_graph
-from segmaformer.runtime.bindings.op_library import BFLOAT16, FLOAT16
+from segmaformer.runtime.bindings.kernel_structs import BFLOAT16, FLOAT16
 
 PLUGIN = [
     NATIVE / "tensorrt/plugin/selective_scan_plugin.cc",

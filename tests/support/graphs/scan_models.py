@@ -10,13 +10,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from segmaformer.runtime.bindings.op_library import (
+from segmaformer.runtime.bindings.kernel_structs import (
     BFLOAT16,
     FLOAT16,
     FLOAT32,
     SelectiveScanArgs,
-    run_selective_scan,
 )
+from segmaformer.runtime.bindings.op_library import run_selective_scan
 
 onnx = pytest.importorskip("onnx")
 helper, TensorProto = onnx.helper, onnx.TensorProto

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 
+from segmaformer.runtime.bindings.kernel_structs import FillHolesArgs
 from segmaformer.runtime.bindings.op_library import call_kernel
 from segmaformer.runtime.pipeline.preprocessing import Preprocessed, preprocess
 from segmaformer.runtime.scans.volume import Volume
 from segmaformer.runtime.spec import Normalization, Preprocessing
 
 
-class _FillHolesArgs(ctypes.Structure):
-    """Mirror of ``sgmf_fill_holes_args``."""
-
-    _fields_ = (("voxels", ctypes.c_void_p), ("extent", ctypes.c_int64 * 3))
-
-
 def fill_holes(mask: np.ndarray) -> None:
     """Fill, in place, the holes of a mask (D, H, W), bool, in C order."""
-    call_kernel("sgmf_fill_holes", _FillHolesArgs(mask.ctypes.data, mask.shape), threads=1)
+    call_kernel("sgmf_fill_holes", FillHolesArgs(mask.ctypes.data, mask.shape), threads=1)
 
 
 def cropped(image: np.ndarray, normalization: Normalization) -> Preprocessed:

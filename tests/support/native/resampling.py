@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.bindings.structs import ResamplingArgs, ResizeArgs, address, call
+from segmaformer.runtime.bindings.pipeline_call import call
+from segmaformer.runtime.bindings.structs import ResamplingArgs, ResizeArgs
 from segmaformer.runtime.spec import Resampling, Spacing
 
 
@@ -25,9 +24,9 @@ def separate_axis(
         new_spacing_mm=new_spacing_mm,
         resampling=ResamplingArgs.of(resampling),
     )
-    axis = ctypes.c_int32()
-    call("sgmf_find_separate_axis", ctypes.byref(resize), ctypes.byref(axis))
-    return None if axis.value < 0 else axis.value
+    axis = np.empty(1, np.int32)
+    call("sgmf_find_separate_axis", resize, axis)
+    return None if axis[0] < 0 else int(axis[0])
 
 
 def axis_weights(length: int, new_length: int, order: int) -> npt.NDArray[np.float64]:
@@ -39,6 +38,5 @@ def axis_weights(length: int, new_length: int, order: int) -> npt.NDArray[np.flo
         `order` is outside 0 to 5.
     """
     weights = np.empty((new_length, length))
-    lengths = ctypes.c_int64(length), ctypes.c_int64(new_length)
-    call("sgmf_resize_weights", *lengths, order, address(weights))
+    call("sgmf_resize_weights", length, new_length, order, weights)
     return weights

@@ -6,7 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from segmaformer.runtime.bindings.op_library import BFLOAT16, FLOAT16, FLOAT32, SelectiveScanArgs
+from segmaformer.runtime.bindings.kernel_structs import (
+    BFLOAT16,
+    FLOAT16,
+    FLOAT32,
+    SelectiveScanArgs,
+)
 
 Arrays = dict[str, np.ndarray]
 

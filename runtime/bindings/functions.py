@@ -1,0 +1,153 @@
+"""The C functions of the native libraries: what each returns and takes, header by header.
+
+Arrays are passed as they are and checked for their type; memory that may be strided, absent or on
+a device is passed as an address.
+"""
+
+from __future__ import annotations
+
+from ctypes import POINTER, c_char_p, c_int32, c_int64, c_size_t, c_void_p
+from typing import Any
+
+import numpy as np
+from numpy.ctypeslib import ndpointer
+
+from segmaformer.runtime.bindings.installed_library import Library
+from segmaformer.runtime.bindings.kernel_structs import (
+    AxisResampleArgs,
+    BlendTileArgs,
+    DivideLinesArgs,
+    FillHolesArgs,
+    LabelResampleArgs,
+    SelectiveScanArgs,
+    TokenOpArgs,
+)
+from segmaformer.runtime.bindings.label_task import (
+    TAKE_LOGITS,
+    DeviceLinesArgs,
+    LabelPlanArgs,
+    LabelTaskArgs,
+    SegmentArgs,
+)
+from segmaformer.runtime.bindings.structs import (
+    Failure,
+    NetworkGridArgs,
+    NormalizationArgs,
+    PreprocessingArgs,
+    ResizeArgs,
+    TilingArgs,
+    VolumeArgs,
+)
+
+_TEXT, _ADDRESS = c_char_p, c_void_p
+
+
+def _array(dtype: Any, *shape: int) -> Any:
+    """Parameter that takes an array in C order; of any shape without `shape`."""
+    return ndpointer(dtype, shape=shape or None, flags="C_CONTIGUOUS")
+
+
+_BYTES, _FLOATS, _DOUBLES = _array(np.uint8), _array(np.float32), _array(np.float64)
+_INTEGERS, _NUMBER = _array(np.int64), _array(np.int64, 1)
+_AFFINE, _SPACING = _array(np.float64, 4, 4), _array(np.float64, 3)
+_TRIPLE, _TRIPLE_32 = _array(np.int64, 3), _array(np.int32, 3)
+_NUMBER_32 = _array(np.int32, 1)
+
+Signatures = dict[str, tuple[Any, ...]]
+"""What a function returns, then what it takes."""
+
+_KERNELS: Signatures = {
+    # kernels/interface/selective_scan.h
+    "sgmf_selective_scan": (_TEXT, POINTER(SelectiveScanArgs), c_int32, _TEXT),
+    "sgmf_cpu_isas": (_TEXT,),
+    # kernels/interface/token_ops.h
+    "sgmf_token_op": (_TEXT, POINTER(TokenOpArgs), c_int32, _TEXT),
+    # kernels/interface/blend_tile.h
+    "sgmf_blend_tile": (_TEXT, POINTER(BlendTileArgs), c_int32),
+    "sgmf_divide_lines": (_TEXT, POINTER(DivideLinesArgs), c_int32),
+    # kernels/interface/label_resample.h
+    "sgmf_label_resample": (_TEXT, POINTER(LabelResampleArgs), c_int32),
+    # kernels/interface/axis_resample.h
+    "sgmf_axis_resample": (_TEXT, POINTER(AxisResampleArgs), c_int32),
+    # kernels/interface/fill_holes.h
+    "sgmf_fill_holes": (_TEXT, POINTER(FillHolesArgs), c_int32),
+    # kernels/interface/self_contained.h
+    "sgmf_reason_to_refuse": (c_int32, _TEXT, c_int64, _BYTES, c_int64),
+    # python/coarse_model.h
+    "sgmf_without_last_upsampling": (c_int64, _TEXT, c_int64, _ADDRESS, _TRIPLE),
+    # system/processors.h
+    "sgmf_available_processors": (c_int32, _TEXT),
+}
+
+_PIPELINE_PARAMETERS: dict[str, tuple[Any, ...]] = {
+    "sgmf_measure_affine": (_AFFINE, _SPACING),
+    "sgmf_orient": (_AFFINE, _TEXT, _TRIPLE_32, _TRIPLE_32),
+    "sgmf_find_network_grid": (
+        POINTER(VolumeArgs),
+        POINTER(PreprocessingArgs),
+        c_int32,
+        POINTER(NetworkGridArgs),
+    ),
+    "sgmf_check_grid": (POINTER(NetworkGridArgs), POINTER(TilingArgs)),
+    "sgmf_fill_image": (
+        POINTER(VolumeArgs),
+        POINTER(PreprocessingArgs),
+        POINTER(NetworkGridArgs),
+        c_int32,
+        _FLOATS,
+    ),
+    "sgmf_normalize": (
+        _ADDRESS,
+        _TRIPLE,
+        _TRIPLE,
+        POINTER(NormalizationArgs),
+        _ADDRESS,
+        c_int32,
+        _FLOATS,
+    ),
+    "sgmf_resize_channels": (POINTER(ResizeArgs), _FLOATS, c_int64, c_int32, _FLOATS),
+    "sgmf_find_new_shape": (POINTER(ResizeArgs),),
+    "sgmf_find_separate_axis": (POINTER(ResizeArgs), _NUMBER_32),
+    "sgmf_resize_weights": (c_int64, c_int64, c_int32, _DOUBLES),
+    "sgmf_tile_starts": (POINTER(TilingArgs), c_int32, c_int64, c_int64, _INTEGERS, _NUMBER),
+    "sgmf_tile_weights": (POINTER(TilingArgs), _FLOATS),
+    "sgmf_plan_labels": (POINTER(LabelTaskArgs), POINTER(LabelPlanArgs)),
+    "sgmf_label_image": (POINTER(LabelTaskArgs), _FLOATS, _ADDRESS, c_int32, _TRIPLE),
+    "sgmf_stream_logits": (POINTER(LabelTaskArgs), _FLOATS, TAKE_LOGITS),
+    "sgmf_stream_on_device": (POINTER(LabelTaskArgs), POINTER(DeviceLinesArgs)),
+    "sgmf_segment_volume": (POINTER(SegmentArgs),),
+}
+"""Functions of ``python/pipeline.h``, without the failure that each takes last."""
+
+
+OP_LIBRARY = _KERNELS | {
+    name: (c_int32, *takes, POINTER(Failure)) for name, takes in _PIPELINE_PARAMETERS.items()
+}
+
+CUDA_LIBRARY: Signatures = {
+    # cuda/selective_scan_cuda.h
+    "sgmf_selective_scan_cuda_workspace": (c_size_t, POINTER(SelectiveScanArgs), c_int32),
+    "sgmf_selective_scan_cuda": (
+        _TEXT,
+        POINTER(SelectiveScanArgs),
+        _ADDRESS,
+        c_size_t,
+        c_int32,
+        _ADDRESS,
+    ),
+    "sgmf_cuda_device_count": (_TEXT, _NUMBER_32),
+    "sgmf_cuda_multiprocessors": (_TEXT, _NUMBER_32),
+    # cuda/label_stream_cuda.h
+    "sgmf_clear_lines_cuda": (_TEXT, _ADDRESS, c_int64, c_int64, _ADDRESS),
+    "sgmf_blend_tile_cuda": (_TEXT, POINTER(BlendTileArgs), _ADDRESS, _ADDRESS),
+    "sgmf_divide_lines_cuda": (_TEXT, POINTER(DivideLinesArgs), _ADDRESS),
+    "sgmf_label_resample_cuda": (_TEXT, POINTER(LabelResampleArgs), _ADDRESS),
+}
+
+
+def declared(library: Library, signatures: Signatures) -> Library:
+    """Declare functions of a loaded library."""
+    for name, (returns, *takes) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = returns, takes
+    return library

@@ -1,0 +1,139 @@
+"""Mirrors of the structures in the headers of ``kernels/interface``."""
+
+from __future__ import annotations
+
+import ctypes
+
+FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
+"""As ``sgmf_element_type``."""
+
+
+class SelectiveScanArgs(ctypes.Structure):
+    """Mirror of ``sgmf_selective_scan_args``."""
+
+    _fields_ = (
+        ("element_type", ctypes.c_int32),
+        ("delta_softplus", ctypes.c_int32),
+        ("reverse", ctypes.c_int32),
+        ("batch", ctypes.c_int64),
+        ("length", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("states", ctypes.c_int64),
+        ("u", ctypes.c_void_p),
+        ("delta", ctypes.c_void_p),
+        ("A", ctypes.c_void_p),
+        ("B", ctypes.c_void_p),
+        ("C", ctypes.c_void_p),
+        ("D", ctypes.c_void_p),
+        ("z", ctypes.c_void_p),
+        ("delta_bias", ctypes.c_void_p),
+        ("y", ctypes.c_void_p),
+    )
+
+
+class TensorArgs(ctypes.Structure):
+    """Mirror of ``sgmf_tensor``."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("rank", ctypes.c_int32),
+        ("extent", ctypes.c_int64 * 5),
+    )
+
+
+class TokenOpArgs(ctypes.Structure):
+    """Mirror of ``sgmf_token_op_args``."""
+
+    _fields_ = (
+        ("op", ctypes.c_char_p),
+        ("input_count", ctypes.c_int32),
+        ("inputs", TensorArgs * 3),
+        ("group", ctypes.c_int64),
+        ("epsilon", ctypes.c_float),
+        ("alpha", ctypes.c_float),
+        ("scales", ctypes.c_float * 3),
+        ("strides", ctypes.c_int64 * 3),
+        ("pads", ctypes.c_int64 * 6),
+        ("y", TensorArgs),
+    )
+
+
+class AxisTapsArgs(ctypes.Structure):
+    """Mirror of ``sgmf_axis_taps``."""
+
+    _fields_ = (
+        ("count", ctypes.c_int64),
+        ("low", ctypes.c_void_p),
+        ("high", ctypes.c_void_p),
+        ("weight", ctypes.c_void_p),
+    )
+
+
+class BlendTileArgs(ctypes.Structure):
+    """Mirror of ``sgmf_blend_tile_args``."""
+
+    _fields_ = (
+        ("channels", ctypes.c_int64),
+        ("extent", ctypes.c_int64 * 3),
+        ("logits", ctypes.c_void_p),
+        ("logits_stride", ctypes.c_int64 * 3),
+        ("weights", ctypes.c_void_p),
+        ("weights_stride", ctypes.c_int64 * 2),
+        ("lines", ctypes.c_void_p),
+        ("channel_stride", ctypes.c_int64),
+    )
+
+
+class DivideLinesArgs(ctypes.Structure):
+    """Mirror of ``sgmf_divide_lines_args``."""
+
+    _fields_ = (
+        ("channels", ctypes.c_int64),
+        ("count", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("divisors", ctypes.c_void_p),
+        ("lines", ctypes.c_void_p),
+        ("channel_stride", ctypes.c_int64),
+    )
+
+
+class LabelResampleArgs(ctypes.Structure):
+    """Mirror of ``sgmf_label_resample_args``."""
+
+    _fields_ = (
+        ("lines", ctypes.c_void_p),
+        ("channels", ctypes.c_int64),
+        ("channel_stride", ctypes.c_int64),
+        ("depth", ctypes.c_int64),
+        ("height", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("taps", AxisTapsArgs * 3),
+        ("regions", ctypes.c_void_p),
+        ("labels", ctypes.c_void_p),
+    )
+
+
+class FillHolesArgs(ctypes.Structure):
+    """Mirror of ``sgmf_fill_holes_args``."""
+
+    _fields_ = (("voxels", ctypes.c_void_p), ("extent", ctypes.c_int64 * 3))
+
+
+class AxisResampleArgs(ctypes.Structure):
+    """Mirror of ``sgmf_axis_resample_args``."""
+
+    _fields_ = (
+        ("source_is_double", ctypes.c_int32),
+        ("target_is_double", ctypes.c_int32),
+        ("outer", ctypes.c_int64),
+        ("length", ctypes.c_int64),
+        ("count", ctypes.c_int64),
+        ("inner", ctypes.c_int64),
+        ("source", ctypes.c_void_p),
+        ("target", ctypes.c_void_p),
+        ("starts", ctypes.c_void_p),
+        ("columns", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
+        ("low", ctypes.c_void_p),
+        ("high", ctypes.c_void_p),
+    )

@@ -1,0 +1,57 @@
+"""Calls of the native pipeline, whose failures become the runtime's errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from segmaformer.runtime.bindings.callbacks import Callbacks
+from segmaformer.runtime.bindings.op_library import op_library
+from segmaformer.runtime.bindings.structs import Failure
+from segmaformer.runtime.errors import (
+    BackendError,
+    BudgetError,
+    CancelledError,
+    GeometryError,
+    InputError,
+)
+from segmaformer.runtime.system.interruption import signals_deferred
+
+_BUDGET, _CALLBACK = 4, 8
+_ERRORS: dict[int, type[Exception]] = {
+    1: ValueError,
+    2: InputError,
+    3: GeometryError,
+    5: BackendError,
+    6: CancelledError,
+    7: MemoryError,
+}
+
+
+def call(name: str, *args: Any, callbacks: Callbacks | None = None) -> None:
+    """Call a function of ``python/pipeline.h`` with all its arguments but the last.
+
+    Parameters
+    ----------
+    name, args
+        The function and its arguments.
+    callbacks
+        What made the callbacks among them; an error in one is raised here.
+
+    Raises
+    ------
+    ValueError, InputError, GeometryError, BudgetError, BackendError, CancelledError, MemoryError
+        As the function says.
+    KeyboardInterrupt
+        A signal came meanwhile; callbacks see it at :func:`interruption.check`.
+    """
+    failure = Failure()
+    function = getattr(op_library(), name)
+    with signals_deferred():
+        code = function(*args, failure)
+    message = failure.message.decode(errors="replace")
+    if code == _CALLBACK and callbacks is not None:
+        callbacks.raise_first()
+    if code == _BUDGET:
+        raise BudgetError(message, failure.budget_bytes, failure.least_bytes)
+    if code:
+        raise _ERRORS[code](message)
