@@ -36,7 +36,7 @@ def norm_activation(value: ir.Value) -> tuple[str, list[ir.Node]] | None:
 def _gelu(value: ir.Value) -> list[ir.Node] | None:
     """The nodes of ``value * (half * (erf(value / root two) + 1))``, read by nothing else."""
     readers = [use.node for use in value.uses()]
-    division = next((node for node in readers if is_op(node, "Div")), None)
+    division = next((node for node in readers if _divides_by_root_two(node, value)), None)
     if division is None or len(readers) != 2 or value.is_graph_output():
         return None
     nodes = [division]
@@ -47,10 +47,14 @@ def _gelu(value: ir.Value) -> list[ir.Node] | None:
         if constant is not None and _scalar(reader, nodes[-1].outputs[0]) != constant:
             return None
         nodes.append(reader)
-    root = _scalar(division, value)
-    matches = root is not None and math.isclose(root, _ROOT_TWO, rel_tol=1e-6)
-    matches = matches and division.inputs[0] is value and value in nodes[-1].inputs
-    return nodes if matches else None
+    return nodes if value in nodes[-1].inputs else None
+
+
+def _divides_by_root_two(node: ir.Node, value: ir.Value) -> bool:
+    if not is_op(node, "Div") or node.inputs[0] is not value:
+        return False
+    root = _scalar(node, value)
+    return root is not None and math.isclose(root, _ROOT_TWO, rel_tol=1e-6)
 
 
 def _scalar(node: ir.Node, beside: ir.Value) -> float | None:

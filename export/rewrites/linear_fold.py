@@ -47,25 +47,34 @@ def _merge_matrices(graph: ir.Graph, node: ir.Node) -> bool:
 def _merge_scale(graph: ir.Graph, node: ir.Node) -> bool:
     if not is_op(node, "Mul"):
         return False
-    for value, factor in (tuple(node.inputs), tuple(reversed(node.inputs))):
-        scale = constant_array(factor)
-        if scale is None or scale.ndim != 1:
-            continue
-        addition = value.producer() if value is not None and only_use(value) else None
-        bias = None
-        if addition is not None and is_op(addition, "Add"):
-            value, bias = _product_and_bias(addition)
-        product = _constant_product(value)
-        matrix = None if product is None else constant_array(product.inputs[1])
-        if product is None or matrix is None or matrix.shape[1] != len(scale):
-            continue
-        _scale_input(graph, product, 1, matrix, scale)
-        if bias is not None and addition is not None:
-            index = list(addition.inputs).index(bias)
-            _scale_input(graph, addition, index, constant_array(bias), scale)
-        _drop(graph, node, product if addition is None or bias is None else addition)
-        return True
-    return False
+    return any(
+        _merge_factor(graph, node, value, constant_array(factor))
+        for value, factor in (tuple(node.inputs), tuple(reversed(node.inputs)))
+    )
+
+
+def _merge_factor(
+    graph: ir.Graph, node: ir.Node, value: ir.Value | None, scale: np.ndarray | None
+) -> bool:
+    """Scale the columns of the matrix that `value` is made with, and drop `node`."""
+    if scale is None or scale.ndim != 1:
+        return False
+    addition = value.producer() if value is not None and only_use(value) else None
+    bias = None
+    if addition is not None and is_op(addition, "Add"):
+        value, bias = _product_and_bias(addition)
+    product = _constant_product(value)
+    matrix = None if product is None else constant_array(product.inputs[1])
+    if product is None or matrix is None or matrix.shape[1] != len(scale):
+        return False
+    _scale_input(graph, product, 1, matrix, scale)
+    last = product
+    if addition is not None and bias is not None:
+        index = list(addition.inputs).index(bias)
+        _scale_input(graph, addition, index, constant_array(bias), scale)
+        last = addition
+    _drop(graph, node, last)
+    return True
 
 
 def _drop(graph: ir.Graph, node: ir.Node, before: ir.Node) -> None:

@@ -80,29 +80,47 @@ def _fold(graph: ir.Graph, product: ir.Node) -> bool:
 
 
 def _match(product: ir.Node) -> _Chain | None:
-    if not is_op(product, "MatMul"):
+    mixed = _product(product)
+    normed = None if mixed is None else _norm(_behind_reshape(mixed[0]))
+    projected = None if normed is None else _projection(normed[0])
+    if mixed is None or normed is None or projected is None:
         return None
-    mixing = constant_array(product.inputs[1])
-    value = _behind_reshape(product.inputs[0])
+    x, projection, bias = projected
+    _, scale, shift, epsilon = normed
+    return _Chain(x, projection, bias, scale, shift, epsilon, mixed[1])
+
+
+def _product(node: ir.Node | None) -> tuple[ir.Value, np.ndarray] | None:
+    """The value that a node multiplies by a constant matrix, and the matrix."""
+    if node is None or not is_op(node, "MatMul"):
+        return None
+    value, matrix = node.inputs[0], constant_array(node.inputs[1])
+    return None if value is None or matrix is None or matrix.ndim != 2 else (value, matrix)
+
+
+def _norm(
+    value: ir.Value | None,
+) -> tuple[ir.Value | None, np.ndarray, np.ndarray, float] | None:
+    """Input, scale, shift and epsilon of the layer norm that makes `value`."""
     norm = _maker_of("LayerNormalization", value)
-    if norm is None or mixing is None or mixing.ndim != 2 or len(norm.inputs) < 3:
+    if norm is None or len(norm.inputs) < 3 or norm.attributes.get_int("axis", -1) != -1:
         return None
     scale, shift = constant_array(norm.inputs[1]), constant_array(norm.inputs[2])
-    if norm.attributes.get_int("axis", -1) != -1 or scale is None or shift is None:
+    if scale is None or shift is None:
         return None
-    addition = _maker_of("Add", norm.inputs[0])
-    biases = [] if addition is None else [constant_array(v) for v in addition.inputs]
-    bias = next((b for b in biases if b is not None and b.ndim == 1), None)
-    if addition is None or bias is None:
+    return norm.inputs[0], scale, shift, norm.attributes.get_float("epsilon", 1e-5)
+
+
+def _projection(value: ir.Value | None) -> tuple[ir.Value, np.ndarray, np.ndarray] | None:
+    """x, P and b of the sum ``x P + b`` that makes `value`."""
+    addition = _maker_of("Add", value)
+    if addition is None:
         return None
-    projection = next(
-        (node for v in addition.inputs if (node := _maker_of("MatMul", v)) is not None), None
-    )
-    matrix = None if projection is None else constant_array(projection.inputs[1])
-    if projection is None or matrix is None or matrix.ndim != 2 or projection.inputs[0] is None:
-        return None
-    epsilon = norm.attributes.get_float("epsilon", 1e-5)
-    return _Chain(projection.inputs[0], matrix, bias, scale, shift, epsilon, mixing)
+    constants = [constant_array(term) for term in addition.inputs]
+    bias = next((each for each in constants if each is not None and each.ndim == 1), None)
+    makers = [_maker_of("MatMul", term) for term in addition.inputs]
+    product = _product(next((maker for maker in makers if maker is not None), None))
+    return None if bias is None or product is None else (*product, bias)
 
 
 def _maker_of(op_type: str, value: ir.Value | None) -> ir.Node | None:

@@ -41,12 +41,7 @@ def _replace(graph: ir.Graph, node: ir.Node) -> bool:
 
 def whole_scales(node: ir.Node | None) -> list[float] | None:
     """Depth, height and width factors of a linear Resize, if they are whole and none shrinks."""
-    if node is None or not is_op(node, "Resize"):
-        return None
-    given = node.attributes
-    kind = given.get_string("mode"), given.get_string("coordinate_transformation_mode", CENTRES)
-    variations = given.get_int("antialias", 0), given.get_int("exclude_outside", 0)
-    if kind != ("linear", CENTRES) or any(variations):
+    if node is None or not _is_linear(node):
         return None
     before, after = shape_of(node.inputs[0]), shape_of(node.outputs[0])
     if before is None or after is None or len(before) != VOLUME_RANK or before[1] != after[1]:
@@ -56,3 +51,13 @@ def whole_scales(node: ir.Node | None) -> list[float] | None:
         for old, new in zip(before[2:], after[2:], strict=True)
     ]
     return [float(f) for f in factors if f is not None] if all(factors) else None
+
+
+def _is_linear(node: ir.Node) -> bool:
+    """Whether a node is a Resize that interpolates between centres of voxels, and no more."""
+    if not is_op(node, "Resize"):
+        return False
+    given = node.attributes
+    kind = given.get_string("mode"), given.get_string("coordinate_transformation_mode", CENTRES)
+    variations = given.get_int("antialias", 0), given.get_int("exclude_outside", 0)
+    return kind == ("linear", CENTRES) and not any(variations)
