@@ -104,27 +104,11 @@ def backends() -> tuple[Backend, ...]:
     """
     from segmaformer.runtime.backends import onnxruntime_cuda, openvino
     from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
-    from segmaformer.runtime.backends.tensorrt import (
-        library as tensorrt_library,
-    )
-    from segmaformer.runtime.backends.tensorrt import (
-        rtx as tensorrt_rtx,
-    )
-    from segmaformer.runtime.backends.tensorrt import (
-        tensorrt,
-    )
+    from segmaformer.runtime.backends.tensorrt import library, rtx, tensorrt
 
     return (
-        Backend(
-            "tensorrt", "cuda", tensorrt.TensorRtSession, tensorrt_library.what_is_missing, ON_GPU
-        ),
-        Backend(
-            "tensorrt-rtx",
-            "cuda",
-            tensorrt_rtx.TensorRtRtxSession,
-            tensorrt_rtx.what_is_missing,
-            ON_GPU,
-        ),
+        Backend("tensorrt", "cuda", tensorrt.open_tensorrt, library.what_is_missing, ON_GPU),
+        Backend("tensorrt-rtx", "cuda", rtx.open_rtx, rtx.what_is_missing, ON_GPU),
         Backend(
             EVERYWHERE,
             "cuda",

@@ -20,8 +20,8 @@ from segmaformer.runtime.backends import (
     open_session,
 )
 from segmaformer.runtime.backends.self_test import shortcoming
-from segmaformer.runtime.backends.tensorrt.rtx import TensorRtRtxSession
-from segmaformer.runtime.backends.tensorrt.tensorrt import TensorRtSession
+from segmaformer.runtime.backends.tensorrt.rtx import open_rtx
+from segmaformer.runtime.backends.tensorrt.tensorrt import open_tensorrt
 from segmaformer.runtime.engines.cache import Engine, EngineCache
 from segmaformer.runtime.errors import ParityError
 from segmaformer.runtime.package.manifest import EXACT_VARIANT
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 BUILDERS = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
 """Backends that need an engine, and the extra that each belongs to."""
-SESSIONS = {"tensorrt": TensorRtSession, "tensorrt-rtx": TensorRtRtxSession}
+OPENERS = {"tensorrt": open_tensorrt, "tensorrt-rtx": open_rtx}
 
 
 @click.command("build")
@@ -114,7 +114,7 @@ def _test(built: BuiltEngine, request: EngineRequest, backend: str) -> None:
         It does not compute the same.
     """
     options = BackendOptions()
-    session = SESSIONS[backend](
+    session = OPENERS[backend](
         request.package, request.variant, options, Engine(built.content, built.key, {})
     )
     found = shortcoming(

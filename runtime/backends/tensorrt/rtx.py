@@ -17,29 +17,14 @@ from segmaformer.runtime.errors import BackendError, SgmfError
 from segmaformer.runtime.package.reader import Package
 
 
-class TensorRtRtxSession(EngineSession):
-    """A network in TensorRT-RTX.
+def open_rtx(
+    package: Package, variant: str, options: BackendOptions, engine: Engine | None = None
+) -> EngineSession:
+    """Open a network in TensorRT-RTX.
 
-    Only engines from the cache run, or those that this process built: native code for this
-    target and version, that nobody altered. Kernels are compiled for the device as the engine is
+    Parameters are those of :func:`segmaformer.runtime.backends.tensorrt.tensorrt.open_tensorrt`.
+    An engine is native code for a target, and kernels are compiled for the device as it is
     opened.
-
-    Parameters
-    ----------
-    package, variant
-        What to open.
-    options
-        The device does the work, so its threads change nothing.
-    engine
-        A new one, to try before it is kept; None takes the cache's.
-
-    Attributes
-    ----------
-    description
-        Version, device, variant and batch.
-    identity
-        Changes with engine, device and driver, and so with everything that the numbers
-        depend on.
 
     Raises
     ------
@@ -50,26 +35,18 @@ class TensorRtRtxSession(EngineSession):
     EngineError
         The engine is not to be trusted.
     """
-
-    def __init__(
-        self,
-        package: Package,
-        variant: str,
-        options: BackendOptions,
-        engine: Engine | None = None,
-    ):
-        module = import_tensorrt_rtx()
-        device = CudaDevice()
-        target = known_target(device)
-        if engine is None:
-            command = f"{build_command(package, variant, NAME)} --target {target}"
-            key = rtx_key(package, variant, target, module.__version__)
-            engine = EngineCache().load(key, remedy=f"run: {command}")
-        runner = EngineRunner(module, engine.content, device, package.manifest, Messages(module))
-        name = f"TensorRT-RTX {module.__version__}, {device.facts.name}, {variant}"
-        # The engine is of its target; what is compiled from it is of the device and driver.
-        made_here = f"{engine.identity} {device.facts} {device.driver.version} {driver_release()}"
-        super().__init__(runner, name, hashlib.sha256(made_here.encode()).hexdigest())
+    module = import_tensorrt_rtx()
+    device = CudaDevice()
+    target = known_target(device)
+    if engine is None:
+        command = f"{build_command(package, variant, NAME)} --target {target}"
+        key = rtx_key(package, variant, target, module.__version__)
+        engine = EngineCache().load(key, remedy=f"run: {command}")
+    runner = EngineRunner(module, engine.content, device, package.manifest, Messages(module))
+    name = f"TensorRT-RTX {module.__version__}, {device.facts.name}, {variant}"
+    # The engine is of its target; what is compiled from it is of the device and driver.
+    made_here = f"{engine.identity} {device.facts} {device.driver.version} {driver_release()}"
+    return EngineSession(runner, name, hashlib.sha256(made_here.encode()).hexdigest())
 
 
 def known_target(device: CudaDevice) -> str:

@@ -12,8 +12,10 @@ from segmaformer.runtime.engines.cache import Engine, EngineCache
 from segmaformer.runtime.package.reader import Package
 
 
-class TensorRtSession(EngineSession):
-    """A network in TensorRT.
+def open_tensorrt(
+    package: Package, variant: str, options: BackendOptions, engine: Engine | None = None
+) -> EngineSession:
+    """Open a network in TensorRT.
 
     Only engines from the cache run, or those that this process built: native code from here,
     for this device, driver and version, and that nobody altered.
@@ -27,13 +29,6 @@ class TensorRtSession(EngineSession):
     engine
         A new one, to try before it is kept; None takes the cache's.
 
-    Attributes
-    ----------
-    description
-        Version, device, variant and batch.
-    identity
-        Changes with everything that the engine depends on, and with the engine.
-
     Raises
     ------
     BackendError
@@ -41,24 +36,16 @@ class TensorRtSession(EngineSession):
     EngineError
         The engine is not to be trusted.
     """
-
-    def __init__(
-        self,
-        package: Package,
-        variant: str,
-        options: BackendOptions,
-        engine: Engine | None = None,
-    ):
-        network = package.network(variant)
-        tensorrt = load_tensorrt(network)
-        if engine is None:
-            command = build_command(package, variant, NAME)
-            engine = EngineCache().load(tensorrt.key(package, variant), remedy=f"run: {command}")
-        runner = EngineRunner(
-            tensorrt.module, engine.content, tensorrt.device, package.manifest, tensorrt.messages
-        )
-        name = f"TensorRT {tensorrt.version}, {tensorrt.device.facts.name}, {variant}"
-        super().__init__(runner, name, engine.identity)
+    network = package.network(variant)
+    tensorrt = load_tensorrt(network)
+    if engine is None:
+        command = build_command(package, variant, NAME)
+        engine = EngineCache().load(tensorrt.key(package, variant), remedy=f"run: {command}")
+    runner = EngineRunner(
+        tensorrt.module, engine.content, tensorrt.device, package.manifest, tensorrt.messages
+    )
+    name = f"TensorRT {tensorrt.version}, {tensorrt.device.facts.name}, {variant}"
+    return EngineSession(runner, name, engine.identity)
 
 
 def build_command(package: Package, variant: str, backend: str) -> str:

@@ -16,25 +16,25 @@ from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
 from segmaformer.runtime.backends.onnxruntime_cuda import OnnxRuntimeCudaSession
 from segmaformer.runtime.backends.openvino import OpenVinoSession
 from segmaformer.runtime.backends.tensorrt.library import load_tensorrt
-from segmaformer.runtime.backends.tensorrt.rtx import TensorRtRtxSession
+from segmaformer.runtime.backends.tensorrt.rtx import open_rtx
 from segmaformer.runtime.backends.tensorrt.rtx_library import rtx_key
-from segmaformer.runtime.backends.tensorrt.tensorrt import TensorRtSession
+from segmaformer.runtime.backends.tensorrt.tensorrt import open_tensorrt
 from segmaformer.runtime.engines.cache import EngineCache
 from segmaformer.runtime.package.reader import Package
 
 Open = Callable[[Package, str, BackendOptions], Session]
 
 
-def open_tensorrt(package: Package, variant: str, options: BackendOptions) -> Session:
+def open_kept_tensorrt(package: Package, variant: str, options: BackendOptions) -> Session:
     EngineCache().store(load_tensorrt(b"").key(package, variant).for_batch(1), b"an engine")
-    return TensorRtSession(package, variant, options)
+    return open_tensorrt(package, variant, options)
 
 
-def open_rtx(package: Package, variant: str, options: BackendOptions) -> Session:
+def open_kept_rtx(package: Package, variant: str, options: BackendOptions) -> Session:
     sys.modules["tensorrt_rtx"].__version__ = "1.7.1"  # type: ignore[attr-defined]
     key = rtx_key(package, variant, "sm86", "1.7.1").for_batch(1)
     EngineCache().store(key, b"an engine")
-    return TensorRtRtxSession(package, variant, options)
+    return open_rtx(package, variant, options)
 
 
 def open_openvino(package: Package, variant: str, options: BackendOptions) -> Session:
@@ -65,8 +65,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: Package) -
         (OnnxRuntimeSession, "package", {"coarse"}),
         (OnnxRuntimeCudaSession, "package", {"identity"}),
         (open_openvino, "package", {"identity"}),
-        (open_tensorrt, "whole", {"identity", "resident"}),
-        (open_rtx, "whole", {"identity", "resident"}),
+        (open_kept_tensorrt, "whole", {"identity", "resident"}),
+        (open_kept_rtx, "whole", {"identity", "resident"}),
     ],
 )
 def test_abilities(

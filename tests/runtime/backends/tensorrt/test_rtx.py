@@ -12,8 +12,9 @@ from support.stand_ins.builder_fakes import two_labels
 from support.stand_ins.gpu_machine import TILE, GpuMachine, brightness_package, pretend
 
 from segmaformer.runtime.backends import BackendOptions, run_checked
-from segmaformer.runtime.backends.tensorrt.rtx import TensorRtRtxSession, what_is_missing
+from segmaformer.runtime.backends.tensorrt.rtx import open_rtx, what_is_missing
 from segmaformer.runtime.backends.tensorrt.rtx_library import rtx_key
+from segmaformer.runtime.backends.tensorrt.session import EngineSession
 from segmaformer.runtime.engines.cache import EngineCache
 from segmaformer.runtime.errors import BackendError, EngineError, MissingExtraError
 from segmaformer.runtime.package.reader import Package
@@ -41,8 +42,8 @@ def keep_engine(
     return EngineCache().store(key, b"an engine")
 
 
-def open_engine(package: Package) -> TensorRtRtxSession:
-    return TensorRtRtxSession(package, "fp16", BackendOptions())
+def open_engine(package: Package) -> EngineSession:
+    return open_rtx(package, "fp16", BackendOptions())
 
 
 def test_a_kept_engine_runs(machine: GpuMachine, package: Package) -> None:

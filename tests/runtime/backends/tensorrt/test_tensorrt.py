@@ -16,7 +16,8 @@ from support.stand_ins.gpu_machine import TILE, GpuMachine, brightness_package, 
 from segmaformer.runtime.backends import BackendOptions, open_session, run_checked
 from segmaformer.runtime.backends.tensorrt import library as tensorrt_library
 from segmaformer.runtime.backends.tensorrt.library import load_tensorrt, what_is_missing
-from segmaformer.runtime.backends.tensorrt.tensorrt import TensorRtSession
+from segmaformer.runtime.backends.tensorrt.session import EngineSession
+from segmaformer.runtime.backends.tensorrt.tensorrt import open_tensorrt
 from segmaformer.runtime.engines.cache import EngineCache
 from segmaformer.runtime.errors import BackendError, EngineError, MissingExtraError
 from segmaformer.runtime.package.reader import Package
@@ -39,8 +40,8 @@ def keep_engine(package: Package, *, batch: int = 1, content: bytes = b"an engin
     return EngineCache().store(key.for_batch(batch), content)
 
 
-def open_engine(package: Package) -> TensorRtSession:
-    return TensorRtSession(package, "fp16", BackendOptions())
+def open_engine(package: Package) -> EngineSession:
+    return open_tensorrt(package, "fp16", BackendOptions())
 
 
 def test_a_kept_engine_runs(machine: GpuMachine, package: Package) -> None:
