@@ -23,14 +23,14 @@ def check_given_tiling(blending: str | None, overlap: float | None) -> None:
 
 
 def with_given_tiling(
-    known: Tiling, blending: str | None, overlap: float | None
-) -> tuple[Tiling, tuple[str, ...]]:
+    known: Tiling | None, blending: str | None, overlap: float | None
+) -> tuple[Tiling | None, tuple[str, ...]]:
     """Change a tiling as the caller wants it.
 
     Parameters
     ----------
     known
-        From the plans, the published training or by default.
+        From the plans, the published training or by default; None stays None.
     blending
         One of :data:`segmaformer.runtime.pipeline.tiling.BLENDINGS`; None keeps what is known.
     overlap
@@ -41,7 +41,7 @@ def with_given_tiling(
     tiling, assumptions
         And a sentence for a person, where something was given.
     """
-    if blending is None and overlap is None:
+    if known is None or (blending is None and overlap is None):
         return known, ()
     scheme, gaussian = (known.scheme, known.gaussian) if blending is None else BLENDINGS[blending]
     step = known.step if overlap is None else 1 - overlap

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from segmaformer.checkpoint.aliases import drop_aliases
-from segmaformer.checkpoint.container import read_checkpoint_file
-from segmaformer.checkpoint.documents import gather_documents
+from segmaformer.checkpoint.container import CheckpointFile, read_checkpoint_file
+from segmaformer.checkpoint.documents import Documents, gather_documents
 from segmaformer.checkpoint.given_tiling import check_given_tiling, with_given_tiling
 from segmaformer.checkpoint.published_use import PublishedUse
+from segmaformer.checkpoint.recognition import Architecture
 from segmaformer.checkpoint.strict import check_names_and_shapes, load_weights
 from segmaformer.checkpoint.usage import stated_config, usage_of
 from segmaformer.checkpoint.weight_sets import choose_weights
@@ -129,7 +130,6 @@ def load_checkpoint(
     patch_size: Sequence[int] | None = None,
     tiling: str | None = None,
     overlap: float | None = None,
-    use_rope: bool | None = None,
     weights: str | None = None,
 ) -> Checkpoint:
     """Load a checkpoint without running code from it.
@@ -142,7 +142,7 @@ def load_checkpoint(
     arch
         Name of the network where it is not to be recognised.
     config
-        Configuration keys that win over what is inferred, such as ``num_heads``.
+        Configuration keys that win over what is inferred, such as ``num_heads`` or ``use_rope``.
     plans, dataset_json
         nnU-Net's files, where those inside or beside the checkpoint are not to be used.
     configuration
@@ -154,8 +154,6 @@ def load_checkpoint(
         one: ``nnunet``, ``monai-constant`` or ``monai-gaussian``.
     overlap
         Of neighbouring tiles, as a part of the tile; a half where nothing else is known.
-    use_rope
-        Whether rotary positions are on; the same as ``config={"use_rope": ...}``.
     weights
         Which set of weights, where the file has several: the key that its dictionary stands
         under, the prefix of its names, or both with a dot between.
@@ -181,40 +179,22 @@ def load_checkpoint(
     """
     tile = None if patch_size is None else _given_tile(patch_size)
     check_given_tiling(tiling, overlap)
-    given = {**(config or {}), **({} if use_rope is None else {"use_rope": use_rope})}
     file = read_checkpoint_file(path)
     chosen = choose_weights(file, arch=arch, key=weights)
     network = chosen.arch
-    model_config(network.name, **given)
+    model_config(network.name, **(config or {}))
     tensors = drop_aliases(chosen.weights)
-    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     documents = gather_documents(file, plans=plans, dataset_json=dataset_json)
-    if configuration is not None and documents.plans is None:
-        raise ValueError(
-            f"configuration {configuration!r} is one of plans.json, and there is none; give it "
-            "(plans), or leave the configuration out"
-        )
-    stated = stated_config(
-        file,
-        documents,
-        network.name,
-        configuration=configuration,
-        keys_of_plan=network.support.keys_of_plan,
-    )
-    full_config, assumptions = network.support.infer_config(
-        shapes, trainer=file.trainer, given={**stated, **given}
-    )
-    _check_size(network.name, full_config, tensors, by_caller=bool(given))
+    full_config, assumed = _full_config(network, file, documents, tensors, configuration, config)
     usage = usage_of(
         file, documents, network.name, full_config, configuration=configuration, tile=tile
     )
-    known_tiling = usage.tiling
-    told: tuple[str, ...] = ()
-    if known_tiling is not None:
-        network.support.check_tile(full_config, known_tiling.tile)
-        known_tiling, told = with_given_tiling(known_tiling, tiling, overlap)
+    if usage.tiling is not None:
+        network.support.check_tile(full_config, usage.tiling.tile)
+    known_tiling, told = with_given_tiling(usage.tiling, tiling, overlap)
     model = create_model(network.name, **full_config)
     load_weights(model, tensors)
+    assumptions = (*file.assumptions, *chosen.sentences, *assumed, *usage.assumptions, *told)
     return Checkpoint(
         model=model.eval(),
         arch=network.name,
@@ -224,13 +204,7 @@ def load_checkpoint(
         known_preprocessing=usage.preprocessing,
         known_tiling=known_tiling,
         trainer=file.trainer,
-        assumptions=(
-            *file.assumptions,
-            *chosen.sentences,
-            *assumptions,
-            *usage.assumptions,
-            *told,
-        ),
+        assumptions=assumptions,
         path=file.path,
         sha256=file.sha256,
         published=usage.published,
@@ -248,6 +222,36 @@ def _given_tile(patch_size: Sequence[int]) -> Triple:
             f"patch_size is {tuple(patch_size)}; expected at most {MOST_TILE_VOXELS} voxels in all"
         )
     return int(depth), int(height), int(width)
+
+
+def _full_config(
+    network: Architecture,
+    file: CheckpointFile,
+    documents: Documents,
+    tensors: Mapping[str, torch.Tensor],
+    configuration: str | None,
+    config: Mapping[str, Any] | None,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Every key of the network, and what was assumed about them."""
+    if configuration is not None and documents.plans is None:
+        raise ValueError(
+            f"configuration {configuration!r} is one of plans.json, and there is none; give it "
+            "(plans), or leave the configuration out"
+        )
+    stated = stated_config(
+        file,
+        documents,
+        network.name,
+        configuration=configuration,
+        keys_of_plan=network.support.keys_of_plan,
+    )
+    full_config, assumptions = network.support.infer_config(
+        {key: tuple(tensor.shape) for key, tensor in tensors.items()},
+        trainer=file.trainer,
+        given={**stated, **(config or {})},
+    )
+    _check_size(network.name, full_config, tensors, by_caller=bool(config))
+    return full_config, assumptions
 
 
 def _check_size(

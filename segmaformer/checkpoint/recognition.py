@@ -32,7 +32,30 @@ class InferConfig(Protocol):
         trainer: str | None,
         given: Mapping[str, Any],
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """See :func:`segmaformer.checkpoint.networks.segmaformer_config.segmaformer_config`."""
+        """Infer the full configuration.
+
+        Parameters
+        ----------
+        shapes
+            Shape of every weight by its name, without the aliases that checkpoints repeat.
+        trainer
+            Name of the nnU-Net trainer, or None.
+        given
+            Configuration keys from plans or the caller; they win over what is inferred.
+
+        Returns
+        -------
+        config
+            Every key of :func:`segmaformer.models.model_config`. Entries without effect,
+            such as the states of an attention stage, have their defaults.
+        assumptions
+            One sentence for each value that the weights cannot confirm.
+
+        Raises
+        ------
+        InputError
+            A weight is missing, or `given` contradicts the weights.
+        """
 
 
 @dataclass(frozen=True)

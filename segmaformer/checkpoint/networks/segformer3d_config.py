@@ -26,21 +26,7 @@ _PADDING_OF_KERNEL = {3: 1, 7: 3}
 def segformer3d_config(
     shapes: Shapes, *, trainer: str | None = None, given: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Infer the full configuration.
-
-    Parameters
-    ----------
-    shapes
-        Shape of every weight by its name.
-    trainer
-        Not used.
-    given
-        Configuration keys that the caller knows; they win over what is inferred.
-
-    Returns
-    -------
-    config, assumptions
-        Every key of the network, and one sentence for each that shapes do not show.
+    """Infer the full configuration; see :class:`segmaformer.checkpoint.recognition.InferConfig`.
 
     Raises
     ------

@@ -39,24 +39,7 @@ _TRAINER_WITHOUT_ROPE = "SegMaFormerTrainer_BRATS_SegMaFormer"
 def segmaformer_config(
     shapes: Shapes, *, trainer: str | None = None, given: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Infer the full configuration.
-
-    Parameters
-    ----------
-    shapes
-        Shape of every weight by its name.
-    trainer
-        Name of the nnU-Net trainer, which says whether rotary positions were off.
-    given
-        Configuration keys that the caller knows; they win over what is inferred.
-
-    Returns
-    -------
-    config
-        Every key of :func:`segmaformer.models.model_config`. Entries without effect,
-        such as the states of an attention stage, have their defaults.
-    assumptions
-        One sentence for each value that the weights cannot confirm.
+    """Infer the full configuration; see :class:`segmaformer.checkpoint.recognition.InferConfig`.
 
     Raises
     ------

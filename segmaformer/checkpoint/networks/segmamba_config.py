@@ -44,20 +44,8 @@ def segmamba_config(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Infer the full configuration of a SegMamba.
 
-    Parameters
-    ----------
-    shapes
-        Shape of every weight by its name.
-    trainer
-        Not used.
-    given
-        Configuration keys that the caller knows, `mamba_residual` and `nslices` among
-        them; they win over the rules.
-
-    Returns
-    -------
-    config, assumptions
-        Every key of the network, and one sentence for each that shapes do not show.
+    Parameters and results are those of
+    :class:`segmaformer.checkpoint.recognition.InferConfig`.
 
     Raises
     ------

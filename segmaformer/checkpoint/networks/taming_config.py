@@ -47,19 +47,8 @@ def taming_config(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Infer the full configuration of any of the four networks.
 
-    Parameters
-    ----------
-    shapes
-        Shape of every weight by its name, without the aliases that checkpoints repeat.
-    trainer
-        Not used; which of the networks it is has been decided.
-    given
-        Configuration keys from plans or the caller.
-
-    Returns
-    -------
-    config, assumptions
-        Every key of the network, and one sentence for each that nothing shows.
+    Parameters and results are those of
+    :class:`segmaformer.checkpoint.recognition.InferConfig`.
 
     Raises
     ------

@@ -285,7 +285,7 @@ def test_bad_tiling_is_the_callers_mistake(tmp_path: Path, options: Any, match: 
 
 def test_configuration_can_be_given(tmp_path: Path, tiny_weights: Document) -> None:
     path = save(tmp_path, tiny_weights)
-    checkpoint = load_checkpoint(path, config={"num_heads": [1, 2, 4, 4]}, use_rope=False)
+    checkpoint = load_checkpoint(path, config={"num_heads": [1, 2, 4, 4], "use_rope": False})
     assert checkpoint.config["num_heads"] == [1, 2, 4, 4]
     assert checkpoint.config["use_rope"] is False
     assert not mentions(checkpoint, "num_heads")
