@@ -12,7 +12,15 @@ import pytest
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-from support.networks.networks import TINY_TILE, save_tiny_checkpoint
+from support.native.processors import PROCESSORS, keep_to_one
+
+keep_to_one()  # before anything makes a thread pool
+
+from support.networks.networks import save_tiny_checkpoint
+from support.packages.made_once import made_once
+from support.packages.small_packages import write_package
+
+from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,6 +38,18 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SGMF_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def every_processor() -> Iterator[None]:
+    """All processors, for tests of what threads do to each other."""
+    if not PROCESSORS:
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, PROCESSORS)
+    yield
+    os.sched_setaffinity(0, own)
 
 
 @pytest.fixture(scope="session")
@@ -60,25 +80,17 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="session")
-def tiny_onnx(tiny_checkpoint: Any) -> Any:
+def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Any:
     """The same as it was traced, once for all tests. Copy it to change it."""
-    from segmaformer.export.onnx_export import export_onnx
-
-    return export_onnx(tiny_checkpoint.model, TINY_TILE, 1)
+    return _traced(tmp_path_factory, request, "tiny_checkpoint")
 
 
 @pytest.fixture(scope="session")
 def tiny_package_path(
-    tiny_checkpoint: Any, tiny_onnx: Any, tmp_path_factory: pytest.TempPathFactory
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Path:
     """A package of the same, float32 and float16. Copy it before changing it."""
-    from segmaformer.export import pipeline
-
-    target = tmp_path_factory.mktemp("package") / "tiny.sgmf"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "export_onnx", lambda *_: tiny_onnx)
-        options = pipeline.ExportOptions(fp16=True)
-        return pipeline.export_package(tiny_checkpoint, target, options).path
+    return _package(tmp_path_factory, request, "tiny", fp16=True)
 
 
 @pytest.fixture(scope="session")
@@ -92,23 +104,55 @@ def hippocampus_checkpoint() -> Any:
 
 
 @pytest.fixture(scope="session")
+def hippocampus_onnx(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Any:
+    """The same as it was traced, once for all tests. Copy it to change it."""
+    return _traced(tmp_path_factory, request, "hippocampus_checkpoint")
+
+
+@pytest.fixture(scope="session")
 def hippocampus_package_path(
-    hippocampus_checkpoint: Any, tmp_path_factory: pytest.TempPathFactory
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Path:
     """A package of the same, float32 only. Copy it before changing it."""
-    from segmaformer.export.pipeline import ExportOptions, export_package
+    return _package(tmp_path_factory, request, "hippocampus", fp16=False)
 
-    target = tmp_path_factory.mktemp("hippocampus") / "hippocampus.sgmf"
-    return export_package(hippocampus_checkpoint, target, ExportOptions()).path
+
+def _traced(
+    factory: pytest.TempPathFactory, request: pytest.FixtureRequest, checkpoint_fixture: str
+) -> Any:
+    onnx = pytest.importorskip("onnx")
+
+    def trace(folder: Path) -> None:
+        checkpoint = request.getfixturevalue(checkpoint_fixture)
+        from segmaformer.export.onnx_export import export_onnx
+
+        onnx.save(export_onnx(checkpoint.model, checkpoint.tiling.tile, 1), folder / "traced.onnx")
+
+    return onnx.load(made_once(factory, f"traced-{checkpoint_fixture}", trace) / "traced.onnx")
+
+
+def _package(
+    factory: pytest.TempPathFactory, request: pytest.FixtureRequest, name: str, *, fp16: bool
+) -> Path:
+    def export(folder: Path) -> None:
+        checkpoint = request.getfixturevalue(f"{name}_checkpoint")
+        traced = request.getfixturevalue(f"{name}_onnx")
+        from segmaformer.export import pipeline
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline, "export_onnx", lambda *_: traced)
+            options = pipeline.ExportOptions(fp16=fp16)
+            pipeline.export_package(checkpoint, folder / f"{name}.sgmf", options)
+
+    return made_once(factory, name, export) / f"{name}.sgmf"
 
 
 @pytest.fixture(scope="session")
 def two_channel_package_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A package of a small network with two channels, float32 only."""
-    pytest.importorskip("torch")
-    from segmaformer.checkpoint import load_checkpoint
-    from segmaformer.export.pipeline import export_package
-
-    folder = tmp_path_factory.mktemp("package")
-    checkpoint = load_checkpoint(save_tiny_checkpoint(folder / "tiny.pth", channels=2))
-    return export_package(checkpoint, folder / "tiny.sgmf").path
+    """A package of two convolutions with two channels and three labels, float32 only."""
+    folder = tmp_path_factory.mktemp("package") / "convolutions.sgmf"
+    labels = (Label(0, "background"), Label(1, "anterior"), Label(2, "posterior"))
+    preprocessing = Preprocessing(("MR0", "MR1"), (Normalization("zscore"),) * 2)
+    return write_package(folder, preprocessing, Output(labels))

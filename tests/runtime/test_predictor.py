@@ -213,6 +213,7 @@ def test_progress_names_the_stage_and_counts_up(predictor: Predictor, volume: Vo
     assert len(set(counts)) == 1
 
 
+@pytest.mark.usefixtures("every_processor")
 def test_threads_may_share_a_predictor(
     predictor: Predictor, volume: Volume, segmentation: Segmentation
 ) -> None:

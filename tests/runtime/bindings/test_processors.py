@@ -1,17 +1,18 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.native.processors import PROCESSORS as OWN
 
 from segmaformer.runtime.bindings.processors import available_processors
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux tells")
-
-OWN = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+pytestmark = [
+    pytest.mark.skipif(not OWN, reason="Linux tells"),
+    pytest.mark.usefixtures("every_processor"),
+]
 
 
 def tell_siblings(root: Path, siblings: dict[int, str]) -> None:

@@ -39,17 +39,10 @@ def made(cases_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def bundled_graph(hippocampus_checkpoint: Any) -> Any:
-    from segmaformer.export.onnx_export import export_onnx
-
-    return export_onnx(hippocampus_checkpoint.model, (40, 56, 40), 1)
-
-
 def test_weights_of_lightning_become_a_package(
-    sgmf: Sgmf, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundled_graph: Any
+    sgmf: Sgmf, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hippocampus_onnx: Any
 ) -> None:
-    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: bundled_graph)
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: hippocampus_onnx)
     checkpoint = made / "lightning_loss_weight.ckpt"
     run = sgmf("export", checkpoint, *SETTINGS, "-o", tmp_path / "made.sgmf")
     assert run.code == 0, run.stderr

@@ -425,6 +425,7 @@ def test_progress_counts_every_tile(handle: Handle) -> None:
     assert seen == [(done, count) for done in range(count + 1)]
 
 
+@pytest.mark.usefixtures("every_processor")
 def test_another_thread_cancels(handle: Handle) -> None:
     started = threading.Event()
     cancelled = threading.Event()

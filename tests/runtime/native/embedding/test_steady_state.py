@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support.native.libsgmf import library_path, onnxruntime_path
 
+pytestmark = pytest.mark.usefixtures("every_processor")
+
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
