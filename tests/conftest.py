@@ -16,6 +16,7 @@ from support.native.processors import PROCESSORS, keep_to_one
 
 keep_to_one()  # before anything makes a thread pool
 
+from support.graphs.untraced import untraced
 from support.networks.networks import save_tiny_checkpoint
 from support.packages.made_once import made_once
 from support.packages.small_packages import write_package
@@ -108,7 +109,8 @@ def hippocampus_onnx(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Any:
     """The same as it was traced, once for all tests. Copy it to change it."""
-    return _traced(tmp_path_factory, request, "hippocampus_checkpoint")
+    with untraced():
+        return _traced(tmp_path_factory, request, "hippocampus_checkpoint")
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,13 @@ import numpy as np
 import onnx
 import pytest
 from support.graphs.graphs import logits_of
+from support.graphs.untraced import untraced
 from support.networks.published import CASES, SEGMAFORMER_CASES, published_case
 
 torch = pytest.importorskip("torch")
 
+from segmaformer.export import onnx_export
 from segmaformer.export.float16 import to_float16
-from segmaformer.export.onnx_export import export_onnx
 from segmaformer.export.plain_graph import plain_graph
 from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu, rewrite_norms
 from segmaformer.export.scan_op import scan_nodes
@@ -38,6 +39,13 @@ TINY_TAMING: dict[str, Any] = {
     "n_conv_per_stage_decoder": [1],
 }
 TINY_SEGRESMAMBA: dict[str, Any] = {"in_chans": 1, "feat_size": [8] * 4, "d_state": 3}
+
+
+def export_onnx(
+    model: torch.nn.Module, tile: tuple[int, int, int], channels: int
+) -> onnx.ModelProto:
+    with untraced():
+        return onnx_export.export_onnx(model, tile, channels)
 
 
 def for_cpu(model: onnx.ModelProto) -> onnx.ModelProto:

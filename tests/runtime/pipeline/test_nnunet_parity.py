@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from support.graphs.untraced import untraced
 from support.native.native_kernels import cropped, fill_holes
 from support.networks.networks import TINY_CONFIG, save_tiny_checkpoint
 from support.networks.tile_logits import predict_logits
@@ -202,7 +203,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     stored = torch.load(path, weights_only=True)
     torch.save({**stored, "network_weights": scans.filled_network().state_dict()}, path)
     checkpoint = load_checkpoint(path, config={"num_heads": TINY_CONFIG["num_heads"]})
-    return export_package(checkpoint, folder / "tiny.sgmf")
+    with untraced():
+        return export_package(checkpoint, folder / "tiny.sgmf")
 
 
 @pytest.mark.parametrize("name", scans.PREDICTION_CASES)
