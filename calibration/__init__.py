@@ -1,1 +1,1 @@
-"""Choosing calibration data and the placement of quantisation."""
+"""Choice of calibration data and placement of quantisation."""

@@ -1,4 +1,4 @@
-"""From a package and a folder of scans to int8 variants in that package."""
+"""Calibration of a package's int8 variants on a folder of scans."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ CARD_FILE = "card.md"
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """How to calibrate.
+    """Options of a calibration.
 
     Attributes
     ----------
     tiles
-        Which tiles of the scans.
+        Numbers of scans and tiles, and their choice.
     method
-        How ranges are chosen.
+        Method that chooses ranges.
     gate
-        What int8 must reach over all held-out tiles.
+        Bounds that int8 must keep over all held-out tiles.
     sensitivity
-        Measure the harm of every layer alone even where all of them together pass.
+        Measure the harm of every layer alone, even if all of them pass together.
     picture
-        PNG to draw harm and saving of every layer to; measures them as `sensitivity` does.
+        PNG for a chart of every layer's harm and saving; implies `sensitivity`.
     budget_mib
-        MiB for the activations of one run.
+        Memory for the activations of one run, in MiB.
     threads
-        Threads for one tile; None takes every processor this process may use.
+        Number of threads for one tile; None uses every processor this process may use.
     overwrite
         Replace the int8 variants of an earlier calibration.
     resumable
-        Keep what was counted beside the package until all is done.
+        Keep the progress in a file beside the package until all is done.
     names
         Write the names of scans into the manifest, besides their SHA-256.
     """
@@ -81,22 +81,22 @@ def calibrate(
 ) -> Package:
     """Add int8 variants to the package at `path`, all of them or none.
 
-    An interrupted calibration leaves the package as it was, and beside it a file from which
-    the next one goes on. One that was killed while it put the new package in place may leave it
-    moved aside: the next calibration or export puts it back.
+    An interrupted calibration leaves the package as it was, and beside it a file from which the
+    next one continues. A calibration killed while it put the new package in place may leave the old
+    one moved aside: the next calibration or export puts it back.
 
     Parameters
     ----------
     path
-        A package directory.
+        Package directory.
     folder
-        Scans to calibrate on, as ``sgmf infer`` takes them.
+        Scans to calibrate on, laid out as for ``sgmf infer``.
     options
         See :class:`CalibrationOptions`.
     progress
         Called with the stage, the steps done and their number.
     report
-        Called with a line of text where something is worth knowing.
+        Called with a line of text about each notable fact.
 
     Returns
     -------
@@ -108,11 +108,11 @@ def calibrate(
     FileNotFoundError, NotADirectoryError
         There is no such package or folder.
     PackageError
-        `path` is no package that can be trusted.
+        `path` is no valid package.
     FileExistsError
-        The package has int8 variants and may not lose them.
+        The package has int8 variants, and `overwrite` is off.
     InputError
-        The scans do not suit, and why.
+        The scans are unsuitable; the message says why.
     ParityError
         No placement of an int8 variant passes; nothing is written.
     PermissionError
@@ -195,22 +195,22 @@ def write_variants(
     *,
     names: bool = False,
 ) -> None:
-    """Write a package with int8 variants, in place of earlier ones, to `staging`.
+    """Write a package with int8 variants, replacing earlier ones, to `staging`.
 
     Parameters
     ----------
     staging
-        From :func:`segmaformer.runtime.package.writer.staged_package`.
+        Folder from :func:`segmaformer.runtime.package.writer.staged_package`.
     package
-        As it is.
+        The package without the new variants.
     measurement
-        Where the scales come from.
+        Measurement that the scales come from.
     gate
-        What all of them passed.
+        Bounds that all variants have passed.
     placed
-        What to add, and how each compares.
+        Variants to add, and their comparisons.
     names
-        Whether the scans' names are written, too.
+        Whether to write the scans' names, too.
     """
     manifest = _manifest(package.manifest, measurement, gate, placed, names=names)
     kept = {variant.file for variant in manifest.variants.values()}

@@ -1,4 +1,4 @@
-"""What each kind of backend wants of an int8 graph; the scales are the same for all."""
+"""Form of an int8 graph for each kind of backend; the scales are the same for all."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ import numpy as np
 from segmaformer.calibration.layers import Layer, LayerKind
 
 LEAST_CHANNELS = 8
-"""Fewer input or output channels leave most lanes of an int8 dot product empty: an embedding
-of four channels ran 1.7 times slower in ONNX Runtime, and TensorRT pads to as many."""
+"""Fewest input and output channels worth quantising. With fewer, most lanes of an int8 dot
+product are empty: an embedding of four channels ran 1.7 times slower in ONNX Runtime, and
+TensorRT pads to as many."""
 
 
 @dataclass(frozen=True)
 class Flavour:
-    """How int8 is written for one kind of backend.
+    """Form of int8 for one kind of backend.
 
     Attributes
     ----------
     variant
         Name of the package's variant; its file is the same with underscores.
     kinds
-        Layers that gain there.
+        Kinds of layers that run faster in int8 there.
     unsigned_activations
-        Activations are uint8 around 128 rather than int8 around 0: the same steps.
+        Whether activations are uint8 around 128 rather than int8 around 0: the same steps.
     rounds_conv_outputs
-        Outputs of convolutions are rounded too.
+        Whether outputs of convolutions are rounded too.
     integer_bias
-        Biases are int32 in units of the products, which rounds them far below a step.
+        Whether biases are int32 in units of the products, which rounds them far below a step.
     """
 
     variant: str
@@ -45,15 +46,15 @@ class Flavour:
 
     @property
     def zero_point(self) -> np.ndarray:
-        """Scalar, in the element type of activations."""
+        """Scalar zero point, in the element type of activations."""
         return np.array(128, np.uint8) if self.unsigned_activations else np.array(0, np.int8)
 
     def candidates(self, layers: Iterable[Layer]) -> tuple[Layer, ...]:
-        """The layers worth quantising here; the last projection never is."""
+        """Return the layers worth quantising here; the last projection never is."""
         return tuple(layer for layer in layers if self.objection(layer) is None)
 
     def objection(self, layer: Layer) -> str | None:
-        """Why a layer is none of the candidates, in words; None for a candidate."""
+        """Return the reason why a layer is no candidate; None for a candidate."""
         if layer.is_last:
             return "the last projection"
         if min(layer.channels) < LEAST_CHANNELS:
@@ -61,7 +62,7 @@ class Flavour:
         return None if layer.kind in self.kinds else f"{layer.kind}: nothing gained here"
 
     def observed(self, layers: Iterable[Layer]) -> tuple[str, ...]:
-        """Tensors whose ranges these layers need, each once."""
+        """Return the tensors whose ranges these layers need, each once."""
         names = dict.fromkeys(layer.activation for layer in layers)
         if self.rounds_conv_outputs:
             names.update(dict.fromkeys(layer.output for layer in layers if layer.is_convolution))
@@ -77,7 +78,7 @@ TENSORRT = Flavour(
     rounds_conv_outputs=False,
     integer_bias=False,
 )
-"""TensorRT takes zero points of 0 only and no int32 bias; it fuses what follows a convolution."""
+"""TensorRT takes only zero points of 0 and no int32 bias; it fuses what follows a convolution."""
 
 CPU = Flavour(
     "int8-cpu",

@@ -1,4 +1,4 @@
-"""A picture of what int8 does to each layer: the Dice it costs beside what it saves."""
+"""Chart of int8's effect on each layer: the Dice it costs beside its saving."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WIDTH_PX = _NAME_PX + 2 * (_BAR_PX + _GAP_PX) + _PLOT_PX
 
 
 def write_harm_picture(path: Path, placed: Sequence[Placed], *, title: str) -> None:
-    """Write the picture of all variants, one below the other, as PNG, atomically.
+    """Write the charts of all variants, one below the other, as PNG, atomically.
 
     Raises
     ------
@@ -43,19 +43,19 @@ def write_harm_picture(path: Path, placed: Sequence[Placed], *, title: str) -> N
 
 
 def draw_harms(placed: Placed, *, title: str) -> Image.Image:
-    """Bars for each layer, the most harmful first, and a plot of harm against saving.
+    """Draw a bar for each layer, the most harmful first, and a plot of harm against saving.
 
     Parameters
     ----------
     placed
-        With harms.
+        A variant whose harms were measured.
     title
-        Of the network.
+        Title, such as the network's name.
 
     Returns
     -------
     PIL.Image.Image
-        RGB.
+        An RGB image.
     """
     ranked = sorted(placed.harms, key=lambda each: (each.harm, each.changed), reverse=True)
     shown = ranked[:MOST_ROWS]
@@ -110,7 +110,7 @@ def _draw_row(
         (_decades(harm.harm), f"{harm.harm:.1g}"),
         (harm.step.saving / greatest, f"{harm.step.saving:.1%}"),
     ):
-        # Room for the number is left free beside the longest bar.
+        # Leave room for the number beside the longest bar.
         right = left + share * (_BAR_PX - 48)
         if right > left:
             draw.rectangle((left, top + 3, right, top + _ROW_PX - 3), fill=colour)
@@ -140,6 +140,6 @@ def _draw_plot(
 
 
 def _decades(harm: float) -> float:
-    """Place of a lost Dice on the logarithmic axis, 0 to 1."""
+    """Return the place of a lost Dice on the logarithmic axis, 0 to 1."""
     low, high = DECADES
     return min(1.0, max(0.0, (math.log10(max(harm, 10.0**low)) - low) / (high - low)))

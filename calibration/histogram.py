@@ -1,4 +1,4 @@
-"""How large the values of a tensor are, in a few kilobytes however many there were."""
+"""Histogram of a tensor's magnitudes, in a few kilobytes for any number of values."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _CHUNK = 1 << 20
 class Histogram:
     """Magnitudes of all values so far in equal bins from 0 to `limit`.
 
-    The limit doubles when a value lies beyond it, and neighbouring bins become one: one
-    pass over the values is enough, and at least half of the bins are in use.
+    If a value lies beyond it, the limit doubles and neighbouring bins are merged: one pass over the
+    values is enough, and at least half of the bins are in use.
 
     Attributes
     ----------
     counts
-        Values other than 0 in each bin, int64.
+        Number of values other than 0 in each bin, int64.
     limit
-        Upper edge of the last bin, a power of two; 0 while all values were 0.
+        Upper edge of the last bin, a power of two; 0 as long as all values were 0.
     largest
-        Largest magnitude.
+        Largest magnitude so far.
     zeros
-        Values that were exactly 0, which no rounding moves.
+        Number of values that were exactly 0, which no rounding moves.
     """
 
     counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))

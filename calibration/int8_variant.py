@@ -1,4 +1,4 @@
-"""One int8 variant: the placed graph, which layers it quantises, and how it compares."""
+"""An int8 variant: the placed graph and the layers it quantises."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from segmaformer.calibration.measurement import Measurement
 from segmaformer.calibration.placement import place
 
 LEAST_HELD_PARAMETERS = 4096
-"""Weights below this stay float32 where their layer does: rounding them saves next to nothing."""
+"""Fewest elements of a weight worth rounding if its layer computes in float32."""
 
 
 @dataclass(frozen=True, eq=False)
 class Int8Variant:
-    """A quantised network.
+    """Quantised network.
 
     Attributes
     ----------
     flavour
-        For which backends.
+        Kind of backends that it is for.
     layers
         Names of the layers that compute in int8.
     weights_only
-        Names of those that compute in float32 with weights held as int8.
+        Names of layers that compute in float32 with weights held as int8.
     model
-        The graph.
+        The quantised graph.
     """
 
     flavour: Flavour
@@ -45,12 +45,12 @@ class Int8Variant:
         return {"default": "float32", **single, **dict.fromkeys(self.weights_only, "int8 weights")}
 
     def record(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Describe the variant for the manifest."""
         return {"layers": [*self.layers], "weights_only": [*self.weights_only]}
 
 
 def with_large_weights(layers: Iterable[Layer]) -> tuple[Layer, ...]:
-    """Those whose weights are worth holding as int8."""
+    """Return the layers whose weights are worth holding as int8."""
     return tuple(
         layer for layer in layers if not layer.is_last and layer.parameters >= LEAST_HELD_PARAMETERS
     )
@@ -63,18 +63,18 @@ def int8_variant(
     *,
     weights_only: Iterable[Layer] | None = None,
 ) -> Int8Variant:
-    """Quantise `layers`, by default every candidate; of others hold weights as int8.
+    """Quantise `layers`, by default every candidate; hold weights of others as int8.
 
     Parameters
     ----------
     measurement
-        The network and its scales.
+        Measured network and its scales.
     flavour
-        For which backends.
+        Kind of backends that it is for.
     layers
-        Some of ``flavour.candidates(measurement.layers)``.
+        Layers to quantise, from ``flavour.candidates(measurement.layers)``; None for all.
     weights_only
-        Which others hold int8 weights; None for all with large weights.
+        Other layers to hold int8 weights; None for all with large weights.
     """
     wanted = set(flavour.candidates(measurement.layers) if layers is None else layers)
     chosen = tuple(layer for layer in measurement.layers if layer in wanted)

@@ -1,4 +1,4 @@
-"""What int8 does to segmentations of held-out tiles, and what of that may pass."""
+"""Judgement of int8 by segmentations of held-out tiles."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ REFERENCE = "fp32 on held-out tiles"
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """One network against float32 and, where there are label maps, against them.
+    """Comparison of a network with float32 and, if given, with label maps.
 
     Attributes
     ----------
     parity
-        With the float32 network.
+        Agreement with the float32 network.
     truth_dice
-        Dice of float32 and of this network with the label maps, by label; empty without any.
+        Dice of float32 and of this network with the label maps, by label; empty without label maps.
     """
 
     parity: TileParity
@@ -39,11 +39,11 @@ class Judgement:
 
     @property
     def lowest_dice(self) -> float:
-        """With float32, of the label that suffers most."""
+        """Dice with float32, of the label that suffers most."""
         return min(self.parity.dice.values())
 
     def shortfalls(self, gate: Gate) -> list[str]:
-        """What keeps this network from passing, in words."""
+        """List the bounds of `gate` that this network misses, as sentences."""
         near = [
             f"Dice is {dice:.4f} for label {label}, expected at least {gate.least_dice:g}"
             for label, dice in self.parity.dice.items()
@@ -58,24 +58,24 @@ class Judgement:
         return [*near, *true]
 
     def record(self) -> dict[str, Any]:
-        """For the manifest: what is not in the variant's parity."""
+        """Describe, for the manifest, the facts that the variant's parity lacks."""
         pairs = {str(label): list(pair) for label, pair in self.truth_dice.items()}
         return {"dice_with_label_maps": pairs} if pairs else {}
 
 
 class Judge:
-    """Runs networks on held-out tiles; the float32 network once, its logits kept on disk.
+    """Judge that runs networks on held-out tiles, float32 once, its logits kept on disk.
 
     Parameters
     ----------
     tiles
-        Held out from calibration.
+        Tiles held out from calibration.
     reference
         The float32 network.
     output
         Meaning of the logits.
     threads
-        Threads for one tile; None takes every processor this process may use.
+        Number of threads for one tile; None uses every processor this process may use.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Judge:
             yield run_network(session, tile)[0][0]
 
     def _confusion(self, truth: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        """Voxels by true and by found label, where the truth is known."""
+        """Count voxels by true and by found label, where the truth is known."""
         known = (truth >= 0) & (truth < self._labels)
         found = logits_to_labels(logits, self._output)[known]
         pairs = truth[known].astype(np.int64) * self._labels + found
@@ -132,7 +132,7 @@ class Judge:
 
 
 def _pairs(before: np.ndarray, after: np.ndarray) -> dict[int, tuple[float, float]]:
-    """Dice of both confusions, for each label above 0 that the label maps show."""
+    """Return the Dice of both confusions, for each label above 0 in the label maps."""
     shown = [label for label in range(1, len(before)) if before[label].any()]
     return {label: (_dice(before, label), _dice(after, label)) for label in shown}
 

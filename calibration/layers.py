@@ -1,4 +1,4 @@
-"""The layers of a network whose arithmetic can be int8: products with constant weights."""
+"""Layers of a network whose arithmetic can be int8: products with constant weights."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ LayerKind = Literal["conv", "pointwise", "depthwise", "grouped", "matmul"]
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution or matrix product with a constant weight.
+    """Convolution or matrix product with a constant weight.
 
     Attributes
     ----------
     name
-        Of the node, unique in the graph.
+        Name of the node, unique in the graph.
     kind
-        ``pointwise`` is a convolution over one voxel, ``depthwise`` one in which every
-        channel is alone, ``grouped`` any other with groups.
+        ``pointwise`` is a convolution over one voxel, ``depthwise`` one with each channel by
+        itself, ``grouped`` any other with groups.
     activation, weight, output
         Names of tensors.
     bias
-        Name of the bias where the node itself adds one that is constant.
+        Name of the constant bias that the node itself adds; None without one.
     axis
         Axis of the weight that counts output channels.
     channels
-        Input and output channels.
+        Numbers of input and output channels.
     parameters
-        Elements of the weight.
+        Number of elements of the weight.
     macs
-        Multiplications and additions for one tile.
+        Number of multiply-accumulates for one tile.
     is_last
-        The network's output follows with no other layer in between.
+        Whether no other layer lies between this one and the network's output.
     """
 
     name: str
@@ -58,20 +58,20 @@ class Layer:
 
 
 def find_layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
-    """Every convolution and matrix product of the main graph with a constant weight.
+    """Find every convolution and matrix product of the main graph with a constant weight.
 
-    Transposed convolutions are not among them: no CPU runs them in int8, and TensorRT
-    does only without explicit quantisation.
+    Transposed convolutions are left out: no CPU runs them in int8, and TensorRT only does without
+    explicit quantisation.
 
     Parameters
     ----------
     model
-        A float32 network with free batch size and fixed tile.
+        Float32 network with free batch size and fixed tile.
 
     Returns
     -------
     tuple of Layer
-        In the order of computation.
+        Layers in the order of computation.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def _kind(node: onnx.NodeProto, dims: tuple[int, ...], groups: int) -> LayerKind
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Shape by tensor for a batch of one."""
+    """Infer the shape of each tensor for a batch of one."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     return {
         value.name: tuple(dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim)
@@ -151,7 +151,7 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
 
 
 def _last_nodes(model: onnx.ModelProto, initializers: dict[str, onnx.TensorProto]) -> set[str]:
-    """Names of the layers that the walk back from the outputs meets first."""
+    """Return the names of the layers that the walk back from the outputs meets first."""
     producers = {output: node for node in model.graph.node for output in node.output}
     return set(_walk_back([value.name for value in model.graph.output], producers, initializers))
 

@@ -1,4 +1,4 @@
-"""What calibration measures once, whatever is done with it: layers, tiles and scales."""
+"""Facts that calibration measures once for all variants: layers, tiles and scales."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Measurement:
     model
         The package's float32 network.
     layers
-        All that could be int8 in any flavour or only hold int8 weights.
+        All layers that could be int8 in any flavour or only hold int8 weights.
     tiles
-        What the scales come from, and what is held out to judge by.
+        Tiles that the scales come from, and tiles held out to judge by.
     method
-        How ranges were chosen.
+        Method that chose the ranges.
     scales
         Step of one int8 level for each tensor that any flavour rounds.
     """
@@ -45,7 +45,7 @@ class Measurement:
     scales: dict[str, float] = field(repr=False)
 
     def record(self, *, names: bool = False) -> dict[str, Any]:
-        """For the manifest: provenance, with `names` of scans or without; the one set of scales."""
+        """Describe provenance, with or without `names` of scans, and scales for the manifest."""
         return {
             **self.tiles.record(names=names),
             "range_method": self.method,
@@ -68,22 +68,22 @@ def measure(
     Parameters
     ----------
     package
-        Its fp32 variant is measured.
+        Package whose fp32 variant is measured.
     folder
-        Scans to calibrate on.
+        Folder of scans to calibrate on.
     tiles
-        How many scans and tiles, and the seed.
+        Numbers of scans and tiles, and the seed.
     method
-        How ranges are chosen, see :func:`segmaformer.calibration.ranges.choose_scale`.
+        Method that chooses ranges, see :func:`segmaformer.calibration.ranges.choose_scale`.
     observation
-        Memory, threads and where to keep what was counted.
+        Memory, threads and the file that keeps the progress.
     progress, report
-        Called as work proceeds, and with a line of text where something is worth knowing.
+        Called as work proceeds, and with a line of text about each notable fact.
 
     Raises
     ------
     InputError
-        The folder does not suit, an activation is no number, or the network has no layer
+        The folder is unsuitable, an activation is NaN or infinite, or the network has no layer
         that int8 would help.
     """
     model = onnx.load_from_string(package.network(EXACT_VARIANT))

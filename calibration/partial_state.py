@@ -1,4 +1,4 @@
-"""What an unfinished observation has counted, kept in a file so that it can go on."""
+"""State of an unfinished observation, kept in a file so that it can continue."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class PartialState:
     Attributes
     ----------
     key
-        Identifies network, tensors, tiles and grouping: counts of others do not go on here.
+        Identifier of network, tensors, tiles and grouping; counts of another key are not used.
     path
-        Where to keep it; None keeps nothing.
+        File that keeps the state; None keeps nothing.
     done
-        Runs that are counted completely.
+        Number of runs that are counted completely.
     """
 
     key: str
@@ -41,16 +41,16 @@ class PartialState:
     def resumed(
         cls, path: Path | None, key: str, tensors: Sequence[str], report: Report
     ) -> PartialState:
-        """The state in `path` if it has this key, else a fresh one; `report` hears which."""
+        """Load the state in `path` if it has this key, else start a fresh one; tell `report`."""
         state = cls(key, path, {name: Histogram() for name in tensors})
         if path is None or not path.exists():
             return state
         try:
             state._load(path)
         except UNREADABLE as error:
-            report(f"{path} is of no use here ({error}); counting from the start")
+            report(f"{path} cannot be used ({error}); counting from the start")
             return cls(key, path, {name: Histogram() for name in tensors})
-        report(f"going on after {state.done} runs that {path} has counted")
+        report(f"continuing after {state.done} runs that {path} has counted")
         return state
 
     def _load(self, path: Path) -> None:
@@ -81,7 +81,7 @@ class PartialState:
         self.done = int(stored["done"])
 
     def finish_run(self) -> None:
-        """Count one more run as done, and save if the last time is a while ago."""
+        """Count one more run as done, and save if the last save is a while ago."""
         self.done += 1
         if time.monotonic() - self._saved >= SAVE_SECONDS:
             self.save()

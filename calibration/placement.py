@@ -1,9 +1,9 @@
-"""Explicit quantisation: where rounding to int8 stands in the graph.
+"""Explicit quantisation: the places in the graph that round to int8.
 
-A quantised layer reads its activation and its weight through a pair of QuantizeLinear
-and DequantizeLinear, or for the weight DequantizeLinear alone, which holds int8. All is symmetric:
-activations have one scale for a tensor, weights one for each output channel. What is not a
-chosen layer computes in float32, though its weight may still be held as int8.
+A quantised layer reads its activation through a pair of QuantizeLinear and DequantizeLinear, and
+its weight, held as int8, through DequantizeLinear. Everything is symmetric: activations have one
+scale for a tensor, weights one for each output channel. All other layers compute in float32,
+though their weights may still be held as int8.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def place(
     Parameters
     ----------
     model
-        The float32 network; unchanged.
+        Float32 network; it is not changed.
     layers
-        Some of :func:`segmaformer.calibration.layers.find_layers` of `model`.
+        Layers to quantise, from :func:`segmaformer.calibration.layers.find_layers` of `model`.
     scales
         Step of one int8 level for each tensor of ``flavour.observed(layers)``.
     flavour
-        For which backend.
+        Kind of backends that it is for.
     weights_only
         Layers that compute in float32 with weights held as int8, for a smaller file.
 
@@ -52,7 +52,7 @@ def place(
     Raises
     ------
     ValueError
-        A tensor has no scale, or none above zero; or a layer is not one of `model`.
+        A tensor has no scale above zero, or a layer is not one of `model`.
     """
     chosen = {layer.name: layer for layer in layers}
     held = {layer.name: layer for layer in weights_only}
@@ -64,7 +64,7 @@ def place(
 
 
 def weight_scale(weight: np.ndarray, axis: int) -> np.ndarray:
-    """Step of one int8 level for each channel along `axis`, float32; 1 where all is zero."""
+    """Return the step of an int8 level for each channel along `axis`, float32; 1 if all is zero."""
     largest = np.abs(weight).max(axis=_others(weight, axis))
     return np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
 
@@ -88,7 +88,7 @@ def _check_scales(tensors: Iterable[str], scales: Mapping[str, float]) -> None:
 
 
 class _Placement:
-    """Rebuilds the graph's list of nodes, with the new ones in front of those that read them."""
+    """Builder of the graph's new list of nodes, with added ones in front of their readers."""
 
     def __init__(self, model: onnx.ModelProto, scales: Mapping[str, float], flavour: Flavour):
         self._model, self._scales, self._flavour = model, scales, flavour
@@ -142,20 +142,20 @@ class _Placement:
             self._nodes.append(helper.make_node(op_type, [value, *constants], [result], name))
 
     def _rounded_weight(self, layer: Layer) -> tuple[str, np.ndarray]:
-        """Name of the float32 weight as int8 holds it, and its scales."""
+        """Return the name of the weight as float32 values of int8 levels, and its scales."""
         if layer.weight not in self._weights:
             array = numpy_helper.to_array(self._constants[layer.weight])
             scale = np.maximum(weight_scale(array, layer.axis), self._least_scale(layer))
             levels = self._constant(f"{layer.weight}_int8", _rounded(array, scale, layer.axis))
-            # ONNX Runtime turns int8 weights into uint8 where a processor needs that, and then
-            # takes only zero points that are stated.
+            # ONNX Runtime turns int8 weights into uint8 if a processor needs that, and only takes
+            # explicit zero points then.
             zeros = self._constant(f"{levels}_zero_point", np.zeros(len(scale), np.int8))
             name = self._dequantized(levels, scale, layer.axis, zeros)
             self._weights[layer.weight] = (name, scale)
         return self._weights[layer.weight]
 
     def _least_scale(self, layer: Layer) -> np.ndarray:
-        """Smallest step of the weight with which its bias still fits into an int32."""
+        """Return the smallest step of the weight for which its bias fits into an int32."""
         scale = self._scales.get(layer.activation)
         if layer.bias is None or scale is None or not self._flavour.integer_bias:
             return np.zeros(1, np.float32)
@@ -182,7 +182,7 @@ class _Placement:
         return name
 
     def _assembled(self) -> onnx.ModelProto:
-        """The whole model, less the constants that nothing reads any more."""
+        """Return the whole model, without constants that nothing reads any more."""
         graph = self._model.graph
         used = {name for node in self._nodes for name in node.input}
         kept = [tensor for tensor in graph.initializer if tensor.name in used]

@@ -1,4 +1,4 @@
-"""A calibration scan on the network's grid, with its label map where there is one."""
+"""Calibration scan on the network's grid, with its label map if there is one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from segmaformer.runtime.spec import Output, Triple
 from segmaformer.runtime.system.memory import default_budget_bytes
 
 _LABEL_BYTES = 24
-"""For each voxel of a label map while it is read: float32, rounded, sorted, int64, and masks."""
+"""Bytes for each voxel while a label map is read: float32, rounded, sorted, int64, and masks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class PreparedScan:
 
     @property
     def shape(self) -> Triple:
-        """Voxels along D, H and W."""
+        """Number of voxels along D, H and W."""
         _, depth, height, width = self.image.shape
         return depth, height, width
 
@@ -60,20 +60,20 @@ def prepare_scan(
     Parameters
     ----------
     case
-        Its files.
+        Name and files of the scan.
     manifest
-        Of the package.
+        Manifest of the package.
     labels
-        Folder that may hold a label map named as the case.
+        Folder that may hold a label map named like the case.
     nan_to
-        Takes the place of voxels that are NaN or infinite; None refuses them.
+        Replaces voxels that are NaN or infinite; None refuses such scans.
     report
-        Called with what is odd about the files.
+        Called with each warning about the files.
 
     Raises
     ------
     InputError, GeometryError, BudgetError
-        The scan or its label map cannot be used, and why.
+        The scan or its label map cannot be used; the message says why.
     """
     if case.refusal is not None:
         raise InputError(case.refusal)
@@ -99,13 +99,13 @@ def prepare_scan(
 
 
 def label_file(folder: Path, name: str) -> Path | None:
-    """Label map of a case in `folder`; None if there is none."""
+    """Return the label map of a case in `folder`; None if there is none."""
     paths = (folder / f"{name}{suffix}" for suffix in SUFFIXES)
     return next((path for path in paths if path.is_file()), None)
 
 
 def read_label_map(path: Path, scan: Volume, output: Output) -> np.ndarray:
-    """Read the label map of a scan; where nothing was found, all of it is 0.
+    """Read the label map of a scan.
 
     Returns
     -------
@@ -115,8 +115,8 @@ def read_label_map(path: Path, scan: Volume, output: Output) -> np.ndarray:
     Raises
     ------
     InputError
-        It cannot be read, lies on another grid, or holds what are no labels, or none of
-        those of `output`.
+        The file cannot be read, lies on another grid, or holds values that are no labels, or no
+        label of `output` besides others.
     """
     header = read_header(path)
     if header.shape != scan.shape or not np.allclose(header.affine, scan.affine, atol=1e-3):
@@ -145,7 +145,7 @@ def _listed(values: set[int]) -> str:
 
 
 def _on_grid(labels: np.ndarray, prepared: Preprocessed) -> np.ndarray:
-    """Nearest label for each voxel of ``prepared.image``."""
+    """Return the nearest label for each voxel of ``prepared.image``."""
     cropped = prepared.reorientation.apply(labels)[prepared.box]
     nearest = [
         ((np.arange(extent) + 0.5) * (source / extent)).astype(int)

@@ -1,4 +1,4 @@
-"""Which magnitude the largest int8 level stands for: four ways to choose.
+"""Choice of the magnitude that the largest int8 level stands for, by four methods.
 
 A small range has fine steps and cuts off outliers; a large one does the opposite.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from segmaformer.calibration.histogram import BINS, Histogram
 
 LEVELS = 127
-"""Largest magnitude of a symmetric int8."""
+"""Largest level of a symmetric int8."""
 
 RangeMethod = Literal["mse", "entropy", "percentile", "minmax"]
 METHODS: tuple[str, ...] = get_args(RangeMethod)
@@ -23,12 +23,12 @@ _LEAST_BINS = LEVELS + 1
 
 
 def range_method(name: str) -> RangeMethod:
-    """`name` as a way to choose ranges.
+    """Return `name` as a method to choose ranges.
 
     Raises
     ------
     ValueError
-        There is no such way.
+        There is no such method.
     """
     for method in get_args(RangeMethod):
         if method == name:
@@ -37,7 +37,7 @@ def range_method(name: str) -> RangeMethod:
 
 
 def choose_scale(histogram: Histogram, method: RangeMethod) -> float:
-    """Step of one int8 level.
+    """Choose the step of one int8 level.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def choose_scale(histogram: Histogram, method: RangeMethod) -> float:
     Returns
     -------
     float
-        Above zero; 1 for a tensor that was 0 everywhere.
+        Step above zero; 1 for a tensor that was 0 everywhere.
 
     Raises
     ------
@@ -70,17 +70,17 @@ def _minmax(histogram: Histogram) -> float:
 
 
 def _percentile(histogram: Histogram) -> float:
-    """Upper edge of the bin in which the share is reached; zeros count as values."""
+    """Return the upper edge of the bin in which the share is reached; zeros count as values."""
     reached = histogram.zeros + np.cumsum(histogram.counts)
     index = int(np.searchsorted(reached, reached[-1] * (PERCENTILE / 100)))
     return (index + 1) * histogram.limit / BINS
 
 
 def _mse(histogram: Histogram) -> float:
-    """Range with the least expected squared error of rounding and cutting off.
+    """Return the range with the least expected squared error of rounding and cutting off.
 
-    Values below half a step become 0, others up to the range are off by a twelfth of a
-    squared step on average.
+    Values below half a step become 0; others up to the range are off by a twelfth of a squared
+    step on average.
     """
     counts, centres = histogram.counts.astype(np.float64), histogram.centres
     n, first, second = (
@@ -100,14 +100,14 @@ def _mse(histogram: Histogram) -> float:
 
 
 def _entropy(histogram: Histogram) -> float:
-    """Range whose quantised distribution diverges least from that of the values."""
+    """Return the range whose quantised distribution diverges least from that of the values."""
     candidates = range(_LEAST_BINS, BINS + 1, _STEP)
     divergences = [_divergence(histogram.counts, bins) for bins in candidates]
     return candidates[int(np.argmin(divergences))] * histogram.limit / BINS
 
 
 def _divergence(counts: np.ndarray, bins: int) -> float:
-    """Kullback-Leibler divergence of the quantised from the true distribution, in nats."""
+    """Compute the Kullback-Leibler divergence of the quantised from the true one, in nats."""
     kept = counts[:bins].astype(np.float64)
     reference = kept.copy()
     reference[-1] += counts[bins:].sum()
@@ -115,7 +115,7 @@ def _divergence(counts: np.ndarray, bins: int) -> float:
     starts = np.arange(_LEAST_BINS) * bins // _LEAST_BINS
     sums, in_use = (np.add.reduceat(each, starts) for each in (kept, present.astype(np.float64)))
     spread = np.repeat(sums / np.maximum(in_use, 1), np.diff([*starts, bins])) * present
-    # Where outliers fall on a level that is empty otherwise, half a value stands there.
+    # A level that holds outliers alone counts half a value.
     spread = np.maximum(spread, 0.5 * present)
     p, q = reference / reference.sum(), spread / spread.sum()
     return float((p[present] * np.log(p[present] / q[present])).sum())

@@ -1,4 +1,4 @@
-"""The placement with the largest saving that passes: everything, or what single harms suggest."""
+"""Search for the int8 placement with the largest saving that passes."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ STEP_TRIALS, WEIGHT_TRIALS = 18, 6
 """Placements that a search judges on all held-out tiles: of single steps, and of the weights
 of layers that it left in float32."""
 LEAST_SAVING = 0.1
-"""Part of what every candidate in int8 would save that makes a variant worth its place."""
+"""Least share of the possible saving that makes a variant worth adding."""
 MOST_TRIALS = STEP_TRIALS + WEIGHT_TRIALS
 
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """What passed, and what was learned on the way.
+    """Placement that passed, and findings of the search.
 
     Attributes
     ----------
     variant, judgement
-        The network and how it compares.
+        The network and its comparison with float32.
     harms
-        Of each step alone, from cheap to dear; empty where nobody asked.
+        Effect of each step alone, from cheap to dear; empty if not measured.
     float32
-        Why a layer computes in float32, by its name.
+        Reason why a layer computes in float32, by its name.
     """
 
     variant: Int8Variant
@@ -55,7 +55,7 @@ class Placed:
     float32: dict[str, str]
 
     def record(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Describe the placement for the manifest."""
         return {
             **self.variant.record(),
             "float32": self.float32,
@@ -74,30 +74,30 @@ def best_placement(
     progress: Progress = lambda stage, done, count: None,
     report: Report = lambda message: None,
 ) -> Placed:
-    """Keep every candidate in int8 if that passes; else search for what does.
+    """Keep every candidate in int8 if that passes; else search for a part that does.
 
-    A search takes the steps from the cheapest to the dearest harm for what they save. It tries
-    all of them and then ever smaller parts, so that what is kept has passed as a whole.
+    The search takes the steps from the cheapest to the dearest harm for their saving. It tries all
+    of them and then ever smaller parts, so that the kept steps have passed together.
 
     Parameters
     ----------
     measurement
-        The network and its scales.
+        Measured network and its scales.
     flavour
-        For which backends.
+        Kind of backends that it is for.
     judge
-        Over the held-out tiles of `measurement`.
+        Judge with the held-out tiles of `measurement`.
     gate
-        What must be reached.
+        Bounds that the placement must keep.
     sensitivity
-        Measure each step alone even where everything passes.
+        Measure each step alone even if everything passes.
     progress, report
-        Called as work proceeds, and with a line of text where something is worth knowing.
+        Called as work proceeds, and with a line of text about each notable fact.
 
     Raises
     ------
     ParityError
-        Nothing that computes in int8 passes, or too little to be worth a variant.
+        No placement in int8 passes, or only one that saves too little to be worth a variant.
     """
     name = flavour.variant
     variant = int8_variant(measurement, flavour)
@@ -162,7 +162,7 @@ def _check_saving(variant: Int8Variant, shortfalls: Sequence[str], harms: Sequen
 
 
 class _Search:
-    """Adds steps to those kept as long as the whole passes."""
+    """Search that adds steps to the kept ones as long as all together pass."""
 
     def __init__(
         self,
@@ -178,10 +178,10 @@ class _Search:
         self._best: tuple[Int8Variant, Judgement] | None = None
 
     def run(self, harms: Sequence[Harm]) -> tuple[Int8Variant, Judgement] | None:
-        """The best variant that computes in int8, with how it compares; None without one."""
+        """Find the best variant that computes in int8, and its judgement; None without one."""
         steps = [harm.step for harm in harms]
         kept = self._halves((), steps)
-        # What is too harmful in int8 may still hold int8 weights.
+        # Layers too harmful in int8 may still hold int8 weights.
         layers = {step.layer for step in kept}
         self._limit = self._trials + WEIGHT_TRIALS
         large = with_large_weights(step.layer for step in steps if step.layer not in layers)
@@ -189,7 +189,7 @@ class _Search:
         return self._best
 
     def _extend(self, kept: tuple[Step, ...], more: Sequence[Step]) -> tuple[Step, ...]:
-        """`kept` and as many of `more` as pass with it, those in front first."""
+        """Return `kept` and as many of `more` as pass with it, the first ones first."""
         if not more or self._trials >= self._limit:
             return kept
         if self._passes((*kept, *more)):
@@ -214,7 +214,7 @@ class _Search:
 def _reasons(
     measurement: Measurement, variant: Int8Variant, harms: Sequence[Harm]
 ) -> dict[str, str]:
-    """Why each layer that computes in float32 does."""
+    """Give the reason why each layer computes in float32, by its name."""
     dice = {harm.step.layer.name: harm.dice for harm in harms if harm.step.mode == "int8"}
     return {
         layer.name: variant.flavour.objection(layer)

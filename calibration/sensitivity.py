@@ -1,4 +1,4 @@
-"""Which layer spoils segmentations how much when it computes in int8, and what it saves."""
+"""Harm and saving of each layer that computes in int8."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segmaformer.calibration.measurement import Measurement
 from segmaformer.runtime.progress import StepProgress
 
 RANKING_TILES = 6
-"""Tiles that one layer alone is measured on; a whole placement is judged on all."""
+"""Number of tiles that one layer alone is measured on; a whole placement is judged on all."""
 _LEAST_HARM = 1e-6
 
 
@@ -25,8 +25,8 @@ class Step:
     Attributes
     ----------
     saving
-        Half the layer's share of the network's multiplications, if they become int8, and half
-        its share of the weights.
+        Half the layer's share of the network's multiplications, if they become int8, and half its
+        share of the weights.
     """
 
     layer: Layer
@@ -36,16 +36,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Harm:
-    """What one step alone does to held-out tiles, all other layers being float32.
+    """Effect of one step alone on held-out tiles, all other layers being float32.
 
     Attributes
     ----------
     dice
-        With float32, of the label that suffers most.
+        Dice with float32, of the label that suffers most.
     changed
-        Share of voxels with another label.
+        Share of voxels with another label, 0 to 1.
     error
-        Largest difference of logits over their range: tells apart what changes no label.
+        Largest difference of logits over their range; ranks steps that change no label.
     """
 
     step: Step
@@ -55,16 +55,16 @@ class Harm:
 
     @property
     def harm(self) -> float:
-        """Dice that is lost."""
+        """Dice that is lost, 0 to 1."""
         return 1 - self.dice
 
     @property
     def price(self) -> tuple[float, float, float]:
-        """Sorts steps from cheap to dear: harm for what is saved, then finer signs of harm."""
+        """Sort key from cheap to dear: harm for the saving, then finer signs of harm."""
         return max(self.harm, _LEAST_HARM) / self.step.saving, self.changed, self.error
 
     def record(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Describe the harm for the manifest."""
         return {
             "layer": self.step.layer.name,
             "mode": self.step.mode,
@@ -76,7 +76,7 @@ class Harm:
 
 
 def possible_steps(measurement: Measurement, flavour: Flavour) -> tuple[Step, ...]:
-    """Every candidate in int8, and the weights of other layers where they are large."""
+    """List every candidate in int8, and the large weights of other layers."""
     layers = measurement.layers
     macs, parameters = (
         max(1, sum(getattr(layer, name) for layer in layers)) for name in ("macs", "parameters")
@@ -99,7 +99,7 @@ def measure_harms(
     *,
     progress: StepProgress = lambda done, count: None,
 ) -> tuple[Harm, ...]:
-    """The harm of each possible step alone, from cheap to dear."""
+    """Measure the harm of each possible step alone, and sort from cheap to dear."""
     steps = possible_steps(measurement, flavour)
     harms = []
     for index, step in enumerate(steps):
@@ -114,7 +114,7 @@ def measure_harms(
 
 
 def chosen_by(steps: Iterable[Step]) -> dict[str, list[Layer]]:
-    """Arguments of :func:`segmaformer.calibration.int8_variant.int8_variant` for some steps."""
+    """Return :func:`segmaformer.calibration.int8_variant.int8_variant`'s arguments for steps."""
     steps = tuple(steps)
     return {
         "layers": [step.layer for step in steps if step.mode == "int8"],
@@ -123,7 +123,7 @@ def chosen_by(steps: Iterable[Step]) -> dict[str, list[Layer]]:
 
 
 def harm_table(harms: Iterable[Harm], kept: Mapping[str, str], most: int = 20) -> list[str]:
-    """Lines of text: the most harmful layers first, and what `kept` says of them by name."""
+    """Return lines of text: the most harmful layers first, with their entry of `kept` by name."""
     ranked = sorted(harms, key=lambda harm: (harm.harm, harm.changed, harm.error), reverse=True)
     width = max((len(harm.step.layer.name) for harm in ranked[:most]), default=5)
     lines = [f"{'layer':<{width}}  kind       lost Dice  changed   saves   kept"]

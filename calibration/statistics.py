@@ -1,7 +1,7 @@
-"""Watching a network's activations over all calibration tiles, in bounded memory.
+"""Observation of a network's activations over all calibration tiles, in bounded memory.
 
-Tensors are watched in groups: each group's network returns its tensors, one tile at a time,
-and only histograms are kept.
+Tensors are observed in groups: each group's network returns its tensors, one tile at a time, and
+only histograms are kept.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from segmaformer.runtime.system.memory import MIB
 
 @dataclass(frozen=True)
 class ObservationOptions:
-    """How to watch.
+    """Options of an observation.
 
     Attributes
     ----------
     budget_mib
-        MiB for the activations that one run returns; a single tensor may take more.
+        Memory for the activations that one run returns, in MiB; a single tensor may take more.
     threads
-        Threads for one tile; None takes every processor this process may use.
+        Number of threads for one tile; None uses every processor this process may use.
     state
-        File that keeps what was counted so far, so that it can go on after an
-        interruption; None keeps nothing. The caller removes it once results are safe.
+        File that keeps the counts so far, to continue after an interruption; None keeps nothing.
+        The caller removes it once results are safe.
     """
 
     budget_mib: int = 512
@@ -53,7 +53,7 @@ def observe(
     progress: StepProgress = lambda done, count: None,
     report: Report = lambda message: None,
 ) -> dict[str, Histogram]:
-    """Histograms of `tensors` over `tiles`.
+    """Count the values of `tensors` over `tiles` in histograms.
 
     Parameters
     ----------
@@ -64,23 +64,23 @@ def observe(
     tiles
         Shape (n, C, *tile), float32; may lie on disk.
     options
-        Memory, threads and where to keep what was counted.
+        Memory, threads and the file that keeps the counts.
     progress
         Called with the runs done and their number: one for each tile and group of tensors.
     report
-        Called with a line of text where an earlier state goes on or cannot.
+        Called with a line of text if an earlier state continues or cannot be used.
 
     Returns
     -------
     dict
-        A histogram for each tensor.
+        Histogram for each tensor, by name.
 
     Raises
     ------
     InputError
         An activation is NaN or infinite; tensor and tile are named.
     ValueError
-        A tensor is none of the network's.
+        A tensor is not one of the network's.
     """
     groups = tensor_groups(model, tensors, options.budget_mib * MIB)
     state = PartialState.resumed(options.state, _key(model, groups, tiles), tensors, report)
@@ -120,7 +120,7 @@ def _count(
 def tensor_groups(
     model: onnx.ModelProto, tensors: Sequence[str], budget_bytes: int
 ) -> list[tuple[str, ...]]:
-    """Tensors in the given order, divided so that each group's activations fit the budget."""
+    """Divide tensors, in the given order, so that each group's activations fit the budget."""
     sizes = tensor_bytes(model)
     unknown = set(tensors) - sizes.keys()
     if unknown:
@@ -137,7 +137,7 @@ def tensor_groups(
 
 
 def tensor_bytes(model: onnx.ModelProto) -> dict[str, int]:
-    """Bytes of each value of the main graph whose shape can be inferred, for a batch of one."""
+    """Return the bytes of each value of the main graph with a known shape, for a batch of one."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     return {
         value.name: 4 * int(np.prod([d.dim_value or 1 for d in value.type.tensor_type.shape.dim]))
@@ -146,7 +146,7 @@ def tensor_bytes(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def watched_network(model: onnx.ModelProto, group: Sequence[str]) -> bytes:
-    """The network with `group` alone as outputs, serialised; what no output needs is not run."""
+    """Serialise the network with `group` alone as outputs; nothing else is run."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     del watched.graph.output[:]

@@ -1,4 +1,4 @@
-"""Which tiles of a scan to calibrate on: every label that is there, and what lies around."""
+"""Choice of a scan's tiles for calibration: every label that it has, and its surroundings."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ LEAST_EXAMINED = 12
 def boxes_to_examine(
     shape: Triple, tiling: Tiling, wanted: int, random: np.random.Generator
 ) -> list[Box]:
-    """Boxes of the runtime's own tiling, some by chance where there are many.
+    """Return boxes of the runtime's own tiling, a random part of them if there are many.
 
     Parameters
     ----------
     shape
-        Voxels of the padded scan.
+        Number of voxels along D, H and W of the padded scan.
     tiling
-        Of the package.
+        Tiling of the package.
     wanted
-        Tiles that are to be chosen from those examined.
+        Number of tiles that are to be chosen from those examined.
     random
-        Decides which.
+        Generator that decides which boxes to examine.
 
     Returns
     -------
     list of Box
-        In the order of the tiling.
+        Boxes in the order of the tiling.
     """
     boxes = tile_boxes(shape, tiling)
     count = max(LEAST_EXAMINED, EXAMINED_PER_CHOSEN * wanted)
@@ -41,7 +41,7 @@ def boxes_to_examine(
 
 
 def label_voxels(labels: np.ndarray, count: int) -> np.ndarray:
-    """Voxels of each label from 0 to ``count - 1``, int64; other values are passed over."""
+    """Count the voxels of each label from 0 to ``count - 1``, int64; ignore other values."""
     values = labels.reshape(-1)
     return np.bincount(values[values < count], minlength=count)
 
@@ -52,8 +52,8 @@ def choose_tiles(voxels: np.ndarray, wanted: int) -> list[int]:
     Parameters
     ----------
     voxels
-        Voxels of each label in each examined tile, shape (tiles, labels); label 0 is the
-        background.
+        Number of voxels of each label in each examined tile, shape (tiles, labels); label 0 is
+        the background.
     wanted
         Largest number of tiles.
 
@@ -70,7 +70,7 @@ def choose_tiles(voxels: np.ndarray, wanted: int) -> list[int]:
         if len(chosen) % BACKGROUND_EVERY == BACKGROUND_EVERY - 1:
             best = int(np.argmin(foreground.sum(axis=1)))
         else:
-            # What a label gains falls with what was shown of it: rare labels count.
+            # A label's gain falls with its voxels shown so far, so that rare labels count.
             gains = np.log1p(shown + foreground) - np.log1p(shown)
             best = int(np.argmax(gains.sum(axis=1)))
         shown += foreground[best]

@@ -1,4 +1,4 @@
-"""Tiles, and the record of where they come from."""
+"""Tiles, and the record of their origin."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from segmaformer.runtime.spec import Triple
 
 @dataclass(frozen=True, eq=False)
 class ScanTiles:
-    """What was taken of one scan.
+    """Origin of one scan's tiles.
 
     Attributes
     ----------
     case
-        Its name and files.
+        Name and files of the scan.
     sha256
-        By file name, in the order of the channels.
+        SHA-256 by file name, in the order of the channels.
     origins
         First voxel (D, H, W) of each tile in the preprocessed scan, padded to a tile.
     voxels
-        Voxels of each label in each tile, shape (tiles, labels), as the float32 network and,
-        where there is one, the label map see them: the larger number of both.
+        Number of voxels of each label in each tile, shape (tiles, labels): the larger of the
+        float32 network's and, if there is one, the label map's.
     """
 
     case: ScanCase
@@ -43,10 +43,10 @@ class TileSet:
     tiles
         Shape (n, C, *tile), float32, on disk; in the order of `scans`.
     scans
-        What was taken of each.
+        Origin of each scan's tiles.
     truth
-        Shape (n, *tile), int32, on disk: the label maps, -1 where a scan has none; None where
-        no label maps were given.
+        Shape (n, *tile), int32, on disk: the label maps, -1 for scans without one; None without any
+        label maps.
     """
 
     tiles: np.ndarray = field(repr=False)
@@ -55,18 +55,18 @@ class TileSet:
 
     @property
     def voxels(self) -> np.ndarray:
-        """Voxels of each label in all tiles, int64."""
+        """Number of voxels of each label in all tiles, int64."""
         total: np.ndarray = np.concatenate([scan.voxels for scan in self.scans]).sum(axis=0)
         return total
 
     def part(self, chosen: slice | np.ndarray, scans: tuple[ScanTiles, ...]) -> TileSet:
-        """The `chosen` tiles, which were taken of `scans`."""
+        """Return the `chosen` tiles, which come from `scans`."""
         return TileSet(
             self.tiles[chosen], scans, None if self.truth is None else self.truth[chosen]
         )
 
     def record(self, *, names: bool = False) -> dict[str, Any]:
-        """For the manifest: scans by their SHA-256 and, where wanted, by their names."""
+        """Describe the scans for the manifest, by SHA-256 and, with `names`, by name."""
         scans = [
             {
                 **({"name": scan.case.name, "files": [*scan.sha256]} if names else {}),
@@ -80,19 +80,19 @@ class TileSet:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationTiles:
-    """What was chosen from a folder.
+    """Tiles chosen from a folder.
 
     Attributes
     ----------
     calibration, held_out
-        Tiles for the statistics, and others to judge by; of different scans unless `notes` say
+        Tiles for the statistics, and others to judge by; from different scans unless `notes` say
         otherwise.
     seed
-        Of the choice.
+        Seed of the choice.
     refused
-        Why a case was not used, by its name.
+        Reason why a case was not used, by its name.
     notes
-        What a reader of the results must know.
+        Sentences that a reader of the results must know.
     """
 
     calibration: TileSet
@@ -102,7 +102,7 @@ class CalibrationTiles:
     notes: tuple[str, ...] = ()
 
     def record(self, *, names: bool = False) -> dict[str, Any]:
-        """For the manifest; without `names`, of the refused only how many there were."""
+        """Describe the choice for the manifest; without `names`, only count refused cases."""
         return {
             "seed": self.seed,
             "calibration": self.calibration.record(names=names),

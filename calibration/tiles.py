@@ -1,7 +1,7 @@
-"""Choosing tiles to calibrate on, and tiles to judge by, from a folder of scans.
+"""Choice of tiles to calibrate on, and tiles to judge by, from a folder of scans.
 
-Scans go through the runtime's own reading, preprocessing and tiling. The choice depends on the
-seed, the files and the network alone.
+Scans go through the runtime's own reading, preprocessing and tiling. The choice depends only on
+the seed, the files and the network.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from segmaformer.runtime.spec import Box
 from segmaformer.runtime.system.digest import sha256_of
 
 ENOUGH_SCANS = 3
-"""Two to see how scans differ, one to judge by."""
+"""Fewest usable scans: two to see how scans differ, one to judge by."""
 
 
 @dataclass(frozen=True)
 class TileOptions:
-    """How much to take.
+    """Numbers of scans and tiles, and their choice.
 
     Attributes
     ----------
     scans, held_out
-        Largest number of scans to calibrate on and to judge by; at most a third of all
-        are held out.
+        Largest number of scans to calibrate on and to judge by; at most a third of all are held
+        out.
     tiles
         Largest number of tiles in all, the same for each scan.
     seed
-        Decides which scans are taken and, where a scan has many, which tiles are looked at.
+        Seed that decides which scans are taken and, in large scans, which tiles are examined.
     labels
-        Folder of label maps named as their scans, which then say too where the
-        foreground is and are judged by; None takes the float32 network's word.
+        Folder of label maps named like the scans, used to find the foreground and to judge by;
+        None uses only the float32 network's labels.
     accept_few
-        Go on with one or two scans. One is divided into tiles to calibrate on and
-        others to judge by, which says little about further scans.
+        Accept one or two scans. One is divided into tiles to calibrate on and others to judge by,
+        which says little about further scans.
     nan_to
-        Takes the place of voxels that are NaN or infinite; None refuses scans with such.
+        Replaces voxels that are NaN or infinite; None refuses such scans.
     """
 
     scans: int = 16
@@ -65,7 +65,7 @@ class TileOptions:
 
     def __post_init__(self) -> None:
         if min(self.scans, self.held_out, self.tiles) < 1:
-            raise ValueError(f"{self} asks for none of something; expected at least 1 of each")
+            raise ValueError(f"{self} has a number below 1; expected at least 1 of each")
 
 
 def collect_tiles(
@@ -82,24 +82,24 @@ def collect_tiles(
     Parameters
     ----------
     package
-        Its preprocessing and tiling are followed, its float32 network finds the foreground.
+        Package whose preprocessing, tiling and float32 network are used.
     folder
-        Scans, named as :func:`segmaformer.runtime.scans.channels.group_channels` takes them.
+        Scans, named as :func:`segmaformer.runtime.scans.channels.group_channels` requires.
     options
-        How many, and the seed.
+        Numbers of scans and tiles, and the seed.
     threads
-        Threads for one tile; None takes every processor this process may use.
+        Number of threads for one tile; None uses every processor this process may use.
     progress
-        Called with the scans taken and their largest number.
+        Called with the number of scans taken and their largest number.
     report
-        Called with a line of text for each scan that is refused, or odd.
+        Called with a line of text for each refusal of a scan or warning about it.
 
     Raises
     ------
     NotADirectoryError
         There is no such folder.
     InputError
-        The folder holds no scans, or too few that suit, or nothing but background.
+        The folder holds no scans, too few usable ones, or nothing but background.
     """
     for path in (folder, options.labels or folder):
         if not path.is_dir():
@@ -121,7 +121,7 @@ def _held_out(scans: int, options: TileOptions) -> int:
 
 
 class _Collector:
-    """Takes scans one by one; their tiles go to a file that no name leads to."""
+    """Collector of scans one by one; their tiles go to an unnamed temporary file."""
 
     def __init__(
         self, package: Package, options: TileOptions, tiles_per_scan: int, threads: int | None
@@ -141,7 +141,7 @@ class _Collector:
         self._truth: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
 
     def add(self, case: ScanCase, report: Report) -> None:
-        """Take tiles of a scan, or report why not."""
+        """Take tiles of a scan, or report why it cannot be used."""
         try:
             scan = prepare_scan(
                 case,
@@ -173,7 +173,7 @@ class _Collector:
         return ScanTiles(case, sha256, tuple((d, h, w) for d, h, w in origins), voxels[chosen])
 
     def _voxels(self, scan: PreparedScan, box: Box) -> np.ndarray:
-        """Voxels of each label: the larger number of network and label map."""
+        """Count the voxels of each label: the larger number of network and label map."""
         tile = np.ascontiguousarray(scan.image[(slice(None), *box)])
         logits = run_checked(self._session, tile[None])
         found = label_voxels(logits_to_labels(logits[0], self._manifest.output), self._labels)
@@ -187,7 +187,7 @@ class _Collector:
         return scan.labels[box].astype(np.int32)
 
     def all(self) -> TileSet:
-        """Every tile taken so far."""
+        """Return every tile taken so far."""
         count = sum(len(scan.origins) for scan in self.taken)
         channels, tile = len(self._manifest.preprocessing.channels), self._manifest.tiling.tile
         for file in (self._file, self._truth):
@@ -200,7 +200,7 @@ class _Collector:
 
 
 def _check(collector: _Collector, folder: Path, options: TileOptions) -> None:
-    """Refuse what no trust could rest on."""
+    """Refuse too few scans, and tiles without any label."""
     usable = len(collector.taken)
     reasons = "; ".join(f"{name}: {why}" for name, why in collector.refused.items())
     refused = f" (not usable: {reasons:.500})" if reasons else ""
@@ -220,7 +220,7 @@ def _check(collector: _Collector, folder: Path, options: TileOptions) -> None:
 
 
 def _divide(collector: _Collector, options: TileOptions) -> CalibrationTiles:
-    """The last scans are held out; a single one is divided tile by tile."""
+    """Hold out the last scans; divide a single one tile by tile."""
     taken, tiles = collector.taken, collector.all()
     notes = []
     if len(taken) == 1:

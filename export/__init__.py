@@ -1,1 +1,1 @@
-"""From a checkpoint to a verified package: ONNX, exact rewrites, precision variants."""
+"""Export of checkpoints to verified packages: ONNX, exact rewrites, precision variants."""

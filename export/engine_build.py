@@ -1,4 +1,4 @@
-"""From a package to an engine for one machine."""
+"""Building of an engine for one machine from a package."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from segmaformer.runtime.progress import Report, StepProgress
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """What to build.
+    """Choice of the engine to build.
 
     Attributes
     ----------
     batch
-        Largest number of tiles at once.
+        Largest number of tiles that run at once.
     target
-        Compute capability of another machine, such as ``sm86``; None builds for this one.
+        Compute capability of another machine's GPU, such as ``sm86``; None builds for this machine.
     """
 
     package: Package
@@ -50,12 +50,12 @@ class EngineRequest:
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """An engine that nobody has tried yet.
+    """Engine that has not been tested yet.
 
     Attributes
     ----------
     key
-        All that it depends on.
+        All that the engine depends on.
     """
 
     key: EngineKey
@@ -64,17 +64,17 @@ class BuiltEngine:
 
 
 class Builder(Protocol):
-    """Builds engines for one backend."""
+    """Function that builds engines for one backend."""
 
     def __call__(
         self, request: EngineRequest, *, progress: StepProgress, keep_log: Report
     ) -> BuiltEngine:
-        """Build; `keep_log` is given what the builder said, also where it fails."""
+        """Build an engine; `keep_log` is given the builder's log, also after a failure."""
         ...
 
 
 def builders() -> dict[str, Builder]:
-    """What can build engines, by the name of the backend that runs them."""
+    """Return the builders of engines, by the name of the backend that runs them."""
     return {tensorrt_library.NAME: build_tensorrt, tensorrt_rtx_build.NAME: build_tensorrt_rtx}
 
 
@@ -83,18 +83,18 @@ def build_tensorrt(
 ) -> BuiltEngine:
     """Build with TensorRT, on the device that will run the engine.
 
-    How fast every tactic was is kept in the engine cache, under the rules for engines, so
-    that a second build is short.
+    The time of every tactic is kept in the engine cache, under the rules for engines, so that a
+    second build is short.
 
     Raises
     ------
     BackendError
-        Driver, device or plugin are missing; a target is asked for; or TensorRT cannot
-        build the network.
+        Driver, device or plugin are missing; a target is given; or TensorRT cannot build the
+        network.
     MissingExtraError
         TensorRT is not installed.
     EngineError
-        The engine cache is not to be trusted.
+        The engine cache does not pass its trust checks.
     """
     if request.target is not None:
         raise BackendError(
@@ -116,16 +116,16 @@ def build_tensorrt(
 def build_here(
     tensorrt: TensorRt, network: bytes, key: EngineKey, *, progress: StepProgress | None = None
 ) -> Built:
-    """Build with TensorRT for this machine, with what earlier builds on it have timed.
+    """Build with TensorRT for this machine, reusing the timings of earlier builds on it.
 
     Parameters
     ----------
     tensorrt
-        Made ready for the network.
+        TensorRT, prepared for the network.
     network
-        As :func:`segmaformer.export.plugin_graph.plugin_graph` makes it.
+        Model file made by :func:`segmaformer.export.plugin_graph.plugin_graph`.
     key
-        Of which the machine and the batch are used.
+        Key whose machine and batch are used.
     progress
         Called as the builder proceeds.
 
@@ -134,7 +134,7 @@ def build_here(
     BackendError
         TensorRT cannot build the network.
     EngineError
-        The engine cache is not to be trusted.
+        The engine cache does not pass its trust checks.
     """
     cache = EngineCache()
     timings = _timing_name(key)
@@ -162,7 +162,7 @@ def build_tensorrt_rtx(
     ValueError
         TensorRT-RTX has no such target.
     BackendError
-        No target is named and there is no device here, or the network cannot be built.
+        No target is given and this machine has no device, or the network cannot be built.
     MissingExtraError
         TensorRT-RTX is not installed.
     """
@@ -189,6 +189,6 @@ def _target_here() -> str:
 
 
 def _timing_name(key: EngineKey) -> str:
-    """Timings hold for a device and the versions on it, whatever the network."""
+    """Name the record of timings, which hold for a device and its versions, for any network."""
     machine = (key.builder_version, key.cuda, key.driver, key.device, key.compute_capability)
     return f"{hashlib.sha256(repr(machine).encode()).hexdigest()}.timing"

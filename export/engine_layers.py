@@ -1,11 +1,10 @@
 """Values inside engines of TensorRT and TensorRT-RTX, layer by layer.
 
-An engine shows its outputs alone. So engines are built for the purpose, from the graph that
-the engine in use was built from and with the same builder, with a group of its values as
-outputs; NVIDIA's Polygraphy runs them. Marking a value keeps the builder from fusing what
-computes it with what uses it, and values that no marked one needs are not computed: such an
-engine shows what each layer does to numbers, not the very kernels of the engine in use. None
-is kept.
+An engine shows only its outputs. To see inside, engines are built from the same graph by the same
+builder with a group of its values as outputs, and NVIDIA's Polygraphy runs them. Marking a value
+keeps the builder from fusing its producer with its reader, and values that no output needs are
+not computed: such an engine shows the effect of each layer on numbers, not the very kernels of
+the engine in use. None of these engines is kept.
 """
 
 from __future__ import annotations
@@ -39,24 +38,24 @@ from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.system.memory import MIB
 
 _CHOSEN = "polygraphy.mod.trt_importer"
-"""Imported by what runs engines, and by nothing else."""
+"""Polygraphy's module that runs engines; nothing else here needs it."""
 
 
 class EngineValues:
-    """The values of a variant in engines that are built to show them.
+    """Values of a variant, computed by engines that have them as outputs.
 
     Parameters
     ----------
     trt
         The module ``tensorrt`` or ``tensorrt_rtx``.
     model
-        What the builder is given; its values have the names that they have in the package.
+        Model file for the builder; its values have the same names as in the package.
     types
-        Type and shape of the values, by name.
+        Types and shapes of the values, by name.
     build
-        Makes an engine of a network's file.
+        Function that builds an engine from a network's file.
     description
-        Builder, device and variant.
+        Builder, device and variant, for people.
 
     Raises
     ------
@@ -65,7 +64,7 @@ class EngineValues:
     """
 
     group_bytes = 512 * MIB
-    """Every group costs the building of an engine, so they are few."""
+    """Large, so that groups are few: each group costs the building of an engine."""
 
     def __init__(
         self,
@@ -81,7 +80,7 @@ class EngineValues:
         self.description = f"{description}, engines built with their values as outputs"
 
     def compute(self, group: Sequence[str], tiles: np.ndarray) -> Iterator[Sequence[np.ndarray]]:
-        """The values of `group` on each of `tiles` (n, C, D, H, W) float32.
+        """Compute the values of `group` on each of `tiles` (n, C, D, H, W) float32.
 
         Raises
         ------
@@ -108,7 +107,7 @@ class EngineValues:
 
 
 def tensorrt_values(package: Package, variant: str) -> EngineValues:
-    """The values of a variant in TensorRT, on this machine.
+    """Open the values of a variant in TensorRT, on this machine.
 
     Raises
     ------
@@ -130,7 +129,7 @@ def tensorrt_values(package: Package, variant: str) -> EngineValues:
 
 
 def tensorrt_rtx_values(package: Package, variant: str) -> EngineValues:
-    """The values of a variant in TensorRT-RTX, on this machine.
+    """Open the values of a variant in TensorRT-RTX, on this machine.
 
     Raises
     ------
@@ -155,11 +154,11 @@ ENGINE_VALUES = {
     tensorrt_library.NAME: tensorrt_values,
     tensorrt_rtx_build.NAME: tensorrt_rtx_values,
 }
-"""How to look into engines, by the name of the backend that runs them."""
+"""Functions that give the values inside engines, by the name of the backend that runs them."""
 
 
 def marked_network(model: onnx.ModelProto, values: Sequence[onnx.ValueInfoProto]) -> bytes:
-    """`model` with `values` alone as outputs, serialised.
+    """Serialise `model` with `values` alone as outputs.
 
     Builders take an output's type from the file, so the values come with their types.
     """
@@ -172,7 +171,7 @@ def marked_network(model: onnx.ModelProto, values: Sequence[onnx.ValueInfoProto]
 
 @contextmanager
 def _freed(runner: Any) -> Iterator[None]:
-    """Give the outputs' memory on the device back, which Polygraphy's runner keeps."""
+    """Free the outputs' memory on the device, which Polygraphy's runner would keep."""
     try:
         yield
     finally:
@@ -181,14 +180,14 @@ def _freed(runner: Any) -> Iterator[None]:
 
 
 def import_runner(trt: ModuleType) -> Any:
-    """Polygraphy's ``TrtRunner`` for ``tensorrt`` or ``tensorrt_rtx``.
+    """Import Polygraphy's ``TrtRunner`` for ``tensorrt`` or ``tensorrt_rtx``.
 
     Raises
     ------
     MissingExtraError
         Polygraphy is not installed.
     BackendError
-        This process has used it for the other of the two.
+        This process has used it for the other one before.
     """
     rtx = trt.__name__ == tensorrt_rtx_build.MODULE
     try:
@@ -204,8 +203,8 @@ def import_runner(trt: ModuleType) -> Any:
             f"Polygraphy serves one of TensorRT and TensorRT-RTX in a process, and {trt.__name__} "
             "is the second; look into its engines in another"
         )
-    config.USE_TENSORRT_RTX = rtx  # what is imported below reads it once
-    # By itself it writes to stdout, where results go.
+    config.USE_TENSORRT_RTX = rtx  # read once, by the imports below
+    # Polygraphy writes to stdout by default, where results go.
     G_LOGGER.use_python_logging_system, G_LOGGER.colors = True, False
     from polygraphy.backend.trt import TrtRunner
 

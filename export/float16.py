@@ -1,9 +1,9 @@
-"""A typed float16 graph: casts stand in the file, no builder flag decides precision.
+"""Typed float16 graphs: casts are in the file, so no builder flag decides precision.
 
-Convolutions, matrix products and the scan's streams are float16. What sums or
-normalises over many values stays float32: norm statistics, softmax, interpolation
-and, inside the scan, state and accumulation (A, D and its bias are float32 inputs). The
-graph's input and output stay float32.
+Convolutions, matrix products and the scan's streams are float16. Operators that sum or normalise
+over many values stay float32: norm statistics, softmax, interpolation and, inside the scan, state
+and accumulation (A, D and its bias are float32 inputs). The graph's input and output stay
+float32.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FLOAT32_OPS = frozenset(
         "ReduceSum",
     }
 )
-"""Operators that compute in float32 and hand on float16."""
+"""Operators that compute in float32 and give float16."""
 
 ELEMENTWISE_OPS = frozenset({"Add", "Mul", "Sub", "Div", "Erf", "Sigmoid"})
 
@@ -36,7 +36,7 @@ FLOAT32_LADDER = (
     FLOAT32_OPS | ELEMENTWISE_OPS,
     FLOAT32_OPS | ELEMENTWISE_OPS | {"MatMul", "Gemm"},
 )
-"""Sets to try in turn where rounding to float16 shows in the labels."""
+"""Sets of float32 operators to try in turn if rounding to float16 changes labels."""
 
 LARGEST = float(np.finfo(np.float16).max)
 
@@ -73,7 +73,7 @@ def to_float16(
 
 
 class _Caster:
-    """Walks the graph in order and keeps, for each float value, a copy in either type."""
+    """Pass over the graph in order that keeps, for each float value, a copy in either type."""
 
     def __init__(self, graph: ir.Graph, float32_ops: frozenset[str]):
         self._graph = graph
@@ -117,7 +117,7 @@ class _Caster:
         return constant is not None and constant.dtype == ir.DataType.FLOAT
 
     def _type_of(self, node: ir.Node) -> ir.DataType:
-        # This project's other ops have float32 kernels alone.
+        # This project's other ops only have float32 kernels.
         keep = (
             node.op_type != OP_TYPE if node.domain == DOMAIN else node.op_type in self._float32_ops
         )
@@ -131,7 +131,7 @@ class _Caster:
         return ir.DataType.FLOAT if node.op_type == "Resize" and index else wanted
 
     def _as(self, value: ir.Value, kind: ir.DataType, before: ir.Node) -> ir.Value:
-        """`value` in type `kind`: itself, its source before a cast, or a new cast."""
+        """Return `value` in type `kind`: itself, its source before a cast, or a new cast."""
         if self._types[value] == kind:
             return value
         if (value, kind) not in self._casts:

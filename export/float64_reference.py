@@ -1,7 +1,7 @@
-"""A network's results in float64: the measure of its float32, in PyTorch as in ONNX Runtime.
+"""A network's results in float64, the measure of its float32 in PyTorch and ONNX Runtime.
 
-PyTorch's convolutions in float64 copy the neighbourhood of every voxel, which for a published tile
-takes tens of gigabytes; here they do it a few planes at a time.
+PyTorch's convolutions in float64 copy the neighbourhood of every voxel, which takes tens of
+gigabytes for a published tile; here they run a few planes at a time.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 NEIGHBOURS_BYTES = 2**28
-"""Bound on the copies that one convolution makes at a time."""
+"""Limit in bytes of the copies that one convolution makes at a time."""
 
 
 def float64_logits(model: nn.Module, tile: np.ndarray) -> np.ndarray:
-    """Logits of one tile in float64.
+    """Compute the logits of one tile in float64.
 
     Parameters
     ----------
     model
-        In evaluation mode, float32, on the CPU; afterwards as before.
+        Network in evaluation mode, float32, on the CPU; unchanged afterwards.
     tile
-        Shape (C, D, H, W).
+        Shape (C, D, H, W), float32.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def _in_float64(model: nn.Module) -> Iterator[None]:
 
 
 class _PlanewiseConvolutions(TorchFunctionMode):
-    """Has three-dimensional convolutions done a few planes of their result at a time."""
+    """Mode in which 3-D convolutions compute a few planes of their result at a time."""
 
     def __torch_function__(
         self,
@@ -73,7 +73,7 @@ def _convolve(
     dilation: Any = 1,
     groups: int = 1,
 ) -> torch.Tensor:
-    """``conv3d`` of (B, C, D, H, W), whose planes are those along D."""
+    """Compute ``conv3d`` of (B, C, D, H, W) in groups of planes along D."""
     step, before, spread = (_along_depth(each) for each in (stride, padding, dilation))
     reach = spread * (weight.shape[2] - 1) + 1
     depth = (volume.shape[2] + 2 * before - reach) // step + 1

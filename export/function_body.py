@@ -1,11 +1,10 @@
-"""A model-local ONNX function for ``SelectiveScan``, so that a file runs without our library.
+"""Model-local ONNX function for ``SelectiveScan``, so that a file runs without our library.
 
-ONNX Runtime takes the registered kernel where there is one and inlines this body
-where there is none. A function body cannot ask which optional inputs are there, so it
-is written for one signature: the inputs and attributes that a model's nodes share. Only
-the direction may differ: the body of a model that scans both ways holds both loops and
-chooses by the node's attribute, which runtimes resolve when they inline it. State and
-arithmetic are float32 whatever the element type.
+ONNX Runtime uses the registered kernel if there is one and inlines this body otherwise. A function
+body cannot ask which optional inputs are present, so it is written for one signature: the inputs
+and attributes that a model's nodes share. Only the direction may differ: the body of a model that
+scans both ways holds both loops and chooses by the node's attribute, which runtimes resolve when
+they inline it. State and arithmetic are float32 for every element type.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from segmaformer.export.scan_op import DOMAIN, INPUTS, OP_TYPE, OPSET, scan_node
 
 @dataclass(frozen=True)
 class ScanSignature:
-    """Which optional inputs and attributes a node has.
+    """Optional inputs and attributes of a node.
 
     Attributes
     ----------
@@ -38,7 +37,7 @@ class ScanSignature:
 
 
 def node_signature(node: onnx.NodeProto) -> ScanSignature:
-    """Signature of one SelectiveScan node."""
+    """Return the signature of one SelectiveScan node."""
     given = dict(zip(INPUTS, node.input, strict=False))
     attributes = {attribute.name: attribute.i for attribute in node.attribute}
     return ScanSignature(
@@ -51,12 +50,12 @@ def node_signature(node: onnx.NodeProto) -> ScanSignature:
 
 
 def add_function_body(model: onnx.ModelProto) -> None:
-    """Give `model` the body for its SelectiveScan nodes, in place.
+    """Add the function body for a model's SelectiveScan nodes, in place.
 
     Raises
     ------
     ValueError
-        The nodes differ in more than direction: one body could not serve them all.
+        The nodes differ in more than direction, so one body cannot serve them all.
     """
     signatures = {node_signature(node) for node in scan_nodes(model)}
     if len({signature.reverse for signature in signatures}) > 1:
@@ -68,7 +67,7 @@ def add_function_body(model: onnx.ModelProto) -> None:
 
 
 def selective_scan_function(signature: ScanSignature) -> onnx.FunctionProto:
-    """The op as a loop over tokens (ONNX ``Scan``), for one signature."""
+    """Write the op as a loop over tokens (ONNX ``Scan``), for one signature."""
     recurrence = [*_initial_state_nodes(), *_loop_nodes(signature.reverse)]
     return function_around(recurrence, signature)
 
@@ -76,7 +75,7 @@ def selective_scan_function(signature: ScanSignature) -> onnx.FunctionProto:
 def function_around(
     recurrence: Sequence[onnx.NodeProto], signature: ScanSignature, *, name: str = OP_TYPE
 ) -> onnx.FunctionProto:
-    """The op, once its recurrence is given: step, skip and gate, float32 inside.
+    """Write the op around a given recurrence: step, skip and gate, float32 inside.
 
     Parameters
     ----------
@@ -84,9 +83,9 @@ def function_around(
         Nodes that compute ``scanned`` (B, L, D), the sum over states of C h, from ``step``
         and ``drive`` (B, L, D), ``b32`` and ``c32`` (B, L, N), and the op's own inputs.
     signature
-        What the body is for.
+        Signature that the body serves.
     name
-        Of the function, in the op's domain.
+        Name of the function, in the op's domain.
     """
     nodes = [
         *_cast_to_float32(signature),
@@ -114,10 +113,10 @@ def _cast_to_float32(signature: ScanSignature) -> list[onnx.NodeProto]:
 
 
 def _step_nodes(signature: ScanSignature) -> list[onnx.NodeProto]:
-    """Bias and softplus: ``max(x, 0) + log1p(exp(-|x|))``.
+    """Return nodes for bias and softplus: ``max(x, 0) + log1p(exp(-|x|))``.
 
-    log1p is 2 atanh(t / (2 + t)), as in the native kernel: log(1 + t) would lose every
-    digit of a small step. The identity above 20 holds to float32 by itself.
+    log1p is 2 atanh(t / (2 + t)), as in the native kernel: log(1 + t) would lose every digit of a
+    small step. Above 20, softplus equals the identity in float32 without a special case.
     """
     nodes = []
     raw = "delta32"
@@ -142,7 +141,7 @@ def _step_nodes(signature: ScanSignature) -> list[onnx.NodeProto]:
 
 
 def _initial_state_nodes() -> list[onnx.NodeProto]:
-    """Zeros of shape (B, D, N)."""
+    """Return nodes for zeros of shape (B, D, N)."""
     return [
         helper.make_node("Shape", ["u"], ["batch"], start=0, end=1),
         helper.make_node("Shape", ["A"], ["channels_states"]),
@@ -152,7 +151,7 @@ def _initial_state_nodes() -> list[onnx.NodeProto]:
 
 
 def _loop_nodes(reverse: bool | None) -> list[onnx.NodeProto]:
-    """The loop over tokens in one direction, or in that of the node's attribute."""
+    """Return nodes for the loop over tokens in one direction, or in that of the attribute."""
     if reverse is not None:
         return [_loop(reverse)]
     direction = helper.make_node("Constant", [], ["direction"])
@@ -186,7 +185,11 @@ def _loop(reverse: bool) -> onnx.NodeProto:
 
 
 def _token_step() -> onnx.GraphProto:
-    """One token: (B, D, N) state, (B, D) step and drive, (B, N) B and C -> state, (B, D) y."""
+    """Return the graph of one token.
+
+    Inputs are the state (B, D, N), step and drive (B, D), and B and C (B, N); outputs are the state
+    and y (B, D).
+    """
     last, middle = "last_axis", "middle_axis"
     nodes = [
         helper.make_node("Constant", [], [last], value_ints=[-1]),
@@ -212,7 +215,7 @@ def _token_step() -> onnx.GraphProto:
 
 
 def _output_nodes(signature: ScanSignature) -> list[onnx.NodeProto]:
-    """Skip, gate, and the cast back to the type of u."""
+    """Return nodes for skip, gate, and the cast back to the type of u."""
     nodes, y = [], "scanned"
     if signature.has_d:
         nodes += [

@@ -1,4 +1,4 @@
-"""PyTorch network -> ONNX graph for a fixed tile and any batch size."""
+"""Tracing of a PyTorch network to an ONNX graph for a fixed tile and any batch size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segmaformer.export.scan_op import OPSET
 from segmaformer.export.scan_translation import translation_table
 
 INPUT, OUTPUT = "tiles", "logits"
-IR_VERSION = 10  # ONNX 1.16: what ONNX Runtime 1.20 and TensorRT 10.3 read
+IR_VERSION = 10  # ONNX 1.16, the newest that ONNX Runtime 1.20 and TensorRT 10.3 read
 
 
 def export_onnx(model: nn.Module, tile: tuple[int, int, int], channels: int) -> onnx.ModelProto:
@@ -27,10 +27,10 @@ def export_onnx(model: nn.Module, tile: tuple[int, int, int], channels: int) -> 
     model
         Network in evaluation mode; (B, channels, D, H, W) -> (B, classes, D, H, W).
     tile
-        Depth, height, width: the training patch, since norms, positions and the scan
-        depend on the extent.
+        Depth, height and width in voxels: the training patch, since norms, positions and the
+        scan depend on the extent.
     channels
-        Input channels.
+        Number of input channels.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def export_onnx(model: nn.Module, tile: tuple[int, int, int], channels: int) -> 
         Input ``tiles``, output ``logits``, opset 18, free batch size, the scan as op
         ``segmaformer::SelectiveScan`` with its function body.
     """
-    # Batch 2: torch.export would take a batch of 1 for a constant.
+    # Batch 2, because torch.export would take a batch of 1 for a constant.
     example = torch.zeros(2, channels, *tile)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -64,7 +64,7 @@ def export_onnx(model: nn.Module, tile: tuple[int, int, int], channels: int) -> 
 
 
 def strip_metadata(model: onnx.ModelProto) -> None:
-    """Drop doc strings and metadata: the tracer leaves file paths of this machine there."""
+    """Drop doc strings and metadata: the tracer writes file paths of this machine there."""
     graph = model.graph
     for entry in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
         entry.ClearField("doc_string")
@@ -76,7 +76,7 @@ def strip_metadata(model: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hush the tracer's remarks about packages that this project does not use."""
+    """Silence the tracer's remarks about packages that this project does not use."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

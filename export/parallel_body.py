@@ -2,22 +2,22 @@
 
 The tokens are cut into chunks of eight, and every chunk takes the same eight steps at once:
 
-1. The state that a chunk leaves behind when it starts from nothing is the sum of its
-   tokens' inputs, each decayed by ``exp(A w)`` with w the steps after it in the chunk. The
-   decay over the whole chunk is ``exp(A W)`` with W the sum of its steps.
+1. The state that a chunk leaves when it starts from zero is the sum of its tokens' inputs, each
+   decayed by ``exp(A w)`` with w the sum of the steps after it in the chunk. The decay over the
+   whole chunk is ``exp(A W)`` with W the sum of all its steps.
 2. A scan over the chunks gives the state that each starts from: chunks of chunks in the same
    way, down to 64, and for those the doubling of W. D. Hillis and G. L. Steele, "Data
    parallel algorithms", 1986: ``h += exp(A W) shift(h)``.
 3. Each chunk runs again from its true start, and y is the sum over states of C h.
 
-Decays come from sums of steps, never from quotients, and only multiply: one that underflows
-to 0 is right, and with steps of 0 and more, as softplus gives them, none exceeds 1. All of it
-is float32, and nothing is a matrix product, which compilers may round to TensorFloat-32.
+Decays come from sums of steps, never from quotients, and only multiply: one that underflows to 0
+is right, and with steps of 0 and more, as softplus gives them, none exceeds 1. Everything is
+float32, and nothing is a matrix product, which compilers may round to TensorFloat-32.
 
 Nothing of size L x D x N exists, unlike in a doubling over all tokens: the largest tensors hold
-the states of the chunks, an eighth of it. For SegMamba's first stage (L 262,144, D 96, N 16)
-that is 200 MB each in place of 1.6 GB. TensorRT-RTX fuses the eight steps of a pass into one
-kernel; longer chunks fall apart into several.
+the states of the chunks, an eighth of that. For SegMamba's first stage (L 262,144, D 96, N 16)
+that is 200 MB each instead of 1.6 GB. TensorRT-RTX fuses the eight steps of a pass into one
+kernel; longer chunks would be split over several.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from onnx import helper
 from segmaformer.export.function_body import ScanSignature, function_around
 
 CHUNK = 8
-"""Tokens of a chunk, and chunks of a chunk of chunks."""
+"""Number of tokens in a chunk, and of chunks in a chunk of chunks."""
 
 LARGEST_DOUBLING = 64
-"""Chunks that are scanned by doubling."""
+"""Number of chunks up to which a scan works by doubling."""
 
 MAX_STATES = 256
 
@@ -42,16 +42,16 @@ MAX_STATES = 256
 def parallel_scan_function(
     signature: ScanSignature, *, length: int, channels: int, states: int, name: str
 ) -> onnx.FunctionProto:
-    """The op in elementwise operators, slices and sums, for one signature and one shape.
+    """Write the op in elementwise operators, slices and sums, for one signature and one shape.
 
     Parameters
     ----------
     signature
-        With one direction.
+        Optional inputs, and one direction.
     length, channels, states
-        L, D and N. The batch is free.
+        Sizes L, D and N; the batch is free.
     name
-        Of the function, in the op's domain.
+        Name of the function, in the op's domain.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def parallel_scan_function(
 
 
 class _Body:
-    """Nodes of one body. States are (batch, chunks, 1, N, D), steps and inputs broadcast to it."""
+    """Nodes of one body. States are (batch, chunks, 1, N, D); steps and inputs broadcast to it."""
 
     def __init__(self, length: int, channels: int, states: int, *, reverse: bool):
         self._length, self._channels, self._states = length, channels, states
@@ -79,7 +79,7 @@ class _Body:
         self._constants: dict[tuple[int, ...], str] = {}
 
     def nodes(self) -> list[onnx.NodeProto]:
-        """From ``step``, ``drive``, ``b32``, ``c32`` and ``A`` to ``scanned``."""
+        """Return nodes that make ``scanned`` from ``step``, ``drive``, ``b32``, ``c32``, ``A``."""
         size = min(CHUNK, self._length)
         chunks = -(-self._length // size)
         self._rates = self._add("Transpose", "A", perm=[1, 0])
@@ -87,8 +87,8 @@ class _Body:
         b, c = (self._tokens(name, size, self._states, 1) for name in ("b32", "c32"))
 
         def entering(token: int, decay: str | None) -> str:
-            # Multiplied in this order, no product is shared with the second pass: a compiler
-            # would keep the products of all tokens in memory for it.
+            # Multiplied in this order, no product is shared with the second pass, for which a
+            # compiler would keep the products of all tokens in memory.
             drive = drives[token]
             return self._mul(drive if decay is None else self._mul(decay, drive), b[token])
 
@@ -102,9 +102,10 @@ class _Body:
         return self._nodes
 
     def _tokens(self, name: str, size: int, states: int, channels: int) -> list[str]:
-        """Tokens 0, 1 ... of every chunk: of (B, L, width), each (B, chunks, 1, N or 1, D or 1).
+        """Return tokens 0, 1 ... of every chunk.
 
-        Zeros fill the last chunk: a step and an input of zero leave a state as it is.
+        (B, L, width) becomes (B, chunks, 1, N or 1, D or 1) each. Zeros fill the last chunk: a step
+        and an input of zero leave a state unchanged.
         """
         chunks = -(-self._length // size)
         padded = self._pad(name, rank=3, after=chunks * size - self._length)
@@ -113,9 +114,9 @@ class _Body:
     def _ends(
         self, steps: Sequence[str], entering: Callable[[int, str | None], str]
     ) -> tuple[str, str]:
-        """State that each chunk leaves when it starts from nothing, and the sum of its steps.
+        """Return each chunk's final state if it starts from zero, and the sum of its steps.
 
-        ``entering(token, decay)`` is what a token adds to the state, decayed where asked for.
+        ``entering(token, decay)`` is a token's addition to the state, decayed if asked for.
         """
         last, *earlier = reversed(self._order(len(steps)))
         state, since = entering(last, None), steps[last]
@@ -125,7 +126,7 @@ class _Body:
         return state, since
 
     def _starts(self, ends: str, steps: str, chunks: int) -> str:
-        """States that the chunks start from, given what each adds and the sums of their steps."""
+        """Return the chunks' initial states, given each one's addition and sum of steps."""
         if chunks <= LARGEST_DOUBLING:
             return self._shift(self._doubled(ends, steps, chunks), 1)
         groups = -(-chunks // CHUNK)
@@ -149,7 +150,7 @@ class _Body:
         return self._pad(joined, after=-surplus)
 
     def _doubled(self, state: str, steps: str, chunks: int) -> str:
-        """Inclusive scan over the chunks: each round takes in twice as many before it."""
+        """Scan the chunks inclusively; each round takes in twice as many before it."""
         distance = 1
         while distance < chunks:
             before = self._mul(self._decay(steps), self._shift(state, distance))
@@ -166,7 +167,7 @@ class _Body:
         b: Sequence[str],
         c: Sequence[str],
     ) -> list[str]:
-        """Sum over states of C h for each token, (B, chunks, 1, D)."""
+        """Return the sum over states of C h for each token, (B, chunks, 1, D)."""
         outputs = [""] * len(steps)
         for token in self._order(len(steps)):
             entering = self._mul(drives[token], b[token])
@@ -179,26 +180,26 @@ class _Body:
         return outputs
 
     def _order(self, count: int) -> list[int]:
-        """Positions within a chunk in the direction of the scan."""
+        """Return the positions within a chunk in the direction of the scan."""
         return list(range(count))[:: -1 if self._reverse else 1]
 
     def _decay(self, steps: str) -> str:
         return self._add("Exp", self._mul(steps, self._rates))
 
     def _shift(self, name: str, distance: int) -> str:
-        """Every chunk's value `distance` chunks on, zeros coming in."""
+        """Move every chunk's value `distance` chunks on; zeros come in."""
         distance = -distance if self._reverse else distance
         return self._pad(name, before=distance, after=-distance)
 
     def _pad(self, name: str, *, before: int = 0, after: int = 0, rank: int = 5) -> str:
-        """Zeros before and after the tokens or chunks (axis 1); negative counts remove."""
+        """Add zeros before and after the tokens or chunks (axis 1); negative counts remove."""
         if not before and not after:
             return name
         others = [0] * (rank - 2)
         return self._add("Pad", name, self._ints(0, before, *others, 0, after, *others))
 
     def _reshape(self, name: str, *shape: int) -> str:
-        """`name` in the given shape behind the batch."""
+        """Reshape `name` to the given shape behind the batch."""
         return self._add("Reshape", name, self._ints(0, *shape))
 
     def _split(self, name: str, count: int) -> list[str]:

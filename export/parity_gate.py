@@ -1,4 +1,4 @@
-"""The gate of an export: variants against PyTorch, by its float64 where float32 cannot decide."""
+"""Gate of an export: variants against PyTorch, in float64 if float32 cannot decide."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from segmaformer.runtime.spec import Output
 from segmaformer.runtime.system.interruption import check
 
 LONG_S = 10
-"""Seconds of a tile; those that take longer are reported one by one."""
+"""Seconds for one tile beyond which each tile is reported."""
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,21 @@ class Verdict:
 
 
 class ParityGate:
-    """Compares variants with PyTorch on some tiles.
+    """Comparison of variants with PyTorch on some tiles.
 
-    Logits of all tiles lie in files without names, which are gone with the process: of many
+    Logits of all tiles lie in unnamed temporary files, which vanish with the process: with many
     labels they would take more memory than the network.
 
     Parameters
     ----------
     model
-        In evaluation mode, float32, on the CPU.
+        Network in evaluation mode, float32, on the CPU.
     tiles
         Shape (n, C, D, H, W), float32.
     folder
-        Where the files are.
+        Folder for the files.
     report
-        Called with a line of text where something takes long.
+        Called with a line of text about each stage that takes long.
     """
 
     def __init__(self, model: nn.Module, tiles: np.ndarray, folder: Path, report: Report):
@@ -81,22 +81,22 @@ class ParityGate:
         self._expected = self._on_tiles("PyTorch", lambda tile: float32_logits(model, tile))
 
     def expected(self, tile: np.ndarray) -> np.ndarray:
-        """PyTorch's float32 logits (K, D, H, W) of a tile, computed only if it is a new one."""
+        """Return PyTorch's float32 logits (K, D, H, W) of a tile, computed once."""
         for known, logits in zip(self._tiles, self._expected, strict=True):
             if np.array_equal(known, tile):
                 return logits
         return float32_logits(self._model, tile)
 
     def run(self, name: str, compute: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
-        """Logits of a variant on every tile; `compute` is given (C, D, H, W)."""
+        """Compute a variant's logits on every tile; `compute` is given (C, D, H, W)."""
         return self._on_tiles(name, compute)
 
     def compare(self, found: Sequence[np.ndarray], output: Output, *, exact: bool) -> TileParity:
-        """Compare what :meth:`run` gave with PyTorch.
+        """Compare results of :meth:`run` with PyTorch.
 
-        Where a float32 variant (`exact`) and PyTorch's float32 differ by more than rounding
-        explains, either may be the one that is off. So the tiles on which they do are computed in
-        float64: the variant is compared with that, and PyTorch's own error sets the bound.
+        If a float32 variant (`exact`) and PyTorch's float32 differ by more than rounding explains,
+        either may be the wrong one. The tiles on which they do are then computed in float64: the
+        variant is compared with that, and PyTorch's own error sets the bound.
         """
         parity = TileParity(output)
         for logits, expected in zip(found, self._expected, strict=True):
@@ -141,14 +141,14 @@ class ParityGate:
 
 
 def float32_logits(model: nn.Module, tile: np.ndarray) -> np.ndarray:
-    """Logits (K, D, H, W) of a tile (C, D, H, W)."""
+    """Compute the logits (K, D, H, W) of a tile (C, D, H, W)."""
     with torch.no_grad():
         logits: np.ndarray = model(torch.from_numpy(tile[None]))[0].numpy()
     return logits
 
 
 def _on_disk(array: np.ndarray, folder: Path) -> np.ndarray:
-    """A read-only copy in a file of `folder` that has no name."""
+    """Return a read-only copy in an unnamed file of `folder`."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(np.ascontiguousarray(array).data)
         file.flush()

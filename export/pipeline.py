@@ -1,4 +1,4 @@
-"""Checkpoint -> verified package."""
+"""Export of a checkpoint to a verified package."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from segmaformer.runtime.system.interruption import check
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to export, and how to check it.
+    """Contents and checks of an export.
 
     Attributes
     ----------
@@ -50,10 +50,10 @@ class ExportOptions:
     calibration_data
         Folder of scans to calibrate int8 variants on; None writes none.
     verify_scan
-        Files of the scan whose tiles decide parity, one for each channel; empty
-        takes phantoms.
+        Files of the scan on whose tiles parity is decided, one for each channel; empty uses
+        phantoms.
     nan_to
-        Takes the place of voxels of these scans that are NaN or infinite; None refuses them.
+        Replaces voxels of these scans that are NaN or infinite; None refuses such scans.
     overwrite
         Replace a package of the same name.
     names
@@ -82,7 +82,7 @@ def export_package(
     checkpoint
         From :func:`segmaformer.checkpoint.load_checkpoint`.
     target
-        Package directory to create, by custom ``NAME.sgmf``.
+        Package directory to create, usually ``NAME.sgmf``.
     options
         See :class:`ExportOptions`.
     report
@@ -91,15 +91,15 @@ def export_package(
     Returns
     -------
     Package
-        The package, opened.
+        The new package, opened.
 
     Raises
     ------
     ParityError
-        A variant does not compute what PyTorch computes; nothing is written.
+        A variant's results differ from PyTorch's; nothing is written.
     InputError, GeometryError
-        The checkpoint does not tell its tile or preprocessing, or the scans to verify or to
-        calibrate on cannot be used.
+        The checkpoint does not state its tile or preprocessing, or the scans for verification or
+        calibration cannot be used.
     FileNotFoundError, FileExistsError, PermissionError
         `target` cannot be written; see
         :func:`segmaformer.runtime.package.writer.staged_package`.
@@ -149,7 +149,7 @@ def _count(tiles: np.ndarray) -> str:
 
 
 def _traced(checkpoint: Checkpoint, report: Report) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """The network as every backend can run it, and as the CPU runs it best."""
+    """Trace the network in two forms: one that every backend runs, and the best for the CPU."""
     report("tracing the network")
     graph, rewrites = apply_rewrites(
         export_onnx(
@@ -164,7 +164,7 @@ def _traced(checkpoint: Checkpoint, report: Report) -> tuple[onnx.ModelProto, on
 
 
 def _stored_reference(checkpoint: Checkpoint, manifest: Manifest, gate: ParityGate) -> bytes:
-    """What other machines are tried against; of a phantom, also where a scan decided parity."""
+    """Serialise the reference for other machines: of a phantom, even if a scan decided parity."""
     tile = reference_tile(checkpoint.preprocessing, checkpoint.tiling)
     return pack_reference(tile, gate.expected(tile[0]), manifest)
 
@@ -187,7 +187,7 @@ def _require(verdict: Verdict) -> None:
 
 
 class _Writer:
-    """Collects variants in the staging folder, each compared through the runtime."""
+    """Writer of variants to the staging folder, each compared through the runtime."""
 
     def __init__(self, folder: Path, manifest: Manifest, gate: ParityGate, report: Report):
         self._folder = folder
@@ -217,7 +217,7 @@ class _Writer:
         return verdict
 
     def _run(self, name: str) -> list[np.ndarray]:
-        """Logits of the variant on every tile; its session is closed again."""
+        """Compute the variant's logits on every tile, and close its session."""
         session = open_session(Package.open(self._folder), backend="onnxruntime", variant=name)
         return self._gate.run(name, lambda tile: run_checked(session, tile[None])[0])
 
@@ -251,7 +251,7 @@ def _manifest(checkpoint: Checkpoint, name: str, tiles_from: str) -> Manifest:
 
 
 def _text(text: str) -> str:
-    """`text` with ``?`` for bytes of file names that are no text, which no document can hold."""
+    """Replace bytes of file names that are no text, which no document can hold, by ``?``."""
     return text.encode(errors="replace").decode()
 
 

@@ -1,4 +1,4 @@
-"""A network in standard operators alone: every scan replaced by its parallel body."""
+"""Networks in standard operators alone: every scan replaced by its parallel body."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ LOOPS = ("Scan", "Loop", "If")
 
 
 def plain_graph(model: onnx.ModelProto, *, batch: int | None = None) -> onnx.ModelProto:
-    """Copy of `model` without functions, loops or operators of this project.
+    """Copy `model` without functions, loops or operators of this project.
 
     Parameters
     ----------
     model
-        A variant of a package; its scans lie in the main graph.
+        Variant of a package; its scans lie in the main graph.
     batch
         Batch size to fix; None leaves it free.
 
     Raises
     ------
     ValueError
-        The length of a scan does not follow from the model's inputs, or something else
-        than the scan is not a standard operator.
+        The length of a scan does not follow from the model's inputs, or another operator than
+        the scan is not standard.
     """
     plain = _with_batch(inline_token_functions(model), batch)
     _give_bodies(plain, _shapes(plain))
@@ -41,12 +41,12 @@ def plain_graph(model: onnx.ModelProto, *, batch: int | None = None) -> onnx.Mod
 
 
 def check_plain(model: onnx.ModelProto) -> None:
-    """Refuse a model that holds anything but standard operators without loops.
+    """Refuse a model that has anything but standard operators, or loops.
 
     Raises
     ------
     ValueError
-        Names the first such operator.
+        There is such an operator; the message names the first.
     """
     for node in model.graph.node:
         if node.domain not in STANDARD or node.op_type in LOOPS:
@@ -87,9 +87,9 @@ def _give_bodies(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> 
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Known extents of every value; 0 where one is free.
+    """Infer the extents of every value; 0 for free ones.
 
-    A stand-in for the scan hands the shape of u on, since inference cannot see through a loop.
+    A stand-in for the scan passes the shape of u on, since inference cannot see through a loop.
     """
     seen = onnx.ModelProto()
     seen.CopyFrom(model)
@@ -113,7 +113,7 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
 
 
 def _extents(shapes: dict[str, tuple[int, ...]], name: str) -> tuple[int, int]:
-    """Length and width of a scan's stream (B, L, width)."""
+    """Return length and width of a scan's stream (B, L, width)."""
     shape = shapes.get(name, ())
     if len(shape) != 3 or not all(shape[1:]):
         raise ValueError(

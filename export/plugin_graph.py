@@ -1,12 +1,12 @@
-"""A network as TensorRT's ONNX parser hands it to the plugin; one form for TensorRT 10.3 to 11.
+"""Networks in the form in which TensorRT's ONNX parser finds the plugin, TensorRT 10.3 to 11.
 
-* The ops that only the CPU has kernels for become standard operators.
-* The body of the scan goes: before 10.7 the parser prefers it to the plugin, and only from then on
-  the plugin to it.
-* ``plugin_namespace`` and ``plugin_version`` name the plugin: before 10.10 the parser takes no
-  notice of the node's domain.
-* Inputs that a node leaves out go, and ``has_D``, ``has_z`` and ``has_delta_bias`` say which are
-  left: the parser would pass null tensors on to a network that knows none.
+* Ops with kernels for the CPU alone become standard operators.
+* The body of the scan is removed: the parser prefers it to the plugin before 10.7, and the plugin
+  to it from then on.
+* ``plugin_namespace`` and ``plugin_version`` name the plugin: the parser ignores the node's domain
+  before 10.10.
+* Absent optional inputs are removed, and ``has_D``, ``has_z`` and ``has_delta_bias`` tell which are
+  present: the parser would pass null tensors to a network that has none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from segmaformer.export.token_ops import inline_token_functions
 
 
 def plugin_graph(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy of `model` whose scans are for the TensorRT plugin."""
+    """Copy `model` in the form for the TensorRT plugin."""
     copy = inline_token_functions(model)
     strip_function_body(copy)
     for node in scan_nodes(copy):

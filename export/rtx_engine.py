@@ -22,25 +22,25 @@ def build_package_engine(
 ) -> RtxEngine:
     """Build an engine of a package's variant, ahead of time and without a GPU.
 
-    The package keeps its graph; the body that replaces the scans exists during the build.
+    The package keeps its graph; the body that replaces the scans exists only during the build.
 
     Parameters
     ----------
     package, variant
-        What to build; float32 or typed, the engine computes in the types of the file.
+        Source of the network; float32 or typed, the engine computes in the types of the file.
     target, batch, progress, keep_log
         As for :func:`segmaformer.runtime.backends.tensorrt.rtx_build.build_rtx_engine`.
 
     Raises
     ------
     ValueError, MissingExtraError
-        See there.
+        As raised by that function.
     BackendError
         The network has an operator that cannot be built, or building failed.
     """
     content = package.network(variant)
     try:
-        # A batch of one is fixed: kernels for known sizes are simpler.
+        # A batch of one is fixed, because kernels for known sizes are simpler.
         plain = plain_graph(onnx.load_from_string(content), batch=1 if batch == 1 else None)
     except ValueError as error:
         raise BackendError(f"{package.path}, {variant}: {error}") from error

@@ -1,4 +1,4 @@
-"""The ``SelectiveScan`` op as ONNX sees it: its names, inputs and nodes; needs no PyTorch."""
+"""Names, inputs and nodes of the ``SelectiveScan`` op in ONNX; needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import onnx
 DOMAIN = "segmaformer"
 VERSION = 1
 OPSET = 18
-"""Of the standard operators in every file and function body."""
+"""Version of the standard operators in every file and function body."""
 OP_TYPE = "SelectiveScan"
 INPUTS = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
 FLOAT32_INPUTS = ("A", "D", "delta_bias")
@@ -15,5 +15,5 @@ OPTIONAL_INPUTS = ("D", "z", "delta_bias")
 
 
 def scan_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """All SelectiveScan nodes of a model's main graph."""
+    """List the SelectiveScan nodes of a model's main graph."""
     return [node for node in model.graph.node if (node.domain, node.op_type) == (DOMAIN, OP_TYPE)]

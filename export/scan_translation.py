@@ -1,4 +1,4 @@
-"""How PyTorch's exporter writes the scan: the op's ONNX schema and the translation to it."""
+"""Translation of the scan for PyTorch's exporter, and the op's ONNX schema."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from segmaformer.export.scan_op import (
 
 
 def scan_schema() -> OpSchema:
-    """Types and shapes of the op, version 1 of domain ``segmaformer``."""
+    """Return types and shapes of the op, version 1 of domain ``segmaformer``."""
     option = OpSchema.FormalParameterOption
     return OpSchema(
         OP_TYPE,
@@ -47,7 +47,7 @@ def scan_schema() -> OpSchema:
 
 
 def translation_table() -> dict[Any, Any]:
-    """Table that makes ``torch.onnx.export`` emit the op."""
+    """Return the table that makes ``torch.onnx.export`` emit the op."""
     op = values.Op(values.Opset(DOMAIN, VERSION), OP_TYPE, scan_schema())
 
     def translate(*inputs: Any) -> Any:

@@ -1,10 +1,9 @@
-"""Ops of the CPU's kernels beside the scan: their names and ONNX function bodies.
+"""Names and ONNX function bodies of the CPU's ops beside the scan.
 
-They take and give float32 volumes token-major, channels innermost, as the scan does: (B, D, H,
-W, C) or (B, L, C); the patch embedding makes them of channel-major ones, and the instance norm
-without GELU is there for those too. ONNX Runtime runs the op
-library's kernel where it is registered; everything else, TensorRT and ONNX Runtime on a GPU among
-it, gets the standard operators of the body.
+They take and give float32 volumes token-major, channels innermost, as the scan does: (B, D, H, W,
+C) or (B, L, C). Exceptions: the patch embedding reads channel-major volumes, and the instance norm
+without GELU exists for those too. ONNX Runtime runs the op library's kernel if it is registered;
+all others, such as TensorRT and ONNX Runtime on a GPU, run the body's standard operators.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ TO_TOKENS = [0, 2, 3, 4, 1]
 
 
 def add_token_functions(model: onnx.ModelProto) -> None:
-    """Give `model` the bodies of those ops of this module that it uses, in place."""
+    """Add the bodies of those ops of this module that `model` uses, in place."""
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
     present = {function.name for function in model.functions if function.domain == DOMAIN}
     model.functions.extend(
@@ -42,7 +41,7 @@ def add_token_functions(model: onnx.ModelProto) -> None:
 
 
 def inline_token_functions(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy of `model` with standard operators in place of these ops; the scan stays an op."""
+    """Copy `model` with standard operators in place of these ops; the scan stays an op."""
     present = {(function.domain, function.name) for function in model.functions}
     names = [(DOMAIN, name) for name in _BODIES if (DOMAIN, name) in present]
     if not names:
@@ -150,10 +149,10 @@ def _instance_norm() -> onnx.FunctionProto:
 
 
 def _normalised(axes: Sequence[int], scale: str, bias: str) -> list[NodeProto]:
-    """The norm of ``x`` over `axes`, called ``normed``.
+    """Return nodes for the norm of ``x`` over `axes`, called ``normed``.
 
-    A mean is taken along one axis at a time: runtimes add all values of a mean up in one float32
-    run, and the fewer they are the less is lost.
+    A mean is taken along one axis at a time: runtimes sum all values of a mean in one float32
+    accumulator, which loses less the fewer they are.
     """
     epsilon = helper.make_node("Constant", [], ["epsilon_value"])
     return [
@@ -199,7 +198,7 @@ def _upsample_add() -> onnx.FunctionProto:
 
 
 def _trilinear(source: str, result: str) -> list[NodeProto]:
-    """Upsampling of a channel-major volume by the attribute ``scales``."""
+    """Return nodes that upsample a channel-major volume by the attribute ``scales``."""
     return [
         helper.make_node("Constant", [], ["neutral"], value_floats=[1.0, 1.0]),
         _with_references(

@@ -1,7 +1,7 @@
-"""The start of ``sgmf``, also as ``python -m segmaformer``.
+"""Entry point of ``sgmf``, also as ``python -m segmaformer``.
 
-Until the command answers signals itself, one that comes during the imports ends the process
-with the same message and code, and no traceback.
+A signal that arrives while the command is being imported ends the process with the message and
+code that the command itself would give, and no traceback.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def _end(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def answer_signals() -> None:
-    """End the process where one comes, unless whoever started it had it ignored."""
+    """End the process at a signal, unless the parent process had it ignored."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)

@@ -3,7 +3,7 @@
 The wheel of nilearn carries the ICBM152 2009a T1 template (1 mm, skull removed):
 an average of 152 adult brains in MNI152 space. The demo scan is the region around its
 left hippocampus, framed as in the Medical Segmentation Decathlon's hippocampus task.
-MNI152 space is larger than most heads, and so are volumes that are measured in it.
+MNI152 space is larger than most heads, so volumes measured in it are too large.
 """
 
 from __future__ import annotations
@@ -65,11 +65,13 @@ def demo_scan(target_dir: str | Path) -> Path:
 
 
 def _template_path() -> Path:
-    """Find the template in the installed nilearn, which need not be imported for it."""
+    """Find the template in the installed nilearn, without importing nilearn."""
     install = "install the demo extra: pip install 'segmaformer[demo]'"
     spec = find_spec("nilearn")
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError(f"the demo scan comes with nilearn, which is not here; {install}")
+        raise MissingExtraError(
+            f"the demo scan comes with nilearn, which is not installed; {install}"
+        )
     path = Path(spec.submodule_search_locations[0]) / TEMPLATE_FILE
     if not path.is_file():
         raise MissingExtraError(

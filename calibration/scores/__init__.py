@@ -1,1 +1,1 @@
-"""Scores by which label maps and networks are compared, and the bounds they must keep."""
+"""Scores that compare label maps and networks, and the bounds they must keep."""

@@ -1,4 +1,4 @@
-"""How far the mean over some cases can be trusted for others."""
+"""Confidence of a mean over some cases as an estimate for others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ METHOD = f"95 %, percentile bootstrap over cases, {RESAMPLES} resamples, seed {S
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over cases with its 95 % confidence interval.
+    """Mean over cases with its 95 % confidence interval.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class Mean:
     low, high
         Ends of the interval; None for one case, which tells nothing of others.
     cases
-        How many values there were.
+        Number of values.
     """
 
     value: float
@@ -33,11 +33,11 @@ class Mean:
 
 
 def mean_over_cases(values: Iterable[float | None]) -> Mean | None:
-    """Mean of the values that are there, and its interval; None if there are none.
+    """Average the values other than None, with a confidence interval; None if there are none.
 
-    The interval is the percentile bootstrap's, see :data:`METHOD`. Scores such as Dice are
-    skewed, so that a normal approximation would reach beyond what they can be. For fewer than
-    about ten cases it is too narrow, as every bootstrap is.
+    The interval is the percentile bootstrap's, see :data:`METHOD`. Scores such as Dice are skewed,
+    so that a normal approximation would exceed their range. For fewer than about ten cases it is
+    too narrow, as every bootstrap is.
     """
     present = np.array([value for value in values if value is not None], np.float64)
     count = len(present)

@@ -1,4 +1,4 @@
-"""What int8 may cost, in words a person can check: Dice with float32 and with label maps."""
+"""Bounds on the cost of int8, in Dice with float32 and with label maps."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Gate:
-    """What a quantised network must reach, for every label.
+    """Bounds that a quantised network must keep, for every label.
 
     Attributes
     ----------
     least_dice
-        Dice with the float32 network.
+        Least Dice with the float32 network, 0 to 1.
     largest_loss
-        Dice with label maps, where there are any, that may be lost against float32.
+        Largest loss against float32 of Dice with the label maps, if there are any, 0 to 1.
     """
 
     least_dice: float = 0.995

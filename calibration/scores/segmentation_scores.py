@@ -1,9 +1,9 @@
-"""How well one segmentation matches another: Dice, HD95 in millimetres, volumes.
+"""Scores of one segmentation against another: Dice, HD95 in millimetres, volumes.
 
-Distances come from SciPy's exact Euclidean distance transform, a core dependency: `sgmf verify`
-thus runs on a device with the runtime alone. The 95th percentile of the Hausdorff distance is
-the larger of both directions', between the outermost voxels of each mask; definitions that pool
-both directions or weigh voxels by surface area give other figures.
+Distances come from SciPy's exact Euclidean distance transform, a core dependency, so that
+`sgmf verify` runs on a device with the runtime alone. The 95th percentile of the Hausdorff
+distance is the larger of both directions', between the outermost voxels of each mask; definitions
+that pool both directions or weigh voxels by surface area give other figures.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Scores:
     Attributes
     ----------
     dice
-        From 0 to 1; 0 where one map lacks the structure, None where both do: there is nothing
-        to find, and 1 would only raise a mean.
+        From 0 to 1; 0 if one map lacks the structure. None if both do: there is nothing to find,
+        and 1 would only raise a mean.
     hd95_mm
-        None where a map lacks the structure: there is no surface to measure from.
+        95th percentile of the Hausdorff distance in mm; None if a map lacks the structure.
     found_ml, truth_ml
-        Volumes.
+        Volumes of the structure in millilitres.
     """
 
     dice: float | None
@@ -43,16 +43,16 @@ class Scores:
 
     @property
     def volume_error_ml(self) -> float:
-        """Found minus true volume."""
+        """Found minus true volume, in millilitres."""
         return self.found_ml - self.truth_ml
 
     @property
     def volume_error_percent(self) -> float | None:
-        """Found minus true volume in per cent of the true one; None where that is zero."""
+        """Found minus true volume in per cent of the true one; None if that is zero."""
         return 100 * self.volume_error_ml / self.truth_ml if self.truth_ml else None
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """Convert the scores to a dictionary for JSON."""
         return {
             "dice": self.dice,
             "hd95_mm": self.hd95_mm,
@@ -64,7 +64,7 @@ class Scores:
 
 
 def structures(output: Output) -> dict[str, tuple[int, ...]]:
-    """What to score: label values by name; every label except background, or every region."""
+    """Return the label values of each structure to score: all labels but background, or regions."""
     if output.regions:
         return {region.name: region.labels for region in output.regions}
     return {label.name: (label.value,) for label in output.labels if label.value != 0}
@@ -76,16 +76,16 @@ def score_labels(
     spacing_mm: Spacing,
     wanted: Mapping[str, Sequence[int]],
 ) -> dict[str, Scores]:
-    """Scores of several structures of one case.
+    """Score several structures of one case.
 
     Parameters
     ----------
     found, truth
         Label maps of one shape (X, Y, Z).
     spacing_mm
-        Distance of voxels along each axis; axes are taken as perpendicular.
+        Distance of voxels along each axis in mm; axes are taken as perpendicular.
     wanted
-        From :func:`structures`.
+        Label values of each structure, from :func:`structures`.
 
     Raises
     ------
@@ -99,14 +99,14 @@ def score_labels(
 
 
 def score(found: np.ndarray, truth: np.ndarray, spacing_mm: Spacing) -> Scores:
-    """Scores of one structure.
+    """Score one structure.
 
     Parameters
     ----------
     found, truth
         Masks of one shape (X, Y, Z), bool.
     spacing_mm
-        Distance of voxels along each axis.
+        Distance of voxels along each axis in mm.
 
     Raises
     ------
@@ -127,14 +127,14 @@ def score(found: np.ndarray, truth: np.ndarray, spacing_mm: Spacing) -> Scores:
 
 
 def hd95(a: np.ndarray, b: np.ndarray, spacing_mm: Spacing) -> float:
-    """95th percentile of the Hausdorff distance of two masks, in millimetres.
+    """Compute the 95th percentile of the Hausdorff distance of two masks, in millimetres.
 
     Parameters
     ----------
     a, b
         Masks of one shape (X, Y, Z), bool, neither of them empty.
     spacing_mm
-        Distance of voxels along each axis.
+        Distance of voxels along each axis in mm.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def hd95(a: np.ndarray, b: np.ndarray, spacing_mm: Spacing) -> float:
     """
     if not (a.any() and b.any()):
         raise ValueError("a mask is empty; expected two with voxels to measure between")
-    # All that either distance depends on lies in the box around both.
+    # Both distances depend only on the box around both masks.
     box = ndimage.find_objects((a | b).astype(np.uint8))[0]
     surfaces = [_surface(mask[box]) for mask in (a, b)]
     directed = [
@@ -156,6 +156,6 @@ def hd95(a: np.ndarray, b: np.ndarray, spacing_mm: Spacing) -> float:
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
-    """Voxels with one of their six neighbours outside the mask or the array."""
+    """Return the voxels with one of their six neighbours outside the mask or the array."""
     surface: np.ndarray = mask & ~ndimage.binary_erosion(mask)
     return surface

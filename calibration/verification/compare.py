@@ -1,8 +1,8 @@
-"""Compare a package with its answer at export, and its variants with each other.
+"""Comparison of a package with its answer at export, and of its variants with each other.
 
-Without scans, each variant is compared with what PyTorch computed for a phantom tile. With
-scans, whole segmentations are compared with those of fp32 in ONNX Runtime on the CPU and, where
-there are label maps, with those.
+Without scans, each variant is compared with PyTorch's result for a phantom tile. With scans, whole
+segmentations are compared with those of fp32 in ONNX Runtime on the CPU and with label maps, if
+there are any.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from segmaformer.runtime.spec import Output
 from segmaformer.runtime.tile_check import TileCheck, is_int8
 
 GATE = Gate()
-"""Over all cases; `largest_loss` holds for every variant, of the mean of each structure."""
+"""Gate over all cases; `largest_loss` holds for every variant and each structure's mean."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to run a package.
+    """Variant and backend to run.
 
     Attributes
     ----------
@@ -64,13 +64,13 @@ def verify_tile(
     Returns
     -------
     dict
-        For JSON: ``reference`` in words and ``runs``, one for each choice, see
+        Document for JSON: ``reference`` as text and ``runs``, one for each choice, see
         :meth:`segmaformer.runtime.tile_check.TileCheck.run`.
 
     Raises
     ------
     BackendError, EngineError
-        A backend does not work here.
+        A backend does not work on this machine.
     PackageError
         The stored reference cannot be used.
     """
@@ -87,7 +87,7 @@ def verify_tile(
 
 @dataclass(eq=False)
 class _Run:
-    """One predictor, and how it compares over the cases so far."""
+    """Predictor, and its comparisons over the cases so far."""
 
     variant: str
     predictor: Predictor
@@ -111,34 +111,34 @@ def verify_cases(
     Parameters
     ----------
     package, choices, options
-        What to run.
+        Package, its variants and backends to compare, and options of the predictors.
     cases
-        From :func:`segmaformer.runtime.scans.channels.group_channels`. One that cannot be used is
-        reported and left out of every figure.
+        Scans from :func:`segmaformer.runtime.scans.channels.group_channels`. A case that cannot be
+        used is reported and left out of every figure.
     labels
-        Folder of label maps named as the cases.
+        Folder of label maps named like the cases.
     nan_to
-        Takes the place of voxels that are NaN or infinite; None refuses scans with such.
+        Replaces voxels that are NaN or infinite; None refuses such scans.
     progress, report
-        Called as work proceeds, and with a line of text where something is worth knowing.
+        Called as work proceeds, and with a line of text about each notable fact.
 
     Returns
     -------
     dict
-        For JSON: ``reference`` and ``confidence`` in words, ``nan_to``, ``cases`` (names),
-        ``refused`` (why, by name) and ``runs``: the reference itself, then one for each choice.
+        Document for JSON: ``reference`` and ``confidence`` as texts, ``nan_to``, ``cases``
+        (names), ``refused`` (reasons by name) and ``runs``: the reference, then each choice.
 
     Raises
     ------
     BackendError, EngineError
-        A backend does not work here, or failed on a scan.
+        A backend does not work on this machine, or failed on a scan.
     """
     chosen = [Choice(EXACT_VARIANT, "onnxruntime")]
     chosen += [choice for choice in choices if choice not in chosen]
     distinct: dict[str, _Run] = {}
     for choice in chosen:
         run = _open(package, choice, nan_to, options, report)
-        # Where `auto` takes what runs already, one run says it all.
+        # If `auto` picks a backend that runs already, one run is enough.
         distinct.setdefault(run.predictor.backend, run)
     runs = [*distinct.values()]
     done: list[str] = []
@@ -236,7 +236,7 @@ def _result(run: _Run, reference: _Run, manifest: Manifest) -> dict[str, Any]:
 
 
 def _summary(run: _Run, reference: _Run, name: str) -> dict[str, Any]:
-    """Means over cases of one structure, and of what changes against the reference."""
+    """Return means over cases of one structure, and of its change against the reference."""
     own = [scores[name] for scores in run.scores.values()]
     its = [scores[name] for scores in reference.scores.values()]
     means = {
@@ -259,7 +259,7 @@ def _difference(a: float | None, b: float | None) -> float | None:
 
 
 def _label_shortcomings(run: _Run, manifest: Manifest) -> list[str]:
-    """What falls short of the gate of the variant's kind, over all cases together."""
+    """List bounds of the gate of the variant's kind that are missed over all cases together."""
     int8 = is_int8(manifest, run.variant)
     least_dice = GATE.least_dice if int8 else MIN_DICE
     found = [

@@ -1,4 +1,4 @@
-"""Where a variant leaves fp32: every value of the graph, layer by layer."""
+"""Search for the place where a variant departs from fp32, layer by layer."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from segmaformer.runtime.progress import StepProgress
 from segmaformer.runtime.system.memory import MIB
 
 TOLERANCE = 0.01
-"""Of a value's range: what float16 stays below in a network that is well scaled."""
+"""Share of a value's range that float16 stays below in a network that is well scaled."""
 _FLOATING = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 @dataclass(frozen=True)
 class LayerError:
-    """How far one value of the graph is from fp32's.
+    """Difference of one value of the graph from fp32's.
 
     Attributes
     ----------
     tensor, operator
-        Its name, and what computes it.
+        Name of the value, and the operator that computes it.
     relative_error
         Largest difference over the range of fp32's values, on the tile where that is worst;
         infinite for NaN.
@@ -42,7 +42,7 @@ class LayerError:
     relative_error: float
 
     def record(self) -> dict[str, Any]:
-        """For JSON, which has no infinity: None then."""
+        """Convert to a dictionary for JSON, with None for infinity."""
         finite = np.isfinite(self.relative_error)
         return {
             **dataclasses.asdict(self),
@@ -51,39 +51,39 @@ class LayerError:
 
 
 class LayerValues(Protocol):
-    """A variant on a backend that can be made to show the values inside it."""
+    """A variant on a backend that can show the values inside it."""
 
     @property
     def description(self) -> str:
-        """What computes them, as shown to people."""
+        """Description of the backend and variant, for people."""
         ...
 
     @property
     def names(self) -> Set[str]:
-        """The values that it has."""
+        """Names of the values that it can show."""
         ...
 
     @property
     def group_bytes(self) -> int:
-        """Bytes of values, as float32, that one group may hold; a single value may be larger."""
+        """Largest size of a group's values as float32, in bytes; a single value may be larger."""
         ...
 
     def compute(self, group: Sequence[str], tiles: np.ndarray) -> Iterator[Sequence[np.ndarray]]:
-        """The values of `group` on each of `tiles` (n, C, D, H, W) float32."""
+        """Compute the values of `group` on each of `tiles` (n, C, D, H, W) float32."""
         ...
 
 
 class OnnxRuntimeValues:
-    """The values of a variant in ONNX Runtime on the CPU.
+    """Values of a variant in ONNX Runtime on the CPU.
 
-    Returning them keeps ONNX Runtime from fusing some operators.
+    Returning values keeps ONNX Runtime from fusing some operators.
 
     Parameters
     ----------
     package, variant
-        What to open.
+        Package and the variant to open.
     threads
-        Threads for one tile; None takes every processor this process may use.
+        Number of threads for one tile; None uses every processor this process may use.
     """
 
     group_bytes = 128 * MIB
@@ -117,20 +117,20 @@ def compare_layers(
     Parameters
     ----------
     package
-        Of which fp32 is the reference.
+        Package whose fp32 is the reference.
     variant
-        What is compared with it.
+        Variant to compare with it.
     tiles
         Shape (n, C, *tile), float32.
     threads
-        Threads for one tile of fp32; None takes every processor this process may use.
+        Number of threads for one tile of fp32; None uses every processor this process may use.
     progress
-        Called with the groups done and their number.
+        Called with the number of groups done and of all groups.
 
     Returns
     -------
     list of LayerError
-        In the order of the graph.
+        Errors in the order of the graph.
     """
     reference = OnnxRuntimeValues(package, EXACT_VARIANT, threads=threads)
     operators = {
@@ -149,12 +149,12 @@ def compare_layers(
 
 
 def variant_model(package: Package, variant: str) -> onnx.ModelProto:
-    """A variant's network."""
+    """Load a variant's network."""
     return onnx.load_from_string(package.network(variant))
 
 
 def value_types(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
-    """Type and shape, by name, of every floating-point value that a tile changes."""
+    """Return type and shape, by name, of every floating-point value that a tile changes."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     known = {value.name: value for value in (*graph.value_info, *graph.output)}
     changing = {value.name for value in graph.input}
@@ -171,7 +171,7 @@ def value_types(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
 def _worst_errors(
     reference: LayerValues, variant: LayerValues, group: Sequence[str], tiles: np.ndarray
 ) -> dict[str, float]:
-    """Of each value of a group, over all tiles."""
+    """Return the worst error of each value of a group, over all tiles."""
     worst = dict.fromkeys(group, 0.0)
     computed = (each.compute(group, tiles) for each in (reference, variant))
     for expected, found in zip(*computed, strict=True):

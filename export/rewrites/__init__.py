@@ -35,7 +35,7 @@ def apply_rewrites(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, i
     Returns
     -------
     model, counts
-        The rewritten model and how often each rewrite applied.
+        The rewritten model, and how often each rewrite applied.
     """
     rewritten, counts = _apply(
         model,
@@ -50,14 +50,14 @@ def apply_rewrites(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, i
 
 
 def rewrite_norms(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
-    """Rewrite a float32 model's norms alone, with an op that sums accurately on every device.
+    """Rewrite only a float32 model's norms, with an op that sums accurately on every device.
 
-    :func:`rewrite_for_cpu` does so too.
+    :func:`rewrite_for_cpu` includes this.
 
     Parameters
     ----------
     model
-        From :func:`apply_rewrites`.
+        Model from :func:`apply_rewrites`.
 
     Returns
     -------
@@ -68,24 +68,24 @@ def rewrite_norms(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, in
 
 
 def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
-    """Rewrite a float32 model further, with ops that the CPU has kernels for.
+    """Rewrite a float32 model further, with ops that have kernels for the CPU.
 
     Their function bodies are in the model, so that it runs anywhere.
 
     Parameters
     ----------
     model
-        From :func:`apply_rewrites`.
+        Model from :func:`apply_rewrites`.
 
     Returns
     -------
     model, counts
-        The rewritten model and how often each rewrite applied.
+        The rewritten model, and how often each rewrite applied.
     """
     return _apply_with_ops(
         model,
         {
-            "patch_embedding": embed_patches_natively,  # its transposes go with the next
+            "patch_embedding": embed_patches_natively,  # the next rewrite removes its transposes
             "token_major": flow_token_major,
             "instance_norm": sum_norms_accurately,
             "upsampling": upsample_natively,
@@ -112,6 +112,6 @@ def _apply(
     common.ShapeInferencePass()(graph_model)
     for name, rewrite in rewrites.items():
         counts[name] = rewrite(graph_model.graph)
-        # What a rewrite left over would count as a reader in the next one.
+        # Unused nodes of a rewrite would count as readers in the next one.
         common.RemoveUnusedNodesPass()(graph_model)
     return ir.to_proto(graph_model), counts

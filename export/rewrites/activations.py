@@ -1,4 +1,4 @@
-"""Activations as the tracer writes them, in several nodes."""
+"""Recognition of activations that the tracer writes as several nodes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ROOT_TWO = math.sqrt(2)
 
 
 def silu_nodes(value: ir.Value) -> list[ir.Node] | None:
-    """The nodes that make SiLU of `value`, if nothing else reads it."""
+    """Find the nodes that make SiLU of `value`, if nothing else reads it."""
     readers = [use.node for use in value.uses()]
     sigmoid = next((node for node in readers if is_op(node, "Sigmoid")), None)
     product = next((node for node in readers if is_op(node, "Mul")), None)
@@ -25,7 +25,7 @@ def silu_nodes(value: ir.Value) -> list[ir.Node] | None:
 
 
 def norm_activation(value: ir.Value) -> tuple[str, list[ir.Node]] | None:
-    """Which op covers an instance norm with the activation of `value`, and its nodes."""
+    """Find the op for an instance norm with the activation of `value`, and that one's nodes."""
     relu = only_reader(value)
     if relu is not None and is_op(relu, "Relu"):
         return token_ops.INSTANCE_NORM_RELU, [relu]
@@ -34,7 +34,7 @@ def norm_activation(value: ir.Value) -> tuple[str, list[ir.Node]] | None:
 
 
 def _gelu(value: ir.Value) -> list[ir.Node] | None:
-    """The nodes of ``value * (half * (erf(value / root two) + 1))``, read by nothing else."""
+    """Find the nodes of ``value * (half * (erf(value / root two) + 1))``, read by nothing else."""
     readers = [use.node for use in value.uses()]
     division = next((node for node in readers if _divides_by_root_two(node, value)), None)
     if division is None or len(readers) != 2 or value.is_graph_output():
@@ -58,7 +58,7 @@ def _divides_by_root_two(node: ir.Node, value: ir.Value) -> bool:
 
 
 def _scalar(node: ir.Node, beside: ir.Value) -> float | None:
-    """The constant that a node of two inputs has beside `beside`."""
+    """Return the scalar constant that a node of two inputs has beside `beside`."""
     others = [value for value in node.inputs if value is not beside]
     constant = constant_array(others[0]) if len(others) == 1 else None
     return float(constant.reshape(())) if constant is not None and constant.size == 1 else None

@@ -1,8 +1,8 @@
-"""Slices of constants are cut when the file is written, not whenever it is opened.
+"""Cutting of constants when the file is written instead of whenever it is opened.
 
-The tracer folds constants up to a size only, so that the halves of a large projection stay cuts
-of the whole: stored twice where one half was folded after all, and no constant for the rewrites
-that look for one.
+The tracer folds constants only up to a size, so the halves of a large projection stay slices of
+the whole: stored twice if one half was folded after all, and hidden from rewrites that look for a
+constant.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from segmaformer.export.rewrites.matching import add_initializer, constant_array
 
 
 def cut_constants(graph: ir.Graph) -> int:
-    """Apply the rewrite to every Slice of constants, in place; returns how often."""
+    """Apply the rewrite to every Slice of constants, in place; return how often."""
     return sum(_cut(graph, node) for node in list(graph))
 
 

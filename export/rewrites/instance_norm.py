@@ -1,11 +1,11 @@
-"""Instance norms become the op that sums them accurately, with the ReLU that follows.
+"""Rewrite of instance norms to an op that sums accurately, together with a ReLU that follows.
 
-ONNX Runtime and OpenVINO add a channel up in one float32 run. On a tile with a flat background,
-which every scan has, the norm of 128^3 voxels is then wrong by 5e-3. The op's kernel and its body
-in standard operators add up in short runs.
+ONNX Runtime and OpenVINO sum a channel in one float32 accumulator. On a tile with a flat
+background, which every scan has, the norm of 128^3 voxels is then wrong by 5e-3. The op's kernel
+and its body in standard operators sum in short runs.
 
 Norms over one or two axes, and those over groups of channels, which the tracer writes as norms
-over one long axis, get three axes by a reshape: the body adds along one after the other.
+over one long axis, get three axes by a reshape: the body sums along one after the other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SPATIAL_AXES = 3
 
 
 def sum_norms_accurately(graph: ir.Graph) -> int:
-    """Apply the rewrite to every instance norm, in place; returns how many there were."""
+    """Apply the rewrite to every instance norm, in place; return their number."""
     return sum(_replace(graph, node) for node in list(graph))
 
 
@@ -62,7 +62,7 @@ def _replace(graph: ir.Graph, node: ir.Node) -> bool:
 
 
 def _static_extents(node: ir.Node) -> list[int]:
-    """Channels and spatial extents of what a norm takes."""
+    """Return channels and spatial extents of a norm's input."""
     shape = shape_of(node.inputs[0])
     extents = [extent for extent in (shape or ())[1:] if extent is not None]
     if shape is None or len(extents) < len(shape) - 1 or len(extents) < 2:
@@ -74,7 +74,7 @@ def _static_extents(node: ir.Node) -> list[int]:
 
 
 def _slope_after(normed: ir.Value) -> tuple[ir.Node | None, float]:
-    """The node that multiplies negative values of `normed`, if the op can, and by what."""
+    """Find the node that multiplies negative values of `normed`, if the op can, and the factor."""
     reader = only_reader(normed)
     if reader is not None and is_op(reader, "Relu"):
         return reader, 0.0
@@ -86,7 +86,7 @@ def _slope_after(normed: ir.Value) -> tuple[ir.Node | None, float]:
 
 
 def in_three_axes(extents: list[int]) -> tuple[int, int, int]:
-    """Extents of a volume with as many voxels, the longest as short as whole numbers allow."""
+    """Return three extents with the same product, the longest as short as possible."""
     size = math.prod(extents)
     third = _largest_divisor(size, round(size ** (1 / 3)))
     second = _largest_divisor(size // third, math.isqrt(size // third))
@@ -100,7 +100,7 @@ def _largest_divisor(size: int, most: int) -> int:
 def _reshape(
     graph: ir.Graph, before: ir.Node, value: ir.Value | None, extents: list[int]
 ) -> ir.Value:
-    """`value` with its batch and these extents."""
+    """Reshape `value` to these extents behind its batch."""
     name = f"{before.outputs[0].name}_{'x'.join(map(str, extents))}"
     target = add_initializer(graph, f"{name}_shape", np.array([-1, *extents], np.int64))
     reshape = ir.node("Reshape", [value, target], name=f"{name}_reshape")

@@ -1,11 +1,11 @@
-"""Products with constants that follow one another become one.
+"""Merging of consecutive products with constants.
 
 For constant matrices A, B and vectors b, g,
 
     (x A) B = x (A B)        g * (x A + b) = x (A g) + (b * g)
 
 with A g the columns of A scaled. Weights are multiplied in float64. Two matrices are merged only
-where that takes fewer products.
+if that takes fewer products.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from segmaformer.export.rewrites.matching import (
 
 
 def fold_products(graph: ir.Graph) -> int:
-    """Apply the rewrite wherever it matches, in place; returns how often."""
+    """Apply the rewrite wherever it matches, in place; return how often."""
     return sum(_merge_matrices(graph, node) or _merge_scale(graph, node) for node in list(graph))
 
 
@@ -78,7 +78,7 @@ def _merge_factor(
 
 
 def _drop(graph: ir.Graph, node: ir.Node, before: ir.Node) -> None:
-    """Let `before` make what `node` made, under its name: its old one meant something else."""
+    """Let `before` produce the result of `node`, under that name, since its own changed meaning."""
     output, result = node.outputs[0], before.outputs[0]
     name = output.name
     ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
@@ -97,7 +97,7 @@ def _scale_input(
 
 
 def _product_and_bias(addition: ir.Node) -> tuple[ir.Value | None, ir.Value | None]:
-    """What a node adds a constant vector to, and that vector."""
+    """Return the input to which a node adds a constant vector, and that vector."""
     for value, bias in (tuple(addition.inputs), tuple(reversed(addition.inputs))):
         constant = constant_array(bias)
         if constant is not None and constant.ndim == 1:
@@ -106,7 +106,7 @@ def _product_and_bias(addition: ir.Node) -> tuple[ir.Value | None, ir.Value | No
 
 
 def _constant_product(value: ir.Value | None) -> ir.Node | None:
-    """The product with a constant matrix that makes `value`, if `value` is read once."""
+    """Find the product with a constant matrix that makes `value`, if `value` is read once."""
     node = value.producer() if value is not None and only_use(value) else None
     return node if node is not None and _is_product(node) else None
 

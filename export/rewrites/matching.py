@@ -1,4 +1,4 @@
-"""What every rewrite asks of a graph, and how it adds a constant."""
+"""Questions that every rewrite asks of a graph, and the adding of constants."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import onnx_ir as ir
 
 
 def constant_array(value: ir.Value | None) -> np.ndarray | None:
-    """The value of an initializer or Constant node, or None if it is computed."""
+    """Return the value of an initializer or Constant node, or None if it is computed."""
     constant = ir.convenience.get_const_tensor(value) if value is not None else None
     return None if constant is None else constant.numpy()
 
 
 def only_use(value: ir.Value) -> bool:
-    """Whether exactly one node reads `value` and it is no output of the graph."""
+    """Tell if exactly one node reads `value` and it is no output of the graph."""
     return len(value.uses()) == 1 and not value.is_graph_output()
 
 
 def shape_of(value: ir.Value | None) -> tuple[int | None, ...] | None:
-    """Static extents of `value`, None for free ones; None if its rank is unknown."""
+    """Return the static extents of `value`, None for free ones; None if its rank is unknown."""
     if value is None or value.shape is None:
         return None
     return tuple(extent if isinstance(extent, int) else None for extent in value.shape)
@@ -26,7 +26,7 @@ def shape_of(value: ir.Value | None) -> tuple[int | None, ...] | None:
 
 def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     """Register `array` as an initializer called `name`."""
-    # Contiguous arrays have an axis at least; a scalar has none.
+    # Contiguous arrays have at least one axis; a scalar has none.
     tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
     value = ir.Value(
         name=name,
@@ -39,30 +39,30 @@ def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
 
 
 def is_op(node: ir.Node, op_type: str) -> bool:
-    """Whether `node` is that standard operator."""
+    """Tell if `node` is that standard operator."""
     return node.op_type == op_type and node.domain in ("", "ai.onnx")
 
 
 def only_reader(value: ir.Value) -> ir.Node | None:
-    """The one node that reads `value`, if it is read once and is no output of the graph."""
+    """Return the only reader of `value`, if it is read once and is no output of the graph."""
     return next(iter(value.uses())).node if only_use(value) else None
 
 
 def attribute_ints(node: ir.Node, name: str) -> list[int] | None:
-    """The integers of an attribute, or None if the node leaves it out."""
+    """Return the integers of an attribute, or None if the node omits it."""
     attribute = node.attributes.get(name)
     return None if attribute is None else list(attribute.as_ints())
 
 
 def is_plain(conv: ir.Node) -> bool:
-    """Whether a convolution has no stride, padding, dilation or groups."""
+    """Tell if a convolution has no stride, padding, dilation or groups."""
     neutral = {"strides": 1, "dilations": 1, "pads": 0}
     plain = all(set(attribute_ints(conv, name) or [n]) == {n} for name, n in neutral.items())
     return plain and conv.attributes.get_int("group", 1) == 1
 
 
 def bias_or_zeros(graph: ir.Graph, conv: ir.Node, channels: int) -> ir.Value:
-    """The bias of a convolution of so many results, zeros where it has none."""
+    """Return the bias of a convolution with `channels` outputs, or zeros if it has none."""
     given = conv.inputs[2] if len(conv.inputs) > 2 else None
     if given is not None:
         return given

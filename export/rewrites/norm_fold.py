@@ -1,6 +1,6 @@
-"""A layer norm between two products with constants is computed at the width of its input.
+"""Rewrite of a layer norm between two constant products to the width of its input.
 
-Where few channels K are projected to many N, normed and mixed again, y = LN(x P + b) W, the mean
+If few channels K are projected to many N, normalised and mixed again, y = LN(x P + b) W, the mean
 over N is linear in x and the variance a quadratic form of it. With M the (K + 1, N) matrix of P
 above b, each row less its mean, and x~ = (x, 1),
 
@@ -8,8 +8,8 @@ above b, each row less its mean, and x~ = (x, 1),
     y = (x~ / s) (M diag(g) W) + d W        |x~ M| = |x~ R'|  for  M' = Q R
 
 R has K + 1 columns, so the N channels in between are never made: in SegMaFormer's BraTS
-configuration 32,768 tokens of 37 x 256 products in place of 36 x 256 and 256 x 256. Weights are
-multiplied in float64; a sum of squares loses no digits, and the mean is taken out beforehand.
+configuration 32,768 tokens of 37 x 256 products instead of 36 x 256 and 256 x 256. Weights are
+multiplied in float64; a sum of squares loses no digits, and the mean is subtracted beforehand.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from segmaformer.export.rewrites.matching import (
 
 
 def fold_norms(graph: ir.Graph) -> int:
-    """Apply the rewrite wherever it matches and saves products, in place; returns how often."""
+    """Apply the rewrite wherever it matches and saves products, in place; return how often."""
     return sum(_fold(graph, node) for node in list(graph))
 
 
 @dataclass(frozen=True)
 class _Chain:
-    """What ``LN(x P + b) W`` is made of."""
+    """Parts of ``LN(x P + b) W``."""
 
     x: ir.Value
     projection: np.ndarray
@@ -124,13 +124,13 @@ def _projection(value: ir.Value | None) -> tuple[ir.Value, np.ndarray, np.ndarra
 
 
 def _maker_of(op_type: str, value: ir.Value | None) -> ir.Node | None:
-    """The node of that type that makes `value`, if `value` is read once."""
+    """Find the node of that type that makes `value`, if `value` is read once."""
     node = value.producer() if value is not None and only_use(value) else None
     return node if node is not None and is_op(node, op_type) else None
 
 
 def _behind_reshape(value: ir.Value | None) -> ir.Value | None:
-    """`value`, or what a Reshape that leaves the last axis alone makes it from."""
+    """Return `value`, or the input of a Reshape that made it without changing the last axis."""
     reshape = _maker_of("Reshape", value)
     if reshape is None:
         return value
@@ -140,7 +140,7 @@ def _behind_reshape(value: ir.Value | None) -> ir.Value | None:
 
 
 def _reshaped_like(make: _Maker, value: ir.Value, output: ir.Value) -> ir.Value:
-    """`value` (B, L, N) in the shape of `output`, which differs in its inner axes alone."""
+    """Reshape `value` (B, L, N) like `output`, which differs in its inner axes alone."""
     shape = shape_of(output)
     if shape is None or len(shape) == 3:
         return value
@@ -150,7 +150,7 @@ def _reshaped_like(make: _Maker, value: ir.Value, output: ir.Value) -> ir.Value:
 
 
 class _Maker:
-    """Adds float32 nodes before a node, their names beginning alike."""
+    """Adder of float32 nodes before a node, with a common prefix of names."""
 
     def __init__(self, graph: ir.Graph, before: ir.Node, name: str):
         self.graph = graph

@@ -1,17 +1,17 @@
-"""Patch embeddings are computed by the CPU's kernel, straight into tokens.
+"""Rewrite of patch embeddings to the CPU's kernel, which writes tokens directly.
 
-A strided convolution P conv(x) whose result is turned over to tokens, channels innermost,
-becomes one PatchEmbed: conv(x) = P' PatchEmbed(x), and P' meets its inverse in
-:mod:`segmaformer.export.rewrites.token_major`. Runtimes for CPUs write the patches out before they
-multiply, each input once for every output that sees it, and turn the result over afterwards; the
+A strided convolution P conv(x) whose result is transposed to tokens, channels innermost, becomes
+one PatchEmbed: conv(x) = P' PatchEmbed(x), and P' meets its inverse in
+:mod:`segmaformer.export.rewrites.token_major`. Runtimes for CPUs copy the patches out before they
+multiply, each input once for every output that reads it, and transpose the result afterwards; the
 kernel does neither.
 
-It computes neighbouring outputs of a row together, 16 in the widest vectors, so that shorter rows
-would waste lanes. Of SegMaFormer's embeddings the first, rows of 32, took 0.7 times as long as in
-ONNX Runtime on two AVX-512 cores, the second, rows of 16, 0.8 times and the third, rows of 8, 1.9
-times: those of rows shorter than 16 stay.
+It computes neighbouring outputs of a row together, 16 in the widest vectors, so shorter rows would
+waste lanes. SegMaFormer's first embedding (rows of 32) took 0.7 times as long as in ONNX Runtime
+on two AVX-512 cores, the second (rows of 16) 0.8 times and the third (rows of 8) 1.9 times;
+embeddings with rows shorter than 16 are left alone.
 
-Exact: nothing but the order of sums inside a convolution changes.
+Exact: only the order of sums inside a convolution changes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SHORTEST_ROW = 16
 
 
 def embed_patches_natively(graph: ir.Graph) -> int:
-    """Apply the rewrite wherever it matches and pays, in place; returns how often."""
+    """Apply the rewrite wherever it matches and pays, in place; return how often."""
     return sum(_replace(graph, node) for node in list(graph))
 
 
@@ -73,7 +73,7 @@ def _replace(graph: ir.Graph, conv: ir.Node) -> bool:
 
 
 def _patch_weight(conv: ir.Node) -> np.ndarray | None:
-    """The constant of a volume's strided convolution without dilation and groups."""
+    """Return the constant of a volume's strided convolution without dilation and groups."""
     if not is_op(conv, "Conv") or conv.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
         return None
     weight, strides = constant_array(conv.inputs[1]), attribute_ints(conv, "strides")
@@ -85,7 +85,7 @@ def _patch_weight(conv: ir.Node) -> np.ndarray | None:
 
 
 def _becomes_tokens(volume: ir.Value) -> bool:
-    """Whether it is read only by a transpose that puts channels last, flattened before or not."""
+    """Tell if the only reader is a transpose to channels last, perhaps after flattening."""
     reader = only_reader(volume)
     if reader is not None and is_op(reader, "Reshape"):
         flat = reader.outputs[0]

@@ -1,4 +1,4 @@
-"""Constants that repeat along an axis are stored once and expanded in the graph.
+"""Rewrite of constants that repeat along an axis: stored once and expanded in the graph.
 
 The tracer folds the rotary tables, which depend on one axis each, to the full volume:
 9 MB beside 7.6 MB of weights at the BraTS tile. Runtimes fold the Expand again when they
@@ -16,7 +16,7 @@ SMALLEST_BYTES = 16 * 1024
 
 
 def store_repeats_once(graph: ir.Graph) -> int:
-    """Apply the rewrite to every large initializer, in place; returns how often."""
+    """Apply the rewrite to every large initializer, in place; return how often."""
     return sum(_shrink(graph, value) for value in list(graph.initializers.values()))
 
 

@@ -1,19 +1,18 @@
-"""Volumes flow token-major, channels innermost, wherever an op of the CPU's kernels takes them so.
+"""Rewrite to token-major volumes, channels innermost, wherever the CPU's kernels take them so.
 
-Convolutions want (B, C, D, H, W), matrix products and the scan (B, L, C); the network as traced
-turns its volumes over between them. An op that works on channels innermost commutes with that
-transpose P,
+Convolutions take (B, C, D, H, W), matrix products and the scan (B, L, C); the traced network
+transposes its volumes between them. An op on channels innermost commutes with that transpose P,
 
     conv(P x) = P conv'(x)
 
-so each such op is written in its token-major form with a transpose on either side, and
-transposes that meet their inverse vanish:
+so each such op is written in its token-major form with a transpose on either side, and transposes
+that meet their inverse vanish:
 
-* depthwise 3x3x3 and causal convolutions, with the SiLU that follows these;
+* depthwise 3x3x3 and causal convolutions, with the SiLU that follows the latter;
 * instance norms with GELU or ReLU, sums with an upsampled map, and pointwise convolutions, which
-  become matrix products: these three only where the volume comes token-major anyway.
+  become matrix products: these three only if the volume is token-major anyway.
 
-Exact: nothing but the order of sums inside an op changes.
+Exact: only the order of sums inside an op changes.
 """
 
 from __future__ import annotations
@@ -41,15 +40,15 @@ from segmaformer.export.scan_op import DOMAIN
 
 
 def flow_token_major(graph: ir.Graph) -> int:
-    """Apply the rewrite wherever it matches, in place; returns how many ops it moved."""
+    """Apply the rewrite wherever it matches, in place; return the number of ops it moved."""
     twins = dict[ir.Value, ir.Value]()
     return sum(_TokenMajor(graph, node, twins).moved() for node in list(graph))
 
 
 class _TokenMajor:
-    """One node, and the new nodes that stand where it stood.
+    """One node, and the new nodes that take its place.
 
-    `twins` holds the token-major forms that were made so far of values that stay.
+    `twins` holds the token-major forms made so far of values that stay.
     """
 
     def __init__(self, graph: ir.Graph, node: ir.Node, twins: dict[ir.Value, ir.Value]):
@@ -58,10 +57,10 @@ class _TokenMajor:
         self._twins = twins
 
     def moved(self) -> bool:
-        """Rewrite the node if it can be; whether it was."""
+        """Rewrite the node if possible; tell if it was."""
         node = self._node
         if node.graph is not self._graph:
-            return False  # went with an earlier one
+            return False  # removed with an earlier one
         if any(_rank(value) is None for value in node.outputs):
             return False
         if is_op(node, "Transpose"):
@@ -76,7 +75,7 @@ class _TokenMajor:
     # ---- layout
 
     def _free(self, value: ir.Value | None) -> ir.Value | None:
-        """`value` token-major, where that takes no transpose."""
+        """Return `value` token-major if that takes no transpose."""
         maker = value.producer() if value is not None else None
         if value is None or maker is None or maker.domain:
             return None
@@ -110,7 +109,7 @@ class _TokenMajor:
         return self._add("Reshape", [tokens, target], f"{value.name}_tokens", _to_tokens(value))
 
     def _free_behind_product(self, product: ir.Node) -> ir.Value | None:
-        """W x' is (x W')', where x' is a transpose already."""
+        """Return W x' as (x W')', if x' is a transpose already."""
         weight = constant_array(product.inputs[0])
         tokens = self._free(product.inputs[1])
         if weight is None or weight.ndim != 2 or tokens is None:
@@ -120,7 +119,7 @@ class _TokenMajor:
         return self._add("MatMul", [tokens, turned], f"{result.name}_tokens", _to_tokens(result))
 
     def _tokens(self, value: ir.Value) -> ir.Value:
-        """`value` token-major, by a transpose where need be."""
+        """Return `value` token-major, by a transpose if necessary."""
         free = self._free(value)
         if free is not None:
             return free
@@ -292,7 +291,7 @@ def _rank(value: ir.Value | None) -> int | None:
 
 
 def _perm(value: ir.Value, direction: int) -> list[int] | None:
-    """Axes that turn channel-major into token-major (+1) or back (-1)."""
+    """Return the axes that turn channel-major into token-major (+1) or back (-1)."""
     rank = _rank(value)
     if rank is None or rank < 3:
         return None
@@ -307,6 +306,6 @@ def _to_tokens(value: ir.Value) -> ir.Shape | None:
 
 
 def _each_channel_alone(conv: ir.Node, channels: int) -> bool:
-    """A depthwise convolution without stride or dilation."""
+    """Tell if a convolution is depthwise, without stride or dilation."""
     steps = [*(attribute_ints(conv, "strides") or []), *(attribute_ints(conv, "dilations") or [])]
     return set(steps) <= {1} and conv.attributes.get_int("group", 1) == channels

@@ -1,7 +1,7 @@
-"""Linear upsampling by whole factors is computed by the CPU's kernel.
+"""Rewrite of linear upsampling by whole factors to the CPU's kernel.
 
-ONNX Runtime's Resize spends many times as long on a volume; see ``benchmarks/token_ops.py``. Exact
-but for rounding: the same weights, in another order.
+ONNX Runtime's Resize takes many times as long on a volume; see ``benchmarks/token_ops.py``. Exact
+up to rounding: the same weights, in another order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CENTRES = "half_pixel"
 
 
 def upsample_natively(graph: ir.Graph) -> int:
-    """Let the CPU's kernel do what linear upsampling is left, in place; returns how often."""
+    """Use the CPU's kernel for the remaining linear upsampling, in place; return how often."""
     return sum(_replace(graph, node) for node in list(graph))
 
 

@@ -1,4 +1,4 @@
-"""Trained weights in, a ready network out: no code is run from a checkpoint."""
+"""Reading of trained weights into a ready network; no code is run from a checkpoint."""
 
 from __future__ import annotations
 

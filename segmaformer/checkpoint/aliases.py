@@ -17,12 +17,12 @@ _OWN_NAMES = {"0": "conv", "1": "norm"}
 
 
 def drop_aliases(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights without those that repeat another under a second name.
+    """Return the weights without those that repeat another under a second name.
 
     Raises
     ------
     InputError
-        A repetition differs from what it repeats.
+        A repetition has other values than the weight it repeats.
     """
     kept = {}
     for key, tensor in weights.items():
@@ -38,7 +38,7 @@ def drop_aliases(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 
 def original_name(key: str) -> str:
-    """Name of the weight that `key` repeats, or `key` itself."""
+    """Return the name of the weight that `key` repeats, or `key` itself."""
     without_repeated_encoder = re.sub(r"^decoder\.encoder\.", "encoder.", key)
     return re.sub(
         r"\.all_modules\.([01])\.",

@@ -1,4 +1,4 @@
-"""Reading the files that trained weights come in, without running anything they contain."""
+"""Reader of files of trained weights; nothing that they contain is run."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _MOST_DICTIONARIES = 10_000
 
 @dataclass(frozen=True, eq=False)
 class WeightDictionary:
-    """A dictionary with tensors in it.
+    """A dictionary of the file that has tensors in it.
 
     Attributes
     ----------
     keys
-        Where it stands in the file, from the outside; none where it is the file itself.
+        Keys that lead to it from the top of the file; empty for the top itself.
     tensors
-        By name, as stored.
+        Tensors by name, as stored.
     others
         Names of the entries that are no tensors.
     """
@@ -40,26 +40,26 @@ class WeightDictionary:
 
 @dataclass(frozen=True, eq=False)
 class CheckpointFile:
-    """What a checkpoint file holds, before anyone asks which network it is.
+    """Content of a checkpoint file, before its network is known.
 
     Attributes
     ----------
     path
-        The file that was read; the index where the weights are in several.
+        The file that was read; the index if the weights are in several files.
     sha256
         Hexadecimal digest of the whole file; see
         :func:`segmaformer.checkpoint.shards.shards_digest` for several.
     dictionaries
-        All with tensors in them, the outer ones first.
+        All dictionaries with tensors in them, the outer ones first.
     trainer
         Name of the nnU-Net trainer, or None.
     init_args
-        What nnU-Net built the trainer from: ``plans``, ``configuration``,
+        Arguments that nnU-Net built the trainer from: ``plans``, ``configuration``,
         ``dataset_json`` and others; empty for other files.
     mirror_axes
-        Axes that nnU-Net allows test-time mirroring on, or None where not recorded.
+        Axes that nnU-Net allows test-time mirroring on; None if not recorded.
     assumptions
-        Sentences on what could not be checked.
+        Sentences on facts that could not be checked.
     """
 
     path: Path
@@ -77,17 +77,17 @@ def read_checkpoint_file(path: str | Path) -> CheckpointFile:
     Parameters
     ----------
     path
-        The file, which is told by its first bytes; or the index of several files, or the
-        folder of one.
+        The checkpoint file, recognised by its first bytes; or the index of several files, or the
+        folder of an index.
 
     Raises
     ------
     FileNotFoundError
-        No such file.
+        The file does not exist.
     InputError
-        Something else, a damaged file, a file that wants to run code, or one without tensors.
+        The file is no checkpoint, is damaged, would run code, or has no tensors.
     MissingExtraError
-        Safetensors without the safetensors package.
+        The file is in safetensors' format, and the safetensors package is not installed.
     """
     path = Path(path)
     if path.is_dir():
@@ -120,11 +120,11 @@ def read_checkpoint_file(path: str | Path) -> CheckpointFile:
 
 
 def _dictionaries(document: Mapping[Any, Any], path: Path) -> tuple[WeightDictionary, ...]:
-    """Dictionaries of `document` that hold tensors under text, each once, breadth first."""
+    """Return dictionaries of `document` that hold tensors under text, each once, breadth first."""
     found = []
     seen = {id(document)}
     waiting: list[tuple[tuple[str, ...], Mapping[Any, Any]]] = [((), document)]
-    for keys, candidate in waiting:  # which grows meanwhile
+    for keys, candidate in waiting:  # the list grows meanwhile
         entries = [(key, value) for key, value in candidate.items() if isinstance(key, str)]
         tensors = {key: value for key, value in entries if isinstance(value, torch.Tensor)}
         if tensors:

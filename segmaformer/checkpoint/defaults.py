@@ -1,7 +1,7 @@
-"""What to assume about scans and labels where no plans.json and no dataset.json tell.
+"""Assumptions about scans and labels without a plans.json or dataset.json.
 
-Every function returns its choice and the sentence that says so, because a wrong guess
-here shows in no error message, only in worse segmentations.
+Every function returns its choice and a sentence that states it, because a wrong guess here
+raises no error; it only makes worse segmentations.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _BRATS_REGIONS = {"whole tumor": (1, 2, 3), "tumor core": (2, 3), "enhancing tum
 
 
 def default_channels(in_channels: int, num_classes: int) -> tuple[tuple[str, ...], str]:
-    """Names of the input channels, and the assumption.
+    """Name the input channels, and state the assumption.
 
     Parameters
     ----------
     in_channels, num_classes
-        Of the network; four and three are those of the published BraTS training.
+        Of the network. Four channels and three classes are those of the published BraTS training.
     """
     if (in_channels, num_classes) == _BRATS:
         names = _BRATS_CHANNELS
@@ -36,7 +36,7 @@ def default_channels(in_channels: int, num_classes: int) -> tuple[tuple[str, ...
 
 
 def default_output(in_channels: int, num_classes: int) -> tuple[Output, str]:
-    """Meaning of the output channels, and the assumption.
+    """Choose the meaning of the output channels, and state the assumption.
 
     Parameters
     ----------
@@ -59,25 +59,25 @@ def default_output(in_channels: int, num_classes: int) -> tuple[Output, str]:
 def default_preprocessing(
     channels: tuple[str, ...], num_classes: int, *, named: bool
 ) -> tuple[Preprocessing | None, str]:
-    """Z-scores in RAS orientation at the scan's own spacing, and the assumption.
+    """Choose z-scores in RAS orientation at the scan's own spacing, and state the assumption.
 
     Parameters
     ----------
     channels
         Names of the input channels.
     num_classes
-        Of the network.
+        Number of outputs of the network.
     named
-        Whether a dataset.json gave the names.
+        Whether a dataset.json gave the channel names.
 
     Returns
     -------
     preprocessing
-        None for CT: its normalisation needs intensities of the training set, which
-        only plans.json records. CT is what a channel of that name holds and, without
-        names, what the published network of one channel and 14 classes takes.
+        None for CT, whose normalisation needs intensities of the training set that only
+        plans.json records. A scan is CT if a channel has that name or, without names, if
+        the network has one channel and 14 classes, as a published one does.
     assumption
-        A sentence.
+        A sentence that states the choice.
     """
     ct_by_name = named and any(name.strip().upper() == "CT" for name in channels)
     if ct_by_name or (not named and (len(channels), num_classes) == _ABDOMEN_CT):

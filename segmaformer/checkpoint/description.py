@@ -1,4 +1,4 @@
-"""What a checkpoint is, in plain values that a person or a program can read."""
+"""Description of a checkpoint in plain values that a person or a program can read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from segmaformer.checkpoint.loading import Checkpoint, load_checkpoint
 
 
 def describe_checkpoint(path: str | Path, *, weights: str | None = None) -> dict[str, Any]:
-    """Load a checkpoint and say what it holds and what had to be assumed about it.
+    """Load a checkpoint and describe its contents and the assumptions made about it.
 
     Parameters
     ----------
@@ -20,8 +20,8 @@ def describe_checkpoint(path: str | Path, *, weights: str | None = None) -> dict
     Returns
     -------
     dict
-        Strings, numbers, lists and dictionaries; None for what the checkpoint does
-        not tell.
+        Strings, numbers, lists and dictionaries; None for facts that the checkpoint does not
+        record.
     """
     checkpoint = load_checkpoint(path, weights=weights)
     return {

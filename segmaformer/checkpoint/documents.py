@@ -1,7 +1,7 @@
-"""Which plans.json and dataset.json go with a checkpoint.
+"""Search for the plans.json and dataset.json of a checkpoint.
 
-A file that the caller names wins over what the checkpoint carries inside, and that over
-a file beside it, or beside its ``fold_*`` folder, where nnU-Net puts them.
+A file given by the caller comes first, then the checkpoint's own copy, then a file beside the
+checkpoint or beside its ``fold_*`` folder, where nnU-Net puts them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from segmaformer.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class Documents:
-    """What nnU-Net recorded about a training, as far as it was found.
+    """nnU-Net's records of a training, as far as they were found.
 
     Attributes
     ----------
     plans, dataset
         Contents of plans.json and dataset.json, or None.
     sources
-        One sentence for each that was found, saying where.
+        One sentence for each document that was found, naming its source.
     """
 
     plans: Mapping[str, Any] | None
@@ -47,7 +47,7 @@ def gather_documents(
     file
         The checkpoint that was read.
     plans, dataset_json
-        Files that win over the checkpoint's own.
+        Files to use instead of the checkpoint's own copies.
 
     Raises
     ------
@@ -80,14 +80,14 @@ def _gather(
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
-    """Content of a JSON file that holds one object.
+    """Read a JSON file that holds one object.
 
     Raises
     ------
     FileNotFoundError
-        No such file.
+        The file does not exist.
     InputError
-        Not JSON, or not an object.
+        The content is not JSON, or not an object.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")

@@ -14,12 +14,12 @@ from segmaformer.runtime.spec import Triple
 
 
 def mapping(value: Any, where: str) -> Mapping[str, Any]:
-    """`value` if it is a dictionary; `where` names it in the refusal.
+    """Return `value` if it is a dictionary; `where` names it in the error.
 
     Raises
     ------
     InputError
-        It is something else.
+        The value is no dictionary.
     """
     if not isinstance(value, Mapping):
         raise InputError(f"{where} is {reprlib.repr(value)}; expected a dictionary")
@@ -27,12 +27,12 @@ def mapping(value: Any, where: str) -> Mapping[str, Any]:
 
 
 def sequence(value: Any, where: str, *, length: int | None = None) -> Sequence[Any]:
-    """`value` if it is a list or tuple, of `length` entries where that is given.
+    """Return `value` if it is a list or tuple, of `length` entries if that is given.
 
     Raises
     ------
     InputError
-        It is something else.
+        The value is no list, or has another length.
     """
     if not isinstance(value, list | tuple):
         raise InputError(f"{where} is {reprlib.repr(value)}; expected a list")
@@ -44,12 +44,12 @@ def sequence(value: Any, where: str, *, length: int | None = None) -> Sequence[A
 
 
 def integer(value: Any, where: str) -> int:
-    """`value` as an int if it is a whole number, but not true or false.
+    """Return `value` as an int if it is a whole number, but not true or false.
 
     Raises
     ------
     InputError
-        It is something else.
+        The value is no whole number.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise InputError(f"{where} is {reprlib.repr(value)}; expected a whole number")
@@ -57,12 +57,12 @@ def integer(value: Any, where: str) -> int:
 
 
 def number(value: Any, where: str) -> float:
-    """`value` as a float if it is a finite number.
+    """Return `value` as a float if it is a finite number.
 
     Raises
     ------
     InputError
-        It is something else.
+        The value is no finite number.
     """
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not real or not math.isfinite(value):
@@ -71,24 +71,23 @@ def number(value: Any, where: str) -> float:
 
 
 def integers(value: Any, where: str, *, length: int | None = None) -> tuple[int, ...]:
-    """`value` as whole numbers, `length` of them where that is given.
+    """Return `value` as whole numbers, `length` of them if that is given.
 
     Raises
     ------
     InputError
-        It is something else.
+        The value is no list of whole numbers, or has another length.
     """
     return tuple(integer(item, where) for item in sequence(value, where, length=length))
 
 
 def triple(value: Any, where: str) -> Triple:
-    """`value` as depth, height and width in voxels.
+    """Return `value` as depth, height and width in voxels.
 
     Raises
     ------
     InputError
-        It is something else than three positive whole numbers, or more voxels than any
-        backend takes.
+        The value is not three positive whole numbers, or more voxels than any backend takes.
     """
     depth, height, width = integers(value, where, length=3)
     if min(depth, height, width) < 1:
@@ -101,12 +100,12 @@ def triple(value: Any, where: str) -> Triple:
 
 
 def times(extents: Iterable[int]) -> str:
-    """Extents for a message, such as ``128x128x64``."""
+    """Join extents for a message, such as ``128x128x64``."""
     return "x".join(map(str, extents))
 
 
 def listing(names: Iterable[str], limit: int = 10) -> str:
-    """Up to `limit` names and how many there are beyond, for a message."""
+    """Join up to `limit` names for a message, and count the rest."""
     found = list(names)
     rest = f" and {len(found) - limit} more" if len(found) > limit else ""
     return ", ".join(found[:limit]) + rest

@@ -1,4 +1,4 @@
-"""Files that were given for a checkpoint and are none, told by their first bytes."""
+"""Recognition of files given as a checkpoint that are none, by their first bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _is_nifti(start: bytes) -> bool:
 
 
 def _is_onnx(start: bytes) -> bool:
-    """Tell if it begins as exporters write: the IR version, then another field of a model."""
+    """Tell if a file begins as exporters write ONNX: the IR version, then another model field."""
     other_fields = b"\x12\x1a\x22\x28\x32\x3a\x42"
     return len(start) > 2 and start[0] == 8 and 1 <= start[1] <= 20 and start[2] in other_fields
 
@@ -60,18 +60,18 @@ _KINDS: tuple[tuple[Callable[[bytes], bool], FileKind], ...] = (
 )
 
 _OF_SCANS = ("FreeSurfer", "NIfTI pair", "Analyze", "MINC", "VTK")
-"""In the names of kinds whose advice is for people who have a scan to segment."""
+"""Words in the names of kinds whose advice is about a scan to segment."""
 
 
 def start_of(path: Path) -> bytes:
-    """First bytes of a regular file; never waits for a pipe.
+    """Read the first bytes of a regular file; never wait for a pipe.
 
     Raises
     ------
     ValueError
-        Something else lies there, such as a pipe, a socket or a device.
+        The path is no regular file, but a pipe, a socket or a device.
     OSError
-        It cannot be opened.
+        The file cannot be opened.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
@@ -86,9 +86,9 @@ def complain_about_stranger(start: bytes, path: Path) -> str:
     Parameters
     ----------
     start
-        From :func:`start_of`; neither a zip of ``torch.save`` nor safetensors.
+        Bytes from :func:`start_of` that begin neither a zip of ``torch.save`` nor safetensors.
     path
-        How the message calls the file.
+        Name of the file in the message.
     """
     kind = _kind(start)
     if kind is not None:

@@ -1,4 +1,4 @@
-"""How tiles lie and are blended where the caller says it, as the training's own inference did."""
+"""Tiling stated by the caller instead of the checkpoint."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from segmaformer.runtime.spec import Tiling
 
 
 def check_given_tiling(blending: str | None, overlap: float | None) -> None:
-    """Refuse a blending that is not known and an overlap that leaves no step.
+    """Raise an error for an unknown blending, or an overlap that leaves no step.
 
     Raises
     ------
     ValueError
-        And what is expected.
+        The value is invalid; the message states the expected ones.
     """
     if blending is not None and blending not in BLENDINGS:
         raise ValueError(f"unknown tiling {blending!r}; expected one of {', '.join(BLENDINGS)}")
     if overlap is not None and not 0 <= overlap < 1:
-        raise ValueError(f"overlap is {overlap:g}; expected a part of the tile, 0 to below 1")
+        raise ValueError(f"overlap is {overlap:g}; expected a fraction of the tile, 0 to below 1")
 
 
 def with_given_tiling(
@@ -32,14 +32,14 @@ def with_given_tiling(
     known
         From the plans, the published training or by default; None stays None.
     blending
-        One of :data:`segmaformer.runtime.pipeline.tiling.BLENDINGS`; None keeps what is known.
+        One of :data:`segmaformer.runtime.pipeline.tiling.BLENDINGS`; None keeps that of `known`.
     overlap
-        Of neighbouring tiles, as a part of the tile; None keeps what is known.
+        Fraction of a tile shared with its neighbour, 0 to below 1; None keeps that of `known`.
 
     Returns
     -------
     tiling, assumptions
-        And a sentence for a person, where something was given.
+        The tiling, and a sentence that states it if the caller gave anything.
     """
     if known is None or (blending is None and overlap is None):
         return known, ()

@@ -1,4 +1,4 @@
-"""What nnU-Net's dataset.json says: the names of input channels and the meaning of outputs."""
+"""Reader of nnU-Net's dataset.json: names of input channels and meaning of outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IGNORE = "ignore"
 
 
 def channel_names(dataset: Mapping[str, Any]) -> tuple[str, ...]:
-    """Input channels in order.
+    """Return the names of the input channels in order.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def channel_names(dataset: Mapping[str, Any]) -> tuple[str, ...]:
     Raises
     ------
     InputError
-        Neither is there, or the numbers do not count up from 0.
+        There is neither key, or the channel numbers do not count up from 0.
     """
     key = "channel_names" if "channel_names" in dataset else "modality"
     channels = mapping(dataset.get(key), "dataset.json: channel_names")
@@ -39,20 +39,20 @@ def channel_names(dataset: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def output_of(dataset: Mapping[str, Any]) -> Output:
-    """Read what the output channels mean.
+    """Read the meaning of the output channels.
 
     Parameters
     ----------
     dataset
-        Content of dataset.json. ``labels`` maps names to values; where a name has
-        several values, all but the background are overlapping regions and
-        ``regions_class_order`` says which value each paints, later over earlier. The
-        label named ``ignore`` only exists in training.
+        Content of dataset.json. ``labels`` maps names to values. If a name has several values,
+        all but the background are overlapping regions, and ``regions_class_order`` gives the
+        value that each paints, later over earlier. The label ``ignore`` only exists in
+        training.
 
     Raises
     ------
     InputError
-        Labels that do not count up from 0, or regions without their class order.
+        Labels do not count up from 0, or regions lack their class order.
     """
     labels = {
         str(name): _values(value, str(name))
@@ -73,7 +73,7 @@ def output_of(dataset: Mapping[str, Any]) -> Output:
 
 
 def region_output(regions: Mapping[str, Sequence[int]], class_order: Any) -> Output:
-    """Overlapping regions as an output.
+    """Build an output of overlapping regions.
 
     Parameters
     ----------
@@ -85,8 +85,8 @@ def region_output(regions: Mapping[str, Sequence[int]], class_order: Any) -> Out
     Returns
     -------
     Output
-        A value is named after its region; where later regions paint over parts of
-        that one, after the rest of it.
+        Each value is named after its region, or ``rest of`` that region if later regions paint
+        over parts of it.
 
     Raises
     ------

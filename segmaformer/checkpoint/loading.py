@@ -1,4 +1,4 @@
-"""From a checkpoint file to a network that is ready to run, and all that is known about it."""
+"""Loading of a checkpoint into a network that is ready to run, with all facts known about it."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from segmaformer.runtime.spec import Label, Output, Preprocessing, Tiling, Tripl
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A trained network and how it is to be used.
+    """A trained network and its intended use.
 
     Attributes
     ----------
     model
-        In evaluation mode, float32, on the CPU.
+        The network in evaluation mode, float32, on the CPU.
     arch, config
-        :func:`segmaformer.models.create_model` builds the network from these.
+        Name and configuration from which :func:`segmaformer.models.create_model` builds it.
     parameters
         Number of trained values.
     output
         Meaning of the logits.
     known_preprocessing, known_tiling
-        None where the checkpoint does not tell; see `preprocessing` and `tiling`.
+        None if the checkpoint does not record them; see `preprocessing` and `tiling`.
     trainer
         Name of the nnU-Net trainer, or None.
     assumptions
-        Sentences for a person to check: what was used that the weights do not prove.
+        Sentences for a person to check: choices that the weights do not prove.
     path, sha256
         The file and its digest.
     published
@@ -72,7 +72,7 @@ class Checkpoint:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """From a scan to the network's input.
+        """Preparation of a scan for the network.
 
         Raises
         ------
@@ -89,7 +89,7 @@ class Checkpoint:
 
     @property
     def tiling(self) -> Tiling:
-        """How tiles of the training patch's size cover a scan.
+        """Cover of a scan by tiles of the training patch's size.
 
         Raises
         ------
@@ -105,9 +105,9 @@ class Checkpoint:
         return self.known_tiling
 
     def in_painting_order(self) -> Checkpoint:
-        """The same with its outputs in the order in which a package paints regions.
+        """Return the same network with its outputs in the order in which a package paints regions.
 
-        That is the file's own but for published networks of parts before the whole.
+        Only published networks that have parts before the whole differ from their file's order.
         """
         if self.published is None:
             return self
@@ -138,44 +138,44 @@ def load_checkpoint(
     ----------
     path
         nnU-Net v2 ``checkpoint_*.pth``, a bare state_dict, a Lightning ``.ckpt``, or
-        safetensors; for weights in several files their index, or its folder.
+        nnU-Net v2 ``checkpoint_*.pth``, a bare state_dict, a Lightning ``.ckpt``, or
     arch
-        Name of the network where it is not to be recognised.
+        Name of the network; None recognises it from the weights.
     config
         Configuration keys that win over what is inferred, such as ``num_heads`` or ``use_rope``.
     plans, dataset_json
-        nnU-Net's files, where those inside or beside the checkpoint are not to be used.
+        nnU-Net's files to use instead of those inside or beside the checkpoint.
     configuration
-        Which configuration of the plans, such as ``3d_fullres``.
+        Name of the configuration in the plans, such as ``3d_fullres``.
     patch_size
-        Depth, height and width of the tile in voxels, where the plans do not give it.
+        Depth, height and width of the tile in voxels, if the plans do not state it.
     tiling
-        How tiles lie and are blended, where that is not nnU-Net's way or the published
-        one: ``nnunet``, ``monai-constant`` or ``monai-gaussian``.
+        Layout and blending of tiles, if neither nnU-Net's nor the published one: ``nnunet``,
+        ``monai-constant`` or ``monai-gaussian``.
     overlap
         Of neighbouring tiles, as a part of the tile; a half where nothing else is known.
     weights
-        Which set of weights, where the file has several: the key that its dictionary stands
-        under, the prefix of its names, or both with a dot between.
+        Set of weights to use, if the file has several: the key of their dictionary, the prefix
+        of their names, or both with a dot between.
 
     Returns
     -------
     Checkpoint
-        A network of known weights; what it takes and gives as far as it is recorded.
+        The network, its inputs and outputs as far as they are recorded, and the assumptions.
 
     Raises
     ------
     FileNotFoundError
-        A file that does not exist.
+        A file does not exist.
     ValueError
-        An unknown `arch`, a configuration key or value that the network does not
-        know, a `configuration` without plans, a `patch_size` that is not three positive
-        numbers, an unknown `tiling`, an `overlap` that is not in 0 to below 1, or `weights`
-        that the file does not have.
+        An unknown `arch`, configuration key or value, a `configuration` without plans, a
+        `patch_size` that is not three positive numbers, an unknown `tiling`, an `overlap` that
+        is not in 0 to below 1, or `weights` that the file does not have.
     InputError
-        A file that is no checkpoint, is damaged or wants to run code, another network,
-        several sets of weights, weights that are missing, surplus, misshapen or not finite,
-        plans that contradict them, or a tile that the network cannot run on.
+        A file that is no checkpoint, is damaged or would run code; an unknown network or
+        another than `arch`; several sets of weights; weights that are missing, surplus,
+        misshapen or not finite; plans that contradict them; or a tile that the network cannot
+        run on.
     """
     tile = None if patch_size is None else _given_tile(patch_size)
     check_given_tiling(tiling, overlap)
@@ -261,9 +261,9 @@ def _check_size(
     *,
     by_caller: bool,
 ) -> None:
-    """Refuse weights that are not the network's before anything of its size is allocated.
+    """Refuse weights that are not the network's before memory of its size is allocated.
 
-    A configuration that cannot be built is the caller's mistake, or else that of the plans.
+    A configuration that cannot be built is the fault of the caller's settings or of the plans.
     """
     try:
         with torch.device("meta"):

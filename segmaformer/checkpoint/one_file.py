@@ -1,8 +1,8 @@
-"""One file of weights, told by its first bytes, to what it holds.
+"""Reader of one file of weights, whose format is told by its first bytes.
 
-Pickled files go through PyTorch's restricted unpickler. On top of what that one allows
-by itself, only NumPy scalars are rebuilt, because nnU-Net stores its training log as
-such. There is no way around it: a file that needs more is refused.
+Pickled files go through PyTorch's restricted unpickler. Beyond its defaults only NumPy scalars
+are allowed, because nnU-Net stores its training log as such. There is no way around it: a file
+that needs more is refused.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ _SCALAR_TYPES = (
 
 
 def load_document(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Read a file, with a sentence on what could not be checked.
+    """Read a file, and state the facts that could not be checked.
 
     Parameters
     ----------
     path
-        An existing file, of any name.
+        Existing file, of any name.
 
     Raises
     ------
     InputError
-        It is something else, damaged, or wants to run code.
+        The file is no checkpoint, is damaged or would run code.
     MissingExtraError
-        Safetensors without the safetensors package.
+        The file is in safetensors' format, and the safetensors package is not installed.
     """
     try:
         start = start_of(path)
@@ -90,13 +90,13 @@ def _check_size(path: Path) -> None:
 
 
 def _written_bytes(path: Path, *, enough: int) -> int:
-    """Bytes of a file outside its holes; may stop at `enough`."""
+    """Count the bytes of a file outside its holes; may stop at `enough`."""
     written = position = 0
     with path.open("rb") as file:
         while written < enough:
             try:
                 start = os.lseek(file.fileno(), position, os.SEEK_DATA)
-            except OSError:  # only a hole is left
+            except OSError:  # only a hole follows
                 break
             position = os.lseek(file.fileno(), start, os.SEEK_HOLE)
             written += position - start
@@ -113,9 +113,9 @@ def _unpickled(file: IO[bytes], path: Path) -> Any:
 
 
 def _numpy_scalar_globals() -> list[Any]:
-    """List what a pickled NumPy scalar names: its constructor, `dtype` and its kinds.
+    """List the globals of a pickled NumPy scalar: its constructor, `dtype` and its kinds.
 
-    The constructor takes a type and raw bytes, so nothing else can be reached through it;
+    The constructor takes a type and raw bytes, so nothing else can be reached through it.
     NumPy 1 and 2 keep it in different modules.
     """
     rebuild_scalar = np.float64(0).__reduce__()[0]

@@ -1,8 +1,8 @@
-"""nnU-Net's plans.json as the preprocessing and tiling of a package.
+"""Preprocessing and tiling of a package, read from nnU-Net's plans.json.
 
-Old and new plans differ in how they describe the network, which is read from the
-weights instead; what concerns the images has the same names in both. Anything that
-the runtime would do differently from nnU-Net is refused rather than approximated.
+Old and new plans describe the network differently, but it is read from the weights; the entries
+about images have the same names in both. Any entry that the runtime would treat differently
+from nnU-Net is an error; nothing is approximated.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _RESAMPLING_DEFAULTS: Final[dict[str, Any]] = {
     "force_separate_z": False,
     "separate_z_anisotropy_threshold": 3.0,
 }
-"""Of the function's parameters, which is not what nnU-Net's planner passes for them."""
+"""The function's own defaults, which differ from the values that nnU-Net's planner passes."""
 _PREPROCESSOR = "DefaultPreprocessor"
 _LABEL_MANAGER = "LabelManager"
 
@@ -52,21 +52,21 @@ _LABEL_MANAGER = "LabelManager"
 def resolve_configuration(
     plans: Mapping[str, Any], name: str | None
 ) -> tuple[str, Mapping[str, Any]]:
-    """One configuration with everything it inherits.
+    """Return one configuration with everything it inherits.
 
     Parameters
     ----------
     plans
         Content of plans.json.
     name
-        Such as ``3d_fullres``; None takes the only one that is three-dimensional and
-        stands alone.
+        Name such as ``3d_fullres``; None takes the only configuration that is three-dimensional
+        and stands alone.
 
     Raises
     ------
     InputError
-        No such configuration, none or several to choose from, a cascade, a 2-D
-        network, or an inheritance that leads nowhere.
+        The configuration does not exist, is 2-D or a cascade's second stage, or inherits from
+        nowhere; or `name` is None and there is not exactly one.
     """
     configurations = mapping(plans.get("configurations"), "plans.json: configurations")
     if name is None:
@@ -114,24 +114,24 @@ def _inherit(
 def network_arguments(
     configuration: Mapping[str, Any], class_name: str, known: Collection[str]
 ) -> dict[str, Any]:
-    """Configuration keys that the plans state for the network itself.
+    """Return the configuration keys that the plans state for the network itself.
 
-    Plans of a training with a network of its own still describe the U-Net that nnU-Net
-    would have taken; only an ``architecture`` of the right class is believed.
+    Plans of a training with a custom network still describe the U-Net that nnU-Net would have
+    used, so only an ``architecture`` of the right class counts.
 
     Parameters
     ----------
     configuration
         From :func:`resolve_configuration`.
     class_name
-        Last part of ``architecture.network_class_name``.
+        Last part of the expected ``architecture.network_class_name``.
     known
         Keys that the network has.
 
     Raises
     ------
     InputError
-        A key that the network does not have.
+        The plans state a key that the network does not have.
     """
     architecture = configuration.get("architecture")
     if not isinstance(architecture, Mapping):
@@ -148,12 +148,12 @@ def network_arguments(
 
 
 def patch_size(configuration: Mapping[str, Any]) -> Triple:
-    """Depth, height and width of the training patch in voxels.
+    """Return depth, height and width of the training patch in voxels.
 
     Raises
     ------
     InputError
-        Not three positive whole numbers.
+        The entry is not three positive whole numbers.
     """
     return triple(configuration.get("patch_size"), "plans.json: patch_size")
 
@@ -164,7 +164,7 @@ def preprocessing_of(
     channels: tuple[str, ...],
     reader: TrainingReader,
 ) -> Preprocessing:
-    """Read what nnU-Net does to a scan before the network sees it.
+    """Read how nnU-Net prepares a scan for the network.
 
     Parameters
     ----------
@@ -175,13 +175,13 @@ def preprocessing_of(
     channels
         Names of the input channels.
     reader
-        What read the training's scans.
+        Reader of the training's scans.
 
     Raises
     ------
     InputError
-        A missing or malformed entry, or a preprocessor, normalisation, label manager or
-        resampling function other than nnU-Net's own.
+        An entry is missing or malformed, or names a preprocessor, normalisation, label manager
+        or resampling function other than nnU-Net's own.
     """
     preprocessor = configuration.get("preprocessor_name", _PREPROCESSOR)
     if preprocessor != _PREPROCESSOR:
@@ -269,7 +269,7 @@ def _channel_normalization(
 
 
 def _intensities(plans: Mapping[str, Any], channel: int) -> dict[str, float]:
-    """Foreground intensities of one channel over the training set."""
+    """Return the foreground intensities of one channel over the training set."""
     key = "foreground_intensity_properties_per_channel"
     if key not in plans:
         key = "foreground_intensity_properties_by_modality"
@@ -281,7 +281,7 @@ def _intensities(plans: Mapping[str, Any], channel: int) -> dict[str, float]:
 
 
 def _resampling(configuration: Mapping[str, Any], key: str, *, order: int) -> Resampling:
-    """Arguments of nnU-Net's resampling function; `order` is what its planner writes."""
+    """Read arguments of nnU-Net's resampling function; `order` is its planner's value."""
     function = configuration.get(key, _RESAMPLING_FUNCTION)
     if function != _RESAMPLING_FUNCTION:
         raise InputError(f"plans.json: {key} is {function!r}; known: {_RESAMPLING_FUNCTION}")

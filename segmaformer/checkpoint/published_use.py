@@ -1,7 +1,7 @@
-"""How the published BraTS trainings prepared scans and read the networks' outputs.
+"""Preparation of scans and reading of outputs in the published BraTS trainings.
 
-Their checkpoints hold weights alone, so this stands in where no plans.json and no
-dataset.json tell. It only applies to a network with the published channels and outputs.
+Their checkpoints hold weights alone, so these records stand in for a missing plans.json and
+dataset.json. They only apply to a network with the published channels and outputs.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _XYZ = (2, 1, 0)
 
 @dataclass(frozen=True)
 class PublishedUse:
-    """One published training.
+    """Use of a network in one published training.
 
     Attributes
     ----------
     preprocessing, tiling, output
-        As the published inference has them; regions in the order in which they are painted.
+        As in the published inference; regions in the order in which they are painted.
     sentences
-        What to tell a person about them.
+        Sentences that tell a person about them.
     head
-        Name of the last layer, where `head_order` is set.
+        Name of the last layer, if `head_order` is set.
     head_order
-        Which of the file's outputs becomes each output here: regions that contain others
-        come first, because later ones are painted over earlier.
+        Index of the file's output for each output here: regions that contain others come first,
+        because later ones are painted over earlier.
     head_axis
         Axis of the last layer's weight that counts outputs.
     """
@@ -49,13 +49,13 @@ class PublishedUse:
 
     @property
     def file_output(self) -> Output:
-        """What the outputs of the file's network mean, in their own order."""
+        """Meaning of the outputs of the file's network, in their own order."""
         places = [self.head_order.index(channel) for channel in range(len(self.head_order))]
         regions = tuple(self.output.regions[place] for place in places)
         return dataclasses.replace(self.output, regions=regions)
 
     def in_painting_order(self, model: nn.Module) -> nn.Module:
-        """The network with its outputs in the order of `output`: a copy, unless that is its own."""
+        """Return the network with its outputs in the order of `output`; a copy if that differs."""
         if not self.head_order:
             return model
         ordered = copy.deepcopy(model)
@@ -68,7 +68,7 @@ class PublishedUse:
 
 
 def published_use(arch: str, in_channels: int, num_classes: int) -> PublishedUse | None:
-    """The published training of network `arch`, if the channels and outputs are its own."""
+    """Return the published use of network `arch` if its channels and outputs are the published."""
     use = PUBLISHED.get(arch)
     if use is None:
         return None
@@ -157,4 +157,4 @@ PUBLISHED: dict[str, PublishedUse] = {
         head_order=(1, 0, 2),
     ),
 }
-"""By the name of the network."""
+"""Published uses by the name of the network."""

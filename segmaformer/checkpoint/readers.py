@@ -1,6 +1,6 @@
-"""The reader of nnU-Net that a training used, and its meaning for a package.
+"""The nnU-Net reader that a training used, and its meaning for a package.
 
-The plans say it. Where they do not, nnU-Net goes by ``overwrite_image_reader_writer`` of
+The plans name it. If they do not, nnU-Net goes by ``overwrite_image_reader_writer`` in
 dataset.json, and else by the ending of the training's files.
 """
 
@@ -19,7 +19,7 @@ _READERS: Final[dict[str, tuple[Reader, str | None]]] = {
     "NibabelIOWithReorient": ("nibabel_reoriented", "RAS"),
     "SimpleITKIOWithReorient": ("simpleitk", "RAS"),
 }
-"""Rule of spacing, and orientation that voxels are brought to, by nnU-Net's name."""
+"""Rule of spacing and orientation for voxels, by the name of nnU-Net's reader."""
 _OTHER_FORMATS: Final = {
     "Tiff3DIO": "TIFF, whose spacing is in a file beside it",
     "NaturalImage2DIO": "flat images, which have no spacing",
@@ -30,7 +30,7 @@ _READER_OF_ENDING: Final = {
     **dict.fromkeys((".png", ".bmp", ".tif"), "NaturalImage2DIO"),
     ".tiff": "Tiff3DIO",
 }
-"""The first in nnU-Net's list that takes files of that ending."""
+"""First reader in nnU-Net's list that takes files of that ending."""
 _USUAL_ENDING = ".nii.gz"
 _IN_PLANS = "image_reader_writer"
 _IN_DATASET = "overwrite_image_reader_writer"
@@ -38,16 +38,16 @@ _IN_DATASET = "overwrite_image_reader_writer"
 
 @dataclass(frozen=True)
 class TrainingReader:
-    """The reader of a training's scans.
+    """Reader of a training's scans.
 
     Attributes
     ----------
     rule
-        For the manifest, see :func:`segmaformer.runtime.scans.spacing.training_spacing`.
+        Value for the manifest, see :func:`segmaformer.runtime.scans.spacing.training_spacing`.
     orientation
-        Axis codes that it brings voxels to, or None where it takes them as stored.
+        Axis codes that the reader reorients voxels to; None if it keeps them as stored.
     assumption
-        A sentence where the plans do not name it, or dataset.json names another.
+        A sentence if the plans name no reader, or dataset.json names another; else None.
     """
 
     rule: Reader
@@ -68,7 +68,7 @@ def training_reader(
     Raises
     ------
     InputError
-        The reader is not one of nnU-Net's for volumes, or takes a format that has no place here.
+        The reader is unknown, or takes a format that packages do not.
     """
     planned = plans.get(_IN_PLANS)
     overwritten = (dataset or {}).get(_IN_DATASET)

@@ -1,4 +1,4 @@
-"""Which network a set of weights belongs to, told by the names that only it has."""
+"""Recognition of the network that a set of weights belongs to, by names that only it has."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from segmaformer.runtime.spec import Triple
 
 
 class InferConfig(Protocol):
-    """Reads a full configuration from the shapes, and what was assumed about it."""
+    """Function that reads a full configuration from shapes, with the assumptions made."""
 
     def __call__(
         self,
@@ -60,7 +60,7 @@ class InferConfig(Protocol):
 
 @dataclass(frozen=True)
 class Support:
-    """How a network is rebuilt from its weights.
+    """Functions that rebuild a network from its weights.
 
     Attributes
     ----------
@@ -69,8 +69,8 @@ class Support:
     check_tile
         Refuses tiles that the network cannot run on.
     keys_of_plan
-        Reads configuration keys from the U-Net that nnU-Net planned, for networks that
-        take its shape.
+        Reads configuration keys from the U-Net that nnU-Net planned, for networks that take its
+        shape.
     """
 
     infer_config: InferConfig
@@ -80,21 +80,21 @@ class Support:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One row of the table of known networks.
+    """Row of the table of known networks.
 
     Attributes
     ----------
     name
-        What :func:`segmaformer.models.create_model` calls it.
+        Name for :func:`segmaformer.models.create_model`.
     title
-        What people call it, fit to follow "this is a".
+        Name for messages, fit to follow "this is a".
     fingerprint
-        Weights that all its checkpoints have.
+        Names of weights that all its checkpoints have.
     support
-        How to rebuild it.
+        Functions that rebuild it.
     trainer
-        Part of the nnU-Net trainer's name that tells this network from another with the
-        same weights; None where weights are enough.
+        Part of the nnU-Net trainer's name that tells this network from another with the same
+        weights; None if weights are enough.
     """
 
     name: str
@@ -163,14 +163,14 @@ WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoin
 
 @dataclass(frozen=True)
 class Recognised:
-    """Networks whose weights stand behind one prefix; several where only the trainer tells.
+    """Networks that fit the weights behind one prefix; several if only the trainer tells.
 
     Attributes
     ----------
     prefix
-        In front of the network's own names, as stored; empty, or with a dot at its end.
+        Text before the network's own names, as stored; empty, or with a dot at its end.
     rows
-        The networks.
+        Networks that fit.
     """
 
     prefix: str
@@ -178,13 +178,13 @@ class Recognised:
 
 
 def find_networks(names: Iterable[str]) -> list[Recognised]:
-    """Networks whose fingerprint is complete among the names of weights, by their prefix.
+    """Find networks whose fingerprint is complete among the names of weights, by their prefix.
 
     Parameters
     ----------
     names
-        Of all weights. Training frameworks may have put prefixes in front of them, such as
-        ``model.``, and wrappers such as ``module.`` anywhere.
+        Names of all weights. Training frameworks may have put prefixes such as ``model.`` in front
+        of them, and wrappers such as ``module.`` anywhere.
     """
     by_name = list(names)
     found: dict[str, list[Architecture]] = {}
@@ -201,7 +201,7 @@ def find_networks(names: Iterable[str]) -> list[Recognised]:
 
 
 def _prefixes(names: list[str], key: str) -> list[str]:
-    """Find what stands before `key` wherever it ends a name, wrappers within it aside."""
+    """Find the text before `key` in each name that ends with it, ignoring wrappers in `key`."""
     last = key.rpartition(".")[2]
     found = []
     for name in names:
@@ -221,22 +221,22 @@ def _prefixes(names: list[str], key: str) -> list[str]:
 
 
 def _repeats(prefix: str, outer: str) -> bool:
-    """Tell if a network stands behind `prefix` only as the Taming Mambas' second encoder."""
+    """Tell if the network behind `prefix` is only the Taming Mambas' second encoder."""
     return prefix.startswith(outer) and without_wrappers(prefix[len(outer) :]) == "decoder."
 
 
 def without_wrappers(name: str) -> str:
-    """The name of a weight as the network itself has it."""
+    """Return the name of a weight as the network itself has it."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def check_arch(arch: str | None) -> None:
-    """Refuse a name that no network has.
+    """Raise an error for a name that no network has.
 
     Raises
     ------
     ValueError
-        And which names there are.
+        The name is unknown; the message lists the known ones.
     """
     known = dict.fromkeys(row.name for row in ARCHITECTURES)
     if arch is not None and arch not in known:
@@ -244,21 +244,21 @@ def check_arch(arch: str | None) -> None:
 
 
 def decide(found: Recognised, *, arch: str | None, trainer: str | None) -> Architecture:
-    """Tell which of the networks behind one prefix it is.
+    """Decide which of the networks behind one prefix it is.
 
     Parameters
     ----------
     found
         From :func:`find_networks`.
     arch
-        Name of the network if it is known already; then it only is confirmed.
+        Name of the network if it is known already; it is then only confirmed.
     trainer
         Name of the nnU-Net trainer, which tells networks with the same weights apart.
 
     Raises
     ------
     InputError
-        Another network than `arch`, or several that fit alike.
+        The network is not `arch`, or several networks fit alike.
     """
     wanted = [row for row in found.rows if arch in (None, row.name)]
     if not wanted:
@@ -271,7 +271,7 @@ def decide(found: Recognised, *, arch: str | None, trainer: str | None) -> Archi
 
 
 def _trained_by(trainer: str | None, row: Architecture) -> bool:
-    """Whether the trainer's name allows this row among several."""
+    """Tell if the trainer's name allows this row among several."""
     return row.trainer is None or (trainer is not None and row.trainer in trainer)
 
 

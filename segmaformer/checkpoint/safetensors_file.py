@@ -1,4 +1,4 @@
-"""Reading safetensors, told by their header and not by the file's name."""
+"""Reader of safetensors, recognised by their header and not by the file's name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 _LENGTH_BYTES = 8
-_MOST_HEADER_BYTES = 100_000_000  # of the format
+_MOST_HEADER_BYTES = 100_000_000  # the format's limit
 
 
 def is_safetensors(head: bytes) -> bool:
@@ -22,12 +22,12 @@ def is_safetensors(head: bytes) -> bool:
 
 
 def load_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a safetensors file by name.
+    """Read the tensors of a safetensors file by name.
 
     Raises
     ------
     InputError
-        A damaged file.
+        The file is damaged.
     MissingExtraError
         The safetensors package is not installed.
     """
@@ -46,7 +46,7 @@ def load_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _check_header(path: Path) -> None:
-    """Refuse a truncated file and names that stand twice, of which the reader keeps one."""
+    """Refuse a truncated file, and duplicate names, of which the reader would keep one."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")

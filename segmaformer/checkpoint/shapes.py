@@ -1,4 +1,4 @@
-"""Reading sizes from the shapes of weights, where every surprise is a refusal."""
+"""Reading of sizes from the shapes of weights; every surprise is an error."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Shapes = Mapping[str, Shape]
 
 
 def shape_of(shapes: Shapes, key: str, rank: int, network: str) -> Shape:
-    """Shape of weight `key`, of `rank` axes; `network` names the refusal.
+    """Return the shape of weight `key`, of `rank` axes; `network` is for the error.
 
     Raises
     ------
     InputError
-        The weight is missing, or has other axes or an empty one.
+        The weight is missing, has another number of axes or an empty one.
     """
     if key not in shapes:
         raise InputError(f"the checkpoint lacks {key}, which a {network} always has")
@@ -28,23 +28,23 @@ def shape_of(shapes: Shapes, key: str, rank: int, network: str) -> Shape:
 
 
 def count_numbered(shapes: Shapes, prefix: str) -> int:
-    """How many different numbers follow `prefix` in the names."""
+    """Count the different numbers that follow `prefix` in the names."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
     return len({match[1] for key in shapes if (match := pattern.match(key))})
 
 
 def one_or_three(extent: Sequence[int]) -> int | list[int]:
-    """An extent along three axes as configurations have it: one number where they agree."""
+    """Return an extent along three axes as one number if they agree, else as a list."""
     return extent[0] if len(set(extent)) == 1 else list(extent)
 
 
 def ratio_of(larger: int, smaller: int, what: str) -> int:
-    """`larger` over `smaller`, which must be whole; `what` names the refusal.
+    """Return `larger` over `smaller`, which must be whole; `what` names it in the error.
 
     Raises
     ------
     InputError
-        It is not whole.
+        The ratio is not whole.
     """
     if larger % smaller:
         raise InputError(f"{what} is {larger}; expected a multiple of {smaller}")
@@ -52,7 +52,7 @@ def ratio_of(larger: int, smaller: int, what: str) -> int:
 
 
 def refuse_contradictions(seen: Mapping[str, Any], given: Mapping[str, Any], network: str) -> None:
-    """Refuse given configuration keys that the weights show to be otherwise.
+    """Refuse given configuration keys that contradict the weights.
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ def refuse_contradictions(seen: Mapping[str, Any], given: Mapping[str, Any], net
     given
         Keys that plans.json or the caller state.
     network
-        Names the network.
+        Name of the network, for the error.
 
     Raises
     ------
     InputError
-        A key in both has two values.
+        A key has different values in both.
     """
     for key in seen:
         stated = list(given[key]) if isinstance(given.get(key), tuple) else given.get(key)

@@ -1,4 +1,4 @@
-"""Weights in several files that an index lists, as Hugging Face's libraries write them."""
+"""Reader of weights split over files that an index lists, in Hugging Face's format."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _SHARD_NAME: Final = re.compile(r".+-\d{5}-of-\d{5}\.(safetensors|bin|pt|pth)")
 
 
 def find_index(folder: Path) -> Path:
-    """The index of the weights in a folder.
+    """Return the index of the weights in a folder.
 
     Raises
     ------
     InputError
-        There is none, or there are several; what else lies there is named.
+        The folder has no index, or several; the message names what it has instead.
     """
     found = sorted(path for path in folder.iterdir() if path.name.endswith(_INDEX))
     if len(found) == 1:
@@ -77,13 +77,13 @@ def is_index(path: Path) -> bool:
 
 
 def load_shards(index: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """Tensors of all files that an index lists, and sentences on what could not be checked.
+    """Read the tensors of all files that an index lists, and state what could not be checked.
 
     Raises
     ------
     InputError
-        The index is malformed or names a file of another folder, a file is missing or damaged,
-        or holds other names than the index says.
+        The index is malformed or names a file of another folder, or a file is missing, damaged,
+        or holds other names than the index lists.
     """
     weight_map = _weight_map(index)
     expected: dict[str, set[str]] = {}
@@ -99,14 +99,14 @@ def load_shards(index: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
 
 
 def shards_digest(index: Path) -> str:
-    """SHA-256 of what ``sha256sum INDEX SHARDS`` prints, the shards in the order of their names."""
+    """Return the SHA-256 of the output of ``sha256sum INDEX SHARDS``, the shards in name order."""
     names = [index.name, *sorted(set(_weight_map(index).values()))]
     lines = "".join(f"{sha256_of(index.parent / name)}  {name}\n" for name in names)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def complain_about_lone_shard(path: Path) -> str | None:
-    """Describe a file that is one of several; None where it is not named like one."""
+    """Describe a file that is one of several; None if it is not named like one."""
     if not _SHARD_NAME.fullmatch(path.name):
         return None
     return f"{path} is one of several files of weights; give their index (*{_INDEX}) or the folder"

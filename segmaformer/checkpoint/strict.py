@@ -1,4 +1,4 @@
-"""Putting weights into a network only if they are exactly the ones it has."""
+"""Strict loading of weights: a network takes exactly its own."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def check_names_and_shapes(
     expected
         State dict of the network; its values may lie on the meta device.
     weights
-        What the checkpoint holds.
+        Weights of the checkpoint.
 
     Raises
     ------
     InputError
-        Missing or surplus names, or other shapes; up to ten of each are listed.
+        Names are missing or surplus, or shapes differ; up to ten of each are listed.
     """
     missing = [key for key in expected if key not in weights]
     surplus = [key for key in weights if key not in expected]
@@ -42,19 +42,19 @@ def check_names_and_shapes(
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """Copy weights into a network, converted to the types that it has.
+    """Copy weights into a network, converted to its types.
 
     Parameters
     ----------
     model
-        A network with exactly these names and shapes.
+        Network with exactly these names and shapes.
     weights
-        Of any floating-point type where the network's are; float16 is widened.
+        Weights of any floating-point type where the network's are; float16 is widened.
 
     Raises
     ------
     InputError
-        A weight that is not floating-point where the network's is, or not finite.
+        A weight is not floating-point where the network's is, or not finite.
     """
     converted = {}
     for key, tensor in model.state_dict().items():

@@ -1,4 +1,4 @@
-"""How a network is to be used: from nnU-Net's documents, else by default, checked against it."""
+"""Use of a network, from nnU-Net's documents or by default, checked against the network."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from segmaformer.runtime.spec import Output, Preprocessing, Tiling, Triple
 
 @dataclass(frozen=True)
 class Usage:
-    """What goes into the network, what comes out, and in which tiles.
+    """Input, output and tiles of a network.
 
     Attributes
     ----------
     preprocessing, tiling
-        None where nothing tells and no default is safe.
+        None if nothing states them and no default is safe.
     assumptions
         One sentence for each source and each default.
     published
@@ -54,25 +54,25 @@ def usage_of(
     configuration: str | None = None,
     tile: Triple | None = None,
 ) -> Usage:
-    """Bring together what is known about the use of a network.
+    """Combine the known facts about the use of a network.
 
     Parameters
     ----------
     file
-        The checkpoint; nnU-Net's tells its configuration and mirroring axes.
+        The checkpoint, which may record a configuration and mirroring axes.
     documents
-        Its plans and dataset, where there are any.
+        Its plans and dataset, if there are any.
     arch, config
-        The network, of which the channels and outputs count.
+        Name and configuration of the network; its channels and outputs count.
     configuration
-        Configuration of the plans, which wins over the checkpoint's own.
+        Configuration of the plans; overrides the checkpoint's own.
     tile
-        Patch size in voxels, which wins over the plans' one.
+        Patch size in voxels; overrides that of the plans.
 
     Raises
     ------
     InputError
-        Malformed documents, or such as contradict each other or the network.
+        Documents are malformed, or contradict each other or the network.
     """
     notes = list(documents.sources)
     in_channels, num_classes = channel_counts(config)
@@ -112,14 +112,14 @@ def stated_config(
     configuration: str | None = None,
     keys_of_plan: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Configuration keys of network `arch` that the plans state; see :func:`usage_of`.
+    """Return the configuration keys of network `arch` that the plans state; see :func:`usage_of`.
 
-    Without `keys_of_plan`, only plans made for this very network are believed.
+    Without `keys_of_plan`, only plans made for this very network count.
 
     Raises
     ------
     InputError
-        Keys or values that the network does not have.
+        The plans have keys or values that the network does not have.
     """
     if documents.plans is None:
         return {}

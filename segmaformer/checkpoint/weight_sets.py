@@ -1,4 +1,4 @@
-"""The network's own weights in a checkpoint, and what else lies beside them."""
+"""Choice of the network's own weights among the contents of a checkpoint."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _MOST_OF_A_KIND = 3
 
 @dataclass(frozen=True, eq=False)
 class ChosenWeights:
-    """The weights of one network.
+    """Weights of one network.
 
     Attributes
     ----------
     arch
-        The network.
+        Name of the network.
     weights
-        Under the network's own names; types as stored.
+        Tensors by the network's own names; types as stored.
     sentences
-        Where they were taken from and what was left out, unless both are as ever.
+        Source of the weights and entries left out, unless both are the usual ones.
     """
 
     arch: Architecture
@@ -64,7 +64,7 @@ class _Set:
         return ".".join((*self.dictionary.keys, self.network.prefix.rstrip("."))).strip(".") or "."
 
     def other_labels(self) -> set[str]:
-        """Name that chooses it too, if no other set is called so."""
+        """Names that also choose it, if no other set is called so."""
         keys, prefix = ".".join(self.dictionary.keys), self.network.prefix.rstrip(".")
         plain = without_wrappers(prefix)
         return {keys, prefix, plain, f"{keys}.{plain}"} - {""}
@@ -80,7 +80,7 @@ class _Set:
 def choose_weights(
     file: CheckpointFile, *, arch: str | None = None, key: str | None = None
 ) -> ChosenWeights:
-    """Take the weights of the one network that a checkpoint holds, or of the one that is chosen.
+    """Return the weights of the only network in a checkpoint, or of the chosen set.
 
     Parameters
     ----------
@@ -89,16 +89,16 @@ def choose_weights(
     arch
         Name of the network if it is known already.
     key
-        Which set of weights: the key that its dictionary stands under, the prefix of its
-        names, or both with a dot between.
+        Set of weights to use: the key of its dictionary, the prefix of its names, or both with
+        a dot between.
 
     Raises
     ------
     ValueError
-        `arch` is no known name, or nothing stands at `key`.
+        `arch` is no known name, or there is no set at `key`.
     InputError
-        No known network, another than `arch`, several sets of weights and no `key`, or weights
-        that are no ordinary numbers.
+        There is no known network, another than `arch`, or several sets of weights and no
+        `key`; or weights are no ordinary numbers.
     """
     check_arch(arch)
     sets = [
@@ -160,7 +160,7 @@ def _labels(sets: list[_Set]) -> str:
 def _split(
     chosen: _Set, others: Sequence[_Set], file: CheckpointFile
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Weights of the set under the network's own names, and what else is in its dictionary."""
+    """Return the set's weights under the network's own names, and the rest of its dictionary."""
     prefix, dictionary = chosen.network.prefix, chosen.dictionary
     nested = tuple(
         each.network.prefix
@@ -191,7 +191,7 @@ def _is_counter(name: str, tensor: torch.Tensor) -> bool:
 
 
 def _check_tensor(tensor: torch.Tensor, name: str, file: CheckpointFile) -> None:
-    """Refuse what is no ordinary array of numbers, including sizes that the file does not back."""
+    """Refuse tensors that are no plain arrays of numbers, or claim more data than stored."""
     plain = tensor.layout == torch.strided and not tensor.is_quantized
     if not plain or tensor.device.type != "cpu":
         raise InputError(
@@ -204,7 +204,7 @@ def _check_tensor(tensor: torch.Tensor, name: str, file: CheckpointFile) -> None
 
 
 def _other_dictionaries(chosen: _Set, file: CheckpointFile) -> list[str]:
-    """Other weights of the file, but not single numbers, which are the state of a training."""
+    """Name other weights of the file, except single numbers, which are training state."""
     return [
         f"all under {'.'.join(each.keys)!r}"
         for each in file.dictionaries
@@ -221,7 +221,7 @@ def _sentence(chosen: _Set, left_out: Sequence[str]) -> str:
 
 
 def _grouped(names: Iterable[str]) -> list[str]:
-    """Names with those of a kind together, once there are many."""
+    """Return names; those of one kind together, once there are many."""
     kinds: dict[str, list[str]] = {}
     for name in names:
         first, last = name.partition(".")[0], name.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""Checking the zip archive of ``torch.save`` before any of it is used.
+"""Check of the zip archive of ``torch.save`` before any of it is used.
 
 PyTorch does not compare the checksums that it stores, so a flipped bit would become a weight.
 """
@@ -18,7 +18,7 @@ _BLOCK_BYTES: Final = 1 << 20
 _MOST_MEMBERS: Final = 1 << 18
 _MOST_DIRECTORY_BYTES: Final = 1 << 26
 _MOST_EXPANSION: Final = 20
-"""Most that an archive may hold, in sizes of its file; weights hardly compress at all."""
+"""Limit of an archive's unpacked size, as a multiple of its file's; weights hardly compress."""
 
 _END_SIGNATURE: Final = b"PK\5\6"
 _END_BYTES: Final = 22
@@ -35,20 +35,20 @@ def check_zip(file: IO[bytes], path: Path) -> tuple[str, ...]:
     Parameters
     ----------
     file
-        The archive, which is left where it was found.
+        The archive; its position is restored.
     path
-        What messages call it.
+        Name of the file in messages.
 
     Returns
     -------
     tuple of str
-        A sentence where the file was written without checksums, as PyTorch can be told to.
+        A sentence if the file was written without checksums, as PyTorch can be told to.
 
     Raises
     ------
     InputError
-        A member that is damaged, encrypted, listed twice or larger than the file admits, or
-        an archive that ``torch.save`` did not write.
+        A member is damaged, encrypted, listed twice or larger than the file admits, or
+        ``torch.save`` did not write the archive.
     """
     start = file.tell()
     try:
@@ -68,7 +68,7 @@ def _damaged(path: Path, found: str) -> InputError:
 
 
 def _members(file: IO[bytes], path: Path) -> list[zipfile.ZipInfo]:
-    """Entries of the central directory, whose size is bounded before it is read."""
+    """Read entries of the central directory, after bounding its size."""
     size = os.fstat(file.fileno()).st_size
     tail_start = max(0, size - _MOST_COMMENT_BYTES - _END_BYTES - _ZIP64_LOCATOR_BYTES)
     file.seek(tail_start)
@@ -78,7 +78,7 @@ def _members(file: IO[bytes], path: Path) -> list[zipfile.ZipInfo]:
         raise _damaged(path, "the directory at the end of its zip archive is missing")
     count, directory_bytes = struct.unpack_from("<HL", tail, end + 10)
     locator = tail[max(0, end - _ZIP64_LOCATOR_BYTES) : end]
-    if locator.startswith(_ZIP64_LOCATOR):  # which zipfile believes before the short record
+    if locator.startswith(_ZIP64_LOCATOR):  # zipfile prefers it over the short record
         count, directory_bytes = _zip64_end(file, locator, path)
     if directory_bytes > size:
         raise _damaged(path, "the directory of its zip archive is stated larger than the file")
@@ -105,11 +105,11 @@ _UNREADABLE: Final = (
     struct.error,
     zlib.error,
 )
-"""Whatever ``zipfile`` raises at an archive of which some bits are wrong."""
+"""Errors that ``zipfile`` raises at an archive with damaged bits."""
 
 
 def _zip64_end(file: IO[bytes], locator: bytes, path: Path) -> tuple[int, int]:
-    """Number of members and bytes of a directory that is too large for the short record."""
+    """Return number of members and bytes of a directory too large for the short record."""
     if len(locator) == _ZIP64_LOCATOR_BYTES:
         (offset,) = struct.unpack_from("<Q", locator, 8)
         if offset < os.fstat(file.fileno()).st_size:
@@ -163,7 +163,7 @@ def _other_archive(names: list[str]) -> str:
 
 
 def _check_sizes(members: list[zipfile.ZipInfo], size: int, path: Path) -> None:
-    """Refuse members that overlap, lie beyond the end or expand beyond what weights do."""
+    """Refuse members that overlap, lie beyond the end or expand more than weights do."""
     end = 0
     for member in sorted(members, key=lambda each: each.header_offset):
         if member.header_offset < end or member.header_offset + member.compress_size > size:

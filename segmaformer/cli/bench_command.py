@@ -1,4 +1,4 @@
-"""``sgmf bench``: how fast a package runs here, beside whether it computes the right thing."""
+"""``sgmf bench``: time a package's variants on this machine, and check their results."""
 
 from __future__ import annotations
 
@@ -42,13 +42,17 @@ HEAD = (
     "names",
     type=click.Choice(NAMES),
     multiple=True,
-    help="May be given again; default: all that this machine has.",
+    help="Backend to time; repeat for several. Default: every backend of this machine.",
 )
-@click.option("--device", type=click.Choice(DEVICES), help="Only backends that run there.")
+@click.option("--device", type=click.Choice(DEVICES), help="Time only backends on this device.")
 @variants_option
 @threads_option
 @click.option(
-    "--rounds", type=click.IntRange(min=1), default=7, show_default=True, help="Turns of each."
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=7,
+    show_default=True,
+    help="How often to time each candidate.",
 )
 @json_option
 def command(
@@ -62,8 +66,8 @@ def command(
 ) -> int:
     """Measure the variants of PACKAGE on the backends of this machine, one tile at a time.
 
-    What does not compute PyTorch's answer at export is not timed, and ends with exit code 4.
-    What was named and cannot run ends with 1.
+    A variant whose result differs from PyTorch's at export is not timed; the exit code is then 4.
+    A backend or variant that you named and that cannot run gives exit code 1.
     """
     package = Package.open(model)
     candidates = _candidates(package, names, device, variants)
@@ -124,7 +128,7 @@ def _row(run: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _conclude(runs: Sequence[dict[str, Any]], *, named: bool) -> int:
-    """Say what was not timed, and why; the exit code."""
+    """Report what was not timed and why; return the exit code."""
     short = [run for run in runs if run.get("shortcomings")]
     idle = [run for run in runs if "reason" in run]
     for run in short:

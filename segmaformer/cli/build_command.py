@@ -1,4 +1,4 @@
-"""``sgmf build``: a package -> an engine."""
+"""``sgmf build``: build a GPU engine from a package."""
 
 from __future__ import annotations
 
@@ -38,17 +38,34 @@ OPENERS = {"tensorrt": open_tensorrt, "tensorrt-rtx": open_rtx}
 
 @click.command("build")
 @click.argument("package", type=PACKAGE_FOLDER)
-@click.option("--backend", type=click.Choice(list(BUILDERS)), default="tensorrt", show_default=True)
-@click.option("--target", metavar="SM", help="Another machine's GPU, such as sm86.")
-@click.option("--variant", help="fp32, fp16 ...; default: what suits the backend.")
 @click.option(
-    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Tiles at once."
+    "--backend",
+    type=click.Choice(list(BUILDERS)),
+    default="tensorrt",
+    show_default=True,
+    help="Backend that will run the engine.",
+)
+@click.option(
+    "--target",
+    metavar="SM",
+    help="GPU architecture to build for, such as sm86. Default: this machine's GPU.",
+)
+@click.option(
+    "--variant",
+    help="Variant to build, such as fp32 or fp16. Default: the backend's preferred one.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Largest number of tiles that the engine runs at once.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the engine here, for use elsewhere, and not to the cache.",
+    help="File to write the engine to, for use elsewhere. Default: the engine cache.",
 )
 @json_option
 def command(
@@ -60,10 +77,10 @@ def command(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Build the engine that `sgmf infer --backend ...` runs.
+    """Build the GPU engine of PACKAGE that `sgmf infer --backend ...` runs.
 
-    It is kept in ~/.cache/segmaformer/engines, or in SGMF_CACHE, for this very device,
-    driver and version; there it is used only if it computes what the CPU computes.
+    The engine is kept in ~/.cache/segmaformer/engines (or SGMF_CACHE) and is used only with this
+    device, driver and version, after a self-test against the CPU.
     """
     require_extra("onnx", extra=BUILDERS[backend])
     from segmaformer.export.engine_build import EngineRequest, builders
@@ -95,9 +112,9 @@ def command(
 
 
 def _keep(built: BuiltEngine, request: EngineRequest, backend: str) -> Path:
-    """Put the engine into the cache, one for this machine only once it has passed its test.
+    """Put the engine into the cache; one for this machine only once it has passed its test.
 
-    Until then an earlier engine of the same key stays, whatever happens here.
+    Until then an earlier engine of the same key stays in place, even if the test fails.
     """
     cache = EngineCache()
     if request.target is None:
@@ -106,12 +123,12 @@ def _keep(built: BuiltEngine, request: EngineRequest, backend: str) -> Path:
 
 
 def _test(built: BuiltEngine, request: EngineRequest, backend: str) -> None:
-    """Compare the engine, as it will run, with the CPU.
+    """Compare the engine, run from the cache's format, with the CPU.
 
     Raises
     ------
     ParityError
-        It does not compute the same.
+        The engine's results differ from the CPU's.
     """
     options = BackendOptions()
     session = OPENERS[backend](
@@ -129,7 +146,7 @@ def _test(built: BuiltEngine, request: EngineRequest, backend: str) -> None:
 
 
 def _log_place(output: Path | None, name: str) -> Path:
-    """Where the builder's log goes: beside the engine for elsewhere, or into the cache."""
+    """Return the file of the builder's log: beside `output`, or in the cache."""
     return EngineCache().path / f"{name}.log" if output is None else _beside(output, "log")
 
 

@@ -1,4 +1,4 @@
-"""``sgmf calibrate``: int8 variants for a package, from scans."""
+"""``sgmf calibrate``: add int8 variants to a package, calibrated on scans."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segmaformer.cli.console import print_path, progress_bar, say
 from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import EXISTING_FOLDER, names_option, nan_to_option
 
-# A killed run may have left the package moved aside, and is settled before it is looked for.
+# Need not exist: a killed run may have left the package moved aside, and is cleaned up first.
 PACKAGE = click.Path(file_okay=False, path_type=Path)
 
 
@@ -20,7 +20,9 @@ PACKAGE = click.Path(file_okay=False, path_type=Path)
 @click.argument("package", type=PACKAGE)
 @click.argument("scans", type=EXISTING_FOLDER)
 @click.option(
-    "--labels", type=EXISTING_FOLDER, help="Label maps to judge by too, named as their scans."
+    "--labels",
+    type=EXISTING_FOLDER,
+    help="Folder of reference label maps, named like the scans.",
 )
 @click.option(
     "--ranges",
@@ -28,40 +30,46 @@ PACKAGE = click.Path(file_okay=False, path_type=Path)
     type=click.Choice(METHODS),
     default="mse",
     show_default=True,
-    help="How the range of an activation is chosen.",
+    help="Method that chooses the range of each activation.",
 )
 @click.option(
     "--least-dice",
     type=click.FloatRange(0, 1),
     default=Gate.least_dice,
     show_default=True,
-    help="What every label must reach between int8 and fp32 on held-out tiles.",
+    help="Lowest Dice (0 to 1) between int8 and fp32 for every label on held-out tiles.",
 )
 @click.option(
     "--largest-loss",
     type=click.FloatRange(0, 1),
     default=Gate.largest_loss,
     show_default=True,
-    help="Dice with the label maps that int8 may lose against fp32, for every label.",
+    help="Largest loss of Dice (0 to 1) with --labels, int8 compared with fp32, for every label.",
 )
-@click.option("--sensitivity", is_flag=True, help="Measure each layer even if all together pass.")
+@click.option(
+    "--sensitivity",
+    is_flag=True,
+    help="Measure every layer alone, even if int8 passes in all of them together.",
+)
 @click.option(
     "--sensitivity-picture",
     "picture",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="PNG of each layer's harm and saving; implies --sensitivity.",
+    help="PNG file for a chart of each layer's harm and saving; implies --sensitivity.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Of the choice of tiles.",
+    help="Seed for choosing scans and tiles.",
 )
-@click.option("--accept-few", is_flag=True, help="Go on with one or two scans.")
+@click.option(
+    "--accept-few", is_flag=True, help="Accept one or two scans instead of three or more."
+)
 @nan_to_option
 @names_option
-@click.option("--overwrite", is_flag=True, help="Replace int8 variants that are there.")
+@click.option("--overwrite", is_flag=True, help="Replace int8 variants that the package has.")
 def command(
     package: Path,
     scans: Path,
@@ -79,10 +87,10 @@ def command(
 ) -> None:
     """Add int8 variants to PACKAGE, calibrated on SCANS.
 
-    SCANS is a folder as `sgmf infer` takes it; some of the scans are held out to judge by.
-    Where not every layer can be int8, each is measured alone, and the largest part that passes
-    is kept. PACKAGE changes only if every variant passes. Once interrupted, the same command
-    goes on where it was.
+    SCANS is a folder laid out as for `sgmf infer`; some of the scans are held out to judge the
+    result. If not every layer can be int8, each is measured alone and the largest set that passes
+    is kept. PACKAGE changes only if every variant passes. Repeat an interrupted command to
+    continue it.
     """
     require_extra("onnx", extra="export")
     from segmaformer.calibration.calibrate import CalibrationOptions, calibrate

@@ -1,4 +1,4 @@
-"""Which files make one scan, and where its results go."""
+"""Grouping of files into scans, and the names of their results."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _NUMBERED = re.compile(r".+_[0-9]{4}")
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one scan, one for each channel, and of its results.
+    """The input files of one scan, one for each channel, and its result files.
 
     Attributes
     ----------
     label_map, record
-        Always written: the labels, and how they were made.
+        Always written: the labels, and the record of how they were made.
     preview, statistics, report
-        PNG, JSON and HTML beside the label map; None where they are not wanted.
+        PNG, JSON and HTML beside the label map; None if not requested.
     probabilities
-        Labels whose probability is wanted, and the file for each.
+        File for each label whose probability map is requested.
     refusal
-        Why the files are no scan that the package takes; None if they may be.
+        Reason why the files are no scan that the package takes; None if they may be.
     """
 
     scan: tuple[Path, ...]
@@ -50,35 +50,35 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The scan's first file."""
+        """Name of the scan's first file."""
         return self.scan[0].name
 
     @property
     def record(self) -> Path:
-        """JSON beside the label map."""
+        """JSON record beside the label map."""
         return _beside(self.label_map, ".run.json")
 
     @property
     def results(self) -> list[Path]:
-        """What was asked for."""
+        """Requested result files, without the record."""
         wanted = (self.label_map, self.preview, self.statistics, self.report)
         maps = [path for _, path in self.probabilities]
         return [path for path in (*wanted, *maps) if path is not None]
 
     @property
     def written(self) -> list[Path]:
-        """Every file that will be written: the results and their record."""
+        """Every file that will be written: the results and the record."""
         return [*self.results, self.record]
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to write besides each label map.
+    """Optional results to write besides each label map.
 
     Attributes
     ----------
     report
-        An HTML file for one scan, or an existing folder for any number.
+        HTML file for one scan, or an existing folder for any number.
     """
 
     preview: bool = False
@@ -99,30 +99,30 @@ def group_cases(
     Parameters
     ----------
     paths
-        One folder of scans, whose channels go by nnU-Net's names; or files, which do so
-        where there are several channels and all names end in a number: otherwise all
-        channels of the first scan come first, then those of the next.
+        One folder of scans, whose channels are grouped by nnU-Net's names; or files. Files are
+        grouped by those names too if there are several channels and all names end in a number;
+        otherwise all channels of the first scan come first, then those of the next.
     channels
-        Of each scan, counted as they are read: a file may hold several.
+        Number of channels of each scan; a file may hold several.
     output
         A file for one scan, a folder for any number, or None for ``NAME_seg`` beside
         each scan, in the scan's format. A folder of scans needs a folder here.
     wanted
-        What to write beside each label map.
+        Optional results to write beside each label map.
 
     Raises
     ------
     click.UsageError
-        `output` cannot be what is asked for, or a result would replace a scan or
-        another result.
+        `output` does not suit the number of scans, or a result would replace a scan or another
+        result.
     InputError
-        The files do not come in groups that hold `channels`.
+        The files do not divide into groups of `channels` channels.
     """
     if any(path.is_dir() for path in paths):
         _prepare_results_folder(paths[0], output)
     scans = group_scans(paths, channels=channels)
     if output is not None and output.is_dir() and _place(output) == _place(paths[0]):
-        # Results of an earlier run may lie among the scans.
+        # Leave out results of an earlier run, which may lie among the scans.
         scans = [scan for scan in scans if not scan.name.endswith(RESULT_NAME)]
     _check_report(wanted.report, len(scans))
     cases = [_case(scan, _label_map(scan.files[0], output, len(scans)), wanted) for scan in scans]
@@ -156,7 +156,7 @@ def _scans_of_files(files: Sequence[Path], channels: int) -> list[ScanCase]:
 
 
 def _divide(files: Sequence[Path], channels: int) -> list[tuple[Path, ...]]:
-    """Files one after the other, in groups that hold all channels."""
+    """Group consecutive files so that each group holds all channels."""
     groups: list[tuple[Path, ...]] = []
     group: tuple[Path, ...] = ()
     held = 0
@@ -246,7 +246,7 @@ def _refuse_collisions(cases: list[Case]) -> None:
 
 
 def _place(path: Path) -> str:
-    """Resolve a path, also where its links go in a circle."""
+    """Resolve a path; links that form a circle are no error."""
     return os.path.realpath(path)
 
 
@@ -257,7 +257,7 @@ def _report(label_map: Path, wanted: Path | None) -> Path | None:
 
 
 def _plain(label: str) -> str:
-    """A label's name as part of a file's."""
+    """Return a label's name in a form fit for file names."""
     return re.sub(r"[^\w.-]+", "-", label)
 
 

@@ -1,4 +1,4 @@
-"""``sgmf check``: what is wrong or odd about scans."""
+"""``sgmf check``: report problems and oddities of scans."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from segmaformer.runtime.system.memory import budget_bytes
     "--model",
     envvar="SGMF_MODEL",
     type=PACKAGE_FOLDER,
-    help="Package to check the scans against; may come from SGMF_MODEL.",
+    help="Package to check the scans against. Default: the environment variable SGMF_MODEL.",
 )
 @memory_budget_option
 @nan_to_option
@@ -43,11 +43,11 @@ def command(
     nan_to: float | None,
     as_json: bool,
 ) -> int:
-    """Say what is wrong or odd about SCANS, and what to do about it.
+    """Report what is wrong or odd about SCANS, and how to fix it.
 
-    Levels: refuse (it cannot be segmented, exit code 3), warn (the result may be wrong),
-    note. Scans are given as to `sgmf infer`; without a package each file is a scan. What the
-    memory budget cannot hold is refused, as `sgmf infer` would.
+    Levels: refuse (the scan cannot be segmented; exit code 3), warn (the result may be wrong),
+    note. SCANS are given as for `sgmf infer`; without a package each file is one scan. A scan that
+    does not fit the memory budget is refused, as in `sgmf infer`.
     """
     manifest = None if model is None else Package.open(model).manifest
     channels = 1 if manifest is None else len(manifest.preprocessing.channels)

@@ -1,6 +1,6 @@
-"""The two streams: results go to stdout, messages and progress to stderr.
+"""Output of the command: results go to stdout, messages and progress to stderr.
 
-All that a terminal may show passes :func:`segmaformer.runtime.system.printable.printable` here.
+All text for a terminal passes :func:`segmaformer.runtime.system.printable.printable` here.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from segmaformer.runtime.system.printable import printable, printable_block
 
 
 class OutputError(SgmfError):
-    """The target of stdout does not take the results."""
+    """Failure to write the results to stdout."""
 
 
 def say(message: str) -> None:
-    """Print a message for people, on one line; where stderr takes none it is lost."""
+    """Print a message for people, on one line; it is lost if stderr is closed."""
     _echo_message(printable(message))
 
 
 def say_usage(error: click.ClickException) -> None:
-    """Print what is wrong with the arguments, and how they are used."""
+    """Print a usage error and the command's usage."""
     if not isinstance(error, click.exceptions.NoArgsIsHelpError):
         vars(error)["message"] = printable(error.message)
     shown = io.StringIO()
@@ -47,7 +47,7 @@ def say_usage(error: click.ClickException) -> None:
 
 
 def say_traceback(error: BaseException) -> None:
-    """Print where a defect showed itself."""
+    """Print the traceback of a defect in the program."""
     *where, what = traceback.format_exception(error)
     _echo_message(printable_block("".join(where).rstrip("\n")))
     say(what.rstrip("\n"))
@@ -59,10 +59,10 @@ def _echo_message(text: str) -> None:
 
 
 def print_path(path: str | Path) -> None:
-    """Print a path as a result: byte for byte, unless it would steer a terminal.
+    """Print a path as a result: byte for byte, unless it would control a terminal.
 
-    Bytes that are no text pass where they are letters in other encodings; with ``--json`` every
-    path can be read back exactly.
+    Bytes that are no valid text are printed if they are letters in other encodings; with
+    ``--json`` every path can be read back exactly.
     """
     text = os.fspath(path)
     plain = "".join("" if "\udca0" <= each <= "\udcff" else each for each in text)
@@ -75,7 +75,7 @@ def print_line(text: str) -> None:
 
 
 def print_rows(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows as results, their columns as wide as the widest entry."""
+    """Print rows as results, in aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -88,13 +88,13 @@ def print_json(document: Any) -> None:
 
 
 def print_failure(message: str, code: int) -> None:
-    """Print what ended the run as a JSON document."""
+    """Print the error that ended the run as a JSON document."""
     with contextlib.suppress(OutputError):
         _print(failure(message, code))
 
 
 def failure(message: str, code: int) -> str:
-    """The JSON document of what ended a run."""
+    """Return the JSON document for an error that ended a run."""
     return json.dumps({"error": message, "exit_code": code}, indent=2)
 
 
@@ -108,7 +108,7 @@ def _print(text: str | bytes) -> None:
 
 
 def print_table(results: Sequence[Mapping[str, Any]]) -> None:
-    """Print one line for each scan of a batch, and how many were done, for people."""
+    """Print one line for each scan of a batch, and a count, for people."""
     rows = [(Path(result["scan"][0]).name, *_fate(result)) for result in results]
     width = max((len(name) for name, _, _ in rows), default=0)
     for name, fate, remark in rows:
@@ -127,7 +127,7 @@ def _fate(result: Mapping[str, Any]) -> tuple[str, str]:
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Progress]:
-    """A progress bar for each stage on stderr where that is a terminal; nothing elsewhere."""
+    """Show a progress bar for each stage on stderr if that is a terminal."""
     bar: Any = None
     running: str | None = None
 
@@ -155,7 +155,7 @@ def progress_bar(label: str) -> Iterator[Progress]:
 
 
 def guard_streams() -> None:
-    """Let no file that is opened later take the place of a standard stream that is closed."""
+    """Open the null device for each closed standard stream, so that no file takes its number."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -170,14 +170,14 @@ def show_cursor() -> None:
 
 
 def write_now(descriptor: int, text: str) -> None:
-    """Write without waiting for others: for a process that ends at once."""
+    """Write without waiting for locks: for a process that is about to end."""
     with contextlib.suppress(OSError):
         if select.select([], [descriptor], [], 0)[1]:
             os.write(descriptor, text.encode())
 
 
 def leave(code: int) -> NoReturn:
-    """Exit with a code, or say that stdout did not take all results."""
+    """Exit with a code, or with an error message if stdout did not take all results."""
     if not _is_flushed(sys.stdout, 1) and code == exit_codes.DONE:
         say("sgmf: cannot write the results to stdout")
         code = exit_codes.FAILED
@@ -186,7 +186,7 @@ def leave(code: int) -> NoReturn:
 
 
 def _is_flushed(stream: Any, descriptor: int) -> bool:
-    """Tell if a stream took everything; else the rest is dropped, or Python would complain."""
+    """Tell if a stream was flushed; drop the rest otherwise, or Python would complain at exit."""
     try:
         if stream is not None:
             stream.flush()

@@ -1,4 +1,4 @@
-"""``sgmf demo``: the whole path on what the installation carries."""
+"""``sgmf demo``: export, verify and segment with data that the installation carries."""
 
 from __future__ import annotations
 
@@ -67,5 +67,5 @@ def command(output: Path) -> None:
 
 
 def bundled_checkpoint() -> AbstractContextManager[Path]:
-    """The reference model as a file."""
+    """Provide the bundled reference model as a file."""
     return resources.as_file(resources.files("segmaformer") / CHECKPOINT)

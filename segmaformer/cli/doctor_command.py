@@ -1,4 +1,4 @@
-"""``sgmf doctor``: what this machine can run."""
+"""``sgmf doctor``: report the abilities of this machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NEEDED_TO_EXPORT = ("torch", "onnx", "onnxscript")
 def command(as_json: bool) -> int:
     """Show what this machine can run, and what to install for the rest.
 
-    Ends with 1 where it cannot run packages.
+    The exit code is 1 if this machine cannot run packages.
     """
     facts = machine_facts()
     if as_json:
@@ -50,7 +50,7 @@ def command(as_json: bool) -> int:
 
 
 def machine_facts() -> dict[str, Any]:
-    """Versions, processors, kernels and optional parts, by name."""
+    """Collect versions, processors, kernels and optional parts, by name."""
     op_library, op_library_works = _op_library()
     onnxruntime, onnxruntime_works = _onnxruntime()
     return {

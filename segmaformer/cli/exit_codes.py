@@ -1,4 +1,4 @@
-"""One exit code for each fate of a run."""
+"""Exit codes of the command."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from segmaformer.runtime.errors import (
 DONE, FAILED, USAGE, REFUSED, UNVERIFIED = range(5)
 
 EXPECTED_ERRORS = (SgmfError, OSError, ValueError, MemoryError)
-"""What ends a run with a message; anything else is a defect and shows its traceback."""
+"""Errors that end a run with a message; any other is a defect and shows its traceback."""
 
 _WRONG_PATHS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 def exit_code(error: BaseException) -> int:
-    """The command's exit code for an error."""
+    """Return the exit code for an error."""
     if isinstance(error, PackageError | ParityError | EngineError):
         return UNVERIFIED
     if isinstance(error, InputError):
@@ -28,5 +28,5 @@ def exit_code(error: BaseException) -> int:
 
 
 def message_of(error: BaseException) -> str:
-    """The error's text; its type where it has none."""
+    """Return the error's text, or its type if it has none."""
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""``sgmf export``: checkpoint -> package."""
+"""``sgmf export``: turn a checkpoint into a package."""
 
 from __future__ import annotations
 
@@ -23,40 +23,52 @@ from segmaformer.runtime.pipeline.tiling import BLENDINGS
 
 @click.command("export")
 @click.argument("checkpoint", type=EXISTING_PATH)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Package to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Package to write. Default: NAME.sgmf in the current folder, for a checkpoint NAME.pth.",
+)
 @click.option("--fp16", is_flag=True, help="Add a float16 variant.")
 @click.option("--int8", is_flag=True, help="Add int8 variants; needs --calibration-data.")
 @click.option(
     "--calibration-data",
     type=EXISTING_FOLDER,
-    help="Folder of scans to calibrate on.",
+    help="Folder of scans to calibrate int8 on.",
 )
 @weights_option
-@click.option("--arch", help="Network, where the weights alone do not decide.")
-@click.option("--plans", type=EXISTING_FILE, help="nnU-Net plans.json.")
-@click.option("--dataset-json", type=EXISTING_FILE, help="nnU-Net dataset.json.")
-@click.option("--configuration", help="Configuration of the plans, such as 3d_fullres.")
+@click.option("--arch", help="Name of the network, if the weights alone do not identify it.")
+@click.option("--plans", type=EXISTING_FILE, help="nnU-Net plans.json of the training.")
+@click.option("--dataset-json", type=EXISTING_FILE, help="nnU-Net dataset.json of the training.")
+@click.option("--configuration", help="Configuration in the plans, such as 3d_fullres.")
 @click.option(
-    "--patch-size", callback=parse_triple, metavar="D,H,W", help="Tile, where no plans state it."
+    "--patch-size",
+    callback=parse_triple,
+    metavar="D,H,W",
+    help="Size of a tile in voxels, if no plans state it.",
 )
 @click.option(
     "--tiling",
     type=click.Choice([*BLENDINGS]),
-    help="How tiles lie and are blended, where the checkpoint does not tell.",
+    help="Layout and blending of tiles, if the checkpoint does not state them.",
 )
-@click.option("--overlap", type=float, help="Of neighbouring tiles, as a part of the tile.")
+@click.option(
+    "--overlap",
+    type=float,
+    help="Fraction of a tile shared with its neighbour (0 to 1). Default: the checkpoint's or 0.5.",
+)
 @click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A key of the network's configuration, such as num_heads=[1,2,4,6] or use_rope=false.",
+    help="Setting of the network, such as num_heads=[1,2,4,6] or use_rope=false; repeat for more.",
 )
 @click.option(
     "--verify-scan",
     type=EXISTING_FILE,
     multiple=True,
-    help="Scan whose tiles decide parity; once for each channel.",
+    help="Scan on whose tiles the variants are compared with PyTorch; repeat for each channel.",
 )
 @nan_to_option
 @names_option
@@ -83,9 +95,9 @@ def command(
 ) -> None:
     """Turn CHECKPOINT into a verified package.
 
-    Reads nnU-Net v2 checkpoints, bare state_dicts, Lightning checkpoints and safetensors; for
-    weights in several files give their index or its folder.
-    Every variant is compared with PyTorch, or int8 with float32, before the package appears.
+    Reads nnU-Net v2 checkpoints, bare state_dicts, Lightning checkpoints and safetensors. For
+    weights split over several files, give the index or its folder. Every variant is compared with
+    PyTorch (int8 with float32) before the package appears.
     """
     require_extra("torch", "onnx", "onnxscript", extra="export")
     from segmaformer.checkpoint import load_checkpoint
@@ -129,6 +141,6 @@ def command(
 
 
 def package_name(checkpoint: Path) -> str:
-    """Name a package; an index of weights has the same name everywhere."""
+    """Name a package after its checkpoint, or after the folder of an index of weights."""
     is_index = checkpoint.name.endswith(".index.json")
     return checkpoint.absolute().parent.name if is_index else checkpoint.stem

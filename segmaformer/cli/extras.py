@@ -8,12 +8,12 @@ from segmaformer.runtime.errors import MissingExtraError
 
 
 def require_extra(*modules: str, extra: str) -> None:
-    """Refuse to go on without `modules`.
+    """Raise an error unless all `modules` are installed.
 
     Raises
     ------
     MissingExtraError
-        Names what is missing and the command that installs it.
+        A module is missing; the message names it and the command that installs it.
     """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""``sgmf infer``: scans -> label maps."""
+"""``sgmf infer``: segment scans with a package."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from segmaformer.runtime.system.atomic import atomic_file
     required=True,
     envvar="SGMF_MODEL",
     type=PACKAGE_FOLDER,
-    help="Package; may come from SGMF_MODEL.",
+    help="Package to use. Default: the environment variable SGMF_MODEL.",
 )
 @click.option(
     "-o",
@@ -48,31 +48,50 @@ from segmaformer.runtime.system.atomic import atomic_file
     type=click.Path(path_type=Path),
     help="Label map to write, or an existing folder. Default: SCAN_seg.nii.gz beside the scan.",
 )
-@click.option("--backend", type=click.Choice(backend_names()), default="auto", show_default=True)
+@click.option(
+    "--backend",
+    type=click.Choice(backend_names()),
+    default="auto",
+    show_default=True,
+    help="Software that runs the network; auto picks the best one that works here.",
+)
 @device_option
-@click.option("--variant", help="fp32, fp16 ...; default: what suits the backend.")
-@click.option("--tta", is_flag=True, help="Average over the mirrored axes that the package allows.")
+@click.option(
+    "--variant", help="Variant to run, such as fp32 or fp16. Default: the backend's preferred one."
+)
+@click.option(
+    "--tta", is_flag=True, help="Average over mirrored copies, along the axes the package allows."
+)
 @threads_option
 @memory_budget_option
 @click.option("--preview", is_flag=True, help="Write a PNG of three planes beside the label map.")
-@click.option("--stats", is_flag=True, help="Write volumes and intensities as JSON beside it.")
+@click.option(
+    "--stats",
+    is_flag=True,
+    help="Write each label's volume and intensities as JSON beside the label map.",
+)
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
     metavar="OUT.html",
-    help="HTML page to look through; an existing folder for several scans.",
+    help="HTML page with the scan and its labels; an existing folder for several scans.",
 )
-@click.option("--names", is_flag=True, help="Show the file names of scans in the report.")
+@click.option("--names", is_flag=True, help="Show the scans' file names in the report.")
 @click.option(
     "--probabilities",
     multiple=True,
     metavar="LABEL",
-    help="Write this label's probability as well; may be given again for other labels.",
+    help="Label whose probability map to write too; repeat for several.",
 )
 @nan_to_option
-@click.option("--resume", is_flag=True, help="Skip scans whose results are there and recorded.")
 @click.option(
-    "--shard", callback=parse_shard, metavar="I/N", help="Only every N-th scan, from the I-th."
+    "--resume", is_flag=True, help="Skip scans whose results exist and were made in the same way."
+)
+@click.option(
+    "--shard",
+    callback=parse_shard,
+    metavar="I/N",
+    help="Segment only part I of N: every N-th scan, starting at the I-th.",
 )
 @json_option
 def command(
@@ -97,9 +116,9 @@ def command(
 ) -> int:
     """Segment SCANS with a package: files, or one folder with -o OUT.
 
-    A package with several channels takes that many files for each scan, in its order, or
-    files that hold several; in a folder CASE_0000, CASE_0001 ... are the channels of CASE.
-    Label maps lie on the scan's own grid. Beside each a .run.json says how it was made.
+    A package with several channels takes that many files for each scan, in the package's order, or
+    files that hold several channels; in a folder, CASE_0000, CASE_0001 ... are the channels of
+    CASE. Label maps lie on the scan's own grid. A .run.json beside each records how it was made.
     """
     package = Package.open(model)
     _check_backend(backend, device)
@@ -159,7 +178,7 @@ def _check_options(
 
 
 def _is_done(predictor: Predictor, case: Case) -> bool:
-    if case.refusal is not None:  # what is no file must not be opened
+    if case.refusal is not None:  # the path may not be a file
         return False
     return all(path.exists() for path in case.results) and is_done(
         case.record,
@@ -175,7 +194,7 @@ def _is_done(predictor: Predictor, case: Case) -> bool:
 def _result(
     case: Case, outcome: dict[str, Any] | Exception, *, print_results: bool
 ) -> dict[str, Any]:
-    """One entry of the summary; an error becomes part of it, so that a batch goes on."""
+    """Return one entry of the summary; an error becomes part of it, so that a batch goes on."""
     if isinstance(outcome, Exception):
         return _failure(case, outcome)
     if print_results:

@@ -1,4 +1,4 @@
-"""``sgmf inspect``: what a package or a checkpoint is."""
+"""``sgmf inspect``: describe a package or a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from segmaformer.runtime.package.reader import Package
 @weights_option
 @json_option
 def command(path: Path, weights: str | None, as_json: bool) -> None:
-    """Show what the package or checkpoint at PATH is."""
+    """Show the contents of the package or checkpoint at PATH."""
     if path.is_dir() and not any(path.glob("*.index.json")):
         if weights is not None:
             raise click.UsageError("--weights is for checkpoints, and PATH is no checkpoint")
@@ -36,7 +36,7 @@ def command(path: Path, weights: str | None, as_json: bool) -> None:
 
 
 def package_facts(manifest: Manifest) -> dict[str, Any]:
-    """What people ask of a package, every hash having been checked at opening."""
+    """Summarise a package, every hash having been checked at opening."""
     return {
         "package": manifest.name,
         "format_version": manifest.format_version,
@@ -65,13 +65,13 @@ def package_facts(manifest: Manifest) -> dict[str, Any]:
 
 
 def checkpoint_facts(path: Path, weights: str | None) -> dict[str, Any]:
-    """What a checkpoint holds and what had to be assumed."""
+    """Summarise a checkpoint and list the assumptions made about it."""
     require_extra("torch", extra="export")
     from segmaformer.checkpoint import describe_checkpoint
 
     try:
         return describe_checkpoint(path, weights=weights)
-    except ValueError as error:  # nothing stands under `weights`
+    except ValueError as error:  # no weights under that key
         raise click.UsageError(str(error)) from error
 
 

@@ -1,9 +1,10 @@
 """SIGINT and SIGTERM end a run within seconds, and nothing unfinished stays behind.
 
-A thread waits for signals: the main thread may be in native code for a minute. It asks all work to
-end, which most does at the next tile, plane or step. What has not ended by itself after
-`GRACE_SECONDS`, such as PyTorch in the middle of a tile, ends with the process, after everything
-unfinished was removed. A signal that whoever started the command had ignored stays ignored.
+A thread waits for signals, since the main thread may be in native code for a minute. It asks all
+work to end, which most does at the next tile, plane or step. Work that goes on for
+`GRACE_SECONDS`, such as PyTorch in the middle of a tile, ends with the process, after all
+unfinished files were removed. A signal that the parent process had set to be ignored stays
+ignored.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ def ending_on_signals(give_up: Callable[[], None]) -> Iterator[None]:
     Parameters
     ----------
     give_up
-        Ends the process; called from another thread where the block goes on after the grace.
+        Ends the process; called from the watching thread if the block outlasts the grace.
 
     Raises
     ------
     KeyboardInterrupt
-        From within the block, at a place where that is safe.
+        Raised from within the block, at a place where that is safe.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""``sgmf list``: the networks that can be exported."""
+"""``sgmf list``: list the networks that can be exported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entry point of ``sgmf``: the commands, loaded when asked for, and how a run ends."""
+"""Entry point of ``sgmf``: loads commands on demand and turns their end into an exit code."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _INTERRUPTED = 1
 COMMANDS = {
     "bench": "Measure how fast a package runs here.",
     "build": "Build the engine of a package for a GPU.",
-    "calibrate": "Add int8 variants to a package, from scans.",
-    "check": "Say what is wrong or odd about scans.",
+    "calibrate": "Add int8 variants to a package, calibrated on scans.",
+    "check": "Report what is wrong or odd about scans.",
     "demo": "Export the bundled model and segment a template brain.",
     "doctor": "Show what this machine can run.",
     "export": "Turn a checkpoint into a verified package.",
     "infer": "Segment scans with a package.",
-    "inspect": "Show what a package or a checkpoint is.",
+    "inspect": "Show the contents of a package or checkpoint.",
     "list": "Show the networks that can be exported.",
     "verify": "Compare a package with its reference, or its variants on scans.",
 }
 
 
 class _LazyGroup(click.Group):
-    """Imports a command when it is used, so that ``infer`` never loads PyTorch."""
+    """Command group that imports a command on use, so that ``infer`` never loads PyTorch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -52,16 +52,16 @@ class _LazyGroup(click.Group):
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(segmaformer.__version__, prog_name="sgmf")
 def cli() -> None:
-    """From a Mamba segmentation checkpoint to a verified package, and from a scan to labels.
+    """Export Mamba segmentation networks to verified packages, and segment scans with them.
 
-    Exit codes: 0 done, 1 failed, 2 usage, 3 input refused, 4 parity or integrity.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input refused, 4 parity or integrity failure.
     """
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run ``sgmf`` and exit with its code.
 
-    With ``--json`` among the arguments an error, too, is one JSON document on stdout,
+    With ``--json`` among the arguments an error is also printed to stdout as one JSON document,
     ``{"error": ..., "exit_code": ...}``, besides the message on stderr. A defect of the program
     shows its traceback as well. SIGINT and SIGTERM end the run within seconds.
     """
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: list[str], as_json: bool) -> int:
-    """Run a command; its exit code."""
+    """Run a command and return its exit code."""
     try:
         code = cli.main(args=arguments, prog_name="sgmf", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -82,7 +82,7 @@ def _run(arguments: list[str], as_json: bool) -> int:
     except click.ClickException as error:
         console.say_usage(error)
         return _end(error.format_message(), error.exit_code, as_json)
-    except SystemExit as error:  # by which click ends where a reader left early
+    except SystemExit as error:  # raised by click if the reader of stdout left early
         code = error.code
     except Exception as error:
         return _fail_by(error, as_json)
@@ -90,7 +90,7 @@ def _run(arguments: list[str], as_json: bool) -> int:
 
 
 def _give_up(as_json: bool) -> NoReturn:
-    """End the process from another thread than the one that works."""
+    """End the process from a thread other than the working one."""
     discard_all()
     console.show_cursor()
     console.write_now(2, "sgmf: interrupted\n")
@@ -100,11 +100,11 @@ def _give_up(as_json: bool) -> NoReturn:
 
 
 def _fail_by(error: Exception, as_json: bool) -> int:
-    # Imported here, it does not lengthen the start.
+    # Imported here to keep the start short.
     from segmaformer.cli.exit_codes import EXPECTED_ERRORS, FAILED, exit_code, message_of
 
     if isinstance(error, console.OutputError):
-        # What could not take a result takes no error either.
+        # stdout did not take the results, so it will not take a JSON error either.
         return _fail(str(error), FAILED, False)
     if isinstance(error, EXPECTED_ERRORS):
         return _fail(message_of(error), exit_code(error), as_json)

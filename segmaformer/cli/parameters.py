@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options shared by several commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 class _ScanPath(click.Path):
-    """Anything of that name; what is no file to read is a refused scan and no wrong usage."""
+    """Path that must exist; one that is no readable file is a refused scan, not wrong usage."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(os.fsdecode(value))
@@ -51,12 +51,12 @@ nan_to_option = click.option(
     type=float,
     callback=_parse_finite,
     metavar="VALUE",
-    help="Set voxels that are NaN or infinite to VALUE; without it such scans are refused.",
+    help="Replace NaN and infinite voxels by VALUE; otherwise such scans are refused.",
 )
 
 
 class _PackageFolder(click.Path):
-    """The folder of a package; says what a file is that was given for it."""
+    """Path of a package's folder; the error for a file names the kind of file."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = Path(value)
@@ -72,40 +72,47 @@ class _PackageFolder(click.Path):
 PACKAGE_FOLDER = _PackageFolder(exists=True, file_okay=False, path_type=Path)
 
 device_option = click.option(
-    "--device", type=click.Choice(DEVICES), help="Default: what the backend is for."
+    "--device", type=click.Choice(DEVICES), help="Device to run on; by default the backend's own."
 )
 variants_option = click.option(
-    "--variant", "variants", multiple=True, help="May be given again; default: all there are."
+    "--variant",
+    "variants",
+    multiple=True,
+    help="Variant, such as fp32 or fp16; repeat for several. Default: all of the package.",
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads; default: all processors."
+    "--threads",
+    type=click.IntRange(1, MOST_THREADS),
+    help="Number of CPU threads. Default: one for each processor.",
 )
 memory_budget_option = click.option(
     "--memory-budget",
     type=click.IntRange(1, MOST_BUDGET_MIB),
     metavar="MIB",
-    help="For the scan, its logits and labels; default: half of the free memory.",
+    help="Memory for a scan, its logits and its labels, in MiB. Default: half of the free memory.",
 )
 names_option = click.option(
-    "--names", is_flag=True, help="Write the file names of scans into it, besides their SHA-256."
+    "--names",
+    is_flag=True,
+    help="Record the scans' file names in the package, besides their SHA-256.",
 )
 weights_option = click.option(
     "--weights",
     metavar="KEY",
-    help="Which weights, where the checkpoint has several sets: their key or prefix.",
+    help="Key or prefix of the weights to use, if the checkpoint has several sets.",
 )
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
+    "--json", "as_json", is_flag=True, help="Print the result as one JSON document on stdout."
 )
 
 
 def check_variants(manifest: Manifest, variants: Iterable[str]) -> None:
-    """Refuse variants that a package does not have.
+    """Raise an error for variants that a package does not have.
 
     Raises
     ------
     click.UsageError
-        And which it has.
+        A variant is missing; the message lists those of the package.
     """
     for variant in variants:
         if variant not in manifest.variants:
@@ -116,12 +123,12 @@ def check_variants(manifest: Manifest, variants: Iterable[str]) -> None:
 def parse_triple(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> tuple[int, int, int] | None:
-    """Three positive integers, separated by commas; callback of an option.
+    """Parse three positive integers separated by commas; callback of an option.
 
     Raises
     ------
     click.BadParameter
-        It is something else.
+        The text has another form.
     """
     if value is None:
         return None
@@ -139,12 +146,12 @@ def parse_triple(
 def parse_shard(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> tuple[int, int] | None:
-    """``I/N``, the I-th of N parts counted from 1; callback of an option.
+    """Parse ``I/N``, the I-th of N parts counted from 1; callback of an option.
 
     Raises
     ------
     click.BadParameter
-        It is something else.
+        The text has another form.
     """
     if value is None:
         return None
@@ -158,12 +165,12 @@ def parse_shard(
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
-    """``KEY=VALUE`` texts, values in JSON, as a dictionary.
+    """Turn ``KEY=VALUE`` texts, with values in JSON, into a dictionary.
 
     Raises
     ------
     click.UsageError
-        No equals sign, no JSON, or a key given twice.
+        A text has no equals sign or no JSON value, or a key is given twice.
     """
     parsed: dict[str, Any] = {}
     for setting in settings:

@@ -1,4 +1,4 @@
-"""Which package, software and machine figures are of."""
+"""Provenance of reported figures: package, software and machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segmaformer.runtime.package.reader import Package
 
 
 def provenance(package: Package) -> dict[str, Any]:
-    """For a JSON document: package, time, versions and machine."""
+    """Describe package, time, versions and machine for a JSON document."""
     return {
         "package": package.manifest.name,
         "manifest_sha256": package.manifest_sha256,

@@ -1,4 +1,4 @@
-"""Scans through the network, and all that is written about each at once."""
+"""Segmentation of scans, each of which gets all of its results or none."""
 
 from __future__ import annotations
 
@@ -33,28 +33,29 @@ def segment_cases(
     *,
     names: bool = False,
 ) -> Iterator[tuple[Case, dict[str, Any] | Exception]]:
-    """Segment scans; each writes all of its results or none.
+    """Segment scans; each gets all of its results or none.
 
     Parameters
     ----------
     predictor
-        For all of them.
+        Predictor for all scans.
     cases
-        The scans.
+        Scans and their result files.
     progress_bar
-        Makes one for a scan of this name.
+        Makes a progress bar for the scan of a given name.
     warn
-        Called with what is odd about a scan, see :mod:`segmaformer.runtime.checks.scan`.
+        Called with each warning about a scan, see :mod:`segmaformer.runtime.checks.scan`.
     names
         Show the scans' file names in reports.
 
     Yields
     ------
     case, document
-        For JSON, and the content of the statistics file: ``scan``, ``output``, ``run``,
-        ``preview``, ``stats``, ``report`` and ``probabilities`` (paths; these where wanted),
-        ``package``, ``backend``, ``mirrored_axes``, ``seconds`` by stage and ``statistics``, see
-        :func:`segmaformer.runtime.results.statistics.label_statistics`. Or the error.
+        The case, and a document for JSON and the statistics file or the error. Its keys:
+        ``scan``, ``output``, ``run``, ``preview``, ``stats``, ``report`` and ``probabilities``
+        (paths; the last four if requested), ``package``, ``backend``, ``mirrored_axes``,
+        ``seconds`` by stage and ``statistics``, see
+        :func:`segmaformer.runtime.results.statistics.label_statistics`.
     """
     for folder in {path.parent for case in cases for path in case.written}:
         remove_abandoned(folder)
@@ -62,7 +63,7 @@ def segment_cases(
     def prepare(case: Case) -> Prepared:
         if case.refusal is not None:
             raise InputError(case.refusal)
-        # A folder that cannot be written to shows before the work.
+        # Report a folder that cannot be written to before the long work.
         for path in case.written:
             check_writable(path)
         prepared = predictor.prepare(case.scan)
@@ -105,7 +106,7 @@ def _write(
     *,
     names: bool,
 ) -> dict[str, Any]:
-    """Write all results but probabilities into files that get their names with `unfinished`."""
+    """Write all results but probabilities into files that are named when `unfinished` ends."""
     document = {
         **_paths(case),
         "package": segmentation.manifest.name,

@@ -1,4 +1,4 @@
-"""``sgmf verify``: compare what a package computes here with what it should."""
+"""``sgmf verify``: compare a package's results on this machine with its reference."""
 
 from __future__ import annotations
 
@@ -33,9 +33,15 @@ from segmaformer.runtime.system.atomic import atomic_file
 @click.command("verify")
 @click.argument("model", metavar="PACKAGE", type=PACKAGE_FOLDER)
 @click.option(
-    "--data", type=EXISTING_FOLDER, help="Scans to compare on; without, one phantom tile."
+    "--data",
+    type=EXISTING_FOLDER,
+    help="Folder of scans to compare on. Default: one phantom tile.",
 )
-@click.option("--labels", type=EXISTING_FOLDER, help="Label maps, named as their scans.")
+@click.option(
+    "--labels",
+    type=EXISTING_FOLDER,
+    help="Folder of reference label maps, named like the scans.",
+)
 @click.option(
     "--backend",
     "backends",
@@ -43,13 +49,13 @@ from segmaformer.runtime.system.atomic import atomic_file
     multiple=True,
     default=("auto",),
     show_default=True,
-    help="May be given again for others.",
+    help="Backend to compare; repeat for several.",
 )
 @device_option
 @variants_option
 @nan_to_option
 @threads_option
-@click.option("--layers", is_flag=True, help="Compare every layer with fp32's on the CPU.")
+@click.option("--layers", is_flag=True, help="Compare every layer with fp32 on the CPU.")
 @click.option("--record", is_flag=True, help="Write the result to PACKAGE.verification.json.")
 @json_option
 def command(
@@ -65,10 +71,10 @@ def command(
     record: bool,
     as_json: bool,
 ) -> int:
-    """Compare the variants of PACKAGE with PyTorch's answer at export, or on scans with fp32.
+    """Compare the variants of PACKAGE with PyTorch's result at export, or with fp32 on scans.
 
-    DATA is a folder as `sgmf infer` takes it. Exit code 4 says that a variant falls short, 3
-    that a scan was refused.
+    --data is a folder laid out as for `sgmf infer`. Exit code 4: a variant falls short; 3: a scan
+    was refused.
     """
     package = Package.open(model)
     if labels is not None and data is None:
@@ -130,7 +136,7 @@ def _write_record(package: Package, document: dict[str, Any]) -> None:
 
 
 def _conclude(document: dict[str, Any]) -> int:
-    """Say what falls short; the exit code."""
+    """Report what falls short; return the exit code."""
     short = [run for run in document["runs"] if run["shortcomings"]]
     for run in short:
         say(f"sgmf: {run['variant']} on {run['backend']}: {'; '.join(run['shortcomings'])}")

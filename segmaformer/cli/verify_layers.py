@@ -1,4 +1,4 @@
-"""``sgmf verify --layers``: where a variant leaves fp32, on the CPU or in an engine."""
+"""``sgmf verify --layers``: find where a variant departs from fp32, on the CPU or in an engine."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 WORST_SHOWN = 10
 ON_CPU = "onnxruntime"
 EXTRAS = {ON_CPU: "export", "tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
-"""Backends whose layers can be seen, and the extra that each needs for it."""
+"""Backends that give access to layers, and the extra that each needs for it."""
 
 
 def layers_backend(backends: Sequence[str], device: Device | None) -> str:
-    """The backend whose layers are compared; ``auto`` stands for ONNX Runtime on the CPU.
+    """Return the backend whose layers are compared; ``auto`` is ONNX Runtime on the CPU.
 
     Raises
     ------
     UsageError
-        There are several, or one of them shows no layers.
+        There are several backends, or one of them gives no access to layers.
     MissingExtraError
-        What it needs is not installed.
+        A package that the backend needs for it is not installed.
     """
     chosen = {ON_CPU if name == "auto" else name for name in backends}
     if len(chosen) > 1:
         raise click.UsageError(
-            f"--layers looks into one backend at a time, not into {', '.join(sorted(chosen))}"
+            f"--layers takes one backend at a time, but {', '.join(sorted(chosen))} were given"
         )
     (name,) = chosen
     if name not in EXTRAS or (name == ON_CPU and device == "cuda"):
         shown = f"{name} on cuda" if device == "cuda" else name
         raise click.UsageError(
-            f"--layers cannot look into {shown}; it can into {', '.join(EXTRAS)}, the first on "
+            f"--layers is not available for {shown}; it is for {', '.join(EXTRAS)}, the first on "
             "the CPU"
         )
     needed = ("onnx",) if name == ON_CPU else ("onnx", "polygraphy")
@@ -63,25 +63,25 @@ def compare(
     nan_to: float | None,
     threads: int | None,
 ) -> dict[str, dict[str, Any]]:
-    """Compare the layers of each variant with fp32's on the CPU.
+    """Compare the layers of each variant with those of fp32 on the CPU.
 
     Parameters
     ----------
     package, choices
-        Of which the variants are taken; fp32 on the CPU is the reference itself.
+        Package and its variants to compare; fp32 on the CPU is the reference itself.
     backend
-        From :func:`layers_backend`.
+        Name from :func:`layers_backend`.
     case
-        Scan whose tiles are run; None takes the phantom tile.
+        Scan whose tiles are run; None runs the phantom tile.
     nan_to
-        Takes the place of its voxels that are NaN or infinite; None refuses them.
+        Replaces NaN and infinite voxels of the scan; None refuses such scans.
     threads
-        For the CPU.
+        Number of CPU threads.
 
     Returns
     -------
     dict
-        For JSON, by variant: ``backend`` and ``tiles`` in words, and ``values``.
+        Results by variant, for JSON: ``backend`` and ``tiles`` as texts, and ``values``.
     """
     from segmaformer.calibration.verification.layer_comparison import compare_layers
 
@@ -137,7 +137,7 @@ def _opener(backend: str, threads: int | None) -> Callable[[Package, str], Layer
 
 
 def _tiles(package: Package, case: ScanCase | None, nan_to: float | None) -> tuple[np.ndarray, str]:
-    """Tiles to run, and what they are of."""
+    """Return tiles to run, shape (n, C, D, H, W), and a text that names their source."""
     preprocessing, tiling = package.manifest.preprocessing, package.manifest.tiling
     if case is None:
         return reference_tile(preprocessing, tiling), "a phantom"

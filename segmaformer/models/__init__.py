@@ -46,17 +46,17 @@ _NETWORKS: dict[str, _Row] = {
 
 
 def list_models() -> list[str]:
-    """Names that :func:`create_model` takes."""
+    """List the names that :func:`create_model` takes."""
     return sorted(_NETWORKS)
 
 
 def list_presets(name: str) -> list[str]:
-    """Published configurations of network `name`."""
+    """List the published configurations of network `name`."""
     return sorted(_network(name)[2])
 
 
 def model_config(name: str, *, preset: str | None = None, **config: Any) -> dict[str, Any]:
-    """The complete configuration that :func:`create_model` would build.
+    """Return the complete configuration that :func:`create_model` would build.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def model_config(name: str, *, preset: str | None = None, **config: Any) -> dict
     Raises
     ------
     ValueError
-        An unknown name, preset or key, or a value of another kind than the default.
+        The name, preset or key is unknown, or a value is of another kind than the default.
     """
     _, defaults, presets = _network(name)
     if preset is not None and preset not in presets:
@@ -86,12 +86,12 @@ def model_config(name: str, *, preset: str | None = None, **config: Any) -> dict
 
 
 def network_class(name: str) -> type[nn.Module]:
-    """Class of network `name`."""
+    """Return the class of network `name`."""
     return _network(name)[0]
 
 
 def channel_counts(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Input channels and outputs, whatever the authors of a network call them."""
+    """Return the numbers of input channels and outputs, by any of their authors' names."""
     inputs = next(config[key] for key in _INPUT_KEYS if key in config)
     outputs = next(config[key] for key in _OUTPUT_KEYS if key in config)
     return inputs, outputs

@@ -1,4 +1,4 @@
-"""Refusal of configuration values of another kind than the network's own."""
+"""Check that configuration values are of the same kind as the network's own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAY_BE_NONE = ("nslices",)
 def check_values(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Refuse values that are of another kind than the defaults.
 
-    How many entries a list has, and whether values suit each other, is left to the network.
+    The length of lists, and whether values suit each other, is checked by the network.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def check_values(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None
     Raises
     ------
     ValueError
-        Such as a word where true or false is expected, or a size below one.
+        A value is of another kind, such as a word for true or false, or a size below one.
     """
     for key, value in config.items():
         if value is None and key in _MAY_BE_NONE:
@@ -49,7 +49,7 @@ def _alike(key: str, value: Any, default: Any) -> bool:
 
 
 def _alike_entry(key: str, entry: Any, default: Any) -> bool:
-    """Whether the entry of a list is as the default's, or three such where axes may differ."""
+    """Tell if a list's entry is as the default's, or three such where axes may differ."""
     if key in _MAY_BE_PER_AXIS and isinstance(entry, list | tuple):
         return len(entry) == 3 and all(_alike(key, extent, default) for extent in entry)
     return _alike(key, entry, default)

@@ -1,4 +1,4 @@
-"""Checks that the networks share: the input's channels and one entry for each stage."""
+"""Checks that the networks share: input channels, extents and one entry for each stage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def check_channels(volume: torch.Tensor, channels: int) -> None:
     Raises
     ------
     ValueError
-        Wrong number of axes or channels.
+        The number of axes or channels is wrong.
     """
     if volume.dim() != 5 or volume.shape[1] != channels:
         raise ValueError(

@@ -17,20 +17,20 @@ from segmaformer.ops import selective_scan
 
 
 def project_in(tokens: torch.Tensor, in_proj: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sequence and gate of a Mamba layer.
+    """Project tokens to the sequence and gate of a Mamba layer.
 
     Parameters
     ----------
     tokens
         Shape (B, L, channels).
     in_proj
-        No bias; its first half of rows makes the sequence, the second the gate.
+        Projection without bias; its first half of rows makes the sequence, the second the gate.
 
     Returns
     -------
     x, z
-        Shapes (B, C, L) and (B, L, C): either as its reader wants it, so that neither
-        is cut out of a tensor of both.
+        Sequence, shape (B, C, L), and gate, shape (B, L, C): each in the layout of its reader,
+        so that neither is cut out of a tensor of both.
     """
     inner = in_proj.out_features // 2
     sequence, gate = in_proj.weight[:inner], in_proj.weight[inner:]
@@ -44,7 +44,7 @@ def causal_depthwise_conv(
     *,
     reverse: bool = False,
 ) -> torch.Tensor:
-    """Depthwise convolution along the sequence that sees no later token.
+    """Convolve each channel along the sequence without seeing later tokens.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def causal_depthwise_conv(
     bias
         Shape (C,) or None.
     reverse
-        Whether the sequence runs from its end, so that no earlier token is seen.
+        Whether to run from the end of the sequence, so that no earlier token is seen.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def selective_branch(
     D: torch.Tensor,
     reverse: bool = False,
 ) -> torch.Tensor:
-    """Everything between a Mamba layer's input and output projections.
+    """Run the part of a Mamba layer between its input and output projections.
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ def selective_branch(
     conv, x_proj, dt_proj, A_log, D
         Parameters as :class:`Mamba` names them, for C inner channels.
     reverse
-        Whether the sequence runs from its end: the same as flipping `x`, `z` and
-        the result along L, without the copies.
+        Whether to run from the end of the sequence: the same as flipping `x`, `z` and the
+        result along L, without the copies.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def initialise_time_step(dt_proj: nn.Linear) -> None:
 
 
 def initial_log_decay(channels: int, d_state: int) -> nn.Parameter:
-    """``A_log`` as mamba-ssm starts it: log(1) to log(d_state) for every channel."""
+    """Return mamba-ssm's initial ``A_log``: log(1) to log(d_state) for every channel."""
     states = torch.arange(1, d_state + 1, dtype=torch.float32)
     return nn.Parameter(states.log().repeat(channels, 1))
 
@@ -139,11 +139,11 @@ class Mamba(nn.Module):
     Parameters
     ----------
     channels
-        Width of the tokens.
+        Number of features of a token.
     d_state
-        States of each inner channel.
+        Number of states of each inner channel.
     d_conv
-        Taps of the causal convolution.
+        Number of taps of the causal convolution.
     expand
         Inner width divided by `channels`.
     """

@@ -15,7 +15,7 @@ from segmaformer.models.transformer import Grid
 def rotary_tables(
     grid: Grid, channels: int, *, theta: float = 1e4
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and signed sines that rotate the channels of a volume.
+    """Compute cosines and signed sines that rotate the channels of a volume.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ class PatchEmbedding(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, volume: torch.Tensor) -> tuple[torch.Tensor, Grid]:
-        """(B, C, D, H, W) -> (B, N, channels) tokens and their grid."""
+        """Embed a (B, C, D, H, W) volume; returns (B, N, channels) tokens and their grid."""
         volume = self.patch_embeddings(volume)
         return self.norm(to_tokens(volume)), grid_of(volume)
 
@@ -84,7 +84,7 @@ class Encoder(nn.Module):
             self.add_module(f"norm{stage + 1}", nn.LayerNorm(channels[stage]))
 
     def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """(B, C, D, H, W) -> four feature volumes, finest first."""
+        """Turn a (B, C, D, H, W) volume into four feature volumes, finest first."""
         features = []
         for stage in range(1, STAGES + 1):
             tokens, grid = self.get_submodule(f"embed_{stage}")(volume)
@@ -96,7 +96,7 @@ class Encoder(nn.Module):
 
 
 class LinearEmbedding(nn.Module):
-    """Projects the channels of one feature volume to the decoder's width."""
+    """Projection of one feature volume's channels to the decoder's width."""
 
     def __init__(self, channels: int, width: int):
         super().__init__()
@@ -104,12 +104,12 @@ class LinearEmbedding(nn.Module):
         self.bn = nn.LayerNorm(width)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, C, D, H, W) -> (B, width, D, H, W)."""
+        """Project (B, C, D, H, W) to (B, width, D, H, W)."""
         return to_volume(self.bn(self.proj(to_tokens(volume))), grid_of(volume))
 
 
 class Decoder(nn.Module):
-    """Brings all stages to the finest grid, coarsest first, fuses and classifies them."""
+    """Decoder that brings all stages to the finest grid, fuses and classifies them."""
 
     def __init__(self, config: dict[str, Any]):
         super().__init__()
@@ -122,7 +122,7 @@ class Decoder(nn.Module):
         self.linear_pred = nn.Conv3d(width, config["num_classes"], 1)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Four feature volumes, finest first -> logits on the finest of their grids."""
+        """Turn four feature volumes, finest first, into logits on the finest grid."""
         size = features[0].shape[2:]
         volumes = []
         for stage in range(STAGES, 0, -1):
@@ -151,7 +151,7 @@ class SegFormer3D(nn.Module):
         self.segformer_decoder = Decoder(config)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """Logits of a volume.
+        """Compute the logits of a volume.
 
         Parameters
         ----------
@@ -166,7 +166,7 @@ class SegFormer3D(nn.Module):
         Raises
         ------
         ValueError
-            Wrong number of axes or channels.
+            The number of axes or channels is wrong.
         """
         check_channels(volume, self.config["in_channels"])
         logits = self.segformer_decoder(self.segformer_encoder(volume))

@@ -51,7 +51,7 @@ class PatchEmbedding(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, volume: torch.Tensor) -> tuple[torch.Tensor, Grid]:
-        """(B, C, D, H, W) -> (B, N, channels) tokens and their grid."""
+        """Embed a (B, C, D, H, W) volume; returns (B, N, channels) tokens and their grid."""
         volume = self.proj(volume)
         grid = grid_of(volume)
         volume = volume.permute(0, 2, 3, 4, 1)
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
         self.post_gn = nn.ModuleList(nn.GroupNorm(1, width) for width in channels)
 
     def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """(B, C, D, H, W) -> four feature volumes, finest first."""
+        """Turn a (B, C, D, H, W) volume into four feature volumes, finest first."""
         features = []
         for stage in range(STAGES):
             tokens, grid = self.get_submodule(f"embed_{stage + 1}")(volume)
@@ -122,7 +122,7 @@ def _make_block(config: dict[str, Any], stage: int) -> nn.Module:
 
 
 class LinearEmbedding(nn.Module):
-    """Projects the channels of one feature volume to the decoder's width."""
+    """Projection of one feature volume's channels to the decoder's width."""
 
     def __init__(self, channels: int, width: int):
         super().__init__()
@@ -130,12 +130,12 @@ class LinearEmbedding(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, C, D, H, W) -> (B, width, D, H, W)."""
+        """Project (B, C, D, H, W) to (B, width, D, H, W)."""
         return to_volume(self.norm(self.proj(to_tokens(volume))), grid_of(volume))
 
 
 class Decoder(nn.Module):
-    """Brings all stages to the finest grid, fuses and classifies them."""
+    """Decoder that brings all stages to the finest grid, fuses and classifies them."""
 
     def __init__(self, embed_dims: Sequence[int], width: int, classes: int, dropout: float):
         super().__init__()
@@ -149,7 +149,7 @@ class Decoder(nn.Module):
         self.pred = nn.Conv3d(width, classes, 1)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Four feature volumes, finest first -> logits on the finest of their grids."""
+        """Turn four feature volumes, finest first, into logits on the finest grid."""
         size = features[0].shape[2:]
         volumes = [linear(f) for linear, f in zip(self.linears, features, strict=True)]
         volumes[1:] = [F.interpolate(v, size=size, mode="trilinear") for v in volumes[1:]]
@@ -179,7 +179,7 @@ class SegMaFormer(nn.Module):
         )
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """Logits of a volume.
+        """Compute the logits of a volume.
 
         Parameters
         ----------
@@ -194,7 +194,7 @@ class SegMaFormer(nn.Module):
         Raises
         ------
         ValueError
-            Wrong number of axes or channels, or an input so small that a stage is left
+            The number of axes or channels is wrong, or the input is so small that a stage is left
             with a single voxel.
         """
         check_channels(volume, self.config["in_channels"])

@@ -1,4 +1,4 @@
-"""The encoder blocks of SegMaFormer, one class for each family of block types."""
+"""Encoder blocks of SegMaFormer, one class for each family of block types."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AttentionBlock(nn.Module):
 
 
 class MambaBranch(nn.Module):
-    """Holds the mixer under the key ``block``, as the published checkpoints do."""
+    """Mixer under the key ``block``, as in the published checkpoints."""
 
     def __init__(self, channels: int, *, d_state: int, d_conv: int, expand: int):
         super().__init__()
@@ -71,7 +71,7 @@ class MixerBlock(nn.Module):
     Parameters
     ----------
     channels
-        Token width.
+        Number of features of a token.
     kind
         ``mamba``, ``conv``, ``hybrid``, ``mamba_prereduce`` or ``hybrid_prereduce``.
     sr_ratio
@@ -82,7 +82,7 @@ class MixerBlock(nn.Module):
     d_state, d_conv, expand
         See :class:`segmaformer.models.mamba.Mamba`.
     use_gate
-        Whether ``hybrid`` weighs its branches by a learned gate or averages them.
+        Whether ``hybrid`` weighs its branches by a learned gate; otherwise it averages them.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ class GatedConv(nn.Module):
         self.proj4 = nn.Conv3d(channels, channels, 1)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, C, D, H, W) -> the same shape."""
+        """Filter a (B, C, D, H, W) volume; returns the same shape."""
         wide = F.relu(F.instance_norm(self.proj(volume)))
         wide = F.relu(F.instance_norm(self.proj2(wide)))
         point = F.relu(F.instance_norm(self.proj3(volume)))
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
         self.mlps = nn.ModuleList(PointwiseMLP(width, config["mlp_ratio"]) for width in widths)
 
     def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """(B, C, D, H, W) -> four feature volumes, finest first."""
+        """Turn a (B, C, D, H, W) volume into four feature volumes, finest first."""
         features = []
         for stage in range(STAGES):
             volume = self.gscs[stage](self.downsample_layers[stage](volume))
@@ -85,14 +85,14 @@ def _mamba_layers(config: dict[str, Any], stage: int) -> nn.Sequential:
 
 
 class Head(nn.Module):
-    """Holds the classifying convolution under the key ``conv``."""
+    """Classifying convolution under the key ``conv``."""
 
     def __init__(self, channels: int, classes: int):
         super().__init__()
         self.conv = Conv(channels, classes, 1, bias=True)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, channels, D, H, W) -> (B, classes, D, H, W)."""
+        """Classify (B, channels, D, H, W) features; returns (B, classes, D, H, W)."""
         logits: torch.Tensor = self.conv(volume)
         return logits
 
@@ -103,8 +103,8 @@ class SegMamba(nn.Module):
     Parameters
     ----------
     config
-        All keys of :data:`DEFAULTS`. `nslices` None leaves the order across slices
-        out; `mamba_residual` is the identity around each Mamba layer.
+        All keys of :data:`DEFAULTS`. `nslices` None omits the scan across slices;
+        `mamba_residual` adds the identity around each Mamba layer.
     """
 
     def __init__(self, config: dict[str, Any]):
@@ -123,7 +123,7 @@ class SegMamba(nn.Module):
         self.out = Head(widths[0], config["out_chans"])
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """Logits of a volume.
+        """Compute the logits of a volume.
 
         Parameters
         ----------
@@ -139,8 +139,8 @@ class SegMamba(nn.Module):
         Raises
         ------
         ValueError
-            Wrong number of axes or channels, or extents that the network cannot halve
-            four times or cut into its slices.
+            The number of axes or channels is wrong, or the network cannot halve the extents four
+            times or cut them into its slices.
         """
         check_channels(volume, self.config["in_chans"])
         check_multiple(volume, (DOWNSAMPLING,) * 3)

@@ -27,7 +27,7 @@ _UNUSED_DEPTHS = (1, 2, 2, 4)
 
 
 class HalfResolutionBlock(nn.Module):
-    """Convolutions, and by choice the Mamba layer, at half resolution; and the identity."""
+    """Convolutions, and optionally the Mamba layer, at half resolution; plus the identity."""
 
     def __init__(self, config: dict[str, Any], stage: int):
         super().__init__()
@@ -49,20 +49,20 @@ class HalfResolutionBlock(nn.Module):
         )
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, C, D, H, W) -> the same shape."""
+        """Filter a (B, C, D, H, W) volume; returns the same shape."""
         hidden = F.relu(F.instance_norm(self.proj(volume)))
         hidden = F.relu(F.instance_norm(self.proj3(hidden)))
         if self.use_tom:
             hidden = self.mamba_layer(_even(hidden))
         hidden = F.relu(F.instance_norm(self.proj4(hidden)))
         hidden = F.relu(F.instance_norm(self.proj5(hidden)))
-        # Doubling a halved odd extent gives one voxel too many; the first one goes.
+        # Doubling a halved odd extent gives one voxel too many; the first one is dropped.
         first = [double - single for double, single in zip(hidden.shape, volume.shape, strict=True)]
         return hidden[:, :, first[2] :, first[3] :, first[4] :] + volume
 
 
 def _even(volume: torch.Tensor) -> torch.Tensor:
-    """Refuse odd extents: how the published code would pad them leaves no trace in a result."""
+    """Refuse odd extents: the published code's padding of them leaves no trace in a result."""
     extents = tuple(volume.shape[2:])
     if any(extent % 2 for extent in extents):
         raise ValueError(
@@ -96,7 +96,7 @@ class Encoder(nn.Module):
         self.mlps = nn.ModuleList(PointwiseMLP(width, config["mlp_ratio"]) for width in widths)
 
     def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """(B, C, D, H, W) -> four feature volumes, finest first."""
+        """Turn a (B, C, D, H, W) volume into four feature volumes, finest first."""
         features = []
         for stage in range(STAGES):
             volume = self.gscs[stage](self.downsample_layers[stage](volume))
@@ -127,7 +127,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Four feature volumes, finest first -> one on the finest of their grids."""
+        """Turn four feature volumes, finest first, into one on the finest grid."""
         *skips, decoded = features
         for up, layer in zip(self.up_samples, self.up_layers, strict=True):
             decoded = layer(up(decoded) + skips.pop())
@@ -158,7 +158,7 @@ class SegResMamba(nn.Module):
         self.out = nn.ConvTranspose3d(config["feat_size"][0], config["out_chans"], 2, stride=2)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """Logits of a volume.
+        """Compute the logits of a volume.
 
         Parameters
         ----------
@@ -174,8 +174,8 @@ class SegResMamba(nn.Module):
         Raises
         ------
         ValueError
-            Wrong number of axes or channels, or extents that the network cannot halve
-            four times, or with `use_tom` six times.
+            The number of axes or channels is wrong, or the network cannot halve the extents four
+            times, or six times with `use_tom`.
         """
         check_channels(volume, self.config["in_chans"])
         check_multiple(volume, (DOWNSAMPLING,) * 3)

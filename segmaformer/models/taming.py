@@ -1,8 +1,8 @@
 """The Taming Mambas networks: a residual U-Net with a Mamba layer in every encoder stage.
 
 Source: L. Lumetti et al., "Taming Mambas for Voxel Level 3D Medical Image Segmentation",
-arXiv 2410.15496, in the names and shapes of its checkpoints. The four networks differ in
-how a stage scans its voxels, and in whether the scanned volume goes on down.
+arXiv 2410.15496, in the names and shapes of its checkpoints. The four networks differ in how a
+stage scans its voxels, and in whether the scanned volume goes on to the next stage.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from segmaformer.models.taming_blocks import (
 
 
 def state_limit(rule: str) -> int:
-    """Largest state size that a `d_state_rule` such as ``min(channels, 256)`` allows.
+    """Return the largest state size that a `d_state_rule` such as ``min(channels, 256)`` allows.
 
     Raises
     ------
     ValueError
-        The rule is of another form.
+        The rule has another form.
     """
     found = re.fullmatch(r"min\(channels, ([1-9][0-9]*)\)", rule)
     if found is None:
@@ -46,9 +46,9 @@ class Encoder(nn.Module):
     config
         All keys of :data:`DEFAULTS`.
     layer, mixer
-        What scans the voxels of a stage; see :class:`TamingNetwork`.
+        Layer over a stage's voxels and its mixer; see :class:`TamingNetwork`.
     scan_goes_down
-        Whether the next stage takes the scanned volume, or only the skip does.
+        Whether the next stage takes the scanned volume, or only the skip connection does.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Encoder(nn.Module):
         self.mamba_layers = nn.ModuleList(layer(width, make_mixer) for width in widths)
 
     def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """(B, C, D, H, W) -> a feature volume of every stage, finest first."""
+        """Turn a (B, C, D, H, W) volume into one feature volume for each stage, finest first."""
         volume = self.stem(volume)
         features = []
         for stage, layer in zip(self.stages, self.mamba_layers, strict=True):
@@ -127,7 +127,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Feature volumes, finest first -> logits at full resolution."""
+        """Turn feature volumes, finest first, into logits at full resolution."""
         *skips, decoded = features
         for up, stage in zip(self.transpconvs, self.stages, strict=True):
             decoded = stage(torch.cat((up(decoded), skips.pop()), dim=1))
@@ -136,21 +136,21 @@ class Decoder(nn.Module):
 
 
 class TamingNetwork(nn.Module):
-    """What the four networks share.
+    """Base of the four networks.
 
     Parameters
     ----------
     config
-        All keys of :data:`DEFAULTS`. `deep_supervision` only tells how it was trained.
+        All keys of :data:`DEFAULTS`. `deep_supervision` only records how it was trained.
 
     Attributes
     ----------
     layer
-        How the voxels of a stage become sequences.
+        Class of the layer that turns the voxels of a stage into sequences.
     mixer
-        How a sequence is scanned.
+        Class of the block that scans a sequence.
     scan_goes_down
-        Whether the next stage takes the scanned volume, or only the skip does.
+        Whether the next stage takes the scanned volume, or only the skip connection does.
     """
 
     layer: ClassVar[type[RasterLayer] | type[FourOrdersLayer]] = RasterLayer
@@ -169,7 +169,7 @@ class TamingNetwork(nn.Module):
         self.decoder = Decoder(config)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """Logits of a volume.
+        """Compute the logits of a volume.
 
         Parameters
         ----------
@@ -185,7 +185,7 @@ class TamingNetwork(nn.Module):
         Raises
         ------
         ValueError
-            Wrong number of axes or channels, or extents that the stages cannot divide.
+            The number of axes or channels is wrong, or the stages cannot divide the extents.
         """
         check_channels(volume, self.config["input_channels"])
         check_multiple(volume, downsampling(self.config["strides"]))
@@ -194,7 +194,7 @@ class TamingNetwork(nn.Module):
 
 
 def downsampling(strides: list[list[int]]) -> tuple[int, int, int]:
-    """Product of all strides along depth, height and width."""
+    """Return the product of all strides along depth, height and width."""
     depth, height, width = (1, 1, 1)
     for stride in strides:
         depth, height, width = depth * stride[0], height * stride[1], width * stride[2]
@@ -202,24 +202,24 @@ def downsampling(strides: list[list[int]]) -> tuple[int, int, int]:
 
 
 class TamingSegMamba(TamingNetwork):
-    """One scan forward over every stage."""
+    """Network with one forward scan over every stage."""
 
 
 class TamingBiSegMamba(TamingNetwork):
-    """A scan in either direction; ``PanSegMamba`` in the authors' code."""
+    """Network with a scan in either direction; ``PanSegMamba`` in the authors' code."""
 
     mixer = TwoWayMambaBlock
 
 
 class TamingMultiSegMamba(TamingNetwork):
-    """A scan in either direction for four orders of the axes."""
+    """Network with a scan in either direction for four orders of the axes."""
 
     layer = FourOrdersLayer
     mixer = TwoWayMambaBlock
 
 
 class TamingSegMambaSkip(TamingNetwork):
-    """A scan in either direction on the skip connections and at the bottom only."""
+    """Network with a scan in either direction on the skip connections and at the bottom only."""
 
     mixer = TwoWayMambaBlock
     scan_goes_down = False
@@ -240,9 +240,9 @@ DEFAULTS: dict[str, Any] = {
     "expand": 2,
     "deep_supervision": False,
 }
-"""nnU-Net's plan for abdominal CT."""
+"""Configuration of nnU-Net's plan for abdominal CT."""
 
 MULTI_DEFAULTS: dict[str, Any] = {**DEFAULTS, "d_state_rule": "min(channels, 64)"}
-"""The same for :class:`TamingMultiSegMamba`, whose states are fewer."""
+"""The same for :class:`TamingMultiSegMamba`, which has fewer states."""
 
 PRESETS: dict[str, dict[str, Any]] = {"abdomen": {}}

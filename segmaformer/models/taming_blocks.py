@@ -1,4 +1,4 @@
-"""What the Taming Mambas networks are made of: nnU-Net's residual blocks and Mamba layers.
+"""Blocks of the Taming Mambas networks: nnU-Net's residual blocks and Mamba layers.
 
 Sources: L. Lumetti et al., "Taming Mambas for Voxel Level 3D Medical Image Segmentation",
 arXiv 2410.15496, and nnU-Net's residual encoder (``dynamic_network_architectures``).
@@ -47,7 +47,7 @@ class ConvNorm(nn.Module):
         self.norm = nn.InstanceNorm3d(channels, eps=eps, affine=True)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, D, H, W) -> (B, channels, D', H', W')."""
+        """Map (B, in_channels, D, H, W) to (B, channels, D', H', W')."""
         result: torch.Tensor = self.norm(self.conv(volume))
         return result
 
@@ -60,12 +60,12 @@ class Stem(nn.Module):
         self.convs = nn.ModuleList([ConvNorm(in_channels, channels, kernel, bias=bias, eps=eps)])
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, D, H, W) -> (B, channels, D, H, W)."""
+        """Map (B, in_channels, D, H, W) to (B, channels, D, H, W)."""
         return F.leaky_relu(self.convs[0](volume), SLOPE)
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions; the shortcut is averaged where strided, projected where wider."""
+    """Two convolutions; the shortcut is averaged if strided, projected if wider."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class BasicBlock(nn.Module):
         self.skip = nn.Sequential(*shortcut)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, D, H, W) -> (B, channels, D', H', W')."""
+        """Map (B, in_channels, D, H, W) to (B, channels, D', H', W')."""
         hidden = self.conv2(F.leaky_relu(self.conv1(volume), SLOPE))
         return F.leaky_relu(hidden + self.skip(volume), SLOPE)
 
@@ -115,7 +115,7 @@ class ResidualStage(nn.Module):
         self.blocks = nn.Sequential(first, *others)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, D, H, W) -> (B, channels, D', H', W')."""
+        """Map (B, in_channels, D, H, W) to (B, channels, D', H', W')."""
         result: torch.Tensor = self.blocks(volume)
         return result
 
@@ -159,7 +159,7 @@ class RasterLayer(nn.Module):
         self.mamba = make_mixer(channels)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, C, D, H, W) -> the same shape."""
+        """Mix the voxels of a (B, C, D, H, W) volume; returns the same shape."""
         return to_volume(self.mamba(self.norm(to_tokens(volume))), grid_of(volume))
 
 
@@ -167,14 +167,14 @@ class FourOrdersLayer(nn.Module):
     """The mean of four mixers, each over the voxels in another order of the axes."""
 
     ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (2, 0, 1))
-    """Slowest to fastest; 0 is depth."""
+    """Orders of the axes, slowest to fastest; 0 is depth."""
 
     def __init__(self, channels: int, make_mixer: MakeMixer):
         super().__init__()
         self.mambas = nn.ModuleList(make_mixer(channels) for _ in self.ORDERS)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, C, D, H, W) -> the same shape."""
+        """Mix the voxels of a (B, C, D, H, W) volume; returns the same shape."""
         first, *others = (
             _mix_in_order(mixer, volume, order)
             for mixer, order in zip(self.mambas, self.ORDERS, strict=True)
@@ -185,7 +185,7 @@ class FourOrdersLayer(nn.Module):
 def _mix_in_order(
     mixer: nn.Module, volume: torch.Tensor, order: tuple[int, int, int]
 ) -> torch.Tensor:
-    """One transpose brings channels last and axes into `order`, one brings them back."""
+    """Mix voxels with the axes in `order`: one transpose before, one after."""
     slow, middle, fast = (axis + 2 for axis in order)
     tokens = volume.permute(0, slow, middle, fast, 1)
     mixed = mixer(tokens.flatten(1, 3)).unflatten(1, tokens.shape[1:4])

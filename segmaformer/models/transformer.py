@@ -14,23 +14,23 @@ Norm = Callable[[int], nn.Module]
 
 
 def grid_of(volume: torch.Tensor) -> Grid:
-    """Depth, height and width of (B, C, D, H, W)."""
+    """Return depth, height and width of a (B, C, D, H, W) volume."""
     depth, height, width = volume.shape[2:]
     return depth, height, width
 
 
 def to_volume(tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """(B, N, C) tokens in raster order, width fastest -> (B, C, D, H, W)."""
+    """Reshape (B, N, C) tokens in raster order, width fastest, to (B, C, D, H, W)."""
     return tokens.transpose(1, 2).unflatten(2, grid)
 
 
 def to_tokens(volume: torch.Tensor) -> torch.Tensor:
-    """(B, C, D, H, W) -> (B, N, C) tokens in raster order, width fastest."""
+    """Reshape (B, C, D, H, W) to (B, N, C) tokens in raster order, width fastest."""
     return volume.flatten(2).transpose(1, 2)
 
 
 def instance_norm(channels: int) -> nn.Module:
-    """Instance norm with trained scale and shift."""
+    """Create an instance norm with trained scale and shift."""
     return nn.InstanceNorm3d(channels, affine=True)
 
 
@@ -53,11 +53,11 @@ class MixFFN(nn.Module):
     Parameters
     ----------
     channels
-        Width of the tokens.
+        Number of features of a token.
     ratio
         Hidden width over `channels`.
     norm
-        Makes the norm after the convolution.
+        Function that makes the norm after the convolution.
     """
 
     def __init__(self, channels: int, ratio: float, *, norm: Norm = instance_norm):
@@ -78,11 +78,11 @@ class Attention(nn.Module):
     Parameters
     ----------
     channels
-        Width of the tokens.
+        Number of features of a token.
     heads
         Number of heads; divides `channels`.
     sr_ratio
-        How many times coarser the grid of keys and values is along each axis.
+        Factor by which the grid of keys and values is coarser along each axis.
     qkv_bias
         Whether queries, keys and values have a bias.
     """

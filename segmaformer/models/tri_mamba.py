@@ -29,12 +29,12 @@ class TriMamba(nn.Module):
     Parameters
     ----------
     channels
-        Width of the tokens.
+        Number of features of a token.
     d_state, d_conv, expand
         See :class:`segmaformer.models.mamba.Mamba`.
     nslices
-        Number of slices for the third order; None leaves it out, as SegMamba did
-        before March 2024.
+        Number of slices for the third order; None leaves it out, as SegMamba did before March
+        2024.
     """
 
     def __init__(
@@ -133,6 +133,6 @@ class TriMambaLayer(nn.Module):
         )
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, C, D, H, W) -> the same shape."""
+        """Mix the voxels of a (B, C, D, H, W) volume; returns the same shape."""
         mixed = to_volume(self.mamba(self.norm(to_tokens(volume))), grid_of(volume))
         return mixed + volume if self.residual else mixed

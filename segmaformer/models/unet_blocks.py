@@ -14,7 +14,7 @@ SLOPE = 0.01
 
 
 class Conv(nn.Module):
-    """Holds a convolution under the key ``conv``, as published checkpoints do."""
+    """Convolution under the key ``conv``, as in published checkpoints."""
 
     def __init__(
         self, in_channels: int, channels: int, kernel: int, *, stride: int = 1, bias: bool = False
@@ -23,26 +23,26 @@ class Conv(nn.Module):
         self.conv = nn.Conv3d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=bias)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, D, H, W) -> (B, channels, D', H', W')."""
+        """Map (B, in_channels, D, H, W) to (B, channels, D', H', W')."""
         result: torch.Tensor = self.conv(volume)
         return result
 
 
 class DoublingConv(nn.Module):
-    """Holds a transposed convolution that doubles the grid under the key ``conv``."""
+    """Transposed convolution that doubles the grid, under the key ``conv``."""
 
     def __init__(self, in_channels: int, channels: int):
         super().__init__()
         self.conv = nn.ConvTranspose3d(in_channels, channels, 2, stride=2, bias=False)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, D, H, W) -> (B, channels, 2D, 2H, 2W)."""
+        """Map (B, in_channels, D, H, W) to (B, channels, 2D, 2H, 2W)."""
         result: torch.Tensor = self.conv(volume)
         return result
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions, norms after them; the shortcut is projected where channels change."""
+    """Two convolutions, norms after them; the shortcut is projected if channels change."""
 
     def __init__(self, in_channels: int, channels: int):
         super().__init__()
@@ -52,7 +52,7 @@ class ResidualBlock(nn.Module):
             self.conv3 = Conv(in_channels, channels, 1)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, D, H, W) -> (B, channels, D, H, W)."""
+        """Map (B, in_channels, D, H, W) to (B, channels, D, H, W)."""
         hidden = F.leaky_relu(F.instance_norm(self.conv1(volume)), SLOPE)
         hidden = F.instance_norm(self.conv2(hidden))
         if hasattr(self, "conv3"):
@@ -61,20 +61,20 @@ class ResidualBlock(nn.Module):
 
 
 class SkipBlock(nn.Module):
-    """Holds a residual block under the key ``layer``."""
+    """Residual block under the key ``layer``."""
 
     def __init__(self, in_channels: int, channels: int):
         super().__init__()
         self.layer = ResidualBlock(in_channels, channels)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, D, H, W) -> (B, channels, D, H, W)."""
+        """Map (B, in_channels, D, H, W) to (B, channels, D, H, W)."""
         result: torch.Tensor = self.layer(volume)
         return result
 
 
 class UpBlock(nn.Module):
-    """Doubles the grid, joins the skip connection, and filters both."""
+    """Block that doubles the grid, joins the skip connection, and filters both."""
 
     def __init__(self, in_channels: int, channels: int):
         super().__init__()
@@ -82,7 +82,7 @@ class UpBlock(nn.Module):
         self.conv_block = ResidualBlock(2 * channels, channels)
 
     def forward(self, volume: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, D, H, W) and (B, channels, 2D, 2H, 2W) -> the latter's shape."""
+        """Join (B, in_channels, D, H, W) to a skip, (B, channels, 2D, 2H, 2W), in whose shape."""
         joined = torch.cat((self.transp_conv(volume), skip), dim=1)
         result: torch.Tensor = self.conv_block(joined)
         return result
@@ -99,7 +99,7 @@ class PreActivationBlock(nn.Module):
         self.conv2 = Conv(channels, channels, 3)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, C, D, H, W) -> the same shape."""
+        """Filter a (B, C, D, H, W) volume; returns the same shape."""
         hidden = self.conv1(F.relu(self.norm1(volume)))
         hidden = self.conv2(F.relu(self.norm2(hidden)))
         return hidden + volume
@@ -114,6 +114,6 @@ class PointwiseMLP(nn.Module):
         self.fc2 = nn.Conv3d(ratio * channels, channels, 1)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, C, D, H, W) -> the same shape."""
+        """Apply the layers to a (B, C, D, H, W) volume; returns the same shape."""
         result: torch.Tensor = self.fc2(F.gelu(self.fc1(volume)))
         return result

@@ -1,4 +1,4 @@
-"""The selective scan, one operator for eager PyTorch, training and export."""
+"""Selective scan as one operator for eager PyTorch, training and export."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def selective_scan(
     delta_softplus: bool = False,
     reverse: bool = False,
 ) -> torch.Tensor:
-    """The selective scan of Mamba-1, token-major.
+    """Run the selective scan of Mamba-1, token-major.
 
     ``d = delta + delta_bias``, then softplus where asked for;
     ``h[t] = exp(d[t] A) h[t-1] + d[t] u[t] B[t]``;
@@ -34,19 +34,19 @@ def selective_scan(
     Parameters
     ----------
     u, delta
-        Shape (B, L, D); float32, float16, bfloat16 or float64.
+        Shape (B, L, D); float32, float16, bfloat16 or float64; the sequence and its steps.
     A
         Shape (D, N), negative; N at most 256.
     B, C
         Shape (B, L, N), the type of `u`.
     D, delta_bias
-        Shape (D), optional.
+        Shape (D,), optional.
     z
         Shape (B, L, D), optional gate.
     delta_softplus
-        Whether steps pass through softplus, which is the identity above 20.
+        Whether to apply softplus to the steps; it is the identity above 20.
     reverse
-        Whether the sequence runs from its end.
+        Whether to run the sequence from its end.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def selective_scan(
     Raises
     ------
     ValueError
-        Shapes that do not fit each other, or more than 256 states.
+        Shapes do not fit each other, or there are more than 256 states.
     """
     if u.dim() != 3 or A.dim() != 2:
         raise ValueError(

@@ -23,12 +23,12 @@ def linear_recurrence(decay: torch.Tensor, drive: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     decay, drive
-        Shape (B, L, ...), equal.
+        Shape (B, L, ...), equal for both.
 
     Returns
     -------
     torch.Tensor
-        All states, the shape of `drive`.
+        States h, in the shape of `drive`.
     """
     length = drive.shape[1]
     steps = max(1, math.isqrt(length))
@@ -59,7 +59,7 @@ def selective_scan_backward(
     *,
     delta_softplus: bool,
 ) -> tuple[Optional, ...]:
-    """Gradients of the forward scan with respect to its eight tensor inputs.
+    """Compute gradients of the forward scan with respect to its eight tensor inputs.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ def selective_scan_backward(
     Returns
     -------
     tuple
-        For u, delta, A, B, C, D, z, delta_bias, each of its input's type; None where
-        the input is None. The arithmetic is float64 where `u` is, float32 otherwise.
+        Gradients for u, delta, A, B, C, D, z, delta_bias, each of its input's shape and type;
+        None where the input is None. The arithmetic is float64 if `u` is, float32 otherwise.
     """
     inputs = (u, delta, A, B, C, D, z, delta_bias)
     work = torch.float64 if u.dtype == torch.float64 else torch.float32

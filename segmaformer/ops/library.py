@@ -42,7 +42,7 @@ def scan_op(
     delta_softplus: bool,
     reverse: bool,
 ) -> Tensor:
-    """Run the scan on the device where the tensors are."""
+    """Run the scan on the device of the tensors."""
     tensors = (u, delta, A, B, C, D, z, delta_bias)
     if u.dtype in _ELEMENT_TYPES:
         if u.is_cuda and (fused := _mamba_ssm_scan()) is not None:

@@ -1,8 +1,8 @@
-"""The selective scan as its definition reads: one step of the sequence at a time.
+"""Reference of the selective scan: its definition, one step of the sequence at a time.
 
-Slow, and the measure for every other implementation. Source: A. Gu and T. Dao,
-arXiv 2312.00752, and the semantics of ``mamba_ssm.selective_scan_fn``. Only so many tokens at a
-time have their states in memory, so that a whole published tile can be scanned in float64.
+Slow, and the measure for every other implementation. Source: A. Gu and T. Dao, arXiv
+2312.00752, and the semantics of ``mamba_ssm.selective_scan_fn``. Only a limited number of tokens
+has its states in memory at a time, so that a whole published tile can be scanned in float64.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 STATES_AT_ONCE = 2**22
-"""Values of tokens x channels x states in memory: 32 MiB in float64."""
+"""Largest number of values (tokens x channels x states) in memory: 32 MiB in float64."""
 
 
 def selective_scan_reference(
@@ -29,7 +29,7 @@ def selective_scan_reference(
     """Evaluate the scan step by step.
 
     Parameters and result are those of :func:`segmaformer.ops.selective_scan`.
-    The arithmetic is float64 where `u` is, float32 otherwise.
+    The arithmetic is float64 if `u` is, float32 otherwise.
     """
     work = torch.float64 if u.dtype == torch.float64 else torch.float32
     u_work, step, a, b, c = (t.to(work) for t in (u, delta, A, B, C))
@@ -54,7 +54,7 @@ def _scanned(
     *,
     reverse: bool,
 ) -> torch.Tensor:
-    """``C[t] h[t]`` of every token, shape (B, L, D)."""
+    """Return ``C[t] h[t]`` of every token, shape (B, L, D)."""
     length = u.shape[1]
     state = torch.zeros(u.shape[0], *a.shape, dtype=u.dtype, device=u.device)
     tokens = max(1, STATES_AT_ONCE // max(1, state.numel()))

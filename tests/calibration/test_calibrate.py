@@ -215,7 +215,7 @@ def test_an_interrupted_count_goes_on_and_gives_the_same(
     assert beside(original) == [".tiny.sgmf.calibration.npz", "tiny.sgmf"]
     lines: list[str] = []
     found = calibrate(original, scans, OPTIONS, report=lines.append)
-    assert any(line.startswith("going on after ") for line in lines)
+    assert any(line.startswith("continuing after ") for line in lines)
     assert beside(original) == ["tiny.sgmf"]
     assert found.read("int8.onnx") == calibrated.read("int8.onnx")
 

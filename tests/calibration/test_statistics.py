@@ -134,7 +134,7 @@ def test_an_interrupted_observation_goes_on_where_it_was(
     )
     assert same(found, expected)
     assert runs[0] == (whole_runs, 3)
-    assert [line.startswith(f"going on after {whole_runs} runs") for line in lines] == (
+    assert [line.startswith(f"continuing after {whole_runs} runs") for line in lines] == (
         [True] * bool(whole_runs)
     )
 

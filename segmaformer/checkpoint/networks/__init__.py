@@ -1,1 +1,1 @@
-"""The configuration and the tile of each network, read from its weights."""
+"""Configuration and valid tiles of each network, read from its weights."""

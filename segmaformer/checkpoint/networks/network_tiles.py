@@ -1,4 +1,4 @@
-"""Which tiles the networks can take, and the nearest one where a tile does not do."""
+"""Valid tiles of the networks, and the nearest valid tile to one that is not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_segmamba_tile(config: Mapping[str, Any], tile: Triple) -> None:
     Raises
     ------
     InputError
-        The text names the nearest larger tile that would do.
+        The tile is invalid; the message names the nearest larger valid one.
     """
 
     def complaint(tile: Triple) -> str | None:
@@ -45,7 +45,7 @@ def check_segresmamba_tile(config: Mapping[str, Any], tile: Triple) -> None:
     Raises
     ------
     InputError
-        The text names the nearest larger tile that would do.
+        The tile is invalid; the message names the nearest larger valid one.
     """
 
     def complaint(tile: Triple) -> str | None:
@@ -68,7 +68,7 @@ def check_taming_tile(config: Mapping[str, Any], tile: Triple) -> None:
     Raises
     ------
     InputError
-        The text names the nearest larger tile that would do.
+        The tile is invalid; the message names the nearest larger valid one.
     """
     factors = downsampling(config["strides"])
 
@@ -85,7 +85,7 @@ def check_segformer3d_tile(config: Mapping[str, Any], tile: Triple) -> None:
     Raises
     ------
     InputError
-        The text names the nearest larger tile that would do.
+        The tile is invalid; the message names the nearest larger valid one.
     """
 
     def complaint(tile: Triple) -> str | None:
@@ -104,7 +104,7 @@ def check_segformer3d_tile(config: Mapping[str, Any], tile: Triple) -> None:
 
 
 def embedded(config: Mapping[str, Any], stage: int, axis: int, voxels: int) -> int:
-    """How many of `voxels` along `axis` the patch embedding of a stage leaves."""
+    """Count the voxels that a stage's patch embedding leaves of `voxels` along `axis`."""
     kernel, stride, padding = (
         along(config[key][stage], axis)
         for key in ("patch_kernel_size", "patch_stride", "patch_padding")
@@ -113,7 +113,7 @@ def embedded(config: Mapping[str, Any], stage: int, axis: int, voxels: int) -> i
 
 
 def along(extent: int | Sequence[int], axis: int) -> int:
-    """One axis of an extent that may be given as one number for all three."""
+    """Return one axis of an extent that may be one number for all three."""
     return extent if isinstance(extent, int) else extent[axis]
 
 
@@ -128,12 +128,12 @@ def _check(tile: Triple, factors: Triple, complaint: Complaint) -> None:
     nearest = _nearest(tile, factors, complaint)
     raise InputError(
         f"a tile of {times(tile)} voxels {reason}; "
-        f"the nearest larger patch_size that would do is {','.join(map(str, nearest))}"
+        f"the nearest larger valid patch_size is {','.join(map(str, nearest))}"
     )
 
 
 def _nearest(tile: Triple, factors: Triple, complaint: Complaint) -> Triple:
-    """Smallest enlargement of `tile` that is a multiple of `factors` without `complaint`."""
+    """Return the smallest enlargement of `tile` that is valid by `factors` and `complaint`."""
     candidates = [
         tuple(
             (-(-extent // factor) + step) * factor

@@ -1,4 +1,4 @@
-"""The configuration of a SegFormer3D from the names and shapes of its weights."""
+"""Inference of a SegFormer3D's configuration from the names and shapes of its weights."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def _hidden(shapes: Shapes, block: str) -> int:
 
 
 def _reduction(shapes: Shapes, key: str) -> int:
-    """Sequence reduction: the kernel of a convolution that exists where it exceeds one."""
+    """Return the sequence reduction: the kernel of a convolution, or 1 without it."""
     return shape_of(shapes, key, 5, _NETWORK)[2] if key in shapes else 1
 
 
 def _of_kernel(kernel: object, of_kernel: Mapping[int, int]) -> int:
-    # A kernel that differs between the axes is a list, and none of the published.
+    # A kernel that differs between the axes is a list, which is none of the published ones.
     if not isinstance(kernel, int) or kernel not in of_kernel:
         raise InputError(
             f"patch embedding kernel {kernel} is not a published one (3 or 7), so its stride and "

@@ -1,9 +1,9 @@
-"""The configuration of a SegMaFormer from the names and shapes of its weights.
+"""Inference of a SegMaFormer's configuration from the names and shapes of its weights.
 
-Shapes tell almost everything. Attention heads, strides, paddings and the rotary
-position code leave no trace; they follow the authors' published configurations, and
-every such choice is returned as a sentence. The schedule of block types is read from
-the weights, never from the trainer's name.
+Shapes show almost everything. Attention heads, strides, paddings and the rotary position code
+leave no trace; they follow the authors' published configurations, and a sentence states every
+such choice. The schedule of block types is read from the weights, never from the trainer's
+name.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _block_type(shapes: Shapes, block: str) -> str:
 
 
 def _reduction(shapes: Shapes, block: str) -> int:
-    """Sequence reduction ratio: the kernel of the convolution that exists where it exceeds one."""
+    """Return the sequence reduction ratio: the kernel of a convolution, or 1 without it."""
     for key in (f"{block}.attn.sr.weight", f"{block}.prereduce.weight"):
         if key in shapes:
             return _shape(shapes, key, 5)[2]
@@ -123,7 +123,7 @@ def _reduction(shapes: Shapes, block: str) -> int:
 
 
 def _mlp_ratio(hidden: int, channels: int) -> int | float:
-    """Smallest ratio that gives `hidden`, for the network computes int(channels * ratio)."""
+    """Return the smallest ratio that gives `hidden`; the network computes int(channels * ratio)."""
     if hidden % channels == 0:
         return hidden // channels
     ratio = hidden / channels
@@ -203,4 +203,4 @@ _RULES: dict[str, _Rule] = {
     "use_rope": _use_rope,
     "rope_theta": _rope_theta,
 }
-"""What no weight shows, in an order in which later rules may read earlier values."""
+"""Rules for keys that no weight shows; later rules may read the results of earlier ones."""

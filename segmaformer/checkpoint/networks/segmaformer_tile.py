@@ -1,4 +1,4 @@
-"""Which tiles a SegMaFormer can take: no instance norm may be left with a single voxel."""
+"""Valid tiles of a SegMaFormer: no instance norm may be left with a single voxel."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def check_segmaformer_tile(config: Mapping[str, Any], tile: Triple) -> None:
     Raises
     ------
     InputError
-        An instance norm would see one voxel, or a convolution none; the text names
-        the grid and the extents that would do.
+        An instance norm would see one voxel, or a convolution none; the message states the
+        grid and sufficient extents.
     """
     axes = [_extents(config, axis, voxels) for axis, voxels in enumerate(tile)]
     for stage in range(STAGES):
@@ -42,7 +42,7 @@ def check_segmaformer_tile(config: Mapping[str, Any], tile: Triple) -> None:
 
 
 class _Extents:
-    """Voxels along one axis of a stage's grid, and after its sequence reduction."""
+    """Voxels along one axis of a stage's grid, before and after its sequence reduction."""
 
     def __init__(self, full: int, ratio: int):
         self.full = full
@@ -50,7 +50,7 @@ class _Extents:
 
 
 def _extents(config: Mapping[str, Any], axis: int, voxels: int) -> list[_Extents]:
-    """Count what is left of `voxels` along `axis` in every stage."""
+    """Count the voxels that every stage leaves of `voxels` along `axis`."""
     result = []
     for stage in range(STAGES):
         voxels = embedded(config, stage, axis, voxels)
@@ -70,7 +70,7 @@ def _complaint(config: Mapping[str, Any], tile: Triple, stage: int, grid: Sequen
 
 
 def _smallest(config: Mapping[str, Any], axis: int, extent: int) -> int:
-    """Fewest voxels along `axis` that leave `extent` of them in every grid."""
+    """Return the fewest voxels along `axis` that leave `extent` of them in every grid."""
     for voxels in range(1, _SEARCH_LIMIT):
         if min(stage.reduced for stage in _extents(config, axis, voxels)) >= extent:
             return voxels

@@ -1,8 +1,8 @@
-"""The configurations of SegMamba and SegResMamba from the names and shapes of their weights.
+"""Inference of the configurations of SegMamba and SegResMamba from their weights' shapes.
 
-Two facts leave no trace in the weights. SegMamba's code got the identity around each
-Mamba layer on 5 June 2024; checkpoints of the form used from 26 March 2024 on may be from
-before or after. SegResMamba's published code never calls its Mamba layers.
+Two facts leave no trace in the weights. SegMamba's code has added the identity around each
+Mamba layer since 5 June 2024; checkpoints of the form used from 26 March 2024 on may be older
+or newer. SegResMamba's published code never calls its Mamba layers.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def segmamba_config(
     Raises
     ------
     InputError
-        A weight is missing, a form from before 7 March 2024, or `given` contradicts
-        the weights.
+        A weight is missing, the form is from before 7 March 2024, or `given` contradicts the
+        weights.
     """
     given = dict(given or {})
     if "vit.gscs.0.proj.weight" not in shapes:
@@ -100,7 +100,7 @@ def segresmamba_config(
 
 
 def _encoder(shapes: Shapes, mixer: str, network: str) -> dict[str, Any]:
-    """What the two networks' encoders have in common; `mixer` prefixes their first scan."""
+    """Read the keys that both networks' encoders have; `mixer` prefixes their first scan."""
     widths = [
         _shape(shapes, f"vit.gscs.{stage}.proj.weight", network)[0] for stage in range(STAGES)
     ]

@@ -1,8 +1,8 @@
-"""The configuration of a Taming Mambas network from its weights, and from nnU-Net's plans.
+"""Inference of a Taming Mambas network's configuration from its weights and nnU-Net's plans.
 
-The weights show everything but the first stride. Plans repeat it in one of two formats:
-as nnU-Net wrote them until version 2.3, and with an ``architecture`` since. What both
-tell must agree.
+The weights show everything but the first stride. Plans state the same in one of two formats: as
+nnU-Net wrote them until version 2.3, and with an ``architecture`` since. Facts that both state
+must agree.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _conv(shapes: Shapes, block: str) -> tuple[int, ...]:
 
 
 def _strides(shapes: Shapes, stages: int) -> list[list[int]]:
-    """Strides of the second to the last stage: transposed convolutions undo them in turn."""
+    """Read the strides of the second to the last stage from transposed convolutions."""
     kernels = [
         shape_of(shapes, f"decoder.transpconvs.{level}.weight", 5, _NETWORK)
         for level in range(stages - 1)
@@ -113,7 +113,7 @@ def _first_mixer(shapes: Shapes, stage: int = 0) -> str:
 
 
 def _state_limit(shapes: Shapes, stages: int, widths: list[int]) -> int:
-    """State size where it is smaller than the channel count, else what is published."""
+    """Return the state size if it is below the channel count, else the published limit."""
     states = [
         shape_of(shapes, f"{_first_mixer(shapes, stage)}A_log", 2, _NETWORK)[1]
         for stage in range(stages)
@@ -123,7 +123,7 @@ def _state_limit(shapes: Shapes, stages: int, widths: list[int]) -> int:
 
 
 def taming_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Configuration keys that one configuration of plans.json states, in either format.
+    """Read the configuration keys that one configuration of plans.json states, in either format.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def taming_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        A malformed entry.
+        An entry is malformed.
     """
     architecture = plan.get("architecture")
     if architecture is not None:
@@ -152,7 +152,7 @@ def taming_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_blocks(source: Mapping[str, Any], where: str) -> None:
-    """Refuse norms and activations that these networks do not have; weights do not show them."""
+    """Refuse norms and activations that the network does not have; weights do not show them."""
     for key, known in _BLOCKS.items():
         name = str(source.get(key, known)).rpartition(".")[2]
         if name != known:
@@ -181,7 +181,7 @@ def _doubling(source: Mapping[str, Any], stages: int) -> list[int]:
 
 
 def _checked(key: str, value: Any, where: str) -> Any:
-    """`value` as lists of whole numbers, as configurations have them."""
+    """Return `value` as lists of whole numbers, as configurations have them."""
     if key == "conv_bias":
         return bool(value)
     if key in ("kernel_sizes", "strides"):

@@ -273,7 +273,7 @@ def test_tiling_can_be_given_and_is_stated(
     ("options", "match"),
     [
         ({"tiling": "monai"}, "unknown tiling 'monai'; expected one of nnunet, monai-constant"),
-        ({"overlap": 1.0}, "overlap is 1; expected a part of the tile"),
+        ({"overlap": 1.0}, "overlap is 1; expected a fraction of the tile"),
         ({"overlap": -0.1}, "overlap is -0.1"),
         ({"overlap": float("nan")}, "overlap is nan"),
     ],

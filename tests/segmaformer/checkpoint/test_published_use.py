@@ -97,7 +97,7 @@ def test_given_tile_replaces_the_published_one(tmp_path: Path) -> None:
     assert checkpoint.tiling.tile == (64, 64, 96)
     assert checkpoint.tiling.scheme == "monai"
     assert mentions(checkpoint.assumptions, "although the published one is (128, 128, 128)")
-    with pytest.raises(InputError, match="patch_size that would do is 64,64,112"):
+    with pytest.raises(InputError, match="valid patch_size is 64,64,112"):
         load_checkpoint(path, patch_size=(64, 64, 100))
 
 
@@ -186,7 +186,7 @@ def test_taming_plans_in_contradiction(tmp_path: Path) -> None:
 def test_taming_tile_of_the_plans(tmp_path: Path) -> None:
     document = taming_document("taming-segmamba", None)
     document["init_args"]["plans"]["configurations"]["3d_fullres"]["patch_size"] = [5, 8, 8]
-    with pytest.raises(InputError, match="patch_size that would do is 6,8,8"):
+    with pytest.raises(InputError, match="valid patch_size is 6,8,8"):
         load_checkpoint(save(tmp_path, document))
 
 

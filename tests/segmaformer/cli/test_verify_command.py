@@ -170,8 +170,8 @@ def test_a_variant_that_differs_on_scans_exits_4(sgmf: Sgmf, package: Path, scan
     ("arguments", "message"),
     [
         (("--labels", "."), "--data"),
-        (("--layers", "--backend", "openvino"), "cannot look into openvino; it can into"),
-        (("--layers", *ON_CPU, "--device", "cuda"), "cannot look into onnxruntime on cuda"),
+        (("--layers", "--backend", "openvino"), "not available for openvino; it is for"),
+        (("--layers", *ON_CPU, "--device", "cuda"), "not available for onnxruntime on cuda"),
         (("--layers", "--backend", "auto", "--backend", "tensorrt"), "one backend at a time"),
         (("--variant", "int4"), "has no variant 'int4'; it has fp32, fp16"),
         (("--backend", "tensorrt", "--device", "cpu"), "not on cpu"),

@@ -84,7 +84,7 @@ def test_refused_exactly_where_the_network_fails(
         SUPPORT[arch].check_tile(config, tile)
         assert runs(arch, config, tile)
         return
-    with pytest.raises(InputError, match=f"patch_size that would do is {nearest}$"):
+    with pytest.raises(InputError, match=f"valid patch_size is {nearest}$"):
         SUPPORT[arch].check_tile(config, tile)
     assert not runs(arch, config, tile) or not fails_by_itself
     depth, height, width = (int(extent) for extent in nearest.split(","))
