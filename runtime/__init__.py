@@ -1,6 +1,6 @@
-"""From a package and a scan to a segmentation, without PyTorch.
+"""Segmentation of scans with a package, without PyTorch.
 
-What takes long to load is loaded when it is first used.
+Modules that take long to load are loaded on first use.
 """
 
 from __future__ import annotations

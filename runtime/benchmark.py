@@ -1,7 +1,7 @@
-"""How fast a package's variants run on this machine, each backend in a process of its own.
+"""Timing of a package's variants on this machine, each backend in a process of its own.
 
-Taking turns spreads whatever else the machine does over all of them, and a process of its own
-gives each its own peak memory. What does not compute what PyTorch computed is not timed.
+Taking turns spreads the machine's other load over all of them, and a process of its own gives each
+its own peak memory. Variants whose result differs from PyTorch's are not timed.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ TURN_S = 0.25
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run a package.
+    """Backend, variant and device to time.
 
     Attributes
     ----------
     backend, variant
         See :func:`segmaformer.runtime.backends.open_session`; not ``auto``.
     device
-        Where the backend runs; None for what it is for.
+        Device that the backend runs on; None for its default.
     """
 
     backend: str
@@ -57,31 +57,31 @@ def benchmark(
 ) -> list[dict[str, Any]]:
     """Measure each candidate on the phantom tile.
 
-    All are opened before any is measured, so memory must hold them together. A candidate's tiles
-    are as many as its backend takes at once; each turn's first run warms it up and is not counted.
+    All are opened before any is measured, so memory must hold them together. A candidate runs as
+    many tiles as its backend takes at once; each turn's first run warms it up and is not counted.
 
     Parameters
     ----------
     folder
-        The package.
+        The package's folder.
     candidates
-        What to measure.
+        Candidates to measure.
     rounds
-        Turns of each. A turn lasts a quarter of a second, two runs at least.
+        Number of turns of each. A turn lasts a quarter of a second, and at least two runs.
     threads
-        For one tile; None takes every processor this process may use.
+        Number of threads for one tile; None uses every processor this process may use.
     progress
         Called with the stage (``opening``, ``measuring``), the steps done and their number.
 
     Returns
     -------
     list of dict
-        For JSON, in the order of `candidates`, whose fields each has. What could not run, or
-        failed, has ``reason``. The others have ``description``, ``tiles_at_once`` and the figures
-        of :meth:`TileCheck.run`; and, unless they fall short, ``seconds_per_tile`` (median of the
-        turns), ``fastest`` and ``slowest`` (turns, in seconds for one tile), ``tiles_per_second``
-        and ``peak_mib`` (largest resident size of the process while it was measured; None where
-        the system does not tell).
+        Documents for JSON, in the order of `candidates`, with their fields. Candidates that could
+        not run, or failed, have ``reason``. The others have ``description``, ``tiles_at_once`` and
+        the figures of :meth:`TileCheck.run`; and, unless they fall short, ``seconds_per_tile``
+        (median of the turns), ``fastest`` and ``slowest`` (turns, in seconds for one tile),
+        ``tiles_per_second`` and ``peak_mib`` (largest resident size of the process while it was
+        measured; None if the system does not tell).
     """
     processes: list[_Process] = []
     try:
@@ -101,7 +101,7 @@ def benchmark(
 
 
 class _Process:
-    """A candidate in a process of its own; one that fails stays silent from then on."""
+    """A candidate in a process of its own; one that has failed is not asked again."""
 
     def __init__(self, folder: Path, candidate: Candidate, threads: int | None):
         context = multiprocessing.get_context("spawn")
@@ -118,12 +118,12 @@ class _Process:
             self.end()
 
     def take_turn(self) -> None:
-        """Measure once."""
+        """Measure one turn."""
         if self._measurable:
             self._seconds += filter(None, [self._answer("turn")])
 
     def result(self) -> dict[str, Any]:
-        """See :func:`benchmark`."""
+        """Return the candidate's document, see :func:`benchmark`."""
         if not self._measurable:
             return self._facts
         median = statistics.median(self._seconds)
@@ -137,7 +137,7 @@ class _Process:
         }
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, even while it is working."""
         self._link.close()
         self._process.terminate()
         self._process.join()
@@ -147,7 +147,7 @@ class _Process:
         return "reason" not in self._facts and not self._facts["shortcomings"]
 
     def _answer(self, question: str | None = None) -> Any:
-        """The next answer; None for a failure, which is then among the facts."""
+        """Return the next answer; None for a failure, which is then among the facts."""
         try:
             if question is not None:
                 self._link.send(question)
@@ -168,7 +168,7 @@ class _Failure:
 
 
 def _serve(link: Connection, folder: Path, candidate: Candidate, threads: int | None) -> None:
-    os.dup2(2, 1)  # results alone go to stdout, whatever a library prints
+    os.dup2(2, 1)  # keep stdout for results, whatever a library prints
     with _failures_sent(link):
         package = Package.open(folder)
         session = open_session(
@@ -193,7 +193,7 @@ def _failures_sent(link: Connection) -> Iterator[None]:
     try:
         yield
     except FAILURES as error:
-        with suppress(BrokenPipeError):  # whoever asked was killed
+        with suppress(BrokenPipeError):  # the parent process was killed
             link.send(_Failure(str(error)))
 
 
@@ -206,8 +206,8 @@ def _asked(link: Connection) -> Iterator[str]:
 
 
 def _turn(session: Session, tiles: np.ndarray) -> float:
-    """Seconds for one tile: the median of a turn's runs but the first."""
-    session.run(tiles)  # finds the caches as the candidate before it left them
+    """Return the seconds for one tile: the median of a turn's runs but the first."""
+    session.run(tiles)  # refills the caches, which the candidate before used
     seconds: list[float] = []
     while not seconds or sum(seconds) < TURN_S:
         start = time.perf_counter()

@@ -10,7 +10,7 @@ class SgmfError(Exception):
 
 
 class PackageError(SgmfError):
-    """A package is damaged, incomplete, of an unknown version or not to be trusted."""
+    """A package is damaged, incomplete, altered or of an unknown version."""
 
 
 class InputError(SgmfError):
@@ -27,9 +27,9 @@ class BudgetError(InputError):
     Parameters
     ----------
     what
-        What needs the memory.
+        Name of the data that need the memory.
     budget_bytes, least_bytes
-        The whole budget, and the least that would do.
+        The memory budget, and the least that would suffice.
     """
 
     def __init__(self, what: str, budget_bytes: int, least_bytes: int):
@@ -54,8 +54,8 @@ class BackendError(SgmfError):
 
 
 class EngineError(SgmfError):
-    """A built engine is not to be trusted: altered, not of this machine, or in others' reach."""
+    """A built engine cannot be trusted: altered, of another machine, or writable by others."""
 
 
 class MissingExtraError(SgmfError, ImportError):
-    """An optional package is not installed; the text names the extra that brings it."""
+    """An optional package is not installed; the message names the extra that installs it."""

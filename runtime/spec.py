@@ -1,4 +1,4 @@
-"""The specification of a network's work: how a scan is prepared and tiled, and what logits mean.
+"""Specification of a network's work: preparation and tiling of a scan, meaning of its logits.
 
 Axis triples count depth, height, width after ``transpose_forward``, as nnU-Net does.
 """
@@ -17,7 +17,7 @@ Reader = Literal["nibabel", "nibabel_reoriented", "simpleitk", "monai"]
 
 @dataclass(frozen=True)
 class Label:
-    """A value of the label map."""
+    """A value of the label map and its name."""
 
     value: int
     name: str
@@ -34,10 +34,10 @@ class Region:
 
 @dataclass(frozen=True)
 class Normalization:
-    """The scaling of one channel's intensities; `mean` to `upper` only for ``ct``.
+    """Scaling of one channel's intensities; `mean` to `upper` only for ``ct``.
 
-    ``rescale01`` takes the channel to 0..1 as a whole, ``rescale01_slices`` each slice along
-    the first axis on its own.
+    ``rescale01`` scales the whole channel to 0..1, ``rescale01_slices`` each slice along the first
+    axis on its own.
     """
 
     scheme: NormalizationScheme
@@ -50,7 +50,7 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Resampling:
-    """Spline orders; `order_z` along the coarse axis where it is treated on its own.
+    """Spline orders; `order_z` is for the coarse axis if that is treated on its own.
 
     `separate_z` None decides by anisotropy: a ratio of spacings above
     `anisotropy_threshold`.
@@ -64,20 +64,20 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a scan to the network's grid and intensities.
+    """Preparation of a scan for the network's grid and intensities.
 
     Attributes
     ----------
     orientation
-        Axis codes such as ``RAS`` that voxels are brought to first, or None to
-        take them in the order in which the file stores them.
+        Axis codes such as ``RAS`` to which voxels are reoriented first; None keeps the order in
+        which the file stores them.
     transpose_forward
         Order of the (z, y, x) axes that the network sees.
     spacing
         Millimetres along the transposed axes, or None to keep the scan's.
     reader
-        What read the scans of the training, which decides what is taken for a scan's spacing, see
-        :func:`segmaformer.runtime.scan_spacing.training_spacing`; None takes the affine's.
+        Reader of the training's scans, which decides the spacing of a scan, see
+        :func:`segmaformer.runtime.scans.spacing.training_spacing`; None uses the affine's.
     """
 
     channels: tuple[str, ...]
@@ -93,15 +93,15 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Tiling:
-    """The way tiles cover the volume and are blended.
+    """Layout of the tiles that cover a volume, and their blending.
 
     Attributes
     ----------
     step
-        Distance of neighbouring tiles as a fraction of the tile: 1 minus their overlap.
-        ``nnunet`` takes less to spread tiles evenly, ``monai`` only for the last tile.
+        Distance of neighbouring tiles as a fraction of the tile: 1 minus their overlap. ``nnunet``
+        shortens it to spread tiles evenly, ``monai`` only for the last tile.
     scheme
-        Whose positions and Gaussian weights, see :mod:`segmaformer.runtime.tiling`.
+        Origin of positions and Gaussian weights, see :mod:`segmaformer.runtime.pipeline.tiling`.
     """
 
     tile: Triple

@@ -1,4 +1,4 @@
-"""What a session computes for the phantom tile, against what PyTorch computed at export."""
+"""Comparison of a session's result for the phantom tile with PyTorch's at export."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from segmaformer.runtime.progress import Report
 
 
 class TileCheck:
-    """Compares sessions of a package with its reference.
+    """Comparison of a package's sessions with its reference.
 
-    That is PyTorch's answer, which the package holds; for a package that holds none it is fp32
-    in ONNX Runtime on the CPU.
+    The reference is PyTorch's answer in the package; if the package has none, it is fp32 in ONNX
+    Runtime on the CPU.
 
     Parameters
     ----------
     package
         A checked package.
     report
-        Called with a line of text where fp32 stands in.
+        Called with a line of text if fp32 stands in.
 
     Attributes
     ----------
     reference
-        In words.
+        Name of the reference, for people.
     tile
-        The phantom, shape (1, C, D, H, W), float32.
+        The phantom tile, shape (1, C, D, H, W), float32.
 
     Raises
     ------
@@ -57,12 +57,12 @@ class TileCheck:
     def run(self, session: Session, variant: str) -> dict[str, Any]:
         """Run the tile and compare.
 
-        int8 is compared, too, but not judged: its gate is on scans.
+        int8 is compared, too, but not judged, since its gate is on scans.
 
         Returns
         -------
         dict
-            For JSON: ``variant``, ``backend``, the figures of :meth:`TileParity.record`,
+            Document for JSON: ``variant``, ``backend``, the figures of :meth:`TileParity.record`,
             ``judged`` and ``shortcomings``.
 
         Raises
@@ -87,5 +87,5 @@ class TileCheck:
 
 
 def is_int8(manifest: Manifest, variant: str) -> bool:
-    """Whether a variant was calibrated."""
+    """Tell if a variant was calibrated."""
     return variant in (manifest.calibration or {}).get("variants", {})

@@ -1,1 +1,1 @@
-"""Checks that say what is wrong or odd about a scan."""
+"""Checks for problems and oddities of a scan."""

@@ -1,4 +1,4 @@
-"""Oddities of where a scan's voxels lie."""
+"""Check of the position of a scan's voxels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ USUAL_SPACING_MM = (0.1, 10.0)
 MOST_ANISOTROPY = 8.0
 MOST_OBLIQUE_DEGREES = 15.0
 MOST_SKEW_DEGREES = 1.0
-# Corners of the grid that the two transforms of a NIfTI may place apart, in voxels.
+# Largest distance, in voxels, between grid corners by the two transforms of a NIfTI.
 _FORM_TOLERANCE = 0.1
 _WHY: dict[Reader | None, str] = {
     None: "the affine's, as the package does not say how its training read scans",
@@ -33,14 +33,14 @@ _WHY: dict[Reader | None, str] = {
 
 
 def check_geometry(volume: Volume, manifest: Manifest | None = None) -> Iterator[Finding]:
-    """Findings about spacing, directions and the header's transforms.
+    """Check spacing, directions and the header's transforms.
 
     Parameters
     ----------
     volume
         The scan.
     manifest
-        Of the package that is to segment it, which decides what is taken for its spacing.
+        Manifest of the package that is to segment the scan; it decides the scan's spacing.
     """
     yield from _check_spacing(volume)
     yield from _check_statements(volume, manifest)
@@ -64,7 +64,7 @@ def _check_spacing(volume: Volume) -> Iterator[Finding]:
         yield Finding(
             "warn",
             f"voxels measure {text} mm, {ratio:.3g} times as long along one axis as along another; "
-            "what lies between slices can only be guessed",
+            "the anatomy between slices can only be guessed",
             "Use a reconstruction with thinner slices if there is one.",
         )
     if min(volume.shape) == 1:
@@ -98,7 +98,7 @@ def _check_directions(affine: Affine) -> Iterator[Finding]:
 
 
 def _check_transforms(header: Any, shape: Triple) -> Iterator[Finding]:
-    """Both transforms of a NIfTI header, sform and qform, and which of them it declares."""
+    """Check both transforms of a NIfTI header, sform and qform, and which ones it declares."""
     has_sform, has_qform = bool(header["sform_code"]), bool(header["qform_code"])
     if not (has_sform or has_qform):
         yield Finding(
@@ -123,7 +123,7 @@ def _check_distance(header: Any, shape: Triple) -> Iterator[Finding]:
 
 
 def _check_statements(volume: Volume, manifest: Manifest | None) -> Iterator[Finding]:
-    """Voxel edges that a file states twice: in its affine, and beside it."""
+    """Check voxel edges that a file states twice: in its affine, and beside it."""
     reader = None if manifest is None else manifest.preprocessing.reader
     spacings = known_spacings(volume, reader)
     if len(spacings) == 1:
@@ -147,7 +147,7 @@ def _times(edges: Iterable[float]) -> str:
 
 
 def _form_distance(header: Any, shape: Triple) -> float:
-    """Greatest distance of a corner in both transforms, in voxels; infinite if one is invalid."""
+    """Return the largest distance of a corner in both, in voxels; infinite if one is invalid."""
     try:
         sform, qform = header.get_sform(), header.get_qform()
     except (HeaderDataError, ValueError):

@@ -1,4 +1,4 @@
-"""Oddities of a scan's intensities, from one pass over them and a sample."""
+"""Check of a scan's intensities, from one pass over them and a sample."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from segmaformer.runtime.spec import Box
 
 MOST_OUTLYING = 1000.0
 MOST_LABELS = 256
-# Neighbours in a label map are equal but for its borders, in an image only by chance.
+# Neighbours are equal nearly everywhere in a label map, but only by chance in an image.
 LABEL_MAP_EQUALITY = 0.6
 _SAMPLE_PLANES = 16
 
 
 @dataclass(frozen=True)
 class ChannelSurvey:
-    """What the intensities of one channel look like.
+    """Statistics of one channel's intensities.
 
     Attributes
     ----------
     name
-        For messages.
+        Name of the channel in messages.
     lowest, highest
-        Of all voxels; NaN or infinite if any is.
+        Extremes of all voxels; NaN or infinite if any voxel is.
     sample
-        Voxels other than zero, at most about two million, at a regular distance.
+        Nonzero voxels at a regular distance, at most about two million.
     low, high
-        Their 0.5th and 99.5th percentile.
+        The 0.5th and 99.5th percentile of the sample.
     negative
-        Share of the sample that is below zero and not `lowest`, which outside the field
-        of view may be any number.
+        Share of the sample, 0 to 1, that is below zero and not `lowest`, which may be any number
+        outside the field of view.
     equal_neighbours
-        Share of voxels other than zero, in a sample of planes, that equal the next one.
+        Share of nonzero voxels, in a sample of planes, that equal the next one, 0 to 1.
     """
 
     name: str
@@ -57,14 +57,14 @@ class ChannelSurvey:
 
 @dataclass(frozen=True)
 class ScanSurvey:
-    """All channels, and the smallest box (along X, Y, Z) outside of which all are zero."""
+    """Survey of all channels, and the smallest box (X, Y, Z) outside of which all are zero."""
 
     channels: tuple[ChannelSurvey, ...]
     box: Box | None
 
 
 def survey_scan(voxels: np.ndarray) -> ScanSurvey:
-    """Survey intensities (C, X, Y, Z); the box is None if every voxel is zero."""
+    """Survey intensities (C, X, Y, Z), float32; the box is None if every voxel is zero."""
     names = [f"channel {index}" for index in range(1, len(voxels) + 1)]
     if len(voxels) == 1:
         names = ["the scan"]
@@ -73,7 +73,7 @@ def survey_scan(voxels: np.ndarray) -> ScanSurvey:
 
 
 def check_intensities(voxels: np.ndarray, survey: ScanSurvey) -> Iterator[Finding]:
-    """Findings about the channels (C, X, Y, Z), each and together."""
+    """Check the channels (C, X, Y, Z), each and together."""
     for channel in survey.channels:
         yield from _check_channel(channel)
     for first, second in itertools.combinations(range(len(voxels)), 2):

@@ -1,9 +1,9 @@
-"""Looking at a scan before a network does: what must be refused, what is odd, what to know.
+"""Check of a scan before a network sees it: refusals, warnings and notes.
 
-Reading refuses what cannot be segmented at all. The checks here also find what can be
-segmented and yet will mislead: units, offsets and orientations that some program lost, or
-a scan of another kind than the package was trained on. Their thresholds lie beyond what
-scanners produce, so that a warning is rare and worth reading.
+Reading refuses scans that cannot be segmented at all. The checks here also find scans that can be
+segmented and yet will mislead: with units, offsets or orientations that some program lost, or of
+another kind than the package was trained on. Their thresholds lie beyond the output of scanners,
+so that a warning is rare and worth reading.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ def check_scan(
 ) -> list[Finding]:
     """Check a scan on its own and, given a manifest, as input of that package.
 
-    Intensities are surveyed in one pass, their distribution on a sample, so the time
-    grows little faster than that of reading.
+    Intensities are surveyed in one pass, their distribution on a sample, so the time grows little
+    faster than that of reading.
 
     Parameters
     ----------
     scan
         A volume, or the files to read it from: one, or one for each channel.
     manifest
-        Of the package that is to segment the scan.
+        Manifest of the package that is to segment the scan.
     nan_to
-        Takes the place of voxels that are NaN or infinite; None refuses them.
+        Replaces voxels that are NaN or infinite; None refuses such scans.
     budget_bytes
-        Memory for files: for their voxels and, given a manifest, for the whole prediction, as
-        :class:`~segmaformer.runtime.pipeline.admission.Admission` counts it. None takes half of
-        what is free. A volume is in memory already; the predictor decides whether the rest
-        will fit.
+        Memory for files, in bytes: for their voxels and, given a manifest, for the whole
+        prediction, as :class:`~segmaformer.runtime.pipeline.admission.Admission` counts it. None
+        is half of the free memory. A volume is in memory already; the predictor decides whether
+        the rest will fit.
 
     Returns
     -------
     list of Finding
-        The gravest first. Whatever reading refuses is a finding of the level
-        ``refuse``, and then the only one.
+        Findings, the gravest first. An error of reading becomes the only finding, of level
+        ``refuse``.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def _remedy(error: InputError) -> str:
 
 
 def _refusals(survey: ScanSurvey, manifest: Manifest | None) -> Iterator[Finding]:
-    """What reading a file would have refused, for a volume that was made otherwise."""
+    """Find what reading a file would have refused, for a volume from elsewhere."""
     given = len(survey.channels)
     if manifest is not None and given != len(manifest.preprocessing.channels):
         expected = manifest.preprocessing.channels

@@ -1,4 +1,4 @@
-"""Whether a scan is what a package was trained on, and what will be done to it."""
+"""Check that a scan resembles those that a package was trained on, and notes on changes to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from segmaformer.runtime.scans.volume import ROBUST_PERCENTILES, Volume
 from segmaformer.runtime.spec import Normalization, Spacing, Tiling, Triple
 
 AIR_BELOW_HU = -100.0
-# Of the voxels of a CT, fat, lung and noise are far more than this part below zero.
+# Fat, lung and noise make up far more than this share of a CT's voxels.
 LEAST_NEGATIVE = 0.005
 LEAST_CONTRAST = 0.05
 MUCH_SMALLER = 0.5
@@ -33,14 +33,14 @@ _SPACING_TOLERANCE = 1e-3
 def check_against_package(
     volume: Volume, survey: ScanSurvey, manifest: Manifest
 ) -> Iterator[Finding]:
-    """Findings about a scan with the package's number of channels.
+    """Check a scan with the package's number of channels.
 
     Parameters
     ----------
     volume, survey
-        The scan and what is known about its intensities.
+        The scan and the survey of its intensities.
     manifest
-        Of the package that is to segment it.
+        Manifest of the package that is to segment the scan.
     """
     yield from check_channel_names(volume.source, manifest.preprocessing.channels)
     for channel, normalization in zip(
@@ -61,8 +61,8 @@ def check_against_package(
 class _Grid:
     """The scan on the network's grid, along its axes.
 
-    `shape` in voxels, `scan_spacing_mm` before and `spacing_mm` after resampling, and the
-    part `kept` of the scan's voxels when its empty border is cut away.
+    `shape` in voxels, `scan_spacing_mm` before and `spacing_mm` after resampling, and the share
+    `kept` of the scan's voxels after its empty border is cut away.
     """
 
     shape: Triple
@@ -117,7 +117,7 @@ def _check_units(channel: ChannelSurvey, normalization: Normalization) -> Iterat
 
 
 def _contrast(channel: ChannelSurvey, lower: float, upper: float) -> float:
-    """Range of the intensities after clipping, as a part of the range that the model uses."""
+    """Return the range of the clipped intensities, as a share of the range the model uses."""
     low, high = np.percentile(channel.sample.clip(lower, upper), ROBUST_PERCENTILES)
     return float(high - low) / (upper - lower)
 
@@ -128,14 +128,14 @@ def _check_tiles(grid: _Grid, tiling: Tiling) -> Iterator[Finding]:
     if min(ratios) < MUCH_SMALLER:
         yield Finding(
             "warn",
-            f"the scan has {sizes}: along one axis most of what the network sees is padding",
+            f"the scan has {sizes}: along one axis most of the network's input is padding",
             "Check the spacing, and that the scan covers what the model was trained on.",
         )
     elif min(ratios) < 1:
         yield Finding(
             "note",
             f"the scan has {sizes}: it is padded with zeros",
-            "Nothing, if scans of this size were among those that the model was trained on.",
+            "Nothing, if the model was trained on scans of this size, too.",
         )
     if math.prod(ratios) > MOST_TILE_VOLUMES:
         yield Finding(

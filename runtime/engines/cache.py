@@ -1,10 +1,10 @@
-"""Built engines, kept for this user on this machine.
+"""Cache of built engines, for this user on this machine.
 
-An engine is native code, tied to the device, the driver and the version of its builder. So it
-is kept under a key over all that it depends on, in a folder that only its user can write, with
-a keyed hash; see :mod:`segmaformer.runtime.engines.private_folder` and
+An engine is native code, tied to the device, the driver and the version of its builder. So it is
+kept under a key of everything it depends on, in a folder that only its user can write, with a keyed
+hash; see :mod:`segmaformer.runtime.engines.private_folder` and
 :mod:`segmaformer.runtime.engines.sealed_store`. An engine that does not match is an error that
-says what differs: none is run because it is the nearest there is.
+states the difference: the nearest engine is never run instead.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class EngineKey:
-    """All that an engine depends on.
+    """Everything that an engine depends on.
 
     Attributes
     ----------
     package_sha256
-        Of the package's manifest, which lists the SHA-256 of every other file.
+        SHA-256 of the package's manifest, which lists that of every other file.
     variant, variant_sha256
-        Which network, and its file.
+        Name of the variant, and SHA-256 of its file.
     builder, builder_version
         ``tensorrt`` or ``tensorrt-rtx``, and its version.
     segmaformer
         Version that prepared the network for the builder.
     plugin_sha256
-        Of the plugin library; None where the engine needs none.
+        SHA-256 of the plugin library; None if the engine needs none.
     cuda, driver, device, compute_capability
-        Of the machine it was built on and runs on; None for an engine built ahead of time
-        for `target`.
+        Machine that the engine was built on and runs on; None for an engine built ahead of time for
+        `target`.
     target
-        Such as ``sm86``; None for the very device.
+        Target such as ``sm86``; None for this very device.
     batch
         Smallest, best and largest number of tiles at once.
     """
@@ -82,16 +82,16 @@ class EngineKey:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over canonical JSON of all fields, in hexadecimal."""
+        """Return the SHA-256 over canonical JSON of all fields, in hexadecimal."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def for_batch(self, batch: int) -> EngineKey:
-        """The same for an engine that takes 1 to `batch` tiles and is best at `batch`."""
+        """Return the key of an engine that takes 1 to `batch` tiles and is best at `batch`."""
         return dataclasses.replace(self, batch=(1, batch, batch))
 
     def differences(self, other: EngineKey) -> list[str]:
-        """What `other` has in place of this key's values, in words; batches may differ."""
+        """Describe each field in which `other` differs, except the batch."""
         return [
             f"{_NAMES.get(field.name, field.name)} was {theirs or 'none'}, here it is "
             f"{ours or 'none'}"
@@ -102,7 +102,7 @@ class EngineKey:
 
 
 def package_key(package: Package, variant: str) -> dict[str, Any]:
-    """The fields of a key that come from a package."""
+    """Return the fields of a key that come from a package."""
     record = package.manifest.files[package.manifest.variants[variant].file]
     return {
         "package_sha256": package.manifest_sha256,
@@ -118,11 +118,11 @@ class Engine:
     Attributes
     ----------
     content
-        The bytes that were checked.
+        Serialised engine; the very bytes that were checked.
     key
         Its key, with the batch it was built for.
     facts
-        What else was noted when it was built.
+        Other facts noted when it was built.
     """
 
     content: bytes
@@ -136,23 +136,23 @@ class Engine:
 
 
 def cache_folder() -> Path:
-    """``$SGMF_CACHE``, or ``~/.cache/segmaformer/engines``."""
+    """Return ``$SGMF_CACHE``, or ``~/.cache/segmaformer/engines``."""
     named = os.environ.get(FOLDER_VARIABLE)
     return Path(named) if named else Path.home() / ".cache" / "segmaformer" / "engines"
 
 
 class EngineCache:
-    """The engines of one user.
+    """Engines of one user.
 
     Parameters
     ----------
     folder
-        None takes :func:`cache_folder`. What is missing of it is created.
+        Folder of the cache, created if missing; None uses :func:`cache_folder`.
 
     Raises
     ------
     EngineError
-        The folder is in others' reach.
+        Others can write the folder.
     """
 
     def __init__(self, folder: Path | None = None):
@@ -161,32 +161,32 @@ class EngineCache:
 
     @property
     def path(self) -> Path:
-        """The folder, with links resolved."""
+        """Path of the folder, with links resolved."""
         return self._folder.path
 
     def store(self, key: EngineKey, content: bytes, facts: dict[str, Any] | None = None) -> Path:
-        """Keep an engine, in place of an earlier one of the same key; returns its path."""
+        """Keep an engine, in place of an earlier one of the same key; return its path."""
         built = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
         notes = {"key": dataclasses.asdict(key), "built": built, **(facts or {})}
         return self._store.put(f"{key.digest}{ENGINE_SUFFIX}", content, notes)
 
     def load(self, wanted: EngineKey, *, remedy: str) -> Engine:
-        """The engine for `wanted`, whatever its batch; the latest if there are several.
+        """Return the engine for `wanted`, whatever its batch; the latest if there are several.
 
         Parameters
         ----------
         wanted
-            The network, and what this machine is.
+            Key of the network and this machine.
         remedy
-            What to do where there is none, for the error.
+            Advice for the error if there is none.
 
         Raises
         ------
         BackendError
-            There is none. Where there is one for another device, driver or version, the
-            error says what differs.
+            There is none. If there is one for another device, driver or version, the message states
+            the difference.
         EngineError
-            What there is was altered, cut short, made elsewhere or is in others' reach.
+            The engine was altered, cut short, made elsewhere, or others can write it.
         """
         complaints: list[EngineError] = []
         known: list[tuple[SealedRecord, EngineKey]] = []
@@ -206,16 +206,16 @@ class EngineCache:
         raise BackendError(f"{why} in {self.path}; {remedy}")
 
     def remember(self, name: str, content: bytes, facts: dict[str, Any] | None = None) -> None:
-        """Keep something sealed that is no engine, such as a timing cache."""
+        """Keep other sealed content, such as a timing cache."""
         self._store.put(name, content, facts or {})
 
     def recall(self, name: str) -> tuple[bytes, dict[str, Any]] | None:
-        """What was kept by :meth:`remember`, with its facts; None if there is nothing.
+        """Return content and facts kept by :meth:`remember`; None if there are none.
 
         Raises
         ------
         EngineError
-            As :meth:`load`.
+            As for :meth:`load`.
         """
         try:
             record = self._store.record(name)

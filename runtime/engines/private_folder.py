@@ -1,10 +1,10 @@
-"""A folder that only its user can write, and files read from it without a gap for others.
+"""Folder that only its user can write, and safe reading of its files.
 
-What is executable, such as an engine, is only worth checking where nobody else can exchange
-it. So every folder on the way must belong to the user or to root and be writable by no one
-else, and a file is opened once, without following links: the bytes that were checked are the
-ones returned. A folder like ``/tmp``, in which others may create but neither rename nor
-remove what is not theirs (the sticky bit), is accepted on the way, never as the folder itself.
+Checking an executable file, such as an engine, is only worthwhile if nobody else can exchange it.
+So every folder on the way must belong to the user or to root and be writable by no one else, and a
+file is opened once, without following links: the bytes that were checked are the ones returned. A
+folder like ``/tmp``, in which others may create files but neither rename nor remove those of other
+users (the sticky bit), is accepted on the way, never as the folder itself.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _NO_SURPRISES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | os
 
 @dataclass(frozen=True)
 class PrivateFolder:
-    """A checked folder; make one by :meth:`open`.
+    """Checked folder; make one by :meth:`open`.
 
     Attributes
     ----------
     path
-        Absolute, with every link on the way resolved.
+        Absolute path, with every link on the way resolved.
     """
 
     path: Path
 
     @classmethod
     def open(cls, path: str | Path) -> PrivateFolder:
-        """Check `path`, after creating what does not exist of it for the user alone.
+        """Check `path`, after creating its missing part for the user alone.
 
         Raises
         ------
         EngineError
-            The folder or one above it belongs to someone else or can be written by others;
-            or it is a link or no folder; or this system has no owners of files.
+            The folder or one above it belongs to someone else or can be written by others, it is a
+            link or no folder, or this system has no owners of files.
         OSError
-            It cannot be created.
+            The folder cannot be created.
         """
         if not hasattr(os, "geteuid"):
             raise EngineError(
@@ -63,21 +63,21 @@ class PrivateFolder:
         return folder
 
     def check(self) -> None:
-        """Refuse the folder if it, or one above it, is in other hands; see :meth:`open`."""
+        """Refuse the folder if others own or can write it, or one above it; see :meth:`open`."""
         for above in reversed(self.path.parents):
             _check_owner(above, above.lstat(), sticky=True)
         with self._opened():
             pass
 
     def read(self, name: str, *, limit: int, secret: bool = False) -> bytes:
-        """Content of a file, at most `limit` + 1 bytes of it; nobody else may read a secret.
+        """Read a file, at most `limit` + 1 bytes of it; nobody else may read a secret.
 
         Raises
         ------
         FileNotFoundError
-            There is none.
+            There is no such file.
         EngineError
-            It is a link, no regular file, someone else's, or open to others.
+            The file is a link, no regular file, someone else's, or open to others.
         """
         place = self.path / name
         with self._opened() as folder:
@@ -104,7 +104,7 @@ class PrivateFolder:
         return self.path / name
 
     def write_new(self, name: str, content: bytes) -> None:
-        """As :meth:`write`, but a file that is there already stays as it is."""
+        """Write a file as :meth:`write` does, but leave an existing one as it is."""
         unfinished = self.path / f".{name}-{secrets.token_hex(6)}"
         try:
             file = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -116,13 +116,13 @@ class PrivateFolder:
             unfinished.unlink(missing_ok=True)
 
     def names(self, suffix: str) -> list[str]:
-        """Names of the files that end in `suffix`, sorted."""
+        """List the names of the files that end in `suffix`, sorted."""
         with self._opened() as folder:
             return sorted(name for name in os.listdir(folder) if name.endswith(suffix))
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        """Descriptor of the folder, which stays the same whatever happens to its name."""
+        """Open the folder; its descriptor stays valid whatever happens to its name."""
         try:
             folder = os.open(self.path, _NO_SURPRISES | os.O_DIRECTORY)
         except OSError as error:
@@ -138,7 +138,7 @@ class PrivateFolder:
 
 
 def _create(path: Path) -> None:
-    """Create a folder and those above it, as far as they are missing, for the user alone."""
+    """Create a folder and the missing ones above it, for the user alone."""
     for folder in (*reversed(path.parents), path):
         if folder.is_dir():
             continue
@@ -152,7 +152,7 @@ def _create(path: Path) -> None:
 
 
 def _check_file(path: Path, info: os.stat_result, *, secret: bool) -> None:
-    """Refuse what is no file of the user's own."""
+    """Refuse a file that is not the user's own regular file."""
     if not stat.S_ISREG(info.st_mode):
         raise EngineError(f"{path} is not a regular file; remove it")
     _check_owner(path, info)
@@ -164,7 +164,7 @@ def _check_file(path: Path, info: os.stat_result, *, secret: bool) -> None:
 
 
 def _check_owner(path: Path, info: os.stat_result, *, sticky: bool = False) -> None:
-    """Refuse what belongs to others, or what others can write."""
+    """Refuse a file or folder that belongs to others, or that others can write."""
     user = os.geteuid()
     if info.st_uid not in (0, user):
         raise EngineError(

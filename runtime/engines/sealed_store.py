@@ -1,12 +1,12 @@
-"""Files with a keyed hash: what a user's own program wrote is what it reads back.
+"""Files with a keyed hash, which shows that the user's own program wrote them.
 
 Beside every file NAME lies ``NAME.json``: its size, SHA-256 and facts about it, and in the first
-line the HMAC-SHA256 of all lines after it. The key, 32 random bytes, lies in the same folder
-for its user alone. The hash is checked before anything is parsed, the name is part of what is
-hashed, so nothing can be renamed into another's place.
+line the HMAC-SHA256 of all lines after it. The key, 32 random bytes, lies in the same folder,
+readable by its user alone. The hash is checked before anything is parsed, and includes the name, so
+that no file can be renamed to another's place.
 
-The seal shows damage, and files that came from elsewhere: another user's, another machine's,
-a backup that someone else could write. It is no protection against who can read the key.
+The seal reveals damage, and files that came from elsewhere: from another user or machine, or from a
+backup that someone else could write. It does not protect against someone who can read the key.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PURPOSE = b"segmaformer sealed file 1\n"
 
 @dataclass(frozen=True)
 class SealedRecord:
-    """What ``NAME.json`` says about the file NAME."""
+    """Content of ``NAME.json``: size, SHA-256 and facts of the file NAME."""
 
     name: str
     size: int
@@ -44,21 +44,21 @@ class SealedRecord:
 
 
 class SealedStore:
-    """Sealed files in a private folder.
+    """Store of sealed files in a private folder.
 
     Parameters
     ----------
     folder
-        Checked before every use; see :class:`PrivateFolder`.
+        Folder, checked before every use; see :class:`PrivateFolder`.
     """
 
     def __init__(self, folder: PrivateFolder):
         self.folder = folder
 
     def put(self, name: str, content: bytes, facts: dict[str, Any]) -> Path:
-        """Write `content` and its record; returns the path of the file.
+        """Write `content` and its record; return the path of the file.
 
-        The record comes last: where writing ends between the two, reading refuses the pair.
+        The record comes last: if writing ends between the two, reading refuses the pair.
         """
         self.folder.check()
         key = self._key(create=True)
@@ -75,14 +75,14 @@ class SealedStore:
         return path
 
     def record(self, name: str) -> SealedRecord:
-        """The checked record of a file.
+        """Return the checked record of a file.
 
         Raises
         ------
         FileNotFoundError
             There is no record of this name.
         EngineError
-            It does not carry this user's seal, or is that of another file.
+            The record lacks this user's seal, or belongs to another file.
         """
         self.folder.check()
         place = self.folder.path / f"{name}.json"
@@ -107,12 +107,12 @@ class SealedStore:
         return record
 
     def read(self, record: SealedRecord) -> bytes:
-        """Content of the file that `record` describes: the very bytes that were checked.
+        """Read the file that `record` describes; return the very bytes that were checked.
 
         Raises
         ------
         EngineError
-            It is missing, cut short, or not what the record says.
+            The file is missing, cut short, or differs from its record.
         """
         place = self.folder.path / record.name
         remedy = "it was damaged or exchanged. Remove it and build again"
@@ -128,7 +128,7 @@ class SealedStore:
         return content
 
     def names(self, suffix: str) -> list[str]:
-        """Names of sealed files that end in `suffix`, checked or not."""
+        """List the names of sealed files that end in `suffix`, checked or not."""
         return [name.removesuffix(".json") for name in self.folder.names(f"{suffix}.json")]
 
     def _key(self, *, create: bool = False) -> bytes:

@@ -1,1 +1,1 @@
-"""The package: its schema, its seal, how it is read and written, and its card."""
+"""Packages: their schema, seal, reader, writer and card."""

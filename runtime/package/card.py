@@ -1,4 +1,4 @@
-"""The package's card: its manifest in words, for the people who decide about its use."""
+"""Card of a package: its manifest in prose, for the people who decide about its use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segmaformer.runtime.system.printable import printable, printable_block
 
 
 def model_card(manifest: Manifest) -> str:
-    """Markdown text of ``card.md``."""
+    """Return the Markdown text of ``card.md``."""
     network, tiling = manifest.network, manifest.tiling
     sections = [
         f"# {_line(manifest.name)}",
@@ -55,7 +55,7 @@ def _int8_reference(manifest: Manifest) -> str:
 
 
 def _int8(record: dict[str, Any]) -> str:
-    """What was calibrated, on what, how and with which result."""
+    """Describe the calibration: its data, method and result."""
     parts = (record["calibration"], record["held_out"])
     taken, held = (f"{part['tiles']} tiles of {len(part['scans'])} scans" for part in parts)
     return _bullets(
@@ -137,7 +137,7 @@ def _parity_table(variants: dict[str, Variant]) -> str:
 
 
 def _bound(exact: Variant) -> str:
-    """Name the bound that decided over fp32."""
+    """Describe the bound that decided over fp32."""
     bound, noise = exact.parity.get("bound", EARLIER_BOUND), exact.parity.get("noise")
     if noise is None:
         return f"fp32 had to stay within {bound:.1e} of the range of the logits."
@@ -154,7 +154,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _line(text: str) -> str:
-    """`text` on one line, as :func:`printable`, without the character that ends a table's cell."""
+    """Return `text` on one line, by :func:`printable`, without the character that ends a cell."""
     return printable(" ".join(text.split())).replace("|", r"\|")
 
 

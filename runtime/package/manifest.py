@@ -1,8 +1,8 @@
-"""The manifest of a package: what the network is, needs and was shown to compute.
+"""Manifest of a package: its network, the network's needs, and its verified figures.
 
-The dataclasses are the schema. Reading checks every field and names the one that is
-wrong; writing gives plain JSON. Unknown fields are refused, except from a newer minor
-version (``format_version`` 1.x), where they are ignored.
+The dataclasses are the schema. Reading checks every field and names a wrong one; writing gives
+plain JSON. Unknown fields are refused, except from a newer minor version (``format_version``
+1.x), where they are ignored.
 Axis triples count depth, height, width after ``transpose_forward``, as nnU-Net does.
 """
 
@@ -28,11 +28,11 @@ from segmaformer.runtime.spec import (
 
 FORMAT_VERSION = "1.0"
 LARGEST_LABEL = 65535
-"""Label maps are uint8 or uint16."""
+"""Largest value of a label; label maps are uint8 or uint16."""
 MOST_TILE_VOXELS = 2**31 - 1
-"""Larger tensors no backend takes."""
+"""Largest number of voxels in a tile; no backend takes larger tensors."""
 EXACT_VARIANT = "fp32"
-"""The variant that every package has; the others are judged by it."""
+"""Variant that every package has; the others are judged by it."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -40,7 +40,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Network:
-    """Architecture, its full configuration and where the weights came from."""
+    """Architecture, its full configuration and the origin of its weights."""
 
     name: str
     config: dict[str, Any]
@@ -68,7 +68,7 @@ class Variant:
     precision
         Element type for each kind of operator, and for single layers that differ.
     parity
-        What the check against the PyTorch reference measured, see ``runtime.parity``.
+        Figures of the check against PyTorch, see :mod:`segmaformer.runtime.parity`.
     """
 
     file: str
@@ -112,7 +112,7 @@ class Manifest:
         return self.output.channels, *self.tiling.tile
 
     def to_json(self) -> str:
-        """Indented JSON; :func:`parse_manifest` reads it back to an equal object.
+        """Return indented JSON; :func:`parse_manifest` reads it back to an equal object.
 
         Raises
         ------
@@ -128,8 +128,8 @@ def parse_manifest(text: str | bytes) -> Manifest:
     Raises
     ------
     PackageError
-        Not JSON, an unknown major version, or a field that is missing, unknown, of
-        the wrong type or in contradiction to another.
+        The text is no JSON, of an unknown major version, or has a field that is missing, unknown,
+        of the wrong type or in contradiction to another.
     """
     document = load_json_object(text, "manifest.json")
     newer = _is_newer(document.get("format_version"))
@@ -142,7 +142,7 @@ def parse_manifest(text: str | bytes) -> Manifest:
 
 
 def _check_figures(manifest: Manifest) -> None:
-    """Check what is read again of the records that may hold anything else besides."""
+    """Check the parts of free-form records that are read again."""
     for name, variant in manifest.variants.items():
         where = f"manifest.variants.{name}.parity"
         for key, kind in _FIGURES.items():
@@ -155,7 +155,7 @@ def _check_figures(manifest: Manifest) -> None:
 
 
 def _is_newer(version: Any) -> bool:
-    """Whether the manifest is of a newer minor version; refuses other major ones."""
+    """Tell if the manifest is of a newer minor version; refuse other major ones."""
     found = re.fullmatch(r"([0-9]{1,6})\.([0-9]{1,6})", version) if type(version) is str else None
     if found is None:
         raise PackageError(
@@ -171,7 +171,7 @@ def _is_newer(version: Any) -> bool:
 
 
 def _complaints(manifest: Manifest) -> Iterator[str]:
-    """Say what is well-formed and yet cannot be meant."""
+    """List well-formed values that make no sense."""
     yield from _preprocessing_complaints(manifest.preprocessing)
     yield from _tiling_complaints(manifest.tiling)
     yield from _output_complaints(manifest.output)
@@ -252,4 +252,4 @@ def _file_complaints(manifest: Manifest) -> Iterator[str]:
 
 
 EARLIER_BOUND = 1e-4
-"""Bound of packages that do not record theirs."""
+"""Bound for packages that do not record theirs."""

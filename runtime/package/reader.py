@@ -1,4 +1,4 @@
-"""Opening packages: every byte is checked before it is believed."""
+"""Reader of packages that checks every byte before use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REMEDY = "it was damaged or altered: copy or export the package again"
 
 @dataclass(frozen=True)
 class Package:
-    """A checked package directory."""
+    """Checked package directory."""
 
     path: Path
     manifest: Manifest
@@ -36,7 +36,7 @@ class Package:
         FileNotFoundError
             There is no such directory.
         PackageError
-            It is no package, or not the one that was exported.
+            The directory is no package, or was altered since the export.
         """
         package = cls(Path(path), read_manifest(path))
         for name in package.manifest.files:
@@ -45,16 +45,16 @@ class Package:
 
     @property
     def manifest_sha256(self) -> str:
-        """Of the manifest's file, which lists the SHA-256 of every other."""
+        """SHA-256 of the manifest's file, which lists that of every other file."""
         return sha256_of(self.path / MANIFEST_FILE)
 
     def network(self, variant: str) -> bytes:
-        """The ONNX file of a variant, which the package has.
+        """Read the ONNX file of a variant of the package.
 
         Raises
         ------
         PackageError
-            See :meth:`read`; or a tensor's data lies outside the file.
+            As for :meth:`read`; or a tensor's data lies outside the file.
         """
         file = self.manifest.variants[variant].file
         content = self.read(file)
@@ -66,10 +66,10 @@ class Package:
         return content
 
     def read(self, name: str) -> bytes:
-        """Bytes of a listed file, checked as they are read.
+        """Read a listed file and check its bytes.
 
-        The bytes that were checked are the ones returned, so a file that is exchanged
-        after opening is never used.
+        The bytes that were checked are the ones returned, so a file that is exchanged after opening
+        is never used.
 
         Raises
         ------
@@ -93,14 +93,14 @@ class Package:
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """Manifest of the package at `path`; the files that it lists are not looked at.
+    """Read the manifest of the package at `path`, but none of its other files.
 
     Raises
     ------
     FileNotFoundError
         There is no such directory.
     PackageError
-        There is no manifest, or one that is altered, of another version or contradictory.
+        There is no manifest, or it is altered, of another version or contradictory.
     """
     path = Path(path)
     if not path.exists():
@@ -117,7 +117,7 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def _read_plain_file(package: Path, name: str, *, limit: int) -> bytes:
-    """Content of a regular file of `package` that no link leads to; stops just after `limit`."""
+    """Read a regular file of `package` that no link leads to; stop just after `limit` bytes."""
     path = package / name
     try:
         if os.path.realpath(path) != os.path.join(os.path.realpath(package), *name.split("/")):

@@ -1,6 +1,6 @@
-"""The manifest's seal: its first line vouches for all the others.
+"""Seal of the manifest: a digest in its first line of all other lines.
 
-The manifest lists the SHA-256 of every other file; nothing but itself can carry its own.
+The manifest lists the SHA-256 of every other file, but cannot list its own.
 ``grep -v manifest_sha256 manifest.json | sha256sum`` computes the same digest.
 """
 
@@ -16,7 +16,7 @@ _SEAL = re.compile(rb'\{\n  "manifest_sha256": "([0-9a-f]{64})",\n')
 
 
 def seal(text: str) -> bytes:
-    """File content of a manifest.
+    """Return the file content of a manifest.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def seal(text: str) -> bytes:
     Returns
     -------
     bytes
-        The same in UTF-8 with ``manifest_sha256``, the SHA-256 of all other lines, in front.
+        The text in UTF-8 with ``manifest_sha256``, the SHA-256 of all other lines, in front.
     """
     content = text.encode()
     digest = hashlib.sha256(content).hexdigest()
@@ -39,7 +39,7 @@ def unseal(content: bytes) -> bytes:
     Raises
     ------
     PackageError
-        There is no seal, or a byte differs from what was sealed.
+        There is no seal, or a byte differs from the sealed text.
     """
     found = _SEAL.match(content)
     if found is None:

@@ -1,7 +1,7 @@
-"""JSON to frozen dataclasses, with the annotations as the schema.
+"""Conversion of JSON to frozen dataclasses, with the annotations as the schema.
 
-Every value is checked against the annotation of its field, and what does not fit is
-named by its place, such as ``manifest.tiling.tile[2]``.
+Every value is checked against the annotation of its field, and a wrong value is named by its place,
+such as ``manifest.tiling.tile[2]``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def load_json_object(text: str | bytes, name: str) -> dict[str, Any]:
     Raises
     ------
     PackageError
-        It is something else; `name` is how the message calls it.
+        The text has another form; `name` is its name in the message.
     """
     try:
         document = json.loads(
@@ -51,14 +51,14 @@ def build(
     Parameters
     ----------
     kind
-        Dataclass of dataclasses, tuples, dictionaries with text keys, unions with None,
-        literals, int, float, str, bool and Any.
+        Dataclass with fields of dataclasses, tuples, dictionaries with text keys, unions with
+        None, literals, int, float, str, bool and Any.
     document
-        From :func:`load_json_object`.
+        Object from :func:`load_json_object`.
     where
-        What messages call the object.
+        Name of the object in messages.
     ignore_unknown
-        Whether fields that `kind` does not have are passed over.
+        Whether to ignore fields that `kind` does not have.
 
     Raises
     ------
@@ -70,13 +70,13 @@ def build(
 
 
 def build_value(kind: Any, value: Any, where: str) -> Any:
-    """Convert a value inside a document; as :func:`build`, with the same errors."""
+    """Convert a value inside a document, with the errors of :func:`build`."""
     return _Builder(ignore_unknown=False).build(kind, value, where)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Builder:
-    """Walks annotation and value side by side."""
+    """Recursive converter of a value by its annotation."""
 
     ignore_unknown: bool
 
@@ -84,7 +84,7 @@ class _Builder:
         origin = typing.get_origin(kind)
         if dataclasses.is_dataclass(kind):
             return self._record(kind, value, where)
-        # A union of a Literal and None is typing's.
+        # A union of a Literal and None has the type of typing's.
         if origin in (types.UnionType, typing.Union):
             return self._optional(kind, value, where)
         if origin is dict:
@@ -191,5 +191,5 @@ def _name(key: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """`value` on one line, without control characters and not too long."""
+    """Return `value` on one line, without control characters and shortened."""
     return reprlib.repr(value)

@@ -1,4 +1,4 @@
-"""Writing packages: complete and checked, or not at all."""
+"""Writer of packages: complete and checked, or not at all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_files(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Ma
     Returns
     -------
     Manifest
-        With size and SHA-256 of every file.
+        The manifest with size and SHA-256 of every file.
     """
     records = {}
     for name, content in files.items():
@@ -47,7 +47,7 @@ def write_files(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Ma
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a new file in place of an earlier one; a link there is replaced, not followed."""
+    """Write a file, replacing an earlier one; a link there is replaced, not followed."""
     path.unlink(missing_ok=True)
     with open(os.open(path, _NEW_FILE, 0o666), "wb") as stream:
         stream.write(content)
@@ -55,25 +55,25 @@ def _write(path: Path, content: bytes) -> None:
 
 @contextmanager
 def staged_package(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A folder beside `target` that takes its place when the block ends well.
+    """Create a folder beside `target` that replaces it when the block ends without an error.
 
-    Where the block fails, the folder is removed and `target` stays as it was. What a killed
-    process left beside `target` is removed first, and a package that it had moved aside and not
-    replaced is put back.
+    If the block fails, the folder is removed and `target` stays as it was. Unfinished folders of
+    killed processes beside `target` are removed first, and a package that such a process had moved
+    aside and not replaced is put back.
 
     Parameters
     ----------
     target
-        Where the package is to be.
+        Path of the package.
     overwrite
         Whether an existing package may be replaced.
 
     Raises
     ------
     FileNotFoundError
-        There is no folder to put `target` into.
+        The folder of `target` does not exist.
     FileExistsError
-        `target` exists and may not be replaced, or is more than a package.
+        `target` exists and may not be replaced, or holds other files than a package's.
     PermissionError
         Nothing can be written beside `target`.
     OSError
@@ -96,9 +96,9 @@ def staged_package(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def finish_replacing(target: Path) -> None:
-    """Remove what killed processes left beside `target`, and put it back if it was moved aside.
+    """Remove unfinished folders of killed processes beside `target`, and put a moved one back.
 
-    For those who read a package before they replace it by :func:`staged_package`.
+    For callers that read a package before they replace it by :func:`staged_package`.
     """
     remove_abandoned(target.parent)
     for aside in abandoned(target.parent, _aside_prefix(target)):
@@ -124,7 +124,7 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
 
 
 def _what_else(target: Path) -> str:
-    """Say what `target` is or holds besides a package; empty if nothing would be lost."""
+    """Describe content of `target` that is no package's; empty if nothing would be lost."""
     if target.is_symlink() or not target.is_dir():
         return "it is no folder"
     try:
@@ -148,7 +148,7 @@ def _folder_beside(target: Path) -> tuple[Path, int]:
 
 
 def _put_in_place(staging: Path, target: Path) -> None:
-    """Rename `staging` to `target`; what was there is moved aside first and back on failure."""
+    """Rename `staging` to `target`; move an existing one aside first, and back on failure."""
     if not target.exists():
         staging.rename(target)
         return
@@ -164,5 +164,5 @@ def _put_in_place(staging: Path, target: Path) -> None:
 
 
 def _aside_prefix(target: Path) -> str:
-    """What the name of a package that is being replaced begins with; tells which it was."""
+    """Return the prefix of the name of a package being replaced, unique for `target`."""
     return f".sgmf.old-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}-"

@@ -1,1 +1,1 @@
-"""Comparisons of a network with what its reference computed."""
+"""Comparisons of a network with the results of its reference."""

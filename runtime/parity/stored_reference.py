@@ -1,7 +1,7 @@
-"""What PyTorch computed at export, kept in the package to try other machines against.
+"""PyTorch's result at export, kept in the package to check other machines against.
 
-The input is not kept: it is a phantom that every machine makes anew, so that a package holds
-no part of a scan. Of it and of the logits a coarse grid remains, of the labels every voxel.
+The input is not kept: it is a phantom that every machine makes anew, so that a package holds no
+part of a scan. The package keeps a coarse grid of the phantom and of the logits, and every label.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REFERENCE_FILE = "reference.npz"
 
 _GRID_POINTS = 16
 _LARGEST_DEVIATION = 1e-3
-"""Of the phantom, in units of its standard deviation: far above rounding."""
+"""Largest deviation of the phantom, in its standard deviations: far above rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class StoredReference:
     tile
         Shape (1, C, *tile), float32.
     labels
-        Shape (*tile).
+        Shape (*tile), the label of every voxel.
     logits
         Shape (K, d, h, w), float32: every :func:`grid_step`-th voxel.
     """
@@ -47,31 +47,31 @@ class StoredReference:
     logits: np.ndarray = field(repr=False)
 
     def compare(self, logits: np.ndarray, parity: TileParity) -> None:
-        """Add the logits (K, *tile) of another network to `parity`."""
+        """Add a comparison of another network's logits (K, *tile) to `parity`."""
         parity.add_sampled(logits, self.logits, self.labels, step=grid_step(self.labels.shape))
 
 
 def grid_step(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Distance of the voxels whose logits are kept, along each axis."""
+    """Return the distance of the voxels whose logits are kept, along each axis."""
     return tuple(-(-extent // _GRID_POINTS) for extent in shape)
 
 
 def reference_tile(preprocessing: Preprocessing, tiling: Tiling) -> np.ndarray:
-    """The phantom, shape (1, C, *tile), float32."""
+    """Make the phantom, shape (1, C, *tile), float32."""
     return phantom_tiles(preprocessing.normalization, tiling.tile, count=1)
 
 
 def pack_reference(tile: np.ndarray, logits: np.ndarray, manifest: Manifest) -> bytes:
-    """Content of :data:`REFERENCE_FILE`; the same for the same arguments.
+    """Serialise the content of :data:`REFERENCE_FILE`; the same for the same arguments.
 
     Parameters
     ----------
     tile
-        From :func:`reference_tile`.
+        Phantom from :func:`reference_tile`.
     logits
-        The reference's answer, (K, *tile), float32.
+        The reference's answer, shape (K, *tile), float32.
     manifest
-        Of the package.
+        Manifest of the package.
     """
     stream = io.BytesIO()
     np.savez_compressed(
@@ -84,12 +84,12 @@ def pack_reference(tile: np.ndarray, logits: np.ndarray, manifest: Manifest) -> 
 
 
 def stored_reference(package: Package) -> StoredReference | None:
-    """The reference in a package; None if it was exported without one.
+    """Read the reference in a package; None if it was exported without one.
 
     Raises
     ------
     PackageError
-        It cannot be read, or belongs to another phantom than this version makes.
+        The file cannot be read, or belongs to a phantom of another version.
     """
     if REFERENCE_FILE not in package.manifest.files:
         return None
@@ -105,7 +105,7 @@ def stored_reference(package: Package) -> StoredReference | None:
         },
     )
     deviation = np.abs(arrays["tile"] - _on_grid(tile[0])).max()
-    if not deviation <= _LARGEST_DEVIATION:  # also where it is NaN
+    if not deviation <= _LARGEST_DEVIATION:  # also for NaN
         raise PackageError(
             f"{REFERENCE_FILE} of {package.path} was made with other phantoms than this version "
             "makes; export the package again, or verify on scans with --data"
@@ -114,7 +114,7 @@ def stored_reference(package: Package) -> StoredReference | None:
 
 
 def _on_grid(array: np.ndarray) -> np.ndarray:
-    """Every step-th voxel of (channels, D, H, W)."""
+    """Take every step-th voxel of (channels, D, H, W)."""
     depth, height, width = grid_step(array.shape[1:])
     return np.ascontiguousarray(array[:, ::depth, ::height, ::width])
 

@@ -1,4 +1,4 @@
-"""Does a network compute what its reference computes? The gate before a variant exists."""
+"""Parity of a network with its reference: the gate that every variant must pass."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from segmaformer.runtime.pipeline.labels import logits_to_labels
 from segmaformer.runtime.spec import Output
 
 ROUNDING_BOUND = 2e-5
-"""float32: largest difference over the range of the logits. Ten times what the rounding of most
-networks gives, and a fifth of what one norm that sums carelessly does."""
+"""Bound for float32: largest difference over the range of the logits. Ten times the rounding of
+most networks, and a fifth of the error of one norm that sums carelessly."""
 NOISE_FACTOR = 2
-"""float32 of a network whose own rounding is more: so many times PyTorch's error against float64,
-as much as two computations differ that are both as good as PyTorch's."""
+"""Bound for float32 of a network whose own rounding is larger: this many times PyTorch's error
+against float64, the usual difference of two computations as good as PyTorch's."""
 MIN_AGREEMENT = 0.999
 MIN_DICE = 0.999
-"""float16: share of voxels with the same label, and Dice of every label that is present."""
+"""Bounds for float16: share of voxels with the same label, and Dice of every label present."""
 
 
 @dataclass
@@ -31,15 +31,15 @@ class TileParity:
     Attributes
     ----------
     reference
-        What it is compared with, in words.
+        Name of the reference, for people.
     largest_error
-        In units of the logits.
+        Largest difference, in units of the logits.
     bound
-        Of float32: the largest `relative_error` that passes.
+        Largest `relative_error` of float32 that passes.
     noise
-        PyTorch's own error over the range, where it was measured.
+        PyTorch's own error over the range of the logits, if it was measured; else None.
     tile_errors
-        Largest error of each tile, in units of the logits.
+        Largest difference on each tile, in units of the logits.
     worst
         Tile, channel and voxel of `largest_error`.
     """
@@ -83,16 +83,16 @@ class TileParity:
         logits
             Shape (K, D, H, W).
         reference
-            Logits of every ``step``-th voxel, starting with the first.
+            Logits of every ``step``-th voxel, starting with the first, shape (K, d, h, w).
         labels
-            Shape (D, H, W).
+            Labels of the reference, shape (D, H, W).
         step
             Distance of known logits along D, H and W.
 
         Raises
         ------
         ValueError
-            The shapes do not belong together.
+            The shapes do not fit each other.
         """
         sampled = logits[(slice(None), *(slice(None, None, each) for each in step))]
         if sampled.shape != reference.shape or logits.shape[1:] != labels.shape:
@@ -123,7 +123,7 @@ class TileParity:
         self.highest = max(self.highest, float(reference.max()))
 
     def add_labels(self, found: np.ndarray, expected: np.ndarray) -> None:
-        """Compare two label maps of one shape; for logits, :meth:`add` does."""
+        """Compare two label maps of one shape; :meth:`add` does so for logits."""
         self.voxels += expected.size
         self.agreeing += int((found == expected).sum())
         for value in np.union1d(found, expected).tolist():
@@ -141,21 +141,21 @@ class TileParity:
 
     @property
     def logit_range(self) -> float:
-        """Highest less lowest logit of the reference."""
+        """Highest minus lowest logit of the reference."""
         return self.highest - self.lowest
 
     @property
     def agreement(self) -> float:
-        """Share of voxels with the same label."""
+        """Share of voxels with the same label, 0 to 1."""
         return self.agreeing / self.voxels
 
     @property
     def dice(self) -> dict[int, float]:
-        """Dice between variant and reference, for every label either of them has."""
+        """Dice between variant and reference, for every label of either."""
         return {value: 2 * self.common[value] / size for value, size in sorted(self.sizes.items())}
 
     def shortcomings(self, *, exact: bool) -> list[str]:
-        """What falls short: of the float32 bound if `exact`, else of the label bounds."""
+        """List the bounds that are missed: of float32 if `exact`, else of labels."""
         return self._logit_shortcomings() if exact else self._label_shortcomings()
 
     def _logit_shortcomings(self) -> list[str]:
@@ -186,7 +186,7 @@ class TileParity:
         )
 
     def record(self, *, exact: bool = False) -> dict[str, Any]:
-        """For the manifest; with bound and noise where those decide, which is where `exact`."""
+        """Describe the figures for the manifest; with bound and noise if `exact`."""
         return {
             "reference": self.reference,
             "tiles": self.tiles,
@@ -199,27 +199,27 @@ class TileParity:
 
 
 def export_bound(noise: float | None) -> float:
-    """Largest error over the range of the logits at which float32 passes the export.
+    """Compute the largest error over the range of the logits at which float32 passes the export.
 
     Parameters
     ----------
     noise
-        PyTorch's own: its float32 against its float64, over the range. None where the error
-        was too small to ask.
+        PyTorch's float32 error against its float64, over the range of the logits; None if the
+        variant's error was too small to need it.
     """
     return max(ROUNDING_BOUND, NOISE_FACTOR * (noise or 0.0))
 
 
 def bound_elsewhere(manifest: Manifest) -> float:
-    """The same for a package's float32 on another machine or backend.
+    """Compute the bound for a package's float32 on another machine or backend.
 
-    Its logits must pass the bound of the export. What they are compared with there, PyTorch's
-    float32 or ONNX Runtime's, is itself off by as much as the package records, so this is added.
+    It is the bound of the export plus the error, recorded in the package, of the results it is
+    compared with there: PyTorch's float32 or ONNX Runtime's.
 
     Raises
     ------
     PackageError
-        The manifest records something else than numbers.
+        The manifest records a value that is no number.
     """
     variant = manifest.variants[EXACT_VARIANT]
     if "bound" not in variant.parity:

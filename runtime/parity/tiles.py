@@ -1,10 +1,10 @@
 """Tiles on which a network is compared with its reference: PyTorch, or another backend.
 
-Best are tiles of a real scan. Without one, phantoms stand in: a body with organs of
-smooth and textured contrast on an empty background, more than half of the tile, normalised as the
-package says. White noise would not do: it has no flat regions, where norms and half precision fail
-first. In CT all but the first have air outside the body, at the lower end of the window; the first
-is the one whose answer packages hold, and stays what it was.
+Tiles of a real scan are best. Without one, phantoms stand in: a body with organs of smooth and
+textured contrast on an empty background, more than half of the tile, normalised as the package
+states. White noise would not do: it has no flat regions, where norms and half precision fail first.
+In CT all but the first have air outside the body, at the lower end of the window; the first is the
+one whose answer packages hold, so it must not change.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TILE_COUNT = 4
 PHANTOM_COUNT = 2
 ORGAN_COUNT = 12
 
-# While a phantom is made: its organs, its grid and what an ellipsoid takes beside, in float64.
+# Memory for making a phantom: its organs, its grid and an ellipsoid, in float64.
 _WORK_BYTES = 8 * (ORGAN_COUNT + 3 + 10)
 
 
@@ -41,18 +41,18 @@ def tiles_from_scan(
     *,
     nan_to: float | None = None,
 ) -> np.ndarray:
-    """Tiles of a scan after the package's own preprocessing.
+    """Cut tiles out of a scan after the package's own preprocessing.
 
     Parameters
     ----------
     scan
-        Files in the order of the channels.
+        Files of the scan in the order of the channels.
     preprocessing, tiling
-        Of the package to be written.
+        Preprocessing and tiling of the package to be written.
     count
         Largest number of tiles; spread evenly over the scan if it has more.
     nan_to
-        Takes the place of voxels that are NaN or infinite; None refuses them.
+        Replaces voxels that are NaN or infinite; None refuses such scans.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def tiles_from_scan(
     Raises
     ------
     InputError, GeometryError, BudgetError
-        The scan cannot be used, and why.
+        The scan cannot be used; the message says why.
     """
     volume = read_scan(
         scan,
@@ -87,16 +87,16 @@ def phantom_tiles(
     count: int = PHANTOM_COUNT,
     seed: int = 0,
 ) -> np.ndarray:
-    """Scan-like tiles after the package's normalisation.
+    """Make scan-like tiles after the package's normalisation.
 
     Parameters
     ----------
     normalization
         One entry for each channel.
     tile
-        Voxels along depth, height and width.
+        Number of voxels along depth, height and width.
     count, seed
-        How many, and which.
+        Number of tiles, and seed of their variety.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def phantom_tiles(
     Raises
     ------
     InputError
-        Memory does not hold a tile of that size.
+        A tile of that size does not fit into memory.
     """
     _check_phantoms(tile, count * len(normalization))
     random = np.random.default_rng(seed)
@@ -147,7 +147,7 @@ def _phantom(
 def _contrast(
     random: np.random.Generator, body: np.ndarray, organs: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """One channel, float64: zero outside the body and mostly between 0 and 2 inside."""
+    """Return one channel, float64: zero outside the body and mostly between 0 and 2 inside."""
     values = body * random.uniform(0.5, 1.0)
     for organ in organs:
         values = values + organ * body * random.uniform(-0.4, 0.8)
@@ -158,7 +158,7 @@ def _contrast(
 
 
 def _intensities(contrast: np.ndarray, normalization: Normalization) -> np.ndarray:
-    """Contrast, float32, in the units that `normalization` expects of a scan."""
+    """Scale contrast to float32 in the units that `normalization` expects of a scan."""
     scan = contrast
     if normalization.scheme == "rgb01":
         scan = np.interp(contrast, (contrast.min(), contrast.max()), (0, 255))
@@ -169,7 +169,7 @@ def _intensities(contrast: np.ndarray, normalization: Normalization) -> np.ndarr
 
 
 def _ellipsoid(grid: np.ndarray, centre: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """One inside, zero outside, with a rim a few voxels wide."""
+    """Return one inside and zero outside an ellipsoid, with a rim a few voxels wide."""
     distance = np.sqrt((((grid.T - centre) / radii) ** 2).sum(-1)).T
     inside: np.ndarray = np.clip((1.05 - distance) / 0.1, 0, 1)
     return inside

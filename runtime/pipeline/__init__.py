@@ -1,1 +1,1 @@
-"""The work around any network: from a volume to its labels."""
+"""Work around any network: from a volume to its labels."""

@@ -1,17 +1,14 @@
-"""The check that memory holds what a scan needs, made before memory is taken.
+"""Check that memory holds everything a scan needs, made before memory is taken.
 
-A file of a few kilobytes may ask for terabytes: by the shape in its header, or by a spacing
-that makes a huge grid of it. What a scan needs is known in two steps.
+A file of a few kilobytes may ask for terabytes: by the shape in its header, or by a spacing that
+makes a huge grid of it. The need of a scan is known in two steps.
 
-1. Its header tells the voxels, and the network's grid if nothing is cropped. Voxels beyond
-   the budget are not read; nor is a scan whose grid is beyond it, where the package crops
-   nothing.
-2. Where it crops to what is not zero, the voxels must be read, within the budget, to know
-   the grid, which cropping only makes smaller. The grid decides before the image on it is
-   allocated.
+1. Its header gives the voxels, and the network's grid if nothing is cropped. Voxels beyond the
+   budget are not read; if the package crops nothing, a scan with a grid beyond it is refused, too.
+2. If the package crops to the nonzero box, the voxels must be read, within the budget, to know the
+   grid, which cropping only makes smaller. The grid decides before the image on it is allocated.
 
-So no scan is refused that would fit, and none takes more than the budget before it is
-refused.
+So no scan is refused that would fit, and none takes more than the budget before it is refused.
 """
 
 from __future__ import annotations
@@ -38,16 +35,16 @@ from segmaformer.runtime.system.memory import default_budget_bytes
 
 @dataclass(frozen=True)
 class Admission:
-    """Lets scans in whose prediction stays within a budget.
+    """Admission of scans whose prediction stays within a memory budget.
 
     Attributes
     ----------
     manifest
-        Of the package.
+        Manifest of the package.
     budget_bytes
-        For the scan and all that grows with it.
+        Memory for the scan and all that grows with it, in bytes.
     predict
-        What would predict a preprocessed scan whose voxels take so many bytes.
+        Makes the prediction for a preprocessed scan, given the size of its voxels in bytes.
     """
 
     manifest: Manifest
@@ -56,7 +53,7 @@ class Admission:
 
     @classmethod
     def of_package(cls, manifest: Manifest, budget_bytes: int) -> Admission:
-        """Decide without a backend: by a network that takes one tile at a time."""
+        """Make an admission without a backend: for a network that takes one tile at a time."""
         network = TileNetwork(_never_run)
 
         def predict(grid: Preprocessed, scan_bytes: int) -> Prediction:
@@ -72,7 +69,7 @@ class Admission:
         return cls(manifest, budget_bytes, predict)
 
     def read(self, files: Sequence[str | Path], *, nan_to: float | None = None) -> Volume:
-        """Read a scan, unless its header shows that it is not let in.
+        """Read a scan, unless its header shows that it cannot be admitted.
 
         Parameters
         ----------
@@ -82,10 +79,10 @@ class Admission:
         Raises
         ------
         BudgetError
-            What the scan needs, and what the budget is.
+            The scan needs more than the budget; the message states both.
         GeometryError
-            Its spacing leaves a few voxels of it, or more tiles than a day's work. Other errors
-            are those of :func:`segmaformer.runtime.scans.formats.read_scan`.
+            The spacing leaves a few voxels of the scan, or more tiles than a day's work. Other
+            errors are those of :func:`segmaformer.runtime.scans.formats.read_scan`.
         """
         spec, budget = self.manifest.preprocessing, self.budget_bytes
         if files:
@@ -96,7 +93,7 @@ class Admission:
         try:
             return read_scan(files, channels=len(spec.channels), budget_bytes=budget, nan_to=nan_to)
         except BudgetError:
-            # The voxels alone are too many: the error shall name what the whole work needs.
+            # The voxels alone are too many: the error must state the need of the whole work.
             self.check(header, network_grid(header, spec, whole=True))
             raise
 
@@ -122,21 +119,21 @@ class Admission:
 
 
 def check_whole_image(volume: Volume, grid: Preprocessed, tile: Triple) -> None:
-    """Refuse a scan whose image on the network's grid cannot be held beside it as a whole.
+    """Refuse a scan that does not fit into memory together with its whole image on the grid.
 
-    For work that cuts tiles out of the padded image, so that it needs that twice at worst.
+    Work that cuts tiles out of the padded image needs that twice at worst.
 
     Raises
     ------
     BudgetError
-        Scan and image need more than half of the memory that is free.
+        Scan and image need more than half of the free memory.
     """
     channels, depth, height, width = grid.image.shape
     padded, _ = place_in_tiles((depth, height, width), tile)
     scan_bytes, needed = volume.voxels.nbytes, volume.voxels.nbytes + grid.image.nbytes
     if padded != (depth, height, width):
         needed += channels * math.prod(padded) * grid.image.itemsize
-    # The scan is there already, so it is not part of what is free.
+    # The scan is in memory already, so it is not part of the free memory.
     budget = default_budget_bytes() + scan_bytes
     if needed > budget:
         raise BudgetError("scan and image", budget, needed)

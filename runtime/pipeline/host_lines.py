@@ -1,6 +1,6 @@
-"""Memory for lines of logits on the processor, from the same kernels as the native pipeline's.
+"""Lines of logits in memory of the processor, with the native pipeline's kernels.
 
-What a device sums is checked against it.
+The sums of devices are checked against them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Tile = TypeVar("Tile", contravariant=True)
 class Lines(Protocol[Tile]):
     """Memory for lines of logits, in which tiles are summed and from which labels come.
 
-    A tile's logits (K, *tile) are what the memory takes: an array, or something on a device.
+    A tile's logits (K, *tile) are an array, or an object on a device, depending on the memory.
     """
 
     def clear(self, lines: Sequence[int]) -> None:
-        """Make lines zero."""
+        """Set lines to zero."""
         ...
 
     def add(self, places: Places, columns: slice, logits: Tile, inside: Box) -> None:
@@ -48,7 +48,7 @@ class Lines(Protocol[Tile]):
     def labels(
         self, places: Places, taps: Sequence[AxisTaps], regions: Sequence[int] | None
     ) -> npt.NDArray[np.uint16]:
-        """As :func:`segmaformer.runtime.bindings.kernels.resample_labels`."""
+        """Resample lines to labels, as :mod:`segmaformer.runtime.bindings.kernels` does."""
         ...
 
 
@@ -58,11 +58,11 @@ class HostLines:
     Parameters
     ----------
     capacity, channels, width
-        Shape of the memory.
+        Number of lines, channels of each, and voxels along a line.
     weights
-        Of the voxels of a tile, shape (D, H, W), float32.
+        Weights of the voxels of a tile, shape (D, H, W), float32.
     threads
-        To use.
+        Number of threads to use.
     """
 
     def __init__(self, capacity: int, channels: int, width: int, weights: Logits, threads: int):
@@ -70,7 +70,7 @@ class HostLines:
         self._weights, self._threads = weights, threads
 
     def clear(self, lines: Sequence[int]) -> None:
-        """As of :class:`Lines`; so are the others."""
+        """Set lines to zero."""
         self._memory[list(lines)] = 0
 
     def add(self, places: Places, columns: slice, logits: Logits, inside: Box) -> None:  # noqa: D102
@@ -87,5 +87,5 @@ class HostLines:
         return resample_labels(self.logits(places), taps, regions=regions, threads=self._threads)
 
     def logits(self, places: Places) -> LogitLines:
-        """What lies in lines."""
+        """Return the content of lines."""
         return LogitLines(self._memory, places)

@@ -1,4 +1,4 @@
-"""From logits to the label map."""
+"""Conversion of logits to labels."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from segmaformer.runtime.spec import Output
 
 
 def label_dtype(output: Output) -> type[np.unsignedinteger]:
-    """uint8 where it holds every value, else uint16."""
+    """Return uint8 if that holds every value, else uint16."""
     values = [label.value for label in output.labels] + [region.value for region in output.regions]
     return np.uint8 if max(values) <= np.iinfo(np.uint8).max else np.uint16
 
 
 def logits_to_labels(logits: np.ndarray, output: Output) -> np.ndarray:
-    """Label of each voxel.
+    """Choose the label of each voxel.
 
     Parameters
     ----------
     logits
         Shape (K, ...), float32.
     output
-        Without regions the largest logit wins, the first of equals. With regions, each
-        with a probability above one half paints its value, later ones over earlier.
+        Meaning of the logits. Without regions the largest logit wins, the first of equals. With
+        regions, each with a probability above one half paints its value, later ones over earlier.
 
     Returns
     -------

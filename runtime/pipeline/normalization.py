@@ -19,10 +19,10 @@ def normalize(channel: Channel, normalization: Normalization, mask: Mask | None 
     Parameters
     ----------
     channel
-        Intensities (D, H, W), float32; unchanged.
+        Intensities (D, H, W), float32; not changed.
     mask
-        Where the scan is (D, H, W). Only a z-score with ``use_mask`` looks at it: voxels
-        outside then count for nothing and keep their value.
+        Voxels of the scan (D, H, W), bool. Only a z-score with ``use_mask`` uses it: voxels outside
+        are ignored and keep their value.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def normalize(channel: Channel, normalization: Normalization, mask: Mask | None 
     Raises
     ------
     ValueError
-        ``use_mask`` is set and there is no mask, or one of another shape.
+        ``use_mask`` is set, and the mask is missing or has another shape.
     InputError
         The scheme is ``rgb01`` and an intensity lies outside 0 to 255.
     """

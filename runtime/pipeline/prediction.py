@@ -1,4 +1,4 @@
-"""One preprocessed scan through a network: its labels or probabilities, within a budget."""
+"""Prediction of one preprocessed scan: its labels or probabilities, within a budget."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from segmaformer.runtime.progress import Report, StepProgress
 BYTES = np.dtype(np.float32).itemsize
 
 ON_PROCESSOR = "logits are copied back and summed by the processor"
-"""What is said where they could have been summed on a device."""
+"""Report if logits could have been summed on a device, but are not."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """A preprocessed scan, what predicts it, and the memory for that.
+    """A preprocessed scan, its network, and the memory for its prediction.
 
     Attributes
     ----------
     prepared
-        From :func:`segmaformer.runtime.pipeline.preprocessing.preprocess`.
+        Scan from :func:`segmaformer.runtime.pipeline.preprocessing.preprocess`.
     manifest
-        Of the package.
+        Manifest of the package.
     network
-        What runs the tiles.
+        Network that runs the tiles on the processor.
     budget_bytes
-        For scan, image, logits and labels.
+        Memory for scan, image, logits and labels, in bytes.
     scan_bytes
-        What the scan holds of that.
+        Memory that the scan holds of that, in bytes.
     threads
-        For blending and interpolation.
+        Number of threads for blending and interpolation.
     resident
-        What runs the tiles for labels where logits are summed on a device.
+        Network that leaves logits on a device, to be summed there for labels; None without one.
     report
-        Called with a line if they are not, although there is `resident`.
+        Called with a line if they are not summed there although there is `resident`.
     """
 
     prepared: Preprocessed
@@ -58,11 +58,11 @@ class Prediction:
     report: Report = lambda line: None
 
     def check_budget(self) -> None:
-        """Raise BudgetError, with the least that would do, if :meth:`labels` would."""
+        """Raise BudgetError, with the least that would suffice, if :meth:`labels` would."""
         self._stream(0)
 
     def labels(self, progress: StepProgress, into: np.ndarray | None = None) -> np.ndarray:
-        """Labels on the cropped grid of the scan.
+        """Compute labels on the cropped grid of the scan.
 
         Parameters
         ----------
@@ -79,7 +79,7 @@ class Prediction:
         Raises
         ------
         BudgetError
-            The budget does not suffice; the error says the least that would.
+            The budget does not suffice; the message states the least that would.
         """
         stream = self._resident_stream() or self._stream(0)
         return stream.labels(progress, into)
@@ -87,19 +87,19 @@ class Prediction:
     def probabilities(
         self, channels: Sequence[int], progress: StepProgress
     ) -> Iterator[np.ndarray]:
-        """Probabilities of some channels, several from one pass where the budget allows.
+        """Compute probabilities of some channels, several in one pass if the budget allows.
 
         Parameters
         ----------
         channels
-            At least one.
+            Channels of the logits, at least one.
         progress
             Called with the tiles done and their number.
 
         Yields
         ------
         np.ndarray
-            For each channel, shape ``prepared.cropped_shape``, float32.
+            Map for each channel, shape ``prepared.cropped_shape``, float32, from 0 to 1.
 
         Raises
         ------
@@ -118,10 +118,10 @@ class Prediction:
 
             maps = stream.probabilities(group, report)
             yield from maps
-            del maps  # before the next group takes as much
+            del maps  # free the memory for the next group
 
     def _fewest_tiles(self, maps: int) -> tuple[int, LabelStream]:
-        """How many maps to compute in one pass, and the stream that does."""
+        """Choose the number of maps for one pass, and make its stream."""
         streams = [self._stream(1)]
         for together in range(2, maps + 1):
             try:
@@ -137,7 +137,7 @@ class Prediction:
         return fewest + 1, streams[fewest]
 
     def _resident_stream(self) -> LabelStream | None:
-        """The stream whose sums are on the device; None, said why, if they cannot be there."""
+        """Make the stream that sums on the device; None, with a report, if that is impossible."""
         if self.resident is None:
             return None
         self.resident.device.activate()
@@ -152,7 +152,7 @@ class Prediction:
         return None
 
     def _stream(self, maps: int, device: DeviceNetwork | None = None) -> LabelStream:
-        """The stream beside that many maps of probabilities."""
+        """Make the stream for labels, or for that many maps of probabilities."""
         prepared, output = self.prepared, self.manifest.output
         cropped, whole = (
             math.prod(shape) for shape in (prepared.cropped_shape, prepared.uncropped_shape)
@@ -181,7 +181,7 @@ class Prediction:
     def _all_probabilities(
         self, stream: LabelStream, channels: Sequence[int], progress: StepProgress
     ) -> Iterator[np.ndarray]:
-        """Each from all logits, which a spline of higher order brings to the scan's grid."""
+        """Compute each map from all logits, resampled by a spline of higher order."""
         resampling = self.manifest.preprocessing.logits_resampling
         logits = restore_logits(
             stream.logits(progress), self.prepared, resampling, threads=self.threads

@@ -1,4 +1,4 @@
-"""From a scan to the network's grid and back to the scan's.
+"""Preparation of a scan on the network's grid, and the way back to the scan's.
 
 Order of operations: orient, transpose, crop, normalise, resample. Normalising comes
 before resampling, since interpolation would blur the border of the nonzero mask. The
@@ -38,15 +38,15 @@ class Preprocessed:
     image
         Normalised intensities (C, D, H, W), float32.
     spacing_mm
-        Spacing of `image` along D, H and W.
+        Spacing of `image` along D, H and W, in mm.
     reorientation
-        Brings stored axes (X, Y, Z) to the network's.
+        Reorientation from stored axes (X, Y, Z) to the network's.
     uncropped_shape
-        Voxels of the whole scan along the network's axes, before resampling.
+        Number of voxels of the whole scan along the network's axes, before resampling.
     box
-        Part of that which was kept.
+        Part of that which was kept by cropping.
     scan_spacing_mm
-        Spacing of the scan along the network's axes, before resampling.
+        Spacing of the scan along the network's axes in mm, before resampling.
     """
 
     image: npt.NDArray[np.float32] = field(repr=False)
@@ -58,7 +58,7 @@ class Preprocessed:
 
     @property
     def cropped_shape(self) -> Triple:
-        """Voxels inside `box`: the grid that :func:`restore_logits` returns to."""
+        """Shape of `box`: the grid that :func:`restore_logits` returns to."""
         depth, height, width = (side.stop - side.start for side in self.box)
         return depth, height, width
 
@@ -72,20 +72,20 @@ def preprocess(
 ) -> Preprocessed:
     """Bring `volume` to the grid and the intensities that a network was trained on.
 
-    Beside the result, memory holds a few planes, and a mask where a normalisation needs it.
+    Beside the result, memory holds a few planes, and a mask if a normalisation needs it.
 
     Parameters
     ----------
     threads
-        Threads to use; 0 takes every available processor.
+        Number of threads; 0 uses every available processor.
     admit
         Called with :func:`network_grid` before memory is taken for the image; may raise.
 
     Raises
     ------
     InputError
-        The volume has another number of channels than `spec`, is zero everywhere, holds
-        what is not finite or does not suit the normalisation.
+        The volume has another number of channels than `spec`, is zero everywhere, holds NaN or
+        infinite voxels, or does not suit the normalisation.
     """
     scan, specification = _scan(volume, spec), PreprocessingArgs.of(spec)
     grid = _find_grid(scan, specification, whole=False)
@@ -96,12 +96,12 @@ def preprocess(
 
 
 def network_grid(volume: Volume, spec: Preprocessing, *, whole: bool) -> Preprocessed:
-    """Find what :func:`preprocess` would return, but with an image that takes no memory.
+    """Return the result of :func:`preprocess`, but with an image that takes no memory.
 
     Parameters
     ----------
     whole
-        True for what it would return if nothing were cropped; voxels are then not looked at.
+        Assume that nothing is cropped; voxels are then not read.
 
     Raises
     ------
@@ -118,15 +118,15 @@ def check_grid(grid: Preprocessed, tiling: Tiling) -> None:
     Parameters
     ----------
     grid
-        Of the whole scan, from :func:`network_grid`: before anything is allocated.
+        Grid of the whole scan, from :func:`network_grid`, before anything is allocated.
     tiling
-        What covers the grid.
+        Tiling that covers the grid.
 
     Raises
     ------
     GeometryError
-        The scan shrinks to less than 8 x 8 x 8 voxels or to two along an axis, or takes more
-        than 86,400 tiles.
+        The scan shrinks to less than 8 x 8 x 8 voxels or to two along an axis, or takes more than
+        86,400 tiles.
     """
     args = NetworkGridArgs(
         uncropped_shape=grid.uncropped_shape,
@@ -179,14 +179,14 @@ def restore_logits(
     Parameters
     ----------
     logits
-        (C, D, H, W), float32, on the grid of ``prepared.image``.
+        Logits (C, D, H, W), float32, on the grid of ``prepared.image``.
     threads
-        Threads to use; 0 takes every available processor.
+        Number of threads; 0 uses every available processor.
 
     Returns
     -------
     ndarray
-        (C, *prepared.cropped_shape), float32.
+        Logits (C, *prepared.cropped_shape), float32.
 
     Raises
     ------
@@ -212,9 +212,9 @@ def restore_map(
     Parameters
     ----------
     values
-        With the shape ``prepared.cropped_shape``.
+        Map of shape ``prepared.cropped_shape``.
     outside
-        The map's value where the scan was cropped.
+        Value of the map outside the crop.
 
     Returns
     -------
@@ -235,7 +235,7 @@ def restore_map(
 def empty_map(
     prepared: Preprocessed, dtype: type[Element], *, outside: float = 0
 ) -> tuple[npt.NDArray[Element], npt.NDArray[Element]]:
-    """Make a map of one value in the shape of the stored scan, and a view of what was kept of it.
+    """Make a map of one value in the shape of the stored scan, and a view of its cropped part.
 
     Returns
     -------

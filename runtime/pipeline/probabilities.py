@@ -14,7 +14,7 @@ _ROWS_BYTES = 4 << 20
 
 
 def label_channel(output: Output, label: str) -> int:
-    """Channel of the logits that a label's name stands for, or its value if none is named so.
+    """Return the channel of the logits for a label's name, or for its value if no name fits.
 
     Raises
     ------
@@ -30,10 +30,10 @@ def label_channel(output: Output, label: str) -> int:
 
 
 def outside_crop(output: Output, channel: int) -> float:
-    """Probability of a channel where a scan was cropped away, which is background.
+    """Return the probability of a channel outside the crop, which is background.
 
-    Of labels, 1 for background and 0 for the others, so that they sum to 1 there too; of
-    regions, which background is none of, 0.
+    For labels it is 1 for background and 0 for the others, so that they sum to 1; for regions it is
+    0, since background is none of them.
     """
     return float(not output.regions and output.labels[channel].value == 0)
 
@@ -41,16 +41,16 @@ def outside_crop(output: Output, channel: int) -> float:
 def resample_probabilities(
     logits: LogitLines, taps: Sequence[AxisTaps], channels: Sequence[int], *, exclusive: bool
 ) -> npt.NDArray[np.float32]:
-    """Probabilities of some channels on another grid.
+    """Compute probabilities of some channels on another grid.
 
     Parameters
     ----------
     logits
-        Lines (K, d, h, w).
+        Lines of logits (K, d, h, w), float32.
     taps
-        One for each axis of the target.
+        Interpolation for each axis of the target.
     channels
-        Whose probabilities.
+        Channels whose probabilities to compute.
     exclusive
         True for labels, of which each voxel has one (softmax over channels); False for
         regions, which may overlap (sigmoid).
@@ -58,8 +58,8 @@ def resample_probabilities(
     Returns
     -------
     ndarray
-        Shape (len(channels), d, h, w) of the target, float32. Logits are interpolated first,
-        then become probabilities, as in nnU-Net. A few rows are computed at a time.
+        Shape (len(channels), d, h, w) of the target, float32, from 0 to 1. Logits are interpolated
+        first, then become probabilities, as in nnU-Net. A few rows are computed at a time.
     """
     depth, height, width = taps
     maps = np.empty([len(channels), *(len(axis) for axis in taps)], np.float32)
@@ -91,12 +91,12 @@ def _mix(low: Logits, high: Logits, weight: npt.NDArray[np.float32] | np.float32
 def to_probabilities(
     logits: Logits, channels: Sequence[int], *, exclusive: bool
 ) -> npt.NDArray[np.float32]:
-    """Probabilities (len(channels), ...) where the logits are.
+    """Compute probabilities (len(channels), ...) on the logits' own grid.
 
     Parameters are those of :func:`resample_probabilities`, but for `logits` (K, ...).
     """
     if not exclusive:
-        with np.errstate(over="ignore"):  # of a logit below -88, whose probability is 0
+        with np.errstate(over="ignore"):  # a logit below -88 has probability 0
             sigmoid: npt.NDArray[np.float32] = np.reciprocal(1 + np.exp(-logits[list(channels)]))
         return sigmoid
     weights = np.exp(logits - logits.max(axis=0))

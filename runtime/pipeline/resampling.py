@@ -1,4 +1,4 @@
-"""Spline resampling of images and logits that computes what nnU-Net v2 computes.
+"""Spline resampling of images and logits with nnU-Net v2's results.
 
 nnU-Net resizes with ``skimage.transform.resize(mode="edge", anti_aliasing=False)``: a
 spline through voxel centres of the edge-extended image, evaluated at the centres of the
@@ -45,16 +45,16 @@ def resample(
     image
         Intensities or logits (C, D, H, W), float32.
     shape
-        Voxels of the result along D, H and W.
+        Number of voxels of the result along D, H and W.
     spacing_mm, new_spacing_mm
-        Spacing along D, H and W before and after.
+        Spacing along D, H and W before and after, in mm.
     threads
-        Threads to use; 0 takes every available processor.
+        Number of threads; 0 uses every available processor.
 
     Returns
     -------
     ndarray
-        (C, *shape), float32; `image` itself where that is its shape already.
+        Image (C, *shape), float32; `image` itself if it has that shape already.
 
     Raises
     ------

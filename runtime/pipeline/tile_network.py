@@ -1,4 +1,4 @@
-"""How tiles become logits on the processor's side of a backend."""
+"""Network that turns tiles into logits in memory of the processor."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ RunTiles = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class TileNetwork:
-    """How tiles become logits.
+    """Network that turns tiles into logits.
 
     Attributes
     ----------
     run
-        Tiles (B, C, *tile) to logits (B, K, *logits_grid), both float32; B is at most
-        `tiles_at_once`. The tiles are only there during the call.
+        Function from tiles (B, C, *tile) to logits (B, K, *logits_grid), both float32; B is at most
+        `tiles_at_once`. The tiles are only valid during the call.
     tiles_at_once
-        Most tiles of a call.
+        Largest number of tiles in a call.
     overlap
-        Calls come from a thread of their own, so that the next tiles are cut out and the
-        last ones blended meanwhile.
+        Whether calls come from a thread of their own, so that meanwhile the next tiles are cut out
+        and the last ones blended.
     mirror_axes
-        Logits are the mean over all combinations of these mirrored axes, 0 is depth; each
-        doubles the number of calls.
+        Axes to mirror, 0 is depth: logits are the mean over all combinations; each axis doubles the
+        number of calls.
     logits_grid
-        Grid (D, H, W) of the logits; None is the tile's. A coarser one has extents that divide
-        the tile's, and its logits are made larger, as by the op ``Upsample``, where they are used.
+        Grid (D, H, W) of the logits; None is the tile's. The extents of a coarser one divide the
+        tile's, and its logits are enlarged, as by the op ``Upsample``, when they are used.
 
     Raises
     ------
@@ -54,7 +54,7 @@ class TileNetwork:
             raise ValueError(f"tiles_at_once is {self.tiles_at_once}; expected at least 1")
 
     def args(self, channels: int, classes: int, tile: Triple, callbacks: Callbacks) -> NetworkArgs:
-        """The network as the native pipeline calls it; keep it as long as that runs."""
+        """Return the network as the native pipeline calls it; keep it as long as that runs."""
         grid = self.logits_grid or tile
         lent = _LentLogits(self.run, (channels, *tile), (classes, *grid), 1 + self.overlap)
         mirrored = tuple(axis in self.mirror_axes for axis in range(3))
@@ -64,7 +64,7 @@ class TileNetwork:
 
 @dataclass
 class _LentLogits:
-    """Keeps logits where they are as long as the native pipeline reads them."""
+    """Callback that keeps logits alive as long as the native pipeline reads them."""
 
     run: RunTiles
     tile_shape: tuple[int, ...]
@@ -73,7 +73,7 @@ class _LentLogits:
     _kept: list[np.ndarray] = field(default_factory=list)
 
     def __call__(self, _user: Any, tiles: int, count: int, logits: Any) -> None:
-        # A batch is gone before the next one is computed.
+        # Release a batch before the next one is computed.
         del self._kept[: len(self._kept) - self.batches + 1]
         found = self.run(array_at(tiles, np.float32, count, *self.tile_shape))
         if found.shape != (count, *self.logits_shape):

@@ -1,4 +1,4 @@
-"""Cutting a volume into tiles and blending their logits, as nnU-Net v2 or as MONAI does.
+"""Cutting of a volume into tiles and blending of their logits, by nnU-Net v2's or MONAI's rules.
 
 Both pad volumes smaller than a tile with zeros, half on either side, and weigh the logits
 by a Gaussian of sigma tile/8. They differ in two things:
@@ -28,22 +28,22 @@ BLENDINGS: dict[str, tuple[TilingScheme, bool]] = {
     "monai-constant": ("monai", False),
     "monai-gaussian": ("monai", True),
 }
-"""Scheme and whether weights are Gaussian, by a name; MONAI's are those of its modes."""
+"""Scheme, and whether weights are Gaussian, by a name; MONAI's are those of its modes."""
 
 
 def tile_starts(extent: int, tile: int, step: float, scheme: TilingScheme = "nnunet") -> list[int]:
-    """First voxels of the tiles along one axis.
+    """Return the first voxels of the tiles along one axis.
 
     Parameters
     ----------
     extent
-        Voxels along the axis, at least `tile`.
+        Number of voxels along the axis, at least `tile`.
     tile
-        Voxels of a tile.
+        Number of voxels of a tile.
     step
         Largest distance of neighbouring tiles, as a fraction of `tile`.
     scheme
-        nnU-Net's are evenly spread from 0 to ``extent - tile``, rounded half to even; MONAI's
+        nnU-Net's tiles are evenly spread from 0 to ``extent - tile``, rounded half to even; MONAI's
         follow at `step` tiles, rounded down to whole voxels, but at least one, and the last is
         ``extent - tile``.
 
@@ -62,7 +62,7 @@ def tile_starts(extent: int, tile: int, step: float, scheme: TilingScheme = "nnu
 
 
 def tile_boxes(shape: Triple, tiling: Tiling) -> list[Box]:
-    """Every tile of a volume that is at least one tile large, depth slowest."""
+    """List the tiles of a volume that is at least one tile large, depth slowest."""
     starts = [
         tile_starts(extent, tile, tiling.step, tiling.scheme)
         for extent, tile in zip(shape, tiling.tile, strict=True)
@@ -76,7 +76,7 @@ def _box(corner: tuple[int, ...], extent: tuple[int, ...]) -> Box:
 
 
 def tile_weights(tiling: Tiling) -> np.ndarray:
-    """Weight of each voxel of a tile in the blend.
+    """Compute the weight of each voxel of a tile in the blend.
 
     Returns
     -------
@@ -89,12 +89,12 @@ def tile_weights(tiling: Tiling) -> np.ndarray:
 
 
 def place_in_tiles(shape: Triple, tile: Triple) -> tuple[Triple, Box]:
-    """The volume that tiles cover, at least one tile large, and where an image lies in it.
+    """Return the volume that tiles cover, at least a tile, and the place of an image in it.
 
     Returns
     -------
     padded_shape, box
-        Missing voxels are added half on either side.
+        Shape of the volume and part of the image; missing voxels are added half on either side.
     """
     depth, height, width = (max(t, extent) for t, extent in zip(tile, shape, strict=True))
     padded = (depth, height, width)
@@ -110,9 +110,9 @@ def cut_tile(image: np.ndarray, box: Box, place: Box) -> np.ndarray:
     image
         Shape (C, D, H, W).
     box
-        The tile.
+        Place of the tile.
     place
-        Where the image lies, in the same coordinates as `box`.
+        Place of the image, in the same coordinates as `box`.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def pad_to_tile(image: np.ndarray, tile: Triple) -> tuple[np.ndarray, Box]:
     Returns
     -------
     padded, box
-        The padded image, `image` itself where it is large enough, and where it lies in it.
+        Padded image, or `image` itself if it is large enough, and the image's place in it.
     """
     _, depth, height, width = image.shape
     shape, place = place_in_tiles((depth, height, width), tile)
@@ -143,7 +143,7 @@ def pad_to_tile(image: np.ndarray, tile: Triple) -> tuple[np.ndarray, Box]:
 
 
 def shared_part(box: Box, other: Box) -> tuple[Box, Box] | None:
-    """Where the voxels that two boxes share lie in each; None if there are none."""
+    """Return the place in each of two boxes of their common voxels; None if there are none."""
     begins = [max(a.start, b.start) for a, b in zip(box, other, strict=True)]
     ends = [min(a.stop, b.stop) for a, b in zip(box, other, strict=True)]
     extent = tuple(end - begin for begin, end in zip(begins, ends, strict=True))

@@ -1,1 +1,1 @@
-"""Everything a user gets: labels, numbers, pictures, a page and a record."""
+"""Results for users: labels, numbers, pictures, a page and a record."""

@@ -1,8 +1,8 @@
-"""How a scan is looked at: which planes, which slices and which intensities.
+"""Planes, slices and intensities in which a scan is shown.
 
-Radiological convention: the patient's right on the left of a picture, anterior up or to
-the left, superior up. What is shown depends on where voxels lie in the patient, not on
-the order in which the file stores them.
+Radiological convention: the patient's right on the left of a picture, anterior up or to the left,
+superior up. The planes follow the voxels' place in the patient, not the order in which the file
+stores them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from segmaformer.runtime.spec import Normalization
 
 NOTICE = "Research use only. Not a medical device."
 DISPLAY_ORIENTATION = "LPI"
-"""Axes that run towards left, posterior and inferior need no mirroring."""
+"""Axis codes of display: axes towards left, posterior and inferior need no mirroring."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """Axes of a volume in LPI order that run right and down, and where those begin and end."""
+    """Axes of a volume in LPI order that run right and down, and the letters at their ends."""
 
     name: str
     across: int
@@ -45,10 +45,10 @@ PLANES = (
 
 
 def telling_centre(labels: np.ndarray) -> tuple[int, ...]:
-    """Voxel of `labels` (X, Y, Z) whose three slices show much of what is not background.
+    """Return the voxel of `labels` (X, Y, Z) whose three slices show much of the labels.
 
-    Each coordinate is the one nearest to the centroid among the slices that hold at
-    least half as much as the fullest. Without any label it is the middle.
+    Each coordinate is the one nearest to the centroid among the slices that hold at least half as
+    much as the fullest. Without any label it is the middle.
     """
     foreground = labels != 0
     if not foreground.any():
@@ -64,7 +64,7 @@ def telling_centre(labels: np.ndarray) -> tuple[int, ...]:
 
 
 def robust_window(image: np.ndarray) -> tuple[float, float]:
-    """0.5th and 99.5th percentile of the voxels that are not zero; 0 and 1 if all are."""
+    """Return the 0.5th and 99.5th percentile of the nonzero voxels; 0 and 1 if all are zero."""
     voxels = regular_sample(image)
     voxels = voxels[voxels != 0]
     if voxels.size == 0:
@@ -74,13 +74,13 @@ def robust_window(image: np.ndarray) -> tuple[float, float]:
 
 
 def network_window(normalization: Normalization) -> tuple[float, float] | None:
-    """Range that a CT network looks at, that of its organs in training; None for others."""
+    """Return the range of intensities that a CT network uses; None for others."""
     if normalization.lower is None or normalization.upper is None:
         return None
     return normalization.lower, normalization.upper
 
 
 def place_text(position_mm: np.ndarray, axis: int) -> str:
-    """Position in RAS+ along one axis of the patient, such as ``I 15.0 mm``."""
+    """Write a position in RAS+ along one axis of the patient, such as ``I 15.0 mm``."""
     position = position_mm[axis]
     return f"{('LR', 'PA', 'IS')[axis][int(position >= 0)]} {abs(position):.1f} mm"

@@ -1,4 +1,4 @@
-"""The legend of a preview, and the look that all its text shares."""
+"""Legend of a preview, and the style of all its text."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class LegendEntry:
 
 
 def draw_legend(entries: Sequence[LegendEntry]) -> Image.Image:
-    """Draw a row for each of the first 24 entries, and how many more there are.
+    """Draw a row for each of the first 24 entries, and the number of the others.
 
     Returns
     -------
     PIL.Image.Image
-        RGB, 300 pixels wide.
+        RGB image, 300 pixels wide.
     """
     shown = entries[:MOST_ENTRIES]
     remark = f"+{len(entries) - len(shown)} more" if len(entries) > len(shown) else ""
@@ -66,11 +66,11 @@ def write(
     Parameters
     ----------
     draw, place
-        Where: the picture, and the point that `anchor` (Pillow's two letters) is at.
+        The picture, and the point in it for `anchor` (Pillow's two letters).
     width_px
-        Longer text is cut and ends in an ellipsis.
+        Width in pixels at which longer text is cut and ends in an ellipsis.
     outline_px
-        Width of a black rim, for text upon an image.
+        Width in pixels of a black rim, for text on an image.
     """
     font = ImageFont.load_default(size_px)
     if font.getlength(text) > width_px:

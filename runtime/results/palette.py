@@ -1,9 +1,9 @@
 """Colours for label maps that stay apart, for colour-blind readers too.
 
-The first seven are those of Okabe and Ito (Color Universal Design, 2008) without
-black. Every further one is the colour farthest from all before it, where the distance
-of two colours is the least among normal sight, protanopia and deuteranopia. A label
-value therefore has the same colour in every picture, however many labels there are.
+The first seven are those of Okabe and Ito (Color Universal Design, 2008) without black. Every
+further one is the colour farthest from all before it, by the least of the distances under normal
+sight, protanopia and deuteranopia. So a label value has the same colour in every picture, however
+many labels there are.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _CONES_TO_OKLAB = np.array(
 
 
 def label_colours(count: int) -> np.ndarray:
-    """Colours of the label values 1 to `count`.
+    """Return the colours of the label values 1 to `count`.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def label_colours(count: int) -> np.ndarray:
 
 
 def colour_distances(colours: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Oklab distances as the reader who tells the two colours apart worst sees them.
+    """Compute Oklab distances, each under the kind of sight for which it is smallest.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def colour_distances(colours: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _further_colours(count: int) -> list[tuple[int, ...]]:
-    """`count` colours after Okabe and Ito's, each as far from those before as can be."""
+    """Choose `count` colours after Okabe and Ito's, each as far as possible from those before."""
     levels = np.linspace(0, 255, 16).round().astype(np.uint8)
     candidates = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
     lightness, *ab = _oklab(_linear(candidates)).T
@@ -107,12 +107,12 @@ def _further_colours(count: int) -> list[tuple[int, ...]]:
 
 
 def _appearances(colours: np.ndarray) -> np.ndarray:
-    """Oklab under each kind of sight, shape (sights, n, 3)."""
+    """Convert to Oklab under each kind of sight, shape (sights, n, 3)."""
     return np.stack([_oklab((_linear(colours) @ sight.T).clip(0, 1)) for sight in _SIGHTS])
 
 
 def _linear(colours: np.ndarray) -> np.ndarray:
-    """Linear RGB from 0 to 1 of uint8 sRGB."""
+    """Convert uint8 sRGB to linear RGB from 0 to 1."""
     srgb = colours / 255
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 

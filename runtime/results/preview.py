@@ -1,4 +1,4 @@
-"""A picture of a segmentation that can be read at a glance.
+"""Picture of a segmentation, readable at a glance.
 
 Three planes in radiological convention, see :mod:`segmaformer.runtime.results.display_planes`.
 """
@@ -48,11 +48,11 @@ _FILL = 0.35
 
 @dataclass(frozen=True)
 class _Scene:
-    """What is drawn, with axes in LPI order.
+    """Content of the picture, with axes in LPI order.
 
-    `image` and `labels` (X, Y, Z), `window` of intensities, `spacing_mm`, the volume
-    `voxel_ml` of a voxel, the voxel `centre` that the planes share, its place
-    `centre_mm` in RAS+, `colours` by label value.
+    `image` and `labels` (X, Y, Z), `window` of intensities, `spacing_mm`, the volume `voxel_ml` of
+    a voxel, the voxel `centre` that the planes share, its place `centre_mm` in RAS+, `colours` by
+    label value.
     """
 
     image: np.ndarray
@@ -72,7 +72,7 @@ class _Scene:
 def write_preview(path: Target, segmentation: Segmentation) -> None:
     """Write the preview of a segmentation as PNG, atomically.
 
-    The first channel is the one shown.
+    The first channel is shown.
 
     Parameters
     ----------
@@ -113,9 +113,9 @@ def draw_preview(
 ) -> Image.Image:
     """Draw three planes through the centre of a segmentation, and a legend.
 
-    The planes meet near the centroid of all labels, each moved to the nearest slice
-    that holds at least half as much of them as the fullest one. All have the same
-    scale, and voxels are stretched to their size in millimetres.
+    The planes meet near the centroid of all labels, each moved to the nearest slice that holds at
+    least half as much of them as the fullest one. All have the same scale, and voxels are stretched
+    to their size in millimetres.
 
     Parameters
     ----------
@@ -126,17 +126,17 @@ def draw_preview(
     affine
         Shape (4, 4): voxel indices to RAS+ millimetres.
     label_names
-        Name of every value that `labels` may hold, background left out.
+        Name of every value that `labels` may hold, without the background.
     window
         Intensities to show as black and white; None for the 0.5th and 99.5th
         percentile of the voxels that are not zero.
     title, subtitle
-        Shown above the planes.
+        Texts above the planes.
 
     Returns
     -------
     PIL.Image.Image
-        RGB.
+        RGB image.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def _arrange(
 
 
 def _pixels_per_mm(extent_mm: np.ndarray) -> float:
-    """One scale for all panels: large enough to read, small enough for a page."""
+    """Choose one scale for all panels: large enough to read, small enough for a page."""
     usual = _USUAL_LONGEST_PX / extent_mm.max()
     readable = _LEAST_HEIGHT_PX / extent_mm[[plane.down for plane in PLANES]].min()
     return float(min(max(usual, readable), _GREATEST_PX / extent_mm.max()))
@@ -204,7 +204,7 @@ def _draw_panel(scene: _Scene, plane: Plane, scale: float) -> Image.Image:
 
 
 def _section(volume: np.ndarray, scene: _Scene, plane: Plane) -> np.ndarray:
-    """Rows run down and columns across the picture."""
+    """Cut a plane out of a volume; rows run down and columns across the picture."""
     return np.asarray(volume.take(scene.centre[plane.through], plane.through).T)
 
 
@@ -215,7 +215,7 @@ def _grey(plane: np.ndarray, window: tuple[float, float]) -> Image.Image:
 
 
 def _enlarge(labels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Nearest neighbour to shape (height, width)."""
+    """Enlarge to shape (height, width) by nearest neighbour."""
     rows, columns = (
         ((np.arange(pixels) + 0.5) * (extent / pixels)).astype(int)
         for pixels, extent in zip((height, width), labels.shape, strict=True)
@@ -224,14 +224,14 @@ def _enlarge(labels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _overlay(grey: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Tint labels and outline them, shape (height, width, 3) uint8."""
+    """Tint labels and outline them; returns shape (height, width, 3), uint8."""
     opacity = np.where(_outline(labels), 1.0, _FILL) * (labels > 0)
     mixed = grey[..., None] * (1 - opacity[..., None]) + colours[labels] * opacity[..., None]
     return np.asarray(mixed.round().astype(np.uint8))
 
 
 def _outline(labels: np.ndarray) -> np.ndarray:
-    """Pixels within two of another label, along rows and columns."""
+    """Mark the pixels within two of another label, along rows and columns."""
     outline = np.zeros(labels.shape, bool)
     for axis in (0, 1):
         ahead, behind = np.moveaxis(outline, axis, 0), np.moveaxis(labels, axis, 0)
@@ -243,7 +243,7 @@ def _outline(labels: np.ndarray) -> np.ndarray:
 
 
 def _annotate(section: Image.Image, scene: _Scene, plane: Plane) -> None:
-    """Mark where the other two planes cut this one, and the directions of the patient."""
+    """Mark the cuts of the other two planes, and the directions of the patient."""
     draw = ImageDraw.Draw(section)
     right, bottom = section.width - 1, section.height - 1
     x, y = (
@@ -267,7 +267,7 @@ def _annotate(section: Image.Image, scene: _Scene, plane: Plane) -> None:
 
 
 def _legend_entries(scene: _Scene, label_names: Mapping[int, str]) -> list[LegendEntry]:
-    """Labels present, those that the planes cut first, otherwise in the order of values."""
+    """List the labels present, those that the planes cut first, otherwise in order of value."""
     cut = {
         value
         for plane in PLANES
@@ -296,7 +296,7 @@ def _voxel_counts(labels: np.ndarray) -> np.ndarray:
 def _compose(
     panels: list[Image.Image], legend: Image.Image, title: str, subtitle: str
 ) -> Image.Image:
-    """Title, panels side by side, legend to their right, notice below."""
+    """Combine title, panels side by side, legend to their right, and notice below."""
     blocks = [*panels, legend]
     width = sum(block.width + _MARGIN_PX for block in blocks) + _MARGIN_PX
     height = _HEADER_PX + max(block.height for block in blocks) + _FOOTER_PX

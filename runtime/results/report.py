@@ -1,7 +1,7 @@
-"""One HTML page to look through a segmentation, without network and without other files.
+"""HTML page of a segmentation, in one file and without network access.
 
-The page carries the scan and the labels, so it is as confidential as they are. Its
-content security policy forbids every connection and every script but its own.
+The page holds the scan and the labels, so it is as confidential as they are. Its content security
+policy forbids every connection and every script but its own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from segmaformer.runtime.results.segmentation import Segmentation
 
 VOXEL_BYTES = 39_000_000
-"""A page of 40 MB, of which the text takes little."""
+"""Default size of the voxels in bytes, for a page of 40 MB with little else."""
 
 _SCRIPTS = ("voxels.js", "planes.js", "viewer.js")
 _NOTABLE_TILT_DEGREES = 5.0
@@ -62,8 +62,8 @@ def write_report(
 ) -> None:
     """Write the report of a segmentation as HTML, atomically.
 
-    Slices scroll in three planes with the labels over them; below stand the statistics,
-    facts about the scan and the package, and how the run went.
+    Slices scroll in three planes with the labels over them; below are the statistics, facts about
+    the scan and the package, and the record of the run.
 
     Parameters
     ----------
@@ -72,21 +72,21 @@ def write_report(
     segmentation
         Labels, scan, names and origin.
     run_manifest
-        How the run went, JSON-like; None shows the backend and the seconds of each stage.
+        Record of the run, JSON-like; None shows the backend and the seconds of each stage.
     statistics
-        What ``segmentation.statistics()`` returned, if it is known; None measures.
+        Result of ``segmentation.statistics()``, if it is known; None measures.
     channel
-        The one to show.
+        Index of the channel to show.
     voxel_bytes
-        What scan and labels may take in the page. A scan that would take more is averaged
-        in blocks, and the page says so; statistics are always those of the whole scan.
+        Largest size of scan and labels in the page, in bytes. A larger scan is averaged in blocks,
+        and the page says so; statistics are always those of the whole scan.
     names
-        Show the names of the scan's files. Pages are handed on, and names may be patients'.
+        Show the names of the scan's files. Pages are passed on, and names may be patients'.
 
     Raises
     ------
     ValueError
-        There is no such channel, or `voxel_bytes` holds nothing.
+        There is no such channel, or `voxel_bytes` is too small for one voxel.
     OSError
         `path` cannot be written, see :func:`~segmaformer.runtime.system.atomic.unfinished_file`.
     """
@@ -107,10 +107,10 @@ def write_report(
 
 @dataclass(frozen=True)
 class _Scene:
-    """What is shown, with axes in the order of display.
+    """Content of the page, with axes in the order of display.
 
-    `image` and `labels` (X, Y, Z), the `turn` that brought them there, their
-    `spacing_mm`, the `scale` of their intensities and the `window` to begin with.
+    `image` and `labels` (X, Y, Z), the `turn` that reordered them, their `spacing_mm`, the `scale`
+    of their intensities and the initial `window`.
     """
 
     image: np.ndarray
@@ -157,13 +157,13 @@ def _draw(
         "image": packed.image.decode("ascii"),
         "labels": packed.labels.decode("ascii"),
     }
-    # One pass, so that braces in a file's name are never taken for a placeholder.
+    # A single pass, so that braces in a file's name are never taken for a placeholder.
     page = _PLACEHOLDER.sub(lambda match: parts[match[1]], _file("page.html"))
     return page.encode("utf-8")
 
 
 def _without_names(run: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """A run's record without the names of the files that were read; their hashes stay."""
+    """Return a run's record without the names of the files that were read, but with hashes."""
     if run is None or not isinstance(files := run.get("scan"), list):
         return run
     kept = [
@@ -193,7 +193,7 @@ def _arrange(segmentation: Segmentation, channel: int) -> _Scene:
 
 
 def _found_labels(statistics: Mapping[str, Any]) -> list[ReportLabel]:
-    """Labels that are not empty, in the order of values, as in the packed voxels."""
+    """List the labels that are not empty, in order of value, as in the packed voxels."""
     found = [entry for entry in statistics["labels"] if entry["voxel_count"]]
     colours = label_colours(max((entry["value"] for entry in found), default=0))
     return [ReportLabel(entry, tuple(colours[entry["value"] - 1].tolist())) for entry in found]
@@ -202,7 +202,7 @@ def _found_labels(statistics: Mapping[str, Any]) -> list[ReportLabel]:
 def _scene_document(
     scene: _Scene, packed: PackedVoxels, found: list[ReportLabel], affine: np.ndarray
 ) -> dict[str, Any]:
-    """What the script needs to know about the voxels; axes in the order of display."""
+    """Return the script's facts about the voxels, with axes in the order of display."""
     centre = telling_centre(scene.labels)
     return {
         "shape": packed.shape,
@@ -245,7 +245,7 @@ def _what_is_shown(segmentation: Segmentation, packed: PackedVoxels, channel: in
 
 
 def _policy(style: str, script: str) -> str:
-    """Content security policy: nothing but this style and this script, no connection."""
+    """Return a content security policy that allows only this style and script, no connection."""
     hashes = (
         base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         for text in (style, script)
@@ -258,12 +258,12 @@ def _policy(style: str, script: str) -> str:
 
 
 def _json(document: dict[str, Any]) -> str:
-    """JSON that no HTML parser mistakes for a tag."""
+    """Convert to JSON that no HTML parser mistakes for a tag."""
     return json.dumps(document, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _file(name: str) -> str:
-    """Text of a file in ``runtime/results/report_page``."""
+    """Read a file in ``runtime/results/report_page``."""
     return (resources.files("segmaformer.runtime.results") / "report_page" / name).read_text(
         encoding="utf-8"
     )

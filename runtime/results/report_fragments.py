@@ -1,7 +1,7 @@
-"""The parts of a report that are plain HTML: tables and lists, readable without a script.
+"""Parts of a report in plain HTML: tables and lists, readable without a script.
 
-Every text is escaped here. Colours stand in ``data-colour`` attributes, because the
-page's policy allows no style attributes.
+Every text is escaped here. Colours are in ``data-colour`` attributes, because the page's policy
+allows no style attributes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def as_html(text: str) -> str:
-    """Any text as HTML that shows it, and nothing that would change the page or its direction."""
+    """Escape a text for HTML, so that it cannot change the page or its direction."""
     return html.escape(printable(text))
 
 
@@ -37,22 +37,22 @@ class ReportLabel:
 
     @property
     def name(self) -> str:
-        """Its name as HTML."""
+        """Name of the label as HTML."""
         return as_html(self.measured["name"])
 
     @property
     def swatch(self) -> str:
-        """A square in its colour."""
+        """HTML of a square in the label's colour."""
         return f'<i class="swatch" data-colour="#{bytes(self.colour).hex()}"></i>'
 
 
 def plane_sections() -> str:
-    """The three planes, empty."""
+    """Return the three planes, empty."""
     return "\n".join(_plane_section(plane) for plane in PLANES)
 
 
 def label_list(labels: Sequence[ReportLabel]) -> str:
-    """A row with a box to tick for each label, numbered as in the packed voxels."""
+    """Return a row with a checkbox for each label, numbered as in the packed voxels."""
     if not labels:
         return '<li class="quiet">No label was found.</li>'
     return "\n".join(
@@ -64,7 +64,7 @@ def label_list(labels: Sequence[ReportLabel]) -> str:
 
 
 def statistics_table(statistics: Mapping[str, Any], labels: Sequence[ReportLabel]) -> str:
-    """A row for each label that was found, and the names of the others."""
+    """Return a row for each label that was found, and the names of the others."""
     absent = [entry["name"] for entry in statistics["labels"] if not entry["voxel_count"]]
     rows = "\n".join(_statistics_row(label) for label in labels)
     table = (
@@ -79,7 +79,7 @@ def statistics_table(statistics: Mapping[str, Any], labels: Sequence[ReportLabel
 def fact_cards(
     segmentation: Segmentation, run_manifest: Mapping[str, Any] | None, *, names: bool = False
 ) -> str:
-    """Facts about the scan, the package and the run."""
+    """Return cards of facts about the scan, the package and the run."""
     run = run_manifest or {"backend": segmentation.backend, "seconds": segmentation.seconds}
     cards = {
         "Scan": _scan_facts(
@@ -95,7 +95,7 @@ def fact_cards(
 
 
 def product_text(numbers: Sequence[float]) -> str:
-    """Numbers along three axes, such as ``1 × 1 × 2.5``."""
+    """Write numbers along three axes, such as ``1 × 1 × 2.5``."""
     return " \N{MULTIPLICATION SIGN} ".join(map(_number, numbers))
 
 
@@ -173,7 +173,7 @@ def _definitions(facts: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    """A JSON-like value as HTML: mappings as nested lists, sequences line by line."""
+    """Convert a JSON-like value to HTML: mappings to nested lists, sequences line by line."""
     if isinstance(value, Mapping):
         return _definitions(value) if value else "none"
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
@@ -189,5 +189,5 @@ def _ml(measured: Mapping[str, Any]) -> str:
 
 
 def _number(value: float) -> str:
-    """Four digits, without an exponent where that is readable."""
+    """Write four digits, without an exponent if that is readable."""
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"

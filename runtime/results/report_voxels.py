@@ -1,7 +1,7 @@
-"""Packing a scan and its labels into text that a browser can unpack.
+"""Packing of a scan and its labels into text that a browser can unpack.
 
-Intensities become one byte each, labels one or two; both are deflated and written in
-base64. Where that is more than a page should hold, voxels are averaged in blocks.
+Intensities become one byte each, labels one or two; both are deflated and encoded in base64. If a
+page cannot hold them, voxels are averaged in blocks.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from segmaformer.runtime.spec import Triple
 
 LEVELS = 256
 MOST_VOXELS = 100_000_000
-"""A browser holds them unpacked, two or three bytes each."""
+"""Largest number of voxels: a browser holds them unpacked, two or three bytes each."""
 
-# Part of the levels for the window that is shown first; the range around it shares the rest.
+# Share of the levels for the window that is shown first; the range around it gets the rest.
 _WINDOW_SHARE = 0.65
 _RANGE_PERCENTILES = (0.1, 99.9)
-# Spacings within this ratio of the finest are coarsened together, so that a grid of
-# equal spacings keeps them.
+# Spacings within this ratio of the finest are coarsened together, so that a grid of equal
+# spacings keeps them.
 _SAME_SPACING = 1.3
 
 
@@ -36,9 +36,9 @@ class IntensityScale:
     Attributes
     ----------
     intensities
-        Lowest, lower end of the window, its upper end, highest.
+        Lowest intensity, lower and upper end of the window, highest intensity.
     levels
-        The level, from 0 to 255, of each of these; linear in between.
+        Level, from 0 to 255, of each of these; linear in between.
     """
 
     intensities: tuple[float, float, float, float]
@@ -46,7 +46,7 @@ class IntensityScale:
 
     @classmethod
     def fit(cls, image: np.ndarray, window: tuple[float, float]) -> IntensityScale:
-        """Scale for `window` and for almost all intensities of `image` (X, Y, Z)."""
+        """Make a scale for `window` and for almost all intensities of `image` (X, Y, Z)."""
         lower, upper = window
         if not upper > lower:
             upper = lower + 1.0
@@ -58,12 +58,12 @@ class IntensityScale:
         return cls((lower - below, lower, upper, upper + above), (0, first, last, LEVELS - 1))
 
     def encode(self, intensities: np.ndarray) -> np.ndarray:
-        """Nearest level of each intensity, uint8."""
+        """Return the nearest level of each intensity, uint8."""
         levels = np.interp(intensities, self.intensities, self.levels)
         return np.asarray(levels.round().astype(np.uint8))
 
     def table(self) -> list[float]:
-        """Intensity of each level."""
+        """Return the intensity of each level."""
         found: list[float] = np.interp(np.arange(LEVELS), self.levels, self.intensities).tolist()
         return found
 
@@ -75,15 +75,15 @@ class PackedVoxels:
     Attributes
     ----------
     shape
-        Of the packed grid.
+        Shape of the packed grid.
     factors
-        Voxels of the scan that one packed voxel stands for, along each axis.
+        Number of the scan's voxels along each axis in one packed voxel.
     image
-        Levels, one byte each.
+        Intensity levels, one byte each.
     labels
-        Position of each label in the sorted values, background being 0.
+        Index of each label in the sorted values; background is 0.
     label_bytes
-        1 or 2, little-endian.
+        Bytes of a label: 1 or 2, little-endian.
     """
 
     shape: Triple
@@ -101,21 +101,21 @@ def pack_voxels(
     spacing_mm: Sequence[float],
     budget_bytes: int,
 ) -> PackedVoxels:
-    """Pack a scan, averaged in blocks no larger than `budget_bytes` of base64 require.
+    """Pack a scan, averaged in the smallest blocks that fit `budget_bytes` of base64.
 
-    A block has the mean of its intensities and the label of its middle voxel (the later
-    one of two). The axes with the finest spacing are averaged first.
+    A block has the mean of its intensities and the label of its middle voxel (the later one of
+    two). The axes with the finest spacing are averaged first.
 
     Parameters
     ----------
     image, labels
-        (X, Y, Z), intensities and unsigned integers, in the order to be shown.
+        Intensities and unsigned integers (X, Y, Z), in the order of display.
     scale
         Levels for the intensities.
     spacing_mm
-        Along X, Y and Z.
+        Spacing along X, Y and Z in mm.
     budget_bytes
-        Limit for image and labels together.
+        Limit for image and labels together, in bytes.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def pack_voxels(
 
 
 def middle_voxels(extent: int, factor: int) -> np.ndarray:
-    """Index of the voxel whose label each block of `factor` voxels along an axis has."""
+    """Return the indices of the voxels that give each block of `factor` voxels its label."""
     blocks = -(-extent // factor)
     return np.minimum(np.arange(blocks) * factor + factor // 2, extent - 1)
 
@@ -147,7 +147,7 @@ def _pack(
     factors: Triple,
     budget_bytes: int,
 ) -> PackedVoxels | None:
-    """Pack with these factors, or give up as soon as the budget is spent."""
+    """Pack with these factors; give up as soon as the budget is spent."""
     x, y, z = labels.shape
     label_planes, label_bytes = _label_planes(labels, factors)
     packed_labels = _deflated(label_planes, budget_bytes)
@@ -162,7 +162,7 @@ def _pack(
 
 
 def _deflated(planes: Iterator[np.ndarray], budget_bytes: int) -> bytes | None:
-    """Base64 of the compressed planes, each (X, Y); None if that exceeds the budget."""
+    """Compress planes (X, Y) and encode them in base64; None if that exceeds the budget."""
     stream, most_bytes = bytearray(), budget_bytes // 4 * 3
     compressor = zlib.compressobj()
     for plane in planes:
@@ -174,7 +174,7 @@ def _deflated(planes: Iterator[np.ndarray], budget_bytes: int) -> bytes | None:
 
 
 def _label_planes(labels: np.ndarray, factors: Triple) -> tuple[Iterator[np.ndarray], int]:
-    """Planes (X, Y) of positions in the sorted values, and the bytes of each number."""
+    """Return planes (X, Y) of indices in the sorted values, and the bytes of each number."""
     present = np.zeros(int(labels.max()) + 1, bool)
     for plane in labels:
         present[plane] = True
@@ -190,7 +190,7 @@ def _label_planes(labels: np.ndarray, factors: Triple) -> tuple[Iterator[np.ndar
 
 
 def _mean_planes(image: np.ndarray, factors: Triple) -> Iterator[np.ndarray]:
-    """Planes (X, Y) of block means; blocks at the far border may be smaller."""
+    """Yield planes (X, Y) of block means; blocks at the far border may be smaller."""
     for start in range(0, image.shape[2], factors[2]):
         plane = image[:, :, start : start + factors[2]].mean(axis=2, dtype=np.float64)
         for axis in (0, 1):
@@ -213,7 +213,7 @@ def _blocks(shape: Triple, factors: Triple) -> Triple:
 
 
 def _coarser(shape: Triple, factors: Triple, spacing_mm: Sequence[float]) -> Triple:
-    """One voxel more for each block along the axes that are finest now."""
+    """Enlarge the blocks by one voxel along the axes that are finest now."""
     spacing = np.array(spacing_mm) * factors
     divisible = np.array(factors) < shape
     finest = spacing[divisible].min()

@@ -1,7 +1,7 @@
-"""The record beside every label map: what made it, of what, with what, in which time.
+"""Record beside every label map: its scan, package, software and times.
 
-It answers where a label map came from years later, and lets an interrupted batch tell what
-is done: a result counts only while scan, package and label map are the recorded ones.
+It answers years later where a label map came from, and lets an interrupted batch continue: a result
+counts as done only if scan, package and label map are the recorded ones.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def run_record(
     Parameters
     ----------
     segmentation
-        What the predictor returned.
+        Result of the predictor.
     scan
         Files that were read, one for each channel.
     label_map
-        The file that was written, or is about to be finished.
+        File that was written, or is about to be finished.
     package
-        What the predictor ran.
+        Package that the predictor ran.
     """
     return {
         "package": _package_facts(package),
@@ -62,9 +62,9 @@ def is_done(
     mirrored_axes: Sequence[int] = (),
     nan_to: float | None = None,
 ) -> bool:
-    """Whether `record` describes such a run of this package on these very files.
+    """Tell if `record` describes such a run of this package on these very files.
 
-    A record that is missing, damaged or of other content means no.
+    A record that is missing, damaged or of other content gives False.
     """
     try:
         document = json.loads(record.read_bytes())
@@ -81,7 +81,7 @@ def is_done(
 
 
 def _replacement_facts(segmentation: Segmentation) -> dict[str, Any]:
-    """Return what stands in for voxels that are NaN or infinite, and their number, or None."""
+    """Describe the value and number of replaced NaN and infinite voxels, or return None."""
     replacement = segmentation.volume.replacement
     return {
         "nan_to": None if replacement is None else replacement.value,

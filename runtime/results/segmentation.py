@@ -1,4 +1,4 @@
-"""What a prediction returns: the label map on the scan's own grid, and how it came about."""
+"""Result of a prediction: the label map on the scan's own grid, and its origin."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Segmentation:
     labels
         Shape (X, Y, Z) in the scan's storage order, uint8 (uint16 above 255 labels).
     volume
-        The scan.
+        The scan that was segmented.
     manifest
-        Of the package that made it.
+        Manifest of the package that made it.
     backend
         Backend, device and variant that ran.
     seconds
-        Wall time of each stage.
+        Wall time of each stage in seconds, by name.
     mirrored_axes
         Axes of the network's grid over whose mirror images the logits were averaged.
     """
@@ -46,7 +46,7 @@ class Segmentation:
     def label_names(self) -> dict[int, str]:
         """Name of every label value except background.
 
-        Where regions overlap, a value stands for what later regions left of its own.
+        If regions overlap, a value stands for the part of its region that later ones left.
         """
         labels = self.manifest.output.labels
         return {label.value: label.name for label in labels if label.value != 0}
@@ -62,10 +62,10 @@ class Segmentation:
         write_preview(path, self)
 
     def statistics(self) -> dict[str, Any]:
-        """Volume, voxel count, bounding box and intensity of every label, JSON-ready.
+        """Measure volume, voxel count, bounding box and intensity of every label, JSON-ready.
 
-        A voxel's volume is that of the spacing by which the network saw the scan; where the file
-        states its spacing twice, and differently, all are named.
+        A voxel's volume follows from the spacing that the network used; if the file states its
+        spacing twice, and differently, all volumes are named.
         """
         return label_statistics(
             self.labels,

@@ -1,7 +1,7 @@
-"""Where each label lies, how large it is and what the scan looks like there.
+"""Place, size and intensities of each label.
 
-One pass over the planes of the scan: nothing larger than a plane is allocated,
-however many labels there are.
+One pass over the planes of the scan; nothing larger than a plane is allocated for any number of
+labels.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def label_statistics(
     affine
         Shape (4, 4): voxel indices to RAS+ millimetres.
     label_names
-        Name of every value that `labels` may hold, background left out.
+        Name of every value that `labels` may hold, without the background.
     voxel_volumes_mm3
-        What is known about a voxel's volume, by its source; the first is believed. None takes
-        that of `affine`.
+        Known volumes of a voxel in mm3, by their source; the first one counts. None computes it
+        from `affine`.
 
     Returns
     -------
     dict
-        For JSON: ``voxel_volume_mm3`` and ``labels``, a list in the order of values
-        with an object for each label:
+        Document for JSON: ``voxel_volume_mm3`` and ``labels``, a list in the order of values with
+        an object for each label:
 
-        * ``name``, ``value``, ``voxel_count``, ``volume_mm3``, and where `voxel_volumes_mm3` has
-          several, ``volumes_mm3`` by source, as there is then ``voxel_volumes_mm3``
+        * ``name``, ``value``, ``voxel_count``, ``volume_mm3``; if `voxel_volumes_mm3` has several,
+          also ``volumes_mm3`` by source, and ``voxel_volumes_mm3`` beside ``labels``
         * ``bounding_box``: ``min`` and ``max`` voxel index along each axis, both
           inclusive, in the order in which the scan is stored
         * ``bounding_box_mm``: ``min`` and ``max`` in RAS+ of that box's outer corners,
@@ -60,12 +60,12 @@ def label_statistics(
         * ``touches_border``: the label reaches the edge of the scan, which may have
           cut it off
 
-        Where a label is absent, its count is 0 and what cannot be said is None.
+        If a label is absent, its count is 0 and undefined entries are None.
 
     Raises
     ------
     TypeError
-        `labels` holds no integers.
+        `labels` are not integers.
     ValueError
         Shapes disagree, or `labels` has a value without a name.
     """
@@ -96,7 +96,7 @@ def label_statistics(
 
 
 def _volumes(name: str, voxel_mm3: Mapping[str, float], count: int) -> dict[str, Any]:
-    """Volume of `count` voxels by the first source, and by each where there are several."""
+    """Return the volume of `count` voxels by the first source, and by each if there are several."""
     volumes = {source: count * volume for source, volume in voxel_mm3.items()}
     believed = {f"{name}_mm3": next(iter(volumes.values()))}
     return believed if len(volumes) == 1 else {**believed, f"{name}s_mm3": volumes}
@@ -130,9 +130,9 @@ def _check_shapes(labels: np.ndarray, voxels: np.ndarray, affine: np.ndarray) ->
 def _measure(labels: np.ndarray, voxels: np.ndarray, *, size: int) -> _Moments:
     """Accumulate plane by plane.
 
-    Means and variances are merged as in Chan, Golub, LeVeque, "Algorithms for computing
-    the sample variance" (The American Statistician 37(3), 1983): sums of squares would
-    cancel where intensities are large and alike.
+    Means and variances are merged as in Chan, Golub, LeVeque, "Algorithms for computing the sample
+    variance" (The American Statistician 37(3), 1983): sums of squares would cancel for intensities
+    that are large and alike.
     """
     count = np.zeros(size, np.int64)
     index_sum = np.zeros((3, size))

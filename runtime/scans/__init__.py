@@ -1,1 +1,1 @@
-"""Files become volumes, and label maps become files."""
+"""Reading of files into volumes, and writing of label maps."""

@@ -1,7 +1,7 @@
-"""Where a file keeps the bytes of its voxels, and reading no more of them than is asked for.
+"""Place of the voxels' bytes in a file, and reading of no more than needed.
 
-A compressed file of a megabyte may unpack to a gigabyte. So nothing is unpacked ahead of
-the reader, and a header that promises more than its file can hold is refused unread.
+A compressed file of a megabyte may unpack to a gigabyte. So nothing is unpacked ahead of the
+reader, and a header that promises more than its file can hold is refused before reading.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from segmaformer.runtime.errors import InputError
 
 GZIP_MAGIC = b"\x1f\x8b"
 
-# Deflate cannot expand its input by more than this.
+# Deflate's largest expansion of its input.
 _MOST_EXPANSION = 1032
 _CHUNK_BYTES = 1 << 16
-# zlib's code for "gzip or zlib, as the first bytes say".
+# zlib's code for detecting gzip or zlib by the first bytes.
 _EITHER_HEADER = 32 + zlib.MAX_WBITS
 
 
 @dataclass(frozen=True)
 class ByteSource:
-    """A stretch of a file, which may be compressed by deflate.
+    """Part of a file, which may be compressed by deflate.
 
     Attributes
     ----------
     start
-        Bytes of the file before it.
+        Number of bytes in the file before it.
     compressed
-        Whether a gzip or zlib stream begins there.
+        Whether it begins a gzip or zlib stream.
     skip
-        Bytes to pass over after decompression.
+        Number of bytes to skip after decompression.
     """
 
     path: Path
@@ -47,16 +47,16 @@ class ByteSource:
 
     @classmethod
     def at_end(cls, path: Path, count: int, *, after: int = 0) -> ByteSource:
-        """The last `count` bytes of a file, but none of the first `after`."""
+        """Return the last `count` bytes of a file, but none of the first `after`."""
         return cls(path, max(after, path.stat().st_size - count))
 
     def check_holds(self, count: int) -> None:
-        """Refuse a promise of `count` bytes that the file is too small for.
+        """Refuse a file that is too small for the `count` bytes its header promises.
 
         Raises
         ------
         InputError
-            Even at the best compression there is, the file holds fewer bytes.
+            Even at the best possible compression, the file holds fewer bytes.
         """
         stored = self.path.stat().st_size
         promised = self.start + self.skip + count
@@ -69,9 +69,9 @@ class ByteSource:
             )
 
     def trailing_bytes(self, stream: BinaryIO, most: int) -> int:
-        """Count what follows in an open stream and, if compressed, behind it in the file.
+        """Count the bytes that follow in an open stream and, if compressed, behind it in the file.
 
-        Where a compressed stream ends, its checksum is compared. Counting stops beyond `most`.
+        At the end of a compressed stream its checksum is compared. Counting stops beyond `most`.
         """
         raw = getattr(stream, "raw", None)
         if not isinstance(raw, _Inflated):
@@ -83,7 +83,7 @@ class ByteSource:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """Open it for reading.
+        """Open the part for reading.
 
         Raises
         ------
@@ -104,16 +104,16 @@ class ByteSource:
 
 
 def is_gzip(path: Path) -> bool:
-    """Whether the file begins like one that gzip wrote, whatever its name."""
+    """Tell if the file begins like one that gzip wrote, whatever its name."""
     with path.open("rb") as stream:
         return stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
 
 
 class _Inflated(io.RawIOBase):
-    """What the rest of a file holds in gzip members that follow one another, or in a zlib stream.
+    """Content of a file's rest: consecutive gzip members, or a zlib stream.
 
-    Checksums are compared where a member ends; bytes that begin no further member are
-    left alone, and `left_over` is their number once they are reached.
+    Checksums are compared at the end of a member. Bytes after the last member are not read; their
+    number is in `left_over` once they are reached.
     """
 
     def __init__(self, file: BinaryIO):

@@ -1,6 +1,6 @@
-"""The check that files' names do not speak for another order of channels.
+"""Check that file names do not suggest another order of channels.
 
-Nothing in a scan tells a T1 from a FLAIR for sure; its name often does.
+No scan shows for sure that it is a T1 or a FLAIR, but its name often does.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _WEIGHTED = re.compile(r"(t1|t2|pd)w")
 
 
 def check_channel_names(files: Sequence[Path], channels: Sequence[str]) -> Iterator[Finding]:
-    """Warn where the names of one file for each channel tell another order.
+    """Warn if the names of one file for each channel suggest another order.
 
     Parameters
     ----------
     files
-        In the order in which they were given.
+        Files in the order in which they were given.
     channels
         Names of the package's channels, in its order.
 
     Yields
     ------
     Finding
-        Only where the names of all channels, as whole words, can be assigned to the files
-        in a single way and that is another order.
+        A warning, if the names of all channels, as whole words, fit the files in a single way and
+        that is another order.
     """
     named = [_words(scan_name(path)) for path in files]
     wanted = [_words(name) for name in channels]
@@ -46,8 +46,8 @@ def check_channel_names(files: Sequence[Path], channels: Sequence[str]) -> Itera
     right = ", ".join(files[index].name for index in order)
     yield Finding(
         "warn",
-        f"the files are given in the order {given}, the model takes {', '.join(channels)}: by "
-        f"their names that would be {right}",
+        f"the files are given in the order {given}, but the model takes {', '.join(channels)}; by "
+        f"their names the right order is {right}",
         "Check which file is which channel, and give them in the model's order.",
     )
 
@@ -62,15 +62,15 @@ def _has_letter(words: list[str]) -> bool:
 
 
 def _contains(name: list[str], words: list[str]) -> bool:
-    """Tell if `words` stand in `name` one after the other."""
+    """Tell if `words` occur in `name` one after the other."""
     count = len(words)
     return any(name[at : at + count] == words for at in range(len(name) - count + 1))
 
 
 def _only_assignment(matches: list[set[int]]) -> list[int] | None:
-    """File of each channel if there is one way to give each its own; else None.
+    """Return the file of each channel if only one assignment is possible; else None.
 
-    An assignment without an alternative leaves, at every step, a channel with one file.
+    In a unique assignment, every step leaves a channel with one file.
     """
     left = dict(enumerate(matches))
     found: dict[int, int] = {}

@@ -1,7 +1,7 @@
-"""Which files are the channels of which scan, told by nnU-Net's naming.
+"""Grouping of files into the channels of scans, by nnU-Net's naming.
 
-``CASE_0000.nii.gz`` and ``CASE_0001.nii.gz`` are channels 0 and 1 of CASE; any other name
-is a case of its own. Channels are counted as they are read: a file may hold several.
+``CASE_0000.nii.gz`` and ``CASE_0001.nii.gz`` are channels 0 and 1 of CASE; any other name is a case
+of its own. Channels are counted when files are read: a file may hold several.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _CHANNEL_NAME = re.compile(r"(.+)_([0-9]{4})")
 
 @dataclass(frozen=True)
 class ScanCase:
-    """The files of one scan.
+    """Files of one scan.
 
     Attributes
     ----------
     name
-        What the files have in common: no channel number, no ending.
+        Common name of the files, without channel number and ending.
     files
-        In the order of the channels. A refused case has all files of its name.
+        Files in the order of the channels. A refused case has all files of its name.
     refusal
-        Why this is no scan that the model takes, and what to do; None if it may be one.
+        Reason why this is no scan that the model takes, and advice; None if it may be one.
     """
 
     name: str
@@ -46,24 +46,23 @@ class ScanCase:
 
 
 def group_channels(files: Path | Iterable[Path], *, channels: int) -> list[ScanCase]:
-    """Group files into scans by their names; what is wrong with one leaves the others.
+    """Group files into scans by their names; an error in one scan leaves the others.
 
     Parameters
     ----------
     files
-        A folder, of which everything with a scan's name is taken that is neither hidden
-        nor in a folder below; or the files themselves, of any folders and in any order.
+        A folder, whose visible files with a scan's name are taken, without those of folders below;
+        or the files themselves, of any folders and in any order.
     channels
-        How many the model expects. A file without a channel number may hold them all,
-        which reading it shows; numbered files may do so together.
+        Number of channels that the model expects. A file without a channel number may hold them
+        all, as reading it shows; numbered files may do so together.
 
     Returns
     -------
     list of ScanCase
-        Ordered by folder and name. Refused are cases that lack a channel or have one too
-        many, those of which two files claim the same channel, such as ``CASE.nii.gz`` and
-        ``CASE.nrrd``, and what has a scan's name and is no file: a folder, a pipe, a link
-        that leads nowhere.
+        Scans, ordered by folder and name. A case is refused if it lacks a channel or has one too
+        many, if two files claim the same channel, such as ``CASE.nii.gz`` and ``CASE.nrrd``, or if
+        one with a scan's name is no file but a folder, a pipe or a link that leads nowhere.
 
     Raises
     ------
@@ -82,13 +81,13 @@ def group_channels(files: Path | Iterable[Path], *, channels: int) -> list[ScanC
 
 
 def why_unreadable(files: Iterable[Path]) -> str | None:
-    """Say why one of these is there and yet is no file to read; None if all may be read."""
+    """Return the reason why one of these exists but cannot be read; None if all can."""
     there = (path for path in files if os.path.lexists(path))
     return next(filter(None, map(unreadable, there)), None)
 
 
 def channels_in(path: Path) -> int:
-    """Channels that a file's header gives; 1 where it cannot be read, as reading will show."""
+    """Return the number of channels in a file's header; 1 if it cannot be read."""
     try:
         return read_header(path).channels
     except (InputError, OSError):
@@ -136,7 +135,7 @@ def _confusion(name: str, files: tuple[Path, ...]) -> str:
     names = ", ".join(path.name for path in files)
     return (
         f"{names} have the case name {name} in common; a case is one file, or one for each "
-        "channel numbered _0000, _0001 and so on. Remove what is double or rename it"
+        "channel numbered _0000, _0001 and so on. Remove duplicates or rename them"
     )
 
 

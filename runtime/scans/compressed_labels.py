@@ -1,4 +1,4 @@
-"""Label maps on their way into a file."""
+"""Conversion and compression of label maps for files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segmaformer.runtime.scans.volume import Volume
 from segmaformer.runtime.system.interruption import check
 
 ZLIB, GZIP = zlib.MAX_WBITS, zlib.MAX_WBITS + 16
-"""Which frame the compressed bytes have."""
+"""Frame of the compressed bytes, as zlib's window bits."""
 
 _LEVEL = 6
 
@@ -21,19 +21,19 @@ _LEVEL = 6
 def storable_labels(
     labels: npt.NDArray[np.unsignedinteger[Any]], like: Volume
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """Labels as uint8, or as uint16 if one exceeds 255, little-endian.
+    """Convert labels to uint8, or to uint16 if one exceeds 255, little-endian.
 
     Parameters
     ----------
     labels
-        (X, Y, Z) in the storage order of `like`.
+        Labels (X, Y, Z) in the storage order of `like`.
 
     Raises
     ------
     ValueError
-        Another shape than `like`, or a label above 65535.
+        The shape differs from `like`'s, or a label is above 65535.
     TypeError
-        They are not unsigned integers.
+        The labels are not unsigned integers.
     """
     if labels.shape != like.shape:
         raise ValueError(f"labels have shape {labels.shape}; the scan has {like.shape}")
@@ -46,7 +46,7 @@ def storable_labels(
 
 
 def deflated_planes(labels: npt.NDArray[np.unsignedinteger[Any]], frame: int) -> Iterator[bytes]:
-    """Compressed bytes of labels (X, Y, Z), X fastest, a plane at a time."""
+    """Compress labels (X, Y, Z), X fastest, a plane at a time."""
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, frame)
     for z in range(labels.shape[2]):
         check()

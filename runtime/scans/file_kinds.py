@@ -1,4 +1,4 @@
-"""Tell a file that was given for another by its first bytes, whatever its name."""
+"""Recognition of files given by mistake, by their first bytes and not their name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass
 
 START_BYTES = 4096
-"""Bytes of a file that decide its kind; fewer where the file is shorter."""
+"""Number of first bytes that decide a file's kind."""
 
 _GZIP = b"\x1f\x8b"
 _ANALYZE_BYTES = 348
@@ -19,14 +19,14 @@ _DOCUMENT = "It may be an error page that was downloaded in place of the file; d
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file, for a message.
+    """Kind of a file, for a message.
 
     Attributes
     ----------
     name
-        With its article, such as ``a PNG picture``.
+        Name with its article, such as ``a PNG picture``.
     advice
-        What to do with it, a sentence without its full stop.
+        Advice, a sentence without its full stop.
     """
 
     name: str
@@ -36,7 +36,7 @@ class FileKind:
 PAIR = FileKind(
     "one half of a NIfTI pair (.hdr and .img)", "Convert the pair to one .nii or .nii.gz file"
 )
-"""Its voxels, the .img, have no kind by their bytes."""
+"""Kind of a pair's header; the voxels, an .img, cannot be recognised by their bytes."""
 
 _LFS = FileKind("a Git LFS pointer, not the file itself", "Run `git lfs pull` in its repository")
 _DICOM = FileKind(
@@ -80,18 +80,18 @@ _MAGIC: tuple[tuple[bytes, FileKind], ...] = (
 
 
 def file_kind(start: bytes) -> FileKind | None:
-    """Kind of a file that is no scan that is read here; None where nothing is recognised.
+    """Recognise a file that is no scan of the supported formats; None if it is unknown.
 
     Parameters
     ----------
     start
-        The first `START_BYTES` bytes of the file.
+        First `START_BYTES` bytes of the file.
 
     Returns
     -------
     FileKind or None
-        Also of what gzip compressed. A checkpoint has a kind, so a reader of checkpoints
-        tries its own formats first.
+        Kind of the file, or of what gzip compressed in it. Checkpoints have a kind, so a reader of
+        checkpoints tries its own formats first.
     """
     if not start.startswith(_GZIP):
         return _plain_kind(start)
@@ -142,7 +142,7 @@ def _text_kind(start: bytes) -> FileKind | None:
 
 
 def _binary_kind(start: bytes) -> FileKind | None:
-    """Kinds that numbers at the start tell, rather than letters."""
+    """Recognise kinds by numbers at the start, rather than letters."""
     if int.from_bytes(start[:8], "little") < 1 << 32 and start[8:10] == b'{"':
         return _SAFETENSORS
     if start[:4] == b"\0\0\0\1" and _has_mgh_numbers(start):

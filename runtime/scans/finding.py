@@ -1,4 +1,4 @@
-"""What a check found out about a scan."""
+"""Finding of a check about a scan."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Literal
 
 Level = Literal["refuse", "warn", "note"]
 LEVELS: tuple[Level, ...] = ("refuse", "warn", "note")
-"""From the gravest: it cannot be segmented; the result may be wrong; worth knowing."""
+"""Levels, gravest first: cannot be segmented; may give a wrong result; worth knowing."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong or odd about a scan.
+    """Problem or oddity of a scan.
 
     Attributes
     ----------
     level
-        How grave it is.
+        Gravity of the finding.
     what
-        What was found, and what was expected.
+        Description of the finding, and of what was expected.
     fix
-        What to do about it.
+        Advice to the user.
     """
 
     level: Level

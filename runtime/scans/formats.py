@@ -1,6 +1,6 @@
 """Scans and label maps of every format: NIfTI-1 and -2, NRRD and MetaImage.
 
-What is in a file decides how it is read; its name decides how it is written.
+The content of a file decides how it is read; its name decides how it is written.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _Labels = npt.NDArray[np.unsignedinteger[Any]]
 
 @dataclass(frozen=True)
 class _Format:
-    """How the files of a format are named, told apart, read and written.
+    """Names of a format's files, and functions to recognise, read and write them.
 
     Attributes
     ----------
     suffixes
-        The first is that of a label map in kind.
+        File endings; the first is for label maps.
     """
 
     suffixes: tuple[str, ...]
@@ -59,7 +59,7 @@ _NO_FILES = (
     (stat.S_ISBLK, "a device"),
 )
 SUFFIXES = tuple(suffix for format_ in _FORMATS for suffix in format_.suffixes)
-"""Of the files that are scans. Voxels beside a detached header have others."""
+"""Endings of files that are scans. Voxels beside a detached header have others."""
 
 
 def read_scan(
@@ -74,22 +74,21 @@ def read_scan(
     Parameters
     ----------
     paths
-        Files in the order of the channels: one for each, or such as hold several. They
-        may be of different formats.
+        Files in the order of the channels: one for each, or files that hold several. They may be
+        of different formats.
     channels
-        How many the model expects, counted as they are read: files may hold several. A
-        fourth axis that does not say what it is counts for channels only where they are
-        as many as this. None takes what files declare.
+        Number of channels that the model expects; a file may hold several. An undeclared fourth
+        axis counts as channels only if it has this length. None accepts the files' own number.
     budget_bytes
-        The voxels may take no more memory than this; None for no limit.
+        Largest memory for the voxels, in bytes; None for no limit.
     nan_to
-        Takes the place of voxels that are NaN or infinite; None refuses them.
+        Replaces voxels that are NaN or infinite; None refuses such scans.
 
     Returns
     -------
     Volume
-        Voxels (C, X, Y, Z), float32, in the storage order of the files. Affine and
-        header are those of the first file. What was odd about the files is in `remarks`.
+        Voxels (C, X, Y, Z), float32, in the storage order of the files. Affine and header are those
+        of the first file. Oddities of the files are in `remarks`.
 
     Raises
     ------
@@ -129,7 +128,7 @@ def read_labels(path: Path) -> Volume:
     Raises
     ------
     FileNotFoundError, InputError, GeometryError
-        As :func:`read_scan`; it may hold one channel alone.
+        As for :func:`read_scan`; also if the file has more than one channel.
     """
     header = read_header(path)
     if header.channels != 1:
@@ -138,14 +137,14 @@ def read_labels(path: Path) -> Volume:
 
 
 def read_header(path: Path) -> ScanFile:
-    """Read and check what a file says about its voxels, not the voxels.
+    """Read and check a file's header, but not its voxels.
 
     Raises
     ------
     FileNotFoundError
         The file does not exist.
     InputError, GeometryError
-        As :func:`read_scan`.
+        As for :func:`read_scan`.
     """
     if not os.path.lexists(path):
         raise FileNotFoundError(f"there is no scan at {path}")
@@ -161,7 +160,7 @@ def read_header(path: Path) -> ScanFile:
     for format_ in _FORMATS:
         if format_.begins(start):
             return format_.read_header(path)
-    # No content is recognised: let the format of that name say what it misses.
+    # The content is unknown: the format of that name reports what is missing.
     named = _format_named(path)
     if named is None:
         raise InputError(f"{path} is no scan; expected a file that ends in {', '.join(SUFFIXES)}")
@@ -169,7 +168,7 @@ def read_header(path: Path) -> ScanFile:
 
 
 def unreadable(path: Path) -> str | None:
-    """Say, without opening it, why this is no file to read; None if it is one."""
+    """Return the reason why a path is no file to read, without opening it; None if it is."""
     expected = f"expected a file that ends in {', '.join(SUFFIXES)}"
     try:
         mode = path.stat().st_mode
@@ -189,22 +188,22 @@ def unreadable(path: Path) -> str | None:
 def write_label_map(path: Target, labels: _Labels, like: Volume) -> None:
     """Write labels on the grid of the scan that they belong to, in the format of the name.
 
-    The file appears under its name only when it is complete. It is one file: also
-    ``.nhdr`` and ``.mhd`` hold their voxels. A NIfTI of a NIfTI has its qform and sform
-    codes and matrices and its units, bit for bit.
+    The file appears under its name only when it is complete. It is one file: ``.nhdr`` and
+    ``.mhd``, too, hold their voxels. A NIfTI of a NIfTI has its qform and sform codes and matrices
+    and its units, bit for bit.
 
     Parameters
     ----------
     path
-        Ends in one of `SUFFIXES`.
+        File to write, with one of the endings in `SUFFIXES`.
     labels
-        (X, Y, Z) in the storage order of `like`; written as uint8, or as uint16 if a
-        label exceeds 255.
+        Labels (X, Y, Z) in the storage order of `like`; written as uint8, or as uint16 if a label
+        exceeds 255.
 
     Raises
     ------
     ValueError
-        Another file ending, another shape than `like`, or a label above 65535.
+        The file ending is unknown, the shape differs from `like`'s, or a label is above 65535.
     TypeError
         `labels` are not unsigned integers.
     FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError
@@ -214,7 +213,7 @@ def write_label_map(path: Target, labels: _Labels, like: Volume) -> None:
 
 
 def write_probability(path: Target, values: npt.NDArray[np.float32], like: Volume) -> None:
-    """Write float32 values (X, Y, Z) on the grid of `like`; otherwise :func:`write_label_map`."""
+    """Write float32 values (X, Y, Z) on the grid of `like`; as :func:`write_label_map` does."""
     if values.shape != like.shape:
         raise ValueError(f"values have shape {values.shape}; the scan has {like.shape}")
     _writer(Path(path))(path, values.astype("<f4", copy=False), like)
@@ -228,18 +227,18 @@ def _writer(path: Path) -> Callable[[Target, Any, Volume], None]:
 
 
 def label_map_suffix(scan: Path) -> str:
-    """Ending of a label map in the same format as a scan: that of one file, compressed."""
+    """Return the ending for a label map in a scan's format: that of one file, compressed."""
     return (_format_named(scan) or _FORMATS[0]).suffixes[0]
 
 
 def scan_name(path: Path) -> str:
-    """File name without the ending that tells its format."""
+    """Return the file name without the ending of its format."""
     suffix = scan_suffix(path)
     return path.name[: -len(suffix)] if suffix else path.stem
 
 
 def scan_suffix(path: Path) -> str:
-    """Ending that tells the format, as it is written, or nothing."""
+    """Return the ending of the format, as it is written, or nothing."""
     endings = (path.name[-len(suffix) :] for suffix in SUFFIXES)
     return next((ending for ending in endings if ending.lower() in SUFFIXES), "")
 
@@ -250,7 +249,7 @@ def _format_named(path: Path) -> _Format | None:
 
 
 def _check_kind(path: Path, start: bytes) -> None:
-    """Refuse, by its name, what is known not to be a scan that is read here."""
+    """Raise an error that names the kind of a file known not to be a scan."""
     kind = file_kind(start)
     if (
         kind is None
@@ -273,7 +272,7 @@ def _check_channels(files: Sequence[ScanFile], expected: int | None) -> None:
     if unclear is not None:
         raise InputError(
             f"{unclear.path} is 4-D, with {unclear.channels} entries along its fourth axis; "
-            f"expected a 3-D scan, or {_expected_channels(expected)}. Where they are channels, "
+            f"expected a 3-D scan, or {_expected_channels(expected)}. If they are channels, "
             "give files that hold as many as the package takes; a time series must be split into "
             "one file for each scan"
         )

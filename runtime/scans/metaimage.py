@@ -1,8 +1,8 @@
-"""MetaImage files: what their headers say, and label maps in their form.
+"""Headers of MetaImage files, and label maps in that format.
 
-A header may hold the voxels behind it (``.mha``) or name the file that does (``.mhd``).
-Format: https://itk.org/Wiki/ITK/MetaIO/Documentation. Where that leaves a choice, the
-choice is ITK's; coordinates run towards left, posterior and superior.
+A header may be followed by the voxels (``.mha``) or name their file (``.mhd``). Format:
+https://itk.org/Wiki/ITK/MetaIO/Documentation. If that leaves a choice, the choice is ITK's;
+coordinates run towards left, posterior and superior.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TYPES = {
 }
 _WRITTEN_TYPES = {"uint8": "MET_UCHAR", "uint16": "MET_USHORT", "float32": "MET_FLOAT"}
 _FLAGS = {"t": True, "1": True, "f": False, "0": False}
-# Names that writers of several ages give to the same field.
+# Names that older and newer writers give to the same field.
 _MATRIX_NAMES = ("TransformMatrix", "Rotation", "Orientation")
 _ORIGIN_NAMES = ("Offset", "Position", "Origin")
 _ORDER_NAMES = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
@@ -52,26 +52,25 @@ _MOST_AXES = 10
 
 
 def is_metaimage(start: bytes) -> bool:
-    """Whether a file that begins so is a MetaImage."""
+    """Tell if a file that begins so is a MetaImage."""
     return _EARLY_FIELDS.search(start) is not None
 
 
 def read_header(path: Path) -> ScanFile:
     """Read and check a MetaImage header, with its voxels behind it or in another file.
 
-    ``AnatomicalOrientation`` repeats in letters what the matrix says, and is not read. A
-    missing offset is zero; without a matrix the axes are ITK's, which is remarked. One axis
-    beyond the third may be longer than 1, and hold channels where its number fits.
+    ``AnatomicalOrientation`` repeats the matrix in letters, and is not read. A missing offset is
+    zero; without a matrix the axes are ITK's, with a remark. One axis beyond the third may be
+    longer than 1, and hold channels if its length is the expected number.
 
     Raises
     ------
     InputError
-        It is no MetaImage, damaged, not three-dimensional, not of real numbers, or
-        divided in a way that is not read; its detached file is missing, elsewhere, or
-        shorter than promised.
+        The file is no MetaImage, damaged, not three-dimensional, not of real numbers, or divided in
+        an unsupported way; or its detached file is missing, elsewhere, or shorter than promised.
     GeometryError
-        The spacing is missing, or the matrix or the spacing is singular, not finite or not
-        in millimetres.
+        The spacing is missing, or the matrix or the spacing is singular, not finite or not in
+        millimetres.
     """
     header = _parse(path)
     (rank,) = header.integers("NDims", 1)
@@ -131,7 +130,7 @@ def write_labels(path: Target, labels: npt.NDArray[np.unsignedinteger[Any]], lik
 
 
 def _words(values: npt.NDArray[np.float64]) -> str:
-    # repr() of a float is as short as gives the same float back.
+    # repr() of a float is the shortest text that gives the same float back.
     return " ".join(repr(float(value)) for value in values.flat)
 
 
@@ -158,7 +157,7 @@ def _add_field(fields: dict[str, str], line: str, path: Path) -> None:
 
 
 def _check_plain(header: TextHeader) -> None:
-    """Refuse what is no image of plain numbers."""
+    """Refuse a header that describes no image of plain numbers."""
     kind = header.get("ObjectType", "Image")
     if kind.lower() != "image":
         raise InputError(f"{header.path} describes a {kind!r}; expected an Image")
@@ -205,7 +204,7 @@ def _data(header: TextHeader, count: int) -> ByteSource:
     compressed = _flag(header, "CompressedData", default=False)
     path, start = _data_file(header)
     (skip,) = header.integers("HeaderSize", 1, default="0")
-    if skip == -1 and not compressed:  # the voxels are the end of the file
+    if skip == -1 and not compressed:  # the voxels are at the end of the file
         return ByteSource.at_end(path, count, after=start)
     if skip < 0:
         raise InputError(f"{header.path}: the header skips {skip} bytes; expected 0 or more")
@@ -213,7 +212,7 @@ def _data(header: TextHeader, count: int) -> ByteSource:
 
 
 def _data_file(header: TextHeader) -> tuple[Path, int]:
-    """File of the voxels, and the bytes of it that are header."""
+    """Return the file of the voxels, and the size of the header in it, in bytes."""
     name = header.text(_LAST_FIELD)
     if name.upper() == "LOCAL":
         return header.path, header.end
@@ -249,7 +248,7 @@ def _affine(header: TextHeader, rank: int, spacing_mm: Spacing) -> Affine:
 
 
 def _directions(header: TextHeader, rank: int) -> npt.NDArray[np.float64]:
-    """Unit vectors along the three axes in space, in columns."""
+    """Return the unit vectors along the three axes in space, in columns."""
     if not _has_any(header, _MATRIX_NAMES):
         return np.eye(3)
     matrix = np.reshape(_geometry(header, _MATRIX_NAMES, rank * rank), (rank, rank)).T
@@ -266,7 +265,7 @@ def _has_any(header: TextHeader, names: tuple[str, ...]) -> bool:
 
 
 def _geometry(header: TextHeader, names: tuple[str, ...], count: int) -> tuple[float, ...]:
-    """Numbers of the field that has one of the `names`."""
+    """Return the numbers of the field that has one of the `names`."""
     found = [name for name in names if name in header.fields]
     if not found:
         raise GeometryError(

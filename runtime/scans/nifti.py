@@ -1,4 +1,4 @@
-"""Label maps as NIfTI files."""
+"""Writing of label maps as NIfTI files."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _PLACEMENT_FIELDS = (
 def write_labels(path: Target, labels: npt.NDArray[np.unsignedinteger[Any]], like: Volume) -> None:
     """Write labels (X, Y, Z) of the scan `like`, atomically; compressed if `path` ends in ``.gz``.
 
-    The file has the qform and sform codes and matrices and the units of ``like.header``,
-    bit for bit; nothing else of that header is taken over.
+    The file has the qform and sform codes and matrices and the units of ``like.header``, bit for
+    bit, and nothing else of that header.
     """
     write_image(path, _label_image(labels, like))
 
@@ -47,7 +47,7 @@ def _label_image(labels: npt.NDArray[np.unsignedinteger[Any]], like: Volume) -> 
         return image
     version_2 = isinstance(like.header, nibabel.Nifti2Header)
     kind: Any = nibabel.Nifti2Image if version_2 else nibabel.Nifti1Image
-    # Given no affine, nibabel leaves the header's own as it is.
+    # Without an affine, nibabel leaves the header's own unchanged.
     return kind(labels, None, _label_header(labels, like.header))
 
 

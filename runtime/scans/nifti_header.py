@@ -1,7 +1,7 @@
-"""What a NIfTI header says, believed only after it is checked.
+"""Checked reading of NIfTI headers.
 
-A header is a few numbers from an unknown program. Each that decides how much is read,
-how it is interpreted or where it lies is checked here, before anything is allocated.
+A header is a few numbers from an unknown program. Each one that decides how much is read, how it is
+interpreted or where it lies is checked here, before anything is allocated.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _NO_CHANNELS = {
     2003: "RGB colours",
     2004: "RGBA colours",
 }
-# What writers put for the step of an axis that is not time.
+# Steps that writers state for an axis that is not time.
 _NO_TIME_STEP = (0.0, 1.0)
 _SPLIT = "Split it and give one file for each channel"
-# Header class of each version, and where its magic bytes must stand.
+# Header class of each version, and the place of its magic bytes.
 _VERSIONS: tuple[tuple[Any, slice, bytes], ...] = (
     (nibabel.Nifti1Header, slice(344, 348), b"n+1\0"),
     (nibabel.Nifti2Header, slice(4, 12), b"n+2\0\r\n\x1a\n"),
@@ -52,17 +52,16 @@ _logger.addHandler(logging.NullHandler())
 def read_header(path: Path) -> ScanFile:
     """Read and check the header of a single-file NIfTI-1 or NIfTI-2.
 
-    The header in the result is nibabel's, repaired where nibabel knows how (such as a
-    qfac of 0). One axis beyond the third may be longer than 1: that of channels, which
-    the header declares where its intent is a vector.
+    The header in the result is nibabel's, repaired if nibabel can (such as a qfac of 0). One axis
+    beyond the third may be longer than 1: that of channels, which the header declares by the intent
+    of a vector.
 
     Raises
     ------
-    InputError
-        It is no NIfTI, damaged, not three-dimensional, a time series, not of real
-        numbers, or shorter than its header promises.
+    The file is no NIfTI, damaged, not three-dimensional, a time series, not of real numbers, or
+    shorter than its header promises.
     GeometryError
-        Its affine is singular or not finite, or a spacing is zero.
+        The affine is singular or not finite, or a spacing is zero.
     """
     packed = is_gzip(path)
     with ByteSource(path, compressed=packed).open() as stream:
@@ -90,7 +89,7 @@ def read_header(path: Path) -> ScanFile:
 
 
 def is_nifti(start: bytes) -> bool:
-    """Whether a file that begins so may be a NIfTI: of the formats here, only it is gzipped."""
+    """Tell if a file that begins so may be a NIfTI: of the formats here, only it is gzipped."""
     return start.startswith(GZIP_MAGIC) or _version(start) is not None
 
 
@@ -103,7 +102,7 @@ def _parse(block: bytes, path: Path) -> Any:
 
 
 def _version(block: bytes) -> tuple[Any, str] | None:
-    """Header class and byte order, which the header's own size tells."""
+    """Return header class and byte order, by the size that the header states of itself."""
     for kind, place, magic in _VERSIONS:
         for endianness, order in (("<", "little"), (">", "big")):
             size = int.from_bytes(block[:4], cast(Any, order))
@@ -123,7 +122,7 @@ def _lengths(header: Any, path: Path) -> list[int]:
 
 
 def _channels(header: Any, lengths: list[int], path: Path) -> tuple[int, bool]:
-    """Number of channels, and whether the header declares that they are channels."""
+    """Return the number of channels, and whether the header declares that they are channels."""
     axes = [axis for axis, length in enumerate(lengths) if axis > 2 and length > 1]
     if not axes:
         return 1, True
@@ -197,7 +196,7 @@ def _mm_per_unit(header: Any) -> float:
 
 
 def _stated_spacing(header: Any) -> StatedSpacing:
-    """Voxel edges of pixdim, from a header that was repaired."""
+    """Return the voxel edges of pixdim, from a repaired header."""
     steps = header["pixdim"][1:4]
     x, y, z = (abs(float(step)) for step in steps)
     return StatedSpacing((x, y, z), _mm_per_unit(header), single=steps.dtype.itemsize == 4)

@@ -1,7 +1,7 @@
-"""NRRD files: what their headers say, and label maps in their form.
+"""Headers of NRRD files, and label maps in that format.
 
-A header may hold the voxels behind it (``.nrrd``) or name the file that does (``.nhdr``).
-Format: http://teem.sourceforge.net/nrrd/format.html, versions 1 to 5.
+A header may be followed by the voxels (``.nrrd``) or name their file (``.nhdr``). Format:
+http://teem.sourceforge.net/nrrd/format.html, versions 1 to 5.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ _SPACES = {
     "left-anterior-superior": "LAS",
     "left-posterior-superior": "LPS",
 }
-# The space of a header that names none, as ITK takes it.
+# The space of a header that names none, by ITK's choice.
 _UNNAMED_SPACE = "LPS"
-# What an axis of channels may be; colours, complex numbers and tensors are not channels.
+# Kinds of an axis of channels; colours, complex numbers and tensors are not channels.
 _CHANNEL_KINDS = ("list", "vector", "scalar", "stub", "none", "???")
-# Of a fourth axis that does not say what it is.
+# Kinds of a fourth axis that is not declared as channels.
 _SPATIAL_KINDS = ("domain", "space")
 _NO_DIRECTION = "none"
 _MILLIMETRES = ("mm", "millimeter", "millimeters", "")
@@ -62,26 +62,26 @@ _WRITTEN_TYPES = {"uint8": "uint8", "uint16": "uint16", "float32": "float"}
 
 
 def is_nrrd(start: bytes) -> bool:
-    """Whether a file that begins so is a NRRD of any version."""
+    """Tell if a file that begins so is a NRRD of any version."""
     return start.startswith(b"NRRD00")
 
 
 def read_header(path: Path) -> ScanFile:
     """Read and check the header of a NRRD file, attached or detached.
 
-    An axis without a direction in space is taken as that of the channels. A fourth axis
-    with a direction of its own may be, where its number fits. A missing origin is zero, as
-    for other readers; without directions the axes are ITK's, which is remarked.
+    An axis without a direction in space is taken as that of the channels. A fourth axis with a
+    direction may be, if its length is the expected number. A missing origin is zero, as for other
+    readers; without directions the axes are ITK's, with a remark.
 
     Raises
     ------
     InputError
-        It is no NRRD, damaged, not three-dimensional, not of real numbers, or encoded or
-        divided in a way that is not read; its detached file is missing, elsewhere, or
-        shorter than promised.
+        The file is no NRRD, damaged, not three-dimensional, not of real numbers, or encoded or
+        divided in an unsupported way; or its detached file is missing, elsewhere, or shorter than
+        promised.
     GeometryError
-        It names a space that is not anatomical, or its directions are singular, not
-        finite or not in millimetres, or it gives no voxel size.
+        The header names a space that is not anatomical, gives no voxel size, or has directions that
+        are singular, not finite or not in millimetres.
     """
     header = _parse(path)
     (rank,) = header.integers("dimension", 1)
@@ -101,7 +101,7 @@ def read_header(path: Path) -> ScanFile:
     compressed = _is_compressed(header)  # before the byte order, which not every encoding has
     dtype = _dtype(header)
     data = _data(header, math.prod(sizes) * dtype.itemsize, compressed=compressed)
-    # Stated in the affine alone, here without its rounding.
+    # Only the affine states it, here without its rounding.
     a, b, c = np.linalg.norm(affine[:3, :3], axis=0).tolist()
     return ScanFile(
         path,
@@ -141,7 +141,7 @@ def write_labels(path: Target, labels: npt.NDArray[np.unsignedinteger[Any]], lik
 
 
 def _vector_text(values: npt.NDArray[np.float64]) -> str:
-    # repr() of a float is as short as gives the same float back.
+    # repr() of a float is the shortest text that gives the same float back.
     return f"({','.join(repr(float(value)) for value in values)})"
 
 
@@ -176,12 +176,12 @@ def _add_field(fields: dict[str, str], line: str, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Axes:
-    """The axes that lie in space, and how they do.
+    """Axes that lie in space, and their directions.
 
     Attributes
     ----------
     directions
-        A step along each axis in space, in the coordinates of `codes`.
+        Step along each axis in space, in the coordinates of `codes`.
     fourth
         Axes whose direction leaves the three dimensions of space.
     codes
@@ -215,7 +215,7 @@ def _read_axes(header: TextHeader, rank: int) -> _Axes:
 
 
 def _stated_steps(header: TextHeader, rank: int) -> dict[int, tuple[float, ...]]:
-    """Direction of each axis that has one."""
+    """Return the direction of each axis that has one."""
     name = "space directions"
     words = re.findall(rf"{_NO_DIRECTION}|\([^()]*\)|\S+", header.text(name))
     if len(words) != rank:
@@ -232,7 +232,7 @@ def _stated_steps(header: TextHeader, rank: int) -> dict[int, tuple[float, ...]]
 
 
 def _steps_by_spacing(header: TextHeader, rank: int) -> dict[int, tuple[float, ...]]:
-    """Steps along the coordinates, one after the other, of axes that have a spacing."""
+    """Return steps along the coordinates, one by one, for axes that have a spacing."""
     words = header.get("spacings").split()
     if len(words) != rank:
         raise GeometryError(
@@ -250,12 +250,12 @@ def _steps_by_spacing(header: TextHeader, rank: int) -> dict[int, tuple[float, .
 
 
 def _dimensions(header: TextHeader) -> int:
-    """Numbers of a vector in space: 3, or 4 where ITK wrote an image of four axes."""
+    """Return the length of a vector in space: 3, or 4 if ITK wrote an image of four axes."""
     return 4 if header.get("space dimension") == "4" and not header.get("space") else 3
 
 
 def _space(header: TextHeader) -> str:
-    """Letters of the directions that coordinates run towards; none where no space is named."""
+    """Return the letters of the coordinates' directions; none if no space is named."""
     space = header.get("space").lower()
     codes = _SPACES.get(space, space.upper())
     if space and codes not in _SPACES.values():
@@ -289,7 +289,7 @@ def _vector(header: TextHeader, name: str, text: str, dimensions: int) -> tuple[
 
 
 def _channel_axis(header: TextHeader, sizes: tuple[int, ...], axes: _Axes) -> int | None:
-    """Axis of the channels; None where there is one channel."""
+    """Return the axis of the channels; None if there is one channel."""
     others = [axis for axis, size in enumerate(sizes) if axis not in axes.directions and size > 1]
     if not others:
         return None
@@ -344,7 +344,7 @@ def _data(header: TextHeader, count: int, *, compressed: bool) -> ByteSource:
         )
     path, start = _data_file(header), 0 if "data file" in header.fields else header.end
     (skip,) = header.integers("byte skip", 1, default="0")
-    if skip == -1 and not compressed:  # the voxels are the end of the file
+    if skip == -1 and not compressed:  # the voxels are at the end of the file
         return ByteSource.at_end(path, count, after=start)
     if skip < 0:
         raise InputError(f"{header.path}: the header skips {skip} bytes; expected 0 or more")

@@ -1,7 +1,7 @@
-"""Voxels from checked files into one array, a plane at a time.
+"""Reading of voxels from checked files into one array, a plane at a time.
 
-So no more is held than the float32 result and a plane, whatever type, compression and
-scaling the files use and whatever their headers claim.
+So no more is held than the float32 result and a plane, for all types, compressions, scalings and
+claims of headers.
 """
 
 from __future__ import annotations
@@ -31,43 +31,42 @@ from segmaformer.runtime.scans.volume import (
 from segmaformer.runtime.spec import Triple
 from segmaformer.runtime.system.interruption import check
 
-# Corners of two files' grids may differ by this part of the smallest voxel edge unnoticed.
+# Corners of two files' grids may differ by this share of the smallest voxel edge unnoticed.
 _GRID_TOLERANCE = 0.01
 # Beyond half a voxel along an axis, another voxel is nearer than the one of the same index.
 _MOST_VOXELS_APART = 0.5
 _ROUNDING = 1e-6
-# A few bytes may follow any voxels, as padding or a note does.
+# A few bytes may follow the voxels, such as padding or a note.
 _LEAST_TRAILING = 1 << 16
 
 
 @dataclass(frozen=True)
 class ScanFile:
-    """The content of a file's header, after it was checked.
+    """Checked content of a file's header.
 
     Attributes
     ----------
     path
-        The file that was named; the voxels may be in another.
+        Path that was named; the voxels may be in another file.
     shape
-        Voxels along the three spatial axes, fastest first.
+        Number of voxels along the three spatial axes, fastest first.
     affine
-        Matrix (4, 4), float64, from voxel indices to millimetres along right, anterior
-        and superior.
+        Matrix (4, 4), float64, from voxel indices to millimetres along right, anterior and
+        superior.
     dtype
-        Of the stored numbers, with their byte order.
+        Type of the stored numbers, with their byte order.
     data
-        Where the voxels are.
+        Place of the voxels' bytes.
     slope, intercept
-        An intensity is stored number × slope + intercept.
+        Scaling: an intensity is stored number × slope + intercept.
     channels, channel_axis
-        Numbers for each voxel, and where their axis stands among the spatial ones as
-        they are stored, fastest first: 0 where the numbers of one voxel are neighbours,
-        3 where one channel follows the other.
+        Number of channels, and place of their axis among the spatial ones as stored, fastest first:
+        0 if the numbers of one voxel are neighbours, 3 if one channel follows the other.
     channels_declared
-        Whether the file says that these are channels. It does not where the axis is only
-        a fourth one: it may be time.
+        Whether the file declares that these are channels. A mere fourth axis is undeclared: it may
+        be time.
     remarks
-        What is odd about the header.
+        Warnings about the header.
     header
         nibabel's header if the file is a NIfTI, else None.
     stated_spacing
@@ -76,7 +75,7 @@ class ScanFile:
     Raises
     ------
     InputError
-        The file that holds the voxels is shorter than the header promises.
+        The file of the voxels is shorter than the header promises.
     GeometryError
         The affine is singular or not finite, or a spacing is zero.
     """
@@ -101,7 +100,7 @@ class ScanFile:
 
 
 def outline(file: ScanFile, channels: int) -> Volume:
-    """A volume of zeros in the place of a file's, which takes no memory: for estimates."""
+    """Return a volume of zeros like a file's that takes no memory, for estimates."""
     zeros = np.broadcast_to(np.float32(0), (channels, *file.shape))
     paths = (file.path,)
     return Volume(zeros, file.affine, file.header, paths, stated_spacing=file.stated_spacing)
@@ -115,29 +114,29 @@ def read_volume(
     Parameters
     ----------
     files
-        In the order of the channels, at least one.
+        Files in the order of the channels, at least one.
     budget_bytes
-        The voxels may take no more than this; None for no limit.
+        Largest memory for the voxels, in bytes; None for no limit.
     nan_to
-        Takes the place of voxels that are NaN or infinite; None refuses them.
+        Replaces voxels that are NaN or infinite; None refuses such scans.
 
     Returns
     -------
     Volume
-        Voxels (C, X, Y, Z), float32, scaled, in storage order. Affine and header are
-        those of the first file. Remarks tell of channels up to half a voxel apart, of
-        bytes after the voxels and of voxels that were replaced.
+        Voxels (C, X, Y, Z), float32, scaled, in storage order. Affine and header are those of the
+        first file. Remarks tell of channels up to half a voxel apart, of bytes after the voxels and
+        of replaced voxels.
 
     Raises
     ------
     BudgetError
-        The voxels need more memory.
+        The voxels need more memory than `budget_bytes`.
     GeometryError
-        The files lie on different grids: another shape, or corners further apart than
-        half a voxel.
+        The files lie on different grids: of another shape, or with corners more than half a voxel
+        apart.
     InputError
-        A file is damaged or shorter than its header promises, or holds more after the
-        voxels than they take; voxels are not finite.
+        A file is damaged, shorter than its header promises, or much longer; or voxels are not
+        finite.
     ValueError
         `nan_to` is not finite.
     """
@@ -196,7 +195,7 @@ def _check_same_grid(first: ScanFile, other: ScanFile) -> Iterator[Finding]:
 
 
 def _allocate(files: Sequence[ScanFile], budget_bytes: int | None) -> npt.NDArray[np.float32]:
-    """Array (C, X, Y, Z) in the files' memory order, X fastest."""
+    """Allocate an array (C, X, Y, Z) in the files' memory order, X fastest."""
     x, y, z = files[0].shape
     channels = sum(file.channels for file in files)
     needed = channels * x * y * z * np.dtype(np.float32).itemsize
@@ -213,12 +212,12 @@ def _allocate(files: Sequence[ScanFile], budget_bytes: int | None) -> npt.NDArra
 
 @dataclass
 class _Reading:
-    """Reads the voxels of one file, and keeps account of what is odd about them.
+    """Reading of one file's voxels, with an account of oddities.
 
     Attributes
     ----------
     not_finite, first_not_finite
-        Number of voxels that are NaN or infinite, and the index of the first.
+        Number of voxels that are NaN or infinite, and index of the first.
     """
 
     file: ScanFile
@@ -260,7 +259,7 @@ class _Reading:
             plane[~finite] = self.nan_to
 
     def _look_behind(self, stream: BinaryIO) -> None:
-        """Let the stream compare its checksum, and remark on what follows the voxels."""
+        """Compare the stream's checksum, and remark on bytes after the voxels."""
         file = self.file
         voxel_bytes = file.channels * math.prod(file.shape) * file.dtype.itemsize
         most = max(voxel_bytes, _LEAST_TRAILING)
@@ -289,7 +288,7 @@ def _read_plane(
     raw = np.empty(math.prod(shape) * file.dtype.itemsize, np.uint8)
     _fill(stream, raw.data)
     plane = raw.view(file.dtype).reshape(shape, order="F")
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as such
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities are reported as such
         if (file.slope, file.intercept) != (1.0, 0.0):
             plane = plane.astype(np.float64) * file.slope + file.intercept
         return plane.astype(np.float32)

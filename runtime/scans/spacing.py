@@ -1,8 +1,8 @@
-"""The spacing of a scan as the reader of a network's training took it.
+"""Spacing of a scan as the reader of a network's training took it.
 
-A file may state its voxels' edges twice, in its affine and beside it, in a unit that readers
-heed or not. What a network learned at is what its training's reader made of that: it decides
-the network's grid and volumes. Where voxels lie is the affine's matter alone.
+A file may state its voxels' edges twice, in its affine and beside it, in a unit that readers may
+ignore. The network learned with the spacing that its training's reader took: this decides the
+network's grid and volumes. The affine alone decides where voxels lie.
 
 Behaviour of ``nnunetv2`` 2.8.1, nibabel 5.4, SimpleITK 2.5 and MONAI 1.6.
 """
@@ -17,29 +17,29 @@ from segmaformer.runtime.scans.volume import Affine, StatedSpacing, Volume, axis
 from segmaformer.runtime.spec import Reader, Spacing
 
 TOLERANCE = 0.01
-"""Part of a voxel edge by which two statements of it may differ."""
+"""Share of a voxel edge by which two statements of it may differ."""
 
 
 def training_spacing(
     affine: Affine, stated: StatedSpacing | None, reader: Reader | None
 ) -> Spacing:
-    """Voxel edges along the stored axes, in millimetres as far as the reader knew.
+    """Return voxel edges along the stored axes, in millimetres as far as the reader knew.
 
     Parameters
     ----------
     affine
         Matrix (4, 4) from voxel indices to millimetres.
     stated
-        What the file states beside it; without that, the affine's edges are all there is.
+        Edges that the file states beside the affine; None uses the affine's for all readers.
     reader
-        * ``nibabel``: the edges stated beside the affine, in whatever unit
+        * ``nibabel``: the edges stated beside the affine, in any unit
         * ``nibabel_reoriented``: the same for a scan stored as RAS, else the lengths of the
-          affine's columns, in whatever unit: nibabel rewrites the header of what it turns
+          affine's columns, in any unit: nibabel rewrites the header of a scan that it reorients
         * ``simpleitk``: the edges stated beside the affine, in millimetres
-        * ``monai``: the lengths of the affine's columns, in whatever unit
+        * ``monai``: the lengths of the affine's columns, in any unit
         * None: the lengths of the affine's columns, in millimetres
 
-        Units other than millimetres are a NIfTI's alone.
+        Only NIfTI has units other than millimetres.
     """
     if reader is None or stated is None:
         return spacing_of(affine)
@@ -56,14 +56,13 @@ def training_spacing(
 
 
 def known_spacings(volume: Volume, reader: Reader | None) -> dict[str, Spacing]:
-    """Voxel edges by their source: one, or more where they differ.
+    """Return voxel edges by their source: one, or more if they differ.
 
     Returns
     -------
     dict
-        ``reader``, as the training's reader took it. Where any two differ by more than
-        `TOLERANCE`, also ``affine``, and ``header`` if the file states edges beside it; both
-        in millimetres.
+        ``reader``, as the training's reader took it. If any two differ by more than `TOLERANCE`,
+        also ``affine``, and ``header`` if the file states edges beside it; both in millimetres.
     """
     used = training_spacing(volume.affine, volume.stated_spacing, reader)
     others = {"affine": volume.spacing_mm}
@@ -74,7 +73,7 @@ def known_spacings(volume: Volume, reader: Reader | None) -> dict[str, Spacing]:
 
 
 def voxel_volumes(volume: Volume, reader: Reader | None) -> dict[str, float]:
-    """Volume of a voxel in mm3 for each of :func:`known_spacings`; axes may be sheared."""
+    """Compute a voxel's volume in mm3 for each of :func:`known_spacings`; axes may be sheared."""
     columns = np.linalg.norm(volume.affine[:3, :3], axis=0)
     sheared = abs(float(np.linalg.det(volume.affine[:3, :3] / columns)))
     spacings = known_spacings(volume, reader)

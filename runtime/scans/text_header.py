@@ -1,7 +1,6 @@
-"""Headers that are lines of text: NRRD's and MetaImage's.
+"""Headers that are lines of text: those of NRRD and MetaImage.
 
-Their fields are looked at one by one, and each is checked before it becomes a number or
-a file name.
+Their fields are checked one by one before they become numbers or file names.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ class TextHeader:
     Attributes
     ----------
     path
-        The file, for messages and as the place of detached data.
+        Path of the file, for messages and for detached data beside it.
     fields
-        Text of each field as it stands there.
+        Text of each field as it is in the file.
     end
-        Bytes of the file up to the end of the header.
+        Number of bytes up to the end of the header.
     """
 
     path: Path
@@ -41,11 +40,11 @@ class TextHeader:
     end: int
 
     def get(self, name: str, default: str = "") -> str:
-        """Text of a field, or `default` where there is none."""
+        """Return the text of a field, or `default` if there is none."""
         return self.fields.get(name, default)
 
     def text(self, name: str) -> str:
-        """Text of a field.
+        """Return the text of a field.
 
         Raises
         ------
@@ -60,12 +59,12 @@ class TextHeader:
         return self.fields[name]
 
     def integers(self, name: str, count: int, *, default: str | None = None) -> tuple[int, ...]:
-        """Exactly `count` whole numbers, of the text `default` where there is no such field.
+        """Return exactly `count` whole numbers, of the text `default` if there is no such field.
 
         Raises
         ------
         InputError
-            The field is missing or is something else.
+            The field is missing or has another form.
         """
         text = self.text(name) if default is None else self.get(name, default)
         words = text.split()
@@ -77,12 +76,12 @@ class TextHeader:
         return tuple(int(word) for word in words)
 
     def sizes(self, name: str, count: int, *, default: str | None = None) -> tuple[int, ...]:
-        """Like :meth:`integers`, lengths of axes.
+        """Return lengths of axes; otherwise as :meth:`integers`.
 
         Raises
         ------
         InputError
-            Also if a length is not above zero.
+            As for :meth:`integers`; also if a length is not above zero.
         """
         lengths = self.integers(name, count, default=default)
         if min(lengths) < 1:
@@ -90,14 +89,14 @@ class TextHeader:
         return lengths
 
     def numbers(self, name: str, count: int, *, text: str | None = None) -> tuple[float, ...]:
-        """Exactly `count` finite numbers, of `text` if that is a part of the field.
+        """Return exactly `count` finite numbers, of `text` if that is a part of the field.
 
         Raises
         ------
         InputError
             The field is missing.
         GeometryError
-            It is something else. What headers give as fractions are places in space.
+            The field has another form. All fractions in headers are places in space.
         """
         text = self.text(name) if text is None else text
         try:
@@ -112,7 +111,7 @@ class TextHeader:
         return values
 
     def detached_file(self, name: str) -> Path:
-        """File that a field names, beside the header or in a folder below.
+        """Return the file that a field names, beside the header or in a folder below.
 
         Raises
         ------
@@ -126,7 +125,7 @@ class TextHeader:
                 folder.resolve()
             )
             present = inside and (folder / given).is_file()
-        except (OSError, RuntimeError, ValueError):  # no name for a file: too long, a loop, a NUL
+        except (OSError, RuntimeError, ValueError):  # no valid name: too long, a loop, a NUL
             inside, present = True, False
         if not inside:
             raise InputError(
@@ -139,7 +138,7 @@ class TextHeader:
 
 
 def unplaced(missing: str) -> Finding:
-    """Warn that a header lacks what tells how the scan lies; it is taken as ITK takes it."""
+    """Warn that a header does not state the scan's position, so that ITK's default is used."""
     return Finding(
         "warn",
         f"the header does not say how the scan lies in the patient, it has no {missing}; its axes "
@@ -150,12 +149,12 @@ def unplaced(missing: str) -> Finding:
 
 
 def header_lines(stream: BinaryIO, path: Path) -> Iterator[str]:
-    """Lines of a header without their ends, up to the end of the file.
+    """Yield lines of a header without their ends, up to the end of the file.
 
     Raises
     ------
     InputError
-        The lines go on for longer than headers do.
+        The lines go on for longer than any header.
     """
     left = _MOST_BYTES
     while line := stream.readline(left):
@@ -168,7 +167,7 @@ def header_lines(stream: BinaryIO, path: Path) -> Iterator[str]:
 
 
 def _climbs(name: str) -> bool:
-    """Whether a file name is absolute or goes upwards, by the rules of any system."""
+    """Tell if a file name is absolute or goes upwards, by the rules of any system."""
     names = (PurePosixPath(name), PureWindowsPath(name))
     return any(path.anchor or ".." in path.parts for path in names)
 

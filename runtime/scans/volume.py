@@ -26,7 +26,7 @@ Element = TypeVar("Element", bound=np.generic)
 
 @dataclass(frozen=True)
 class Replacement:
-    """Number of voxels that were NaN or infinite, and the value that they were given."""
+    """Number of voxels that were NaN or infinite, and the value that replaced them."""
 
     value: float
     voxels: int
@@ -39,11 +39,11 @@ class StatedSpacing:
     Attributes
     ----------
     edges
-        Along the stored axes, above zero, in the file's unit.
+        Edges along the stored axes, above zero, in the file's unit.
     mm_per_unit
-        Millimetres in that unit.
+        Number of millimetres in that unit.
     single
-        The file holds them as float32.
+        Whether the file holds them as float32.
     """
 
     edges: Spacing
@@ -59,7 +59,7 @@ class StatedSpacing:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Voxels in the order in which their file stores them, and where they lie.
+    """Voxels in the order in which their file stores them, and their place.
 
     Attributes
     ----------
@@ -74,9 +74,9 @@ class Volume:
     source
         Files that the channels were read from.
     remarks
-        What was odd about the files, and yet they could be read.
+        Warnings about the files, which could be read nonetheless.
     replacement
-        What was put in the place of numbers that are not finite; None if none was to be.
+        Replacement of voxels that were not finite; None if none was asked for.
     stated_spacing
         Voxel edges that the file states beside the affine, if it does.
 
@@ -113,14 +113,14 @@ class Volume:
 
     @property
     def spacing_mm(self) -> Spacing:
-        """Distance between neighbouring voxels along each axis, to six digits.
+        """Distance of neighbouring voxels along each axis in mm, to six digits.
 
         Headers hold float32: an oblique scan of 3 mm slices may come out as 3.0000002.
         """
         return spacing_of(self.affine)
 
     def with_finite_voxels(self, value: float) -> Volume:
-        """Put `value` in the place of voxels that are NaN or infinite, in a copy, and say so.
+        """Return a copy with voxels that are NaN or infinite replaced by `value`, with a remark.
 
         Raises
         ------
@@ -146,12 +146,12 @@ class Volume:
 
 
 def check_replacement_value(value: float) -> None:
-    """Refuse what cannot stand in for a voxel that is NaN or infinite.
+    """Refuse a value that cannot replace a voxel that is NaN or infinite.
 
     Raises
     ------
     ValueError
-        It is not finite as a float32.
+        The value is not finite as a float32.
     """
     with np.errstate(over="ignore"):
         if not np.isfinite(np.float32(value)):
@@ -169,7 +169,7 @@ def replaced_remark(count: int, size: int, value: float) -> Finding:
 
 @dataclass(frozen=True)
 class Reorientation:
-    """A reordering of the spatial axes, some reversed; it can always be undone.
+    """Reordering of the spatial axes, some reversed; it can always be undone.
 
     Attributes
     ----------
@@ -183,22 +183,22 @@ class Reorientation:
     reverse: tuple[bool, bool, bool] = (False, False, False)
 
     def apply(self, array: npt.NDArray[Element]) -> npt.NDArray[Element]:
-        """View of `array`, whose last three axes are spatial, in the new order."""
+        """Return a view of `array`, whose last three axes are spatial, in the new order."""
         view: npt.NDArray[Element] = _transposed(array, self.axes)[self._flips]
         return view
 
     def undo(self, array: npt.NDArray[Element]) -> npt.NDArray[Element]:
-        """View of a reoriented `array` in the order that :meth:`apply` was given."""
+        """Return a view of a reoriented `array` in the order before :meth:`apply`."""
         a, b, c = (self.axes.index(axis) for axis in range(3))
         return _transposed(array[self._flips], (a, b, c))
 
     def apply_to_spacing(self, spacing_mm: Spacing) -> Spacing:
-        """Spacing in the new order of axes."""
+        """Return the spacing in the new order of axes."""
         i, j, k = self.axes
         return spacing_mm[i], spacing_mm[j], spacing_mm[k]
 
     def apply_to_affine(self, affine: Affine, shape: Triple) -> Affine:
-        """Affine of the reoriented array, given that of the input and its `shape`."""
+        """Return the affine of the reoriented array, given that of the input and its `shape`."""
         to_input = np.zeros((4, 4))
         to_input[3, 3] = 1
         for axis, (source, reverse) in enumerate(zip(self.axes, self.reverse, strict=True)):
@@ -212,7 +212,7 @@ class Reorientation:
 
 
 def orient_to(affine: Affine, codes: str) -> Reorientation:
-    """Reorientation after which the axes run as nearly as possible towards `codes`.
+    """Find the reorientation after which axes run as nearly as possible towards `codes`.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def orient_to(affine: Affine, codes: str) -> Reorientation:
     Raises
     ------
     ValueError
-        `codes` is not of that kind.
+        `codes` names no orientation.
     """
     if sorted("LPI"["LRPAIS".find(code) // 2] for code in codes if code in "LRPAIS") != [*"ILP"]:
         raise ValueError(f"{codes!r} names no orientation; expected three letters such as 'RAS'")
@@ -235,7 +235,7 @@ def orient_to(affine: Affine, codes: str) -> Reorientation:
 
 
 def axis_codes(affine: Affine) -> str:
-    """Direction that each axis runs towards, such as ``RAS`` or ``LPS``."""
+    """Return the direction that each axis runs towards, such as ``RAS`` or ``LPS``."""
     turn = orient_to(affine, "RAS")
     codes = ["", "", ""]
     for world, (axis, reverse) in enumerate(zip(turn.axes, turn.reverse, strict=True)):
@@ -263,19 +263,19 @@ def flip_world(affine: Affine, codes: str) -> Affine:
 
 
 def check_affine(affine: Affine, name: str) -> None:
-    """Refuse an affine that places voxels nowhere or on top of one another.
+    """Refuse an affine that gives voxels no place, or the same place to several.
 
     Parameters
     ----------
     name
-        What the affine belongs to, for the message.
+        Name of the affine's owner, for the message.
 
     Raises
     ------
     ValueError
-        It is no (4, 4) matrix.
+        The affine has another shape than (4, 4).
     GeometryError
-        It is not finite, has an axis of length zero or is singular.
+        The affine is not finite, has an axis of length zero or is singular.
     """
     if affine.shape != (4, 4):
         raise ValueError(f"{name}: the affine has shape {affine.shape}; expected (4, 4)")
@@ -298,12 +298,12 @@ def _transposed(array: npt.NDArray[Element], axes: Triple) -> npt.NDArray[Elemen
 
 
 def tilt_degrees(affine: Affine) -> float:
-    """Greatest angle between an axis of the scan and the patient's axis nearest to it."""
+    """Return the largest angle between an axis of the scan and the nearest patient axis."""
     return _degrees(np.abs(_directions(affine)).max(axis=0).min())
 
 
 def _directions(affine: Affine) -> Affine:
-    """Unit vectors along the axes, in columns."""
+    """Return the unit vectors along the axes, in columns."""
     steps = affine[:3, :3]
     return np.asarray(steps / np.linalg.norm(steps, axis=0))
 
@@ -313,11 +313,11 @@ def _degrees(cosine: float) -> float:
 
 
 ROBUST_PERCENTILES = (0.5, 99.5)
-"""Range of intensities but for outliers, of the voxels that are not zero."""
+"""Percentiles of the nonzero voxels that give the range of intensities without outliers."""
 _SAMPLE_VOXELS = 2_000_000
 
 
 def regular_sample(image: np.ndarray) -> np.ndarray:
-    """View of about two million voxels of `image` (X, Y, Z) at a regular distance, or of all."""
+    """Return a view of about two million voxels of `image` (X, Y, Z) at a regular distance."""
     step = max(1, round((image.size / _SAMPLE_VOXELS) ** (1 / 3)))
     return image[::step, ::step, ::step]

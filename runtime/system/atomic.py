@@ -1,4 +1,4 @@
-"""Writing a file so that its name never holds half of it.
+"""Writing of files so that a name never belongs to an incomplete file.
 
 An unfinished file lies beside its target, see :mod:`segmaformer.runtime.system.unfinished`, and
 is written through the descriptor that created it: no other process can put a file in its place.
@@ -22,14 +22,14 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class UnfinishedFile:
-    """A file that is being written. As a path it is the one that it will have.
+    """A file that is being written; as a path it is its final one.
 
     Attributes
     ----------
     target
-        Where it will be.
+        Final path.
     stream
-        To write it and to read it again.
+        Open stream for writing and reading it.
     """
 
     target: Path
@@ -40,22 +40,22 @@ class UnfinishedFile:
 
 
 Target = str | Path | UnfinishedFile
-"""A file to write: where it shall be, or one that is begun already."""
+"""File to write: its path, or one that is begun already."""
 
 
 @contextmanager
 def atomic_file(target: Target) -> Iterator[BinaryIO]:
-    """Stream of a file that appears under its name when the block ends without an error.
+    """Open a file that appears under its name when the block ends without an error.
 
     Parameters
     ----------
     target
-        Where it shall be. One that is begun already is written to and finished by who began it.
+        Path of the file. A file that is begun already is written to, and finished by its owner.
 
     Raises
     ------
     OSError
-        As :func:`unfinished_file`.
+        As for :func:`unfinished_file`.
     """
     if isinstance(target, UnfinishedFile):
         yield target.stream
@@ -66,9 +66,9 @@ def atomic_file(target: Target) -> Iterator[BinaryIO]:
 
 @contextmanager
 def unfinished_file(target: str | Path) -> Iterator[UnfinishedFile]:
-    """A file that becomes `target` when the block ends without an error.
+    """Create a file that becomes `target` when the block ends without an error.
 
-    Where the block fails, it is removed and `target` stays as it was.
+    If the block fails, the file is removed and `target` stays as it was.
 
     Raises
     ------
@@ -99,12 +99,12 @@ def unfinished_file(target: str | Path) -> Iterator[UnfinishedFile]:
 
 @contextmanager
 def named_where_full(target: Path) -> Iterator[None]:
-    """Name `target` in the error of a block that finds no room to write it.
+    """Name `target` in the error if the block runs out of room.
 
     Raises
     ------
     OSError
-        What the system says names no file.
+        There is no room; the system's own message names no file.
     """
     try:
         yield
@@ -117,17 +117,17 @@ def named_where_full(target: Path) -> Iterator[None]:
 
 
 def check_writable(target: str | Path) -> None:
-    """Refuse now what :func:`unfinished_file` would refuse after the work; raises the same."""
+    """Raise early the errors that :func:`unfinished_file` would raise after the work."""
     with contextlib.suppress(_Probe), unfinished_file(target):
         raise _Probe
 
 
 class _Probe(Exception):  # noqa: N818  (never seen outside)
-    """Ends a trial before anything is written."""
+    """End of a trial before anything is written."""
 
 
 def _check_name(target: Path) -> None:
-    """Refuse a folder, and a name that would only be refused once all is written."""
+    """Refuse a folder, and a name that the system would only refuse after the work."""
     try:
         is_folder = target.is_dir()
     except OSError as error:
@@ -139,7 +139,7 @@ def _check_name(target: Path) -> None:
 
 
 def _create(target: Path) -> tuple[Path, int]:
-    """Create the empty file, or say why nothing can be written beside `target`."""
+    """Create the empty file, or raise an error that says why `target` cannot be written."""
     try:
         return create_file(target)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The SHA-256 of files."""
+"""SHA-256 of files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def sha256_of(file: Target) -> str:
-    """SHA-256 of a file, in hexadecimal; it is read a mebibyte at a time."""
+    """Compute the SHA-256 of a file, in hexadecimal; read a mebibyte at a time."""
     if isinstance(file, UnfinishedFile):
         end = file.stream.tell()
         file.stream.seek(0)

@@ -1,8 +1,8 @@
-"""Ending work early, because of a signal or because a caller asks for it.
+"""Early end of work, because of a signal or because a caller asks for it.
 
 An exception raised wherever a signal happens to meet Python may be lost, as in a callback of
-native code, whose result is then none. So a request to end only sets a flag and tells native runs
-to stop; the work raises at the next place where that is safe.
+native code. So a request to end only sets a flag and tells native runs to stop; the work raises
+at the next place where that is safe.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _deferring = False
 
 
 def request() -> None:
-    """Ask all work of this process to end, also what runs in native code; from any thread."""
+    """Ask all work of this process to end, including native runs; from any thread."""
     with _lock:
         _requested.set()
         running = [*_running.values()]
@@ -35,14 +35,14 @@ def request() -> None:
 
 
 def check() -> None:
-    """Raise if the work of this thread shall end; for places where that is safe.
+    """Raise an error if the work of this thread must end; for places where that is safe.
 
     Raises
     ------
     KeyboardInterrupt
-        All work of the process shall.
+        All work of the process must end.
     CancelledError
-        What :func:`ended_by` names was set.
+        The event of :func:`ended_by` was set.
     """
     if _requested.is_set():
         raise KeyboardInterrupt
@@ -53,7 +53,7 @@ def check() -> None:
 
 @contextmanager
 def ended_by(cancel: threading.Event | None) -> Iterator[None]:
-    """Let an event end the work of a block, on this thread; None lets nothing more."""
+    """Let an event end the work of a block, on this thread; None adds no event."""
     token = _cancel.set(cancel)
     try:
         yield
@@ -68,7 +68,7 @@ def terminable(terminate: Callable[[], None]) -> Iterator[None]:
     Raises
     ------
     KeyboardInterrupt, CancelledError
-        As :func:`check`, in place of whatever an ended run raised or gave.
+        As for :func:`check`, in place of any error or result of an ended run.
     """
     check()
     key = object()
@@ -108,14 +108,14 @@ def _watching(cancel: threading.Event | None, terminate: Callable[[], None]) -> 
 
 
 def ignore_here(_number: int, _frame: FrameType | None) -> None:
-    """Handler of a signal that another thread answers by :func:`request`."""
+    """Handle a signal by doing nothing; another thread answers it by :func:`request`."""
 
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
     """Let handlers of SIGINT and SIGTERM raise after a block that native code calls back in.
 
-    What a handler raises asks for an end at once and is raised when the block has ended.
+    A handler's exception requests an end at once and is raised after the block.
     """
     global _deferring
     if _deferring or threading.current_thread() is not threading.main_thread():

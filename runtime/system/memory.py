@@ -1,4 +1,4 @@
-"""How much memory a prediction may take, and how much this process took."""
+"""Memory available to a prediction, and memory used by this process."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 MIB = 1024 * 1024
 MOST_BUDGET_MIB = (2**63 - 1) // MIB
-"""In bytes, more is no signed 64-bit integer."""
+"""Largest budget in MiB; in bytes, more is no signed 64-bit integer."""
 DEFAULT_SHARE = 0.5
-"""Part of the available memory that a prediction takes unless told otherwise."""
+"""Share of the available memory that a prediction uses by default."""
 
 
 def budget_bytes(mib: int | None) -> int:
-    """Memory budget of so many MiB in bytes; None is :func:`default_budget_bytes`.
+    """Convert a memory budget from MiB to bytes; None is :func:`default_budget_bytes`.
 
     Raises
     ------
     ValueError
-        Less than 1 MiB, or more than a signed 64-bit integer counts.
+        `mib` is below 1, or more than a signed 64-bit integer counts.
     """
     if mib is None:
         return default_budget_bytes()
@@ -33,20 +33,20 @@ def budget_bytes(mib: int | None) -> int:
 
 
 def default_budget_bytes() -> int:
-    """Half of :func:`available_bytes`."""
+    """Return half of :func:`available_bytes`."""
     return int(DEFAULT_SHARE * available_bytes())
 
 
 def available_bytes() -> int:
-    """Memory that is available now: to the machine, the control group and this process."""
+    """Return the bytes available now to the machine, the control group and this process."""
     limits = _available_to_machine(), _available_to_control_group(), _available_to_process()
     return int(min(limits))
 
 
 def peak_mib() -> float | None:
-    """Largest resident size of this process, MiB; None where the system does not tell.
+    """Return the largest resident size of this process in MiB; None if the system does not tell.
 
-    Not getrusage's figure, which begins with the size of the process that started this one.
+    getrusage's figure would begin with the size of the process that started this one.
     """
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
@@ -56,7 +56,7 @@ def peak_mib() -> float | None:
 
 
 def restart_peak() -> None:
-    """Let :func:`peak_mib` begin with what is resident now, where the system can do that."""
+    """Restart :func:`peak_mib` at the current resident size, if the system can do that."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
@@ -81,7 +81,7 @@ def _available_to_control_group() -> float:
 
 
 def _available_to_process() -> float:
-    """Measure what is left of an address space that a shell or a scheduler limited."""
+    """Return the rest of an address space that a shell or a scheduler limited."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return float("inf")

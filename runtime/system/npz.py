@@ -1,7 +1,7 @@
-"""Arrays from a ``.npz`` that is not believed.
+"""Reader of arrays from an untrusted ``.npz``.
 
-Each member says how large its array is, twice, and may be compressed a thousandfold. So
-nothing is unpacked before what it claims has been compared with what is expected.
+Each member states the size of its array, twice, and may be compressed a thousandfold. So nothing
+is unpacked before its stated size has been compared with the expected one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 UNREADABLE = (ValueError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
-"""Errors of :func:`read_npz`. RuntimeError is an encryption or compression unknown to Python."""
+"""Errors of :func:`read_npz`; RuntimeError is an encryption or compression unknown to Python."""
 
 _SUFFIX = ".npy"
 
@@ -24,19 +24,19 @@ _SUFFIX = ".npy"
 def read_npz(
     file: IO[bytes], expected: Mapping[str, tuple[tuple[int, ...], str]]
 ) -> dict[str, np.ndarray]:
-    """Read the arrays of a file, which are known but for their values.
+    """Read arrays of known names, shapes and kinds.
 
     Parameters
     ----------
     file
-        Open for reading and seeking.
+        File, open for reading and seeking.
     expected
-        Shape and kinds of each array's elements, such as ``"iu"`` for integers.
+        Shape and kinds of each array's elements, such as ``"iu"`` for integers, by name.
 
     Raises
     ------
     UNREADABLE
-        It is no such file, is damaged, or holds other arrays.
+        The file is no ``.npz``, is damaged, or holds other arrays.
     """
     arrays = {}
     with zipfile.ZipFile(file) as archive:

@@ -1,4 +1,4 @@
-"""Scans one after the other, with reading and writing beside the network.
+"""Processing of scans one by one, with reading and writing beside the network.
 
 While one scan is in the network, the next is read and preprocessed and the last is
 written. An error ends its scan and no other.
@@ -24,25 +24,25 @@ def run_overlapped(
     finish: Callable[[Case, Product], Result],
     errors: tuple[type[Exception], ...],
 ) -> Iterator[tuple[Case, Result | Exception]]:
-    """Take every case through three stages.
+    """Run every case through three stages.
 
     Parameters
     ----------
     cases
-        In the order in which their results are wanted.
+        Cases in the order in which their results are wanted.
     prepare
-        Runs on a thread of its own, for one case ahead.
+        First stage; runs on a thread of its own, one case ahead.
     work
-        Runs on the calling thread.
+        Second stage; runs on the calling thread.
     finish
-        Runs on a thread of its own, for the case before.
+        Third stage; runs on a thread of its own, one case behind.
     errors
-        What ends a case; anything else ends the run.
+        Errors that end a case; any other ends the run.
 
     Yields
     ------
     case, outcome
-        What `finish` returned, or the error, in the order of `cases`.
+        The case, and the result of `finish` or the error, in the order of `cases`.
     """
     with ThreadPoolExecutor(1, "prepare") as ahead, ThreadPoolExecutor(1, "finish") as behind:
 
@@ -53,7 +53,7 @@ def run_overlapped(
         results: list[tuple[Case, Future[Result]]] = []
         for index, case in enumerate(cases):
             given = inputs.pop()
-            given.exception()  # waits; a failure shows again when its result is taken
+            given.exception()  # wait; a failure shows again when its result is taken
             inputs += [ahead.submit(prepare, case) for case in cases[index + 1 : index + 2]]
             product = _run_here(work, case, given)
             del given

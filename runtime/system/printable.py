@@ -1,8 +1,8 @@
-"""Texts that are not to be trusted, as a terminal, a page or a document may show them.
+"""Untrusted texts in a form safe for a terminal, a page or a document.
 
 File names, headers, manifests and checkpoints are other people's texts. A control character in
-one can move the cursor, begin a line of its own or change the terminal's title; a format
-character can reverse what is read. Both are shown by their numbers.
+them can move the cursor, begin a new line or change the terminal's title; a format character can
+reverse the text. Both are shown as escapes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with each character of :data:`UNPRINTABLE` as an escape of Python's."""
+    """Return `text` on one line, with :data:`UNPRINTABLE` characters as Python's escapes."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_shown(character) for character in text)
 
 
 def printable_block(text: str) -> str:
-    """:func:`printable` for each line of a text whose line ends are the program's own."""
+    """Apply :func:`printable` to each line of a text whose line ends are the program's own."""
     return "\n".join(map(printable, text.split("\n")))
 
 

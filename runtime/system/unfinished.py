@@ -1,14 +1,15 @@
 """Files that a process has begun and not finished: their name, their lock and their end.
 
-It lies beside its target under a name of its own. Whoever makes it holds a lock (``flock``) on
-it, a folder's on a file ``NAME.lock`` beside it, until it is finished. The system releases a lock
-when its process ends, however it ends, and shows it to every process that reaches the file
-system, also from another container with the same host name and other process numbers. So what
-nobody holds was left by a process that was killed, and the next run in the folder removes it.
+An unfinished file lies beside its target under a name of its own. Its process holds a lock
+(``flock``) on it until it is finished; the lock of a folder is on a file ``NAME.lock`` beside it.
+The system releases a lock when its process ends in any way, and shows it to every process that
+reaches the file system, even from another container with the same host name and other process
+numbers. So an unlocked file was left by a killed process, and the next run in the folder removes
+it.
 
-Where a file system keeps no locks, nothing is removed. NFS keeps them unless it is mounted with
-``nolock`` or ``local_lock``; names carry the host's, so that even there no machine removes what
-another one writes.
+If a file system has no locks, nothing is removed. NFS has them unless it is mounted with
+``nolock`` or ``local_lock``; names carry the host's, so that even there no machine removes another
+one's files.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # no POSIX system: there are no such locks
+except ImportError:  # no POSIX system, so no such locks
     fcntl = None  # type: ignore[assignment]
 
 PREFIX = ".sgmf-"
@@ -43,17 +44,17 @@ _completing = threading.RLock()
 
 
 def name_beside(target: Path, prefix: str = PREFIX, token: str | None = None) -> Path:
-    """A name in the folder of `target`, a new one unless `token` says whose."""
+    """Return a name in the folder of `target`; a new one, or that of an earlier `token`."""
     return target.with_name(f"{prefix}{_HOST}-{token or secrets.token_hex(6)}")
 
 
 def token_of(path: Path) -> str:
-    """Return the end of all names of one maker's work."""
+    """Return the token in a name, which all names of one piece of work share."""
     return path.name.removesuffix(_LOCK_SUFFIX).rpartition("-")[2]
 
 
 def create_file(target: Path) -> tuple[Path, int]:
-    """Create an empty file beside `target`, locked; its path and its descriptor.
+    """Create an empty file beside `target`, locked; return its path and its descriptor.
 
     :func:`forget` or :func:`discard` ends it.
     """
@@ -61,7 +62,7 @@ def create_file(target: Path) -> tuple[Path, int]:
 
 
 def create_folder(target: Path) -> tuple[Path, int]:
-    """Create an empty folder beside `target`, locked; its path and its lock's descriptor."""
+    """Create an empty folder beside `target`, locked; return its path and its lock's descriptor."""
     lock, descriptor = _create_locked(lambda: _lock_of(name_beside(target)))
     folder = lock.with_name(lock.name.removesuffix(_LOCK_SUFFIX))
     try:
@@ -78,11 +79,11 @@ def create_folder(target: Path) -> tuple[Path, int]:
 def _create_locked(new_name: Callable[[], Path]) -> tuple[Path, int]:
     while True:
         path = new_name()
-        # In one step with its registration, for whoever ends this process.
+        # Creation and registration are one step for :func:`discard_all`.
         with _completing:
             descriptor = os.open(path, _NEW, 0o666)
             _own[path] = None
-        # Another process may have taken it for abandoned before it was locked.
+        # Another process may have removed it as abandoned before it was locked.
         if _lock(descriptor) is not False and _leads_to(path, descriptor):
             return path, descriptor
         os.close(descriptor)
@@ -90,27 +91,27 @@ def _create_locked(new_name: Callable[[], Path]) -> tuple[Path, int]:
 
 
 def forget(path: Path) -> None:
-    """Let go of what has got its final name; of a folder, remove the lock."""
+    """Release a file that has its final name; of a folder, remove the lock."""
     _own.pop(path, None)
     if path.with_name(path.name + _LOCK_SUFFIX) in _own:
         discard(_lock_of(path))
 
 
 def discard(path: Path) -> None:
-    """Remove what is not finished, a folder with its lock; nothing happens to what is gone."""
+    """Remove an unfinished file, or a folder with its lock; ignore a missing one."""
     _remove(path)
     forget(path)
 
 
 @contextmanager
 def completing() -> Iterator[None]:
-    """Let no :func:`discard_all` come between the steps of a block: all are taken or none."""
+    """Keep :func:`discard_all` from running between the steps of a block: all are taken or none."""
     with _completing:
         yield
 
 
 def discard_all() -> None:
-    """Remove all that this process has not finished, which then finishes nothing any more.
+    """Remove all that this process has not finished; it finishes nothing more.
 
     For a process that is about to end. It waits for steps that belong together, see
     :func:`completing`.
@@ -121,7 +122,7 @@ def discard_all() -> None:
 
 
 def abandoned(folder: Path, prefix: str = PREFIX) -> Iterator[Path]:
-    """List what killed processes of this user left, each locked until the next is taken."""
+    """List files left by killed processes of this user, each locked until the next is taken."""
     for path in sorted(folder.glob(f"{prefix}{_HOST}-*")):
         with _left_alone(path) as is_left:
             if is_left:
@@ -129,7 +130,7 @@ def abandoned(folder: Path, prefix: str = PREFIX) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: Path) -> int:
-    """Remove what killed processes left unfinished in a folder; returns how much."""
+    """Remove unfinished files that killed processes left in a folder; return their number."""
     count = 0
     for path in abandoned(folder):
         _remove(path)
@@ -139,7 +140,7 @@ def remove_abandoned(folder: Path) -> int:
 
 @contextmanager
 def _left_alone(path: Path) -> Iterator[bool]:
-    """Tell if the maker of `path` is gone; nobody else can take its lock meanwhile."""
+    """Tell if the owner of `path` is gone; keep its lock meanwhile."""
     with contextlib.ExitStack() as opened:
         yield _is_own(path) and _take_over(path, opened)
 
@@ -156,7 +157,7 @@ def _take_over(path: Path, opened: contextlib.ExitStack) -> bool:
     try:
         descriptor = os.open(path if is_file else _lock_of(path), _EXISTING)
     except FileNotFoundError:
-        # A folder's maker takes the lock before it makes the folder, and removes it after that.
+        # A folder's owner takes the lock before it makes the folder, and removes it afterwards.
         return not is_file
     except OSError:
         return False
@@ -169,7 +170,7 @@ def _lock_of(folder: Path) -> Path:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Try the lock: True if it is held here now, None where the file system keeps none."""
+    """Try the lock: True if it is held here now, None if the file system has no locks."""
     if fcntl is None:
         return None
     try:

@@ -322,7 +322,7 @@ def test_remarks_of_reading_are_findings_and_nan_may_be_replaced(tmp_path: Path)
     ("tile", "level", "words"),
     [
         ((16, 20, 25), "note", "padded with zeros"),
-        ((16, 20, 49), "warn", "most of what the network sees is padding"),
+        ((16, 20, 49), "warn", "most of the network's input is padding"),
         ((3, 4, 6), "warn", "sees 1/107 of it at once"),
     ],
 )

@@ -92,7 +92,7 @@ def test_names_in_another_order_warn(
     for command in ("check", "infer"):
         run = sgmf(command, *scans, "-m", two_channel_package_path)
         assert run.code == 0
-        assert "by their names that would be" in run.stdout + run.stderr
+        assert "by their names the right order is" in run.stdout + run.stderr
         run = sgmf(command, *scans[::-1], "-m", two_channel_package_path)
         assert "by their names" not in run.stdout + run.stderr
 
