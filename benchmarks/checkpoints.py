@@ -1,4 +1,4 @@
-"""Checkpoint files of every network in its published configuration, as a training writes them."""
+"""Checkpoint files of every network in its published configuration, as its training writes them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CT: dict[str, float] = {
 
 
 def make_network(name: str) -> Any:
-    """A network in its published configuration, with random weights, the same at every call."""
+    """Build a network in its published configuration; its random weights are always the same."""
     import torch
 
     from segmaformer.models import create_model

@@ -85,14 +85,14 @@ def parse_types(text: str) -> list[str]:
 
 
 def least_bytes(sizes: Sizes, element_type: str) -> int:
-    """What any scan must move: u, delta, z, B and C in, y out, and the float32 parameters."""
+    """Count the bytes of any scan: u, delta, z, B and C in, y out, and the float32 parameters."""
     tokens = sizes.length * ELEMENT_BYTES[element_type]
     parameters = 4 * sizes.channels * (sizes.states + 2)
     return tokens * (4 * sizes.channels + 2 * sizes.states) + parameters
 
 
 def make_inputs(sizes: Sizes, element_type: str, device: str) -> dict[str, Any]:
-    """Token-major tensors as a trained layer sees them, and room for y."""
+    """Create token-major tensors like those of a trained layer, and room for y."""
     import torch
 
     length, channels, states = sizes.length, sizes.channels, sizes.states
@@ -119,7 +119,7 @@ def make_inputs(sizes: Sizes, element_type: str, device: str) -> dict[str, Any]:
 
 
 def scan_arguments(tensors: dict[str, Any], element_type: str) -> SelectiveScanArgs:
-    """The arguments of a C function on these tensors, which must stay alive."""
+    """Return the arguments of a C function on these tensors, which must stay alive."""
     batch, length, channels = tensors["u"].shape
     return SelectiveScanArgs(
         element_type=ELEMENT_TYPES[element_type],
@@ -151,7 +151,7 @@ def prepare_ours(tensors: dict[str, Any], element_type: str) -> Run:
 
 
 def prepare_mamba_ssm(tensors: dict[str, Any], element_type: str) -> Run:
-    """Channels before tokens, as its kernel wants them; the transposes are not measured."""
+    """Scan with mamba-ssm, channels before tokens; the transposes are not measured."""
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     turned = {name: tensors[name].transpose(1, 2).contiguous() for name in ("u", "delta", "z")}
@@ -182,7 +182,7 @@ def prepare_floor(tensors: dict[str, Any], element_type: str) -> Run:
 
 
 def candidates(tensors: dict[str, Any], element_type: str) -> dict[str, Run]:
-    """What is measured; mamba-ssm where it is installed."""
+    """Return the candidates to measure, with mamba-ssm if it is installed."""
     made = {FLOOR: prepare_floor, OURS: prepare_ours}
     if importlib.util.find_spec("mamba_ssm"):
         made[MAMBA_SSM] = prepare_mamba_ssm
@@ -190,7 +190,7 @@ def candidates(tensors: dict[str, Any], element_type: str) -> dict[str, Run]:
 
 
 def expected(tensors: dict[str, Any], element_type: str) -> np.ndarray:
-    """The CPU kernel's result in float32."""
+    """Compute the CPU kernel's result in float32."""
     here = {name: tensor.float().cpu().contiguous() for name, tensor in tensors.items()}
     run_selective_scan(scan_arguments(here, "float32"))
     result: np.ndarray = here["y"].numpy()
@@ -200,7 +200,7 @@ def expected(tensors: dict[str, Any], element_type: str) -> np.ndarray:
 def take_turns(
     runs: dict[str, Run], clock: Callable[[Run], float], rounds: int
 ) -> dict[str, list[float]]:
-    """Milliseconds of every run of every candidate; a first round of each is not counted."""
+    """Return the milliseconds of every run of every candidate, without a first round."""
     milliseconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds + 1):
         for name, run in runs.items():
@@ -211,7 +211,7 @@ def take_turns(
 
 
 def device_clock() -> Callable[[Run], float]:
-    """Times one run by events on the device, after other data has filled its cache."""
+    """Time one run by events on the device, after other data has filled its cache."""
     import torch
 
     other = torch.zeros(FLUSH_BYTES, dtype=torch.uint8, device="cuda")
@@ -231,7 +231,7 @@ def device_clock() -> Callable[[Run], float]:
 def summary(
     milliseconds: dict[str, list[float]], errors: dict[str, float], moved: int
 ) -> dict[str, dict[str, float]]:
-    """Medians, what they are worth in bytes, and how they compare with the floor."""
+    """Summarise medians, bandwidths, and their ratios to the floor."""
     floor = statistics.median(milliseconds[FLOOR])
     rows = {}
     for name, took in milliseconds.items():
@@ -248,7 +248,7 @@ def summary(
 
 
 def measure(sizes: Sizes, element_type: str, rounds: int) -> dict[str, Any]:
-    """All candidates on one size and type."""
+    """Measure all candidates on one size and type."""
     tensors = make_inputs(sizes, element_type, "cuda")
     runs = candidates(tensors, element_type)
     reference = expected(tensors, element_type)
@@ -268,7 +268,7 @@ def measure(sizes: Sizes, element_type: str, rounds: int) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """The device and the versions."""
+    """Describe the device and the versions."""
     import torch
 
     properties = torch.cuda.get_device_properties(0)
@@ -283,7 +283,7 @@ def machine() -> dict[str, Any]:
 
 
 def table(document: dict[str, Any]) -> str:
-    """The document as a Markdown table."""
+    """Write the document as a Markdown table."""
     device = document["machine"]
     lines = [
         f"{device['device']}, {device['multiprocessors']} multiprocessors",
@@ -303,7 +303,7 @@ def table(document: dict[str, Any]) -> str:
 
 
 def require_device() -> None:
-    """Say what is missing instead of a traceback."""
+    """Report missing requirements in place of a traceback."""
     from segmaformer.runtime.bindings.cuda_library import cuda_library
 
     try:

@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples/embedding"
 
 
 def make_volume(extent: int) -> np.ndarray:
-    """Hounsfield units (1, X, Y, Z), float32, X fastest as scanners store them."""
+    """Make Hounsfield units (1, X, Y, Z), float32, X fastest as scanners store them."""
     noise = np.random.default_rng(0).normal(40, 120, (1, extent, extent, extent))
     smooth = noise + np.roll(noise, 1, 1) + np.roll(noise, 1, 2)
     return np.asfortranarray(smooth.astype(np.float32)[0])[None]

@@ -38,7 +38,7 @@ class _PyTorchSession:
 
 
 def predictors(checkpoint_path: Path, folder: Path) -> dict[str, Predictor]:
-    """The same pipeline around PyTorch and around both variants."""
+    """Return the same pipeline around PyTorch and around both variants."""
     checkpoint = load_checkpoint(checkpoint_path)
     package = export_package(checkpoint, folder / "m.sgmf", ExportOptions(fp16=True), report=print)
     reference = Predictor(package)

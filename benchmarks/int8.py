@@ -41,7 +41,7 @@ ROUNDS = 12
 
 @dataclass(frozen=True)
 class Row:
-    """One variant against fp32 on the held-out cases."""
+    """Compare one variant with fp32 on the held-out cases."""
 
     name: str
     agreement: float
@@ -63,7 +63,7 @@ class _Session:
 
 
 class Judge:
-    """Label maps of any network on the held-out cases, compared with those of fp32."""
+    """Compare a network's label maps on the held-out cases with those of fp32."""
 
     def __init__(self, package: Package, data: Path, images: list[Path]):
         self._predictor = Predictor(package, backend="onnxruntime", variant="fp32")
@@ -94,7 +94,7 @@ class Judge:
 
 
 def candidates(measurement: Measurement) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Both flavours for each range choice, from real tiles and from noise of unit variance."""
+    """Make both flavours for each range choice, from real tiles and from noise of unit variance."""
     tiles = measurement.tiles.calibration.tiles
     noise = np.random.default_rng(0).standard_normal(tiles.shape).astype(np.float32)
     for source, shown in (("scans", tiles), ("noise", noise)):
@@ -109,7 +109,7 @@ def candidates(measurement: Measurement) -> Iterator[tuple[str, onnx.ModelProto]
 
 
 def speed(measurement: Measurement) -> dict[str, float]:
-    """Processor milliseconds of one thread for one tile, the least of all turns."""
+    """Measure processor milliseconds of one thread for one tile, the least of all turns."""
     models = {"fp32": measurement.model}
     models |= {each.variant: int8_variant(measurement, each).model for each in FLAVOURS}
     sessions = {

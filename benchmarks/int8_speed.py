@@ -35,7 +35,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
 
 
 def write_graphs(name: str, folder: Path) -> None:
-    """The network as packages carry it, and as calibration would place int8 in it for CPUs."""
+    """Write the network as packages have it, and with int8 placed as calibration does for CPUs."""
     import onnx
     import torch
 
@@ -65,7 +65,7 @@ def write_graphs(name: str, folder: Path) -> None:
 
 
 def make_tile(name: str) -> np.ndarray:
-    """A phantom, shape (1, C, D, H, W), float32."""
+    """Make a phantom, shape (1, C, D, H, W), float32."""
     from segmaformer.runtime.parity.tiles import phantom_tiles
     from segmaformer.runtime.spec import Normalization
 
@@ -75,7 +75,7 @@ def make_tile(name: str) -> np.ndarray:
 
 
 def prepare(name: str, path: Path, threads: int) -> Run:
-    """The run of one file."""
+    """Return a function that runs one file."""
     from segmaformer.runtime.backends.onnxruntime_cpu import open_network
 
     session, tile = open_network(path.read_bytes(), threads=threads), make_tile(name)
@@ -83,7 +83,7 @@ def prepare(name: str, path: Path, threads: int) -> Run:
 
 
 def measure(name: str, threads: int, rounds: int) -> dict[str, Any]:
-    """fp32 and int8-cpu of one network as the document of :func:`turns.report`."""
+    """Measure fp32 and int8-cpu of one network; returns the document of :func:`turns.report`."""
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
         in_process(write_graphs, name, folder)
@@ -93,7 +93,7 @@ def measure(name: str, threads: int, rounds: int) -> dict[str, Any]:
 
 
 def table_row(name: str, threads: int, results: dict[str, dict[str, float]]) -> str:
-    """One row of the table in docs/explanation/int8.md."""
+    """Write one row of the table in docs/explanation/int8.md."""
     tile = "x".join(map(str, NETWORKS[name][2]))
     fp32, int8 = results["fp32"], results["int8-cpu"]
     return (

@@ -34,7 +34,7 @@ LONG_S = 10
 
 
 def export(checkpoint: Path, target: Path, options: Sequence[str] = ()) -> dict[str, Any]:
-    """Run `sgmf export` as a person does.
+    """Run `sgmf export` as a user does.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def _pytorch(name: str, folder: Path, rounds: int) -> dict[str, float]:
 
 
 def _tile(folder: Path) -> np.ndarray:
-    """The first phantom of the package, shape (1, C, D, H, W), float32."""
+    """Make the first phantom of the package, shape (1, C, D, H, W), float32."""
     from segmaformer.runtime import Package
     from segmaformer.runtime.parity.stored_reference import reference_tile
 
@@ -115,7 +115,7 @@ def _tile(folder: Path) -> np.ndarray:
 def _timed(
     forward: Callable[[np.ndarray], np.ndarray], tile: np.ndarray, rounds: int
 ) -> dict[str, Any]:
-    """Run once to warm up, then `rounds` times; a first run that is long enough is the measure."""
+    """Run once to warm up, then `rounds` times; use the first run alone if it is long enough."""
     from segmaformer.runtime.system.memory import peak_mib
 
     seconds: list[float] = []
@@ -131,7 +131,7 @@ def _timed(
 
 
 def measure(name: str, options: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Figures of the command, and seconds and peak memory of one tile."""
+    """Return figures of the command, and seconds and peak memory of one tile."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         checkpoint = Path(in_process(_checkpoint, name, folder))

@@ -59,12 +59,12 @@ class Case:
 
     @property
     def spacing(self) -> list[float]:
-        """Of the network's grid, in what the reader takes for millimetres."""
+        """Spacing of the network's grid, in the reader's millimetres."""
         factor = self.units_per_mm if self.reader.startswith("Nibabel") else 1.0
         return [factor, factor, factor]
 
     def write(self, voxels: np.ndarray, path: Path) -> None:
-        """Write voxels (X, Y, Z), which run towards RAS, as this case has them."""
+        """Write voxels (X, Y, Z), which run towards RAS, in this case's form."""
         edges = np.array(EDGES) * self.units_per_mm
         image = nibabel.Nifti1Image(voxels, np.diag([*edges, 1]))
         turn = nibabel.orientations.axcodes2ornt(self.axes)
@@ -90,13 +90,13 @@ def cases() -> Iterator[Case]:
 
 
 class NnUnet:
-    """nnU-Net's predictor around the reference model."""
+    """Make nnU-Net's predictor around the reference model."""
 
     def __init__(self, model: Any, dataset: dict[str, Any]):
         self._model, self._dataset = model, dataset
 
     def labels(self, scan: Path, plans: dict[str, Any], folder: Path) -> tuple[np.ndarray, ...]:
-        """Labels in the order in which the scan is stored, and where they are ties."""
+        """Return labels in the order in which the scan is stored, and a mask of ties."""
         import torch
         from nnunetv2.inference.export_prediction import (
             convert_predicted_logits_to_segmentation_with_correct_shape as to_labels,
@@ -135,7 +135,7 @@ class NnUnet:
 
 
 class Sgmf:
-    """The predictor here around the same model, exported once."""
+    """Make this runtime's predictor around the same model, exported once."""
 
     def __init__(self, checkpoint: Any, folder: Path):
         from segmaformer.export.pipeline import export_package
@@ -179,7 +179,7 @@ def compare(case: Case, voxels: np.ndarray, plans: Any, tools: Any, folder: Path
 
 
 def complete(plans: dict[str, Any]) -> dict[str, Any]:
-    """Add what nnU-Net has no default for and the reference model's plans leave out."""
+    """Add entries that nnU-Net has no default for and the reference model's plans lack."""
     resampling = {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None}
     missing = {
         "preprocessor_name": "DefaultPreprocessor",

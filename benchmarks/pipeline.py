@@ -26,7 +26,7 @@ Stages = dict[str, float]
 
 
 def make_checkpoint(path: Path, classes: int, tile: int, spacing_mm: float) -> None:
-    """A SegMaFormer with random weights in nnU-Net form, CT normalisation."""
+    """Build a SegMaFormer with random weights in nnU-Net form, CT normalisation."""
     import torch
 
     from segmaformer.models import create_model
@@ -83,7 +83,7 @@ def make_checkpoint(path: Path, classes: int, tile: int, spacing_mm: float) -> N
 
 
 class Stopwatch:
-    """Adds up the seconds of named stages."""
+    """Sum of the seconds of named stages."""
 
     def __init__(self) -> None:
         self.seconds: Stages = {}
@@ -168,7 +168,7 @@ CANDIDATES = {"sgmf": run_sgmf, "nnunetv2": run_nnunet}
 
 
 def run(name: str, folder: Path, scan: Path, output: Path) -> tuple[Stages, float | None]:
-    """Seconds by stage, and the peak memory of this process in MiB."""
+    """Return seconds by stage, and the peak memory of this process in MiB."""
     from segmaformer.runtime.system.memory import peak_mib
 
     return CANDIDATES[name](folder, scan, output), peak_mib()

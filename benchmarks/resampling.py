@@ -29,12 +29,12 @@ CASES: dict[str, tuple[Triple, Spacing]] = {
 
 
 def make_image(shape: Triple) -> np.ndarray:
-    """Normalised intensities (D, H, W), float32."""
+    """Make normalised intensities (D, H, W), float32."""
     return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
 def prepare_skimage(shape: Triple, new_shape: Triple, separate: bool) -> Run:
-    """In float64 on one thread; slices of their own first, then the nearest across them."""
+    """Resample in float64 on one thread; each slice on its own first, then nearest across them."""
     from scipy import ndimage
     from skimage.transform import resize
 
@@ -57,7 +57,7 @@ def prepare_skimage(shape: Triple, new_shape: Triple, separate: bool) -> Run:
 
 
 def prepare_sgmf(shape: Triple, new_shape: Triple, spacing_mm: Spacing, threads: int) -> Run:
-    """:func:`segmaformer.runtime.pipeline.resampling.resample`."""
+    """Resample with :func:`segmaformer.runtime.pipeline.resampling.resample`."""
     from segmaformer.runtime.pipeline.resampling import resample
     from segmaformer.runtime.spec import Resampling
 
@@ -77,7 +77,7 @@ def prepare_sgmf(shape: Triple, new_shape: Triple, spacing_mm: Spacing, threads:
 
 
 def measure(shape: Triple, spacing_mm: Spacing, rounds: int) -> dict[str, Any]:
-    """One case as the document of :func:`turns.report`."""
+    """Measure one case; returns the document of :func:`turns.report`."""
     from segmaformer.runtime.pipeline.resampling import target_shape
 
     new_shape = target_shape(shape, spacing_mm, NEW_SPACING)

@@ -30,7 +30,7 @@ LOOP = "PyTorch, einsum and a loop over the sequence"
 
 
 def make_inputs(channels: int, length: int, states: int) -> Arrays:
-    """Token-major inputs as a trained layer sees them."""
+    """Create token-major inputs like those of a trained layer."""
     rng = np.random.default_rng(0)
     inputs = {
         "u": rng.standard_normal((1, length, channels)),
@@ -46,7 +46,7 @@ def make_inputs(channels: int, length: int, states: int) -> Arrays:
 
 
 def prepare_loop(sizes: Sizes) -> Run:
-    """The reference's algorithm, on channels-first tensors as it wants them."""
+    """Run the reference's algorithm, on channels-first tensors as it requires."""
     import torch
     from torch.nn import functional as F
 
@@ -73,7 +73,7 @@ def prepare_loop(sizes: Sizes) -> Run:
 
 
 def prepare_pytorch_op(sizes: Sizes) -> Run:
-    """``segmaformer.ops.selective_scan``."""
+    """Run ``segmaformer.ops.selective_scan``."""
     import torch
 
     from segmaformer.ops import selective_scan
@@ -114,7 +114,7 @@ def prepare_native(sizes: Sizes, isa: str, threads: int) -> Run:
 
 
 def prepare_onnxruntime(sizes: Sizes, model: bytes, registered: bool, threads: int) -> Run:
-    """One node in ONNX Runtime: the op library's kernel, or the function body alone."""
+    """Run one node in ONNX Runtime: with the op library's kernel, or the function body alone."""
     import onnxruntime
 
     from segmaformer.runtime.bindings.op_library import register_op_library
@@ -140,7 +140,7 @@ def prepare_onnxruntime(sizes: Sizes, model: bytes, registered: bool, threads: i
 
 
 def scan_model(sizes: Sizes) -> bytes:
-    """A model of one SelectiveScan node that carries its function body."""
+    """Build a model of one SelectiveScan node with its function body."""
     from onnx import TensorProto, helper
 
     from segmaformer.export.function_body import add_function_body
@@ -163,7 +163,7 @@ def scan_model(sizes: Sizes) -> bytes:
 
 
 def candidates(sizes: Sizes) -> dict[str, Any]:
-    """Everything that is measured, the slowest first."""
+    """Return all candidates, the slowest first."""
     from segmaformer.runtime.bindings.op_library import cpu_isas
 
     model = scan_model(sizes)
@@ -189,7 +189,7 @@ def candidates(sizes: Sizes) -> dict[str, Any]:
 
 
 def op_candidates(sizes: Sizes) -> dict[str, Any]:
-    """The op alone, on the best instruction set."""
+    """Return the op alone, on the best instruction set."""
     from segmaformer.runtime.bindings.op_library import cpu_isas
 
     every, isa = available_threads(), cpu_isas()[0]
@@ -207,7 +207,7 @@ def op_candidates(sizes: Sizes) -> dict[str, Any]:
 
 
 def floor(sizes: Sizes) -> dict[str, float]:
-    """Milliseconds to move the op's bytes once, and to take its exponentials, on all threads.
+    """Return milliseconds to move the op's bytes once, and to compute its exponentials.
 
     Bytes go at the speed of a copy, exponentials at NumPy's over an array that stays in cache.
     """

@@ -62,7 +62,7 @@ def _tile(name: str) -> np.ndarray:
 
 
 def write_graphs(name: str, folder: Path) -> None:
-    """The network as traced, as packages carry it, and as traced but for its scans."""
+    """Write the network as traced, as packages have it, and as traced but for its scans."""
     import onnx
     from onnx import inliner
 
@@ -107,7 +107,7 @@ def onnxruntime(name: str, path: Path) -> Run:
 
 
 def two_tiles(name: str, path: Path) -> Run:
-    """ONNX Runtime with one thread for each of two tiles that run at once."""
+    """Run ONNX Runtime with one thread for each of two tiles at once."""
     from segmaformer.runtime.backends.onnxruntime_cpu import open_network
 
     session, tile = open_network(path.read_bytes(), threads=1), _tile(name)
@@ -132,7 +132,7 @@ def openvino(name: str, path: Path) -> Run:
 
 
 def candidates(name: str, folder: Path, *, loop: bool) -> Candidates:
-    """The first is what the others' results are compared with."""
+    """Measure all candidates; the first is the reference of the others' results."""
     plain, rewritten = folder / PLAIN, folder / REWRITTEN
     known: Candidates = {BASELINE: (pytorch, (name, "native"))}
     if loop:
@@ -151,7 +151,7 @@ def candidates(name: str, folder: Path, *, loop: bool) -> Candidates:
 
 
 def profile(name: str, path: Path) -> dict[str, Any]:
-    """Milliseconds of every kind of operator in one run, its products and its bytes."""
+    """Return milliseconds, products and bytes of every kind of operator in one run."""
     import onnxruntime
 
     from segmaformer.runtime.bindings.op_library import register_op_library
@@ -193,7 +193,7 @@ def profile(name: str, path: Path) -> dict[str, Any]:
 
 
 def transposed_weights(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the weights of transposed convolutions, which profiles leave out."""
+    """Return shapes of the weights of transposed convolutions, which profiles lack."""
     import onnx
 
     graph = onnx.load(path).graph
@@ -206,7 +206,7 @@ def transposed_weights(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def multiplications(args: dict[str, Any], transposed: tuple[int, ...] = ()) -> int:
-    """Products that a convolution or matrix product takes, from the shapes that it ran on.
+    """Count the products of a convolution or matrix product, from the shapes that it ran on.
 
     `transposed` is the shape of a transposed convolution's weight.
     """
@@ -226,7 +226,7 @@ def multiplications(args: dict[str, Any], transposed: tuple[int, ...] = ()) -> i
 
 
 def ceilings() -> dict[str, float]:
-    """Multiplications and bytes a second: the best of several matrix products and copies."""
+    """Measure multiplications and bytes a second: the best of several products and copies."""
     import torch
 
     torch.set_num_threads(available_threads())
@@ -240,7 +240,7 @@ def ceilings() -> dict[str, float]:
 
 
 def floor(work: dict[str, Any], limits: dict[str, float]) -> dict[str, float]:
-    """Milliseconds that the work takes at the ceilings.
+    """Compute the milliseconds of the work at the ceilings.
 
     ``floor_ms`` is the larger of the products and of input, output and weights moved once; at
     ``moved_ms`` every operator reads and writes memory, as it does where none are fused.
@@ -253,7 +253,7 @@ def floor(work: dict[str, Any], limits: dict[str, float]) -> dict[str, float]:
 
 
 def measure(name: str, rounds: int, *, loop: bool) -> dict[str, Any]:
-    """The whole document; exporting and profiling have processes of their own."""
+    """Return the whole document; exporting and profiling have processes of their own."""
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
@@ -269,7 +269,7 @@ def measure(name: str, rounds: int, *, loop: bool) -> dict[str, Any]:
 
 
 def summary(document: dict[str, Any]) -> str:
-    """The document for people."""
+    """Print the document for people."""
     limits, work, least = document["ceilings"], document["work"], document["floor"]
     ours = document["results"]["sgmf, backend onnxruntime"]["median_ms"]
     lines = [

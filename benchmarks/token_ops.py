@@ -30,7 +30,7 @@ _ACTIVATED = {"Gelu": "InstanceNormGelu", "Relu": "InstanceNormRelu"}
 
 @dataclass(frozen=True)
 class Pair:
-    """One job, done twice; both write ``y``.
+    """One job done in two ways, both of which write ``y``.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Pair:
 
 
 def depthwise(channels: int, extent: int) -> Pair:
-    """A 3 x 3 x 3 convolution of each channel for itself."""
+    """Return a 3 x 3 x 3 convolution of each channel by itself."""
     x = (1, channels, *(extent,) * 3)
     return Pair(
         inputs={"x": x, "w": (channels, 1, 3, 3, 3), "b": (channels,)},
@@ -63,7 +63,7 @@ def depthwise(channels: int, extent: int) -> Pair:
 
 
 def norm(channels: int, extent: int, activation: str) -> Pair:
-    """InstanceNorm and an activation."""
+    """Return an InstanceNorm with an activation."""
     return Pair(
         inputs={"x": (1, channels, *(extent,) * 3), "w": (channels,), "b": (channels,)},
         token_major=("x",),
@@ -76,7 +76,7 @@ def norm(channels: int, extent: int, activation: str) -> Pair:
 
 
 def volume_norm(channels: int, extents: Shape, alpha: float) -> Pair:
-    """InstanceNorm channel-major; a leaky ReLU of that slope follows where it is below 1."""
+    """Return a channel-major InstanceNorm, and a leaky ReLU if its slope is below 1."""
     norm_result = "n" if alpha < 1 else "y"
     leaky: Node = ("LeakyRelu", ["n"], "y", {"alpha": alpha})
     return Pair(
@@ -91,7 +91,7 @@ def volume_norm(channels: int, extents: Shape, alpha: float) -> Pair:
 
 
 def upsample_add(channels: int, extent: int, scale: int) -> Pair:
-    """Trilinear upsampling to `extent` and a sum."""
+    """Return trilinear upsampling to `extent` and a sum."""
     low, high = ((1, channels, *(n,) * 3) for n in (extent // scale, extent))
     return Pair(
         inputs={"x": low, "a": high},
@@ -103,7 +103,7 @@ def upsample_add(channels: int, extent: int, scale: int) -> Pair:
 
 
 def upsample(channels: int, extent: int, scale: int) -> Pair:
-    """Trilinear upsampling of logits to `extent`."""
+    """Return trilinear upsampling of logits to `extent`."""
     return Pair(
         inputs={"x": (1, channels, *(extent // scale,) * 3)},
         token_major=(),
@@ -114,7 +114,7 @@ def upsample(channels: int, extent: int, scale: int) -> Pair:
 
 
 def causal(channels: int, length: int) -> Pair:
-    """A causal convolution of four taps, SiLU, and the way to token-major."""
+    """Return a causal convolution of four taps, SiLU, and the transpose to token-major."""
     attributes = {"group": channels, "pads": [3, 0]}
     return Pair(
         inputs={"x": (1, channels, length), "w": (channels, 1, 4), "b": (channels,)},
@@ -130,7 +130,7 @@ def causal(channels: int, length: int) -> Pair:
 
 
 def patches(channels: tuple[int, int], extent: int, kernel: int, stride: int) -> Pair:
-    """A strided convolution, padded by half its kernel, and the way to token-major."""
+    """Return a strided convolution, padded by half its kernel, and the transpose to token-major."""
     before, after = channels
     attributes = {"strides": [stride] * 3, "pads": [kernel // 2] * 6}
     shapes = {"x": (1, before, *(extent,) * 3), "w": (after, before, *(kernel,) * 3), "b": (after,)}
@@ -163,7 +163,7 @@ PAIRS = {
 
 
 def make_inputs(pair: Pair, native: bool) -> dict[str, np.ndarray]:
-    """Standard normal inputs, the same for both."""
+    """Draw standard normal inputs, the same for both."""
     rng = np.random.default_rng(0)
     drawn = {name: rng.standard_normal(s).astype(np.float32) for name, s in pair.inputs.items()}
     if native:
@@ -172,7 +172,7 @@ def make_inputs(pair: Pair, native: bool) -> dict[str, np.ndarray]:
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:
-    """A copy where ONNX Runtime would have put it: at a multiple of 64 bytes."""
+    """Copy an array to a multiple of 64 bytes, where ONNX Runtime would have put it."""
     memory = np.empty(array.nbytes + 64, np.uint8)
     start = -memory.ctypes.data % 64
     copy = memory[start : start + array.nbytes].view(np.float32).reshape(array.shape)
@@ -181,7 +181,7 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 
 def make_model(pair: Pair, native: bool) -> bytes:
-    """A model of the pair's one way or the other."""
+    """Build the model of one way of a pair."""
     domain = "segmaformer" if native else ""
     nodes = [
         helper.make_node(op, inputs, [result], domain=domain, **attributes)
@@ -203,7 +203,7 @@ def make_model(pair: Pair, native: bool) -> bytes:
 
 
 def prepare(name: str, native: bool, threads: int) -> Run:
-    """The run of one way, its result always in the order that the standard operators give."""
+    """Return the run of one way, with its result in the order of the standard operators."""
     import onnxruntime
 
     from segmaformer.runtime.bindings.op_library import register_op_library
@@ -235,7 +235,7 @@ def prepare(name: str, native: bool, threads: int) -> Run:
 
 
 def measure(name: str, threads: int, rounds: int) -> dict[str, Result]:
-    """Both ways of a pair, taking turns."""
+    """Measure both ways of a pair, taking turns."""
     ways = {"standard": False, "native": True}
     return take_turns(
         {way: (prepare, (name, native, threads)) for way, native in ways.items()}, rounds

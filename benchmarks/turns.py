@@ -1,4 +1,4 @@
-"""Candidates measured against each other: each in a process of its own, all taking turns.
+"""Comparison of candidates: each in a process of its own, all taking turns.
 
 Taking turns spreads whatever else the machine does over all of them, and a process of its own
 gives each its own peak memory. For Linux.
@@ -27,7 +27,7 @@ _TURN_S = 0.25
 
 @dataclass(frozen=True)
 class Result:
-    """What one candidate took.
+    """Times and memory of one candidate.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Result:
 
 
 def best_of(call: Callable[[], object], runs: int = 12) -> float:
-    """Seconds of the fastest of several calls."""
+    """Return the seconds of the fastest of several calls."""
     seconds = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -59,7 +59,7 @@ def best_of(call: Callable[[], object], runs: int = 12) -> float:
 
 
 def in_process(target: Callable[..., Any], *arguments: Any) -> Any:
-    """What a picklable function returns in a process of its own, which ends with it."""
+    """Call a picklable function in a process of its own, and return its result."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_answer, args=(target, arguments, there))
@@ -128,7 +128,7 @@ def _serve(prepare: Callable[..., Run], arguments: tuple[Any, ...], connection: 
 
 
 def _send(output: np.ndarray, connection: Connection) -> None:
-    """Without pickling, which would count two copies as the candidate's memory."""
+    """Hold inputs without pickling, which would count two copies as the candidate's memory."""
     connection.send((output.shape, output.dtype.str))
     connection.send_bytes(memoryview(np.ascontiguousarray(output)).cast("B"))
 
@@ -139,7 +139,7 @@ def _receive(connection: Connection) -> np.ndarray:
 
 
 def _turn(run: Run) -> float:
-    """Seconds of the fastest run."""
+    """Return the seconds of the fastest run."""
     seconds: list[float] = []
     while len(seconds) < 2 or sum(seconds) < _TURN_S:
         start = time.perf_counter()
@@ -149,20 +149,20 @@ def _turn(run: Run) -> float:
 
 
 def _memory_mib(field: str) -> float:
-    """A line of /proc/self/status. getrusage would give the peak of the parent, too."""
+    """Read a line of /proc/self/status; getrusage would include the peak of the parent."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 
 def report(results: dict[str, Result], baseline: str) -> dict[str, Any]:
-    """Results and the machine as plain data; ``speedup`` is over `baseline`."""
+    """Return results and the machine as plain data; ``speedup`` is over `baseline`."""
     slow = results[baseline].median_ms
     rows = {name: {**asdict(r), "speedup": slow / r.median_ms} for name, r in results.items()}
     return {"machine": machine(), "baseline": baseline, "results": rows}
 
 
 def table(document: dict[str, Any]) -> str:
-    """The document of :func:`report` as a Markdown table."""
+    """Write the document of :func:`report` as a Markdown table."""
     lines = [
         f"{document['machine']['processor']}, {document['machine']['threads']} threads",
         "",
@@ -178,12 +178,12 @@ def table(document: dict[str, Any]) -> str:
 
 
 def available_threads() -> int:
-    """Processors that this process may use."""
+    """Count the processors that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def machine() -> dict[str, Any]:
-    """Processor, threads and versions."""
+    """Describe processor, threads and versions."""
     packages = ("segmaformer", "numpy", "torch", "onnxruntime")
     return {
         "processor": _processor(),

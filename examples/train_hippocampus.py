@@ -42,7 +42,7 @@ TRAINER = "SegMaFormerTrainer_Custom_Stage1Mamba_Stage23Hybrid_Stage4Attention"
 
 
 def load_case(image: Path, label: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Voxels in (depth, height, width) order: cropped to nonzero and z-scored; labels likewise."""
+    """Crop to nonzero and z-score, with axes (depth, height, width); labels likewise."""
     voxels = nib.as_closest_canonical(nib.load(image)).get_fdata(dtype=np.float32).transpose()
     truth = nib.as_closest_canonical(nib.load(label)).get_fdata(dtype=np.float32).transpose()
     box = tuple(slice(index.min(), index.max() + 1) for index in np.nonzero(voxels))
@@ -61,7 +61,7 @@ def pad_to_patch(volume: torch.Tensor) -> torch.Tensor:
 
 
 def random_affine(generator: torch.Generator) -> torch.Tensor:
-    """Rotation by up to 20 degrees about each axis, scale 0.8 to 1.25, shift of a few voxels."""
+    """Rotate by up to 20 degrees about each axis, scale by 0.8 to 1.25, shift by a few voxels."""
     angles = (torch.rand(3, generator=generator) * 2 - 1) * math.radians(20)
     matrix = torch.eye(3)
     for axis, angle in enumerate(angles):
@@ -78,7 +78,7 @@ def random_affine(generator: torch.Generator) -> torch.Tensor:
 def augment(
     image: torch.Tensor, label: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random crop, affine, left-right mirroring, gamma, contrast, brightness and noise."""
+    """Draw a random crop, affine, left-right mirroring, gamma, contrast, brightness and noise."""
     image, label = pad_to_patch(image), pad_to_patch(label)
     start = [
         int(torch.randint(extent - patch + 1, (1,), generator=generator))
@@ -104,7 +104,7 @@ def augment(
 
 
 def loss_function(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy plus one minus the mean foreground soft Dice of the batch."""
+    """Add cross-entropy and one minus the mean foreground soft Dice of the batch."""
     probability = logits.softmax(1)[:, 1:]
     truth = F.one_hot(label, 3).movedim(-1, 1)[:, 1:].float()
     axes = (0, 2, 3, 4)
@@ -115,7 +115,7 @@ def loss_function(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def predict(model: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
-    """Labels of one case: the mean of two extreme tiles where it exceeds the patch."""
+    """Predict labels of one case: the mean of two extreme tiles where it exceeds the patch."""
     padded = pad_to_patch(image)
     logits = torch.zeros(3, *padded.shape)
     count = torch.zeros(padded.shape)
@@ -132,7 +132,7 @@ def predict(model: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
 def evaluate(
     model: torch.nn.Module, cases: list[tuple[torch.Tensor, torch.Tensor]]
 ) -> dict[str, float]:
-    """Mean Dice of each foreground label over `cases`."""
+    """Average the Dice of each foreground label over `cases`."""
     scores = np.zeros((len(cases), 2))
     for row, (image, truth) in zip(scores, cases, strict=True):
         labels = predict(model, image)
@@ -143,7 +143,7 @@ def evaluate(
 
 
 def plans() -> dict[str, object]:
-    """The nnU-Net v2 plans that describe this training."""
+    """Return the nnU-Net v2 plans that describe this training."""
     return {
         "dataset_name": "Dataset004_Hippocampus",
         "plans_name": "nnUNetPlans",

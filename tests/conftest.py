@@ -1,4 +1,4 @@
-"""Where the real scans and the published networks' outputs are, if they are here at all."""
+"""Fixtures for all tests: real scans and published outputs, if present, and small packages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _folder(variable: str, default: str) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Engines and passed self-tests are kept for this run alone."""
+    """Keep engines and passed self-tests for this run alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SGMF_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -55,25 +55,25 @@ def every_processor() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Folder of real scans (SGMF_TEST_DATA)."""
+    """Return the folder of real scans (SGMF_TEST_DATA)."""
     return _folder("SGMF_TEST_DATA", "data")
 
 
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
-    """Folder of outputs of the published networks (SGMF_TEST_GOLDEN)."""
+    """Return the folder of outputs of the published networks (SGMF_TEST_GOLDEN)."""
     return _folder("SGMF_TEST_GOLDEN", "golden")
 
 
 @pytest.fixture(scope="session")
 def cases_dir() -> Path:
-    """Folder of inputs with known right answers (SGMF_TEST_CASES)."""
+    """Return the folder of inputs with known right answers (SGMF_TEST_CASES)."""
     return _folder("SGMF_TEST_CASES", "cases")
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The small network of :func:`save_tiny_checkpoint`, loaded."""
+    """Load the small network of :func:`save_tiny_checkpoint`."""
     pytest.importorskip("torch")
     from segmaformer.checkpoint import load_checkpoint
 
@@ -96,7 +96,7 @@ def tiny_package_path(
 
 @pytest.fixture(scope="session")
 def hippocampus_checkpoint() -> Any:
-    """The reference model, trained."""
+    """Load the trained reference model."""
     pytest.importorskip("torch")
     from segmaformer.checkpoint import load_checkpoint
     from segmaformer.cli.demo_command import CHECKPOINT

@@ -1,4 +1,4 @@
-"""The rule of the house: which folder may import which, checked on the source text."""
+"""Allowed imports between folders, checked on the source text."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PLACES = {"segmaformer.export", "segmaformer.calibration"}
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Names of the modules that a file imports, lazily or not."""
+    """Return names of the modules that a file imports, lazily or not."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
@@ -45,7 +45,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def folder_of(module: str) -> str:
-    """Folder or single module below ``segmaformer.runtime``; empty for others."""
+    """Return the folder or single module below ``segmaformer.runtime``; empty for others."""
     parts = module.split(".")
     return parts[2] if parts[:2] == ["segmaformer", "runtime"] and len(parts) > 2 else ""
 

@@ -23,7 +23,7 @@ ELEMENT_TYPES = {
 
 
 class Sized(ctypes.Structure):
-    """A struct of sgmf.h that knows its own size."""
+    """Struct of sgmf.h that begins with its own size."""
 
     def __init__(self, **members: object):
         super().__init__(struct_size=ctypes.sizeof(self), **members)
@@ -129,7 +129,7 @@ class Model:
         self._handle = ctypes.c_void_p()
 
     def segment(self, voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        """Labels (X, Y, Z) of voxels (C, X, Y, Z) of any real type, in whatever order they lie.
+        """Compute labels (X, Y, Z) of voxels (C, X, Y, Z) of any real type and memory order.
 
         Parameters
         ----------
@@ -163,7 +163,7 @@ class Model:
 
 
 def read_raw(header: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels (C, X, Y, Z) and affine of a raw volume; its header is that of raw_volume.h."""
+    """Read voxels (C, X, Y, Z) and affine of a raw volume, with the header of raw_volume.h."""
     lines = dict(line.split(maxsplit=1) for line in header.read_text().splitlines() if line)
     shape = [int(extent) for extent in lines["shape"].split()]
     voxels = np.fromfile(header.parent / lines["data"].strip(), lines["type"].strip())

@@ -1,4 +1,4 @@
-"""What of ``benchmarks/cuda_scan.py`` needs no GPU."""
+"""Parts of ``benchmarks/cuda_scan.py`` that need no GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sgmf export` of published networks at their published size, as a person runs it."""
+"""`sgmf export` of published networks at their published size, run as a user does."""
 
 from __future__ import annotations
 

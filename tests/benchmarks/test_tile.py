@@ -26,7 +26,7 @@ def script() -> ModuleType:
 
 
 def described(kind: str, inputs: list[list[int]], output: list[int]) -> dict[str, Any]:
-    """A node as ONNX Runtime's profile describes it."""
+    """Make a node as ONNX Runtime's profile describes it."""
     return {
         "op_name": kind,
         "input_type_shape": [{"float": shape} for shape in inputs],

@@ -22,7 +22,7 @@ def judge(truth: np.ndarray | None = None) -> Judge:
 
 
 def shifted(by: float) -> Any:
-    """The network with a greater logit of label 1."""
+    """Return the network with a larger logit of label 1."""
     model = small_network()
     (bias,) = [each for each in model.graph.initializer if each.name == "b_last"]
     values = onnx.numpy_helper.to_array(bias) + np.array([0, by, 0], np.float32)

@@ -30,7 +30,7 @@ def tiles() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def scales(model: Any, tiles: np.ndarray) -> dict[str, float]:
-    """What the observed tensors reach on `tiles`, over 127."""
+    """Return the largest magnitude of the observed tensors on `tiles`, over 127."""
     names = [name for name in CPU.observed(find_layers(model)) if name != "logits"]
     altered = onnx.ModelProto()
     altered.CopyFrom(model)
@@ -54,7 +54,7 @@ def count(model: Any) -> Counter[str]:
 
 
 def optimised(model: Any, folder: Path) -> Counter[str]:
-    """Operators that ONNX Runtime is left with."""
+    """List the operators that remain after ONNX Runtime's optimisation."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "optimised.onnx")
     options.log_severity_level = 3

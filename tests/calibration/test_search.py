@@ -30,7 +30,7 @@ TILES = some_tiles(4)
 
 
 def measurement(spoiled: str | None = None) -> Measurement:
-    """The small network; the layer reading tensor `spoiled` has one that is far too coarse."""
+    """Return the small network; the layer reading tensor `spoiled` has far too coarse a step."""
     model = small_network()
     layers = find_layers(model)
     tensors = CPU.observed(CPU.candidates(layers))

@@ -42,7 +42,7 @@ def same(found: dict[str, Histogram], expected: dict[str, Histogram]) -> bool:
 
 @pytest.fixture(scope="module")
 def expected(model: Any, tiles: np.ndarray) -> dict[str, Histogram]:
-    """From activations that are all in memory."""
+    """Compute histograms from activations that are all in memory."""
     altered = onnx.ModelProto()
     altered.CopyFrom(model)
     del altered.graph.output[:]
@@ -56,7 +56,7 @@ def expected(model: Any, tiles: np.ndarray) -> dict[str, Histogram]:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Number of outputs of each network that was opened."""
+    """Count the outputs of each network that was opened."""
     counts: list[int] = []
     original = statistics.open_network
 

@@ -35,7 +35,7 @@ def package(tiny_package_path: Path) -> Package:
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six scans. Copy the folder before changing it."""
+    """Write six scans. Copy the folder before changing it."""
     folder = tmp_path_factory.mktemp("scans")
     for index, shape in enumerate(SHAPES):
         write_scan(folder / f"case{index}.nii.gz", head_like(shape, seed=index))
@@ -48,7 +48,7 @@ def collected(package: Package, scans: Path) -> CalibrationTiles:
 
 
 def one(folder: Path, scans: Path, *indices: int) -> Path:
-    """A folder of some of the scans."""
+    """Make a folder of some of the scans."""
     folder.mkdir()
     for index in indices:
         shutil.copy(scans / f"case{index}.nii.gz", folder)

@@ -23,7 +23,7 @@ OVERLAPS = (0.25, 0.5, 0.625)
 
 
 def positions() -> Arrays:
-    """First voxels of all tiles, one row each, and the number of rows for each case."""
+    """Return the first voxels of all tiles, one row each, and the number of rows for each case."""
     corners = []
     for shape, tile, overlap in cases.overlap_cases():
         interval = _get_scan_interval(shape, tile, 3, (overlap,) * 3)

@@ -209,7 +209,7 @@ def prediction() -> Arrays:
 
 
 def record_spacings() -> None:
-    """Write what nnU-Net's readers take for the spacing of each header, as JSON."""
+    """Write the spacing that nnU-Net's readers take from each header, as JSON."""
     table: dict[str, dict[str, list[float] | None]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, path in spacing_cases.write_cases(Path(folder)).items():
@@ -230,7 +230,7 @@ def record_spacings() -> None:
 
 
 def least_margin(probabilities: np.ndarray, *, regions: bool) -> float:
-    """Smallest difference of logits by which any voxel has its label and no other."""
+    """Return the smallest difference of logits that decides any voxel's label."""
     exact = probabilities.astype(np.float64)
     if regions:
         return float(4 * np.abs(exact - 0.5).min())  # the sigmoid has slope 1/4 there

@@ -26,7 +26,7 @@ AFFINE = np.array([[1.1, 0.1, 0, -20], [-0.1, 1, 0.2, -30], [0, -0.2, 1.2, 11], 
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of both compiled examples."""
+    """Compile both examples and return their folder."""
     compilers = [shutil.which(name) for name in ("cc", "c++")]
     if None in compilers:
         pytest.skip("no C and C++ compiler")
@@ -51,7 +51,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_raw(folder: Path, voxels: np.ndarray, affine: np.ndarray) -> Path:
-    """Header and voxels (C, X, Y, Z) as the examples read them."""
+    """Return header and voxels (C, X, Y, Z) as the examples read them."""
     voxels.transpose(0, 3, 2, 1).tofile(folder / "scan.raw")
     header = folder / "scan.txt"
     lines = {

@@ -18,7 +18,7 @@ Setup = Callable[..., Any]
 
 @pytest.fixture
 def setup(tmp_path: Path) -> Setup:
-    """Run the script where a file says which Jetson this is; sudo and apt are out of reach."""
+    """Run the script with a file that names the Jetson, without sudo and apt."""
 
     def run(*arguments: str, release: str | None = RELEASES[6]) -> Any:
         file = tmp_path / "nv_tegra_release"

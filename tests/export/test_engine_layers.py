@@ -53,7 +53,7 @@ def package(tiny_package_path: Path) -> Package:
 
 
 def compare(package: Package, values: EngineValues, **options: Any) -> dict[str, LayerError]:
-    """Compare on two tiles; the layers by name."""
+    """Compare on two tiles; return the layers by name."""
     manifest = package.manifest
     tiles = phantom_tiles(manifest.preprocessing.normalization, manifest.tiling.tile, count=2)
     return {each.tensor: each for each in compare_layers(package, values, tiles, **options)}

@@ -23,7 +23,7 @@ def typed(float32_graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Element type of every value, found by ONNX's strict inference."""
+    """Return the element type of every value, found by ONNX's strict inference."""
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=False)
     graph = inferred.graph
     types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input)}

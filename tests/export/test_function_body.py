@@ -101,7 +101,7 @@ def test_small_steps_keep_their_digits() -> None:
 
 
 def two_scans(**attributes: int) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """A model whose second scan has other attributes than its first."""
+    """Build a model whose second scan has other attributes than its first."""
     inputs = scan_inputs(ScanSignature(), scale=0.3)
     model = scan_model(ScanSignature(), inputs)
     second = helper.make_node(

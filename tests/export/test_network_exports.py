@@ -49,7 +49,7 @@ def export_onnx(
 
 
 def for_cpu(model: onnx.ModelProto) -> onnx.ModelProto:
-    """As packages carry it."""
+    """Export a network in the form that packages have."""
     return rewrite_for_cpu(apply_rewrites(model)[0])[0]
 
 
@@ -74,7 +74,7 @@ def kinds(model: onnx.ModelProto) -> collections.Counter[str]:
 
 
 def transposes(model: onnx.ModelProto, *, axes: int) -> int:
-    """How many Transpose nodes work on tensors of `axes` axes: three for tokens to channels."""
+    """Count the Transpose nodes on tensors of `axes` axes: three for tokens to channels."""
     return sum(
         len(node.attribute[0].ints) == axes
         for node in model.graph.node

@@ -110,7 +110,7 @@ def reference(signature: ScanSignature, inputs: dict[str, np.ndarray]) -> np.nda
 
 
 def kernel(signature: ScanSignature, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    """The native kernel, which is compared with the reference elsewhere and is quick."""
+    """Run the native kernel, which is compared with the reference elsewhere and is quick."""
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
     y: np.ndarray = selective_scan(
         *(tensors.get(name) for name in INPUTS),
@@ -121,7 +121,7 @@ def kernel(signature: ScanSignature, inputs: dict[str, np.ndarray]) -> np.ndarra
 
 
 def error(found: np.ndarray, expected: np.ndarray) -> float:
-    """Largest difference over the largest value."""
+    """Return the largest difference over the largest value."""
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
@@ -191,7 +191,7 @@ def decaying_at_once(length: int) -> dict[str, np.ndarray]:
 
 
 def beyond_the_cut_off(length: int) -> dict[str, np.ndarray]:
-    """Steps on both sides of 20, where softplus becomes the identity."""
+    """Test steps on both sides of 20, where softplus becomes the identity."""
     inputs = scan_inputs(FULL, Size(length, batch=1))
     inputs["delta"] = np.linspace(-30, 60, inputs["delta"].size, dtype=np.float32).reshape(
         inputs["delta"].shape

@@ -17,7 +17,7 @@ SHAPE = (1, 4, 5, 6)
 
 
 class Noisy(torch.nn.Module):
-    """Two logits, in float32 off by a part of the first tile's."""
+    """Model of two logits, in float32 off by a share of the first tile's."""
 
     def __init__(self, noise: float):
         super().__init__()

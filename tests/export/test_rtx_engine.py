@@ -1,4 +1,4 @@
-"""Networks become TensorRT-RTX engines here, for GPUs that need not be here."""
+"""Builds of TensorRT-RTX engines on this machine, for GPUs that it may not have."""
 
 from __future__ import annotations
 

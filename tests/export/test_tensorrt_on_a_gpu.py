@@ -1,4 +1,4 @@
-"""An engine with the plugin, where TensorRT, the plugin and a GPU are all there."""
+"""Engine with the plugin, on machines with TensorRT, the plugin and a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An input that is damaged, lies or is merely odd, and the only right way to end on it.
+"""Inputs that are damaged, lie or are merely odd, each with its only right outcome.
 
 A verdict is the exit code that the command ends with:
 

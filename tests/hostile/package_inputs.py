@@ -45,7 +45,7 @@ def with_manifest(content: bytes) -> Callable[[Path], Path]:
 
 
 def sealed(text: str) -> Callable[[Path], Path]:
-    """As its author might: the first line vouches for the rest."""
+    """Seal a manifest again as its author might."""
     indented = text.replace("{", "{\n", 1) if text.startswith("{") else text
     return with_manifest(seal(indented))
 
@@ -102,7 +102,7 @@ def _moved_out(package: Path) -> None:
 
 
 def _of_size(package: Path, size: int) -> None:
-    """A file as large as the manifest says, of which the disk holds next to nothing."""
+    """Write a file of the size in the manifest that takes next to no space on the disk."""
     files = {"fp32.onnx": FileRecord("0" * 64, size)}
     manifest = dataclasses.replace(sample_manifest(), files=files)
     (package / MANIFEST).write_bytes(seal(manifest.to_json()))

@@ -33,7 +33,7 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 def with_member(name: str, content: bytes, *, kind: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """The good archive with another member of that name."""
+    """Return the good archive with another member of that name."""
     stream = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(GOOD)) as good, zipfile.ZipFile(stream, "w", kind) as archive:
         for member in good.namelist():

@@ -24,7 +24,7 @@ ADDRESS_SPACE_BYTES = 1 << 30
 
 
 def inputs_of(kind: str) -> list[HostileInput]:
-    """Every input of a kind, in order."""
+    """Return every input of a kind, in order."""
     return [*importlib.import_module(f"{kind}_inputs").inputs()]
 
 

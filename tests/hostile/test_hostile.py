@@ -26,7 +26,7 @@ Results = Callable[[str], dict[str, dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """What became of each input of a kind; one process reads them all, at the first question."""
+    """Return the outcome of each input of a kind; one process reads them all, when first asked."""
     known: dict[str, dict[str, dict[str, Any]]] = {}
 
     def of_kind(kind: str) -> dict[str, dict[str, Any]]:

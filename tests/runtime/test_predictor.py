@@ -59,7 +59,7 @@ def test_files_and_volumes_give_the_same(
 
 
 def reordered(volume: Volume, axes: tuple[int, ...], flips: tuple[bool, ...]) -> Volume:
-    """The same scan, stored along other axes and in other directions."""
+    """Return the same scan, stored along other axes and in other directions."""
     voxels = volume.voxels.transpose(0, *(1 + axis for axis in axes))
     to_stored = np.zeros((4, 4))
     to_stored[3, 3] = 1

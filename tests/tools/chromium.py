@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, driven over a pipe with its DevTools protocol.
+"""Headless Chromium for tests, driven over a pipe with its DevTools protocol.
 
 It has a profile of its own and no reason to use a network. Mouse and keys are real events
 of the browser, not calls of a page's functions.
@@ -30,7 +30,7 @@ def find_chromium() -> str | None:
 
 
 class Page:
-    """One open page; everything that it complained about or asked for is kept.
+    """Open page, which keeps everything that it complained about or asked for.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Page:
         )
 
     def run(self, expression: str) -> Any:
-        """Value of a JavaScript expression, awaited where it is a promise."""
+        """Evaluate a JavaScript expression, awaited if it is a promise."""
         answer = self.call(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
@@ -92,7 +92,7 @@ class Page:
         return answer["result"].get("value")
 
     def settle(self) -> None:
-        """Wait until what was changed is drawn."""
+        """Wait until the page has drawn its changes."""
         self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:

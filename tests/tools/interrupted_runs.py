@@ -1,4 +1,4 @@
-"""Signals at random moments over infer, export and calibrate, and what they leave behind.
+"""Signals at random moments during infer, export and calibrate, and check of the files left.
 
 ``python tests/tools/interrupted_runs.py [COUNT]`` sends 200, prints how the runs ended and
 which took longest, and fails if any left something half-done.
@@ -40,7 +40,7 @@ STATE = ".tiny.sgmf.calibration.npz"
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the commands are given."""
+    """Arguments of the commands."""
 
     checkpoint: Path
     package: Path
@@ -49,7 +49,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Job:
-    """A command in a folder of its own, and whether that is as it may be at any moment."""
+    """Command in a folder of its own, and check of that folder's state at any moment."""
 
     name: str
     arguments: Callable[[Inputs, Path], list[str]]
@@ -58,7 +58,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended after a signal."""
+    """Outcome of a run after a signal."""
 
     code: int
     seconds: float
@@ -66,7 +66,7 @@ class Ending:
 
 
 def infer(given: Inputs, folder: Path) -> list[str]:
-    """Four scans with everything that can be written about each."""
+    """Run infer on four scans with every optional result."""
     options = ["--preview", "--stats", "--report", str(folder / "out"), "--probabilities", "1"]
     (folder / "out").mkdir()
     target = ["-m", str(given.package), "-o", str(folder / "out")]
@@ -74,7 +74,7 @@ def infer(given: Inputs, folder: Path) -> list[str]:
 
 
 def infer_faults(folder: Path) -> Iterator[str]:
-    """Each scan has all results or none."""
+    """Check that each scan has all results or none."""
     out = folder / "out"
     for index in range(CASES):
         there = [(out / name.format(f"case{index}")).exists() for name in RESULTS]
@@ -87,20 +87,20 @@ def infer_faults(folder: Path) -> Iterator[str]:
 
 
 def export(given: Inputs, folder: Path) -> list[str]:
-    """Over a package that is there."""
+    """Run over an existing package."""
     copy_package(given.package, folder)
     target = ["-o", str(folder / "tiny.sgmf"), "--overwrite"]
     return ["export", str(given.checkpoint), *target, "--fp16"]
 
 
 def calibrate(given: Inputs, folder: Path) -> list[str]:
-    """A package that is there."""
+    """Make an existing package."""
     copy_package(given.package, folder)
     return ["calibrate", str(folder / "tiny.sgmf"), str(given.scans), "--least-dice", "0.8"]
 
 
 def package_faults(folder: Path) -> Iterator[str]:
-    """The package is whole: its files are those of the manifest, with their hashes."""
+    """Check that the package is whole: its files are those of the manifest, with their hashes."""
     package = Package.open(folder / "tiny.sgmf")
     for name in package.manifest.files:
         package.read(name)
@@ -116,7 +116,7 @@ JOBS = (
 
 
 def make_inputs(folder: Path) -> Inputs:
-    """A small network, its package and scans."""
+    """Write a small network, its package and scans."""
     from segmaformer.checkpoint import load_checkpoint
     from segmaformer.export.pipeline import ExportOptions, export_package
 
@@ -127,14 +127,14 @@ def make_inputs(folder: Path) -> Inputs:
 
 
 def write_scans(folder: Path) -> Path:
-    """Scans of several tiles."""
+    """Write scans of several tiles."""
     for index in range(CASES):
         write_scan(folder / f"case{index}.nii.gz", head_like((60 + index, 64, 90), seed=index))
     return folder
 
 
 def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
-    """Start the command as a shell does, also where SIGINT is ignored here.
+    """Start the command as a shell does, even if SIGINT is ignored here.
 
     Before its first line Python itself answers signals: that moment is not the command's.
     """
@@ -152,7 +152,7 @@ def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
 
 
 def interrupt(job: Job, given: Inputs, folder: Path, delay: float, number: int) -> Ending:
-    """Send a signal after a delay, and look at what is left."""
+    """Send a signal after a delay, and check the files left."""
     process = start(job.arguments(given, folder), folder)
     time.sleep(delay)
     process.send_signal(number)
@@ -177,7 +177,7 @@ def _faults(job: Job, folder: Path, process: subprocess.Popen[str], errors: str)
 
 
 def full_seconds(job: Job, given: Inputs) -> float:
-    """How long the command takes, left alone."""
+    """Measure how long the command takes without a signal."""
     with tempfile.TemporaryDirectory() as name:
         begin = time.perf_counter()
         process = start(job.arguments(given, Path(name)), Path(name))

@@ -58,7 +58,7 @@ def test_volumes_are_in_millilitres_and_per_cent_of_the_truth() -> None:
 
 
 def _itk_hd95(a: Any, b: Any) -> float:
-    """The same definition on ITK's contours and distance maps."""
+    """Compute the same definition on ITK's contours and distance maps."""
     itk = pytest.importorskip("SimpleITK")
 
     def image(mask: Any) -> Any:

@@ -14,7 +14,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def decoder(*, kernel: int = 1, bias: bool = True, mode: str = "linear") -> onnx.ModelProto:
-    """conv(cat(fine, resize(coarse))) with 2 + 3 channels in and 4 out."""
+    """Build conv(cat(fine, resize(coarse))) with 2 + 3 channels in and 4 out."""
     weight = RANDOM.standard_normal((4, 5, kernel, kernel, kernel)).astype(np.float32)
     constants = {"weight": weight, "sizes_end": np.array([4, 6, 8])}
     if bias:

@@ -23,7 +23,7 @@ NORM = {
 
 
 def norm_model(extents: tuple[int, ...], activation: dict[str, Any] | None = None) -> Any:
-    """A norm of (B, C, *extents), and what follows it: an operator and its attributes."""
+    """Build a norm of (B, C, *extents), followed by an operator with its attributes."""
     shape = ["batch", C, *extents]
     nodes = [
         helper.make_node("InstanceNormalization", ["x", "g", "b"], ["n"], "norm", epsilon=1e-3)
@@ -34,7 +34,7 @@ def norm_model(extents: tuple[int, ...], activation: dict[str, Any] | None = Non
 
 
 def exact(x: np.ndarray) -> np.ndarray:
-    """The norm in float64."""
+    """Compute the norm in float64."""
     axes = tuple(range(2, x.ndim))
     wide = x.astype(np.float64)
     scale, bias = (NORM[n].reshape(-1, *[1] * len(axes)) for n in ("g", "b"))

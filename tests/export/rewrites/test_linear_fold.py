@@ -18,7 +18,7 @@ def weight(*shape: int) -> np.ndarray:
 
 
 def chain(*, middle: int, bias: bool, scale_first: bool) -> Any:
-    """``g * (((x A) B) + b)``, six channels to `middle` to four."""
+    """Build ``g * (((x A) B) + b)``, six channels to `middle` to four."""
     constants = {"A": weight(6, middle), "B": weight(middle, 4), "g": weight(4)}
     nodes = [
         helper.make_node("MatMul", ["x", "A"], ["inner"], "inner"),

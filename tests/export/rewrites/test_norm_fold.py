@@ -27,7 +27,7 @@ def constants(*, narrow: int = NARROW, projection_scale: float = 1.0) -> dict[st
 
 
 def mixed(values: dict[str, np.ndarray], *, volume: bool = False) -> Any:
-    """``LN(x P + b) W`` on eight tokens, which are a volume of 2 x 2 x 2 before W if asked for."""
+    """Build ``LN(x P + b) W`` on eight tokens, a volume of 2 x 2 x 2 before W if asked for."""
     nodes = [
         helper.make_node("MatMul", ["x", "P"], ["projected"], "projected"),
         helper.make_node("Add", ["projected", "b"], ["biased"], "biased"),
@@ -47,7 +47,7 @@ def mixed(values: dict[str, np.ndarray], *, volume: bool = False) -> Any:
 
 
 def exact(values: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    """The definition, in float64."""
+    """Compute the definition in float64."""
     wide = {name: array.astype(np.float64) for name, array in values.items()}
     projected = x.astype(np.float64) @ wide["P"] + wide["b"]
     centred = projected - projected.mean(-1, keepdims=True)

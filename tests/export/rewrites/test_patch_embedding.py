@@ -30,13 +30,13 @@ def conv(inputs: str = "x w b", **changes: Any) -> NodeProto:
 
 
 def transposed(embedding: NodeProto, y: tuple[int, ...] = RESULT) -> Any:
-    """Tokens in the shape of the volume."""
+    """Return tokens in the shape of the volume."""
     nodes = [embedding, node("Transpose", "v", "y", perm=TO_TOKENS)]
     return model_of(nodes, WEIGHTS, x=["batch", CIN, *EXTENTS], y=["batch", *y, COUT])
 
 
 def flattened() -> Any:
-    """Tokens in a sequence."""
+    """Return tokens in a sequence."""
     nodes = [
         conv(),
         node("Reshape", "v flat", "sequence"),

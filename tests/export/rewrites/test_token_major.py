@@ -48,7 +48,7 @@ TO_TOKENS = {"flat": np.array([-1, C, LENGTH])}
 def between_tokens(
     middle: list[NodeProto], constants: dict[str, np.ndarray], result: str = "m"
 ) -> Any:
-    """Tokens to a channel-major volume, `middle` from ``v`` to `result`, and back to tokens."""
+    """Build tokens to a channel-major volume, `middle` from ``v`` to `result`, back to tokens."""
     nodes = [
         node("Transpose", "x", "turned", perm=[0, 2, 1]),
         node("Reshape", "turned grid", "v"),
@@ -136,7 +136,7 @@ def test_a_depthwise_convolution_of_volumes_is_worth_two_transposes() -> None:
 
 @pytest.mark.parametrize("pads", [[3, 0], [0, 3], [1, 2]])
 def test_causal_convolutions(pads: list[int]) -> None:
-    """As a Mamba layer has it: projected from tokens, filtered, gated, back to tokens."""
+    """Build the ops of a Mamba layer: projected from tokens, filtered, gated, back to tokens."""
     nodes = [
         node("Transpose", "x", "turned", perm=[0, 2, 1]),
         node("MatMul", "w_in turned", "sequence"),

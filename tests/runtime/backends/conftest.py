@@ -1,4 +1,4 @@
-"""A package that needs no device, and a tile for it."""
+"""Fixtures: a package that needs no device, and a tile for it."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from segmaformer.runtime.package.writer import write_files
 
 
 def open_altered(package: Package, folder: Path, content: bytes) -> Session:
-    """Session over a well-hashed package whose fp32.onnx is `content`."""
+    """Open a session on a well-hashed package whose fp32.onnx is `content`."""
     folder.mkdir()
     write_files(folder, package.manifest, {"fp32.onnx": content, "fp16.onnx": content})
     return open_on_cpu(Package.open(folder))

@@ -43,7 +43,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
 
 
 def renamed(package: Package, network: str) -> Package:
-    """The same package of another network."""
+    """Return the same package with another network."""
     other = dataclasses.replace(package.manifest.network, name=network)
     return Package(package.path, dataclasses.replace(package.manifest, network=other))
 
@@ -83,7 +83,7 @@ def choose(
     variant: str | None = None,
     options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
 ) -> tuple[str, list[str]]:
-    """Description of what ``auto`` opens among `known` and the CPU, and the lines it says."""
+    """Open ``auto`` among `known` and the CPU; return its description and the reported lines."""
     *_, everywhere = backends.backends()
     monkeypatch.setattr(backends, "backends", lambda: (*known, everywhere))
     lines: list[str] = []

@@ -44,7 +44,7 @@ def upsampled(logits: np.ndarray, scales: tuple[int, ...] = SCALES) -> np.ndarra
 def model(
     change: Callable[[Any], None] = lambda graph: None, scales: tuple[float, ...] = SCALES
 ) -> bytes:
-    """Twice its input, made larger."""
+    """Model of twice its input, upsampled."""
     node, info, single = onnx_ml.make_node, onnx_ml.make_tensor_value_info, onnx.TensorProto.FLOAT
     graph = onnx_ml.make_graph(
         [

@@ -65,7 +65,7 @@ def holding(**fields: Any) -> NodeProto:
 
 
 def within(graph: GraphProto, depth: int = 5) -> NodeProto:
-    """The graph as a branch of an If, in a branch of an If, and so on."""
+    """Nest the graph in a branch of an If, in a branch of an If, and so on."""
     node = holding(g=graph)
     for _ in range(depth):
         node = holding(graphs=[GraphProto(node=[node])])
@@ -128,7 +128,7 @@ def test_data_outside_is_found_wherever_it_stands(place: str) -> None:
 
 
 def test_every_tensor_of_the_schema_is_looked_at() -> None:
-    """All the ways that onnx knows from a model to a tensor, by its own description."""
+    """List all paths that onnx knows from a model to a tensor, by its own description."""
     tensor, ways, waiting = TensorProto.DESCRIPTOR, set(), [ModelProto.DESCRIPTOR]
     seen = {ModelProto.DESCRIPTOR.full_name}
     for message in waiting:

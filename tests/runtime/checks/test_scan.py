@@ -69,7 +69,7 @@ def whole_numbers() -> Volume:
 def manifest(
     *normalization: Normalization, tile: tuple[int, int, int] = (16, 20, 24), **spec: Any
 ) -> Manifest:
-    """A package whose tile, depth first, is as large as the scans here."""
+    """Write a package whose tile, depth first, is as large as the scans here."""
     chosen = normalization or (Normalization("zscore"),)
     channels = tuple(f"T{index}" for index in range(1, len(chosen) + 1))
     return sample_manifest(
@@ -157,7 +157,7 @@ def test_findings_do_not_depend_on_the_order_of_storage(codes: str) -> None:
 
 
 def save(path: Path, change: Callable[[Any], None]) -> Path:
-    """Write a scan and then its header again, as nibabel would not leave it."""
+    """Write a scan and then its header again, which nibabel would change."""
     image = nibabel.Nifti1Image(noise(), np.diag([1.0, 2.0, 3.0, 1.0]))
     image.set_sform(image.affine, 1)
     image.set_qform(image.affine, 1)

@@ -20,7 +20,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Make a path someone else's, from where this process stands."""
+    """Pretend that a path belongs to another user."""
 
     def give(path: Path) -> None:
         if os.geteuid() == 0:

@@ -1,4 +1,4 @@
-"""The kernel against SciPy's sparse product: the same bits."""
+"""Comparison of the kernel with SciPy's sparse product: the same bits."""
 
 from __future__ import annotations
 

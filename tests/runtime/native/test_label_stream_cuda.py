@@ -35,7 +35,7 @@ def on_host(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 @pytest.fixture(scope="module", params=["GPU", "stand-in"])
 def device(request: pytest.FixtureRequest) -> Iterator[CudaDevice]:
-    """A GPU under the installed library, and what stands for both where there is none."""
+    """Find a GPU with the installed library, or the stand-in for both."""
     if request.param == "stand-in":
         driver = FakeDriver(memory_bytes=1 << 30)
         library = deferred(request.getfixturevalue("on_host"), driver)
@@ -51,7 +51,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[CudaDevice]:
 
 
 def on(device: CudaDevice, logits: np.ndarray) -> tuple[DeviceLogits, Any]:
-    """Logits on a device, and what they need to stay there."""
+    """Logits on a device, with the objects that keep them there."""
     memory, stream = device.allocate(logits.nbytes), Stream(device)
     stream.upload(memory.address, logits)
     tile = DeviceLogits(memory.address, Event(device), Event(device))

@@ -1,4 +1,4 @@
-"""The slots that the op library declares for itself, against ONNX Runtime's own header."""
+"""Check of the slots that the op library declares for itself, against ONNX Runtime's header."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def block(text: str, opening: str) -> str:
 
 
 def checks(abi: str) -> list[str]:
-    """One static assertion for each slot, member and constant of abi.h."""
+    """Write one static assertion for each slot, member and constant of abi.h."""
     slots = re.findall(r"^  (\w+) = \d+,$", block(abi, "enum Slot"), re.MULTILINE)
     members = re.findall(r"\(\*(\w+)\)\(", block(abi, "struct CustomOp {"))
     base = re.findall(r"\(\*(\w+)\)\(", block(abi, "struct ApiBase {"))

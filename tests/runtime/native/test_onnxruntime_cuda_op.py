@@ -1,4 +1,4 @@
-"""The op of ONNX Runtime's CUDA provider, its device replaced by the CPU."""
+"""Op of ONNX Runtime's CUDA provider, with the device replaced by the CPU."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SOURCES = [
 
 @pytest.fixture(scope="module")
 def for_the_cpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The op of the CUDA provider, registered for the CPU provider."""
+    """Register the op of the CUDA provider for the CPU provider."""
     output = tmp_path_factory.mktemp("op") / "libop.so"
     return compile_library(output, SOURCES, '-DSGMF_PROVIDER="CPUExecutionProvider"')
 

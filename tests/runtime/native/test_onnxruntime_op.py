@@ -1,4 +1,4 @@
-"""The op in ONNX Runtime: types, absent inputs, shapes, threads, refusals, published outputs."""
+"""Selective scan in ONNX Runtime: types, absent inputs, shapes, threads, errors, golden outputs."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_kernel_wins_over_the_function_body(tmp_path: Path) -> None:
 
 
 def golden_groups(golden: Any) -> Iterator[tuple[slice, Arrays]]:
-    """Token-major inputs of a golden file, one set for each group of B and C."""
+    """Return token-major inputs of a golden file, one set for each group of B and C."""
     arrays = {name: golden[name] for name in NAMES if name in golden.files}
     b, c = (a if a.ndim == 4 else a[:, None] for a in (arrays.pop("B"), arrays.pop("C")))
     width = arrays["A"].shape[0] // b.shape[1]

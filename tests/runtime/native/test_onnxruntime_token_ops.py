@@ -82,7 +82,7 @@ def test_the_sum_has_the_shape_of_the_large_input() -> None:
 
 @pytest.mark.parametrize("read_again", [(), ("one",), ("two",)], ids=str)
 def test_results_may_take_the_memory_of_what_nobody_reads_again(read_again: tuple[str]) -> None:
-    """Two norms and a sum in a row, of which results are outputs of the model or not."""
+    """Build two norms and a sum in a row, some of whose results are outputs of the model."""
     norms = [norm_case(op, 1, 4, 4, 6, 23) for op in ("InstanceNormRelu", "InstanceNormGelu")]
     x, scale, bias = norms[0].inputs
     feed = {"x": x, "scale": scale, "bias": bias, "low": draw(1, 2, 2, 3, 23)}

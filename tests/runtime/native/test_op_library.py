@@ -14,7 +14,7 @@ from segmaformer.runtime.errors import BackendError
 
 @pytest.fixture
 def other_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The lib folder of an installation that did not build the library."""
+    """Make the lib folder of an installation that did not build the library."""
     monkeypatch.setattr(segmaformer.runtime, "__path__", [str(tmp_path)])
     op_library.op_library.cache_clear()
     (tmp_path / "lib").mkdir()

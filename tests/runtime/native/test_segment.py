@@ -50,7 +50,7 @@ PLENTY = 1 << 40
 
 
 class Case(SimpleNamespace):
-    """A scan, a specification and a network of tiles (B, C, *tile) to logits (B, K, *tile)."""
+    """Scan, specification and a network of tiles (B, C, *tile) to logits (B, K, *tile)."""
 
     voxels: np.ndarray
     affine: np.ndarray
@@ -125,7 +125,7 @@ def oblique(random: np.random.Generator) -> np.ndarray:
 
 
 def scan(random: np.random.Generator, channels: int, kind: type) -> np.ndarray:
-    """Noise with holes and an empty border, in some order of axes."""
+    """Draw noise with holes and an empty border, in some order of axes."""
     shape = tuple(random.integers(3, 18, 3))
     lowest = 0 if np.dtype(kind).kind == "u" else -100
     voxels = random.normal(0, 30, (channels, *shape)).clip(lowest, 100)
@@ -238,7 +238,7 @@ def plain() -> Case:
 
 
 def test_the_smallest_budget_gives_the_same_labels(plain: Case) -> None:
-    """Blocks that are streamed one after the other."""
+    """Return blocks that are streamed one after the other."""
     whole: list[tuple[int, int]] = []
     expected = native_labels(plain, seen=whole).copy()
     with pytest.raises(BudgetError, match="scan, image, logits and labels of this scan") as error:

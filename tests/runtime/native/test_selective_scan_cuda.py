@@ -53,7 +53,7 @@ def on_host(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 
 def chunk_bytes(args: SelectiveScanArgs) -> int:
-    """Scratch memory of one chunk: the states, and the sum of steps."""
+    """Return the scratch memory of one chunk: the states, and the sum of steps."""
     return 4 * args.batch * args.channels * (args.states + 1)
 
 
@@ -165,7 +165,7 @@ def test_nan_stays_nan(on_host: ctypes.CDLL, name: str) -> None:
 
 
 def reserve(tokens: int, width: int) -> np.ndarray:
-    """Float16 zeros that take no memory until they are written to."""
+    """Return float16 zeros that take no memory until they are written to."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
     memory = mmap.mmap(-1, tokens * width * 2, flags=flags)
     return np.frombuffer(memory, np.float16).reshape(tokens, width)
@@ -307,7 +307,7 @@ def test_mistakes_are_found(tmp_path: Path, line: str, mistake: str) -> None:
 
 @pytest.fixture(params=["GPU", "stand-in"])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[CudaDevice]:
-    """A GPU under the installed library, and what stands for both where there is none."""
+    """Find a GPU with the installed library, or the stand-in for both."""
     if request.param == "stand-in":
         library = request.getfixturevalue("on_host")
         monkeypatch.setattr(cuda_library, "cuda_library", lambda: library)

@@ -49,7 +49,7 @@ def channels_that_vouch(channels: int) -> np.ndarray:
 
 
 def only(inputs: Arrays, channels: np.ndarray) -> Arrays:
-    """The same inputs for some of the channels, in float64."""
+    """Return the same inputs for some of the channels, in float64."""
     shared = ("B", "C")
     rows = {"A": inputs["A"][channels]}
     rest = {k: v if k in shared else v[..., channels] for k, v in inputs.items() if k != "A"}
@@ -57,7 +57,7 @@ def only(inputs: Arrays, channels: np.ndarray) -> Arrays:
 
 
 def scan_in_pieces(inputs: Arrays) -> tuple[np.ndarray, np.ndarray]:
-    """The forward scan with softplus of one batch entry, and the sums over magnitudes."""
+    """Compute the forward scan with softplus of one batch entry, and the sums of magnitudes."""
     step = np.logaddexp(0.0, inputs["delta"] + inputs["delta_bias"])[0]
     length, channels = step.shape
     pieces = math.isqrt(length - 1) + 1
@@ -110,7 +110,7 @@ def check_both_directions(inputs: Arrays, runs: list[tuple[str, int]]) -> None:
 
 @st.composite
 def sizes(draw: st.DrawFn) -> tuple[int, int, int]:
-    """(length, channels, states), each over its whole range, spread evenly over magnitudes."""
+    """Return (length, channels, states), each over its whole range, evenly over magnitudes."""
     states = draw(st.sampled_from(STATES))
 
     def magnitude(largest: int) -> int:

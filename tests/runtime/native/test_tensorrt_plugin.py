@@ -95,7 +95,7 @@ def to_host(tensors: Sequence[Tensor]) -> Any:
 def scan_tensors(
     element: int = FLOAT, optional: Sequence[str] = NAMES[5:], batch: int = -1
 ) -> list[Tensor]:
-    """Inputs in the order of the node, and y."""
+    """Return inputs in the order of the node, and y."""
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("u", "delta", "z"), (batch, 40, 21))
     shapes |= dict.fromkeys(("B", "C"), (batch, 40, 6))
     shapes |= {"A": (21, 6), "D": (21,), "delta_bias": (21,)}
@@ -108,7 +108,7 @@ def scan_tensors(
 
 
 class Plugin:
-    """An ``IPluginV3`` as the host sees it."""
+    """``IPluginV3`` as the host sees it."""
 
     def __init__(self, host: Any, address: int):
         assert address, host.host_log().decode()
@@ -124,7 +124,7 @@ class Plugin:
         return getattr(self._host, f"host_{name}")(self._address, *arguments)
 
     def ask(self, name: str, tensors: Sequence[Tensor], *arguments: Any) -> Any:
-        """A call with the inputs and y; the count is that of the inputs."""
+        """Describe a call with the inputs and y; the count is that of the inputs."""
         return self.call(name, to_host(tensors), len(tensors) - 1, *arguments)
 
     def fields(self) -> dict[str, int]:
@@ -349,7 +349,7 @@ def test_workspace_serves_every_batch_of_a_profile(host: Any, batches: tuple[int
 
 
 def from_node(host: Any, node: Any) -> Plugin:
-    """The plugin that TensorRT's parser makes of a node: from the attributes that it names."""
+    """Make the plugin as TensorRT's parser does for a node, from the attributes it names."""
     _, _, _, *known = host.host_creator().decode().split()
     return create(host, **{a.name: a.i for a in node.attribute if a.name in known})
 

@@ -145,7 +145,7 @@ def test_any_value_at_any_place_is_either_read_or_refused(place: int, value: Any
 
 
 def _spots(node: Any) -> Any:
-    """Every (container, key) of a JSON document."""
+    """Yield every (container, key) of a JSON document."""
     pairs = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in pairs:
         yield node, key

@@ -26,7 +26,7 @@ def write(target: Path, *, overwrite: bool = False, network: bytes = b"network")
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
-    """Every path below `folder`, hidden ones included, and the content of files."""
+    """List every path below `folder`, hidden ones included, and the content of files."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))

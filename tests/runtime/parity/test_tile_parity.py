@@ -113,7 +113,7 @@ def test_agreement_and_dice_are_those_of_all_tiles_together(seed: int, count: in
 
 
 def labels_with(wrong: int, small: int) -> tuple[np.ndarray, np.ndarray]:
-    """A map of 100^3 with `small` voxels of label 2, and one with `wrong` of label 1 missing."""
+    """Return a map of 100^3 with `small` voxels of label 2, and one lacking `wrong` of label 1."""
     expected = np.zeros((100, 100, 100), int)
     expected[:50] = 1
     expected.flat[-small:] = 2

@@ -1,4 +1,4 @@
-"""Scans are refused before they take memory, by infer and check alike, and no others are."""
+"""Early refusal of scans that do not fit into memory, alike in infer and check."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def scan_of(path: Path, spacing_mm: float, border: int = 0) -> Path:
 
 
 def sparse_scan(path: Path, shape: tuple[int, int, int], spacing_mm: float = 1.0) -> Path:
-    """A file of such a size that occupies a few blocks of the disk."""
+    """Write a file of that size that occupies a few blocks of the disk."""
     header = nibabel.Nifti1Header()
     header.set_data_shape(shape)
     header.set_data_dtype(np.float32)

@@ -1,4 +1,4 @@
-"""What is kept of a scan, and where a normalisation sees it."""
+"""Cropping of a scan, and the place where a normalisation sees it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sums on a device through the whole stream, on a driver and a TensorRT that are pretended.
+"""Sums on a device through the whole stream, with a stand-in driver and TensorRT.
 
 Copies, computations and kernels happen as late as their streams and events allow: what is read
 or overwritten too early gives other labels.

@@ -37,7 +37,7 @@ def smooth(random: np.random.Generator, channels: int, shape: tuple[int, ...]) -
 def network(
     random: np.random.Generator, channels: int, tile: tuple[int, ...]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function of tiles whose result depends on the place inside the tile."""
+    """Return a function of tiles whose result depends on the place inside the tile."""
     mix = random.standard_normal((channels, 3)).astype(np.float32)
     place = 0.3 * random.standard_normal((channels, *tile)).astype(np.float32)
 
@@ -53,7 +53,7 @@ def network(
 
 
 def in_lines(logits: np.ndarray) -> LogitLines:
-    """Logits (K, d, h, w) in lines, the last ones first."""
+    """Put logits (K, d, h, w) in lines, the last ones first."""
     channels, depth, height, width = logits.shape
     memory = np.moveaxis(logits, 0, 2).reshape(depth * height, channels, width)[::-1]
     places = np.arange(depth * height)[::-1].reshape(depth, height)

@@ -48,7 +48,7 @@ def bounds(box: tuple[slice, ...]) -> list[list[int]]:
 
 
 def assert_close(found: np.ndarray, expected: np.ndarray, *, steps: float, scale: float) -> None:
-    """Equal but for `steps` roundings of float32 numbers as large as `scale`."""
+    """Check equality up to `steps` roundings of float32 numbers as large as `scale`."""
     assert found.dtype == np.float32
     assert found.shape == expected.shape
     assert np.abs(found.astype(float) - expected).max() <= steps * FLOAT32_STEP * scale
@@ -193,7 +193,7 @@ def test_preprocessing(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    """The network that the predictions were recorded with, as a package."""
+    """Write the network that the predictions were recorded with as a package."""
     torch = pytest.importorskip("torch")
     from segmaformer.checkpoint import load_checkpoint
     from segmaformer.export.pipeline import export_package

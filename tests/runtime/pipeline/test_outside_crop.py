@@ -59,7 +59,7 @@ def stored(voxels: np.ndarray, axes: tuple[int, ...], signs: tuple[int, ...]) ->
 
 
 def maps_of(predictor: Predictor, prepared: Prepared) -> tuple[list[int], np.ndarray]:
-    """Value and map of everything that the package predicts."""
+    """Return value and map of everything that the package predicts."""
     output = predictor.package.manifest.output
     named = output.regions or output.labels
     names = [each.name for each in named]

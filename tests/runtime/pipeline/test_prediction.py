@@ -41,7 +41,7 @@ def plenty() -> Prediction:
 
 
 def with_splines(prediction: Prediction) -> Prediction:
-    """The same, on another grid, with logits resampled by a cubic spline."""
+    """Write the same on another grid, with logits resampled by a cubic spline."""
     cubic = replace(
         prediction.manifest.preprocessing,
         logits_resampling=Resampling(order=3),

@@ -29,7 +29,7 @@ def spec(channels: int = 1, normalization: Normalization = AS_STORED, **options)
 
 
 def scan(affine: np.ndarray, shape: Triple = (7, 6, 5)) -> Volume:
-    """Scan whose content is a box with distinct positive values, off the array's centre."""
+    """Make a scan with a box of distinct positive values, off the array's centre."""
     voxels = np.zeros((1, *shape), np.float32)
     inside = voxels[0, 1:6, 2:5, 1:4]
     inside[...] = np.random.default_rng(5).permutation(inside.size).reshape(inside.shape) + 1
@@ -55,7 +55,7 @@ def oblique_affine() -> np.ndarray:
 
 
 def label_points(labels: np.ndarray, affine: np.ndarray) -> dict[int, tuple[float, ...]]:
-    """Physical position of every label, for label maps in which each occurs once."""
+    """Return the physical position of every label, for maps in which each occurs once."""
     return {
         int(labels[tuple(index)]): tuple(np.round(affine[:3] @ [*index, 1], 6))
         for index in np.argwhere(labels)

@@ -88,7 +88,7 @@ def test_boxes_cover_every_voxel(
 
 
 def gaussian_by_formula(tile: Triple) -> np.ndarray:
-    """The map without a filter: product of exponentials, peak 10, rounded to float16."""
+    """Compute the map without a filter: product of exponentials, peak 10, rounded to float16."""
     squares = np.zeros(tile)
     for axis, extent in enumerate(tile):
         distance = (np.arange(extent) - extent // 2) / (extent / 8)
@@ -140,7 +140,7 @@ def test_a_large_volume_is_not_copied_for_padding() -> None:
 
 
 def position_dependent(tiles: np.ndarray) -> np.ndarray:
-    """Three channels that depend on intensities, neighbours and the place within the tile."""
+    """Return three channels that depend on intensities, neighbours and place within the tile."""
     depth, height, width = np.indices(tiles.shape[2:], np.float32)
     first = tiles[:, 0]
     return np.stack(
@@ -149,7 +149,7 @@ def position_dependent(tiles: np.ndarray) -> np.ndarray:
 
 
 def naive_logits(image: np.ndarray, tile: Triple, step: float, weights: np.ndarray) -> np.ndarray:
-    """Blended logits in float64, voxel by voxel from the definition."""
+    """Blend logits in float64, voxel by voxel from the definition."""
     before = [max(0, t - extent) // 2 for t, extent in zip(tile, image.shape[1:], strict=True)]
     shape = tuple(map(max, tile, image.shape[1:]))
     padded = np.zeros((len(image), *shape))
@@ -249,7 +249,7 @@ AXES = [(), (0,), (2,), (0, 1), (0, 2), (0, 1, 2)]
 def mirrored_logits(
     run: Callable[[np.ndarray], np.ndarray], tile: np.ndarray, axes: tuple[int, ...], channels: int
 ) -> np.ndarray:
-    """Logits of a single tile (C, D, H, W)."""
+    """Compute logits of a single tile (C, D, H, W)."""
     _, depth, height, width = tile.shape
     network = TileNetwork(_contiguous_only(run), mirror_axes=axes)
     tiling = Tiling((depth, height, width), gaussian=False)

@@ -34,7 +34,7 @@ CODES = [
 
 
 def phantom() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image, labels and affine in RAS order: a block towards each direction of the patient."""
+    """Make image, labels and affine in RAS order: a block towards each direction of the patient."""
     affine = np.diag([*SPACING_MM, 1.0])
     affine[:3, 3] = (-30, -50, 12)
     shape = (EXTENT_MM / SPACING_MM).astype(int)
@@ -56,7 +56,7 @@ def stored_as(
 
 
 def panels(picture: Image.Image, extent_mm: np.ndarray, scale: float) -> list[np.ndarray]:
-    """Pixels of the axial, coronal and sagittal panel."""
+    """Return the pixels of the axial, coronal and sagittal panel."""
     x, y, z = (round(extent * scale) for extent in extent_mm)
     pixels, left, found = np.asarray(picture), 20, []
     for width, height in ((x, y), (x, z), (y, z)):
@@ -66,13 +66,13 @@ def panels(picture: Image.Image, extent_mm: np.ndarray, scale: float) -> list[np
 
 
 def outline_box(panel: np.ndarray, value: int) -> tuple[slice, slice]:
-    """Rows and columns that the outline of a label spans."""
+    """Return the rows and columns that the outline of a label spans."""
     rows, columns = (panel == label_colours(value)[-1]).all(-1).nonzero()
     return slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
 
 
 def outline_centre(panel: np.ndarray, value: int) -> tuple[float, float]:
-    """Row and column from -1 to 1 of the centre of a label's outline."""
+    """Return row and column, from -1 to 1, of the centre of a label's outline."""
     box = outline_box(panel, value)
     row, column = (
         (side.start + side.stop) / extent - 1

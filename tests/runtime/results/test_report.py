@@ -61,7 +61,7 @@ class ParsedPage(HTMLParser):
         return "".join(element.text for element in self.elements if element.tag in tags)
 
     def script(self, name: str | None = None) -> str:
-        """Text of the script element with this id; of the one that is run without."""
+        """Return the text of the script element with this id, or of the one that is run without."""
         scripts = [element for element in self.elements if element.tag == "script"]
         (found,) = (script for script in scripts if script.attributes.get("id") == name)
         return found.text
@@ -72,7 +72,7 @@ class ParsedPage(HTMLParser):
         return document
 
     def voxels(self, name: str) -> np.ndarray:
-        """Image or labels (X, Y, Z) in the order of display."""
+        """Unpack image or labels (X, Y, Z) in the order of display."""
         dtype = {"image": "u1", "labels": f"<u{self.scene['label_bytes']}"}[name]
         content = zlib.decompress(base64.b64decode(self.script(name)))
         return np.frombuffer(content, dtype).reshape(self.scene["shape"], order="F")

@@ -51,7 +51,7 @@ def show(page: Page, path: Path) -> None:
 
 @pytest.fixture
 def report(page: Page, tmp_path: Path) -> Iterator[Page]:
-    """The phantom's report; nothing in it may complain or ask for anything else."""
+    """Open the phantom's report; nothing in it may complain or request anything else."""
     path = tmp_path / "report.html"
     write_report(path, phantom())
     show(page, path)
@@ -61,7 +61,7 @@ def report(page: Page, tmp_path: Path) -> Iterator[Page]:
 
 
 def canvas(page: Page, plane: Plane, kind: str) -> np.ndarray:
-    """Pixels (rows, columns, RGBA) of a plane's image or overlay."""
+    """Return the pixels (rows, columns, RGBA) of a plane's image or overlay."""
     width, height, data = page.run(
         f"""(() => {{
             const canvas = document.querySelectorAll('.plane .{kind}')[{PLANES.index(plane)}];
@@ -84,13 +84,13 @@ def at_voxel_centres(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def scene_of(page: Page) -> dict[str, Any]:
-    """What was handed to the script, and where it is now."""
+    """Return the data that the script was given, and its present state."""
     scene: dict[str, Any] = page.run("JSON.parse(document.getElementById('scene').textContent)")
     return {**scene, "cursor": page.run("state.cursor")}
 
 
 def slice_of(segmentation: Segmentation, plane: Plane, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Intensities and labels of a plane, rows down and columns across."""
+    """Return intensities and labels of a plane, rows down and columns across."""
     turn = orient_to(segmentation.volume.affine, "LPI")
     image, labels = turn.apply(segmentation.volume.voxels[0]), turn.apply(segmentation.labels)
     return image.take(index, plane.through).T, labels.take(index, plane.through).T
@@ -128,7 +128,7 @@ def box_of(page: Page, selector: str, index: int = 0) -> tuple[float, float, flo
 
 
 def point_of(page: Page, plane: Plane, column: int, row: int) -> tuple[float, float]:
-    """Where on the screen the centre of a voxel is."""
+    """Return the place of a voxel's centre on the screen."""
     left, top, width, height = box_of(page, ".frame", PLANES.index(plane))
     shape = scene_of(page)["shape"]
     x = left + (column + 0.5) * width / shape[plane.across]

@@ -22,7 +22,7 @@ STRAIGHT = IntensityScale((0, 0, 255, 255), (0, 0, 255, 255))
 
 
 def unpacked(packed: PackedVoxels) -> tuple[np.ndarray, np.ndarray]:
-    """Image and labels (X, Y, Z), as a browser would read them."""
+    """Unpack image and labels (X, Y, Z), as a browser would read them."""
     label_type = {1: "u1", 2: "<u2"}[packed.label_bytes]
     image, labels = (
         np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype).reshape(

@@ -15,7 +15,7 @@ from segmaformer.runtime.system.digest import sha256_of
 
 @pytest.fixture
 def finished(tmp_path: Path, tiny_package_path: Path) -> dict[str, object]:
-    """A scan, its label map and record, as a batch leaves them."""
+    """Write a scan, its label map and record, as a batch leaves them."""
     package_path = shutil.copytree(tiny_package_path, tmp_path / "tiny.sgmf")
     voxels = np.random.default_rng(0).standard_normal((20, 22, 24)).astype(np.float32)
     scan, label_map = tmp_path / "scan.nii.gz", tmp_path / "labels.nii.gz"

@@ -18,7 +18,7 @@ NAMES = {1: "one", 2: "two", 5: "five"}
 
 
 def grid(spacing: tuple[float, float, float], *angles: float) -> np.ndarray:
-    """Affine of a turned grid with an origin off the axes."""
+    """Return the affine of a turned grid with an origin off the axes."""
     affine = np.eye(4)
     affine[:3, :3] = euler2mat(*angles) @ np.diag(spacing)
     affine[:3, 3] = (-12.5, 40, 7)

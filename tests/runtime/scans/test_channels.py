@@ -12,7 +12,7 @@ from segmaformer.runtime.scans.formats import SUFFIXES
 
 
 def grouped(names: list[str], channels: int) -> dict[str, list[str] | str]:
-    """Each case's files, or why it is refused."""
+    """Return each case's files, or the reason of its refusal."""
     cases = group_channels(map(Path, names), channels=channels)
     return {case.name: case.refusal or [str(path) for path in case.files] for case in cases}
 

@@ -1,4 +1,4 @@
-"""What one format is refused or warned for, every format is."""
+"""Refusals and warnings that all formats share."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ every_suffix = pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".
 
 
 def voxel_file(path: Path) -> Path:
-    """The largest file: that of the voxels."""
+    """Return the largest file, which is that of the voxels."""
     return max(path.parent.glob("scan.*"), key=lambda each: (each == path, each.stat().st_size))
 
 

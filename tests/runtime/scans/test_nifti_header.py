@@ -17,7 +17,7 @@ from segmaformer.runtime.scans.nifti_header import read_header
 
 
 def header_of(kind: Any = nibabel.Nifti1Header, **fields: Any) -> Any:
-    """Header of a 4x5x6 int16 scan of 1x2x3 mm, with `fields` set unchecked."""
+    """Make a header of a 4x5x6 int16 scan of 1x2x3 mm, with `fields` set unchecked."""
     header = kind()
     header.set_data_shape((4, 5, 6))
     header.set_data_dtype(np.int16)

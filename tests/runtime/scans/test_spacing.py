@@ -1,4 +1,4 @@
-"""A scan's spacing against what nnU-Net's own readers took it for, see tests/data/README.md."""
+"""Spacing of a scan against that of nnU-Net's own readers, see tests/data/README.md."""
 
 from __future__ import annotations
 

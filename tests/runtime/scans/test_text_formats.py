@@ -1,4 +1,4 @@
-"""The headers of NRRD and MetaImage: text that is read in one way, whatever its words."""
+"""Headers of NRRD and MetaImage: text that is read in one way, whatever its words."""
 
 from __future__ import annotations
 

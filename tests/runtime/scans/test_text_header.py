@@ -14,7 +14,7 @@ def header_naming(folder: Path, name: str) -> TextHeader:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Folder of a header, with voxels in it, below it and above it."""
+    """Make the folder of a header, with voxels in it, below it and above it."""
     for name in ("voxels.raw", "below/voxels.raw", "../voxels.raw"):
         (tmp_path / "case" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "case" / name).write_bytes(b"voxels")

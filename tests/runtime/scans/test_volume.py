@@ -28,7 +28,7 @@ CODES = [
 
 
 def affine_of(codes: str, spacing: tuple[float, float, float] = (1.0, 2.0, 3.0)) -> np.ndarray:
-    """Affine whose array axes run towards `codes`, with an origin off the axes."""
+    """Make an affine whose array axes run towards `codes`, with an origin off the axes."""
     affine = np.eye(4)
     affine[:3, :3] = 0
     for axis, code in enumerate(codes):

@@ -34,7 +34,7 @@ def test_several_files_can_be_begun_and_finished_together(tmp_path: Path) -> Non
 
 
 def replace_what_is_begun(folder: Path, elsewhere: Path) -> None:
-    """As one who may write to the folder could."""
+    """Exchange a file, as another user of the folder could."""
     (begun,) = folder.glob(".sgmf-*")
     begun.rename(elsewhere / "moved")
     begun.symlink_to(elsewhere / "precious")

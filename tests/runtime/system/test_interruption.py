@@ -36,7 +36,7 @@ def no_request() -> Iterator[None]:
 
 @pytest.fixture
 def endless() -> Any:
-    """A network that would run for days."""
+    """Make a network that would run for days."""
     onnx = pytest.importorskip("onnx")
     helper, number = onnx.helper, onnx.TensorProto
     value = partial(helper.make_tensor_value_info, elem_type=number.FLOAT, shape=[1])

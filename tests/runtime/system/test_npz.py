@@ -1,4 +1,4 @@
-"""What a ``.npz`` claims is compared before anything is unpacked."""
+"""Check that a ``.npz`` is unpacked only after its claims were compared."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def npz(**arrays: np.ndarray) -> bytes:
 
 
 def with_member(content: bytes) -> bytes:
-    """An archive whose ``a`` has these bytes."""
+    """Write an archive whose ``a`` has these bytes."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", content)
@@ -51,7 +51,7 @@ def test_arrays_come_back() -> None:
 
 
 def _lying_directory() -> bytes:
-    """An archive whose directory says that a member has almost 4 GiB."""
+    """Write an archive whose directory says that a member has almost 4 GiB."""
     content = bytearray(with_member(_member(A, (10**9,))))
     size = len(_member(A, (10**9,)))
     for place in range(len(content) - 4):

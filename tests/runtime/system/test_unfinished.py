@@ -49,7 +49,7 @@ Begin = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Begin]:
-    """Starts a process that writes a package and a file, until its input ends."""
+    """Start a process that writes a package and a file, until its input ends."""
     started = []
 
     def begin(*prefix: str) -> subprocess.Popen[str]:

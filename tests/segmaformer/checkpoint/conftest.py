@@ -102,7 +102,7 @@ def dataset() -> dict[str, Any]:
 def nnunet_document(
     tiny_weights: dict[str, Any], plans: dict[str, Any], dataset: dict[str, Any]
 ) -> dict[str, Any]:
-    """Give what nnU-Net v2 saves: weights, state of the training, how it was set up."""
+    """Give what nnU-Net v2 saves: weights, state of the training, and its settings."""
     import numpy as np
 
     return {

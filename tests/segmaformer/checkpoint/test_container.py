@@ -116,7 +116,7 @@ def test_too_many_dictionaries(tmp_path: Path) -> None:
 
 
 class Payload:
-    """Touches a file when a careless program unpickles it."""
+    """Object that touches a file when a careless program unpickles it."""
 
     def __init__(self, path: Path):
         self.path = path

@@ -1,4 +1,4 @@
-"""Every way in which training programs wrap weights, and what is to be made of it."""
+"""Forms in which training programs wrap weights, and the right reading of each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def prefixed(prefix: str, weights: Weights) -> Weights:
 
 
 def wrapped_inside(weights: Weights, wrapper: str) -> Weights:
-    """Names of a network of which parts were wrapped, as by torch.compile on the encoder."""
+    """Return names of a network of which parts were wrapped, as by torch.compile on the encoder."""
     return {
         name.replace("encoder.", f"encoder.{wrapper}.").replace("attn.", f"attn.{wrapper}."): tensor
         for name, tensor in weights.items()

@@ -120,7 +120,7 @@ SHORT = zipped(entries(SAVED))
 
 
 def with_directory(change: Callable[[bytearray, int], None], saved: bytes = SHORT) -> bytes:
-    """The archive with its directory changed, given where the entry of data/0 begins."""
+    """Return the archive with its directory changed, given where the entry of data/0 begins."""
     content = bytearray(saved)
     name = content.rindex(b"/data/0") - len("archive")
     change(content, name - 46)

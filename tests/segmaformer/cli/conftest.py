@@ -1,4 +1,4 @@
-"""Running the command in this process, and looking at what it left behind."""
+"""Fixtures that run the command in this process and look at its results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segmaformer.cli import main
 
 @dataclass(frozen=True)
 class Run:
-    """How a run of the command ended."""
+    """Outcome of a run of the command."""
 
     code: int
     stdout: str
@@ -48,7 +48,7 @@ def sgmf(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def tree() -> Callable[[Path], dict[str, bytes | None]]:
-    """Every path below a folder, hidden ones included, with the content of files."""
+    """List every path below a folder, hidden ones included, with the content of files."""
     return lambda folder: {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))

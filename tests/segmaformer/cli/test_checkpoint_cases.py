@@ -1,4 +1,4 @@
-"""Checkpoints as people have them, through the command."""
+"""Real-world checkpoints through the command."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SETTINGS = ("--set", "num_heads=[1,2,4,5]", "--patch-size", "40,56,40")
 
 @pytest.fixture(scope="module")
 def made(cases_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoints that the script of the cases makes of the bundled one."""
+    """Write the checkpoints that the script of the cases makes of the bundled one."""
     folder = tmp_path_factory.mktemp("made")
     bundled = Path(str(importlib.resources.files("segmaformer") / CHECKPOINT))
     script = cases_dir / "make_checkpoints.py"

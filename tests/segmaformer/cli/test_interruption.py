@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, from a run that hears them to one that does not."""
+"""SIGINT and SIGTERM, in runs that answer them and in one that does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files as people have them, through `sgmf infer` and `sgmf check`."""
+"""Real-world scan files through `sgmf infer` and `sgmf check`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEADS = [head_like((20, 22, 24), seed=seed) + np.float32(1) for seed in range(3)
 
 
 def two_channels(path: Path, *, vector: bool) -> Path:
-    """One file of the first two heads."""
+    """Write one file of the first two heads."""
     voxels = np.stack(HEADS[:2])
     if path.name.endswith((".nii", ".nii.gz")):
         stored = np.moveaxis(voxels, 0, -1)
@@ -99,7 +99,7 @@ def test_names_in_another_order_warn(
 
 @pytest.fixture
 def odd_folder(tmp_path: Path) -> Path:
-    """One scan, and things with a scan's name that are no files."""
+    """Write one scan, and things with a scan's name that are no files."""
     folder = tmp_path / "in"
     write_scan(folder / "good.nii.gz")
     (folder / "dangling.nii.gz").symlink_to("nowhere.nii.gz")

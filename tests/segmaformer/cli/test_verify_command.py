@@ -34,7 +34,7 @@ def scans(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def labels(sgmf: Sgmf, package: Path, scans: Path, tmp_path: Path) -> Path:
-    """What fp32 finds, with one slab of it taken away."""
+    """Return fp32's labels, with one slab of them taken away."""
     folder = tmp_path / "labels"
     folder.mkdir()
     for scan in sorted(scans.iterdir()):

@@ -27,7 +27,7 @@ def test_causal_convolution(length: int, taps: int, reverse: bool) -> None:
 
 
 def published_forward(mixer: Any, tokens: Any) -> Any:
-    """The mixer's definition with plain operators, channels first as in mamba-ssm."""
+    """Compute the mixer's definition with plain operators, channels first as in mamba-ssm."""
     length, states = tokens.shape[1], mixer.A_log.shape[1]
     x, z = mixer.in_proj(tokens).transpose(1, 2).chunk(2, dim=1)
     x = F.silu(mixer.conv1d(x)[..., :length])

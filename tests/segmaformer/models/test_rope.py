@@ -9,7 +9,7 @@ from segmaformer.models.rope import rotary_tables, rotate
 
 
 def rotated_voxel(values: np.ndarray, position: tuple[int, int, int], theta: float) -> np.ndarray:
-    """One voxel's channels, pair by pair."""
+    """Rotate one voxel's channels, pair by pair."""
     half = values.size // 6
     result = values.copy()
     for axis, index in enumerate(position):

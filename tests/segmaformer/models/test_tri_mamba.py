@@ -11,7 +11,7 @@ CHANNELS, LENGTH, SLICES = 6, 12, 3
 
 
 def one_order(layer: TriMamba, suffix: str) -> Mamba:
-    """A plain Mamba with the weights of one order."""
+    """Build a plain Mamba with the weights of one order."""
     mamba = Mamba(CHANNELS, d_state=3, d_conv=4, expand=2)
     weights = layer.state_dict()
     names = {

@@ -72,7 +72,7 @@ def assert_close(found: Any, expected: Any, tolerance: float) -> None:
 
 
 def run_golden(golden: Any, scan: Callable[..., Any], dtype: Any) -> Any:
-    """Channels-first inputs with groups of B and C, put through a token-major scan."""
+    """Put channels-first inputs with groups of B and C through a token-major scan."""
     names = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
     tensors = {n: torch.from_numpy(golden[n]).to(dtype) for n in names if n in golden.files}
     b, c = (t if t.dim() == 4 else t[:, None] for t in (tensors.pop("B"), tensors.pop("C")))

@@ -19,7 +19,7 @@ def model_of(
     y: Sequence[int | str],
     name: str = "x",
 ) -> Any:
-    """A checked model from `name` to ``y`` of those shapes, with the shapes in between."""
+    """Build a checked model from `name` to ``y`` of those shapes, with the shapes in between."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -37,7 +37,7 @@ def model_of(
 
 
 def run(model: Any, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The first output of a valid model, by standard operators alone."""
+    """Return the first output of a valid model, by standard operators alone."""
     import onnx
     import onnxruntime
 
@@ -50,7 +50,7 @@ def run(model: Any, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def logits_of(model: Any, tiles: np.ndarray, *, op_library: bool) -> np.ndarray:
-    """What a network gives, its ops run by the op library's kernels or by their bodies."""
+    """Run a network with the op library's kernels for its ops, or with their bodies."""
     from segmaformer.runtime.backends.onnxruntime_cpu import open_network
     from segmaformer.runtime.bindings.processors import available_processors
 
@@ -61,5 +61,5 @@ def logits_of(model: Any, tiles: np.ndarray, *, op_library: bool) -> np.ndarray:
 
 
 def operators(model: Any) -> list[str]:
-    """Types of the main graph's nodes, in order."""
+    """List the types of the main graph's nodes, in order."""
     return [node.op_type for node in model.graph.node]

@@ -1,4 +1,4 @@
-"""Models of one ``SelectiveScan`` node, their inputs, and what the C function makes of them."""
+"""Models of one ``SelectiveScan`` node, their inputs, and the C function's results."""
 
 from __future__ import annotations
 

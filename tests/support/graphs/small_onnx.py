@@ -1,4 +1,4 @@
-"""A hand-written network with one layer of each kind, for tests of calibration and placement."""
+"""Hand-written network with one layer of each kind, for tests of calibration and placement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ALL = ("embed", "depthwise", *DENSE, "last")
 
 
 def small_network(*, seed: int = 0, scale: float = 1.0) -> Any:
-    """Model of one input channel and three logits on tiles of TILE, float32.
+    """Build a model of one input channel and three logits on tiles of TILE, float32.
 
     embed (1 -> 16), depthwise, pointwise, conv, matmul, last (16 -> 3).
     """
@@ -64,7 +64,7 @@ def small_network(*, seed: int = 0, scale: float = 1.0) -> Any:
 
 
 def run(model: Any, tiles: np.ndarray, outputs: list[str] | None = None) -> list[np.ndarray]:
-    """Outputs of a model in ONNX Runtime."""
+    """Run a model in ONNX Runtime; returns its outputs."""
     import onnxruntime
 
     from segmaformer.runtime.backends.onnxruntime_cpu import EXACT_INT8

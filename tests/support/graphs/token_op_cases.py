@@ -1,4 +1,4 @@
-"""The ops of sgmf/token_ops.h: their definitions in float64, and how far rounding may go."""
+"""Ops of sgmf/token_ops.h: their definitions in float64, and bounds of their rounding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Case:
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:
-    """Standard normal float32."""
+    """Draw standard normal float32."""
     return np.random.default_rng(seed + sum(shape)).standard_normal(shape).astype(np.float32)
 
 
@@ -86,7 +86,7 @@ def patch_case(
 
 
 def run(case: Case, *, threads: int = 1, isa: str | None = None) -> np.ndarray:
-    """The op library's result."""
+    """Run the op library."""
     shapes = [array.shape for array in case.inputs]
     out = np.full(result_shape(case.op, shapes, case.attributes), np.nan, np.float32)
     run_token_op(case.op, case.inputs, case.attributes, out, threads=threads, isa=isa)
@@ -94,13 +94,13 @@ def run(case: Case, *, threads: int = 1, isa: str | None = None) -> np.ndarray:
 
 
 def reference(case: Case) -> np.ndarray:
-    """The definition, in float64."""
+    """Compute the definition in float64."""
     inputs = [array.astype(np.float64) for array in case.inputs]
     return _DEFINITIONS[case.op](inputs, case.attributes)
 
 
 def assert_close(found: np.ndarray, case: Case) -> None:
-    """`found` is the definition but for the roundings of the op's own sums.
+    """Check that `found` is the definition but for the roundings of the op's own sums.
 
     Each bound counts an op's roundings, twice since the portable version does not fuse
     products into sums, and multiplies them with the magnitudes that are added up.

@@ -50,7 +50,7 @@ ATTRIBUTES = {
 
 
 def make_model(case: Case, *, batch: Any = None, **attributes: Any) -> Any:
-    """A model of the case's node; `batch` stands for the batch where it is given."""
+    """Build a model of the case's node; `batch` replaces its batch if given."""
     given = {name: getattr(case.attributes, name) for name in ATTRIBUTES[case.op]} | attributes
     if "scales" in given:
         given["scales"] = [float(scale) for scale in given["scales"]]
@@ -65,7 +65,7 @@ def make_model(case: Case, *, batch: Any = None, **attributes: Any) -> Any:
 def make_chain(
     nodes: Sequence[Node], inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
 ) -> Any:
-    """A model of several nodes."""
+    """Build a model of several nodes."""
     return _model(nodes, {name: array.shape for name, array in inputs.items()}, outputs)
 
 

@@ -48,7 +48,7 @@ class RunOptions(Sized):
 
 
 class Entry(Sized):
-    """``sgmf_input`` and ``sgmf_label``: a number and a name."""
+    """Struct ``sgmf_input`` or ``sgmf_label``: a number and a name."""
 
     _fields_ = (
         ("struct_size", ctypes.c_uint32),
@@ -82,7 +82,7 @@ def library_path() -> Path:
 
 
 def onnxruntime_path() -> Path:
-    """The library in the wheel that Python imports."""
+    """Return the path of the library in the wheel that Python imports."""
     folder = Path(onnxruntime.__file__).parent / "capi"
     found = sorted(folder.glob("libonnxruntime.so*"))
     if not found:
@@ -91,7 +91,7 @@ def onnxruntime_path() -> Path:
 
 
 class Handle:
-    """A handle of libsgmf, and the functions as they are: statuses by name."""
+    """Handle of libsgmf with the plain functions: statuses by name."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Handle:
         return text.decode()
 
     def call(self, function: str, *arguments: Any) -> str:
-        """Status of a function of the handle; structs go by reference."""
+        """Call a function of the handle and return its status; structs go by reference."""
         passed = [
             ctypes.byref(a) if isinstance(a, ctypes.Structure | ctypes.c_int64) else a
             for a in arguments
@@ -170,7 +170,7 @@ class Handle:
 
 
 def volume_of(voxels: np.ndarray, affine: np.ndarray | None = None, /, **changes: Any) -> Any:
-    """``sgmf_volume`` over voxels (C, X, Y, Z), which the struct keeps alive."""
+    """Struct ``sgmf_volume`` over voxels (C, X, Y, Z), which it keeps alive."""
     fields = {
         "element_type": example.ELEMENT_TYPES[voxels.dtype.name],
         "voxels": voxels.ctypes.data,
@@ -186,7 +186,7 @@ def volume_of(voxels: np.ndarray, affine: np.ndarray | None = None, /, **changes
 
 
 def labels_of(array: np.ndarray, /, **changes: Any) -> Any:
-    """``sgmf_labels`` over an array (X, Y, Z) in Fortran order."""
+    """Struct ``sgmf_labels`` over an array (X, Y, Z) in Fortran order."""
     fields = {
         "element_type": example.ELEMENT_TYPES[array.dtype.name],
         "labels": array.ctypes.data,

@@ -1,4 +1,4 @@
-"""Native code that tests compile for themselves, without a GPU or what only comes with one."""
+"""Builds of native code for tests, without a GPU or parts that only come with one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def compile_library(
 
 
 def exported_symbols(library: Path) -> set[str]:
-    """Names that a shared library shows to whoever loads it."""
+    """List the names that a shared library exports."""
     nm = shutil.which("nm")
     if nm is None:
         pytest.skip("no nm")
@@ -52,7 +52,7 @@ def exported_symbols(library: Path) -> set[str]:
 
 
 def cuda_include_dir() -> Path:
-    """Folder of CUDA's headers."""
+    """Find the folder of CUDA's headers."""
     nvcc = shutil.which("nvcc")
     given = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if name in os.environ]
     roots = [Path(root) for root in given] + [Path("/usr/local/cuda")]
@@ -65,7 +65,7 @@ def cuda_include_dir() -> Path:
 
 
 def json_headers() -> Path:
-    """Folder that holds nlohmann/json.hpp."""
+    """Find the folder that holds nlohmann/json.hpp."""
     found = importlib.util.find_spec("nlohmann_json")
     if found is not None and found.submodule_search_locations:
         return Path(found.submodule_search_locations[0]) / "include"
@@ -75,7 +75,7 @@ def json_headers() -> Path:
 
 
 def tensorrt_include_dirs() -> list[Path]:
-    """Folders of TensorRT's headers, those in TENSORRT_INCLUDE_DIR before the usual places."""
+    """Find folders of TensorRT's headers, those in TENSORRT_INCLUDE_DIR before the usual places."""
     given = os.environ.get("TENSORRT_INCLUDE_DIR", "")
     folders = [Path(folder) for folder in given.split(os.pathsep) if folder]
     folders += [Path(f"/usr/include/{machine}-linux-gnu") for machine in ("x86_64", "aarch64")]

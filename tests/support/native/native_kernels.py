@@ -1,4 +1,4 @@
-"""Parts of the native pipeline that the runtime only uses together, one by one."""
+"""Single parts of the native pipeline that the runtime only uses together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def fill_holes(mask: np.ndarray) -> None:
 
 
 def cropped(image: np.ndarray, normalization: Normalization) -> Preprocessed:
-    """A scan whose network axes are those of `image` (C, D, H, W), cropped and normalised."""
+    """Crop and normalise a scan whose network axes are those of `image` (C, D, H, W)."""
     channels = tuple(map(str, range(len(image))))
     spec = Preprocessing(channels, (normalization,) * len(image), orientation=None)
     return preprocess(Volume(image.transpose(0, 3, 2, 1), np.eye(4)), spec)

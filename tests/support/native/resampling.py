@@ -13,7 +13,7 @@ from segmaformer.runtime.spec import Resampling, Spacing
 def separate_axis(
     spacing_mm: Spacing, new_spacing_mm: Spacing, resampling: Resampling
 ) -> int | None:
-    """Coarse axis that is resampled on its own, or None where all go together.
+    """Return the coarse axis that is resampled on its own, or None if all go together.
 
     It is the axis of the largest spacing, if only one has that. Unless `resampling`
     forces or forbids it, the present spacing decides if it is anisotropic beyond the
@@ -30,7 +30,7 @@ def separate_axis(
 
 
 def axis_weights(length: int, new_length: int, order: int) -> npt.NDArray[np.float64]:
-    """Matrix (new_length, length) that resizes one axis.
+    """Return the matrix (new_length, length) that resizes one axis.
 
     Raises
     ------

@@ -69,7 +69,7 @@ class PublishedCase:
         return model.eval()
 
     def error(self, logits: np.ndarray) -> float:
-        """Largest deviation from the published output, in units of its rounding."""
+        """Return the largest deviation from the published output, in units of its rounding."""
         sparse = logits[..., :: self.stride, :: self.stride, :: self.stride]
         return float(np.abs(sparse - self.output).max()) / self.noise
 

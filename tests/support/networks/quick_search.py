@@ -1,4 +1,4 @@
-"""A search that measures few layers, for tests of what follows from its failure."""
+"""Search that measures few layers, for tests of the consequences of its failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All logits of an image in memory: what streaming is compared with."""
+"""All logits of an image in memory, as a reference for streaming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests, right and wrong, for whoever reads them."""
+"""Manifests, right and wrong, for all readers."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ MISSING = object()
 
 
 def changed(place: str, value: Any) -> str:
-    """The sample manifest as JSON with the field at the dotted `place` replaced."""
+    """Return the sample manifest as JSON with the field at the dotted `place` replaced."""
     document = json.loads(sample_manifest().to_json())
     *parents, last = [int(part) if part.isdigit() else part for part in place.split("/")]
     target = document

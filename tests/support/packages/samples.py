@@ -63,7 +63,7 @@ def copy_package(package: Path, folder: Path) -> Path:
 
 
 def head_like(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
-    """Smooth intensities around 100 in the middle, zero at the rim."""
+    """Make smooth intensities around 100 in the middle, zero at the rim."""
     random = np.random.default_rng(seed)
     axes = [np.linspace(-1, 1, extent) for extent in shape]
     radius = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
@@ -84,7 +84,7 @@ def write_scan(
 
 
 def with_scaled_weights(model: Any, factor: float) -> Any:
-    """Copy of an ONNX model whose last convolution is scaled, as a faulty export might."""
+    """Copy an ONNX model and scale its last convolution, as a faulty export might."""
     from onnx import ModelProto, numpy_helper
 
     altered = ModelProto()

@@ -18,7 +18,7 @@ CT_CLASSES = 20
 
 
 def write_ct_package(folder: Path) -> Path:
-    """Twenty exclusive classes of a CT, coarser and turned against the scan."""
+    """Manifest of twenty exclusive classes of a CT, coarser and turned against the scan."""
     preprocessing = Preprocessing(
         ("CT",),
         (Normalization("ct", mean=60.0, std=40.0, lower=-90.0, upper=170.0),),
@@ -31,7 +31,7 @@ def write_ct_package(folder: Path) -> Path:
 
 
 def write_region_package(folder: Path) -> Path:
-    """Three overlapping regions of two channels, with a label that needs uint16."""
+    """Manifest of three overlapping regions of two channels, with a label that needs uint16."""
     preprocessing = Preprocessing(
         ("T1", "FLAIR"), (Normalization("zscore"), Normalization("zscore", use_mask=True))
     )
@@ -47,7 +47,7 @@ def write_region_package(folder: Path) -> Path:
 def write_package(
     folder: Path, preprocessing: Preprocessing, output: Output, model: Any = None
 ) -> Path:
-    """Write a package whose network takes and gives what the manifest says.
+    """Write a package with a network of the manifest's inputs and outputs.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def write_package(
 
 
 def convolutions(inputs: int, outputs: int, *, width: int = 12) -> Any:
-    """Two convolutions on tiles of TILE, float32."""
+    """Build two convolutions on tiles of TILE, float32."""
     onnx = pytest.importorskip("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     random = np.random.default_rng(outputs)

@@ -20,7 +20,7 @@ Spacing = tuple[float, float, float]
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
-    """Independent integers with deviation 100, float32."""
+    """Draw independent integers with deviation 100, float32."""
     return np.random.default_rng(seed).normal(20, 100, shape).round().astype(np.float32)
 
 
@@ -28,7 +28,7 @@ def noise(seed: int, *shape: int) -> np.ndarray:
 
 
 def cropping_images() -> dict[str, np.ndarray]:
-    """Images (C, D, H, W) whose nonzero masks differ in kind."""
+    """Return images (C, D, H, W) whose nonzero masks differ in kind."""
     distance = sum(axis**2 for axis in np.ogrid[-6:7, -7:7, -7:8])
     shell = ((distance > 4) & (distance < 30)).astype(np.float32)
     opened = shell.copy()
@@ -59,7 +59,7 @@ CT_PROPERTIES = {
 
 
 def normalization_channels() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Channels (D, H, W) and the masks that a z-score may look at."""
+    """Return channels (D, H, W) and the masks for a z-score."""
     channel = noise(11, 9, 10, 11)
     mask = np.random.default_rng(12).random(channel.shape) < 0.4
     return {
@@ -141,7 +141,7 @@ RESAMPLING_CASES = {
 
 
 def shape_cases() -> list[tuple[Triple, Spacing, Spacing]]:
-    """Shapes with two spacings, some of which meet a half voxel exactly."""
+    """Return shapes with two spacings, some of which meet a half voxel exactly."""
     rng = np.random.default_rng(21)
     cases = []
     for _ in range(300):
@@ -155,7 +155,7 @@ def shape_cases() -> list[tuple[Triple, Spacing, Spacing]]:
 
 
 def step_cases() -> list[tuple[int, int, float]]:
-    """Extents of at least a tile, tiles and steps."""
+    """Return extents of at least a tile, tiles and steps."""
     rng = np.random.default_rng(31)
     cases = []
     for _ in range(400):
@@ -167,7 +167,7 @@ def step_cases() -> list[tuple[int, int, float]]:
 
 
 def overlap_cases() -> list[tuple[Triple, Triple, float]]:
-    """Shapes of at least a tile, tiles and overlaps."""
+    """Return shapes of at least a tile, tiles and overlaps."""
     rng = np.random.default_rng(32)
     cases = []
     for _ in range(200):
@@ -195,7 +195,7 @@ BLENDING_CHANNELS = 2
 
 
 def ramp_network(tiles: Any) -> Any:
-    """Logits (B, 2, *BLENDING_TILE) of tiles (B, 1, *BLENDING_TILE), arrays or tensors.
+    """Compute logits (B, 2, *BLENDING_TILE) of tiles (B, 1, *BLENDING_TILE), arrays or tensors.
 
     A stand-in for a network that, like real ones, answers differently at every place of
     a tile and to mirrored tiles. Products and sums of few terms: no library rounds them
@@ -210,7 +210,7 @@ def ramp_network(tiles: Any) -> Any:
 
 
 def blending_image(shape: Triple) -> np.ndarray:
-    """Image (1, *shape) for :func:`ramp_network`."""
+    """Make an image (1, *shape) for :func:`ramp_network`."""
     return noise(42, 1, *shape) / 128
 
 
@@ -231,5 +231,5 @@ LABEL_DATASETS: dict[str, dict[str, Any]] = {
 
 
 def label_logits() -> np.ndarray:
-    """Logits (4, 12, 13, 14) on a coarse scale, so that many are equal or zero."""
+    """Make logits (4, 12, 13, 14) on a coarse scale, so that many are equal or zero."""
     return (noise(51, 4, 12, 13, 14) / 50).round()

@@ -18,7 +18,7 @@ EVEN: Spacing = (1.0, 1.0, 1.0)
 
 
 def scan(seed: int, channels: int, shape: Triple, border: int = 3) -> np.ndarray:
-    """Smooth structures with noise, in whole numbers; zero outside a rounded box."""
+    """Make smooth structures with noise, in whole numbers; zero outside a rounded box."""
     rng = np.random.default_rng(seed)
     smooth = np.stack([ndimage.gaussian_filter(rng.normal(size=shape), 3) for _ in range(channels)])
     image = 400 + 8000 * smooth + rng.normal(0, 15, (channels, *shape))
@@ -36,7 +36,7 @@ def plans(
     use_mask: tuple[bool, ...] = (False,),
     order_z: int = 0,
 ) -> dict[str, Any]:
-    """Content of an nnU-Net plans.json for tiles of TINY_TILE."""
+    """Return the content of an nnU-Net plans.json for tiles of TINY_TILE."""
     resampling = {"is_seg": False, "order_z": order_z, "force_separate_z": None}
     return {
         "dataset_name": "Dataset001_Parity",
@@ -69,7 +69,7 @@ def plans(
 
 @dataclass(frozen=True)
 class ScanCase:
-    """A scan (C, D, H, W), its spacing and plans, as nnU-Net's reader would give them."""
+    """Scan (C, D, H, W), its spacing and plans, as nnU-Net's reader would give them."""
 
     seed: int
     shape: Triple
@@ -134,7 +134,7 @@ REGIONS = {
 
 @dataclass(frozen=True)
 class PredictionCase:
-    """A scan, what its labels mean and the axes to mirror."""
+    """Scan, meaning of its labels and the axes to mirror."""
 
     case: ScanCase
     dataset: dict[str, Any]
@@ -188,7 +188,7 @@ def _weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def filled_network() -> Any:
-    """SegMaFormer of TINY_CONFIG in evaluation mode, with :func:`fill_weights`."""
+    """Build a SegMaFormer of TINY_CONFIG in evaluation mode, with :func:`fill_weights`."""
     from segmaformer.models import create_model
 
     return fill_weights(create_model("segmaformer", **TINY_CONFIG)).eval()

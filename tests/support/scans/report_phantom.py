@@ -1,4 +1,4 @@
-"""A segmentation small enough to compare a report's every pixel with it."""
+"""Segmentation small enough to compare a report's every pixel with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOSTILE = (
 
 
 def phantom(codes: str = "RAS", *, channels: int = 1, **manifest: Any) -> Segmentation:
-    """The same patient, stored in any order of axes: three labels in a block of noise."""
+    """Store the same patient in any order of axes: three labels in a block of noise."""
     affine = np.diag([1.0, 2.0, 3.0, 1.0])
     affine[:3, 3] = (-4, 10, -7)
     shape = (12, 10, 8)
@@ -52,7 +52,7 @@ def phantom(codes: str = "RAS", *, channels: int = 1, **manifest: Any) -> Segmen
 
 
 def hostile() -> Segmentation:
-    """The phantom with a script as the name of scan, package, labels and backend."""
+    """Return the phantom with a script as the name of scan, package, labels and backend."""
     segmentation = phantom(name=HOSTILE, verification_tiles=HOSTILE)
     labels = tuple(
         Label(label.value, label.name + HOSTILE) for label in segmentation.manifest.output.labels

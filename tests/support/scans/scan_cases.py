@@ -1,4 +1,4 @@
-"""Inputs of selective scans, their results in float64, and what rounding may add."""
+"""Inputs of selective scans, their results in float64, and bounds of rounding."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def make_inputs(
     softplus: bool = True,
     batch: int = 1,
 ) -> Arrays:
-    """Float32 arrays whose values float16 and bfloat16 hold exactly."""
+    """Draw float32 arrays whose values float16 and bfloat16 hold exactly."""
     rng = np.random.default_rng([batch, length, channels, states])
     shapes = {
         "u": (batch, length, channels),
@@ -76,7 +76,7 @@ def run_scan(
     reverse: bool = False,
     element_type: int = FLOAT32,
 ) -> np.ndarray:
-    """Result of a C function on arguments in host memory, as float32."""
+    """Run a C function on arguments in host memory; returns float32."""
     parameters = ("A", "D", "delta_bias")
     arrays = {
         name: np.ascontiguousarray(
@@ -104,7 +104,7 @@ def run_scan(
 def reference(
     inputs: Arrays, *, softplus: bool = False, reverse: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The scan in float64, and the same sums over magnitudes: the scale of rounding errors."""
+    """Compute the scan in float64, and the same sums of magnitudes: the scale of rounding."""
     wide = {name: values.astype(np.float64) for name, values in inputs.items()}
     u, skip = wide["u"], wide.get("D", 0.0)
     step = wide["delta"] + wide.get("delta_bias", 0.0)

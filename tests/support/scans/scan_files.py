@@ -24,12 +24,12 @@ OBLIQUE = np.array(
 
 
 def ramp(dtype: str = "<i2", shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    """Numbers from 1 on, so that no plane looks like another and none is empty."""
+    """Fill voxels with numbers from 1 on: no plane looks like another and none is empty."""
     return (np.arange(np.prod(shape)) % 250 + 1).reshape(shape).astype(dtype)
 
 
 def itk_image(voxels: np.ndarray, affine: np.ndarray) -> SimpleITK.Image:
-    """Image of voxels (X, Y, Z), or (C, X, Y, Z) with channels, whose affine is RAS+."""
+    """Make an image of voxels (X, Y, Z), or (C, X, Y, Z) with channels, whose affine is RAS+."""
     image = SimpleITK.GetImageFromArray(voxels.T, isVector=voxels.ndim == 4)
     lps = LPS @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
@@ -40,7 +40,7 @@ def itk_image(voxels: np.ndarray, affine: np.ndarray) -> SimpleITK.Image:
 
 
 def itk_affine(image: SimpleITK.Image) -> np.ndarray:
-    """Affine of an image along right, anterior and superior."""
+    """Return the affine of an image along right, anterior and superior."""
     lps = np.eye(4)
     lps[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     lps[:3, 3] = image.GetOrigin()
@@ -54,7 +54,7 @@ def write_by_itk(path: Path, voxels: np.ndarray, affine: np.ndarray, compress: b
 
 @contextmanager
 def peak_memory() -> Iterator[Callable[[], int]]:
-    """Bytes that Python and numpy held at once since the block began."""
+    """Measure the bytes that Python and numpy held at once since the block began."""
     tracemalloc.start()
     try:
         yield lambda: tracemalloc.get_traced_memory()[1]

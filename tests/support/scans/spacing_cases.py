@@ -25,7 +25,7 @@ Matrix = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class NiftiCase:
-    """Fields of a NIfTI header as they stand in the file; without a code a transform is absent."""
+    """Fields of a NIfTI header as they are in the file; without a code a transform is absent."""
 
     pixdim: tuple[float, float, float] = (1.0, 2.0, 3.0)
     sform: Matrix | None = None
@@ -59,7 +59,7 @@ class NiftiCase:
 
 
 def columns(*steps: tuple[float, float, float]) -> Matrix:
-    """Rows of an affine whose columns are the steps of the three axes."""
+    """Return the rows of an affine whose columns are the steps of the three axes."""
     return tuple((*row, 5.0) for row in zip(*steps, strict=True))
 
 
@@ -68,7 +68,7 @@ def diagonal(x: float, y: float, z: float) -> Matrix:
 
 
 def turned(edges: tuple[float, float, float], degrees: float) -> Matrix:
-    """An oblique affine: turned about two axes."""
+    """Return an oblique affine, turned about two axes."""
     angle = np.radians(degrees)
     c, s = float(np.cos(angle)), float(np.sin(angle))
     about_z = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
@@ -82,7 +82,7 @@ _TURN = (0.0, 0.0, float(np.sin(np.radians(20))))
 
 
 def _forms(prefix: str, case: NiftiCase) -> dict[str, NiftiCase]:
-    """A case under every unit."""
+    """Return a case under every unit."""
     units = {"mm": MILLIMETRE, "m": METRE, "um": MICROMETRE, "none": 0, "mm, s": WITH_SECONDS}
     return {
         f"{prefix}, {name}": dataclasses.replace(case, units=code) for name, code in units.items()
@@ -174,7 +174,7 @@ OTHER_CASES: dict[str, Callable[[Path], None]] = {
 
 
 def write_cases(folder: Path) -> dict[str, Path]:
-    """Write every case; its file by its name."""
+    """Write every case; return its file by its name."""
     paths = {name: folder / f"{index}.nii" for index, name in enumerate(NIFTI_CASES)}
     for name, case in NIFTI_CASES.items():
         case.write(paths[name])
@@ -185,6 +185,6 @@ def write_cases(folder: Path) -> dict[str, Path]:
 
 
 def recorded_spacings() -> dict[str, dict[str, list[float] | None]]:
-    """Spacing along (z, y, x) of each case for each reader; None where it refused the file."""
+    """Read the spacing along (z, y, x) of each case by each reader; None if it refused the file."""
     table: dict[str, dict[str, list[float] | None]] = json.loads(RECORD.read_text())
     return table

@@ -34,14 +34,14 @@ METAIMAGE_FIELDS = {
 
 
 def nrrd_bytes(data: bytes = VOXELS, magic: str = "NRRD0004", **changes: str | None) -> bytes:
-    """NRRD_FIELDS, some changed or, where None, left out; ``_`` stands for a space."""
+    """Return NRRD_FIELDS, some changed or, if None, left out; ``_`` stands for a space."""
     fields = NRRD_FIELDS | {name.replace("_", " "): value for name, value in changes.items()}
     lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
     return "\n".join([magic, *lines, "", ""]).encode() + data
 
 
 def metaimage_bytes(data: bytes = VOXELS, **changes: str | None) -> bytes:
-    """METAIMAGE_FIELDS, some changed or, where None, left out; the data file stays the last."""
+    """Return METAIMAGE_FIELDS, some changed or, if None, left out; the data file stays the last."""
     fields = METAIMAGE_FIELDS | changes
     fields["ElementDataFile"] = fields.pop("ElementDataFile")
     lines = [f"{name} = {value}" for name, value in fields.items() if value is not None]

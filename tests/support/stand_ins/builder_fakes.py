@@ -1,5 +1,5 @@
 # ruff: noqa: N802  (the names are TensorRT's)
-"""The building half of a TensorRT that needs no GPU."""
+"""Stand-in for TensorRT's builder that needs no GPU."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FakeMonitor:
 
 @dataclass
 class FakeBuildingTensorRt(FakeTensorRt):
-    """A module that builds: every network becomes ``engine for BATCH``.
+    """Make a module that builds: every network becomes ``engine for BATCH``.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class FakeProfile(dict[str, Any]):
 
 
 class FakeConfig:
-    """What a builder was configured to."""
+    """Configuration of a builder."""
 
     def __init__(self, seen: dict[str, Any]):
         self.profile: FakeProfile = FakeProfile()
@@ -130,5 +130,5 @@ def _advance(monitor: Any) -> None:
 
 
 def two_labels(tiles: np.ndarray) -> np.ndarray:
-    """Logits of background and of what is brighter than nothing."""
+    """Compute logits of background and of everything brighter than 0."""
     return np.concatenate([np.zeros_like(tiles), tiles], axis=1)

@@ -1,4 +1,4 @@
-"""The CUDA library on the processor, with kernels that run as late as its streams."""
+"""CUDA library on the processor, with kernels that run as late as its streams."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOURCES = ("selective_scan.cu", "scan_plan.cc", "blend_tile.cu", "label_resample
 def compile_on_host(
     folder: Path, optimisation: str, kernels: Path = NATIVE / "cuda"
 ) -> ctypes.CDLL:
-    """The sources of the library over what stands for CUDA."""
+    """Return the sources of the library on top of the stand-in for CUDA."""
     path = compile_library(
         folder / "libsgmf_cuda.so",
         (
@@ -34,7 +34,7 @@ def compile_on_host(
 
 
 def deferred(library: ctypes.CDLL, driver: FakeDriver) -> Any:
-    """A library whose kernels run when the stream they were given is waited for."""
+    """Build a library whose kernels run when their stream is waited for."""
     return _Deferred(library, driver)
 
 

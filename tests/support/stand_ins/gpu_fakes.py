@@ -1,5 +1,5 @@
 # ruff: noqa: N802, N815  (the names are the driver's and TensorRT's)
-"""A driver and a TensorRT that need no GPU.
+"""Stand-ins for a driver and a TensorRT that need no GPU.
 
 Streams run as late as they may: an operation happens when its stream is waited for, or when
 another stream's work depends on it. Whoever reads a result before waiting, or reuses memory
@@ -29,7 +29,7 @@ TEXTS = {
 
 @dataclass
 class FakeDriver:
-    """Stands for ``libcuda``; its functions take what ctypes would pass on.
+    """Stand-in for ``libcuda``; its functions take what ctypes would pass on.
 
     Attributes
     ----------
@@ -158,7 +158,7 @@ class FakeDriver:
 
 
 class FakeStream:
-    """Operations in order, each run when it must be, by whichever thread."""
+    """Operations in order, each run when it must be, by any thread."""
 
     _running = threading.RLock()
 
@@ -202,7 +202,7 @@ class DataType(enum.Enum):
 
 @dataclass
 class FakeTensorRt:
-    """Stands for the module ``tensorrt``; `compute` stands for every engine.
+    """Stand-in for the module ``tensorrt``; `compute` stands for every engine.
 
     Attributes
     ----------
@@ -279,7 +279,7 @@ class FakeTensorRt:
 
 
 class FakeContext:
-    """Runs `compute` in a stream, with scratch memory that one computation may use at a time."""
+    """Context that runs `compute` in a stream, with scratch memory for one run at a time."""
 
     def __init__(self, trt: FakeTensorRt, logger: FakeLogger):
         self._trt, self._logger = trt, logger

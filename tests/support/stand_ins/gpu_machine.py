@@ -1,4 +1,4 @@
-"""A machine with a GPU and TensorRT, none of which is there, and a package for it."""
+"""Stand-ins for a machine with a GPU and TensorRT, and a package for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TILE = (8, 8, 8)
 
 @dataclass
 class GpuMachine:
-    """What stands for the driver and for the module ``tensorrt``."""
+    """Stand-ins for the driver and for the module ``tensorrt``."""
 
     driver: FakeDriver
     trt: FakeBuildingTensorRt
@@ -58,7 +58,7 @@ def _no_cuda_library() -> NoReturn:
 
 
 def brightness_package(folder: Path) -> Package:
-    """A package whose network copies its channel: background 0, foreground the intensity."""
+    """Write a package whose network copies its channel: background 0, foreground the intensity."""
     from onnx import TensorProto, helper
 
     info = [

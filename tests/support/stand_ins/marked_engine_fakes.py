@@ -30,7 +30,7 @@ class TensorFormat(enum.Enum):
 
 
 class FakeOutputAllocator:
-    """Base of what gives outputs their memory."""
+    """Base of allocators that give outputs their memory."""
 
     def __init__(self) -> None:
         self.constructed = True
@@ -38,7 +38,7 @@ class FakeOutputAllocator:
 
 @dataclass
 class FakeMarkingTensorRt(FakeBuildingTensorRt):
-    """A module whose engines are the networks that they were built from.
+    """Make a module whose engines are the networks that they were built from.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ class FakeMarkedEngine:
 
 
 class FakeMarkedContext:
-    """Computes in a stream; asks for an output's memory as it is enqueued, as TensorRT does."""
+    """Context that asks for an output's memory when it is enqueued, as TensorRT does."""
 
     active_optimization_profile = 0
 
@@ -169,7 +169,7 @@ class FakeMarkedContext:
         return True
 
     def _allocate(self, output: str, alike: np.ndarray) -> int:
-        """Ask for an output's memory and say its shape; returns the address."""
+        """Ask for an output's memory and state its shape; return the address."""
         allocator = self._allocators[output]
         address: int = allocator.reallocate_output(output, 0, alike.nbytes, 256)
         allocator.notify_shape(output, alike.shape)
@@ -178,7 +178,7 @@ class FakeMarkedContext:
 
 @dataclass
 class FakeCudaRuntime:
-    """What Polygraphy calls of the CUDA runtime, over a driver that is not there either."""
+    """Functions of the CUDA runtime that Polygraphy calls, over the stand-in driver."""
 
     driver: FakeDriver
 
@@ -216,13 +216,13 @@ def pretend_polygraphy(monkeypatch: pytest.MonkeyPatch, driver: FakeDriver) -> N
 
 
 def forget_polygraphy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Polygraphy chooses between TensorRT and TensorRT-RTX once, as it is imported."""
+    """Reload Polygraphy, which chooses between TensorRT and TensorRT-RTX when it is imported."""
     for name in [each for each in sys.modules if each.split(".")[0] == "polygraphy"]:
         monkeypatch.delitem(sys.modules, name)
 
 
 def without_plugin(content: bytes) -> bytes:
-    """The network for ONNX Runtime: what the plugin's form took from the scans put back."""
+    """Convert the network back for ONNX Runtime: restore what the plugin's form removed."""
     model = onnx.load_from_string(content)
     for node in scan_nodes(model):
         present = {each.name: each.i for each in node.attribute if each.name.startswith("has_")}

@@ -1,4 +1,4 @@
-"""A machine with a GPU and TensorRT for libsgmf, both standing in on the processor.
+"""Stand-in machine with a GPU and TensorRT for libsgmf, on the processor.
 
 What is loaded stays loaded, so these functions run in a process of their own, whose
 ``LD_LIBRARY_PATH`` leads to the stand-in driver.
@@ -26,7 +26,7 @@ from segmaformer.runtime.package.reader import Package
 
 @dataclass(frozen=True)
 class Machine:
-    """What a session finds.
+    """Files that a session finds.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Machine:
 
 
 class Outcome(NamedTuple):
-    """What came of opening a package and running it, and what was left behind."""
+    """Outcome of opening a package and running it, and objects left behind."""
 
     status: str
     message: str
@@ -76,7 +76,7 @@ def driver() -> ctypes.CDLL:
 
 
 def key_by_python(version: str, package: Path, plugin: Path | None) -> EngineKey:
-    """The key under which ``sgmf build`` would keep an engine here, by Python's own code."""
+    """Return the key under which ``sgmf build`` would keep an engine here, by Python's own code."""
     module: Any = SimpleNamespace(__version__=version)
     messages: Any = None
     digest = hashlib.sha256(plugin.read_bytes()).hexdigest() if plugin else None

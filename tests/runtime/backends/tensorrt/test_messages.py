@@ -15,7 +15,7 @@ NO_CUDA = "createInferRuntime: CUDA initialization failure with error: 35"
 
 
 class Unusable:
-    """What TensorRT 11.4 makes where CUDA does not start."""
+    """Result of TensorRT 11.4 where CUDA does not start."""
 
     freed = 0
 
@@ -24,7 +24,7 @@ class Unusable:
 
 
 def module(make: Any, *said: str) -> Any:
-    """A module whose Runtime says something and is what `make` returns."""
+    """Make a module whose Runtime logs a message and is the result of `make`."""
 
     def runtime(logger: FakeLogger) -> Any:
         for text in said:

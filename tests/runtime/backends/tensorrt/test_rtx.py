@@ -22,7 +22,7 @@ from segmaformer.runtime.package.reader import Package
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> GpuMachine:
-    """A machine with a GPU of target sm86 and TensorRT-RTX 1.7."""
+    """Set up a machine with a GPU of target sm86 and TensorRT-RTX 1.7."""
     machine = pretend(monkeypatch, tmp_path)
     machine.driver.capability = (8, 6)
     machine.trt.__version__ = "1.7.1"

@@ -81,7 +81,7 @@ def test_an_operator_that_it_does_not_know_is_an_error(operator: str, domain: st
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Lets a shell script take the builder's place."""
+    """Let a shell script take the builder's place."""
     if sys.platform == "win32":
         pytest.skip("needs a shell")
 

@@ -1,4 +1,4 @@
-"""Packages that the tests of libsgmf open."""
+"""Fixtures: packages that the tests of libsgmf open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a program does wrong: a status, a message that says what to do, a usable handle."""
+"""Errors of a calling program: a status, a message with advice, and a handle still usable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Built engines as C++ reads them: what Python's cache wrote, refused where Python refuses it."""
+"""Reading of built engines in C++: what Python's cache wrote, refused where Python refuses it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Verdict = tuple[str, str]
 
 
 class Face:
-    """The functions of engine_cache_face.cc."""
+    """Load the functions of engine_cache_face.cc."""
 
     def __init__(self, path: Path):
         self._library = ctypes.CDLL(str(path))
@@ -181,7 +181,7 @@ def test_without_a_folder_there_is_no_engine(face: Face, tmp_path: Path) -> None
 
 
 def sealed(folder: Path, text: bytes) -> bytes:
-    """A record with any text and the folder's own seal."""
+    """Write a record with any text and the folder's own seal."""
     key = (folder / "key").read_bytes()
     mac = hmac.new(key, b"segmaformer sealed file 1\n" + text, hashlib.sha256).hexdigest()
     return b'{\n  "hmac_sha256": "%s",\n' % mac.encode() + text.removeprefix(b"{\n")

@@ -1,4 +1,4 @@
-"""What sgmf.h promises of itself: languages, symbols, versions, sizes of structs."""
+"""Promises of sgmf.h: languages, symbols, versions, sizes of structs."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def batches(texts: Sequence[str], size: int = 40) -> Iterator[str]:
 
 
 def message_about(name: bytes) -> str:
-    """What is said of a package that is not there."""
+    """Return the message about a package that does not exist."""
     handle = libsgmf.Handle(None, package_path=b"/nowhere/<" + name + b">")
     assert handle.opened == "SGMF_NOT_FOUND"
     return handle.open_message.partition("<")[2].partition(">")[0]

@@ -1,4 +1,4 @@
-"""The package as C++ reads it, against Python's reading of the same bytes."""
+"""Reading of packages in C++, against Python's reading of the same bytes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Verdict(NamedTuple):
 
 
 class Face:
-    """The functions of package_face.cc."""
+    """Load the functions of package_face.cc."""
 
     def __init__(self, path: Path):
         self._library = ctypes.CDLL(str(path))
@@ -102,7 +102,7 @@ def _resampling(resampling: Resampling) -> list[str]:
 
 
 def summary(manifest: Manifest) -> str:
-    """What package_face.cc says of a manifest."""
+    """Return the message of package_face.cc about a manifest."""
     spec, tiling = manifest.preprocessing, manifest.tiling
     lines = [f"name={manifest.name}", *(f"channel={name}" for name in spec.channels)]
     for each in spec.normalization:

@@ -58,7 +58,7 @@ CLEAN = (0, 0, 0)
 
 @dataclass(frozen=True)
 class Lines:
-    """A package, and its network as the text of a stand-in's engine."""
+    """Write a package, and its network as the text of a stand-in's engine."""
 
     package: Path
     inputs: int
@@ -141,7 +141,7 @@ def scan(channels: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def major(ct: Lines) -> int:
-    """Of the TensorRT that libsgmf was built for."""
+    """Return the version of TensorRT that libsgmf was built for."""
     said = Handle(ct.package, backend=b"tensorrt", backend_library=b"/none").open_message
     found = re.search(r"name its libnvinfer\.so\.(\d+)", said)
     if found is None:
@@ -159,7 +159,7 @@ def version_of(headers: Path) -> tuple[int, ...]:
 
 @pytest.fixture(scope="module")
 def headers(major: int) -> Path:
-    """TensorRT's headers of the version that libsgmf was built for."""
+    """Return TensorRT's headers of the version that libsgmf was built for."""
     for folder in tensorrt_include_dirs():
         if version_of(folder)[0] == major:
             return folder
@@ -168,7 +168,7 @@ def headers(major: int) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(headers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds both stand-ins."""
+    """Make a folder with both stand-ins."""
     folder = tmp_path_factory.mktemp("tensorrt")
     includes = ("-isystem", str(headers), "-isystem", str(cuda_include_dir()))
     driver = [STAND_INS / "driver_on_host.cc"]
@@ -185,7 +185,7 @@ def pool_of_one() -> ProcessPoolExecutor:
 
 @pytest.fixture(scope="module")
 def process(folder: Path) -> Iterator[ProcessPoolExecutor]:
-    """One in which the stand-in driver is found; what is registered there stays."""
+    """Run a process that finds the stand-in driver; its registrations stay."""
     with pool_of_one() as pool:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LD_LIBRARY_PATH", str(folder), prepend=os.pathsep)
@@ -534,14 +534,14 @@ def test_cancelling(do: Do, machine: Machine, ct: Lines, stop_at: int) -> None:
 
 @pytest.fixture(scope="module")
 def with_scan(tmp_path_factory: pytest.TempPathFactory) -> Lines:
-    """A package whose network speaks of a selective scan."""
+    """Write a package whose network has a selective scan."""
     folder = tmp_path_factory.mktemp("scan") / "scan.sgmf"
     return write_ct(folder, doc_string="SelectiveScan")
 
 
 @pytest.fixture
 def alone(machine: Machine, tmp_path: Path) -> Machine:
-    """Libsgmf in a folder of its own."""
+    """Copy libsgmf to a folder of its own."""
     copy = tmp_path / "lib" / "libsgmf.so.1"
     copy.parent.mkdir()
     shutil.copy(library_path(), copy)
@@ -605,7 +605,7 @@ def test_a_plugin_that_does_not_load(do: Do, alone: Machine, with_scan: Lines) -
 
 @pytest.fixture
 def real_library(major: int) -> Path:
-    """From a wheel beside this Python; that of the lean runtime has the same functions."""
+    """Find the library in a wheel beside this Python; the lean runtime has the same functions."""
     for package, name in (("tensorrt_libs", "nvinfer"), ("tensorrt_lean_libs", "nvinfer_lean")):
         found = importlib.util.find_spec(package)
         for folder in (found.submodule_search_locations or ()) if found else ():
