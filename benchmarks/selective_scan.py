@@ -89,7 +89,7 @@ def prepare_pytorch_op(sizes: Sizes) -> Run:
 
 
 def prepare_native(sizes: Sizes, isa: str, threads: int) -> Run:
-    """The C function on buffers that stay."""
+    """Bind the C function to buffers that stay allocated."""
     from segmaformer.runtime.bindings.kernel_structs import FLOAT32, SelectiveScanArgs
     from segmaformer.runtime.bindings.op_library import run_selective_scan
 

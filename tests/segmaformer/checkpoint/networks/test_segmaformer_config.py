@@ -26,7 +26,7 @@ def shapes_of(**config: Any) -> Shapes:
 
 
 def without_inert_entries(config: dict[str, Any]) -> dict[str, Any]:
-    """Drop entries without effect in a stage: states of attention, heads and reductions of scans."""
+    """Drop entries without effect in a stage: states of attention, heads and reductions."""
     config = dict(config)
     kinds = config["stage_block_types"]
     for key in ("d_state", "d_conv", "expand"):
