@@ -53,7 +53,7 @@ class Layer:
 
     @property
     def is_convolution(self) -> bool:
-        """Whether the node is a convolution of any kind."""
+        """True for a convolution of any kind."""
         return self.kind != "matmul"
 
 

@@ -24,16 +24,16 @@ LONG_S = 10
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a variant compares with PyTorch.
+    """Comparison of a variant with PyTorch.
 
     Attributes
     ----------
     variant
-        Its name.
+        Name of the variant.
     parity
-        The comparison.
+        Figures of the comparison.
     exact
-        Whether it is held to the bound of float32, or else to that of labels.
+        Whether the bound of float32 decides, or else that of labels.
     """
 
     variant: str
@@ -42,13 +42,13 @@ class Verdict:
 
     @property
     def refusal(self) -> str | None:
-        """Why the variant must not be kept; None if it may."""
+        """Reason to reject the variant; None if it passed."""
         found = self.parity.shortcomings(exact=self.exact)
         return f"{self.variant} does not match PyTorch: {'; '.join(found)}" if found else None
 
     @property
     def figures(self) -> str:
-        """Line for people."""
+        """Figures in one line, for people."""
         parity = self.parity
         own = "" if parity.noise is None else f"; PyTorch's float32 is within {parity.noise:.1e}"
         allowed = f" (at most {parity.bound:.1e}{own})" if self.exact else ""

@@ -35,8 +35,8 @@ class BudgetError(InputError):
     def __init__(self, what: str, budget_bytes: int, least_bytes: int):
         super().__init__(
             f"{what} of this scan need at least {-(-least_bytes // MIB)} MiB, the memory budget "
-            f"is {budget_bytes // MIB} MiB; raise --memory-budget, which is half of the free "
-            "memory unless it is given"
+            f"is {budget_bytes // MIB} MiB; raise --memory-budget (default: half of the free "
+            "memory)"
         )
         self.budget_bytes, self.least_bytes = budget_bytes, least_bytes
 

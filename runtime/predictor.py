@@ -1,4 +1,4 @@
-"""The pipeline from a scan to its label map."""
+"""Pipeline from a scan to its label map."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ class Predictor:
     Parameters
     ----------
     package
-        From :meth:`Package.open`.
+        Package, see :meth:`Package.open`.
     backend, variant, options
         See :func:`segmaformer.runtime.backends.open_session`.
     tta
-        Average the logits over the mirrored axes that the package allows: the cost
-        doubles with each axis.
+        Average the logits over the mirrored axes that the package allows: the cost doubles with
+        each axis.
     memory_budget_mib
-        MiB for what grows with the scan and the labels: the scan, its resampled image,
-        logits and label map. The interpreter, ONNX Runtime and the activations of one
-        tile come on top. None takes half of what the machine has free.
+        Memory for data that grow with the scan and the labels, in MiB: the scan, its resampled
+        image, logits and label map. The interpreter, ONNX Runtime and the activations of one tile
+        come on top. None uses half of the free memory.
     nan_to
-        Takes the place of voxels that are NaN or infinite; None refuses files with such.
+        Replaces voxels that are NaN or infinite; None refuses such scans.
     report
-        See :func:`segmaformer.runtime.backends.open_session`; called also with a line where
-        logits leave the device although they could be summed there, and by :meth:`predict`
-        with what is odd about a scan's files.
+        See :func:`segmaformer.runtime.backends.open_session`; also called with a line if logits
+        leave the device although they could be summed there, and by :meth:`predict` with warnings
+        about a scan's files.
 
     Attributes
     ----------
     mirrored_axes
-        What `tta` averages over; empty without it.
+        Axes over which `tta` averages; empty without it.
 
     Examples
     --------
@@ -117,25 +117,25 @@ class Predictor:
     ) -> Segmentation:
         """Segment one scan.
 
-        Several threads may call this at once; the tiles of each run on all of the
-        session's threads.
+        Several threads may call this at once; the tiles of each run on all of the session's
+        threads.
 
         Parameters
         ----------
         scan
-            A volume, or the files to read it from: one, or one for each channel.
+            Volume, or the files to read it from: one, or one for each channel.
         progress
             Called as work proceeds.
         cancel
-            Set it from another thread to stop, with ONNX Runtime or OpenVINO in the middle of a
-            tile, else before the next.
+            Event to set from another thread to stop: in ONNX Runtime and OpenVINO in the middle of
+            a tile, else before the next.
 
         Raises
         ------
         InputError, GeometryError
-            The scan cannot be used, and why.
+            The scan cannot be used; the message says why.
         BudgetError
-            The memory budget does not suffice, and what would.
+            The memory budget does not suffice; the message states what would.
         BackendError
             The network failed.
         CancelledError
@@ -192,24 +192,24 @@ class Predictor:
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> Iterator[np.ndarray]:
-        """Probabilities of some labels at every voxel of the scan, one map after the other.
+        """Compute probabilities of some labels at every voxel of the scan, one map after the other.
 
         The network runs once for as many labels as the memory budget holds maps of.
 
         Parameters
         ----------
         prepared
-            From :meth:`prepare`.
+            Prepared scan, from :meth:`prepare`.
         labels
-            Names or values of labels, or of regions where the package has those.
+            Names or values of labels, or of regions if the package has those.
         progress, cancel
             As for :meth:`predict`.
 
         Yields
         ------
         ndarray
-            For each label, shape (X, Y, Z) in the scan's storage order, float32. Where the
-            scan was cropped away, background is certain.
+            Map for each label, shape (X, Y, Z) in the scan's storage order, float32, from 0 to 1.
+            Where the scan was cropped away, background is certain.
 
         Raises
         ------
@@ -226,7 +226,7 @@ class Predictor:
         )
 
     def _find_resident(self) -> DeviceNetwork | None:
-        """The network with its logits left on a device that was seen to sum them right."""
+        """Return the network with its logits left on a device that was tested to sum them right."""
         resident = self._session.resident
         if resident is None:
             return None

@@ -48,7 +48,7 @@ class TileCheck:
             self.reference = "PyTorch float32 at export"
             self._compare = stored.compare
         else:
-            report("the package holds no reference of PyTorch; fp32 on the CPU stands in")
+            report("the package has no PyTorch reference; comparing with fp32 on the CPU")
             self.reference = "ONNX Runtime, CPU, fp32"
             session = open_session(package, backend=EVERYWHERE, variant=EXACT_VARIANT)
             expected = run_checked(session, self.tile)[0]

@@ -1,7 +1,7 @@
 """Inference backends: each opens a package's variant and runs tiles.
 
-Nothing falls back silently: a backend that is missing or fails is an error, and
-``auto`` names what it chose.
+There is no silent fallback: a backend that is missing or fails is an error, and ``auto`` names its
+choice.
 """
 
 from __future__ import annotations
@@ -40,36 +40,36 @@ __all__ = [
 ]
 
 EVERYWHERE = "onnxruntime"
-"""The backend that ``auto`` takes where no other works, and compares the others with."""
+"""Backend that ``auto`` uses if no other works, and compares the others with."""
 
 FASTEST_EVERYWHERE = ("segmaformer", "segformer3d")
 """Networks of few dense convolutions: on a CPU no backend is faster than :data:`EVERYWHERE`;
 see docs/reference/cpu.md."""
 
 ON_GPU = ("fp16", EXACT_VARIANT)
-"""Variants that suit a GPU, best first; int8 is judged on scans and taken by name."""
+"""Variants that suit a GPU, best first; int8 is judged on scans and only used by name."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A way to run networks.
+    """One software and device to run networks.
 
     Attributes
     ----------
     name, device
-        What ``--backend`` and ``--device`` call it.
+        Values of ``--backend`` and ``--device``.
     open
-        Opens a variant of a package.
+        Function that opens a variant of a package.
     missing
-        Why nothing could run on this machine, found without a package; None if it may.
+        Returns why nothing can run on this machine, found without a package; None if it may.
     preferred
-        Variants, best first; the first that the package has is taken.
+        Variants, best first; the first that the package has is used.
     suits
-        Variants that are worth trying on it unasked; None for all.
+        Variants that ``auto`` tries on it; None for all.
     tests_itself
-        Opening it includes the self-test.
+        Whether opening it includes the self-test.
     needs_device
-        Its name alone means the backend of that name on another device.
+        Whether it is only chosen with ``--device``, since its name alone means another device.
     """
 
     name: str
@@ -83,24 +83,24 @@ class Backend:
 
     @property
     def label(self) -> str:
-        """What a command is given to choose it, after ``--backend``."""
+        """Command-line option that chooses it."""
         return f"{self.name} --device {self.device}" if self.needs_device else self.name
 
     def best_variant(self, package: Package) -> str:
-        """The variant that is opened unless another is asked for."""
+        """Return the variant that is opened by default."""
         return first_variant(package, self.preferred)
 
 
 def first_variant(package: Package, preferred: tuple[str, ...]) -> str:
-    """The first of `preferred` that a package has; :data:`EXACT_VARIANT` is in every one."""
+    """Return the first of `preferred` in a package; :data:`EXACT_VARIANT` is in every one."""
     return next(name for name in preferred if name in package.manifest.variants)
 
 
 def backends() -> tuple[Backend, ...]:
-    """Every backend, in the order in which ``auto`` tries them; ``openvino-bf16`` it never does.
+    """List every backend, in the order of ``auto``, which never tries ``openvino-bf16``.
 
-    ``onnxruntime`` runs everywhere and comes last; what it and OpenVINO take for a tile is in
-    docs/reference/hardware.md.
+    ``onnxruntime`` runs everywhere and comes last; docs/reference/hardware.md has its times for a
+    tile, and OpenVINO's.
     """
     from segmaformer.runtime.backends import onnxruntime_cuda, openvino
     from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
@@ -139,18 +139,18 @@ def backends() -> tuple[Backend, ...]:
 
 
 def backend_names() -> list[str]:
-    """Names that :func:`open_session` takes."""
+    """List the names that :func:`open_session` takes."""
     return list(dict.fromkeys(["auto", *(backend.name for backend in backends())]))
 
 
 def find_backend(name: str, device: Device | None) -> Backend | None:
-    """The backend of a name on a device; None for ``auto``.
+    """Find the backend of a name on a device; None for ``auto``.
 
     Parameters
     ----------
     name, device
-        As :func:`open_session` takes them. A name without a device means the one that it
-        has on the CPU, if it has one there.
+        As for :func:`open_session`. A name without a device means its backend on the CPU, if there
+        is one.
 
     Raises
     ------
@@ -185,15 +185,15 @@ def open_session(
     package
         A checked package.
     backend
-        One of :func:`backend_names`. ``auto`` takes the best that passes a self-test, see
+        One of :func:`backend_names`. ``auto`` uses the best that passes a self-test, see
         :mod:`segmaformer.runtime.backends.self_test`.
     variant
-        ``fp32``, ``fp16`` ...; None takes what suits the backend, float32 on a CPU.
+        Name such as ``fp32`` or ``fp16``; None uses the backend's preferred one, float32 on a CPU.
     options
-        Device, threads and the like.
+        Device, number of threads and whether to use the op library.
     report
-        Called with a line for every backend that ``auto`` passes over although it is
-        installed or there is a GPU for it.
+        Called with a line for every backend that ``auto`` skips although it is installed or there
+        is a GPU for it.
 
     Raises
     ------
@@ -217,7 +217,7 @@ def _open_best(
     options: BackendOptions,
     report: Report,
 ) -> Session:
-    """The best backend that works: of a GPU, where there is one, then of the CPU."""
+    """Open the best backend that works: of a GPU, if there is one, then of the CPU."""
     everywhere = _find(EVERYWHERE, "cpu")
     candidates = _candidates(backends(), package, variant, options)
     passed_over: list[str] = []
@@ -243,10 +243,10 @@ def _open_best(
 def _candidates(
     known: Sequence[Backend], package: Package, variant: str | None, options: BackendOptions
 ) -> list[Backend]:
-    """What ``auto`` tries before the backend that runs everywhere.
+    """List the backends that ``auto`` tries before the one that runs everywhere.
 
-    OpenVINO is an extra, so that its absence is nothing to report, and is for float32 networks
-    that are faster in it: other variants for a CPU are written for ONNX Runtime.
+    OpenVINO is an extra, so its absence is not reported. It is tried for float32 networks that are
+    faster in it: other variants for a CPU are written for ONNX Runtime.
     """
     wanted = list[Backend]()
     if options.device == "cuda" or (options.device is None and has_nvidia_driver()):

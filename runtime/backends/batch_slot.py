@@ -1,4 +1,4 @@
-"""Memory that a batch of tiles and its logits pass through on their way to a device and back."""
+"""Memory through which a batch of tiles and its logits pass to a device and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from segmaformer.runtime.bindings.cuda_driver import CudaDevice, Event, Stream
 
 
 class BatchSlot:
-    """Memory for one batch and the stream that it passes through."""
+    """Memory for one batch and its stream."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class BatchSlot:
         self.used = Event(device)
 
     def send(self, tiles: np.ndarray) -> None:
-        """Start copying tiles to the device, once those before have left."""
+        """Start copying tiles to the device, after those before have left."""
         self.stream.synchronize()
         self.tiles.array[: len(tiles)] = tiles
         size = self.tiles.array[: len(tiles)].nbytes

@@ -24,7 +24,7 @@ PROVIDER = "CPUExecutionProvider"
 EXACT_INT8 = ("session.x64quantprecision", "1")
 """Session option without which int8 products saturate on processors that lack VNNI."""
 
-_NOTHING = 4  # what is worse than an error; errors are raised
+_NOTHING = 4  # the severity above errors, which are raised instead
 
 
 class OnnxRuntimeSession:
@@ -35,9 +35,9 @@ class OnnxRuntimeSession:
     Parameters
     ----------
     package, variant
-        What to open; the bytes that were hashed are the ones that run.
+        Package and variant to open; the bytes that were hashed are the ones that run.
     options
-        Threads, and whether the op library is used.
+        Number of threads, and whether to use the op library.
 
     Attributes
     ----------
@@ -47,8 +47,8 @@ class OnnxRuntimeSession:
     Raises
     ------
     BackendError
-        ONNX Runtime or the op library is missing, refuses the model or chose another
-        provider; or the network does not take and give what the manifest says.
+        ONNX Runtime or the op library is missing, refuses the model or chose another provider; or
+        inputs and outputs of the network differ from the manifest.
     """
 
     tiles_at_once = 1
@@ -83,7 +83,7 @@ class OnnxRuntimeSession:
         return CoarseNetwork(self.run_coarse, (depth, height, width))
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
-        """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
+        """Compute logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
 
         Raises
         ------
@@ -94,7 +94,7 @@ class OnnxRuntimeSession:
         return logits if self._scales is None else enlarged(logits, self._scales, self._threads)
 
     def run_coarse(self, tiles: np.ndarray) -> np.ndarray:
-        """As :meth:`run`, but on the grid of :attr:`coarse`, where there is that."""
+        """Compute logits as :meth:`run`, but on the grid of :attr:`coarse`, if there is one."""
         options = run_options()
         with terminable(partial(setattr, options, "terminate", True)):
             try:
@@ -105,19 +105,19 @@ class OnnxRuntimeSession:
 
 
 def run_options() -> Any:
-    """Options of a run whose errors are raised and not printed, too."""
+    """Return options of a run that raises errors without printing them."""
     options = import_onnxruntime().RunOptions()
     options.log_severity_level = _NOTHING
     return options
 
 
 def run_network(session: Any, tile: np.ndarray) -> list[np.ndarray]:
-    """Outputs of an ONNX Runtime session for its one input; a run that can be ended early.
+    """Run a session on its one input in such a way that the run can be ended early.
 
     Raises
     ------
     KeyboardInterrupt, CancelledError
-        It was, see :func:`segmaformer.runtime.system.interruption.terminable`.
+        The run was ended, see :func:`segmaformer.runtime.system.interruption.terminable`.
     """
     options = run_options()
     with terminable(partial(setattr, options, "terminate", True)):
@@ -126,15 +126,15 @@ def run_network(session: Any, tile: np.ndarray) -> list[np.ndarray]:
 
 
 def import_onnxruntime() -> ModuleType:
-    """Import ONNX Runtime, without what it sends home.
+    """Import ONNX Runtime without its telemetry.
 
-    Whoever imported it before this package started its telemetry; it is stopped then, unless
+    If another module imported it first, its telemetry has started and is stopped here, unless
     ``ORT_DISABLE_TELEMETRY`` is 0.
 
     Raises
     ------
     BackendError
-        It is not installed, or was built for another machine.
+        ONNX Runtime is not installed, or was built for another machine.
     """
     try:
         import onnxruntime
@@ -149,16 +149,16 @@ def import_onnxruntime() -> ModuleType:
 
 
 def open_network(content: bytes, *, threads: int, op_library: bool = True) -> Any:
-    """An ``onnxruntime.InferenceSession`` on the CPU provider alone.
+    """Open an ``onnxruntime.InferenceSession`` on the CPU provider alone.
 
     Parameters
     ----------
     content
-        A serialised ONNX model.
+        Serialised ONNX model.
     threads
-        Threads for one run.
+        Number of threads for one run.
     op_library
-        Whether to run the scan natively; else its function body runs.
+        Whether to run the scan natively instead of its function body.
 
     Raises
     ------
@@ -190,19 +190,19 @@ def open_network(content: bytes, *, threads: int, op_library: bool = True) -> An
 
 
 def check_interface(session: Any, manifest: Manifest, scales: Triple = (1, 1, 1)) -> str:
-    """Name of the network's input, once shapes and types are what the manifest says.
+    """Return the name of the network's input, after comparing the interface with the manifest.
 
     Parameters
     ----------
     session, manifest
-        Of one network.
+        Opened network and its manifest.
     scales
-        From the grid of its logits to the tile's.
+        Factors from the grid of its logits to the tile's, along (D, H, W).
 
     Raises
     ------
     BackendError
-        They are not.
+        Shapes or types differ from the manifest.
     """
     for what, found, factors, expected in (
         ("takes", session.get_inputs(), (1, 1, 1), manifest.input_shape),
@@ -220,7 +220,7 @@ def check_interface(session: Any, manifest: Manifest, scales: Triple = (1, 1, 1)
 
 
 def _scaled(shape: tuple[Any, ...], scales: Triple) -> tuple[Any, ...]:
-    """Extents (channels, D, H, W), as far as they are numbers, times the scales."""
+    """Multiply extents (channels, D, H, W), as far as they are numbers, by the scales."""
     factors = (1, *scales)
     if len(shape) != len(factors) or not all(isinstance(extent, int) for extent in shape):
         return shape

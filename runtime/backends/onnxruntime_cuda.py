@@ -1,7 +1,7 @@
 """ONNX Runtime on an NVIDIA GPU, with the native op library for CUDA.
 
-ONNX Runtime's CUDA provider hands operators that it lacks to the CPU without a word. Here that
-is allowed for the arithmetic of shapes alone, and said; anything else is an error.
+ONNX Runtime's CUDA provider silently gives operators that it lacks to the CPU. Here that is allowed
+only for the arithmetic of shapes, and reported; for any other operator it is an error.
 """
 
 from __future__ import annotations
@@ -54,34 +54,33 @@ _ERRORS_ONLY = 3
 class OnnxRuntimeCudaSession:
     """A network in ONNX Runtime's CUDA provider.
 
-    Two slots of pinned and device memory take turns, one tile each: while one is computed,
-    the next is copied in and the logits of the last out. May be called from several
-    threads; their tiles run one after the other.
+    Two slots of pinned and device memory take turns, one tile each: while one is computed, the next
+    is copied in and the logits of the last out. May be called from several threads; their tiles run
+    one after the other.
 
     Parameters
     ----------
     package, variant
-        What to open; the bytes that were hashed are the ones that run.
+        Package and variant to open; the bytes that were hashed are the ones that run.
     options
-        The device does the work, so its threads change nothing.
+        Options; the number of threads has no effect, since the device does the work.
 
     Attributes
     ----------
     description
-        Version, device, variant, and what runs on the CPU.
+        Version, device, variant, and the operators that run on the CPU.
     identity
-        Changes with everything that the numbers depend on.
+        Text that changes with everything that the numbers depend on.
 
     Raises
     ------
     BackendError
-        ONNX Runtime has no CUDA provider or it does not start, there is no driver, the
-        installation has no op library for CUDA, part of the network would run on the CPU,
-        the device has too little memory, or the network does not take and give what the
-        manifest says.
+        ONNX Runtime has no CUDA provider or it does not start, there is no driver, the installation
+        has no op library for CUDA, part of the network would run on the CPU, the device has too
+        little memory, or inputs and outputs of the network differ from the manifest.
     """
 
-    tiles_at_once = SLOTS  # keep copies and computations overlapped
+    tiles_at_once = SLOTS  # keeps copies and computations overlapped
     overlap = True
     coarse = None
     resident = None
@@ -115,7 +114,7 @@ class OnnxRuntimeCudaSession:
         ).digest
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
-        """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
+        """Compute logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
 
         Raises
         ------
@@ -132,7 +131,7 @@ class OnnxRuntimeCudaSession:
             except Exception as error:  # its own exception types share no public base
                 raise BackendError(f"{self.description} failed on a tile: {error}") from error
             finally:
-                # After an error nothing may go on using the slots' memory.
+                # After an error, no pending work may use the slots' memory.
                 for slot in self._slots:
                     slot.stream.synchronize()
         return logits
@@ -152,7 +151,7 @@ class OnnxRuntimeCudaSession:
         slot.collect(logits[-1:])
 
     def _compute(self, slot: BatchSlot) -> None:
-        """Run the network on a slot's tile; its logits are there when this returns."""
+        """Run the network on a slot's tile; its logits are complete when this returns."""
         binding = self._session.io_binding()
         for bind, name, array, memory in (
             (binding.bind_input, self._input, slot.tiles.array, slot.tiles_on_device),
@@ -165,17 +164,17 @@ class OnnxRuntimeCudaSession:
 
 
 def open_tested(package: Package, variant: str, options: BackendOptions) -> OnnxRuntimeCudaSession:
-    """Open a network, once it gave on a phantom tile what the CPU gives.
+    """Open a network, and test on a phantom tile that it computes the same as the CPU.
 
     A build of ONNX Runtime for other GPUs lists its CUDA provider, starts it and fails in its
-    kernels, or worse.
+    kernels, or computes wrong numbers.
 
     Raises
     ------
     BackendError
-        As :class:`OnnxRuntimeCudaSession`; or the self-test failed.
+        As for :class:`OnnxRuntimeCudaSession`; or the self-test failed.
     EngineError
-        The cache, where passed tests are remembered, is not to be trusted.
+        The cache, which keeps passed tests, does not pass its trust checks.
     """
     from segmaformer.runtime.backends.self_test import shortcoming
 
@@ -200,7 +199,7 @@ def import_cuda_onnxruntime() -> ModuleType:
     Raises
     ------
     BackendError
-        It is not installed, or was built without CUDA.
+        ONNX Runtime is not installed, or was built without CUDA.
     """
     onnxruntime = import_onnxruntime()
     providers = onnxruntime.get_available_providers()
@@ -213,7 +212,7 @@ def import_cuda_onnxruntime() -> ModuleType:
 
 
 def what_is_missing() -> str | None:
-    """All that keeps ONNX Runtime from running on a GPU here; None if nothing does."""
+    """Return why ONNX Runtime cannot run on a GPU here; None if it may."""
     complaints = []
     for part in (import_cuda_onnxruntime, CudaDevice, cuda_library_path):
         try:
@@ -232,7 +231,7 @@ def _open(onnxruntime: Any, content: bytes, library: Path | None) -> Any:
     try:
         with contextlib.redirect_stdout(loading):
             _load_cuda_libraries(onnxruntime)
-        if library is not None:  # of the ops it has the scan alone; the others run their bodies
+        if library is not None:  # it has the scan alone; other ops run their bodies
             options.register_custom_ops_library(str(library))
         session = onnxruntime.InferenceSession(
             content, options, providers=[(PROVIDER, provider_options())], enable_fallback=False
@@ -250,29 +249,29 @@ def _open(onnxruntime: Any, content: bytes, library: Path | None) -> Any:
 
 
 def provider_options() -> dict[str, str]:
-    """Options of the CUDA provider: all of float32's digits, and no more memory than is used."""
+    """Return options of the CUDA provider: full float32, and no more memory than is used."""
     return {"device_id": "0", "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
 
 
 def _load_cuda_libraries(onnxruntime: Any) -> None:
-    """Find CUDA and cuDNN where pip put them; versions before 1.21 look on the path alone."""
+    """Load CUDA and cuDNN from pip's folders; versions before 1.21 only search the path."""
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
 
 
 def _missing(loading: io.StringIO) -> str:
-    """Libraries that were not found and how to get them, as the end of a message."""
+    """Return libraries that were not found and advice, as the end of a message."""
     failures = [line for line in loading.getvalue().splitlines() if line.startswith("Failed")]
     return "; ".join(["", *failures, _INSTALL]) if failures else ""
 
 
 def _on_the_cpu(session: Any, *, has_scan: bool) -> str:
-    """What of the network runs on the CPU, as the end of a description.
+    """Return the operators that run on the CPU, as the end of a description.
 
     Raises
     ------
     BackendError
-        It is more than the arithmetic of shapes, or the scan is not where it should be.
+        There are more than the arithmetic of shapes, or the scan is not on the GPU.
     """
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return "; this version does not tell what runs on the CPU"

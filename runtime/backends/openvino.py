@@ -1,7 +1,7 @@
-"""OpenVINO on the CPU, with the op library's ops as ops of its own.
+"""OpenVINO on the CPU, with the op library's ops as its extensions.
 
-float32 networks are computed in float32, also where OpenVINO would by itself take bfloat16, which
-is a backend of its own.
+float32 networks are computed in float32, even where OpenVINO would choose bfloat16; that is a
+backend of its own.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ DEVICE = "CPU"
 class OpenVinoSession:
     """A network in OpenVINO's CPU plugin.
 
-    It takes tiles one by one, for which shapes are known and memory is laid out once. May be
-    called from several threads; their tiles run one after the other.
+    It runs tiles one by one, so that shapes are known and memory is laid out once. May be called
+    from several threads; their tiles run one after the other.
 
     Parameters
     ----------
     package, variant
-        What to open; the bytes that were hashed are the ones that run.
+        Package and variant to open; the bytes that were hashed are the ones that run.
     options
-        Threads. OpenVINO reads no function bodies, so the op library is always used.
+        Number of threads. OpenVINO reads no function bodies, so the op library is always used.
     bfloat16
-        Compute in bfloat16 where OpenVINO sees a gain, at an eighth of float32's digits.
+        Compute in bfloat16 where OpenVINO sees a gain, with 8 instead of 24 bits of precision.
 
     Attributes
     ----------
     description
         Version, device, variant and threads.
     identity
-        Changes with the network, OpenVINO, the op library, the processor and the threads.
+        Text that changes with the network, OpenVINO, op library, processor and threads.
 
     Raises
     ------
     MissingExtraError
         OpenVINO is not installed.
     BackendError
-        The op library was not to be used or cannot be loaded, OpenVINO refuses the network,
-        or the network does not take and give what the manifest says.
+        The op library is switched off or cannot be loaded, OpenVINO refuses the network, or inputs
+        and outputs of the network differ from the manifest.
     """
 
     tiles_at_once = 1
@@ -90,7 +90,7 @@ class OpenVinoSession:
         self._shapes = takes, gives
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
-        """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
+        """Compute logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class OpenVinoSession:
                     self._run(tiles[index : index + 1], logits[index : index + 1])
         except CancelledError:
             raise
-        except Exception as error:  # RuntimeError, and whatever an op raises inside it
+        except Exception as error:  # RuntimeError, and any error of an op inside it
             raise BackendError(f"{self.description} failed on a tile: {error}") from error
         return logits
 
@@ -117,7 +117,7 @@ class OpenVinoSession:
         """Compute in the caller's memory."""
         self._request.set_input_tensor(self._tensor(tile, shared_memory=True))
         self._request.set_output_tensor(self._tensor(logits, shared_memory=True))
-        # In its own callbacks, too, a signal must not raise.
+        # A signal must not raise in OpenVINO's own callbacks.
         with signals_deferred(), terminable(self._request.cancel):
             self._request.infer()
 
@@ -136,25 +136,25 @@ def _check_finite(tiles: np.ndarray) -> None:
 
 
 def open_tested(package: Package, variant: str, options: BackendOptions) -> OpenVinoSession:
-    """Open a network, once it gave on a phantom tile what ONNX Runtime gives.
+    """Open a network, and test on a phantom tile that it computes the same as ONNX Runtime.
 
     Packages were compared with PyTorch in ONNX Runtime alone.
 
     Raises
     ------
     MissingExtraError, BackendError
-        As :class:`OpenVinoSession`; or the self-test failed.
+        As for :class:`OpenVinoSession`; or the self-test failed.
     """
     return _tested(package, OpenVinoSession(package, variant, options), options, variant)
 
 
 def open_bfloat16(package: Package, variant: str, options: BackendOptions) -> OpenVinoSession:
-    """The same in bfloat16, held to what decides over a package's float16.
+    """Open a network in bfloat16, and test it by the bounds for a package's float16.
 
     Raises
     ------
     MissingExtraError, BackendError
-        As :func:`open_tested`; or the processor has no bfloat16.
+        As for :func:`open_tested`; or the processor has no bfloat16.
     """
     able = import_openvino().Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     if "BF16" not in able:
@@ -180,15 +180,15 @@ def _tested(
 
 
 def import_openvino() -> ModuleType:
-    """Import OpenVINO, without what it sends home.
+    """Import OpenVINO without its telemetry.
 
-    Its converter, which is imported along, reports that to a web service through a package of
-    its own and makes do without that package. Here it never finds it.
+    OpenVINO imports its converter, which reports that to a web service through a separate package,
+    and works without that package. Here it never finds it.
 
     Raises
     ------
     MissingExtraError
-        It is not installed, or was built for another machine.
+        OpenVINO is not installed, or was built for another machine.
     """
     try:
         with _hidden("openvino_telemetry"):
@@ -203,11 +203,11 @@ def import_openvino() -> ModuleType:
 
 @contextmanager
 def _hidden(module: str) -> Iterator[None]:
-    """Importing a module fails meanwhile, unless it was imported before."""
+    """Make importing a module fail during a block, unless it was imported before."""
     if module in sys.modules:
         yield
         return
-    sys.modules[module] = None  # type: ignore[assignment]  # what the import system looks for
+    sys.modules[module] = None  # type: ignore[assignment]  # makes its import fail
     try:
         yield
     finally:
@@ -215,7 +215,7 @@ def _hidden(module: str) -> Iterator[None]:
 
 
 def what_is_missing() -> str | None:
-    """Why OpenVINO cannot run here; None if it can."""
+    """Return why OpenVINO cannot run here; None if it can."""
     try:
         import_openvino()
     except MissingExtraError as error:
@@ -226,16 +226,16 @@ def what_is_missing() -> str | None:
 def open_network(
     content: bytes, shape: tuple[int, ...], *, threads: int, bfloat16: bool = False
 ) -> Any:
-    """An ``openvino.CompiledModel`` on the CPU.
+    """Compile an ``openvino.CompiledModel`` for the CPU.
 
     Parameters
     ----------
     content
-        A serialised ONNX model of one input.
+        Serialised ONNX model of one input.
     shape
-        Of the input, with the batch.
+        Shape of the input, with the batch.
     threads
-        Threads for one run.
+        Number of threads for one run.
     bfloat16
         Whether operators may compute in bfloat16 rather than float32.
 
@@ -255,7 +255,7 @@ def open_network(
         model = core.read_model(content, b"")
         model.reshape(list(shape))
         return core.compile_model(model, DEVICE, _settings(threads, bfloat16))
-    except Exception as error:  # RuntimeError and whatever an op raises inside it
+    except Exception as error:  # RuntimeError, and any error of an op inside it
         raise BackendError(f"OpenVINO cannot open the network: {error}") from error
 
 
@@ -264,7 +264,7 @@ def _settings(threads: int, bfloat16: bool) -> dict[str, Any]:
         "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        # The ops' threads would inherit the one processor that its caller is bound to.
+        # Otherwise the ops' threads inherit the one processor that their caller is bound to.
         "ENABLE_CPU_PINNING": False,
     }
 

@@ -1,12 +1,12 @@
-"""The ops of the domain ``segmaformer`` for OpenVINO, around the op library's kernels.
+"""Ops of the domain ``segmaformer`` for OpenVINO, computed by the op library's kernels.
 
-OpenVINO calls an op back in Python with its own memory, so that nothing is copied or built
+OpenVINO calls an op back in Python with its own memory, so nothing is copied, and nothing is built
 for a version of it; a call costs about 0.2 ms beside the op itself.
 
 OpenVINO's convolutions keep channels innermost in memory, whatever the order of the axes. So a
-channel-major norm is computed by the token-major kernel between two transposes that OpenVINO takes
-for what they are, other names of the same memory; with the channel-major one it would copy a
-volume before and after, at several times the cost of the norm.
+channel-major norm is computed by the token-major kernel between two transposes, which OpenVINO
+recognises as views of the same memory; for the channel-major kernel it would copy a volume before
+and after, at several times the cost of the norm.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ _LEAST_CHANNELS = 8
 
 @dataclass(frozen=True)
 class _Settings:
-    """What a node is beside its tensors.
+    """Description of a node beside its tensors.
 
     Attributes
     ----------
     attributes
-        By which OpenVINO tells nodes of one type apart.
+        Attributes, by which OpenVINO tells nodes of one type apart.
     shape
-        Shape of the output for the shapes of the inputs.
+        Function from the shapes of the inputs to that of the output.
     compute
-        Writes the output, its second argument.
+        Function that writes the output, its second argument.
     """
 
     attributes: Mapping[str, Any]
@@ -67,26 +67,26 @@ class NativeOp(openvino.Op):  # type: ignore[misc]  # OpenVINO ships no types
 
     def __init__(self, inputs: Sequence[Any], settings: _Settings):
         super().__init__(self)
-        self.settings = settings  # the inputs' arrival asks for the output's shape
+        self.settings = settings  # before the inputs are set, which asks for the output's shape
         self.set_arguments(list(inputs))
         self.constructor_validate_and_infer_types()
 
     def validate_and_infer_types(self) -> None:
-        """The output has the type of the first input."""
+        """Set the output's type to that of the first input, and its shape."""
         shapes = [self.get_input_partial_shape(i) for i in range(self.get_input_size())]
         self.set_output_type(0, self.get_input_element_type(0), self.settings.shape(shapes))
 
     def clone_with_new_inputs(self, inputs: Sequence[Any]) -> NativeOp:
-        """The same op elsewhere in a graph."""
+        """Make the same op for another place in a graph."""
         return type(self)(inputs, self.settings)
 
     def visit_attributes(self, visitor: Any) -> bool:
-        """Show the attributes."""
+        """Show the attributes to OpenVINO."""
         visitor.on_attributes(dict(self.settings.attributes))
         return True
 
     def has_evaluate(self) -> bool:
-        """Whether the op computes; it does."""
+        """Tell OpenVINO that the op computes."""
         return True
 
     def evaluate(self, outputs: Sequence[Any], inputs: Sequence[Any]) -> bool:
@@ -99,12 +99,12 @@ _CLASSES = {name: type(name, (NativeOp,), {}) for name in (_SCAN, *INPUT_COUNTS)
 
 
 def op_extensions(threads: int) -> list[ConversionExtension]:
-    """What makes OpenVINO's reader of ONNX take the ops, whose function bodies it does not read.
+    """Return extensions for OpenVINO's reader of ONNX, which reads no function bodies.
 
     Parameters
     ----------
     threads
-        Threads for one op.
+        Number of threads for one op.
     """
     token_ops = [
         ConversionExtension(op, _DOMAIN, partial(_convert_token_op, op, threads))
@@ -153,7 +153,7 @@ def _compute_scan(
 
 
 def _address(array: np.ndarray) -> int:
-    # A quarter of the time that array.ctypes.data takes, nine times a call.
+    # Takes a quarter of array.ctypes.data's time, nine times a call.
     address: int = array.__array_interface__["data"][0]
     return address
 
@@ -176,7 +176,7 @@ def _has_many_channels(shape: Any) -> bool:
 
 
 def _token_op(op: str, threads: int, node: Any, inputs: Sequence[Any]) -> NativeOp:
-    """The op `op` on `inputs`, with the attributes of `node`."""
+    """Make the op `op` on `inputs`, with the attributes of `node`."""
     defaults = asdict(TokenOpAttributes())
     given = {name: node.get_attribute(name, default) for name, default in defaults.items()}
     tuples: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
@@ -206,7 +206,7 @@ def _token_op_shape(op: str, attributes: TokenOpAttributes, shapes: Sequence[Any
 
 
 def _patch_embed_shape(attributes: TokenOpAttributes, shapes: Sequence[Any]) -> Any:
-    """Its batch may be free; where more is, the result's shape is not known yet."""
+    """Infer the shape of the result; unknown if more than the batch is free."""
     batch, *extents = shapes[0]
     if shapes[1].is_dynamic or any(n.is_dynamic for n in extents):
         return openvino.PartialShape.dynamic()

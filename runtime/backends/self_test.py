@@ -1,9 +1,9 @@
-"""``auto``: the best backend that computes on this machine what ONNX Runtime computes.
+"""Choice of ``auto``: the best backend whose numbers on this machine agree with ONNX Runtime's.
 
-A driver, a device and a library that are all there still say nothing about the numbers. So a
-backend other than ONNX Runtime on the CPU is taken only after its logits of a phantom tile, the
-same on every machine, stay within the bounds that decided over the package, give or take what the
-package records of ONNX Runtime's own error; see :mod:`segmaformer.runtime.parity.tile_parity`.
+A driver, a device and a library that are all there do not guarantee right numbers. So a backend
+other than ONNX Runtime on the CPU is only used after its logits of a phantom tile, the same on
+every machine, stay within the bounds that decided over the package, plus the error of ONNX Runtime
+that the package records; see :mod:`segmaformer.runtime.parity.tile_parity`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from segmaformer.runtime.parity.tiles import phantom_tiles
 from segmaformer.runtime.progress import Report
 
 FAILURES = (SgmfError, OSError, RuntimeError)
-"""What a candidate may fail with: ours, the system's, and those of compiled packages."""
+"""Errors with which a candidate may fail: ours, the system's, and those of compiled packages."""
 
 
 def open_best(
@@ -34,18 +34,18 @@ def open_best(
     open_reference: Callable[[], Session],
     report: Report,
 ) -> Session | None:
-    """The first candidate that works and passes the self-test; None if none does.
+    """Open the first candidate that works and passes the self-test; None if none does.
 
     Parameters
     ----------
     package, variant, options
         See :func:`segmaformer.runtime.backends.open_session`.
     candidates
-        Best first.
+        Backends, best first.
     open_reference
         Opens the float32 network on the CPU; called only if there is something to test.
     report
-        Called with a line for every candidate that is passed over, and why.
+        Called with a line for every candidate that is skipped, and the reason.
     """
     for backend in candidates:
         reason = backend.missing()
@@ -67,26 +67,26 @@ def open_best(
 def shortcoming(
     package: Package, session: Session, open_reference: Callable[[], Session], *, exact: bool
 ) -> str | None:
-    """What is wrong with a session's numbers; None if nothing is.
+    """Describe what is wrong with a session's numbers; None if nothing is.
 
-    A test that was passed is remembered for sessions with an ``identity``, where there is a
-    folder for that which nobody else can write.
+    A passed test is remembered for sessions with an ``identity``, if there is a folder that nobody
+    else can write.
 
     Parameters
     ----------
     package, session
-        What was opened of what.
+        Package, and its opened session.
     open_reference
         Opens the float32 network on the CPU; called only if there is something to test.
     exact
-        Whether the session computes in float32, or in less.
+        Whether the session computes in float32 rather than less.
 
     Raises
     ------
     BackendError
         One of the networks failed.
     EngineError
-        A remembered test was changed.
+        The record of a passed test was altered.
     """
     cache = None if session.identity is None else _memory()
     note = f"{session.identity}.selftest"
@@ -106,7 +106,7 @@ def _memory() -> EngineCache | None:
     try:
         return EngineCache()
     except (EngineError, OSError):
-        return None  # then the test is made anew
+        return None  # so every test is run again
 
 
 def compare(package: Package, session: Session, reference: Session) -> TileParity:

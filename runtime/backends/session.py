@@ -1,4 +1,4 @@
-"""What every backend agrees on: an open network that takes tiles and gives logits."""
+"""Interface of every backend: an open network that turns tiles into logits."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ DEVICES: tuple[Device, ...] = get_args(Device)
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """How a session runs.
+    """Options of a session.
 
     Attributes
     ----------
     threads
-        Threads for one tile; None takes every processor this process may use.
+        Number of threads for one tile; None uses every processor this process may use.
     use_op_library
-        False runs the portable function bodies instead of the native kernels.
+        Whether to run native kernels; otherwise the portable function bodies run.
     device
-        One of :data:`DEVICES`; None takes what the backend is for, and the best for
-        ``auto``.
+        One of :data:`DEVICES`; None uses the backend's default, and the best for ``auto``.
 
     Raises
     ------
@@ -57,7 +56,7 @@ class CoarseNetwork:
     Attributes
     ----------
     run
-        Tiles (B, C, D, H, W) to logits (B, K, *grid), both float32; the logits are unchecked.
+        Function from tiles (B, C, D, H, W) to logits (B, K, *grid), both float32, unchecked.
     grid
         Grid (D, H, W) of the logits; its extents divide the tile's.
     """
@@ -67,7 +66,7 @@ class CoarseNetwork:
 
 
 class Session(Protocol):
-    """An open network, and the abilities that it may have: None stands for one that it lacks."""
+    """An open network with its optional abilities, each None if it lacks that one."""
 
     @property
     def description(self) -> str:
@@ -76,19 +75,19 @@ class Session(Protocol):
 
     @property
     def tiles_at_once(self) -> int:
-        """Most tiles that one call of :meth:`run` gets; more than one where that pays."""
+        """Largest number of tiles in one call of :meth:`run`; above one if that is faster."""
         ...
 
     @property
     def overlap(self) -> bool:
-        """Whether the next tiles are prepared and the last ones blended during a run."""
+        """True to prepare the next tiles and blend the last ones during a run."""
         ...
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
-        """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
+        """Compute logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
 
-        They come unchecked: the native pipeline refuses NaN and infinity as it blends, and
-        who uses logits otherwise takes :func:`run_checked`.
+        They are unchecked: the native pipeline refuses NaN and infinity when it blends; other users
+        call :func:`run_checked`.
         """
         ...
 
@@ -96,28 +95,28 @@ class Session(Protocol):
     def identity(self) -> str | None:
         """Text that changes with everything that the numbers depend on.
 
-        A self-test that was passed is remembered under it.
+        A passed self-test is remembered under it.
         """
         ...
 
     @property
     def coarse(self) -> CoarseNetwork | None:
-        """The network with the last upsampling of its logits left to the pipeline."""
+        """Network with the last upsampling of its logits left to the pipeline."""
         ...
 
     @property
     def resident(self) -> DeviceNetwork | None:
-        """The network with its logits left on the device that computes them, unchecked."""
+        """Network with its logits left, unchecked, on the device that computes them."""
         ...
 
 
 def run_checked(session: Session, tiles: np.ndarray) -> np.ndarray:
-    """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32, all of them finite.
+    """Compute logits (B, K, D, H, W) of tiles (B, C, D, H, W), float32, all of them finite.
 
     Raises
     ------
     BackendError
-        NaN or infinity: labels from them would look valid and mean nothing.
+        Logits are NaN or infinite: labels from them would look valid and mean nothing.
     """
     logits = np.asarray(session.run(tiles))
     # NaN and infinity both show in the extremes, which take no memory.

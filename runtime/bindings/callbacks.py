@@ -1,4 +1,4 @@
-"""Python functions that native code calls, and the memory that it shows to them."""
+"""Python callbacks for native code, and views of its memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segmaformer.runtime.errors import BackendError
 
 
 class Callbacks:
-    """Turns functions into callbacks, and keeps what they raise for the caller of native code."""
+    """Wrapper of functions as callbacks, which keeps their errors for the caller of native code."""
 
     def __init__(self) -> None:
         self._raised: list[BaseException] = []
@@ -33,7 +33,7 @@ class Callbacks:
         return guarded
 
     def raise_first(self) -> None:
-        """Raise what the first of them to fail raised, and forget it."""
+        """Raise the error of the first callback that failed, and forget it."""
         if not self._raised:
             raise BackendError("a callback of the native pipeline did not come to its end")
         first = self._raised.pop(0)
@@ -41,7 +41,7 @@ class Callbacks:
         try:
             raise first
         finally:
-            # Its traceback holds this frame: without an end to that, all of it would stay.
+            # Its traceback refers to this frame, which would keep everything alive.
             del first
 
 

@@ -1,8 +1,8 @@
-"""Networks that end with an upsampling of their logits, without it.
+"""Removal of the upsampling at the end of a network.
 
-Logits that a network makes larger by whole factors at its very end are many times what it
-computed. The native pipeline makes them larger itself, plane by plane where they are used, so
-that those of a whole tile are never in memory.
+Logits that a network enlarges by whole factors at its end are many times the size of those it
+computed. The native pipeline enlarges them itself, plane by plane when they are used, so that those
+of a whole tile are never in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from segmaformer.runtime.spec import Triple
 
 @dataclass(frozen=True)
 class CoarseModel:
-    """A network that gives its logits before their last upsampling.
+    """Network that gives its logits before their last upsampling.
 
     Attributes
     ----------
@@ -34,12 +34,12 @@ class CoarseModel:
 
 
 def without_last_upsampling(model: bytes) -> CoarseModel | None:
-    """`model` without the op ``Upsample`` at its end; None if it does not end so.
+    """Remove the op ``Upsample`` at the end of `model`; None if it does not end so.
 
     Raises
     ------
     MemoryError
-        There is too little for a copy.
+        There is not enough memory for a copy.
     """
     scales = np.zeros(3, np.int64)
     shorten = op_library().sgmf_without_last_upsampling
@@ -55,7 +55,7 @@ def without_last_upsampling(model: bytes) -> CoarseModel | None:
 
 
 def enlarged(logits: np.ndarray, scales: Triple, threads: int) -> np.ndarray:
-    """Logits (B, K, D, H, W) of a whole network, float32, from those before its upsampling."""
+    """Enlarge logits (B, K, D, H, W), float32, to those of the whole network."""
     attributes = TokenOpAttributes(scales=tuple(float(scale) for scale in scales))
     result = np.empty(result_shape("Upsample", [logits.shape], attributes), np.float32)
     run_token_op("Upsample", [logits], attributes, result, threads=threads)

@@ -1,7 +1,7 @@
-"""The few calls of the CUDA driver that a session needs, through ctypes.
+"""Functions of the CUDA driver that a session needs, through ctypes.
 
 ``libcuda`` comes with every NVIDIA driver, on a Jetson as well, so memory on the device, pinned
-memory and streams need no package. Everything is freed with the object that holds it.
+memory and streams need no package. Every resource is freed with the object that holds it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class CudaDriver:
     Parameters
     ----------
     library
-        ``libcuda``, or what stands for it.
+        Library ``libcuda``, or a stand-in.
 
     Raises
     ------
     BackendError
-        It finds no device that it can use; the text is CUDA's own.
+        The driver finds no usable device; the message has CUDA's own text.
     """
 
     def __init__(self, library: Any):
@@ -63,14 +63,14 @@ class CudaDriver:
         Raises
         ------
         BackendError
-            It failed: which, and CUDA's name and text for the error.
+            The function failed; the message has its name, and CUDA's name and text of the error.
         """
         code = getattr(self._library, function)(*arguments)
         if code:
             raise CudaError(function, code, self._text(code))
 
     def number(self, function: str, kind: Any, *arguments: Any) -> int:
-        """Call a function that writes a number of the ctypes type `kind` through its first."""
+        """Call a function that writes a number of the ctypes type `kind` to its first argument."""
         value = kind()
         self.call(function, ctypes.byref(value), *arguments)
         return value.value or 0
@@ -96,7 +96,7 @@ class CudaError(BackendError):
     Parameters
     ----------
     function, code, text
-        Which, its number and CUDA's own words.
+        Name of the function, number of the error and CUDA's text.
     """
 
     def __init__(self, function: str, code: int, text: str):
@@ -106,12 +106,12 @@ class CudaError(BackendError):
 
 @functools.cache
 def load_driver() -> CudaDriver:
-    """The driver of this machine.
+    """Load the driver of this machine.
 
     Raises
     ------
     BackendError
-        There is none, or it finds no device.
+        There is no driver, or it finds no device.
     """
     try:
         library = ctypes.CDLL(LIBRARY)
@@ -123,7 +123,7 @@ def load_driver() -> CudaDriver:
 
 
 def has_nvidia_driver() -> bool:
-    """Whether this machine has a driver at all, working or not."""
+    """Tell if this machine has a driver at all, working or not."""
     try:
         ctypes.CDLL(LIBRARY)
     except OSError:
@@ -132,7 +132,7 @@ def has_nvidia_driver() -> bool:
 
 
 def driver_release() -> str | None:
-    """Release of the installed driver, such as ``570.124.06``; None where none says."""
+    """Return the release of the installed driver, such as ``570.124.06``; None if unknown."""
     for path in DRIVER_VERSIONS:
         try:
             return path.read_text(encoding="ascii", errors="replace").splitlines()[0].strip()
@@ -143,12 +143,12 @@ def driver_release() -> str | None:
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """What a device is.
+    """Properties of a device.
 
     Attributes
     ----------
     compute_capability
-        Such as ``8.7``.
+        Version such as ``8.7``.
     integrated
         Whether its memory is the processor's own, as on a Jetson.
     """
@@ -168,7 +168,7 @@ class CudaDevice:
     Parameters
     ----------
     driver
-        None takes :func:`load_driver`.
+        Driver to use; None calls :func:`load_driver`.
 
     Raises
     ------
@@ -193,18 +193,18 @@ class CudaDevice:
         self.driver.call("cuCtxSetCurrent", self._context)
 
     def free_bytes(self) -> int:
-        """Bytes of device memory that are free now."""
+        """Return the number of bytes of device memory that are free now."""
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         self.driver.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
         return free.value
 
     def allocate(self, size: int) -> DeviceMemory:
-        """`size` bytes on the device.
+        """Allocate `size` bytes on the device.
 
         Raises
         ------
         BackendError
-            There is too little memory: how much was asked for, and how much is free.
+            There is too little memory; the message states the size and the free memory.
         """
         try:
             address = self.driver.number("cuMemAlloc_v2", ctypes.c_uint64, ctypes.c_size_t(size))
@@ -213,7 +213,7 @@ class CudaDevice:
         return DeviceMemory(self, address, size)
 
     def allocate_pinned(self, shape: tuple[int, ...]) -> PinnedArray:
-        """A float32 array in host memory that the device copies from and to directly."""
+        """Allocate a float32 array in host memory that the device copies from and to directly."""
         size = int(np.prod(shape)) * np.dtype(np.float32).itemsize
         try:
             address = self.driver.number(
@@ -266,7 +266,7 @@ class PinnedArray:
     Attributes
     ----------
     array
-        Valid as long as this object.
+        Array of the memory; valid as long as this object.
     """
 
     def __init__(self, device: CudaDevice, address: int, shape: tuple[int, ...]):
@@ -279,7 +279,7 @@ class PinnedArray:
 
 
 class Stream:
-    """Work that the device does in order, beside that of other streams."""
+    """Queue of work that the device does in order, beside that of other streams."""
 
     def __init__(self, device: CudaDevice):
         self._driver = device.driver
@@ -289,19 +289,19 @@ class Stream:
         weakref.finalize(self, _free, device, "cuStreamDestroy_v2", stream)
 
     def copy_in(self, target: DeviceMemory, source: PinnedArray, size: int) -> None:
-        """Copy the first `size` bytes to the device, some time from now."""
+        """Queue a copy of the first `size` bytes to the device."""
         self._to_device(target.address, source.address, size)
 
     def copy_out(self, target: PinnedArray, source: DeviceMemory, size: int) -> None:
-        """Copy the first `size` bytes from the device, some time from now."""
+        """Queue a copy of the first `size` bytes from the device."""
         self._from_device(target.address, source.address, size)
 
     def upload(self, address: int, source: np.ndarray) -> None:
-        """Copy a contiguous array to the device; it must live until the work is done."""
+        """Queue a copy of a contiguous array to the device; keep it until the work is done."""
         self._to_device(address, source.ctypes.data, source.nbytes)
 
     def download(self, target: np.ndarray, address: int) -> None:
-        """Copy to a contiguous array, which must live until the work is done."""
+        """Queue a copy to a contiguous array; keep it until the work is done."""
         self._from_device(target.ctypes.data, address, target.nbytes)
 
     def _to_device(self, target: int, source: int, size: int) -> None:
@@ -323,11 +323,11 @@ class Stream:
         )
 
     def record(self, event: Event) -> None:
-        """Let `event` happen when the work so far is done."""
+        """Trigger `event` when the work so far is done."""
         self._driver.call("cuEventRecord", event.handle, ctypes.c_void_p(self.handle))
 
     def wait_for(self, event: Event) -> None:
-        """Let the work to come wait for `event`."""
+        """Let later work wait for `event`."""
         stream = ctypes.c_void_p(self.handle)
         self._driver.call("cuStreamWaitEvent", stream, event.handle, ctypes.c_uint(0))
 
@@ -337,7 +337,7 @@ class Stream:
         Raises
         ------
         BackendError
-            Any of it failed.
+            Some of the work failed.
         """
         self._driver.call("cuStreamSynchronize", ctypes.c_void_p(self.handle))
 
@@ -352,6 +352,6 @@ class Event:
 
 
 def _free(device: CudaDevice, function: str, handle: Any) -> None:
-    """Give something back; the device is kept alive until then."""
+    """Free a resource when its owner is gone; the device is kept alive until then."""
     device.activate()
     device.driver.call(function, handle)

@@ -1,4 +1,4 @@
-"""The compiled CUDA library: where it is, and its functions on device pointers."""
+"""Compiled CUDA library: its path, and its functions on device pointers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from segmaformer.runtime.errors import BackendError
 
 
 def cuda_library_path() -> Path:
-    """Path of the CUDA library that this installation built.
+    """Return the path of the CUDA library that this installation built.
 
     Raises
     ------
     BackendError
-        The installation carries none.
+        The installation has none.
     """
     return installed_library(
         "libsgmf_cuda",
@@ -36,35 +36,35 @@ def load_cuda_library(path: Path) -> Library:
     Parameters
     ----------
     path
-        The library; it is native code and runs as it is loaded.
+        Path of the library; it is native code and runs when it is loaded.
 
     Raises
     ------
     BackendError
-        It is one for another machine.
+        The library is for another machine.
     """
     return declared(load_library(path), CUDA_LIBRARY)
 
 
 @functools.cache
 def cuda_library() -> Library:
-    """The loaded CUDA library of this installation.
+    """Load the CUDA library of this installation.
 
     Raises
     ------
     BackendError
-        The installation carries none, or one for another machine.
+        The installation has none, or one for another machine.
     """
     return load_cuda_library(cuda_library_path())
 
 
 def enqueue(name: str, *arguments: object) -> None:
-    """Call a function of the library that takes a stream; nothing is waited for.
+    """Call a function of the library that takes a stream, without waiting.
 
     Raises
     ------
     BackendError
-        There is no library, or the work was refused or not started: why, in its own words.
+        There is no library, or the work was refused or not started; the message says why.
     """
     error = getattr(cuda_library(), name)(*arguments)
     if error is not None:

@@ -1,4 +1,4 @@
-"""The C functions of the native libraries: what each returns and takes, header by header.
+"""Signatures of the native libraries' C functions, header by header.
 
 Arrays are passed as they are and checked for their type; memory that may be strided, absent or on
 a device is passed as an address.
@@ -54,7 +54,7 @@ _TRIPLE, _TRIPLE_32 = _array(np.int64, 3), _array(np.int32, 3)
 _NUMBER_32 = _array(np.int32, 1)
 
 Signatures = dict[str, tuple[Any, ...]]
-"""What a function returns, then what it takes."""
+"""Type of the result, then those of the parameters."""
 
 _KERNELS: Signatures = {
     # kernels/interface/selective_scan.h
@@ -146,7 +146,7 @@ CUDA_LIBRARY: Signatures = {
 
 
 def declared(library: Library, signatures: Signatures) -> Library:
-    """Declare functions of a loaded library."""
+    """Declare functions of a loaded library, and return it."""
     for name, (returns, *takes) in signatures.items():
         function = getattr(library, name)
         function.restype, function.argtypes = returns, takes

@@ -1,4 +1,4 @@
-"""The compiled libraries of this installation, the only ones that are loaded."""
+"""Compiled libraries of this installation, the only ones that are loaded."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path
 from segmaformer.runtime.errors import BackendError
 
 Library = ctypes.CDLL
-"""A loaded library."""
+"""Type of a loaded library."""
 
 
 def installed_library(stem: str, *, what: str, remedy: str) -> Path:
-    """Path of a library that was built with this installation.
+    """Return the path of a library that was built with this installation.
 
     Parameters
     ----------
     stem
         File name without its ending, such as ``libsgmf_ops``.
     what
-        What it is, for the error.
+        Name of the library in the error.
     remedy
-        How to get it, for the error.
+        Advice in the error.
 
     Raises
     ------
     BackendError
-        The installation carries none.
+        The installation has none.
     """
     import segmaformer.runtime
 
@@ -38,12 +38,12 @@ def installed_library(stem: str, *, what: str, remedy: str) -> Path:
 
 
 def load_library(path: Path) -> Library:
-    """Load a compiled library; it is native code and runs as it is loaded.
+    """Load a compiled library; it is native code and runs when it is loaded.
 
     Raises
     ------
     BackendError
-        It is one for another machine.
+        The library is for another machine.
     """
     try:
         return Library(str(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
-"""As ``sgmf_element_type``."""
+"""Element types by the names of NumPy, as ``sgmf_element_type`` numbers them."""
 
 
 class SelectiveScanArgs(ctypes.Structure):

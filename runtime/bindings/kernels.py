@@ -22,10 +22,10 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class AxisTaps:
-    """Where the voxels of one axis lie between those of another grid.
+    """Places of the voxels of one axis between those of another grid.
 
-    A voxel is ``(1 - weight) * source[low] + weight * source[high]``, with `high` equal to
-    `low` or one more.
+    A voxel is ``(1 - weight) * source[low] + weight * source[high]``, with `high` equal to `low` or
+    one more.
     """
 
     low: npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ class AxisTaps:
 
     @classmethod
     def between(cls, length: int, new_length: int) -> AxisTaps:
-        """Taps that interpolate an axis linearly."""
+        """Make taps that interpolate an axis linearly."""
         centres = (np.arange(new_length) + 0.5) * (length / new_length) - 0.5
         inside = np.asarray(centres.clip(0, length - 1), np.float64)
         low = inside.astype(np.int64)
@@ -45,12 +45,12 @@ class AxisTaps:
 
     @classmethod
     def of(cls, args: AxisTapsArgs) -> AxisTaps:
-        """Copy of what a structure points to."""
+        """Copy the taps that a structure points to."""
         low, high = (array_at(a, np.int64, args.count).copy() for a in (args.low, args.high))
         return cls(low, high, array_at(args.weight, np.float64, args.count).copy())
 
     def part(self, begin: int, end: int, origin: int) -> AxisTaps:
-        """Taps of voxels `begin` to `end`, of a source that starts at voxel `origin`."""
+        """Return the taps of voxels `begin` to `end`, for a source that starts at `origin`."""
         side = slice(begin, end)
         return AxisTaps(self.low[side] - origin, self.high[side] - origin, self.weight[side])
 
@@ -63,22 +63,22 @@ class AxisTaps:
 
 @dataclass(frozen=True, eq=False)
 class LogitLines:
-    """Logits (K, d, h, w) in lines that lie anywhere in a memory.
+    """Logits (K, d, h, w) in lines at any places of a memory.
 
     Attributes
     ----------
     memory
-        View (N, K, w), float32, with contiguous rows: line n holds one row of voxels along
-        width in every channel.
+        View (N, K, w), float32, with contiguous rows: line n holds one row of voxels along width in
+        every channel.
     places
-        Shape (d, h): which line holds the row at a depth and height.
+        Shape (d, h): number of the line with the row at a depth and height.
     """
 
     memory: Logits
     places: npt.NDArray[np.int64]
 
     def plane(self, depth: int) -> Logits:
-        """Copy (K, h, w) of one plane."""
+        """Copy one plane (K, h, w)."""
         return self.memory[self.places[depth]].swapaxes(0, 1)
 
     def _pointers(self) -> npt.NDArray[np.int64]:
@@ -94,18 +94,18 @@ class LogitLines:
 
 
 def blend_tile(sums: LogitLines, logits: Logits, weights: Logits, *, threads: int) -> None:
-    """``sums += logits * weights``, in place and without temporaries.
+    """Compute ``sums += logits * weights``, in place and without temporaries.
 
     Parameters
     ----------
     sums
-        Lines (K, d, h, w), none of them twice.
+        Lines (K, d, h, w), each at most once.
     logits
         View (K, d, h, w), float32, with contiguous rows.
     weights
         View (d, h, w), float32, with contiguous rows.
     threads
-        Threads to use.
+        Number of threads.
     """
     pointers = sums._pointers()
     args = BlendTileArgs(
@@ -122,16 +122,16 @@ def blend_tile(sums: LogitLines, logits: Logits, weights: Logits, *, threads: in
 
 
 def divide_lines(sums: LogitLines, divisors: Logits, *, threads: int) -> None:
-    """``sums /= divisors``, in place.
+    """Compute ``sums /= divisors``, in place.
 
     Parameters
     ----------
     sums
-        Lines (K, d, h, w), none of them twice.
+        Lines (K, d, h, w), each at most once.
     divisors
         Shape (d, h, w), float32, contiguous.
     threads
-        Threads to use.
+        Number of threads.
     """
     pointers = sums._pointers()
     args = DivideLinesArgs(
@@ -152,25 +152,25 @@ def resample_labels(
     regions: Sequence[int] | None = None,
     threads: int,
 ) -> npt.NDArray[np.uint16]:
-    """Labels on another grid, without the logits there.
+    """Choose labels on another grid, without storing logits there.
 
     Parameters
     ----------
     logits
-        Lines (K, d, h, w).
+        Lines of logits (K, d, h, w), float32.
     taps
-        One for each axis of the target.
+        Interpolation for each axis of the target.
     regions
-        The value that each channel paints, in order; None takes the largest logit, the
-        first of equals.
+        Value that each channel paints, in order; None chooses the largest logit, the first of
+        equals.
     threads
-        Threads to use.
+        Number of threads.
 
     Returns
     -------
     ndarray
-        uint16, with the length of each of `taps`: what resampling all logits (in float64,
-        rounded to float32) and then choosing gives.
+        uint16, with the length of each of `taps`: the labels of all logits resampled in float64 and
+        rounded to float32.
     """
     labels = np.empty([len(axis) for axis in taps], np.uint16)
     values = None if regions is None else np.array(regions, np.uint16)
@@ -192,5 +192,5 @@ def resample_labels(
 
 
 def _element_strides(array: Logits) -> tuple[int, ...]:
-    """Strides of all axes but the last, in elements."""
+    """Return the strides of all axes but the last, in elements."""
     return tuple(stride // array.itemsize for stride in array.strides[:-1])

@@ -1,4 +1,4 @@
-"""The native pipeline's task of labelling an image, through ctypes."""
+"""Task of the native pipeline that labels an image, through ctypes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from segmaformer.runtime.spec import Box
 
 
 def integers_at(address: int, *shape: int) -> npt.NDArray[np.int64]:
-    """Copy of integers in memory of the native pipeline."""
+    """Copy integers from memory of the native pipeline."""
     return array_at(address, np.int64, *shape).copy()
 
 
 def box_of(edges: Any) -> Box:
-    """Box whose sides begin and end at six numbers."""
+    """Make the box whose sides begin and end at six numbers."""
     a, b, c, d, e, f = (int(edge) for edge in edges)
     return slice(a, b), slice(c, d), slice(e, f)
 
@@ -67,7 +67,7 @@ class DeviceMemoryArgs(ctypes.Structure):
 
 
 def pointer_to(memory: DeviceMemoryArgs | None) -> Any:
-    """Pointer for :class:`LabelTaskArgs`; NULL for None."""
+    """Return a pointer for :class:`LabelTaskArgs`; NULL for None."""
     return None if memory is None else ctypes.pointer(memory)
 
 
@@ -113,12 +113,12 @@ class FinishedLogitsArgs(ctypes.Structure):
 
     @property
     def places(self) -> npt.NDArray[np.int64]:
-        """Copy (d, h) of which lines there are."""
+        """Copy the numbers (d, h) of the lines."""
         return integers_at(self.lines, self.depth, self.height)
 
     @property
     def box(self) -> Box:
-        """Their place in the target."""
+        """Return the place of the logits in the target."""
         return box_of(self.target)
 
 
@@ -148,7 +148,7 @@ class DeviceLinesArgs(ctypes.Structure):
 
     @classmethod
     def of(cls, memory: Any, callbacks: Callbacks) -> DeviceLinesArgs:
-        """Of an object with a method for each callback, without its first argument."""
+        """Wrap an object with a method for each callback, without the callback's first argument."""
         return cls(*(kind(_method(memory, name, callbacks)) for name, kind in _DEVICE_CALLBACKS))
 
 

@@ -1,4 +1,4 @@
-"""The compiled op library: where it is, how ONNX Runtime gets it, and its kernels."""
+"""Compiled op library: its path, its registration with ONNX Runtime, and its kernels."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def op_library_path() -> Path:
-    """Path of the op library that this installation built.
+    """Return the path of the op library that this installation built.
 
     Raises
     ------
     BackendError
-        The installation carries none.
+        The installation has none.
     """
     return installed_library(
         "libsgmf_ops",
@@ -34,9 +34,9 @@ def op_library_path() -> Path:
 
 
 def register_op_library(options: onnxruntime.SessionOptions) -> None:
-    """Give sessions on the CPU with these options the ops of the domain ``segmaformer``.
+    """Add the ops of the domain ``segmaformer`` to sessions on the CPU with these options.
 
-    They run on the session's threads. How many those are they can only learn here, so set
+    The ops run on the session's threads and learn their number here, so set
     ``options.intra_op_num_threads`` first.
 
     Parameters
@@ -47,7 +47,7 @@ def register_op_library(options: onnxruntime.SessionOptions) -> None:
     Raises
     ------
     BackendError
-        The installation carries none.
+        The installation has none.
     """
     if options.intra_op_num_threads > 0:
         options.add_session_config_entry("segmaformer.threads", str(options.intra_op_num_threads))
@@ -56,12 +56,12 @@ def register_op_library(options: onnxruntime.SessionOptions) -> None:
 
 @functools.cache
 def op_library() -> Library:
-    """The loaded op library.
+    """Load the op library.
 
     Raises
     ------
     BackendError
-        The installation carries none, or one for another machine.
+        The installation has none, or one for another machine.
     """
     return declared(load_library(op_library_path()), OP_LIBRARY)
 
@@ -72,16 +72,16 @@ def call_kernel(name: str, args: Any, threads: int) -> None:
     Parameters
     ----------
     name
-        Of the C function, which takes `args` and a number of threads.
+        Name of the C function, which takes `args` and a number of threads.
     args
-        Its structure.
+        Argument structure of the function.
     threads
-        Threads to use; 0 takes every available processor.
+        Number of threads; 0 uses every available processor.
 
     Raises
     ------
     ValueError
-        An argument that the library refuses.
+        The library refuses an argument.
     """
     error = getattr(op_library(), name)(args, threads)
     if error:
@@ -89,7 +89,7 @@ def call_kernel(name: str, args: Any, threads: int) -> None:
 
 
 def cpu_isas() -> list[str]:
-    """Instruction sets that the library can use on this processor, best first."""
+    """List the instruction sets that the library can use on this processor, best first."""
     return op_library().sgmf_cpu_isas().decode().split(",")
 
 
@@ -101,16 +101,16 @@ def run_selective_scan(
     Parameters
     ----------
     args
-        Sizes and addresses; see ``sgmf/selective_scan.h``.
+        Sizes and addresses; see ``kernels/interface/selective_scan.h``.
     threads
-        Threads to use; 0 takes every available processor.
+        Number of threads; 0 uses every available processor.
     isa
-        One of :func:`cpu_isas`; None takes the first.
+        One of :func:`cpu_isas`; None uses the first.
 
     Raises
     ------
     ValueError
-        An argument that the library refuses.
+        The library refuses an argument.
     """
     error = op_library().sgmf_selective_scan(args, threads, None if isa is None else isa.encode())
     if error:

@@ -33,16 +33,16 @@ def call(name: str, *args: Any, callbacks: Callbacks | None = None) -> None:
     Parameters
     ----------
     name, args
-        The function and its arguments.
+        Name of the function, and its arguments.
     callbacks
-        What made the callbacks among them; an error in one is raised here.
+        Maker of the callbacks among them; an error in a callback is raised here.
 
     Raises
     ------
     ValueError, InputError, GeometryError, BudgetError, BackendError, CancelledError, MemoryError
-        As the function says.
+        As reported by the function.
     KeyboardInterrupt
-        A signal came meanwhile; callbacks see it at :func:`interruption.check`.
+        A signal arrived during the call; callbacks notice it in :func:`interruption.check`.
     """
     failure = Failure()
     function = getattr(op_library(), name)

@@ -1,4 +1,4 @@
-"""How many processors this process may use."""
+"""Number of processors that this process may use."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from segmaformer.runtime.bindings.op_library import op_library
 
 MOST_THREADS = 1024
-"""That anybody may ask for, here and in libsgmf; more would only exhaust the system."""
+"""Largest accepted number of threads, here and in libsgmf; more would exhaust the system."""
 
 
 def available_processors(system_root: Path | None = None) -> int:
-    """Cores that this process may run on, capped by its control group's quota.
+    """Count the cores that this process may run on, capped by its control group's quota.
 
     Two threads of one core share its arithmetic units, which a network keeps busy alone; so
-    siblings count once where Linux tells them apart.
+    siblings count once if Linux tells them apart.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def available_processors(system_root: Path | None = None) -> int:
     Raises
     ------
     BackendError
-        The installation carries no op library.
+        The installation has no op library.
     """
     count: int = op_library().sgmf_available_processors(
         None if system_root is None else str(system_root).encode()

@@ -30,7 +30,7 @@ ELEMENT_TYPES = (
     np.float32,
     np.float64,
 )
-"""In the order of ``sgmf::ElementType``."""
+"""Element types in the order of ``sgmf::ElementType``."""
 _SCHEMES = ("zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01")
 _TILINGS = ("nnunet", "monai")
 
@@ -91,12 +91,12 @@ class NormalizationArgs(ctypes.Structure):
 
     @classmethod
     def of(cls, spec: Normalization) -> NormalizationArgs:
-        """Of a specification.
+        """Convert a specification.
 
         Raises
         ------
         ValueError
-            It is ``ct`` and lacks a parameter.
+            The scheme is ``ct`` and lacks a parameter.
         """
         parameters = (spec.mean, spec.std, spec.lower, spec.upper)
         if spec.scheme == "ct" and None in parameters:
@@ -116,7 +116,7 @@ class ResamplingArgs(ctypes.Structure):
 
     @classmethod
     def of(cls, spec: Resampling) -> ResamplingArgs:
-        """Of a specification."""
+        """Convert a specification."""
         separate = -1 if spec.separate_z is None else spec.separate_z
         return cls(spec.order, spec.order_z, separate, spec.anisotropy_threshold)
 
@@ -138,7 +138,7 @@ class PreprocessingArgs(ctypes.Structure):
 
     @classmethod
     def of(cls, spec: Preprocessing) -> PreprocessingArgs:
-        """Of a specification; the structure keeps what it points to."""
+        """Convert a specification; the structure keeps alive what it points to."""
         names = [name.encode() for name in spec.channels]
         return cls(
             len(spec.channels),
@@ -192,7 +192,7 @@ class TilingArgs(ctypes.Structure):
 
     @classmethod
     def of(cls, spec: Tiling) -> TilingArgs:
-        """Of a specification."""
+        """Convert a specification."""
         mirrored = tuple(axis in spec.mirror_axes for axis in range(3))
         return cls(spec.tile, spec.step, spec.gaussian, mirrored, _TILINGS.index(spec.scheme))
 
@@ -209,7 +209,7 @@ class OutputArgs(ctypes.Structure):
 
     @classmethod
     def of(cls, spec: Output) -> OutputArgs:
-        """Of a specification; the structure keeps what it points to."""
+        """Convert a specification; the structure keeps alive what it points to."""
         labels = [label.value for label in spec.labels]
         regions = [region.value for region in spec.regions]
         return cls(
@@ -221,17 +221,17 @@ class OutputArgs(ctypes.Structure):
 
 
 def element_type(array: npt.NDArray[Any]) -> int:
-    """Place of the array's type among :data:`ELEMENT_TYPES`."""
+    """Return the index of the array's type in :data:`ELEMENT_TYPES`."""
     return ELEMENT_TYPES.index(array.dtype.type)
 
 
 def triple(values: Any) -> Triple:
-    """Three integers of a structure."""
+    """Return three integers of a structure."""
     a, b, c = (int(value) for value in values)
     return a, b, c
 
 
 def spacing(values: Any) -> Spacing:
-    """Three numbers of a structure."""
+    """Return three numbers of a structure."""
     a, b, c = (float(value) for value in values)
     return a, b, c

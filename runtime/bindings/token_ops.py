@@ -1,4 +1,4 @@
-"""The op library's ops around the scan; ``kernels/interface/token_ops.h`` defines them."""
+"""Ops of the op library around the scan; ``kernels/interface/token_ops.h`` defines them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TokenOpAttributes:
 def result_shape(
     op: str, shapes: Sequence[tuple[int, ...]], attributes: TokenOpAttributes
 ) -> tuple[int, ...]:
-    """Shape of the result for inputs of these shapes, which fit."""
+    """Return the shape of the result for inputs of these shapes, which must fit each other."""
     if op == "UpsampleAdd":
         return shapes[1]
     if op == "Upsample":
@@ -72,21 +72,21 @@ def run_token_op(
     op
         One of :data:`INPUT_COUNTS`.
     inputs
-        Its inputs, float32 and C-contiguous.
+        Inputs of the op, float32 and C-contiguous.
     attributes
-        Its attributes.
+        Attributes of the op.
     out
-        Memory for the result, of :func:`result_shape`, float32 and C-contiguous; overlaps no
+        Memory for the result, of :func:`result_shape`, float32 and C-contiguous. It overlaps no
         input, but may be x itself for ``InstanceNorm*`` and y itself for ``UpsampleAdd``.
     threads
-        Threads to use; 0 takes every available processor.
+        Number of threads; 0 uses every available processor.
     isa
-        One of :func:`~segmaformer.runtime.bindings.op_library.cpu_isas`; None takes the first.
+        One of :func:`~segmaformer.runtime.bindings.op_library.cpu_isas`; None uses the first.
 
     Raises
     ------
     ValueError
-        A type, shape or attribute that does not fit.
+        A type, shape or attribute does not fit.
     """
     for array in (*inputs, out):
         if array.dtype != np.float32 or not array.flags.c_contiguous or array.ndim > 5:
@@ -112,5 +112,5 @@ def run_token_op(
 
 
 def _tensor(array: np.ndarray) -> TensorArgs:
-    # A quarter of the time that array.ctypes.data takes.
+    # Takes a quarter of array.ctypes.data's time.
     return TensorArgs(array.__array_interface__["data"][0], array.ndim, array.shape)

@@ -51,7 +51,7 @@ class ChannelSurvey:
 
     @property
     def is_finite(self) -> bool:
-        """Whether every voxel is a finite number."""
+        """True if every voxel is a finite number."""
         return bool(np.isfinite([self.lowest, self.highest]).all())
 
 

@@ -1,4 +1,4 @@
-"""Whether a device sums tiles and labels voxels as the processor does."""
+"""Check that a device sums tiles and labels voxels as the processor does."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _WHOLE = (slice(0, _SHAPE[0]), slice(0, _SHAPE[1]), slice(0, _SHAPE[2]))
 
 
 def check_device_lines(device: CudaDevice) -> None:
-    """Sum and label a small tile on both.
+    """Sum and label a small tile on both, and compare.
 
     Raises
     ------
     BackendError
-        There is no CUDA library, the device cannot run it, or other labels came out.
+        There is no CUDA library, the device cannot run it, or the labels differ.
     """
     device.activate()
     random = np.random.default_rng(0)

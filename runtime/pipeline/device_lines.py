@@ -1,6 +1,6 @@
 """Sums of logits on a CUDA device: tiles are added where the network left them.
 
-Only labels come back. The kernels give what those of the processor give, bit for bit.
+Only labels come back. The kernels compute the same as those of the processor, bit for bit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from segmaformer.runtime.pipeline.tiling import cut_tile
 from segmaformer.runtime.spec import Box, Triple
 
 LABEL_BYTES = 16 << 20
-"""Labels that are computed at once, but for a single plane that takes more."""
+"""Number of labels computed at once; a single plane may have more."""
 
 _ALIGNMENT = 16
 _FLOAT = np.dtype(np.float32).itemsize
@@ -43,11 +43,11 @@ class DeviceLogits:
     Attributes
     ----------
     address
-        Where they begin.
+        Address of the first logit on the device.
     computed
-        Happens when they are there.
+        Event that is triggered when the logits are complete.
     used
-        To be recorded when they are no longer needed.
+        Event to record when the logits are no longer needed.
     """
 
     address: int
@@ -57,15 +57,15 @@ class DeviceLogits:
 
 @dataclass(frozen=True)
 class DeviceNetwork:
-    """How tiles become logits on a device.
+    """A network that leaves its logits on a device.
 
     Attributes
     ----------
     device
-        Which.
+        Device that runs it.
     run
-        Tiles (B, C, *tile), float32, to the logits of each; those are taken before the next
-        call. B is at most `tiles_at_once`.
+        Function from tiles (B, C, *tile), float32, to the logits of each, which must be used before
+        the next call. B is at most `tiles_at_once`.
     """
 
     device: CudaDevice
@@ -73,7 +73,7 @@ class DeviceNetwork:
     tiles_at_once: int
 
     def before_each(self, call: Callable[[], None]) -> DeviceNetwork:
-        """The same, with `call` before each run."""
+        """Return the same network with `call` before each run."""
 
         def run(tiles: np.ndarray) -> Generator[DeviceLogits, None, None]:
             call()
@@ -84,19 +84,19 @@ class DeviceNetwork:
     def logits(
         self, image: np.ndarray, place: Box, boxes: Sequence[Box]
     ) -> Generator[DeviceLogits, None, None]:
-        """Logits (K, *tile) of one tile after the other.
+        """Yield the logits (K, *tile) of one tile after the other.
 
-        Close the generator if it is not used up: a network whose logits are still waited for
-        serves nobody else.
+        Close the generator if it is not exhausted: a network whose logits are pending serves nobody
+        else.
 
         Parameters
         ----------
         image
             Shape (C, D, H, W), float32.
         place
-            Where it lies, in the coordinates of `boxes`; tiles may reach beyond.
+            Place of the image, in the coordinates of `boxes`; tiles may reach beyond.
         boxes
-            The tiles in order.
+            Tiles in order.
         """
         for first in range(0, len(boxes), self.tiles_at_once):
             some = boxes[first : first + self.tiles_at_once]
@@ -105,7 +105,7 @@ class DeviceNetwork:
 
 
 def lines_bytes(capacity: int, channels: int, width: int, tile: Triple) -> int:
-    """Device memory that :class:`DeviceLines` takes, but for tables and very large planes."""
+    """Return the bytes that :class:`DeviceLines` takes, without tables and very large planes."""
     rows = tile[0] * tile[1]
     scratch = max(rows * (width * _FLOAT + ctypes.sizeof(ctypes.c_void_p)), LABEL_BYTES)
     return (capacity * channels * width + math.prod(tile)) * _FLOAT + scratch
@@ -117,11 +117,11 @@ class DeviceLines:
     Parameters
     ----------
     device
-        Where.
+        Device whose memory to use.
     capacity, channels, width
-        Shape of the memory.
+        Number of lines, channels of each, and voxels along a line.
     weights
-        Of the voxels of a tile, shape (D, H, W), float32.
+        Weights of the voxels of a tile, shape (D, H, W), float32.
 
     Raises
     ------
@@ -139,13 +139,13 @@ class DeviceLines:
         self._weights = device.allocate(weights.nbytes)
         self._not_finite = device.allocate(np.dtype(np.int32).itemsize)
         self._scratch = device.allocate(_ALIGNMENT)
-        # What is on its way to the device.
+        # Arrays on their way to the device.
         self._sent: list[np.ndarray] = []
         self._send(self._weights.address, weights)
         self._send(self._not_finite.address, np.zeros(1, np.int32))
 
     def clear(self, lines: Sequence[int]) -> None:
-        """As of :class:`segmaformer.runtime.pipeline.host_lines.Lines`; so are the others."""
+        """Set lines to zero; all methods are those of the class ``Lines``."""
         (pointers,), _ = self._put(self._pointers(np.array(lines, np.int64)))
         enqueue(
             "sgmf_clear_lines_cuda",
@@ -197,7 +197,7 @@ class DeviceLines:
     def labels(
         self, places: Places, taps: Sequence[AxisTaps], regions: Sequence[int] | None
     ) -> npt.NDArray[np.uint16]:
-        """Waits for the device.
+        """Compute labels, and wait for the device.
 
         Raises
         ------
@@ -258,9 +258,9 @@ class DeviceLines:
         return np.uint64(self._memory.address) + (first * _FLOAT).astype(np.uint64)
 
     def _put(self, *arrays: np.ndarray, room: int = 0) -> tuple[list[int], int]:
-        """Send arrays for the next kernel; their addresses, and that of `room` bytes behind.
+        """Send arrays for the next kernel; return their addresses, and that of `room` bytes behind.
 
-        The stream overwrites those of the kernel before once it is done.
+        The arrays of the kernel before are overwritten once it is done.
         """
         sizes = [-(-array.nbytes // _ALIGNMENT) * _ALIGNMENT for array in arrays]
         offsets = [*itertools.accumulate(sizes, initial=0)]
@@ -274,7 +274,7 @@ class DeviceLines:
     def _scratch_of(self, size: int) -> DeviceMemory:
         if self._scratch.size < size:
             self._wait()
-            del self._scratch  # before more is taken
+            del self._scratch  # free it before allocating more
             self._scratch = self._device.allocate(size)
         return self._scratch
 

@@ -1,4 +1,4 @@
-"""The native pipeline's lines of logits, in memory of a device."""
+"""Lines of logits of the native pipeline, in memory of a device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from segmaformer.runtime.spec import Output, Tiling, Triple
 
 
 def device_memory(device: DeviceNetwork, tile: Triple, output: Output) -> DeviceMemoryArgs:
-    """What the sums of logits may take on a device."""
+    """Return the memory on a device that the sums of logits may take."""
 
     def sums_bytes(_user: Any, lines: int, width: int) -> int:
         return lines_bytes(lines, output.channels, width, tile)
@@ -42,21 +42,20 @@ def device_memory(device: DeviceNetwork, tile: Triple, output: Output) -> Device
 
 
 class DeviceStream:
-    """What becomes of tiles on a device, up to labels; its methods are callbacks.
+    """Path of tiles on a device, up to labels; its methods are callbacks.
 
-    Close it, as a context: after an error the network must not go on waiting for its logits
-    to be used.
+    Close it, as a context: after an error the network must not wait for its logits to be used.
 
     Parameters
     ----------
     device
-        What runs the tiles.
+        Network that runs the tiles.
     image
         Shape (C, D, H, W), float32.
     tiling, output
-        Of the package.
+        Tiling and output of the package.
     labels
-        To be filled, on the target grid.
+        Array to be filled, on the target grid.
     """
 
     def __init__(
@@ -90,18 +89,18 @@ class DeviceStream:
             self._logits.close()
 
     def start(self, tiles: int, count: int, place: int) -> None:
-        """Learn which tiles will be run."""
+        """Receive the tiles that will be run."""
         boxes = [box_of(edges) for edges in integers_at(tiles, count, 6)]
         self._logits = self._device.logits(self._image, box_of(integers_at(place, 6)), boxes)
 
     def begin(self, capacity: int, width: int) -> None:
-        """Take memory, once that of the block before is given back."""
+        """Allocate memory, after freeing that of the block before."""
         self._lines, self._width = None, width
         shape = (capacity, self._channels, width)
         self._lines = DeviceLines(self._device.device, *shape, self._weights)
 
     def clear(self, lines: int, count: int) -> None:
-        """Make lines zero."""
+        """Set lines to zero."""
         self._memory.clear(integers_at(lines, count).tolist())
 
     def next_tile(self) -> None:

@@ -1,10 +1,10 @@
-"""From tiles to the label map without ever holding the logits of a whole scan.
+"""Computation of a label map from tiles, without holding the logits of a whole scan.
 
-The native pipeline runs the tiles in order of depth, then of height. What no later tile
-reaches is finished: its sums of logits are divided by the sum of the weights, interpolated
-to the scan's grid and reduced to labels, and their memory goes to the voxels to come. Every
-voxel sees the same operations in the same order as with all logits in memory, so the labels
-are the same, voxel for voxel, whatever the budget.
+The native pipeline runs the tiles in order of depth, then of height. Voxels that no later tile
+reaches are finished: their sums of logits are divided by the sum of the weights, interpolated to
+the scan's grid and reduced to labels, and their memory is used for later voxels. Every voxel sees
+the same operations in the same order as with all logits in memory, so the labels are the same,
+voxel for voxel, for every budget.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from segmaformer.runtime.spec import Box, Output, Resampling, Spacing, Tiling, T
 
 @dataclass(frozen=True)
 class LogitsGrid:
-    """The grid that logits are resampled to.
+    """Grid that logits are resampled to.
 
     Attributes
     ----------
     shape, spacing_mm
-        Of the labels.
+        Shape (d, h, w) of the labels, and their spacing in mm.
     image_spacing_mm
-        Of the image.
+        Spacing of the image in mm.
     resampling
-        How.
+        Method of interpolation.
     """
 
     shape: Triple
@@ -64,34 +64,33 @@ class LogitsGrid:
 
 
 class LabelStream:
-    """Streams one image through a network into labels.
+    """Stream of one image through a network into labels.
 
     Parameters
     ----------
     image
         Shape (C, D, H, W), float32, on the network's grid.
     tiling, output
-        Of the package.
+        Tiling and output of the package.
     grid
-        Where the labels belong.
+        Grid of the labels.
     network
-        What runs the tiles.
+        Network that runs the tiles.
     device
-        What runs the tiles for labels instead, and leaves their logits where the sums then
-        are.
+        Network that runs the tiles for labels instead, and leaves its logits on a device, where the
+        sums are then; None for none.
     budget_bytes
-        For everything in memory of the processor.
+        Limit for all memory of the processor, in bytes.
     taken_bytes
-        What others hold of that; the rest is for the sums of logits and the tiles that the
-        network holds.
+        Memory that others hold of that, in bytes; the rest is for the sums of logits and the tiles
+        that the network holds.
     threads
-        For blending and interpolation.
+        Number of threads for blending and interpolation.
 
     Raises
     ------
     BudgetError
-        The budget, or the memory that is free on the device, does not suffice for the
-        smallest blocks.
+        The budget, or the free memory of the device, does not suffice for the smallest blocks.
     """
 
     def __init__(
@@ -119,12 +118,12 @@ class LabelStream:
         plan = LabelPlanArgs()
         self._call("sgmf_plan_labels", Callbacks(), None, plan)
         self.tile_runs: int = plan.tile_runs
-        """Tiles that a run sends through the network."""
+        """Number of tiles that a run sends through the network."""
         self.streams = bool(plan.streams)
-        """False where splines of order above one need all logits at once."""
+        """Whether labels are streamed; splines of order above one need all logits at once."""
 
     def labels(self, progress: StepProgress, into: np.ndarray | None = None) -> np.ndarray:
-        """Labels on the target grid.
+        """Compute labels on the target grid.
 
         Parameters
         ----------
@@ -143,19 +142,19 @@ class LabelStream:
         return labels
 
     def probabilities(self, channels: Sequence[int], progress: StepProgress) -> np.ndarray:
-        """Probabilities of some channels on the target grid, where that :attr:`streams`.
+        """Compute probabilities of some channels on the target grid, if that :attr:`streams`.
 
         Parameters
         ----------
         channels
-            At least one.
+            Channels of the logits, at least one.
         progress
             Called as work proceeds.
 
         Returns
         -------
         ndarray
-            Shape (len(channels), d, h, w), float32.
+            Shape (len(channels), d, h, w), float32, from 0 to 1.
         """
         exclusive = not self._output.regions
         maps = np.zeros([len(channels), *self._grid.shape], np.float32)
@@ -169,7 +168,7 @@ class LabelStream:
         return maps
 
     def logits(self, progress: StepProgress) -> Logits:
-        """All logits (K, D, H, W) on the image's own grid, where that does not stream."""
+        """Compute all logits (K, D, H, W) on the image's own grid, if that does not stream."""
         logits = np.empty((self._output.channels, *self._image.shape[1:]), np.float32)
 
         def take(place: Box, finished: LogitLines, taps: list[AxisTaps]) -> None:
@@ -234,7 +233,7 @@ class LabelStream:
 
 
 def _lines(finished: FinishedLogitsArgs) -> LogitLines:
-    """View of finished logits in memory of the native pipeline."""
+    """Return a view of finished logits in memory of the native pipeline."""
     places = finished.places
     shape = int(places.max()) + 1, finished.channels, finished.width
     strides = finished.line_stride, finished.channel_stride, 1

@@ -58,8 +58,9 @@ def read_header(path: Path) -> ScanFile:
 
     Raises
     ------
-    The file is no NIfTI, damaged, not three-dimensional, a time series, not of real numbers, or
-    shorter than its header promises.
+    InputError
+        The file is no NIfTI, damaged, not three-dimensional, a time series, not of real numbers,
+        or shorter than its header promises.
     GeometryError
         The affine is singular or not finite, or a spacing is zero.
     """

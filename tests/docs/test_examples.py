@@ -37,7 +37,7 @@ PAGES_WITH_EXAMPLES = [page for page in PAGES if examples(page)]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder that holds the package and the scan that the examples name."""
+    """Make a folder with the package and the scan that the examples name."""
     preprocessing = Preprocessing(("T1",), (Normalization("zscore"),))
     output = Output((Label(0, "background"), Label(1, "hippocampus")))
     for name in ("model.sgmf", "brain.sgmf"):

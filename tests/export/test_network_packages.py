@@ -1,4 +1,4 @@
-"""From weights alone to a segmented scan, for networks used as published."""
+"""Tests from weights alone to a segmented scan, for networks used as published."""
 
 from __future__ import annotations
 

@@ -292,7 +292,7 @@ def test_logits_that_are_no_numbers_never_become_labels(
     value: float,
     spacing_mm: float,
 ) -> None:
-    """In one tile, whose logits become labels without sums, and in one of several."""
+    """Test one tile, whose logits become labels without sums, and one of several."""
     calls = itertools.count()
 
     def fails(tiles: np.ndarray) -> np.ndarray:

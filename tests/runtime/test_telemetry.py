@@ -1,4 +1,4 @@
-"""Nothing leaves the machine, and no identifier of it is kept.
+"""Checks that nothing leaves the machine, and no identifier of it is kept.
 
 ONNX Runtime's uploader and OpenVINO's run in processes of their own here, with a home folder that
 is empty before and must be empty after: both write their identifier there first.

@@ -35,7 +35,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 RESULTS = ("{}_seg.nii.gz", "{}_seg.run.json", "{}_seg.png", "{}_seg.json", "{}_seg.html")
 CASES = 4
 STATE = ".tiny.sgmf.calibration.npz"
-"""What an interrupted calibration goes on from."""
+"""File from which an interrupted calibration continues."""
 
 
 @dataclass(frozen=True)

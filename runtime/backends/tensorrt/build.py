@@ -1,8 +1,8 @@
-"""Building an engine: strongly typed, so the precision is the one in the network's file.
+"""Building of an engine, strongly typed: the network's file alone decides precision.
 
-TensorRT 10 is asked for strong typing and TensorRT 11 knows nothing else; neither is given a
-flag for a precision or a calibrator. The plugin stays outside the engine: an engine that
-carries code of its own would have to be allowed to run it.
+TensorRT 10 is asked for strong typing and TensorRT 11 has nothing else; neither gets a flag for a
+precision or a calibrator. The plugin stays outside the engine: running an engine with code of its
+own would need a permission.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from segmaformer.runtime.progress import StepProgress
 
 @dataclass(frozen=True)
 class Built:
-    """A new engine.
+    """A new engine and the costs of its building.
 
     Attributes
     ----------
     engine
-        Serialised.
+        Serialised engine.
     timing_cache
-        How fast every tactic was here; makes the next build short.
+        Times of all tactics on this device, which make the next build short.
     seconds
-        What building took.
+        Duration of the build.
     """
 
     engine: bytes
@@ -52,25 +52,25 @@ def build_engine(
     Parameters
     ----------
     trt
-        The module ``tensorrt``, with the plugin loaded where the network needs it, or
+        The module ``tensorrt``, with the plugin loaded if the network needs it, or
         ``tensorrt_rtx``.
     network
         ONNX file whose one input is (batch, C, D, H, W) with a free batch.
     messages
-        Takes the builder's log.
+        Receives the builder's log.
     batch
-        Largest number of tiles at once, and the one to be fastest.
+        Largest number of tiles at once, for which the engine is optimised.
     timing_cache
-        Of an earlier build.
+        Timing cache of an earlier build.
     progress
         Called as the builder proceeds.
     configure
-        Sets what else there is in the builder's configuration.
+        Sets further options of the builder's configuration.
 
     Raises
     ------
     BackendError
-        The network cannot be parsed or built, with the builder's reason.
+        The network cannot be parsed or built; the message has the builder's reason.
     """
     start = time.perf_counter()
     builder = messages.start("Builder")
@@ -99,7 +99,7 @@ def build_engine(
 
 def _strongly_typed(trt: ModuleType) -> int:
     flags = trt.NetworkDefinitionCreationFlag
-    # TensorRT 11 keeps the flag for those who set it, and may drop it: it types strongly anyway.
+    # TensorRT 11 is always strongly typed; it keeps the flag for old code and may drop it.
     return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
 
 
@@ -115,7 +115,7 @@ def _parse(trt: ModuleType, definition: Any, network: bytes, messages: Messages)
 
 
 def _profile(builder: Any, definition: Any, batch: int) -> Any:
-    """Shapes from 1 to `batch` tiles, best at `batch`."""
+    """Make a profile of 1 to `batch` tiles, best at `batch`."""
     if definition.num_inputs != 1:
         raise BackendError(f"the network has {definition.num_inputs} inputs; expected one")
     tensor = definition.get_input(0)
@@ -126,7 +126,7 @@ def _profile(builder: Any, definition: Any, batch: int) -> Any:
 
 
 def _monitor(trt: ModuleType, progress: StepProgress) -> Any:
-    """The builder's progress, of its outermost phase."""
+    """Make a monitor that reports the builder's outermost phase."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -142,7 +142,7 @@ def _monitor(trt: ModuleType, progress: StepProgress) -> Any:
         def step_complete(self, phase_name: str, step: int) -> bool:
             if phase_name == self.outermost:
                 progress(min(step + 1, self.steps), self.steps)
-            return True  # go on
+            return True  # continue
 
         def phase_finish(self, phase_name: str) -> None:
             if phase_name == self.outermost:

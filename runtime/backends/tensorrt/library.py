@@ -1,4 +1,4 @@
-"""The ``tensorrt`` package, the plugin for it, and what an engine depends on."""
+"""The ``tensorrt`` package, the plugin for it, and the key of its engines."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _loaded: set[Path] = set()
 
 @dataclass(frozen=True)
 class TensorRt:
-    """TensorRT on this machine, with the plugin loaded where a network needs it.
+    """TensorRT on this machine, with the plugin loaded if a network needs it.
 
     Attributes
     ----------
     plugin_sha256
-        Of the plugin library; None where it was not needed.
+        SHA-256 of the plugin library; None if it was not needed.
     """
 
     module: ModuleType
@@ -42,11 +42,11 @@ class TensorRt:
 
     @property
     def version(self) -> str:
-        """TensorRT's version."""
+        """Version of TensorRT."""
         return str(self.module.__version__)
 
     def key(self, package: Package, variant: str) -> EngineKey:
-        """Key of an engine of this variant here, for single tiles."""
+        """Return the key of an engine of this variant here, for single tiles."""
         facts = self.device.facts
         return EngineKey(
             **package_key(package, variant),
@@ -62,18 +62,18 @@ class TensorRt:
 
 
 def load_tensorrt(network: bytes) -> TensorRt:
-    """Make TensorRT ready for a network.
+    """Prepare TensorRT for a network.
 
     Parameters
     ----------
     network
-        Its ONNX file; the plugin is loaded if it holds a selective scan.
+        ONNX file; the plugin is loaded if it holds a selective scan.
 
     Raises
     ------
     BackendError
-        There is no driver or device, the version is not known to work, or the plugin is
-        missing or does not load.
+        There is no driver or device, the version is not supported, or the plugin is missing or does
+        not load.
     MissingExtraError
         TensorRT is not installed.
     """
@@ -87,7 +87,7 @@ def load_tensorrt(network: bytes) -> TensorRt:
 
 
 def what_is_missing() -> str | None:
-    """All that keeps TensorRT from running here; None if nothing does."""
+    """Return why TensorRT cannot run here; None if it may."""
     complaints = []
     for part in (import_tensorrt, CudaDevice, plugin_path):
         try:
@@ -98,7 +98,7 @@ def what_is_missing() -> str | None:
 
 
 def import_tensorrt() -> ModuleType:
-    """Import TensorRT; raises as :func:`load_tensorrt`."""
+    """Import TensorRT, with the errors of :func:`load_tensorrt`."""
     try:
         import tensorrt
     except ImportError as error:
@@ -122,12 +122,12 @@ def check_version(module: ModuleType) -> None:
 
 
 def plugin_path() -> Path:
-    """Path of the plugin library that this installation built.
+    """Return the path of the plugin library that this installation built.
 
     Raises
     ------
     BackendError
-        The installation carries none.
+        The installation has none.
     """
     return installed_library(
         "libsgmf_tensorrt",
@@ -140,7 +140,7 @@ def plugin_path() -> Path:
 def _load_plugin(module: ModuleType, messages: Messages) -> str:
     """Load the plugin and return the SHA-256 of its library."""
     path = plugin_path()
-    # TensorRT reports it as an error to load a plugin twice, or to ask for one that is not there.
+    # TensorRT reports an error if a plugin is loaded twice, or asked for but missing.
     if path not in _loaded:
         registry = module.get_plugin_registry()
         if registry.load_library(str(path)) is None and _creator(registry) is None:

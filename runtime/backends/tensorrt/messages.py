@@ -1,4 +1,4 @@
-"""What TensorRT and TensorRT-RTX say, kept for errors and for the builder's log."""
+"""Messages of TensorRT and TensorRT-RTX, kept for errors and for the builder's log."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from segmaformer.runtime.errors import BackendError
 
 _NAMED = 3
-"""Errors that a message repeats."""
+"""Number of errors that a message repeats."""
 
 _WITHOUT_CUDA = "CUDA initialization failure"
-"""What TensorRT says where it cannot start, whatever it returns."""
+"""Message of TensorRT if it cannot start, whatever it returns."""
 
 
 class Messages:
-    """Everything that was said, and where it was serious.
+    """All messages, with the serious ones marked.
 
     Attributes
     ----------
     logger
-        Of the module's own type, to be given to its objects.
+        Logger of the module's own type, for its objects.
     lines
-        ``SEVERITY: text`` in order.
+        Lines ``SEVERITY: text`` in order.
     """
 
     def __init__(self, trt: ModuleType):
@@ -36,7 +36,7 @@ class Messages:
 
         class Listener(trt.ILogger):  # type: ignore[misc, name-defined]
             def log(self, severity: Any, text: str) -> None:
-                # Called from native threads: anything raised here would end the process.
+                # Called from native threads: any exception here would end the process.
                 if severity == unimportant:
                     return
                 lines.append(f"{severity.name}: {text}")
@@ -51,14 +51,14 @@ class Messages:
         Raises
         ------
         BackendError
-            It does not start on this machine, with its reason.
+            The object does not start on this machine; the message has the reason.
         """
         try:
             made = getattr(self._module, kind)(self.logger)
-        except (TypeError, RuntimeError) as error:  # what the bindings make of a null pointer
+        except (TypeError, RuntimeError) as error:  # raised by the bindings for a null pointer
             raise BackendError(self._not_started(f" ({error})")) from error
         if any(_WITHOUT_CUDA in text for text in self._errors):
-            # TensorRT 11.4 gives an object at address 0x228 then: freeing it would end the process.
+            # TensorRT 11.4 then returns an object at address 0x228: freeing it ends the process.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
             raise BackendError(self._not_started())
         return made
@@ -70,11 +70,11 @@ class Messages:
         )
 
     def errors(self) -> str:
-        """The first errors since the last call, or a word that there were none."""
+        """Return the first errors since the last call, or a phrase that there were none."""
         named = "; ".join(self._errors[:_NAMED])
         self._errors.clear()
         return named or "it gave no reason"
 
     def text(self) -> str:
-        """All lines, for a file."""
+        """Return all lines, for a file."""
         return "\n".join(self.lines) + "\n"

@@ -1,4 +1,4 @@
-"""TensorRT-RTX, from an engine that ``sgmf build`` made for this device's target."""
+"""Sessions of TensorRT-RTX, with an engine that ``sgmf build`` made for this device's target."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_rtx(
     MissingExtraError
         TensorRT-RTX is not installed.
     EngineError
-        The engine is not to be trusted.
+        The engine does not pass its trust checks.
     """
     module = import_tensorrt_rtx()
     device = CudaDevice()
@@ -50,12 +50,12 @@ def open_rtx(
 
 
 def known_target(device: CudaDevice) -> str:
-    """The target of a device, such as ``sm86``.
+    """Return the target of a device, such as ``sm86``.
 
     Raises
     ------
     BackendError
-        TensorRT-RTX has none for it.
+        TensorRT-RTX has no target for it.
     """
     target = target_of(device)
     if target not in TARGETS:
@@ -67,7 +67,7 @@ def known_target(device: CudaDevice) -> str:
 
 
 def what_is_missing() -> str | None:
-    """Why TensorRT-RTX cannot run here; None if it may."""
+    """Return why TensorRT-RTX cannot run here; None if it may."""
     try:
         import_tensorrt_rtx()
         load_driver()

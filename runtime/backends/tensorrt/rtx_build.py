@@ -1,9 +1,8 @@
-"""Building TensorRT-RTX engines ahead of time: for a target, on any machine, no GPU needed.
+"""Building of TensorRT-RTX engines ahead of time: for a target, on any machine, without a GPU.
 
-TensorRT-RTX takes no plugins: its parser ends the process at an operator that it does not
-know. So this takes networks in standard operators alone, as
-:func:`segmaformer.export.plain_graph.plain_graph` makes them, and builds in a process of its
-own, whatever happens there.
+TensorRT-RTX takes no plugins: its parser ends the process at an unknown operator. So this only
+takes networks in standard operators, as :func:`segmaformer.export.plain_graph.plain_graph` makes
+them, and builds in a process of its own.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ _INSTALL = "TensorRT-RTX is not installed; run: pip install 'segmaformer[rtx]'"
 
 @dataclass(frozen=True)
 class RtxEngine:
-    """A new engine.
+    """A new engine and the costs of its building.
 
     Attributes
     ----------
     content
-        Serialised.
+        Serialised engine.
     builder_version
-        TensorRT-RTX's.
+        Version of TensorRT-RTX.
     target, batch
-        What it is for; it takes 1 to `batch` tiles and is best at `batch`.
+        Target and batch of the engine; it takes 1 to `batch` tiles and is best at `batch`.
     seconds
-        What building took.
+        Duration of the build.
     build_peak_mib
         Largest resident size of the building process.
     """
@@ -81,7 +80,7 @@ def build_rtx_engine(
     progress
         Called as the builder proceeds.
     keep_log
-        Given the builder's log, also where it fails.
+        Called with the builder's log, also after a failure.
 
     Raises
     ------
@@ -117,7 +116,7 @@ def import_tensorrt_rtx() -> ModuleType:
     Raises
     ------
     MissingExtraError
-        It is not installed, or not for this machine.
+        TensorRT-RTX is not installed, or not for this machine.
     """
     try:
         return importlib.import_module(MODULE)
@@ -137,9 +136,9 @@ def _check(target: str, batch: int) -> None:
 
 
 def _run_child(folder: Path, target: str, batch: int, progress: StepProgress) -> dict[str, Any]:
-    """Build in `folder`; returns the child's last message.
+    """Build in `folder`; return the child's last message.
 
-    Its working directory is `folder`, so that it imports nothing from where the user is.
+    The child works in `folder`, so that it imports nothing from the user's folder.
     """
     command = [sys.executable, "-m", f"{__package__}.rtx_child", target, str(batch)]
     last: dict[str, Any] = {}

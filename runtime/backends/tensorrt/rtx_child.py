@@ -1,8 +1,8 @@
-"""The process that builds a TensorRT-RTX engine in its working directory.
+"""Process that builds a TensorRT-RTX engine in its working directory.
 
 Started by :mod:`segmaformer.runtime.backends.tensorrt.rtx_build` with the target and the batch.
-Writes one JSON object a line to stdout: progress, and at last what was built or why it was not.
-What native code prints goes to stderr.
+Writes one JSON object a line to stdout: progress, and at last the result or the reason for its
+failure. Output of native code goes to stderr.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from segmaformer.runtime.system.memory import peak_mib
 
 
 def main(target: str, batch: int) -> int:
-    """Build; 0 where an engine was written."""
+    """Build an engine; return 0 if it was written."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     import tensorrt_rtx

@@ -1,7 +1,7 @@
-"""What a TensorRT-RTX engine depends on: its target, not the device and its driver.
+"""Key of a TensorRT-RTX engine, which depends on its target, not on the device and its driver.
 
-TensorRT-RTX compiles the last step for the device when the engine is opened, so an engine
-that was built ahead of time, on whatever machine, serves every device of its target.
+TensorRT-RTX compiles the last step for the device when the engine is opened, so an engine that was
+built ahead of time on any machine serves every device of its target.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from segmaformer.runtime.package.reader import Package
 
 
 def target_of(device: CudaDevice) -> str:
-    """The target that a device belongs to, such as ``sm86``."""
+    """Return the target that a device belongs to, such as ``sm86``."""
     return f"sm{device.facts.compute_capability.replace('.', '')}"
 
 
 def rtx_key(package: Package, variant: str, target: str, builder_version: str) -> EngineKey:
-    """Key of an engine for `target`, for single tiles."""
+    """Return the key of an engine for `target`, for single tiles."""
     return EngineKey(
         **package_key(package, variant),
         builder=NAME,

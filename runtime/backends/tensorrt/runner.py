@@ -1,8 +1,8 @@
-"""Running a deserialised engine of TensorRT or TensorRT-RTX on batches of tiles.
+"""Runner of a deserialised TensorRT or TensorRT-RTX engine on batches of tiles.
 
-Two slots of pinned and device memory, each with its own stream, take turns: while one
-computes, the tiles of the next are copied in and the logits of the last out. The engine's
-scratch memory exists once, so computations follow each other by an event.
+Two slots of pinned and device memory, each with its own stream, take turns: while one computes, the
+tiles of the next are copied in and the logits of the last out. The engine's scratch memory exists
+once, so computations follow each other by an event.
 """
 
 from __future__ import annotations
@@ -35,24 +35,23 @@ class EngineRunner:
     trt
         The module ``tensorrt`` or ``tensorrt_rtx``.
     content
-        A checked engine.
+        Checked engine.
     device
-        Where it runs.
+        Device to run on.
     manifest
-        Of its package, to check what the engine takes and gives.
+        Manifest of the package, to check the engine's inputs and outputs.
     messages
-        What the module's objects report to.
+        Receives the messages of the module's objects.
 
     Attributes
     ----------
     batch
-        Tiles that the engine takes at once.
+        Largest number of tiles that the engine takes at once.
 
     Raises
     ------
     BackendError
-        The engine cannot be opened, does not fit the package, or the device has too
-        little memory.
+        The engine cannot be opened, does not fit the package, or the device has too little memory.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class EngineRunner:
 
     @property
     def tiles_at_once(self) -> int:
-        """Tiles for one call that keep copies and computations overlapped."""
+        """Number of tiles for one call that keeps copies and computations overlapped."""
         return SLOTS * self.batch
 
     @property
@@ -93,7 +92,7 @@ class EngineRunner:
         return DeviceNetwork(self._device, self.run_resident, self.tiles_at_once)
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
-        """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32; any B.
+        """Compute logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32; any B.
 
         Raises
         ------
@@ -106,21 +105,21 @@ class EngineRunner:
             try:
                 self._run(tiles, logits)
             finally:
-                # After an error nothing may go on using the slots' memory.
+                # After an error, no pending work may use the slots' memory.
                 for slot in self._slots:
                     slot.stream.synchronize()
             return logits
 
     def run_resident(self, tiles: np.ndarray) -> Generator[DeviceLogits, None, None]:
-        """Logits of tiles (B, C, D, H, W) float32, one after the other, where they are computed.
+        """Yield the logits of tiles (B, C, D, H, W) float32 one by one, where they are computed.
 
-        Other threads wait until the iterator is used up or closed. What uses logits records
-        their event before the next are asked for.
+        Other threads wait until the iterator is exhausted or closed. The caller records the event
+        of each tile's logits before asking for the next.
 
         Parameters
         ----------
         tiles
-            At most `tiles_at_once`.
+            Shape (B, C, D, H, W), float32; B at most `tiles_at_once`.
 
         Raises
         ------
@@ -178,7 +177,7 @@ class EngineRunner:
 def _check_interface(
     trt: ModuleType, engine: Any, shapes: tuple[tuple[int, ...], tuple[int, ...]]
 ) -> tuple[str, str]:
-    """Names of input and output, once shapes and types are what the manifest says."""
+    """Return the names of input and output, after comparing them with the manifest."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
     outputs = [name for name in names if name not in inputs]

@@ -1,4 +1,4 @@
-"""A network in an engine, as a session: what TensorRT and TensorRT-RTX have in common."""
+"""Session around an engine, shared by TensorRT and TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class EngineSession:
     Parameters
     ----------
     runner
-        The engine with its memory on the device.
+        Engine with its memory on the device.
     description
         Version, device and variant, as shown to people.
     identity
-        Changes with everything that the numbers depend on.
+        Text that changes with everything that the numbers depend on.
 
     Attributes
     ----------
     description
-        With the batch.
+        Version, device, variant and batch.
     identity
-        As given.
+        Identity as given.
     """
 
     overlap = True
@@ -38,16 +38,16 @@ class EngineSession:
 
     @property
     def resident(self) -> DeviceNetwork:
-        """The network with its logits left on the device, unchecked."""
+        """Network with its logits left, unchecked, on the device."""
         return self._runner.resident
 
     @property
     def tiles_at_once(self) -> int:
-        """Tiles for one call of :meth:`run` that fill the device."""
+        """Number of tiles for one call of :meth:`run` that fills the device."""
         return self._runner.tiles_at_once
 
     def run(self, tiles: np.ndarray) -> np.ndarray:
-        """Logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
+        """Compute logits (B, K, D, H, W) float32 of tiles (B, C, D, H, W) float32.
 
         Raises
         ------

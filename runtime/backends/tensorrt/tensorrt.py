@@ -1,4 +1,4 @@
-"""TensorRT, from an engine that ``sgmf build`` made on this machine."""
+"""Sessions of TensorRT, with an engine that ``sgmf build`` made on this machine."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ def open_tensorrt(
 ) -> EngineSession:
     """Open a network in TensorRT.
 
-    Only engines from the cache run, or those that this process built: native code from here,
-    for this device, driver and version, and that nobody altered.
+    Only engines from the cache run, or those that this process built: unaltered native code for
+    this device, driver and version.
 
     Parameters
     ----------
     package, variant
-        What to open.
+        Package and variant to open.
     options
-        The device does the work, so its threads change nothing.
+        Options; the number of threads has no effect, since the device does the work.
     engine
-        A new one, to try before it is kept; None takes the cache's.
+        New engine, to test before it is kept; None uses the cache's.
 
     Raises
     ------
     BackendError
-        There is no engine, driver or plugin, and what to do.
+        There is no engine, driver or plugin; the message says what to do.
     EngineError
-        The engine is not to be trusted.
+        The engine does not pass its trust checks.
     """
     network = package.network(variant)
     tensorrt = load_tensorrt(network)
@@ -49,6 +49,6 @@ def open_tensorrt(
 
 
 def build_command(package: Package, variant: str, backend: str) -> str:
-    """The command that builds a missing engine."""
+    """Return the command that builds a missing engine."""
     path = shlex.quote(str(package.path))
     return f"sgmf build {path} --backend {backend} --variant {variant}"

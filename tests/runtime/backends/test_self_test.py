@@ -26,7 +26,7 @@ def exact(tiles: np.ndarray) -> np.ndarray:
 
 
 def rounded(tiles: np.ndarray) -> np.ndarray:
-    """As half precision would: labels stay, logits move by more than float32 may."""
+    """Simulate half precision: labels stay, logits move by more than float32 may."""
     logits = exact(tiles)
     return logits + np.float32(1e-3) * logits.max() * (logits > 0)
 

@@ -44,13 +44,13 @@ def open_openvino(package: Package, variant: str, options: BackendOptions) -> Se
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Package:
-    """A package whose network does not end with an upsampling."""
+    """Write a package whose network does not end with an upsampling."""
     return brightness_package(tmp_path)
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: Package) -> None:
-    """A machine with a GPU, as far as any backend can tell, once `package` is exported."""
+    """Set up a machine that seems to have a GPU to every backend, once `package` is exported."""
     machine = pretend(monkeypatch, tmp_path)
     machine.driver.capability = (8, 6)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", machine.trt)  # type: ignore[arg-type]

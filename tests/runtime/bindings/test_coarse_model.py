@@ -185,7 +185,7 @@ def labels(*task: Any, order: int = 1) -> np.ndarray:
 def test_labels_are_those_of_enlarged_logits(
     shape: Triple, resampled: bool, regions: bool, one_tile: bool, order: int, seed: int
 ) -> None:
-    """Of one tile and of several, on their own grid and another, for labels and for regions."""
+    """Compare one tile and several, on their own grid and another, for labels and for regions."""
     random = np.random.default_rng(seed)
     if one_tile:
         shape = tuple(min(n, t) for n, t in zip(shape, TILE, strict=True))  # type: ignore[assignment]
@@ -234,7 +234,7 @@ def test_probabilities_are_those_of_enlarged_logits(shape: Triple, resampled: bo
 
 
 def test_mirrored_logits_are_averaged_before_they_are_enlarged() -> None:
-    """Which differs by roundings from averaging them afterwards."""
+    """Allow roundings: the logits were averaged before and not after."""
     random = np.random.default_rng(5)
     image = random.normal(size=(1, 12, 8, 30)).astype(np.float32)
     place = random.normal(size=(CLASSES, *COARSE)).astype(np.float32)

@@ -126,7 +126,7 @@ def type_of(parameter: str) -> str:
 
 
 def fits(spelled: str, declared: Any) -> bool:
-    """Whether a declared parameter or result is of the type that a header spells."""
+    """Tell if a declared parameter or result has the type that a header spells."""
     kind = spelled.replace("const ", "").replace(" const", "")
     if kind in CALLBACKS:
         return declared is CALLBACKS[kind]

@@ -86,7 +86,7 @@ def test_the_box_is_the_smallest_with_all_content(shape, points, seed) -> None:
     seed=st.integers(0, 1000),
 )
 def test_statistics_are_those_inside_the_filled_mask(shape, density, seed) -> None:
-    """Of both channels, whether or not the scan is cropped first."""
+    """Compare both channels, whether or not the scan is cropped first."""
     random = np.random.default_rng(seed)
     image = random.normal(40, 9, (2, *shape)).astype(np.float32)
     image *= random.random((2, *shape)) < density

@@ -44,7 +44,7 @@ def test_gaussian_weights(name: str) -> None:
 
 @pytest.mark.parametrize("key", recorded("blending"))
 def test_blended_logits(key: str) -> None:
-    """As MONAI's, which adds up in float32 as well; the weights' last bits may show."""
+    """Compare with MONAI, which also sums in float32; the weights' last bits may differ."""
     name, overlap, mode = key.split("/")
     tiling = Tiling(
         cases.BLENDING_TILE, step=1 - float(overlap), gaussian=mode == "gaussian", scheme="monai"

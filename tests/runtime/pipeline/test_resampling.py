@@ -130,7 +130,7 @@ def test_nearest_weights_are_those_of_map_coordinates(length: int, new_length: i
 @pytest.mark.parametrize("order", range(6))
 @pytest.mark.parametrize(("length", "new_length"), [(1, 5), (2, 7), (9, 14), (40, 17), (90, 91)])
 def test_weights_are_resized_impulses(length: int, new_length: int, order: int) -> None:
-    """To float64's resolution, of which SciPy's recursive filter loses some."""
+    """Compare to float64's resolution, of which SciPy's recursive filter loses some."""
     zoom = new_length / length
     impulses = [
         ndimage.zoom(impulse, zoom, order=order, mode="nearest", grid_mode=True)

@@ -24,7 +24,7 @@ VOXELS = ramp()
 DATA = VOXELS.tobytes("F")
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
 STORED = AFFINE.copy()
-"""Of the text formats below, in their own coordinates."""
+"""Affine of the text formats below, in their own coordinates."""
 
 NRRD = """NRRD0004
 type: short

@@ -52,7 +52,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize(("name", "reader"), RECORDED)
 def test_spacing_is_that_of_nnunets_reader(files: dict[str, Path], name: str, reader: str) -> None:
-    """To the last bit: half a voxel on the network's grid may hang on it."""
+    """Compare to the last bit, which may decide half a voxel on the network's grid."""
     rule, orientation = RULES[reader]
     grid = network_grid(outline(read_header(files[name]), 1), spec(rule, orientation), whole=True)
     assert [*grid.scan_spacing_mm] == cases.recorded_spacings()[name][reader]

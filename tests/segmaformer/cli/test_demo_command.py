@@ -21,7 +21,7 @@ Sgmf = Callable[..., Any]
 def test_the_demo_says_where_everything_is(
     sgmf: Sgmf, tmp_path: Path, tiny_onnx: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a small untrained network in place of the bundled one."""
+    """Run the demo with a small untrained network in place of the bundled one."""
     pytest.importorskip("nilearn")
     checkpoint = save_tiny_checkpoint(tmp_path / "best.pth")
     monkeypatch.setattr(demo_command, "bundled_checkpoint", lambda: nullcontext(checkpoint))

@@ -34,7 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tiny_onnx: Any) -> None:
 
 @pytest.fixture
 def bare(trained: Path, tmp_path: Path) -> Path:
-    """Only the weights: no plans, no labels, no patch size."""
+    """Write only the weights: no plans, no labels, no patch size."""
     weights = torch.load(trained, weights_only=True)["network_weights"]
     torch.save(weights, tmp_path / "bare.pt")
     return tmp_path / "bare.pt"

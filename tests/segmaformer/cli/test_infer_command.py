@@ -482,7 +482,7 @@ def test_a_folder_is_done_but_for_what_is_refused(
 
 
 def written_when(path: Path) -> tuple[int, int]:
-    """Which file it is and when it was written: reading it, which may show too, is no matter."""
+    """Return a file's identity and time of writing, but not of reading."""
     info = path.stat()
     return info.st_ino, info.st_mtime_ns
 

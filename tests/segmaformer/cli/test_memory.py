@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 MOST_MIB = 600
-"""Of a process that loads the network, which takes about 150 MiB, and reads a small scan."""
+"""Limit for a process that loads the network (about 150 MiB) and reads a small scan."""
 
 # Runs the command; its last line on stderr is the peak of its resident memory in MiB.
 _MEASURED = """

@@ -90,7 +90,7 @@ class Machine:
 
 
 def pretend_cuda_provider(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A machine with a GPU, as far as the session can tell."""
+    """Set up a machine that seems to have a GPU."""
     machine = Machine(FakeOnnxRuntime(), FakeDriver())
     for name, stand_in in (
         ("import_onnxruntime", lambda: machine.onnxruntime),

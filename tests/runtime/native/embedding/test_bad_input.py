@@ -143,7 +143,7 @@ def test_another_version_of_the_interface(ct_package: Path) -> None:
 
 
 class NewerOptions(Sized):
-    """What a later header might add."""
+    """Members that a later header might add."""
 
     _fields_ = (*OpenOptions._fields_, ("addition", ctypes.c_int64))
 

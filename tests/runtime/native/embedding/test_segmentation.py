@@ -61,7 +61,7 @@ def test_labels_are_those_of_python(package: Path, affine: np.ndarray) -> None:
 
 
 def test_a_spacing_beside_the_affine_decides_the_grid(tiny_package_path: Path) -> None:
-    """Where the reader of the training would have taken another than the affine's."""
+    """Test scans whose spacing the training's reader would not have taken from the affine."""
     voxels, edges = scan(1), (0.5, 0.75, 1.25)
     manifest = Package.open(tiny_package_path).manifest
     expected = by_python(tiny_package_path, voxels, np.diag([*edges, 1.0]))
