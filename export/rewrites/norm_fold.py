@@ -91,7 +91,7 @@ def _match(product: ir.Node) -> _Chain | None:
 
 
 def _product(node: ir.Node | None) -> tuple[ir.Value, np.ndarray] | None:
-    """The value that a node multiplies by a constant matrix, and the matrix."""
+    """Return the value that a node multiplies by a constant matrix, and the matrix."""
     if node is None or not is_op(node, "MatMul"):
         return None
     value, matrix = node.inputs[0], constant_array(node.inputs[1])

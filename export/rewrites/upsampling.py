@@ -54,7 +54,7 @@ def whole_scales(node: ir.Node | None) -> list[float] | None:
 
 
 def _is_linear(node: ir.Node) -> bool:
-    """Whether a node is a Resize that interpolates between centres of voxels, and no more."""
+    """Tell if a node is a Resize that only interpolates between the centres of voxels."""
     if not is_op(node, "Resize"):
         return False
     given = node.attributes
