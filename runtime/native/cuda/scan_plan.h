@@ -1,4 +1,4 @@
-// How a scan is laid out on a GPU.
+// Layout of a scan on a GPU.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +12,8 @@ constexpr int warp_threads = 32;
 constexpr int most_threads = 128;  // of a block
 constexpr int tile_tokens = 16;    // staged in shared memory at once
 
-// Full blocks that one multiprocessor holds: what 100 KiB of shared memory allow with 16 states,
-// and up to 96 registers for each thread.
+// Full blocks that one multiprocessor holds, limited by 100 KiB of shared memory with 16 states,
+// and by up to 96 registers for each thread.
 constexpr int resident_blocks = 5;
 
 struct ScanPlan {

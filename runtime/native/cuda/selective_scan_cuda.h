@@ -12,10 +12,9 @@
 extern "C" {
 #endif
 
-/* Bytes of device scratch that a scan of these sizes needs, 0 where it needs none or the sizes
- * are refused. The pointers in the arguments do not matter. `multiprocessors` is the number of
- * those of the device, 1 or more; it decides how the sequence is cut, never whether the result
- * is right. */
+/* Bytes of device scratch that a scan of these sizes needs; 0 if it needs none or the sizes are
+ * refused. The pointers in the arguments do not matter. `multiprocessors` is the device's number of
+ * those, 1 or more; it decides how the sequence is cut, never whether the result is right. */
 SGMF_API size_t sgmf_selective_scan_cuda_workspace(const sgmf_selective_scan_args* args,
                                                    int32_t multiprocessors);
 

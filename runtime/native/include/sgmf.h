@@ -1,33 +1,33 @@
 /* Segmentation of 3-D medical images inside another program.
  *
- * A package that `sgmf export` wrote is opened once; then volumes that the program has in memory
- * become label maps, voxel for voxel those of `sgmf infer` with the same backend.
- * docs/how-to/embedding.md walks through it.
+ * You open a package of `sgmf export` once; then volumes in your program's memory become label
+ * maps, voxel for voxel those of `sgmf infer` with the same backend. The guide is
+ * docs/how-to/embedding.md.
  *
  * Threads. Any number of handles may be used at once, each by its own thread. One handle may be
  * used by several threads in turn; while a call on it is under way, any other call returns
  * SGMF_BUSY and does nothing. Two exceptions: sgmf_cancel may be called from any thread at any
  * time before sgmf_close, and sgmf_close may only be called when no other call is under way.
  *
- * Memory. Every pointer that goes in is borrowed until the call returns, and needs no alignment
- * beyond that of the type it points to. Every text that comes out belongs to the handle: those of
- * the sgmf_get_ functions live until sgmf_close, sgmf_message until the next call on the handle.
- * Texts are UTF-8 and end with a NUL. The program frees nothing but handles, with sgmf_close.
+ * Memory. Every pointer that you pass is borrowed until the call returns, and needs no alignment
+ * beyond that of its type. Every text that you get belongs to the handle: texts of the sgmf_get_
+ * functions live until sgmf_close, sgmf_message until the next call on the handle. Texts are UTF-8
+ * and end with a NUL. The program frees nothing but handles, with sgmf_close.
  *
- * Errors. Functions return SGMF_OK or say what is wrong, and sgmf_message says it in words: what
- * was found, what was expected, what to do. After an error the handle is as usable as before, but
- * for SGMF_DEFECT, after which every call returns SGMF_UNUSABLE. No exception leaves a function,
+ * Errors. Functions return SGMF_OK or a status, and sgmf_message explains it: what was found, what
+ * was expected, what to do. After an error the handle is as usable as before, except for
+ * SGMF_DEFECT, after which every call returns SGMF_UNUSABLE. No exception leaves a function,
  * nothing is printed, and nothing is kept outside of handles but the backends' libraries, which
  * stay loaded. One exception: ONNX Runtime's official builds send usage data home unless the
- * environment variable ORT_DISABLE_TELEMETRY is 1 when they are loaded, so sgmf_open sets it where
- * it is not set. Programs that read their environment on other threads at that time set it
- * themselves when they start.
+ * environment variable ORT_DISABLE_TELEMETRY is 1 when they are loaded, so sgmf_open sets it if it
+ * is not set. If your program reads its environment on other threads at that time, set the
+ * variable yourself when the program starts.
  *
- * Versions. Structs begin with struct_size, which the program sets to sizeof of the struct after
- * setting the struct to zero; zero or NULL in any other member means its default where the member
- * says so. Later versions add members at the end and functions, and change nothing else; whoever
- * was built against an older header keeps working. A change that breaks programs changes
- * SGMF_ABI_VERSION and the library's soname.
+ * Versions. Structs begin with struct_size: set the struct to zero, then struct_size to its sizeof.
+ * Zero or NULL in any other member means its default where the member says so. Later versions add
+ * functions, and members at the end, and change nothing else, so a program built against an older
+ * header keeps working. A change that breaks programs changes SGMF_ABI_VERSION and the library's
+ * soname.
  */
 #ifndef SGMF_H_
 #define SGMF_H_
@@ -58,15 +58,15 @@ enum {
   SGMF_ABI_MISMATCH = 3,     /* the program's header and this library do not fit together */
   SGMF_NOT_FOUND = 4,        /* there is no package at the path */
   SGMF_PACKAGE_REFUSED = 5,  /* damaged, altered, of another format or contradictory */
-  SGMF_INPUT_REFUSED = 6,    /* the volume does not suit the model, or its affine means nothing */
-  SGMF_BUDGET_TOO_SMALL = 7, /* the message names the budget that would do */
+  SGMF_INPUT_REFUSED = 6,    /* the volume does not suit the model, or its affine is invalid */
+  SGMF_BUDGET_TOO_SMALL = 7, /* the message states the smallest sufficient budget */
   SGMF_OUT_OF_MEMORY = 8,    /* the system has less memory than the budget promised */
   SGMF_BACKEND_MISSING = 9,  /* no backend of this name, or its library, driver, device, plugin or
                                 engine for this machine was not found */
   SGMF_BACKEND_FAILED = 10,  /* the network or its engine could not be opened or is not to be
                                 trusted, or it failed on a tile */
   SGMF_BUSY = 11,            /* another call on this handle is under way */
-  SGMF_DEFECT = 12,          /* of this library; please report it with the message */
+  SGMF_DEFECT = 12,          /* a defect of this library; please report it with the message */
   SGMF_UNUSABLE = 13         /* an earlier call returned SGMF_DEFECT; close the handle */
 };
 
@@ -105,11 +105,11 @@ typedef struct sgmf_open_options {
 SGMF_API sgmf_status sgmf_open(uint32_t abi_version, const sgmf_open_options* options,
                                sgmf_model** model, char* message, uint64_t message_size);
 
-/* Frees a handle and all that belongs to it; NULL is nothing to free. */
+/* Frees a handle and all that belongs to it; does nothing for NULL. */
 SGMF_API void sgmf_close(sgmf_model* model);
 
-/* What the last call on the handle had to say; empty after SGMF_OK. SGMF_BUSY leaves no message.
- * Call it on the thread whose call failed, before any other call on the handle. */
+/* Message of the last call on the handle; empty after SGMF_OK. SGMF_BUSY leaves no message. Call it
+ * on the thread whose call failed, before any other call on the handle. */
 SGMF_API const char* sgmf_message(const sgmf_model* model);
 
 /* ----------------------------------------------------------------------------------- queries */
@@ -136,11 +136,11 @@ typedef struct sgmf_info {
   int32_t threads;
   int64_t memory_budget_bytes;
   int64_t tile[3];            /* voxels along the model's axes, slowest first */
-  double spacing_mm[3];       /* of the model's grid, slowest first; 0: the volume's is kept */
-  const char* name;           /* of the package */
+  double spacing_mm[3];       /* of the model's grid, slowest first; 0: the volume's own */
+  const char* name;           /* name of the package */
   const char* network;        /* architecture */
   const char* created;        /* when the package was exported */
-  const char* format_version; /* of the package */
+  const char* format_version; /* version of the package's format */
   const char* variant;
   const char* backend; /* with its version, device, variant, and threads or batch */
   const char* reader;  /* what read the scans of the model's training, see docs/how-to/embedding.md;
@@ -150,10 +150,10 @@ typedef struct sgmf_info {
 SGMF_API sgmf_status sgmf_get_info(sgmf_model* model, sgmf_info* info);
 
 enum {
-  SGMF_ANY_SCALE = 0,     /* intensities are normalised by their own distribution */
+  SGMF_ANY_SCALE = 0,     /* intensities on any scale; the model normalises each volume by itself */
   SGMF_HOUNSFIELD = 1,    /* CT in Hounsfield units, rescale slope and intercept applied */
   SGMF_RGB = 2,           /* a colour channel from 0 to 255 */
-  SGMF_NOT_NORMALISED = 3 /* taken as they are: they must be scaled as in training */
+  SGMF_NOT_NORMALISED = 3 /* used unchanged: they must be scaled as in training */
 };
 
 typedef struct sgmf_input {
@@ -186,15 +186,15 @@ SGMF_API sgmf_status sgmf_get_region(sgmf_model* model, int32_t index, sgmf_regi
 
 /* --------------------------------------------------------------------------------------- run */
 
-/* Voxels in the program's memory; they are only read. Voxel (c, x, y, z) is element
+/* Voxels in the program's memory, which are only read. Voxel (c, x, y, z) is element
  * c * strides[0] + x * strides[1] + y * strides[2] + z * strides[3]. Strides count elements and
- * are not negative: an axis that runs the other way is described by the affine. All four 0 stand
- * for dense voxels with x fastest and channels slowest, as scanners and NIfTI store them. */
+ * are not negative: the affine describes an axis that runs the other way. All four 0 mean dense
+ * voxels with x fastest and channels slowest, as scanners and NIfTI store them. */
 typedef struct sgmf_volume {
   uint32_t struct_size;
   int32_t element_type; /* SGMF_UINT8 to SGMF_DOUBLE */
   const void* voxels;
-  uint64_t size_bytes; /* of the memory behind `voxels`; no voxel may lie beyond */
+  uint64_t size_bytes; /* size of the memory behind `voxels`; no voxel may lie beyond */
   int64_t channels;    /* as many as the model has inputs, in their order */
   int64_t shape[3];    /* x, y, z */
   int64_t strides[4];
@@ -207,8 +207,8 @@ typedef struct sgmf_volume {
                         resampled, the affine alone where its voxels lie. All 0: the affine's */
 } sgmf_volume;
 
-/* Where labels go: memory of the program on the volume's own grid. Strides as for sgmf_volume,
- * without the channel. Bytes between the labels are left alone. */
+/* Memory of the program for labels on the volume's own grid. Strides as for sgmf_volume, without
+ * the channel. Bytes between the labels stay unchanged. */
 typedef struct sgmf_labels {
   uint32_t struct_size;
   int32_t element_type; /* SGMF_UINT16, or SGMF_UINT8 if sgmf_info.label_type is that */
@@ -217,8 +217,8 @@ typedef struct sgmf_labels {
   int64_t strides[3];
 } sgmf_labels;
 
-/* Tiles that went through the network, and how many there are; first with none done. Runs on the
- * thread that called sgmf_run. Returns 0 to go on, anything else to stop. It may call sgmf_cancel
+/* Receives the number of tiles done and of all tiles; the first call has none done. Runs on the
+ * thread that called sgmf_run. Return 0 to continue, anything else to stop. It may call sgmf_cancel
  * and no other function on the handle, and must return: no exception, no longjmp. */
 typedef int32_t (*sgmf_progress)(void* user_data, int64_t done, int64_t count);
 
@@ -226,24 +226,24 @@ typedef struct sgmf_run_options {
   uint32_t struct_size;
   int32_t reserved;       /* 0 */
   sgmf_progress progress; /* or NULL */
-  void* user_data;        /* handed to `progress` */
+  void* user_data;        /* passed to `progress` */
 } sgmf_run_options;
 
-/* Segments a volume. `options` may be NULL. Unless SGMF_OK is returned, the label buffer holds
- * anything. Memory that a run takes is kept for the next one. */
+/* Segments a volume. `options` may be NULL. Unless it returns SGMF_OK, the content of the label
+ * buffer is undefined. Memory of a run is kept for the next one. */
 SGMF_API sgmf_status sgmf_run(sgmf_model* model, const sgmf_volume* volume,
                               const sgmf_labels* labels, const sgmf_run_options* options);
 
-/* Runs the network on empty tiles, so that the first volume finds threads started and memory
- * touched. */
+/* Runs the network on empty tiles, so that threads are started and memory is touched before the
+ * first volume. */
 SGMF_API sgmf_status sgmf_warm_up(sgmf_model* model);
 
-/* Asks the run that is under way to stop before its next tile; it then returns SGMF_CANCELLED.
- * Without a run under way it does nothing. */
+/* Asks the current run to stop before its next tile; that run then returns SGMF_CANCELLED. Without
+ * a current run it does nothing. */
 SGMF_API void sgmf_cancel(sgmf_model* model);
 
-/* The least memory budget for volumes like this one, in bytes. Voxels and labels are not looked
- * at; their pointers and size_bytes may be 0. */
+/* The least memory budget for volumes like this one, in bytes. Voxels and labels are not read;
+ * their pointers and size_bytes may be 0. */
 SGMF_API sgmf_status sgmf_least_budget(sgmf_model* model, const sgmf_volume* volume,
                                        const sgmf_labels* labels, int64_t* bytes);
 
@@ -252,15 +252,15 @@ typedef struct sgmf_statistics {
   int32_t reserved;
   double open_seconds;       /* of sgmf_open */
   double warm_up_seconds;    /* of the last sgmf_warm_up; 0 without */
-  double preprocess_seconds; /* of the last sgmf_run, as the rest */
+  double preprocess_seconds; /* of the last sgmf_run, as all below */
   double network_seconds;
   double labels_seconds; /* blending, interpolation and labels */
   double total_seconds;
   int64_t tiles;
-  int64_t peak_bytes; /* most that the memory budget was charged with */
+  int64_t peak_bytes; /* largest use of the memory budget */
 } sgmf_statistics;
 
-/* Of the last run that returned SGMF_OK; zero before. */
+/* Figures of the last run that returned SGMF_OK; zero before. */
 SGMF_API sgmf_status sgmf_get_statistics(sgmf_model* model, sgmf_statistics* statistics);
 
 #ifdef __cplusplus

@@ -13,7 +13,7 @@ inline uint32_t magnitude_bits(float value) {
   return bits & 0x7fffffff;
 }
 
-// What kernels complain of when they meet logits that are not finite.
+// Message of kernels about logits that are not finite.
 inline constexpr char not_finite[] =
     "logits of a tile are NaN or infinite; run the fp32 variant, and check the scan's intensities "
     "if it fails as well";

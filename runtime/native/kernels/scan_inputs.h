@@ -19,8 +19,8 @@ constexpr bool is_parameter(std::size_t input) {
 
 using Inputs = std::array<Tensor, input_count>;
 
-// Throws std::invalid_argument, naming the input, unless all fit together. A negative extent is
-// one not known yet and fits.
+// Throws std::invalid_argument, naming the input, unless all fit together. A negative extent is an
+// unknown one and fits.
 void check_shapes(const Inputs& in);
 
 struct Settings {

@@ -9,7 +9,7 @@ namespace sgmf {
 // Returns nullptr, or a static text that says which argument is wrong.
 const char* check(const sgmf_selective_scan_args& args);
 
-// How many of `threads` are worth waking for this much work.
+// Number of threads, up to `threads`, that are worth waking for this much work.
 int useful_threads(const sgmf_selective_scan_args& args, int threads);
 
 // Runs checked arguments. `threads` is how many tasks `parallel` can run at once; it decides

@@ -10,7 +10,7 @@
 
 namespace sgmf {
 
-// What a node says beside its inputs; what it leaves out stays as it is here.
+// Attributes of a node; absent ones keep the values here.
 struct Attributes {
   int64_t group = 0;
   float epsilon = 1e-5f;
@@ -30,10 +30,10 @@ struct TokenOpCall {
   }
 };
 
-// What does the work.
+// Threads and instruction set of a call.
 struct Workers {
   const CpuKernels& kernels;
-  int threads;  // that `parallel` has; they decide how work is cut, never what comes out
+  int threads;  // that `parallel` has; they decide how work is cut, never the result
   const ParallelFor& parallel;
 };
 
@@ -57,8 +57,8 @@ const std::vector<const TokenOp*>& token_ops();
 // Throws std::invalid_argument unless alpha is a slope of a leaky ReLU between 0 and 1.
 void check_slope(const TokenOpCall& call, const char* op);
 
-// Tells `run` to do the rows of a tensor, span by span: wide enough to be worth a task, and no
-// more tasks than keep many threads busy.
+// Tells `run` to do the rows of a tensor, span by span: wide enough to be worth a task, and no more
+// tasks than keep many threads busy.
 void for_each_span(const ParallelFor& parallel, int64_t rows, int64_t row_size,
                    const std::function<void(int64_t begin, int64_t end)>& run);
 

@@ -1,6 +1,6 @@
 // Marks functions whose loops the compiler vectorises by itself: it makes a version for each
 // instruction set and the loader picks the one for the processor. Not under ThreadSanitizer, which
-// watches the picking before it is ready to.
+// is not ready when the loader picks.
 #pragma once
 
 #if defined(__x86_64__) && defined(__GNUC__) && defined(__linux__) && !defined(__SANITIZE_THREAD__)

@@ -1,4 +1,4 @@
-// What runs networks, by name: the one place that knows them all.
+// Backends by name: the one place that knows them all.
 #pragma once
 
 #include <memory>
@@ -9,10 +9,10 @@
 
 namespace sgmf::embedding {
 
-// What a backend opens.
+// Description of the network to open.
 struct NetworkRequest {
   const Package& package;
-  std::string variant;  // one that the package has
+  std::string variant;  // one of the package's variants
   std::string library;  // path of the backend's library, or empty
   int threads;
 };

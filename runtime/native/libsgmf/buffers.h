@@ -10,10 +10,10 @@ namespace sgmf::embedding {
 // is NULL or not aligned, or voxels beyond the end of the memory.
 Volume to_volume(const sgmf_volume& volume);
 
-// Labels on the grid of `volume`; `largest` is the largest that will be written.
+// Labels on the grid of `volume`; `largest` is the largest label.
 LabelBuffer to_label_buffer(const sgmf_labels& labels, const sgmf_volume& volume, uint16_t largest);
 
-// The same where only shape and types matter: neither memory nor its size are looked at.
+// The same if only shape and types matter: neither memory nor its size are checked.
 Volume to_volume_without_memory(const sgmf_volume& volume);
 LabelBuffer to_label_buffer_without_memory(const sgmf_labels& labels, const sgmf_volume& volume,
                                            uint16_t largest);

@@ -1,4 +1,4 @@
-// What a handle holds: an open package with its network, and the state of the call under way.
+// Content of a handle: an open package with its network, and the state of the current call.
 #pragma once
 
 #include <atomic>
@@ -15,7 +15,7 @@ namespace sgmf::embedding {
 
 class Model {
  public:
-  // Throws what current_status knows.
+  // Throws the exceptions that current_status converts.
   explicit Model(const sgmf_open_options& options);
 
   const Manifest& manifest() const { return manifest_; }
@@ -46,7 +46,7 @@ class Model {
 
 }  // namespace sgmf::embedding
 
-// A handle: who is in it, what it had to say, and whether it can still be used.
+// A handle: its present caller, its last message, and whether it can still be used.
 struct sgmf_model {
   explicit sgmf_model(const sgmf_open_options& options) : content(options) {}
   sgmf::embedding::Model content;

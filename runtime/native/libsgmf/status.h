@@ -1,4 +1,4 @@
-// From exceptions inside to statuses and messages outside.
+// Conversion of exceptions to statuses and messages.
 #pragma once
 
 #include <cstddef>
@@ -16,11 +16,11 @@ struct StatusError : std::runtime_error {
   sgmf_status status;
 };
 
-// Copies as much of a UTF-8 text as fits, whole characters and a NUL; what would steer a terminal
-// becomes question marks. `size` is 1 or more.
+// Copies as much of a UTF-8 text as fits, whole characters and a NUL; characters that could control
+// a terminal become question marks. `size` is 1 or more.
 void copy_text(const char* text, char* target, std::size_t size) noexcept;
 
-// What a caller may read, in memory that is always there.
+// Message for the caller, in memory that is always there.
 class Message {
  public:
   const char* text() const { return text_; }

@@ -1,4 +1,4 @@
-// Structs that cross the boundary: whatever version of the header the caller was built against.
+// Structs that cross the boundary, for callers built against any version of the header.
 #pragma once
 
 #include <algorithm>
@@ -49,8 +49,8 @@ uint32_t checked_size(const T* given, const char* name) {
   return size;
 }
 
-// A copy of what the caller gives. Members that an older header lacks are zero; members that only
-// a newer one has must be, since they would be passed over.
+// A copy of the caller's struct. Members that an older header lacks are zero; members that only a
+// newer one has must be zero, since they would be ignored.
 template <typename T>
 T read_struct(const T* given, const char* name) {
   const uint32_t size = checked_size(given, name);

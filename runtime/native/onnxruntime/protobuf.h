@@ -1,4 +1,4 @@
-// As much of protobuf's wire format as it takes to look through messages and to leave out fields.
+// The part of protobuf's wire format that is needed to read messages and to leave out fields.
 #pragma once
 
 #include <cstdint>

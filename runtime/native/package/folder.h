@@ -8,7 +8,7 @@
 
 namespace sgmf {
 
-// An open folder: what is put at its path later is not looked at.
+// An open folder; anything put at its path later is ignored.
 class Folder {
  public:
   using Sink = std::function<void(const char* bytes, std::size_t size)>;

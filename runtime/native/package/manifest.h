@@ -1,4 +1,4 @@
-// What a package's manifest says; mirrors runtime/package/manifest.py, which documents every field.
+// Content of a package's manifest; mirrors runtime/package/manifest.py, which documents its fields.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ struct Manifest {
   std::string created;
   std::string network;
   Spec spec;
-  std::string reader;  // of the training's scans; empty where the package does not say
+  std::string reader;  // of the training's scans; empty if the package does not name it
   std::vector<Label> labels;
   std::vector<Region> regions;
   std::map<std::string, std::string> variants;  // name to file

@@ -1,12 +1,12 @@
-// What a manifest says that is well-formed and yet cannot be meant.
+// Checks for well-formed manifests that make no sense.
 #pragma once
 
 #include "package/manifest.h"
 
 namespace sgmf {
 
-// Throws PackageError with all that contradicts itself. The output's values in the specification
-// are not looked at.
+// Throws PackageError with all contradictions. The output's values in the specification are not
+// checked.
 void check_manifest(const Manifest& manifest);
 
 }  // namespace sgmf

@@ -1,5 +1,5 @@
-// Opening packages: every byte is checked before it is believed. Mirrors runtime/package/reader.py
-// and runtime/package/seal.py.
+// Reader of packages that checks every byte before use. Mirrors runtime/package/reader.py and
+// runtime/package/seal.py.
 #pragma once
 
 #include <string>
@@ -9,8 +9,8 @@
 
 namespace sgmf {
 
-// Undoes the seal of a manifest's file, whose first line vouches for all the others. Throws
-// PackageError if there is none, or a byte differs from what was sealed.
+// Removes the seal of a manifest's file, a digest in its first line of all others. Throws
+// PackageError if there is none, or a byte differs from the sealed text.
 std::string unseal(const std::string& content);
 
 // A checked package folder.
@@ -22,10 +22,10 @@ class Package {
 
   const std::string& path() const { return folder_.path(); }
   const Manifest& manifest() const { return manifest_; }
-  // Of the manifest's file, which lists the SHA-256 of every other.
+  // SHA-256 of the manifest's file, which lists that of every other.
   const std::string& manifest_sha256() const { return manifest_sha256_; }
 
-  // Bytes of a listed file, checked again: those that were checked are those returned.
+  // Reads a listed file and checks it again: the bytes that were checked are those returned.
   std::string read(const std::string& name) const;
 
  private:

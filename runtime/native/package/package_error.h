@@ -1,11 +1,11 @@
-// What opening a package throws, beside std::bad_alloc.
+// Exceptions of opening a package, beside std::bad_alloc.
 #pragma once
 
 #include <stdexcept>
 
 namespace sgmf {
 
-// The package is damaged, incomplete, of an unknown version or not to be trusted.
+// The package is damaged, incomplete, altered or of an unknown version.
 struct PackageError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

@@ -1,4 +1,4 @@
-// Texts from files that are not to be trusted, for messages.
+// Texts from untrusted files, for messages.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +18,8 @@ inline std::string printable(std::string text, std::size_t longest) {
   return text;
 }
 
-// Whether a code point may steer a terminal or reverse what is read: those of Unicode's categories
-// Cc, Cf, Cs, Zl and Zp, and what is no code point.
+// Whether a code point may control a terminal or reverse text: those of Unicode's categories Cc,
+// Cf, Cs, Zl and Zp, and numbers that are no code point.
 inline bool is_unprintable(uint32_t code) {
   constexpr uint32_t kRanges[][2] = {
       {0x0, 0x1f},           {0x7f, 0x9f},       {0xad, 0xad},       {0x600, 0x605},
@@ -54,7 +54,7 @@ inline std::size_t decode_utf8(const char* text, uint32_t& code) {
   return length;
 }
 
-// Replaces in a UTF-8 text that ends with NUL the bytes of all that is unprintable.
+// Replaces the bytes of unprintable characters in a UTF-8 text that ends with NUL.
 inline void make_printable(char* text) noexcept {
   while (*text) {
     uint32_t code = 0;

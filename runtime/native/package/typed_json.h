@@ -1,5 +1,5 @@
-// JSON read field by field, every value checked against what it has to be; what does not fit is
-// named by its place, such as manifest.tiling.tile[2]. Mirrors runtime/package/typed_json.py.
+// JSON read field by field, every value checked against its expected type; a wrong value is named
+// by its place, such as manifest.tiling.tile[2]. Mirrors runtime/package/typed_json.py.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// What the pipeline throws; beside it only std::bad_alloc and what a Network throws itself.
+// Exceptions of the pipeline; beside them only std::bad_alloc and those of a Network.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ namespace sgmf {
 enum class ErrorCode {
   argument,   // a mistake of the calling program: a null buffer, an impossible specification
   input,      // the scan cannot be used: wrong channels, all zero, NaN, does not suit the model
-  geometry,   // the scan's affine places its voxels nowhere
+  geometry,   // the scan's affine is invalid
   budget,     // the memory budget does not suffice; `least_bytes` would
   backend,    // the network failed
   cancelled,  // the caller asked to stop
@@ -25,7 +25,7 @@ class Error : public std::runtime_error {
         least_bytes_(least_bytes) {}
 
   ErrorCode code() const { return code_; }
-  // For `budget`: the least budget that would do. Otherwise 0.
+  // For `budget`: the least budget that would suffice. Otherwise 0.
   int64_t least_bytes() const { return least_bytes_; }
 
  private:
@@ -45,7 +45,7 @@ class BudgetError : public Error {
         subject_(subject),
         budget_bytes_(budget_bytes) {}
 
-  // What of the scan needs the memory.
+  // Name of the data that need the memory.
   const std::string& subject() const { return subject_; }
   int64_t budget_bytes() const { return budget_bytes_; }
 

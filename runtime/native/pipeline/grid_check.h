@@ -1,4 +1,4 @@
-// Whether the network's grid of a scan can be meant.
+// Check that the network's grid of a scan is plausible.
 #pragma once
 
 #include "pipeline/prepare.h"
@@ -6,9 +6,9 @@
 
 namespace sgmf {
 
-// Throws Error(geometry) for a scan that its spacing shrinks to a few voxels, as a unit that was
-// misread does, or enlarges to more tiles than a day's work. `grid` is that of the whole scan: what
-// is empty in it says nothing about its spacing. To be asked before anything is allocated.
+// Throws Error(geometry) if the spacing shrinks the scan to a few voxels, as a misread unit does,
+// or enlarges it to more tiles than a day's work. `grid` is that of the whole scan, since its empty
+// part says nothing about its spacing. To be called before anything is allocated.
 void check_grid(const NetworkGrid& grid, const Tiling& tiling);
 
 }  // namespace sgmf

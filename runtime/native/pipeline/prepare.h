@@ -1,4 +1,4 @@
-// From a scan to the network's grid and intensities.
+// Preparation of a scan: the network's grid and intensities.
 //
 // Order of operations: orient, transpose, crop, normalise, resample. Normalising comes before
 // resampling, since interpolation would blur the border of the nonzero mask. The network's axes
@@ -28,7 +28,7 @@ struct NetworkGrid {
   Triple cropped_shape() const { return extent(box); }
 };
 
-// The grid for a scan of which nothing is cropped; voxels are not looked at.
+// The grid for a scan of which nothing is cropped; voxels are not read.
 NetworkGrid whole_grid(const Volume& volume, const Preprocessing& spec);
 
 // The grid for a scan. Throws Error(input) for another number of channels than the specification's,

@@ -1,4 +1,4 @@
-// From a scan to its label map: the whole pipeline around a network.
+// Segmentation of a scan: the whole pipeline around a network.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ struct SegmentStatistics {
   double network_seconds = 0;  // inside Network::run
   double total_seconds = 0;
   int64_t tiles = 0;       // through the network; mirrored ones count once
-  int64_t peak_bytes = 0;  // most that the budget was charged with
+  int64_t peak_bytes = 0;  // largest use of the budget
 };
 
 // Segments `volume` into `labels`. The result is the same whatever the budget, the threads and the
@@ -46,7 +46,7 @@ SegmentStatistics segment(const Volume& volume, const Spec& spec, Network& netwo
                           Workspace& workspace);
 
 // The least budget, in bytes, with which segment() can segment such a volume if nothing of it is
-// cropped away. Voxels are not looked at and may be null; the network is not run.
+// cropped away. Voxels are not read and may be null; the network is not run.
 int64_t least_budget_bytes(const Volume& volume, const Spec& spec, Network& network,
                            const LabelBuffer& labels, const SegmentOptions& options);
 

@@ -1,4 +1,4 @@
-// What a package says about the work around its network; mirrors runtime/package/manifest.py.
+// Specification of the work around a network; mirrors runtime/spec.py.
 //
 // Triples count depth, height, width after `transpose_forward`, as nnU-Net does.
 #pragma once
@@ -16,7 +16,7 @@ using Spacing = std::array<double, 3>;
 
 enum class NormalizationScheme { zscore, ct, none, rescale01, rescale01_slices, rgb01 };
 
-// How one channel's intensities are scaled; `mean` to `upper` only for `ct`.
+// Scaling of one channel's intensities; `mean` to `upper` only for `ct`.
 struct Normalization {
   NormalizationScheme scheme = NormalizationScheme::zscore;
   bool use_mask = false;
@@ -54,7 +54,7 @@ constexpr double most_tile_voxels = 2147483647;
 
 struct Tiling {
   Triple tile{};
-  double step = 0.5;  // distance of neighbouring tiles as a part of the tile
+  double step = 0.5;  // distance of neighbouring tiles as a fraction of the tile
   bool gaussian = true;
   std::vector<int> mirror_axes;  // that may be mirrored; each doubles the cost where used
   TilingScheme scheme = TilingScheme::nnunet;

@@ -10,7 +10,7 @@ namespace sgmf {
 // Uninitialised float32 memory that grows only if it must.
 class FloatBuffer {
  public:
-  // At least `count` numbers, whatever they are. What was there before is lost.
+  // At least `count` numbers of any value. The previous content is lost.
   float* at_least(int64_t count);
   int64_t capacity() const { return capacity_; }
   void release();

@@ -1,4 +1,4 @@
-// From the structures of sgmf/pipeline.h to those of the pipeline, and its exceptions to failures.
+// Conversion of the structures in python/pipeline.h to the pipeline's, and of its exceptions.
 #pragma once
 
 #include <array>
@@ -16,7 +16,7 @@
 
 namespace sgmf {
 
-// A callback asked to stop; why is its own business.
+// A callback asked to stop; the reason is its own.
 struct Stopped {};
 
 inline void expect_zero(int32_t returned) {

@@ -1,4 +1,4 @@
-/* A network without the upsampling at its end; see onnxruntime/coarse_model.h. */
+/* A network without the upsampling at its end; see onnxruntime/session/coarse_model.h. */
 #ifndef SGMF_COARSE_MODEL_H_
 #define SGMF_COARSE_MODEL_H_
 

@@ -1,4 +1,4 @@
-// What a network takes and gives, whatever runs it.
+// Inputs and outputs of a network, for any backend.
 #pragma once
 
 #include <cstdint>

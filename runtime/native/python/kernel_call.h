@@ -1,4 +1,4 @@
-// Calls of the C kernels, whose complaints become exceptions.
+// Calls of the C kernels, whose error texts become exceptions.
 #pragma once
 
 #include <new>

@@ -90,7 +90,7 @@ typedef struct sgmf_network_grid {
   int64_t shape[3];
 } sgmf_network_grid;
 
-/* The grid for a scan. With `whole` nothing is cropped and voxels are not looked at. */
+/* The grid for a scan. With `whole` nothing is cropped and voxels are not read. */
 SGMF_API int32_t sgmf_find_network_grid(const sgmf_scan* volume, const sgmf_preprocessing* spec,
                                         int32_t whole, sgmf_network_grid* grid,
                                         sgmf_failure* failure);
@@ -104,7 +104,7 @@ SGMF_API int32_t sgmf_fill_image(const sgmf_scan* volume, const sgmf_preprocessi
                                  const sgmf_network_grid* grid, int32_t threads, float* image,
                                  sgmf_failure* failure);
 
-/* Refuses an affine that places voxels nowhere, and measures the distances of neighbours. */
+/* Refuses an invalid affine, and measures the distances of neighbours. */
 SGMF_API int32_t sgmf_measure_affine(const double affine[16], double spacing_mm[3],
                                      sgmf_failure* failure);
 

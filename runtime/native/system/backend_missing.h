@@ -1,11 +1,11 @@
-// What is thrown where a backend cannot run for want of something.
+// Exception for a backend that lacks something to run.
 #pragma once
 
 #include <stdexcept>
 
 namespace sgmf {
 
-// A backend's library, driver, device or engine is not there, or is of another version.
+// A backend's library, driver, device or engine is missing, or of another version.
 struct BackendMissing : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

@@ -1,4 +1,4 @@
-/* How many processors this process may use. */
+/* Number of processors that this process may use. */
 #ifndef SGMF_PROCESSORS_H_
 #define SGMF_PROCESSORS_H_
 

@@ -6,13 +6,13 @@
 
 namespace sgmf {
 
-// Where a library may be, and how messages speak of it.
+// Places of a library, and its name in messages.
 struct LibrarySearch {
   std::string what;   // such as ONNX Runtime
   std::string given;  // path that the caller names; may be empty
   const char* variable =
       nullptr;  // of the environment, that names a path where the caller does not
-  std::vector<std::string> usual;  // where neither does
+  std::vector<std::string> usual;  // where neither names one
   const char* entry = nullptr;     // a function by which the right library is known
   std::string remedy;
 };

@@ -86,7 +86,7 @@ def test_help_lists_every_command_and_exit_code(sgmf: Sgmf, option: str) -> None
     for command in COMMANDS:
         assert f"  {command} " in run.stdout
     words = " ".join(run.stdout.split())
-    assert "0 done, 1 failed, 2 usage, 3 input refused, 4 parity or integrity" in words
+    assert "0 done, 1 failed, 2 wrong usage, 3 input refused, 4 parity or integrity" in words
 
 
 @pytest.mark.parametrize("command", COMMANDS)

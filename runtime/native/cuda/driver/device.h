@@ -1,5 +1,4 @@
-// A device, and what lives on it: memory, streams and events, freed with the object that holds
-// them.
+// A device and its resources: memory, streams and events, freed with the object that holds them.
 #pragma once
 
 #include <cstddef>
@@ -31,7 +30,7 @@ class Device {
   const DeviceFacts& facts() const { return facts_; }
   Context context() const { return context_; }
 
-  // `error` with what was asked for, if it says that memory was wanting.
+  // Adds the requested size to `error` if that is a lack of memory.
   Error explained(const CudaError& error, std::size_t bytes) const;
 
  private:
@@ -43,16 +42,16 @@ class Device {
   Context context_ = nullptr;
 };
 
-// Makes a device current for this thread; at the end of its scope what was current is so again,
-// since the thread is the calling program's.
+// Makes a device current for this thread; the end of its scope restores the previous one, since the
+// thread is the calling program's.
 class Current {
  public:
   // Throws CudaError.
   explicit Current(const Device& device) : Current(device, std::nothrow) {
     driver_.check(driver_.context_push.name, pushed_);
   }
-  // For destructors. It fails where the device has: then nothing can be given back, and nobody
-  // told.
+  // For destructors. It fails only if the device has failed: then nothing can be freed, and the
+  // error is ignored.
   Current(const Device& device, std::nothrow_t) noexcept
       : driver_(device.driver()),
         pushed_(driver_.context_push.call(device.context())) {}
@@ -68,7 +67,7 @@ class Current {
   Result pushed_;
 };
 
-// Something that the driver gave, and the function that takes it back.
+// A resource of the driver, and the function that frees it.
 template <typename Handle>
 class Held {
  public:
@@ -93,7 +92,7 @@ class Held {
   Handle handle_;
 };
 
-// Those that make something need its device to be current, and throw Error(backend).
+// Functions that create something need its device to be current, and throw Error(backend).
 
 class DeviceMemory : public Held<Address> {
  public:
@@ -118,14 +117,14 @@ class Stream : public Held<StreamHandle> {
  public:
   explicit Stream(const std::shared_ptr<const Device>& device);
 
-  // Copy some time from now; the memory has to stay until the work is done.
+  // Queue a copy; the memory has to stay until the work is done.
   void copy_in(Address target, const void* source, std::size_t bytes) const;
   void copy_out(void* target, Address source, std::size_t bytes) const;
-  // Lets `event` happen when the work so far is done.
+  // Triggers `event` when the work so far is done.
   void record(const Event& event) const;
-  // Lets the work to come wait for `event`.
+  // Lets later work wait for `event`.
   void wait_for(const Event& event) const;
-  // Waits until all work is done. Throws CudaError: any of it failed.
+  // Waits until all work is done. Throws CudaError: some of it failed.
   void synchronize() const;
 
  private:

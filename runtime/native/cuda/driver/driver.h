@@ -28,7 +28,7 @@ struct Function {
   Result (*call)(Arguments...) = nullptr;
 };
 
-// A function of the driver failed: which, and CUDA's own words.
+// Failure of a driver's function, with its name and CUDA's own text.
 class CudaError : public Error {
  public:
   CudaError(const std::string& function, Result code, const std::string& words)
@@ -51,7 +51,7 @@ class Driver {
   void call(const Function<Arguments...>& function, Given... given) const {
     check(function.name, function.call(given...));
   }
-  // Throws CudaError where `code`, which a function returned, is not success.
+  // Throws CudaError if `code`, returned by a function, is not success.
   void check(const char* function, Result code) const {
     if (code != 0) throw CudaError(function, code, words(code));
   }
@@ -95,8 +95,8 @@ class Driver {
   Function<Result, const char**> get_error_text{"cuGetErrorString"};
 };
 
-// Release of the installed driver, such as 570.124.06, from the first of the files that is there;
-// nothing where none says.
+// Release of the installed driver, such as 570.124.06, from the first of the files that exists;
+// nothing if none states it.
 std::optional<std::string> driver_release(
     std::initializer_list<const char*> files = {
         "/sys/module/nvidia/version",  // discrete GPUs, and Jetson since JetPack 6

@@ -28,8 +28,8 @@ typedef struct sgmf_blend_tile_args {
   int64_t channel_stride;    /* from a channel's row to the next one's */
 } sgmf_blend_tile_args;
 
-/* Returns NULL, or a static text that says what is wrong; NaN and infinity among the logits are,
- * and leave any sums. `threads` as in selective_scan.h. */
+/* Returns NULL, or a static text that says what is wrong. NaN and infinity among the logits are an
+ * error, after which the sums are undefined. `threads` as in selective_scan.h. */
 SGMF_API const char* sgmf_blend_tile(const sgmf_blend_tile_args* args, int32_t threads);
 
 typedef struct sgmf_divide_lines_args {

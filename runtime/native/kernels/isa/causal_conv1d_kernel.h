@@ -1,4 +1,4 @@
-// What the causal convolution and its per-instruction-set kernels agree on.
+// Interface between the causal convolution and its kernels, one for each instruction set.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What the depthwise convolution and its per-instruction-set kernels agree on.
+// Interface between the depthwise convolution and its kernels, one for each instruction set.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What the instance normalisation and its per-instruction-set kernels agree on.
+// Interface between the instance normalisation and its kernels, one for each instruction set.
 #pragma once
 
 #include <cstdint>

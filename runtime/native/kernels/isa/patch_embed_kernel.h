@@ -1,4 +1,4 @@
-// What the patch embedding and its per-instruction-set kernels agree on.
+// Interface between the patch embedding and its kernels, one for each instruction set.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What the dispatcher and the per-instruction-set kernels agree on.
+// Interface between the scan's dispatcher and its kernels, one for each instruction set.
 #pragma once
 
 #include "kernels/interface/selective_scan.h"
@@ -13,7 +13,7 @@ struct ScanSpan {
   int64_t batch;
   int64_t channel;  // first of the panel
   int channels;     // at most panel_channels
-  int64_t begin;    // logical tokens: token 0 comes first whichever way the scan runs
+  int64_t begin;    // logical tokens: token 0 comes first in either direction of the scan
   int64_t end;
   float* state;     // [states][panel_channels], in: h before `begin`, out: h after `end`
   float* step_sum;  // [panel_channels], the steps are added to it
@@ -22,8 +22,8 @@ struct ScanSpan {
 
 struct ScanKernel {
   void (*run)(const sgmf_selective_scan_args& args, const ScanSpan& span);
-  // Adds to the state of a span that was run from zero what `carry`, the state before that span,
-  // has become after it.
+  // Adds to the state of a span that was run from zero the contribution of `carry`, the state
+  // before that span.
   void (*add_carry)(const sgmf_selective_scan_args& args, const ScanSpan& span, const float* carry);
 };
 

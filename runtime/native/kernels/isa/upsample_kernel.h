@@ -1,4 +1,4 @@
-// What the trilinear upsampling ops and their per-instruction-set kernels agree on.
+// Interface between the trilinear upsampling ops and their kernels, one for each instruction set.
 #pragma once
 
 #include <cstdint>

@@ -1,11 +1,11 @@
-// What the normalisation of channel-major volumes and its per-instruction-set kernels agree on.
+// Interface between the norm of channel-major volumes and its kernels, one per instruction set.
 #pragma once
 
 #include <cstdint>
 
 namespace sgmf {
 
-// How many floats there are, their mean, and the sum of their squared distances from it.
+// Number of floats, their mean, and the sum of their squared distances from it.
 struct Spread {
   int64_t count = 0;
   double mean = 0.0;

@@ -1,4 +1,4 @@
-// What the ops have in common before ONNX Runtime: values, shapes, and most of their members.
+// Common parts of the ops for ONNX Runtime: values, shapes, and most of their members.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// The ops of sgmf/token_ops.h as ONNX Runtime sees them, on the CPU.
+// ONNX Runtime's view of the ops in kernels/interface/token_ops.h, on the CPU.
 #pragma once
 
 #include "onnxruntime/ops/op_domain.h"

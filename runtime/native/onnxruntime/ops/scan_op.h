@@ -1,4 +1,4 @@
-// The op `segmaformer::SelectiveScan` as ONNX Runtime sees it, whatever device it runs on.
+// ONNX Runtime's view of the op `segmaformer::SelectiveScan`, for any device.
 #pragma once
 
 #include <functional>

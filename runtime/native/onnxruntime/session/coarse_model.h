@@ -1,8 +1,8 @@
-// Networks that end with an upsampling of their logits, without it.
+// Removal of the upsampling at the end of a network.
 //
-// Logits that a network makes larger by whole factors at its very end are many times what it
-// computed. The pipeline does that better itself, plane by plane where logits are used: then those
-// of a whole tile are never in memory.
+// Logits that a network enlarges by whole factors at its end are many times the size of those it
+// computed. The pipeline enlarges them itself, plane by plane when logits are used: then those of a
+// whole tile are never in memory.
 #pragma once
 
 #include <array>
@@ -19,7 +19,7 @@ struct CoarseModel {
 };
 
 // `model` without its last node, if that is the op Upsample, gives the only output, and the shape
-// of what it takes is noted. Otherwise, and where `model` cannot be read, nothing.
+// of its input is recorded. Otherwise, and if `model` cannot be read, nothing.
 std::optional<CoarseModel> without_last_upsampling(std::string_view model);
 
 }  // namespace sgmf::onnxruntime

@@ -9,9 +9,9 @@ namespace sgmf::onnxruntime {
 
 class Library {
  public:
-  // Loads the library at `path`, or that which SGMF_ONNXRUNTIME names. Where neither says
-  // anything: that of the Python environment in which this code is installed, of the one in
-  // VIRTUAL_ENV, then the system's. Throws BackendMissing, with all that was tried.
+  // Loads the library at `path`, or the one that SGMF_ONNXRUNTIME names. If neither is set: that of
+  // the Python environment in which this code is installed, of the one in VIRTUAL_ENV, then the
+  // system's. Throws BackendMissing, with all paths that were tried.
   //
   // ONNX Runtime's official builds send usage data and keep an identifier of the machine from 1.29
   // on, unless ORT_DISABLE_TELEMETRY is 1 when they are first loaded: where it is not set, it is

@@ -13,14 +13,14 @@ namespace sgmf::onnxruntime {
 
 class Session : public Network {
  public:
-  // `model` is a serialised ONNX model. Throws Error(backend): ONNX Runtime refuses it, or it
-  // does not take and give what `interface` says.
+  // `model` is a serialised ONNX model. Throws Error(backend): ONNX Runtime refuses it, or its
+  // inputs and outputs differ from `interface`.
   Session(const Library& library, const std::string& model, const Interface& interface,
           int threads);
 
   // One tile at a time. Throws Error(backend): the run failed.
   void run(const float* tiles, int64_t count, float* logits) override;
-  // Coarser than the tile where the network ends with an upsampling, which is left to the pipeline.
+  // Coarser than the tile if the network ends with an upsampling, which is left to the pipeline.
   Triple logits_shape(const Triple& tile) const override;
 
  private:

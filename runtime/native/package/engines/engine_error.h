@@ -1,11 +1,11 @@
-// What reading built engines throws, beside std::bad_alloc.
+// Exceptions of reading built engines, beside std::bad_alloc.
 #pragma once
 
 #include <stdexcept>
 
 namespace sgmf {
 
-// A built engine is not to be trusted: altered, not of this machine, or in others' reach.
+// A built engine cannot be trusted: altered, of another machine, or writable by others.
 struct EngineError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

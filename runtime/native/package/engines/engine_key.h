@@ -1,5 +1,5 @@
-// All that an engine depends on. Mirrors EngineKey of runtime/engines/cache.py, which documents the
-// fields.
+// Everything that an engine depends on. Mirrors EngineKey of runtime/engines/cache.py, which
+// documents the fields.
 #pragma once
 
 #include <array>
@@ -32,9 +32,9 @@ struct EngineKey {
   // SHA-256 over canonical JSON of all fields, in hexadecimal.
   std::string digest() const;
 
-  // What `other` has in place of this key's values, in words; batches may differ. This key's
-  // builder_version has four numbers, as the library says them; that of a key which Python wrote
-  // may lack the last and carry a suffix of packaging, such as 10.13.3.9.post1.
+  // Describes each field in which `other` differs; batches may. This key's builder_version has four
+  // numbers, as the library gives them; that of a key written by Python may lack the last and have
+  // a suffix of packaging, such as 10.13.3.9.post1.
   std::vector<std::string> differences(const EngineKey& other) const;
 };
 

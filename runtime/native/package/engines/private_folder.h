@@ -35,7 +35,7 @@ class PrivateFolder {
   PrivateFolder(std::string path, int descriptor);
 
   std::string path_;
-  int descriptor_;  // of the folder that was checked, whatever happens to its name
+  int descriptor_;  // of the folder that was checked, even if its name changes
 };
 
 }  // namespace sgmf

@@ -1,5 +1,5 @@
-// Files with a keyed hash: what a user's own program wrote is what is read back. Mirrors the
-// reading half of runtime/engines/sealed_store.py, which describes the format.
+// Files with a keyed hash, which shows that the user's own program wrote them. Mirrors the reading
+// half of runtime/engines/sealed_store.py, which describes the format.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace sgmf {
 
-// What NAME.json says about the file NAME.
+// Content of NAME.json: size, SHA-256 and facts of the file NAME.
 struct SealedRecord {
   std::string name;
   int64_t size;
@@ -30,8 +30,8 @@ class SealedStore {
   // seal, or is that of another file.
   SealedRecord record(const std::string& name) const;
 
-  // Content of the file that `record` describes: the very bytes that were checked. Throws
-  // EngineError: it is missing, cut short, or not what the record says.
+  // Reads the file that `record` describes; returns the very bytes that were checked. Throws
+  // EngineError: it is missing, cut short, or differs from its record.
   std::string read(const SealedRecord& record) const;
 
   // Names of sealed files that end in `suffix`, checked or not.

@@ -1,4 +1,4 @@
-// One channel of a scan along the network's axes, as float32, whatever its type and order.
+// One channel of a scan along the network's axes, as float32, for any type and order.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Where the content of a scan is, as nnU-Net finds it before it normalises.
+// The box of a scan's content, as nnU-Net finds it before it normalises.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// From the stored axes of a scan to the network's, as its affine says and never by shape.
+// Reorientation from the stored axes of a scan to the network's, by its affine and never by shape.
 #pragma once
 
 #include <array>
@@ -19,8 +19,9 @@ struct Reorientation {
   Reorientation then_permute(const std::array<int, 3>& order) const;
 };
 
-// After which the axes run as nearly as possible towards `codes`, such as RAS. Each axis is matched
-// with the direction that the rotation nearest to the affine turns it to, the best match first.
+// The reorientation after which axes run as nearly as possible towards `codes`, such as RAS. Each
+// axis is matched with the direction that the rotation nearest to the affine turns it to, best
+// match first.
 Reorientation orient_to(const Affine& affine, const std::string& codes);
 
 // From stored axes (x, y, z) to the network's (depth, height, width).
@@ -31,7 +32,7 @@ std::array<T, 3> reordered(const std::array<T, 3>& values, const Reorientation& 
   return {values[by.axes[0]], values[by.axes[1]], values[by.axes[2]]};
 }
 
-// Where the elements of a reoriented array are in the array as it is stored.
+// Places of a reoriented array's elements in the array as it is stored.
 struct Layout {
   Triple shape{};
   Triple strides{};

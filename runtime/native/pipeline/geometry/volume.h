@@ -35,7 +35,7 @@ void check(const Affine& affine);
 // comparisons with a threshold of exactly 3 and shapes that end on half a voxel.
 Spacing spacing_mm(const Affine& affine);
 
-// What a C structure says of a spacing beside the affine: none where all three numbers are 0.
+// Spacing that a C structure states beside the affine: none if all three numbers are 0.
 std::optional<Spacing> stated_spacing(const double given[3]);
 
 // Borrowed and never written. Stored axes are called x, y and z; voxel (c, x, y, z) is element
@@ -49,8 +49,8 @@ struct Volume {
   std::array<int64_t, 4> strides{};
   Affine affine{};
   // Distance of neighbours along x, y and z as the reader of the network's training would have
-  // taken it, in full precision; none takes the affine's. It decides the network's grid, the affine
-  // alone where voxels lie.
+  // taken it, in full precision; none uses the affine's. It decides the network's grid; the affine
+  // alone decides where voxels lie.
   std::optional<Spacing> stated_spacing_mm;
 
   Spacing spacing() const { return stated_spacing_mm.value_or(spacing_mm(affine)); }
@@ -62,7 +62,7 @@ struct Volume {
   void check_place() const;
 };
 
-// Where labels go, on the scan's own grid: (x, y, z) is element x * strides[0] + y * strides[1] +
+// Memory for labels on the scan's own grid: (x, y, z) is element x * strides[0] + y * strides[1] +
 // z * strides[2]. uint8 or uint16; every voxel is written.
 struct LabelBuffer {
   void* labels = nullptr;

@@ -1,4 +1,4 @@
-// Sums of logits in memory of the processor, and what becomes of them.
+// Sums of logits in memory of the processor, and their use.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@
 
 namespace sgmf {
 
-// Finished logits in lines of a memory, and where those of some voxels of the target lie between
-// them. Borrowed.
+// Finished logits in lines of a memory, and the places of some voxels of the target between them.
+// Borrowed.
 struct FinishedLogits {
   const float* memory;     // nullptr on a device
   int64_t line_stride;     // elements from a line to the next one

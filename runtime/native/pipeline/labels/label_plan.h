@@ -1,4 +1,4 @@
-// How the logits of a scan are streamed into labels without ever being held all at once.
+// Plan by which the logits of a scan are streamed into labels without ever being held all at once.
 //
 // The logits in memory span the overlap of two tiles in depth, and one tile in depth and height,
 // not the scan. Where even that is too much, the scan is divided along height and width into
@@ -33,7 +33,7 @@ struct Block {
 
 class LabelPlan {
  public:
-  // A way to divide the scan: the most that the sums of logits of a block take, and what it costs.
+  // A way to divide the scan: the largest size of a block's sums of logits, and its cost in tiles.
   struct Candidate {
     int64_t lines;
     int64_t width;
@@ -51,7 +51,7 @@ class LabelPlan {
   const Padding& padding() const { return padding_; }
   // Whether there is a single tile: its logits need no sums.
   bool is_one_tile() const { return boxes_.size() == 1; }
-  // Where all voxels of the target lie in that tile.
+  // Places of all voxels of the target in that tile.
   GridTaps taps_in_tile() const;
   // The tiles in the order in which they run, those of one block after the other.
   std::vector<Box> tiles() const;

@@ -1,4 +1,4 @@
-// From an image on the network's grid to labels on the scan's, within a budget.
+// Computation of labels on the scan's grid from an image on the network's, within a budget.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@
 
 namespace sgmf {
 
-// An image, the grid that its labels belong to, and what makes them.
+// An image, the grid of its labels, and the network.
 struct LabelTask {
   Tiling tiling;
   Output output;
@@ -30,7 +30,7 @@ struct LabelTask {
   int threads = 1;
 };
 
-// Some memory, and what takes it.
+// Some memory, and its user.
 struct MemoryLimit {
   std::string subject;
   int64_t bytes = 0;
@@ -57,10 +57,10 @@ class LabelStream {
   // The limit for all that is held in memory of the processor, `taken_bytes` by others.
   MemoryLimit host_limit(int64_t budget_bytes, int64_t taken_bytes) const;
 
-  // The least that would do.
+  // The least budget that would suffice.
   int64_t least_bytes(const MemoryLimit& limit) const;
 
-  // Decides how to stay within limits; to be called before what follows. Throws BudgetError.
+  // Chooses a plan that stays within limits; to be called before what follows. Throws BudgetError.
   void plan(const std::vector<MemoryLimit>& limits);
 
   const LabelPlan& chosen_plan() const { return plan_; }

@@ -9,15 +9,15 @@
 
 namespace sgmf {
 
-// Which line holds the row at each depth and height of a part.
+// Numbers of the lines that hold the rows at each depth and height of a part.
 struct Places {
   int64_t depth = 0;
   int64_t height = 0;
   std::vector<int64_t> lines;  // (depth, height)
 };
 
-// In which tiles are summed and from which labels come. The tiles' logits reach the memory in the
-// order in which they run, whatever they are: arrays, or something on a device.
+// Memory in which tiles are summed and from which labels come. Logits of tiles reach it in the
+// order in which the tiles run, as arrays or as objects on a device.
 class LogitLines {
  public:
   virtual ~LogitLines() = default;
@@ -32,8 +32,8 @@ class LogitLines {
   virtual void add(const Places& places, int64_t column, const Box& inside) = 0;
   // Divides every channel of lines by `divisors` (depth, height, width).
   virtual void divide(const Places& places, const std::vector<float>& divisors) = 0;
-  // Makes use of finished logits: those of the voxels `target` of the scan's cropped grid lie
-  // between those of `places`, where `taps` say.
+  // Uses finished logits: those of the voxels `target` of the scan's cropped grid lie between those
+  // of `places`, as `taps` state.
   virtual void finish(const Places& places, const Box& target, const GridTaps& taps) = 0;
 };
 

@@ -1,4 +1,4 @@
-// Where the voxels of one grid lie between those of another: what labels are interpolated from.
+// Places of one grid's voxels between those of another, for the interpolation of labels.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// The network as the pipeline sees it.
+// Interface of networks for the pipeline.
 #pragma once
 
 #include <cstdint>
@@ -11,11 +11,11 @@ class Network {
  public:
   virtual ~Network() = default;
 
-  // Tiles (count, channels, *tile) to logits (count, classes, *logits_shape), both dense, float32
-  // and the pipeline's for the duration of the call; `logits` comes uninitialised, and NaN and
-  // infinity that it leaves with are refused by those who use it. `count` is at most
-  // tiles_at_once(). Calls never overlap, but with overlap() they come from another thread than
-  // segment() was called on. Throws what it likes, best an Error(backend): segment() ends with it.
+  // Turns tiles (count, channels, *tile) into logits (count, classes, *logits_shape), both dense,
+  // float32 and the pipeline's for the duration of the call. `logits` comes uninitialised; NaN and
+  // infinity in the result are refused by its users. `count` is at most tiles_at_once(). Calls
+  // never overlap, but with overlap() they come from another thread than segment() was called on.
+  // May throw anything, preferably Error(backend): segment() ends with it.
   virtual void run(const float* tiles, int64_t count, float* logits) = 0;
 
   // The grid of the logits that run() and lend() give: the tile's, or a coarser one whose extents

@@ -1,4 +1,4 @@
-// Tiles through the network in batches, with the work around it alongside where that pays.
+// Tiles through the network in batches, with the work around it alongside if that pays.
 #pragma once
 
 #include <condition_variable>
@@ -18,7 +18,7 @@
 
 namespace sgmf {
 
-// How tiles become logits.
+// A network, and how to run it.
 struct TileNetwork {
   Network* network = nullptr;
   int64_t classes = 0;
@@ -44,7 +44,7 @@ class TileFeed {
   // network throws.
   const float* next();
 
-  // What makes logits as large as the tile; nullptr where they are.
+  // Makes logits as large as the tile; nullptr if they are.
   const Enlargement* enlargement() const { return enlargement_ ? &*enlargement_ : nullptr; }
 
   // Inside the network.

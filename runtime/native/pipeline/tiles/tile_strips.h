@@ -1,6 +1,6 @@
-// In which order tiles run, and what is finished with them.
+// Order in which tiles run, and the voxels that each finishes.
 //
-// Tiles run in order of depth, then of height. What no later tile reaches is finished.
+// Tiles run in order of depth, then of height. Voxels that no later tile reaches are finished.
 #pragma once
 
 #include <cstdint>

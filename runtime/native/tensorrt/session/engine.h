@@ -13,9 +13,8 @@ namespace sgmf::tensorrt {
 
 class Engine {
  public:
-  // `content` is an engine that was checked; the device is current. Throws Error(backend): it
-  // cannot be opened, does not take and give what `interface` says, or the device has too little
-  // memory.
+  // `content` is a checked engine; the device is current. Throws Error(backend): it cannot be
+  // opened, its inputs and outputs differ from `interface`, or the device has too little memory.
   Engine(const Library& library, std::shared_ptr<const cuda::Device> device,
          const std::string& content, const Interface& interface);
   ~Engine();

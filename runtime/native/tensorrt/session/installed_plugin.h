@@ -7,7 +7,7 @@
 
 namespace sgmf::tensorrt {
 
-// Whether a network needs it.
+// Whether a network needs the plugin.
 bool needs_plugin(const std::string& network);
 
 // Registers it with TensorRT, once in a process, and returns the SHA-256 of its file; a device is

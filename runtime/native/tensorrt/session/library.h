@@ -14,9 +14,9 @@ namespace sgmf::tensorrt {
 
 class Library {
  public:
-  // Loads the library at `path`, or that which SGMF_TENSORRT names. Where neither says anything:
-  // that of the Python environment in which this code is installed, of the one in VIRTUAL_ENV, then
-  // the system's. Throws BackendMissing: none loads, or it is of another version.
+  // Loads the library at `path`, or the one that SGMF_TENSORRT names. If neither is set: that of
+  // the Python environment in which this code is installed, of the one in VIRTUAL_ENV, then the
+  // system's. Throws BackendMissing: none loads, or it is of another version.
   explicit Library(const std::string& path);
 
   // With the build, such as 10.3.0.26.

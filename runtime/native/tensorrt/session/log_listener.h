@@ -1,5 +1,5 @@
-// What TensorRT says. It keeps the first logger that a process gives it for all that it does, so
-// there is one, which never goes; what is said on a thread is heard by the listener there.
+// TensorRT's messages. TensorRT keeps the first logger of a process for all its work, so there is
+// one that lives forever; the listener of a thread receives that thread's messages.
 #pragma once
 
 #include <NvInferRuntime.h>

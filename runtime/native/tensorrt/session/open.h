@@ -1,4 +1,4 @@
-// From a package to a session: the engine that `sgmf build` made of it for this machine.
+// Opening of a session: the engine that `sgmf build` made of a package for this machine.
 #pragma once
 
 #include <memory>
@@ -15,8 +15,8 @@ struct Opened {
 };
 
 // `library` is the path of libnvinfer, or empty. Throws BackendMissing: there is no library,
-// driver, device, plugin or engine. Throws EngineError: the engine is not to be trusted. Throws
-// Error(backend): it does not run.
+// driver, device, plugin or engine. Throws EngineError: the engine does not pass its trust checks.
+// Throws Error(backend): it does not run.
 Opened open(const Package& package, const std::string& variant, const std::string& library);
 
 }  // namespace sgmf::tensorrt
