@@ -95,7 +95,7 @@ class OnnxRuntimeValues:
         self._threads = threads or available_processors()
 
     def compute(self, group: Sequence[str], tiles: np.ndarray) -> Iterator[Sequence[np.ndarray]]:
-        """See :class:`LayerValues`."""
+        """Compute values as :class:`LayerValues` describes."""
         session = open_network(watched_network(self.model, group), threads=self._threads)
         for tile in tiles:
             yield run_network(session, tile[np.newaxis])

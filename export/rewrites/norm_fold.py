@@ -101,7 +101,7 @@ def _product(node: ir.Node | None) -> tuple[ir.Value, np.ndarray] | None:
 def _norm(
     value: ir.Value | None,
 ) -> tuple[ir.Value | None, np.ndarray, np.ndarray, float] | None:
-    """Input, scale, shift and epsilon of the layer norm that makes `value`."""
+    """Return input, scale, shift and epsilon of the layer norm that makes `value`."""
     norm = _maker_of("LayerNormalization", value)
     if norm is None or len(norm.inputs) < 3 or norm.attributes.get_int("axis", -1) != -1:
         return None
@@ -112,7 +112,7 @@ def _norm(
 
 
 def _projection(value: ir.Value | None) -> tuple[ir.Value, np.ndarray, np.ndarray] | None:
-    """x, P and b of the sum ``x P + b`` that makes `value`."""
+    """Return x, P and b of the sum ``x P + b`` that makes `value`."""
     addition = _maker_of("Add", value)
     if addition is None:
         return None

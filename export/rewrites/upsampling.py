@@ -40,7 +40,7 @@ def _replace(graph: ir.Graph, node: ir.Node) -> bool:
 
 
 def whole_scales(node: ir.Node | None) -> list[float] | None:
-    """Depth, height and width factors of a linear Resize, if they are whole and none shrinks."""
+    """Return depth, height and width factors of a linear Resize, if whole and at least 1."""
     if node is None or not _is_linear(node):
         return None
     before, after = shape_of(node.inputs[0]), shape_of(node.outputs[0])

@@ -43,7 +43,7 @@ _TEXT, _ADDRESS = c_char_p, c_void_p
 
 
 def _array(dtype: Any, *shape: int) -> Any:
-    """Parameter that takes an array in C order; of any shape without `shape`."""
+    """Declare a parameter that takes an array in C order; of any shape without `shape`."""
     return ndpointer(dtype, shape=shape or None, flags="C_CONTIGUOUS")
 
 

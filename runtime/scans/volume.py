@@ -286,7 +286,7 @@ def check_affine(affine: Affine, name: str) -> None:
 
 
 def spacing_of(affine: Affine) -> Spacing:
-    """Millimetres between neighbouring voxels to six digits, of an affine that is one."""
+    """Return the millimetres between neighbouring voxels, to six digits, of a checked affine."""
     spacing_mm = np.empty(3)
     call("sgmf_measure_affine", np.ascontiguousarray(affine, np.float64), spacing_mm)
     return spacing(spacing_mm)

@@ -138,11 +138,11 @@ def load_checkpoint(
     ----------
     path
         nnU-Net v2 ``checkpoint_*.pth``, a bare state_dict, a Lightning ``.ckpt``, or
-        nnU-Net v2 ``checkpoint_*.pth``, a bare state_dict, a Lightning ``.ckpt``, or
+        safetensors; for weights split over several files, their index or its folder.
     arch
         Name of the network; None recognises it from the weights.
     config
-        Configuration keys that win over what is inferred, such as ``num_heads`` or ``use_rope``.
+        Configuration keys that override inferred ones, such as ``num_heads`` or ``use_rope``.
     plans, dataset_json
         nnU-Net's files to use instead of those inside or beside the checkpoint.
     configuration
@@ -153,7 +153,7 @@ def load_checkpoint(
         Layout and blending of tiles, if neither nnU-Net's nor the published one: ``nnunet``,
         ``monai-constant`` or ``monai-gaussian``.
     overlap
-        Of neighbouring tiles, as a part of the tile; a half where nothing else is known.
+        Fraction of a tile shared with its neighbour, 0 to below 1; 0.5 if nothing is known.
     weights
         Set of weights to use, if the file has several: the key of their dictionary, the prefix
         of their names, or both with a dot between.
@@ -232,7 +232,7 @@ def _full_config(
     configuration: str | None,
     config: Mapping[str, Any] | None,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Every key of the network, and what was assumed about them."""
+    """Infer every key of the network's configuration, and list the assumptions made."""
     if configuration is not None and documents.plans is None:
         raise ValueError(
             f"configuration {configuration!r} is one of plans.json, and there is none; give it "

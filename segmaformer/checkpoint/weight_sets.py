@@ -64,7 +64,7 @@ class _Set:
         return ".".join((*self.dictionary.keys, self.network.prefix.rstrip("."))).strip(".") or "."
 
     def other_labels(self) -> set[str]:
-        """Names that also choose it, if no other set is called so."""
+        """Return names that also choose it, if no other set is called so."""
         keys, prefix = ".".join(self.dictionary.keys), self.network.prefix.rstrip(".")
         plain = without_wrappers(prefix)
         return {keys, prefix, plain, f"{keys}.{plain}"} - {""}
