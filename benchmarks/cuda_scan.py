@@ -64,7 +64,7 @@ SIZES = {
 
 
 def parse_sizes(text: str) -> dict[str, Sizes]:
-    """Names of `SIZES` and sizes such as ``32768x64x16``, separated by commas."""
+    """Parse names of `SIZES` and sizes such as ``32768x64x16``, separated by commas."""
     found = {}
     for item in text.split(","):
         try:
@@ -77,7 +77,7 @@ def parse_sizes(text: str) -> dict[str, Sizes]:
 
 
 def parse_types(text: str) -> list[str]:
-    """Names of element types, separated by commas."""
+    """Parse names of element types, separated by commas."""
     types = text.split(",")
     if unknown := [name for name in types if name not in ELEMENT_TYPES]:
         raise SystemExit(f"{unknown[0]} is none of {', '.join(ELEMENT_TYPES)}")

@@ -37,7 +37,7 @@ def _variants(name: str) -> dict[str, Any]:
 
 
 def measure(model: Any, target: str, batch: int) -> dict[str, Any]:
-    """One build, or the reason why it failed."""
+    """Build once; return its figures, or the reason of its failure."""
     start = time.perf_counter()
     plain = plain_graph(model, batch=1 if batch == 1 else None)
     row: dict[str, Any] = {

@@ -193,14 +193,14 @@ def _magnitudes(case: Case) -> Case:
 
 
 def _norm_roundings(case: Case) -> np.ndarray:
-    """Three of the scaled distance and the bias; GELU adds 2 of max(|x|, 1)."""
+    """Bound errors by three of the scaled distance and the bias; GELU adds 2 of max(|x|, 1)."""
     x, scale, bias = (array.astype(np.float64) for array in case.inputs)
     plain = _normalised([x, np.ones_like(scale), np.zeros_like(bias)], case.attributes)
     return 4 * (np.abs(plain * scale) + np.abs(bias)) + 2
 
 
 def _volume_norm_roundings(case: Case) -> np.ndarray:
-    """Three of the scaled distance and the bias, and one of the slope."""
+    """Bound errors by three of the scaled distance and the bias, and one of the slope."""
     x, scale, bias = (array.astype(np.float64) for array in case.inputs)
     inputs = [x, np.ones_like(scale), np.zeros_like(bias)]
     plain = _volume_norm(inputs, replace(case.attributes, alpha=1.0))
@@ -209,7 +209,7 @@ def _volume_norm_roundings(case: Case) -> np.ndarray:
 
 
 def _causal_roundings(case: Case) -> np.ndarray:
-    """One for each product and the bias, and those of e^x, the sum and the quotient."""
+    """Bound errors by one for each product and the bias, and for e^x, the sum and the quotient."""
     inputs = [array.astype(np.float64) for array in _magnitudes(case).inputs]
     return (inputs[1].shape[2] + 4) * _causal_sum(inputs, case.attributes)
 

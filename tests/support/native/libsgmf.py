@@ -170,7 +170,7 @@ class Handle:
 
 
 def volume_of(voxels: np.ndarray, affine: np.ndarray | None = None, /, **changes: Any) -> Any:
-    """Struct ``sgmf_volume`` over voxels (C, X, Y, Z), which it keeps alive."""
+    """Describe voxels (C, X, Y, Z) as ``sgmf_volume``, which keeps them alive."""
     fields = {
         "element_type": example.ELEMENT_TYPES[voxels.dtype.name],
         "voxels": voxels.ctypes.data,
@@ -186,7 +186,7 @@ def volume_of(voxels: np.ndarray, affine: np.ndarray | None = None, /, **changes
 
 
 def labels_of(array: np.ndarray, /, **changes: Any) -> Any:
-    """Struct ``sgmf_labels`` over an array (X, Y, Z) in Fortran order."""
+    """Describe an array (X, Y, Z) in Fortran order as ``sgmf_labels``."""
     fields = {
         "element_type": example.ELEMENT_TYPES[array.dtype.name],
         "labels": array.ctypes.data,

@@ -18,7 +18,7 @@ CT_CLASSES = 20
 
 
 def write_ct_package(folder: Path) -> Path:
-    """Manifest of twenty exclusive classes of a CT, coarser and turned against the scan."""
+    """Write a package of twenty exclusive classes of a CT, coarser and turned against the scan."""
     preprocessing = Preprocessing(
         ("CT",),
         (Normalization("ct", mean=60.0, std=40.0, lower=-90.0, upper=170.0),),
@@ -31,7 +31,7 @@ def write_ct_package(folder: Path) -> Path:
 
 
 def write_region_package(folder: Path) -> Path:
-    """Manifest of three overlapping regions of two channels, with a label that needs uint16."""
+    """Write a package of three overlapping regions of two channels, one needing uint16."""
     preprocessing = Preprocessing(
         ("T1", "FLAIR"), (Normalization("zscore"), Normalization("zscore", use_mask=True))
     )

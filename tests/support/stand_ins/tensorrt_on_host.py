@@ -150,7 +150,7 @@ def load_from(folder: Path, name: str) -> None:
 
 
 def open_with(library: Path, cache: Path, package: Path) -> tuple[str, str]:
-    """Status and message of opening a package with any TensorRT."""
+    """Open a package with any TensorRT; return status and message."""
     os.environ["SGMF_CACHE"] = str(cache)
     handle = Handle(package, backend=b"tensorrt", backend_library=bytes(library))
     return handle.opened, handle.open_message
