@@ -214,8 +214,8 @@ def _check(collector: _Collector, folder: Path, options: TileOptions) -> None:
         )
     if not sum(int(scan.voxels[:, 1:].sum()) for scan in collector.taken):
         raise InputError(
-            f"the network finds no label on any tile from {folder}; give scans that show what it "
-            "was trained for"
+            f"the network finds no label on any tile from {folder}; give scans that show "
+            "the structures it was trained for"
         )
 
 

@@ -53,8 +53,8 @@ class CudaDriver:
         except CudaError as error:
             raise BackendError(
                 f"{error}. The driver is installed and finds no GPU that it can use: check "
-                "CUDA_VISIBLE_DEVICES, who may open /dev/nvidia*, and that the kernel's module is "
-                "of the same release"
+                "CUDA_VISIBLE_DEVICES, the permissions of /dev/nvidia*, and that the kernel's "
+                "module is of the same release"
             ) from None
 
     def call(self, function: str, *arguments: Any) -> None:

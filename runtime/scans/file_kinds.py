@@ -11,7 +11,7 @@ START_BYTES = 4096
 _GZIP = b"\x1f\x8b"
 _ANALYZE_BYTES = 348
 _ANALYZE_SIZES = (_ANALYZE_BYTES.to_bytes(4, "little"), _ANALYZE_BYTES.to_bytes(4, "big"))
-_UNPACK = "Unpack it, and give a file of what is inside"
+_UNPACK = "Unpack it, and give a file from inside"
 _CHECKPOINT = "`sgmf export` takes checkpoints"
 _PICTURE = "Give the scan itself, not a picture of it"
 _DOCUMENT = "It may be an error page that was downloaded in place of the file; download it again"
@@ -65,7 +65,7 @@ _MAGIC: tuple[tuple[bytes, FileKind], ...] = (
     (b"GIF8", FileKind("a GIF picture", _PICTURE)),
     (b"II*\0", FileKind("a TIFF picture", _PICTURE)),
     (b"MM\0*", FileKind("a TIFF picture", _PICTURE)),
-    (b"%PDF-", FileKind("a PDF document", "Give the file that was meant")),
+    (b"%PDF-", FileKind("a PDF document", "Give the intended file")),
     (b"\x89HDF\r\n\x1a\n", FileKind("an HDF5 or MINC 2 file", "Convert the scan to NIfTI")),
     (b"CDF\x01", FileKind("a MINC or NetCDF file", "Convert the scan to NIfTI")),
     (b"MATLAB 5.0 MAT-file", FileKind("a MATLAB file", "Convert the scan to NIfTI")),

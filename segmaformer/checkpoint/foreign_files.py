@@ -125,7 +125,7 @@ def _plain_kind(start: bytes) -> FileKind | None:
     if found is not None and any(name in found.name for name in _OF_SCANS):
         return FileKind(found.name, _SCAN)
     if found is not None and "checkpoint" in found.advice:  # inside gzip
-        return FileKind(found.name, "Run gunzip on it and give what comes out")
+        return FileKind(found.name, "Run gunzip on it and give the result")
     return found
 
 

@@ -110,7 +110,7 @@ def _known(name: Any, where: str, assumption: str | None) -> TrainingReader:
         )
     if name not in _READERS:
         raise InputError(
-            f"{where}: images were read with {name!r}, and what it takes for the spacing and the "
-            f"order of axes is unknown; known: {', '.join(_READERS)}"
+            f"{where}: images were read with {name!r}, whose rules for spacing and order of "
+            f"axes are unknown; known: {', '.join(_READERS)}"
         )
     return TrainingReader(*_READERS[name], assumption)

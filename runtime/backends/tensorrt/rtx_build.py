@@ -168,6 +168,6 @@ def _reason(last: dict[str, Any], returncode: int, stderr: IO[bytes]) -> str:
     how = f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"code {returncode}"
     return (
         f"the process that builds with TensorRT-RTX ended with {how}: "
-        f"{said or 'it said nothing'}. SIGKILL means too little memory; anything else is an "
-        "operator or a size that it cannot take"
+        f"{said or 'it printed nothing'}. SIGKILL means too little memory; any other end, an "
+        "operator or a size that it does not support"
     )

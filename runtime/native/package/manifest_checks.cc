@@ -92,7 +92,7 @@ void check_output(const Manifest& manifest, Complaints& complaints) {
   }
   for (const Region& region : manifest.regions) {
     if (region.value > 0 && values.count(region.value)) continue;
-    complaints.push_back("a region of output.regions paints what is no label above 0");
+    complaints.push_back("a region of output.regions paints a value that is no label above 0");
   }
 }
 

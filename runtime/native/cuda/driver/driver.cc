@@ -44,8 +44,8 @@ Driver::Driver() : library_(search()) {
   } catch (const CudaError& error) {
     throw BackendMissing(std::string(error.what()) +
                          ". The driver is installed and finds no GPU that it can use: check "
-                         "CUDA_VISIBLE_DEVICES, who may open /dev/nvidia*, and that the kernel's "
-                         "module is of the same release");
+                         "CUDA_VISIBLE_DEVICES, the permissions of /dev/nvidia*, and that the "
+                         "kernel's module is of the same release");
   }
 }
 

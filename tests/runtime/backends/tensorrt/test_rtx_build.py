@@ -99,7 +99,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     ("script", "words"),
     [
         ("echo terminate called >&2; kill -ABRT $$", "SIGABRT: terminate called"),
-        ("kill -KILL $$", "SIGKILL: it said nothing.*too little memory"),
+        ("kill -KILL $$", "SIGKILL: it printed nothing.*too little memory"),
         ("echo 'no module' >&2; exit 3", "code 3: no module"),
         ("""echo '{"error": "no tactic for node 3"}'; exit 1""", "no tactic for node 3"),
     ],
