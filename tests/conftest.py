@@ -82,7 +82,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="session")
 def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Any:
-    """The same as it was traced, once for all tests. Copy it to change it."""
+    """Trace the small network once for all tests. Copy it to change it."""
     return _traced(tmp_path_factory, request, "tiny_checkpoint")
 
 
@@ -90,7 +90,7 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureR
 def tiny_package_path(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Path:
-    """A package of the same, float32 and float16. Copy it before changing it."""
+    """Export the small network in float32 and float16. Copy the package before changing it."""
     return _package(tmp_path_factory, request, "tiny", fp16=True)
 
 
@@ -108,7 +108,7 @@ def hippocampus_checkpoint() -> Any:
 def hippocampus_onnx(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Any:
-    """The same as it was traced, once for all tests. Copy it to change it."""
+    """Trace the reference model once for all tests. Copy it to change it."""
     with untraced():
         return _traced(tmp_path_factory, request, "hippocampus_checkpoint")
 
@@ -117,7 +117,7 @@ def hippocampus_onnx(
 def hippocampus_package_path(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Path:
-    """A package of the same, float32 only. Copy it before changing it."""
+    """Export the reference model in float32 only. Copy the package before changing it."""
     return _package(tmp_path_factory, request, "hippocampus", fp16=False)
 
 
@@ -153,7 +153,7 @@ def _package(
 
 @pytest.fixture(scope="session")
 def two_channel_package_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A package of two convolutions with two channels and three labels, float32 only."""
+    """Write a package of two convolutions with two channels and three labels, float32 only."""
     folder = tmp_path_factory.mktemp("package") / "convolutions.sgmf"
     labels = (Label(0, "background"), Label(1, "anterior"), Label(2, "posterior"))
     preprocessing = Preprocessing(("MR0", "MR1"), (Normalization("zscore"),) * 2)
