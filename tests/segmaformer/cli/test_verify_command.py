@@ -91,7 +91,7 @@ def test_without_a_stored_reference_fp32_stands_in(sgmf: Sgmf, package: Path) ->
     run = sgmf("verify", package, *ON_CPU)
     assert run.code == 0
     assert run.stdout.startswith("reference: ONNX Runtime, CPU, fp32\n")
-    assert "holds no reference" in run.stderr
+    assert "no PyTorch reference" in run.stderr
 
 
 def test_scans_with_label_maps_are_scored_and_recorded(
