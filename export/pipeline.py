@@ -141,7 +141,9 @@ def _verification_tiles(checkpoint: Checkpoint, options: ExportOptions) -> tuple
     )
     names = "".join(f" {path.name}," for path in options.verify_scan) if options.names else ""
     digests = ", ".join(map(sha256_of, options.verify_scan))
-    return tiles, f"{_count(tiles)} of a scan,{names} SHA-256 {digests}"
+    nan_to = options.nan_to
+    told = "" if nan_to is None else f"; NaN and infinite voxels set to {nan_to:g}"
+    return tiles, f"{_count(tiles)} of a scan,{names} SHA-256 {digests}{told}"
 
 
 def _count(tiles: np.ndarray) -> str:

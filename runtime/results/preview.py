@@ -69,7 +69,7 @@ class _Scene:
         return np.asarray(np.array(self.labels.shape) * self.spacing_mm)
 
 
-def write_preview(path: Target, segmentation: Segmentation) -> None:
+def write_preview(path: Target, segmentation: Segmentation, *, names: bool = False) -> None:
     """Write the preview of a segmentation as PNG, atomically.
 
     The first channel is shown.
@@ -80,6 +80,8 @@ def write_preview(path: Target, segmentation: Segmentation) -> None:
         File to write.
     segmentation
         Labels, scan, names and origin.
+    names
+        Show the name of the scan's file. Pictures are handed on, and names may be patients'.
 
     Raises
     ------
@@ -87,14 +89,13 @@ def write_preview(path: Target, segmentation: Segmentation) -> None:
         `path` cannot be written, see :func:`~segmaformer.runtime.system.atomic.unfinished_file`.
     """
     volume = segmentation.volume
-    scan = volume.source[0].name if volume.source else "scan"
     picture = draw_preview(
         volume.voxels[0],
         segmentation.labels,
         volume.affine,
         segmentation.label_names,
         window=network_window(segmentation.manifest.preprocessing.normalization[0]),
-        title=scan,
+        title=volume.source[0].name if names and volume.source else "Scan",
         subtitle=f"{segmentation.manifest.name}  ·  {segmentation.backend}",
     )
     with atomic_file(path) as stream:

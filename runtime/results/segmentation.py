@@ -55,11 +55,11 @@ class Segmentation:
         """Write the label map on the scan's grid, atomically, in the format of the file ending."""
         write_label_map(path, self.labels, like=self.volume)
 
-    def save_preview(self, path: Target) -> None:
-        """Write a PNG of three planes through the segmentation."""
+    def save_preview(self, path: Target, *, names: bool = False) -> None:
+        """Write a PNG of three planes through the segmentation, on request with the scan's name."""
         from segmaformer.runtime.results.preview import write_preview
 
-        write_preview(path, self)
+        write_preview(path, self, names=names)
 
     def statistics(self) -> dict[str, Any]:
         """Measure volume, voxel count, bounding box and intensity of every label, JSON-ready.

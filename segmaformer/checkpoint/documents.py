@@ -6,7 +6,6 @@ checkpoint or beside its ``fold_*`` folder, where nnU-Net puts them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from segmaformer.checkpoint.container import CheckpointFile
 from segmaformer.checkpoint.fields import mapping
-from segmaformer.runtime.errors import InputError
+from segmaformer.checkpoint.json_text import read_json_file
 
 
 @dataclass(frozen=True)
@@ -87,12 +86,8 @@ def read_json(path: Path) -> Mapping[str, Any]:
     FileNotFoundError
         The file does not exist.
     InputError
-        The content is not JSON, or not an object.
+        The content is not JSON, has a name twice, or is not an object.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from None
-    return mapping(content, str(path))
+    return mapping(read_json_file(path), str(path))

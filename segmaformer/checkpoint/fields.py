@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 import reprlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -65,7 +65,7 @@ def number(value: Any, where: str) -> float:
         The value is no finite number.
     """
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not math.isfinite(value):
+    if not real or not abs(value) <= sys.float_info.max:  # as NaN is not
         raise InputError(f"{where} is {reprlib.repr(value)}; expected a finite number")
     return float(value)
 

@@ -45,6 +45,8 @@ _RESAMPLING_DEFAULTS: Final[dict[str, Any]] = {
     "separate_z_anisotropy_threshold": 3.0,
 }
 """The function's own defaults, which differ from the values that nnU-Net's planner passes."""
+_MOST_ANCESTORS = 20
+_FINEST_MM, _COARSEST_MM = 1e-6, 1e6
 _PREPROCESSOR = "DefaultPreprocessor"
 _LABEL_MANAGER = "LabelManager"
 
@@ -105,6 +107,11 @@ def _inherit(
         )
     if name in children:
         raise InputError(f"plans.json: configuration {name!r} inherits from itself")
+    if len(children) > _MOST_ANCESTORS:
+        raise InputError(
+            f"plans.json: configuration {children[0]!r} inherits over more than "
+            f"{_MOST_ANCESTORS} others; write out what it is"
+        )
     own = mapping(configurations[name], f"plans.json: configuration {name}")
     parent = own.get("inherits_from")
     inherited = {} if parent is None else _inherit(configurations, str(parent), (*children, name))
@@ -215,8 +222,11 @@ def _spacing(configuration: Mapping[str, Any]) -> Spacing:
     depth, height, width = (
         number(value, where) for value in sequence(configuration.get("spacing"), where, length=3)
     )
-    if min(depth, height, width) <= 0:
-        raise InputError(f"{where} is {(depth, height, width)}; expected positive millimetres")
+    if not all(_FINEST_MM <= step <= _COARSEST_MM for step in (depth, height, width)):
+        raise InputError(
+            f"{where} is {(depth, height, width)}; expected positive millimetres, "
+            f"{_FINEST_MM:g} to {_COARSEST_MM:g}"
+        )
     return depth, height, width
 
 
@@ -236,8 +246,10 @@ def _normalization(
         "plans.json: use_mask_for_norm",
         length=channels,
     )
+    if not all(isinstance(mask, bool) for mask in masks):
+        raise InputError(f"plans.json: use_mask_for_norm is {masks!r}; expected true or false")
     return tuple(
-        _channel_normalization(plans, channel, str(scheme), bool(mask))
+        _channel_normalization(plans, channel, str(scheme), mask)
         for channel, (scheme, mask) in enumerate(zip(schemes, masks, strict=True))
     )
 

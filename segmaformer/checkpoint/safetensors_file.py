@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segmaformer.checkpoint.json_text import parse_json
 from segmaformer.runtime.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def _check_header(path: Path) -> None:
             raise _truncated(path, size, _LENGTH_BYTES + length)
         text = file.read(length)
     try:
-        header = json.loads(text, object_pairs_hook=_unique)
+        header = parse_json(text)
         needed = max((entry["data_offsets"][1] for name, entry in _entries(header)), default=0)
-    except (ValueError, RecursionError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(f"{path} is damaged: its header is not as saved ({error})") from None
     if isinstance(needed, int) and _LENGTH_BYTES + length + needed > size:
         raise _truncated(path, size, _LENGTH_BYTES + length + needed)
@@ -64,13 +64,6 @@ def _check_header(path: Path) -> None:
 
 def _entries(header: dict[str, Any]) -> list[tuple[str, Any]]:
     return [(name, entry) for name, entry in header.items() if name != "__metadata__"]
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands twice")
-    return found
 
 
 def _truncated(path: Path, size: int, needed: int) -> InputError:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from segmaformer.checkpoint.fields import listing, mapping
 from segmaformer.checkpoint.foreign_files import start_of
+from segmaformer.checkpoint.json_text import read_json_file
 from segmaformer.checkpoint.one_file import load_document
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.system.digest import sha256_of
 
 _INDEX: Final = ".index.json"
-_MOST_INDEX_BYTES: Final = 64 << 20
 _SHARD_NAME: Final = re.compile(r".+-\d{5}-of-\d{5}\.(safetensors|bin|pt|pth)")
 
 
@@ -113,13 +112,7 @@ def complain_about_lone_shard(path: Path) -> str | None:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    if index.stat().st_size > _MOST_INDEX_BYTES:
-        raise InputError(f"{index} has more than {_MOST_INDEX_BYTES >> 20} MiB, no index has")
-    try:
-        document: Any = json.loads(index.read_bytes(), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{index} is not JSON: {error}") from None
-    found = mapping(document, str(index)).get("weight_map")
+    found = mapping(read_json_file(index), str(index)).get("weight_map")
     if not isinstance(found, Mapping) or not found:
         raise InputError(
             f"{index} is a JSON file without a weight_map, so it is no index of weights; give the "
@@ -131,13 +124,6 @@ def _weight_map(index: Path) -> dict[str, str]:
                 f"{index} says that {name} is in {shard!r}; expected the name of a file beside it"
             )
     return dict(found)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands twice in it")
-    return found
 
 
 def _is_plain(name: str) -> bool:

@@ -9,14 +9,15 @@ import os
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import IO, Final
 
 from segmaformer.runtime.errors import InputError
 
 _BLOCK_BYTES: Final = 1 << 20
-_MOST_MEMBERS: Final = 1 << 18
-_MOST_DIRECTORY_BYTES: Final = 1 << 26
+_MOST_MEMBERS: Final = 1 << 15
+_MOST_DIRECTORY_BYTES: Final = 1 << 23
 _MOST_EXPANSION: Final = 20
 """Limit of an archive's unpacked size, as a multiple of its file's; weights hardly compress."""
 
@@ -122,8 +123,8 @@ def _zip64_end(file: IO[bytes], locator: bytes, path: Path) -> tuple[int, int]:
 
 
 def _check_unique(names: list[str], path: Path) -> None:
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    twice, count = next(iter(Counter(names).most_common(1)), ("", 0))
+    if count > 1:
         raise InputError(
             f"{path} lists {twice!r} more than once in its zip archive, so it is not as torch.save "
             "wrote it; save the weights again"

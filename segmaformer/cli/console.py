@@ -27,6 +27,8 @@ from segmaformer.runtime.progress import Progress
 from segmaformer.runtime.system import interruption
 from segmaformer.runtime.system.printable import printable, printable_block
 
+_LONGEST_LINE = 8192
+
 
 class OutputError(SgmfError):
     """Failure to write the results to stdout."""
@@ -34,7 +36,7 @@ class OutputError(SgmfError):
 
 def say(message: str) -> None:
     """Print a message for people, on one line; it is lost if stderr is closed."""
-    _echo_message(printable(message))
+    _echo_message(_shortened(printable(message)))
 
 
 def say_usage(error: click.ClickException) -> None:
@@ -51,6 +53,13 @@ def say_traceback(error: BaseException) -> None:
     *where, what = traceback.format_exception(error)
     _echo_message(printable_block("".join(where).rstrip("\n")))
     say(what.rstrip("\n"))
+
+
+def _shortened(line: str) -> str:
+    """Cut a line whose length others chose: names in files may be of any."""
+    if len(line) <= _LONGEST_LINE:
+        return line
+    return f"{line[:_LONGEST_LINE]} ... and {len(line) - _LONGEST_LINE} characters more"
 
 
 def _echo_message(text: str) -> None:
@@ -71,7 +80,7 @@ def print_path(path: str | Path) -> None:
 
 def print_line(text: str) -> None:
     """Print a line of results for people."""
-    _print(printable(text))
+    _print(_shortened(printable(text)))
 
 
 def print_rows(rows: Sequence[Sequence[str]]) -> None:

@@ -105,6 +105,8 @@ def command(
 
     if int8 != (calibration_data is not None):
         raise click.UsageError("--int8 and --calibration-data DIR go together; give both or none")
+    if nan_to is not None and not verify_scan and calibration_data is None:
+        raise click.UsageError("--nan-to needs scans: --verify-scan or --calibration-data")
     config = parse_settings(settings)
     try:
         loaded = load_checkpoint(

@@ -76,7 +76,7 @@ from segmaformer.runtime.system.atomic import atomic_file
     metavar="OUT.html",
     help="HTML page with the scan and its labels; an existing folder for several scans.",
 )
-@click.option("--names", is_flag=True, help="Show the scans' file names in the report.")
+@click.option("--names", is_flag=True, help="Show the scans' file names in preview and report.")
 @click.option(
     "--probabilities",
     multiple=True,

@@ -46,7 +46,7 @@ def segment_cases(
     warn
         Called with each warning about a scan, see :mod:`segmaformer.runtime.checks.scan`.
     names
-        Show the scans' file names in reports.
+        Show the scans' file names in previews and reports.
 
     Yields
     ------
@@ -130,7 +130,7 @@ def _write(
     )
     _write_json(places[case.record], record)
     if case.preview is not None:
-        segmentation.save_preview(places[case.preview])
+        segmentation.save_preview(places[case.preview], names=names)
     if case.statistics is not None:
         _write_json(places[case.statistics], document)
     if case.report is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ _MAY_BE_ZERO = ("patch_padding", "decoder_dropout")
 _MAY_BE_FRACTIONS = ("mlp_ratios",)
 _MAY_BE_PER_AXIS = ("patch_kernel_size", "patch_stride", "patch_padding")
 _MAY_BE_NONE = ("nslices",)
+_LARGEST = 10**8
 
 
 def check_values(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -45,7 +45,7 @@ def _alike(key: str, value: Any, default: Any) -> bool:
     fraction = isinstance(default, float) or key in _MAY_BE_FRACTIONS
     if isinstance(value, bool) or not isinstance(value, int | float if fraction else int):
         return False
-    return math.isfinite(value) and (value > 0 or (value == 0 and key in _MAY_BE_ZERO))
+    return 0 < value <= _LARGEST or (value == 0 and key in _MAY_BE_ZERO)
 
 
 def _alike_entry(key: str, entry: Any, default: Any) -> bool:

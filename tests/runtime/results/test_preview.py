@@ -257,13 +257,28 @@ def test_written_preview_names_its_origin_and_uses_the_networks_window(
         *phantom(),
         NAMES,
         window=window,
-        title="scan.nii.gz",
+        title="Scan",
         subtitle="jack  ·  onnxruntime CPU, fp32",
     )
     with Image.open(tmp_path / "preview.png") as written:
         assert written.format == "PNG"
         assert written.tobytes() == expected.tobytes()
     assert [path.name for path in tmp_path.iterdir()] == ["preview.png"]
+
+
+@pytest.mark.parametrize(("names", "title"), [(False, "Scan"), (True, "scan.nii.gz")])
+def test_the_scans_name_is_shown_on_request_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: bool, title: str
+) -> None:
+    titles: list[str] = []
+
+    def draw(*_: object, **options: str) -> Image.Image:
+        titles.append(options["title"])
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr("segmaformer.runtime.results.preview.draw_preview", draw)
+    segmentation(Normalization("none")).save_preview(tmp_path / "preview.png", names=names)
+    assert titles == [title]
 
 
 def test_nothing_is_left_where_the_preview_cannot_be_written(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 from support.networks.quick_search import hasten_search
 from support.packages.samples import copy_package, head_like, write_scan
@@ -70,6 +73,19 @@ def test_too_few_scans_are_refused(sgmf: Sgmf, package: Path, scans: Path) -> No
     assert run.code == 3
     assert "--accept-few" in run.stderr
     assert sgmf("calibrate", package, scans, "--accept-few", *LENIENT).code == 0
+
+
+def test_nan_in_scans_is_refused_or_replaced(sgmf: Sgmf, package: Path, scans: Path) -> None:
+    for path in scans.iterdir():
+        voxels = nibabel.load(path).get_fdata(dtype=np.float32)
+        voxels[3, 4, 5] = np.nan
+        write_scan(path, voxels)
+    run = sgmf("calibrate", package, scans, *LENIENT)
+    assert run.code == 3
+    assert "--nan-to VALUE" in run.stderr
+    assert sgmf("calibrate", package, scans, "--nan-to", "0", *LENIENT).code == 0
+    calibration = Package.open(package).manifest.calibration
+    assert "voxels that were NaN or infinite counted as 0" in json.dumps(calibration)
 
 
 def test_a_shortfall_is_a_parity_error(

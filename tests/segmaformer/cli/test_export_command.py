@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.networks.networks import TINY_TILE, save_tiny_checkpoint
-from support.packages.samples import with_scaled_weights, write_scan
+from support.packages.samples import head_like, with_scaled_weights, write_scan
 
 torch = pytest.importorskip("torch")
 
@@ -220,6 +221,7 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_and_runs_nothing(
         (["{trained}", "--verify-scan", "none.nii"], "none.nii"),
         (["{trained}", "--plans", "none.json"], "none.json"),
         (["{trained}", "-o", "{folder}"], "exists"),
+        (["{trained}", "--nan-to", "0"], "--nan-to needs scans"),
         (["{trained}", "--int8"], "--calibration-data DIR go together"),
         (["{trained}", "--calibration-data", "{folder}"], "go together"),
         (["{trained}", "-o", "{folder}", "--overwrite"], "is not replaced"),
@@ -256,6 +258,24 @@ def test_a_scan_to_verify_on_that_does_not_fit_is_refused(
     run = sgmf("export", trained, "-o", tmp_path / "x.sgmf", *scans)
     assert (run.code, run.stdout) == (3, "")
     assert tree(tmp_path) == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_nan_in_a_scan_to_verify_on_is_refused_or_replaced(
+    sgmf: Sgmf, trained: Path, tmp_path: Path, tree: Tree
+) -> None:
+    voxels = head_like((30, 34, 28))
+    voxels[3, 4, 5], voxels[6, 7, 8] = np.nan, np.inf
+    scan = write_scan(tmp_path / "scan.nii.gz", voxels)
+    before = tree(tmp_path)
+    arguments = ("export", trained, "-o", tmp_path / "x.sgmf", "--verify-scan", scan)
+    run = sgmf(*arguments)
+    assert (run.code, run.stdout) == (3, "")
+    assert "--nan-to VALUE" in run.stderr
+    assert tree(tmp_path) == before
+    assert sgmf(*arguments, "--nan-to", "0").code == 0
+    tiles = Package.open(tmp_path / "x.sgmf").manifest.verification_tiles
+    assert tiles.endswith("NaN and infinite voxels set to 0")
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="this system has no /sys")
