@@ -12,6 +12,9 @@ input is also bound in memory: however much it claims, reading it takes no more 
 The processes that read the inputs have a limited address space and a time limit, so that what
 breaks the bounds ends there.
 
+Most inputs go through the command ``sgmf`` as well. It ends with the same code, says why in a line,
+shows a terminal nothing but printable characters and leaves nothing but its results.
+
 A kind of input is a module that yields :class:`HostileInput`; ``KINDS`` in ``run_kind`` lists them.
 """
 
@@ -37,18 +40,26 @@ class HostileInput:
     write
         Writes it into an empty folder and returns the path to read.
     read
-        What a command does with it first.
+        What a command does with it first, and that a taken input has the right values; None
+        where the command alone is asked.
     verdict
         The exit code that is right.
     most_bytes
         That Python and NumPy may hold at once meanwhile.
+    command
+        Arguments of ``sgmf``, in which ``{path}`` stands for what was written, ``{out}`` for
+        an empty folder and ``{package}`` for a small package; none where it is not asked.
+    left
+        Names in the folder ``{out}`` at the end.
     """
 
     name: str
     write: Callable[[Path], Path]
-    read: Callable[[Path], Any]
+    read: Callable[[Path], Any] | None
     verdict: int
     most_bytes: int = MOST_BYTES
+    command: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 def read_as_scan(path: Path) -> None:

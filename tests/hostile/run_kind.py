@@ -1,16 +1,21 @@
 """Read every input of a kind in a process of its own: ``run_kind.py KIND FOLDER``.
 
-Prints a line of JSON for each as it ends: name, exit code, message, bytes held.
+Prints a line of JSON for each as it ends: name, exit code, message, bytes held, and how the
+command ended.
 """
 
 from __future__ import annotations
 
+import functools
+import gc
 import importlib
 import json
 import os
 import resource
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +23,24 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 from hostile_input import HostileInput
 
-KINDS = ("nifti", "nrrd", "metaimage", "gzip", "package", "reference", "label_map", "plans")
+CHECK, INSPECT = ("check", "{path}"), ("inspect", "{path}")
+KINDS: dict[str, tuple[str, ...]] = {
+    "nifti": CHECK,
+    "nrrd": CHECK,
+    "metaimage": CHECK,
+    "gzip": CHECK,
+    "package": INSPECT,
+    "network": (),
+    "reference": (),
+    "label_map": (),
+    "checkpoint": INSPECT,
+    "safetensors": INSPECT,
+    "document": INSPECT,
+    "plans": (),
+    "file_name": (),
+    "batch": (),
+}
+"""The arguments of ``sgmf`` for inputs that name none of their own."""
 ADDRESS_SPACE_BYTES = 1 << 30
 """Beyond what the process has when it begins to read."""
 
@@ -30,10 +52,22 @@ def inputs_of(kind: str) -> list[HostileInput]:
 
 def main(kind: str, folder: Path) -> None:
     inputs = inputs_of(kind)
-    _read(inputs[0], folder / "warm-up")  # imports take memory of their own
+    from segmaformer.cli.exit_codes import EXPECTED_ERRORS
+
+    # Imports take memory of their own.
+    if inputs[0].read:
+        (folder / "warm-up").mkdir()
+        with suppress(*EXPECTED_ERRORS):
+            inputs[0].read(inputs[0].write(folder / "warm-up"))
+    _run(inputs[0], inputs[0].command or KINDS[kind] or ("list",), folder / "warm-up-command")
     _limit_address_space()
     for index, each in enumerate(inputs):
-        print(json.dumps({"name": each.name, **_read(each, folder / str(index))}), flush=True)
+        place = folder / str(index)
+        found = _read(each, place) if each.read else {}
+        arguments = each.command or KINDS[kind]
+        if arguments:
+            found["command"] = _run(each, arguments, place.with_name(f"{index}-command"))
+        print(json.dumps({"name": each.name, **found}), flush=True)
 
 
 def _limit_address_space() -> None:
@@ -43,6 +77,7 @@ def _limit_address_space() -> None:
 
 
 def _read(each: HostileInput, folder: Path) -> dict[str, Any]:
+    """What became of an input that is read."""
     from support.scans.scan_files import peak_memory
 
     from segmaformer.cli.exit_codes import EXPECTED_ERRORS, exit_code, message_of
@@ -52,12 +87,70 @@ def _read(each: HostileInput, folder: Path) -> dict[str, Any]:
     code, message = 0, ""
     with peak_memory() as peak:
         try:
-            each.read(path)
+            if each.read:
+                each.read(path)
         except EXPECTED_ERRORS as error:
             code, message = exit_code(error), message_of(error)
         except BaseException:
             code, message = -1, traceback.format_exc()
         return {"code": code, "message": message, "bytes": peak()}
+
+
+def _run(each: HostileInput, arguments: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """How the command ended on an input, what it printed and what it left."""
+    from segmaformer.cli import main
+
+    (folder / "in").mkdir(parents=True)
+    (folder / "out").mkdir()
+    places = {"path": os.fspath(each.write(folder / "in")), "out": str(folder / "out")}
+    package = str(_package(folder.parent)) if "{package}" in arguments else ""
+    before = _paths(folder / "in")
+    code: Any = None
+    with _streams(folder) as printed:
+        try:
+            main([argument.format(**places, package=package) for argument in arguments])
+        except SystemExit as ended:
+            code = ended.code
+    gc.collect()  # sessions
+    stdout, stderr = printed()
+    left = sorted(path.name for path in (folder / "out").iterdir())
+    strays = sorted(_paths(folder / "in") ^ before)
+    return {"code": code, "stdout": stdout, "stderr": stderr, "left": left, "strays": strays}
+
+
+@functools.cache
+def _package(folder: Path) -> Path:
+    from support.packages.small_packages import write_package
+
+    from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing
+
+    output = Output((Label(0, "background"), Label(1, "organ")))
+    spec = Preprocessing(("MR",), (Normalization("zscore"),))
+    return write_package(folder / "small.sgmf", spec, output)
+
+
+def _paths(folder: Path) -> set[str]:
+    return {str(path) for path in folder.rglob("*")}
+
+
+@contextmanager
+def _streams(folder: Path) -> Iterator[Any]:
+    """Collect what goes to both standard streams, from libraries too; call what it gives after."""
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    files = [(folder / name).open("w+b") for name in ("stdout", "stderr")]
+    for descriptor, file in zip((1, 2), files, strict=True):
+        os.dup2(file.fileno(), descriptor)
+    texts: list[str] = []
+    try:
+        yield lambda: texts
+    finally:
+        for descriptor, file, before in zip((1, 2), files, kept, strict=True):
+            (sys.stdout, sys.stderr)[descriptor - 1].flush()
+            os.dup2(before, descriptor)
+            os.close(before)
+            file.seek(0)
+            texts.append(os.fsdecode(file.read()))
+            file.close()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,11 +14,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from hostile_input import TAKEN
+from hostile_input import TAKEN, HostileInput
 from run_kind import KINDS, inputs_of
 
+from segmaformer.runtime.system.printable import printable_block
+
 CORPUS = {kind: inputs_of(kind) for kind in KINDS}
-LEAST_INPUTS = 250
+LEAST_INPUTS = 700
+LEAST_COMMANDS = 400
+LONGEST_LINE = 10_000
 SAFETY_SECONDS = 300
 """A process that takes longer hangs; on a quiet machine each takes a few seconds."""
 
@@ -56,12 +61,34 @@ def test_each_ends_as_its_verdict_says(results: Results, kind: str, name: str) -
     (given,) = [each for each in CORPUS[kind] if each.name == name]
     found = results(kind)
     assert name in found, found.get("", {}).get("message", "the process stopped before it")
-    assert found[name]["code"] == given.verdict, found[name]["message"]
-    assert (given.verdict == TAKEN) == (found[name]["message"] == "")
-    assert found[name]["bytes"] <= given.most_bytes
+    if given.read:
+        assert found[name]["code"] == given.verdict, found[name]["message"]
+        assert (given.verdict == TAKEN) == (found[name]["message"] == "")
+        assert found[name]["bytes"] <= given.most_bytes
+    if "command" in found[name]:
+        check_command(given, found[name]["command"])
+
+
+def check_command(given: HostileInput, run: dict[str, Any]) -> None:
+    """The command ends as the verdict says, in printable lines, and leaves nothing but results."""
+    stdout, stderr = run["stdout"], run["stderr"]
+    assert run["code"] == given.verdict, stdout + stderr
+    assert "Traceback" not in stdout + stderr
+    assert all(len(line) <= LONGEST_LINE for line in (stdout + stderr).splitlines())
+    assert printable_block(stderr) == stderr
+    # Of a name that is no text, stdout has the bytes: what reads it needs them.
+    texts = re.sub("[\udca0-\udcff]", "", stdout)
+    assert printable_block(texts) == texts
+    told = [line for line in stderr.splitlines() if line.startswith(("sgmf: ", "Error: "))]
+    assert (given.verdict == TAKEN) == (not told and "  refuse: " not in stdout)
+    assert (run["left"], run["strays"]) == (sorted(given.left), [])
 
 
 def test_the_corpus_is_large_and_its_names_are_unique() -> None:
     assert sum(map(len, CORPUS.values())) >= LEAST_INPUTS
+    commands = [
+        each for kind, inputs in CORPUS.items() for each in inputs if KINDS[kind] or each.command
+    ]
+    assert len(commands) >= LEAST_COMMANDS
     for inputs in CORPUS.values():
         assert len({each.name for each in inputs}) == len(inputs)
