@@ -36,7 +36,7 @@ def inputs() -> Iterator[HostileInput]:
 
 
 def _folder(make: Callable[[Path], object]) -> Callable[[Path], Path]:
-    """Writes a folder of one good scan and what `make` adds."""
+    """Write a folder of one good scan and what `make` adds."""
 
     def write(folder: Path) -> Path:
         scans = folder / "scans"

@@ -23,7 +23,7 @@ END = b"PK\5\6"
 
 @functools.cache
 def good() -> bytes:
-    """A small network as nnU-Net saves it."""
+    """Save a small network as nnU-Net does."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -147,7 +147,7 @@ _DAMAGES: dict[str, tuple[Callable[[], bytes], int]] = {
 def _rezipped(
     more: dict[str, bytes] | None = None, *, method: int = zipfile.ZIP_STORED, top: str = "archive"
 ) -> bytes:
-    """The good archive written anew, with further members."""
+    """Write the good archive anew, with further members."""
     stream = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(good())) as archive, zipfile.ZipFile(stream, "w", method) as to:
         for member in archive.namelist():
@@ -158,7 +158,7 @@ def _rezipped(
 
 
 def _end(field: int, form: str, value: int) -> Callable[[], bytes]:
-    """The good archive with another field of the record at its end."""
+    """Give the good archive with another field of the record at its end."""
 
     def content() -> bytes:
         changed = bytearray(_rezipped())
@@ -169,7 +169,7 @@ def _end(field: int, form: str, value: int) -> Callable[[], bytes]:
 
 
 def _zip64(entries: int, directory_bytes: int, *, at: int | None = None) -> bytes:
-    """The good archive with the long record before the short one."""
+    """Give the good archive with the long record before the short one."""
     plain = _rezipped()
     end = plain.rindex(END)
     size, offset = struct.unpack_from("<LL", plain, end + 12)
@@ -181,7 +181,7 @@ def _zip64(entries: int, directory_bytes: int, *, at: int | None = None) -> byte
 
 
 def _directory_of_another() -> bytes:
-    """A directory where the record says, and another where zip programs look for it."""
+    """Give a directory where the record says, and another where zip programs look for it."""
     first, second = _rezipped(), _rezipped({"archive/note": b"x"})
     return first[: first.rindex(END)] + second[second.index(b"PK\1\2") :]
 
@@ -196,7 +196,7 @@ def _overlapping() -> bytes:
 
 
 def _pairs() -> bytes:
-    """An archive of 30,000 members, of which the last two have one name."""
+    """Give an archive of 30,000 members, of which the last two have one name."""
     plain = _plain_zip({f"archive/{index:05}": b"" for index in range(30_000)})
     return plain.replace(b"archive/29999", b"archive/29998")
 
@@ -247,7 +247,7 @@ def _plain_zip(members: dict[str, bytes]) -> bytes:
 
 
 def _changed(change: Callable[[dict[str, Any]], object]) -> Callable[[], bytes]:
-    """The good document with other weights."""
+    """Give the good document with other weights."""
 
     def content() -> bytes:
         found = document()

@@ -44,7 +44,7 @@ def inputs() -> Iterator[HostileInput]:
 def beside(
     texts: dict[str, bytes], replaced: str = "", make: Callable[[Path], object] = Path.touch
 ) -> Callable[[Path], Path]:
-    """Writes a checkpoint of weights alone with its documents, of which some are changed."""
+    """Write a checkpoint of weights alone with its documents, of which some are changed."""
 
     def write(folder: Path) -> Path:
         given = {"plans.json": tiny_plans(), "dataset.json": tiny_dataset_json()}
@@ -85,7 +85,7 @@ def _changed(plans: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
 
 
 def _chain(length: int) -> dict[str, Any]:
-    """Configurations that each inherit from the next."""
+    """Chain configurations that each inherit from the next."""
     last = tiny_plans()["configurations"]["3d_fullres"]
     chain = {f"c{index}": {"inherits_from": f"c{index + 1}"} for index in range(length)}
     return {**chain, f"c{length}": last}

@@ -56,7 +56,7 @@ def inputs() -> Iterator[HostileInput]:
 def packaged(
     change: Callable[[Any], object], content: Callable[[bytes], bytes] = lambda whole: whole
 ) -> Callable[[Path], Path]:
-    """Writes a package of a network that is changed before its manifest vouches for it."""
+    """Write a package of a network that is changed before its manifest vouches for it."""
 
     def write(folder: Path) -> Path:
         model = _model()

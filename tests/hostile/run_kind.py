@@ -77,7 +77,7 @@ def _limit_address_space() -> None:
 
 
 def _read(each: HostileInput, folder: Path) -> dict[str, Any]:
-    """What became of an input that is read."""
+    """Tell what became of an input that is read."""
     from support.scans.scan_files import peak_memory
 
     from segmaformer.cli.exit_codes import EXPECTED_ERRORS, exit_code, message_of
@@ -97,7 +97,7 @@ def _read(each: HostileInput, folder: Path) -> dict[str, Any]:
 
 
 def _run(each: HostileInput, arguments: tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """How the command ended on an input, what it printed and what it left."""
+    """Tell how the command ended on an input, what it printed and what it left."""
     from segmaformer.cli import main
 
     (folder / "in").mkdir(parents=True)

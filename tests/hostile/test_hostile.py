@@ -70,7 +70,7 @@ def test_each_ends_as_its_verdict_says(results: Results, kind: str, name: str) -
 
 
 def check_command(given: HostileInput, run: dict[str, Any]) -> None:
-    """The command ends as the verdict says, in printable lines, and leaves nothing but results."""
+    """Check that it ended as its verdict says, in printable lines, leaving results only."""
     stdout, stderr = run["stdout"], run["stderr"]
     assert run["code"] == given.verdict, stdout + stderr
     assert "Traceback" not in stdout + stderr

@@ -37,7 +37,7 @@ PROGRAMS: dict[str, Call] = {
 
 
 def plain(name: str) -> bytes:
-    """A pickle of one name that a program calls with a command."""
+    """Pickle one name that a program calls with a command."""
     module, _, function = name.rpartition(".")
     return b"\x80\x02c" + f"{module}\n{function}\n".encode() + b"(X\x09\0\0\0touch rantR."
 
@@ -96,7 +96,7 @@ TENSORS: dict[str, _Tensor] = {
 
 
 def archive(tensor: _Tensor) -> bytes:
-    """A checkpoint of one tensor, whose storage has four values."""
+    """Make a checkpoint of one tensor, whose storage has four values."""
     pickled, stream = io.BytesIO(), io.BytesIO()
     _Pickler(pickled, protocol=2).dump({"state_dict": {"encoder.weight": tensor}})
     with zipfile.ZipFile(stream, "w") as written:
