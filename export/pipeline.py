@@ -80,7 +80,7 @@ def export_package(
     Parameters
     ----------
     checkpoint
-        From :func:`segmaformer.checkpoint.load_checkpoint`.
+        Result of :func:`segmaformer.checkpoint.load_checkpoint`.
     target
         Package directory to create, usually ``NAME.sgmf``.
     options

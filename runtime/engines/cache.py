@@ -120,7 +120,7 @@ class Engine:
     content
         Serialised engine; the very bytes that were checked.
     key
-        Its key, with the batch it was built for.
+        Key of the engine, with the batch it was built for.
     facts
         Other facts noted when it was built.
     """

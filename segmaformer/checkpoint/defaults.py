@@ -21,7 +21,8 @@ def default_channels(in_channels: int, num_classes: int) -> tuple[tuple[str, ...
     Parameters
     ----------
     in_channels, num_classes
-        Of the network. Four channels and three classes are those of the published BraTS training.
+        Numbers of channels and classes of the network. Four and three are those of the published
+        BraTS training.
     """
     if (in_channels, num_classes) == _BRATS:
         names = _BRATS_CHANNELS
@@ -41,8 +42,8 @@ def default_output(in_channels: int, num_classes: int) -> tuple[Output, str]:
     Parameters
     ----------
     in_channels, num_classes
-        Of the network. One class is a mask; four channels with three classes are the
-        BraTS regions; anything else is a softmax with the background first.
+        Numbers of channels and classes of the network. One class is a mask; four channels with
+        three classes are the BraTS regions; anything else is a softmax with the background first.
     """
     if (in_channels, num_classes) == _BRATS:
         return (

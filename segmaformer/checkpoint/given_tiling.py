@@ -30,7 +30,7 @@ def with_given_tiling(
     Parameters
     ----------
     known
-        From the plans, the published training or by default; None stays None.
+        Tiling from the plans, the published training or by default; None stays None.
     blending
         One of :data:`segmaformer.runtime.pipeline.tiling.BLENDINGS`; None keeps that of `known`.
     overlap

@@ -106,7 +106,7 @@ def _written_bytes(path: Path, *, enough: int) -> int:
 def _unpickled(file: IO[bytes], path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_numpy_scalar_globals()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch warns of what it is about to refuse
+            warnings.simplefilter("ignore")  # PyTorch also warns of the content it refuses
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle can fail in any way
         raise InputError(_pickle_complaint(path, str(error))) from None

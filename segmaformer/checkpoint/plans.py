@@ -129,7 +129,7 @@ def network_arguments(
     Parameters
     ----------
     configuration
-        From :func:`resolve_configuration`.
+        Result of :func:`resolve_configuration`.
     class_name
         Last part of the expected ``architecture.network_class_name``.
     known

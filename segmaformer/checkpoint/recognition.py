@@ -41,7 +41,7 @@ class InferConfig(Protocol):
         trainer
             Name of the nnU-Net trainer, or None.
         given
-            Configuration keys from plans or the caller; they win over what is inferred.
+            Configuration keys from plans or the caller; they override inferred ones.
 
         Returns
         -------
@@ -249,7 +249,7 @@ def decide(found: Recognised, *, arch: str | None, trainer: str | None) -> Archi
     Parameters
     ----------
     found
-        From :func:`find_networks`.
+        Item of the result of :func:`find_networks`.
     arch
         Name of the network if it is known already; it is then only confirmed.
     trainer

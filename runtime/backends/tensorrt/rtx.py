@@ -44,7 +44,7 @@ def open_rtx(
         engine = EngineCache().load(key, remedy=f"run: {command}")
     runner = EngineRunner(module, engine.content, device, package.manifest, Messages(module))
     name = f"TensorRT-RTX {module.__version__}, {device.facts.name}, {variant}"
-    # The engine is of its target; what is compiled from it is of the device and driver.
+    # The engine is for its target; its kernels are compiled for the device and driver.
     made_here = f"{engine.identity} {device.facts} {device.driver.version} {driver_release()}"
     return EngineSession(runner, name, hashlib.sha256(made_here.encode()).hexdigest())
 
