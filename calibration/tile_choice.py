@@ -41,7 +41,7 @@ def boxes_to_examine(
 
 
 def label_voxels(labels: np.ndarray, count: int) -> np.ndarray:
-    """Count the voxels of each label from 0 to ``count - 1``, int64; ignore other values."""
+    """Count the voxels of each label below `count`, shape (count,), int64; ignore others."""
     values = labels.reshape(-1)
     return np.bincount(values[values < count], minlength=count)
 

@@ -26,7 +26,7 @@ class BatchSlot:
         self.used = Event(device)
 
     def send(self, tiles: np.ndarray) -> None:
-        """Start copying tiles to the device, after those before have left."""
+        """Start copying tiles (B, C, D, H, W), float32, after those before have left."""
         self.stream.synchronize()
         self.tiles.array[: len(tiles)] = tiles
         size = self.tiles.array[: len(tiles)].nbytes
@@ -38,6 +38,6 @@ class BatchSlot:
         self.stream.copy_out(self.logits, self.logits_on_device, size)
 
     def collect(self, target: np.ndarray) -> None:
-        """Wait for the logits and write them to `target`."""
+        """Wait for the logits and write them to `target` (B, K, D, H, W), float32."""
         self.stream.synchronize()
         target[...] = self.logits.array[: len(target)]

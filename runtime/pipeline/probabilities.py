@@ -91,7 +91,7 @@ def _mix(low: Logits, high: Logits, weight: npt.NDArray[np.float32] | np.float32
 def to_probabilities(
     logits: Logits, channels: Sequence[int], *, exclusive: bool
 ) -> npt.NDArray[np.float32]:
-    """Compute probabilities (len(channels), ...) on the logits' own grid.
+    """Compute probabilities (len(channels), ...), float32, on the logits' own grid.
 
     Parameters are those of :func:`resample_probabilities`, but for `logits` (K, ...).
     """

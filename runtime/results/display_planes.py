@@ -64,7 +64,7 @@ def telling_centre(labels: np.ndarray) -> tuple[int, ...]:
 
 
 def robust_window(image: np.ndarray) -> tuple[float, float]:
-    """Return the 0.5th and 99.5th percentile of the nonzero voxels; 0 and 1 if all are zero."""
+    """Return the 0.5th and 99.5th percentile of nonzero voxels (X, Y, Z); 0 and 1 without any."""
     voxels = regular_sample(image)
     voxels = voxels[voxels != 0]
     if voxels.size == 0:
@@ -81,6 +81,6 @@ def network_window(normalization: Normalization) -> tuple[float, float] | None:
 
 
 def place_text(position_mm: np.ndarray, axis: int) -> str:
-    """Write a position in RAS+ along one axis of the patient, such as ``I 15.0 mm``."""
+    """Write a position (3,) in RAS+ along one axis of the patient, such as ``I 15.0 mm``."""
     position = position_mm[axis]
     return f"{('LR', 'PA', 'IS')[axis][int(position >= 0)]} {abs(position):.1f} mm"

@@ -235,7 +235,7 @@ def orient_to(affine: Affine, codes: str) -> Reorientation:
 
 
 def axis_codes(affine: Affine) -> str:
-    """Return the direction that each axis runs towards, such as ``RAS`` or ``LPS``."""
+    """Return the direction of each axis by an affine (4, 4), such as ``RAS`` or ``LPS``."""
     turn = orient_to(affine, "RAS")
     codes = ["", "", ""]
     for world, (axis, reverse) in enumerate(zip(turn.axes, turn.reverse, strict=True)):
@@ -286,7 +286,7 @@ def check_affine(affine: Affine, name: str) -> None:
 
 
 def spacing_of(affine: Affine) -> Spacing:
-    """Return the millimetres between neighbouring voxels, to six digits, of a checked affine."""
+    """Return the mm between neighbouring voxels by a checked affine (4, 4), to six digits."""
     spacing_mm = np.empty(3)
     call("sgmf_measure_affine", np.ascontiguousarray(affine, np.float64), spacing_mm)
     return spacing(spacing_mm)
@@ -298,7 +298,7 @@ def _transposed(array: npt.NDArray[Element], axes: Triple) -> npt.NDArray[Elemen
 
 
 def tilt_degrees(affine: Affine) -> float:
-    """Return the largest angle between an axis of the scan and the nearest patient axis."""
+    """Return the largest angle of an axis, by its affine (4, 4), to the nearest patient axis."""
     return _degrees(np.abs(_directions(affine)).max(axis=0).min())
 
 

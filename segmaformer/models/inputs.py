@@ -23,7 +23,7 @@ def check_channels(volume: torch.Tensor, channels: int) -> None:
 
 
 def check_multiple(volume: torch.Tensor, factors: tuple[int, int, int]) -> None:
-    """Refuse an input whose depth, height and width are no multiples of `factors`.
+    """Refuse an input (B, C, D, H, W) with extents that are no multiples of `factors`.
 
     Raises
     ------

@@ -122,7 +122,7 @@ class Decoder(nn.Module):
         self.linear_pred = nn.Conv3d(width, config["num_classes"], 1)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Turn four feature volumes, finest first, into logits on the finest grid."""
+        """Turn four (B, C, D, H, W) volumes, finest first, into logits on the finest grid."""
         size = features[0].shape[2:]
         volumes = []
         for stage in range(STAGES, 0, -1):

@@ -149,7 +149,7 @@ class Decoder(nn.Module):
         self.pred = nn.Conv3d(width, classes, 1)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Turn four feature volumes, finest first, into logits on the finest grid."""
+        """Turn four (B, C, D, H, W) volumes, finest first, into logits on the finest grid."""
         size = features[0].shape[2:]
         volumes = [linear(f) for linear, f in zip(self.linears, features, strict=True)]
         volumes[1:] = [F.interpolate(v, size=size, mode="trilinear") for v in volumes[1:]]

@@ -127,7 +127,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Turn four feature volumes, finest first, into one on the finest grid."""
+        """Turn four (B, C, D, H, W) volumes, finest first, into one on the finest grid."""
         *skips, decoded = features
         for up, layer in zip(self.up_samples, self.up_layers, strict=True):
             decoded = layer(up(decoded) + skips.pop())

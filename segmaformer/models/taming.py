@@ -127,7 +127,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Turn feature volumes, finest first, into logits at full resolution."""
+        """Turn (B, C, D, H, W) volumes, finest first, into logits (B, classes, D, H, W)."""
         *skips, decoded = features
         for up, stage in zip(self.transpconvs, self.stages, strict=True):
             decoded = stage(torch.cat((up(decoded), skips.pop()), dim=1))
