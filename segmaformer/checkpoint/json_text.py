@@ -26,7 +26,7 @@ def parse_json(text: bytes) -> Any:
 
 
 def read_json_file(path: Path) -> Any:
-    """Content of a JSON file.
+    """Read a JSON file.
 
     Raises
     ------

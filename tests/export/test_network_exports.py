@@ -125,7 +125,7 @@ def test_four_orders_of_axes_cost_one_transpose_each_way() -> None:
 
 
 def test_the_convolution_before_the_scan_makes_one_copy(bisegmamba: onnx.ModelProto) -> None:
-    """No shifted copies, and weights are ready: none is cut or turned when a file is opened."""
+    """Check that there are no shifted copies, and that weights need no cutting or transposing."""
     assert not kinds(bisegmamba).keys() & {"Pad", "Slice"}
     weights = {tensor.name for tensor in bisegmamba.graph.initializer}
     for node in bisegmamba.graph.node:

@@ -187,7 +187,7 @@ def _directory_of_another() -> bytes:
 
 
 def _overlapping() -> bytes:
-    """Two entries of one content, as bombs without recursion have them."""
+    """Write two entries of one content, as bombs without recursion have them."""
     plain = bytearray(_rezipped())
     first = plain.index(b"PK\1\2")
     second = plain.index(b"PK\1\2", first + 4)

@@ -92,7 +92,7 @@ def inputs() -> Iterator[HostileInput]:
 
 
 def _outside(folder: Path) -> Path:
-    """Voxels that are there and may not be reached from the header."""
+    """Place voxels where the header must not reach them."""
     (folder / "scan.raw").write_bytes(VOXELS)
     (folder / "inner").mkdir()
     return file_of(metaimage_bytes(b"", ElementDataFile="../scan.raw"), "scan.mhd")(

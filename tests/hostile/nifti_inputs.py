@@ -64,7 +64,7 @@ FIELDS: list[tuple[str, Any, int]] = [
 
 
 def nifti(changes: dict[str, Any] | None = None, order: str = "<") -> bytes:
-    """File of a ramp whose header is changed after the voxels were written."""
+    """Write a file of a ramp and change its header afterwards."""
     header = nibabel.Nifti1Header(endianness=order)
     header.set_data_shape(SHAPE)
     header.set_data_dtype(np.int16)

@@ -109,7 +109,7 @@ def inputs() -> Iterator[HostileInput]:
 
 
 def _outside(folder: Path) -> Path:
-    """Voxels that are there and may not be reached from the header."""
+    """Place voxels where the header must not reach them."""
     (folder / "scan.raw").write_bytes(VOXELS)
     (folder / "inner").mkdir()
     return file_of(nrrd_bytes(b"", **{"data file": "../scan.raw"}), "scan.nhdr")(folder / "inner")

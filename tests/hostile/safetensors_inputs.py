@@ -121,7 +121,7 @@ _GOOD_CHANGED: dict[str, Callable[[Path], Path]] = {
 def _shards(
     changes: dict[str, Any], folder: Path, *, prepare: Callable[[Path], object] | None = None
 ) -> Path:
-    """Two files and their index, in which some weights are said to be elsewhere."""
+    """Write two files and an index that places some weights elsewhere."""
     weights = _weights()
     names = list(weights)
     halves = names[: len(names) // 2], names[len(names) // 2 :]
@@ -137,7 +137,7 @@ def _shards(
 
 
 def _linked(folder: Path) -> Path:
-    """As caches of downloads have them: names that are links to files elsewhere."""
+    """Link names to files elsewhere, as caches of downloads do."""
     index = _shards({}, folder)
     (folder / "blobs").mkdir()
     for part in PARTS:

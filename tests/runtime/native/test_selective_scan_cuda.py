@@ -127,7 +127,7 @@ def test_every_combination_of_options(on_host: ctypes.CDLL, flags: tuple[bool, .
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_any_number_of_chunks(on_host: ctypes.CDLL, reverse: bool) -> None:
-    """From none to more than the second pass takes at once."""
+    """Test lengths from none to more than the second pass takes at once."""
     inputs = make_inputs(16800, 1, 3, optional=OPTIONAL, batch=2)
     expected = reference(inputs, softplus=True, reverse=reverse)
     for most_chunks in (0, 1, 2, 3, 17, 128, 1 << 20):

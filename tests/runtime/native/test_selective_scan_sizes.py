@@ -140,7 +140,7 @@ def test_most_channels(states: int) -> None:
 
 @pytest.mark.parametrize("isa", cpu_isas())
 def test_a_state_that_never_forgets(isa: str) -> None:
-    """Nothing fades: each token adds a rounding of the state, which add up as a random walk."""
+    """Test states that never fade: each token adds a rounding, which sum up as a random walk."""
     inputs = make_inputs(LONGEST, 2, 4, optional=OPTIONAL)
     inputs["A"] = np.full_like(inputs["A"], -1e-7)
     expected, size = scan_in_pieces(only(inputs, np.arange(2)))

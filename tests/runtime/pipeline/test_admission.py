@@ -27,7 +27,7 @@ OUTPUT = Output((Label(0, "background"), Label(1, "organ")))
 
 @pytest.fixture(scope="module")
 def predictors(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Predictor]:
-    """By whether the package crops to what is not zero."""
+    """Make predictors by whether the package crops to the nonzero box."""
     folder = tmp_path_factory.mktemp("packages")
     found = {}
     for crop in (True, False):

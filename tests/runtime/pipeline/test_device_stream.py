@@ -190,7 +190,7 @@ def test_threads_share_an_engine(driver: FakeDriver) -> None:
 
 
 def test_logits_stay_until_they_are_used(driver: FakeDriver) -> None:
-    """Nothing else waits for the sums here, so that only events keep the logits."""
+    """Check that events alone keep the logits, since nothing else waits for the sums here."""
     engine = runner(driver, manifest_of())
     tiles = np.random.default_rng(1).normal(size=(5, 2, 1, *TILE)).astype(np.float32)
     weights = np.ones(TILE, np.float32)

@@ -175,7 +175,7 @@ def test_threads_change_nothing(
 
 @pytest.mark.parametrize("axis", range(3))
 def test_planes_that_are_resized_one_after_the_other(axis: int) -> None:
-    """So large that only a few are kept, and their places are used in turn."""
+    """Test an axis so large that only a few planes are kept, whose places are reused in turn."""
     shape, new_shape = [1500, 1500], [1500, 1450]
     shape.insert(axis, 5)
     new_shape.insert(axis, 6)

@@ -435,7 +435,7 @@ def test_plans_with_values_of_another_kind(
 def test_plans_of_a_network_that_cannot_be(
     tmp_path: Path, nnunet_document: Document, key: str, value: Any, complaint: str
 ) -> None:
-    """Not the caller's mistake, and found out before anything of that size is made."""
+    """Check for an error that is not the caller's, before memory of that size is allocated."""
     plan = nnunet_document["init_args"]["plans"]["configurations"]["3d_fullres"]
     plan["architecture"] = {"network_class_name": "SegMaFormer", "arch_kwargs": {key: value}}
     with pytest.raises(InputError, match=complaint):

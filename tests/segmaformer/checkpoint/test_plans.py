@@ -110,7 +110,7 @@ def test_resampling_options(plans: Plans) -> None:
 
 
 def test_options_left_out_have_the_defaults_of_the_function(plans: Plans) -> None:
-    """Not the values that nnU-Net's planner writes; parity_cases.py has none of these."""
+    """Test values that nnU-Net's planner never writes; parity_cases.py has none of these."""
     fullres(plans)["resampling_fn_data_kwargs"] = {"order": 1}
     fullres(plans)["resampling_fn_probabilities_kwargs"] = {}
     assert read(plans).resampling == Resampling(1, 0, False, 3.0)

@@ -32,7 +32,7 @@ def wrapped_inside(weights: Weights, wrapper: str) -> Weights:
 
 
 def counted(weights: Weights) -> Weights:
-    """With the counters that thop registers in every module."""
+    """Add the counters that thop registers in every module."""
     counts = {
         f"{name.rpartition('.')[0]}.{counter}": torch.zeros(1, dtype=torch.float64)
         for name in weights

@@ -116,7 +116,7 @@ def test_a_file_without_checksums_says_so(tmp_path: Path) -> None:
 
 
 SHORT = zipped(entries(SAVED))
-"""Without the records of large archives, which PyTorch always writes."""
+"""Archive without the records of large ones, which PyTorch always writes."""
 
 
 def with_directory(change: Callable[[bytearray, int], None], saved: bytes = SHORT) -> bytes:

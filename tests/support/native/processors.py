@@ -9,7 +9,7 @@ PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
 
 
 def keep_to_one() -> None:
-    """In a worker: its thread pools then have one thread, and none waits for another worker's."""
+    """Limit thread pools in a worker to one thread, so that none waits for another worker's."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if PROCESSORS and worker:
         own = PROCESSORS[int(worker.removeprefix("gw")) % len(PROCESSORS)]

@@ -12,7 +12,7 @@ import pytest
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Folder that the first worker to ask for it fills, and the others wait for.
+    """Return a folder that the first worker to ask for it fills, while the others wait.
 
     Parameters
     ----------

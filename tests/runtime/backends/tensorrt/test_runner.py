@@ -55,7 +55,7 @@ def test_a_second_run_does_not_touch_the_logits_of_the_first() -> None:
 
 
 def test_no_two_computations_share_the_scratch_memory() -> None:
-    """Without the event between the streams, the second would not wait for the first."""
+    """Check the event between the streams, by which the second waits for the first."""
     order: list[float] = []
 
     def note(tiles: np.ndarray) -> np.ndarray:
