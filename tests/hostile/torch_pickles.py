@@ -43,14 +43,14 @@ def plain(name: str) -> bytes:
 
 
 class _Storage:
-    """In a pickle, values that lie in another member of the archive."""
+    """Reference in a pickle to values that lie in another member of the archive."""
 
     def __init__(self, values: int, member: str = "0"):
         self.values, self.member = values, member
 
 
 class _Tensor:
-    """In a pickle, a view of a storage."""
+    """Reference in a pickle to a view of a storage."""
 
     def __init__(
         self, storage: _Storage, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0

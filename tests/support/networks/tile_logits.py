@@ -32,7 +32,7 @@ def predict_logits(
     network
         What runs the tiles.
     channels
-        K.
+        Number of channels K of the logits.
     progress
         Called with the tiles done and their number, first with none done.
 

@@ -1,4 +1,4 @@
-"""What takes long to make and all workers of ``pytest -n`` share."""
+"""Data that take long to make, shared by all workers of ``pytest -n``."""
 
 from __future__ import annotations
 

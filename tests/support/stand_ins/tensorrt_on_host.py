@@ -39,7 +39,7 @@ class Machine:
     libsgmf
         A copy of the library under test, or None for the installed one.
     environment
-        Variables.
+        Environment variables by name.
     failing
         Codes of functions of the driver.
     starts, instead_of_runtime
