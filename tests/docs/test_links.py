@@ -46,3 +46,9 @@ def test_code_and_messages_name_pages_that_exist() -> None:
         if not (ROOT / page).is_file()
     }
     assert not wrong
+
+
+def test_the_site_fetches_nothing_from_elsewhere() -> None:
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "font: false" in settings
+    assert "://" not in settings
