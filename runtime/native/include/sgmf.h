@@ -144,7 +144,7 @@ typedef struct sgmf_info {
   const char* variant;
   const char* backend; /* with its version, device, variant, and threads or batch */
   const char* reader;  /* what read the scans of the model's training, see docs/how-to/embedding.md;
-                          NULL  where the package does not say */
+                          NULL where the package does not say */
 } sgmf_info;
 
 SGMF_API sgmf_status sgmf_get_info(sgmf_model* model, sgmf_info* info);
