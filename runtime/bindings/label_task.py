@@ -12,10 +12,7 @@ import numpy.typing as npt
 from segmaformer.runtime.bindings.callbacks import Callbacks, array_at
 from segmaformer.runtime.bindings.kernel_structs import AxisTapsArgs
 from segmaformer.runtime.bindings.structs import (
-    OutputArgs,
-    PreprocessingArgs,
     ResizeArgs,
-    TilingArgs,
     VolumeArgs,
 )
 from segmaformer.runtime.spec import Box
@@ -75,8 +72,9 @@ class LabelTaskArgs(ctypes.Structure):
     """Mirror of ``sgmf_label_task``."""
 
     _fields_ = (
-        ("tiling", TilingArgs),
-        ("output", OutputArgs),
+        ("tiling", ctypes.c_char_p),
+        ("output", ctypes.c_char_p),
+        ("resampling", ctypes.c_char_p),
         ("channels", ctypes.c_int64),
         ("resize", ResizeArgs),
         ("network", NetworkArgs),
@@ -162,9 +160,9 @@ class SegmentArgs(ctypes.Structure):
 
     _fields_ = (
         ("volume", ctypes.POINTER(VolumeArgs)),
-        ("preprocessing", ctypes.POINTER(PreprocessingArgs)),
-        ("tiling", ctypes.POINTER(TilingArgs)),
-        ("output", ctypes.POINTER(OutputArgs)),
+        ("preprocessing", ctypes.c_char_p),
+        ("tiling", ctypes.c_char_p),
+        ("output", ctypes.c_char_p),
         ("network", NetworkArgs),
         ("progress", PROGRESS),
         ("user", ctypes.c_void_p),

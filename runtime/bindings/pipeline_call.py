@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Any
 
 from segmaformer.runtime.bindings.callbacks import Callbacks
@@ -14,6 +16,7 @@ from segmaformer.runtime.errors import (
     GeometryError,
     InputError,
 )
+from segmaformer.runtime.spec import Normalization, Output, Preprocessing, Resampling, Tiling
 from segmaformer.runtime.system.interruption import signals_deferred
 
 _BUDGET, _CALLBACK = 4, 8
@@ -25,6 +28,17 @@ _ERRORS: dict[int, type[Exception]] = {
     6: CancelledError,
     7: MemoryError,
 }
+
+
+def as_json(spec: Preprocessing | Normalization | Resampling | Tiling | Output) -> bytes:
+    """Specification as a manifest spells it, which is how the native pipeline takes it.
+
+    Raises
+    ------
+    ValueError
+        A number is NaN or infinite.
+    """
+    return json.dumps(dataclasses.asdict(spec), allow_nan=False).encode()
 
 
 def call(name: str, *args: Any, callbacks: Callbacks | None = None) -> None:

@@ -26,12 +26,9 @@ from segmaformer.runtime.bindings.label_task import (
     LabelTaskArgs,
     pointer_to,
 )
-from segmaformer.runtime.bindings.pipeline_call import call
+from segmaformer.runtime.bindings.pipeline_call import as_json, call
 from segmaformer.runtime.bindings.structs import (
-    OutputArgs,
-    ResamplingArgs,
     ResizeArgs,
-    TilingArgs,
     element_type,
 )
 from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
@@ -208,15 +205,15 @@ class LabelStream:
         grid, report = self._grid, progress or (lambda done, count: None)
         memory = self._memory
         task = LabelTaskArgs(
-            tiling=TilingArgs.of(self._tiling),
-            output=OutputArgs.of(self._output),
+            tiling=as_json(self._tiling),
+            output=as_json(self._output),
+            resampling=as_json(grid.resampling),
             channels=channels,
             resize=ResizeArgs(
                 tuple(shape),
                 grid.shape,
                 grid.image_spacing_mm,
                 grid.spacing_mm,
-                ResamplingArgs.of(grid.resampling),
             ),
             network=self._network.args(
                 channels, self._output.channels, self._tiling.tile, callbacks

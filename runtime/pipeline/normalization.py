@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.bindings.pipeline_call import call
-from segmaformer.runtime.bindings.structs import NormalizationArgs
+from segmaformer.runtime.bindings.pipeline_call import as_json, call
 from segmaformer.runtime.spec import Normalization
 
 Channel = npt.NDArray[np.float32]
@@ -45,7 +44,7 @@ def normalize(channel: Channel, normalization: Normalization, mask: Mask | None 
         channel.ctypes.data,
         np.array(channel.shape, np.int64),
         np.array(channel.strides, np.int64) // channel.itemsize,
-        NormalizationArgs.of(normalization),
+        as_json(normalization),
         None if inside is None else inside.ctypes.data,
         0,
         scaled,

@@ -14,11 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.bindings.pipeline_call import call
+from segmaformer.runtime.bindings.pipeline_call import as_json, call
 from segmaformer.runtime.bindings.structs import (
     NetworkGridArgs,
-    PreprocessingArgs,
-    TilingArgs,
     VolumeArgs,
     spacing,
     triple,
@@ -87,7 +85,7 @@ def preprocess(
         The volume has another number of channels than `spec`, is zero everywhere, holds NaN or
         infinite voxels, or does not suit the normalisation.
     """
-    scan, specification = _scan(volume, spec), PreprocessingArgs.of(spec)
+    scan, specification = _scan(volume, spec), as_json(spec)
     grid = _find_grid(scan, specification, whole=False)
     admit(_without_image(grid, len(volume.voxels)))
     image = np.empty((len(volume.voxels), *grid.shape), np.float32)
@@ -108,7 +106,7 @@ def network_grid(volume: Volume, spec: Preprocessing, *, whole: bool) -> Preproc
     InputError
         As for :func:`preprocess`, as far as the grid shows it.
     """
-    grid = _find_grid(_scan(volume, spec), PreprocessingArgs.of(spec), whole=whole)
+    grid = _find_grid(_scan(volume, spec), as_json(spec), whole=whole)
     return _without_image(grid, len(volume.voxels))
 
 
@@ -134,7 +132,7 @@ def check_grid(grid: Preprocessed, tiling: Tiling) -> None:
         spacing_mm=grid.spacing_mm,
         shape=grid.image.shape[1:],
     )
-    call("sgmf_check_grid", args, TilingArgs.of(tiling))
+    call("sgmf_check_grid", args, as_json(tiling))
 
 
 def _scan(volume: Volume, spec: Preprocessing) -> VolumeArgs:
@@ -144,7 +142,7 @@ def _scan(volume: Volume, spec: Preprocessing) -> VolumeArgs:
     return VolumeArgs.of(volume.voxels, volume.affine, spacing_mm)
 
 
-def _find_grid(scan: VolumeArgs, spec: PreprocessingArgs, *, whole: bool) -> NetworkGridArgs:
+def _find_grid(scan: VolumeArgs, spec: bytes, *, whole: bool) -> NetworkGridArgs:
     grid = NetworkGridArgs()
     call("sgmf_find_network_grid", scan, spec, whole, grid)
     return grid

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.bindings.pipeline_call import call
-from segmaformer.runtime.bindings.structs import ResamplingArgs, ResizeArgs, triple
+from segmaformer.runtime.bindings.pipeline_call import as_json, call
+from segmaformer.runtime.bindings.structs import ResizeArgs, triple
 from segmaformer.runtime.spec import Resampling, Spacing, Triple
 
 
@@ -66,10 +66,8 @@ def resample(
         raise ValueError(f"cannot resample {image.shape} to {shape}; expected (C, D, H, W)")
     if image.shape[1:] == shape:
         return image
-    resize = ResizeArgs(
-        image.shape[1:], shape, spacing_mm, new_spacing_mm, ResamplingArgs.of(resampling)
-    )
+    resize = ResizeArgs(image.shape[1:], shape, spacing_mm, new_spacing_mm)
     dense = np.ascontiguousarray(image, np.float32)
     resized = np.empty((len(image), *shape), np.float32)
-    call("sgmf_resize_channels", resize, dense, len(image), threads, resized)
+    call("sgmf_resize_channels", resize, as_json(resampling), dense, len(image), threads, resized)
     return resized

@@ -19,8 +19,7 @@ import itertools
 
 import numpy as np
 
-from segmaformer.runtime.bindings.pipeline_call import call
-from segmaformer.runtime.bindings.structs import TilingArgs
+from segmaformer.runtime.bindings.pipeline_call import as_json, call
 from segmaformer.runtime.spec import Box, Tiling, TilingScheme, Triple
 
 BLENDINGS: dict[str, tuple[TilingScheme, bool]] = {
@@ -52,11 +51,11 @@ def tile_starts(extent: int, tile: int, step: float, scheme: TilingScheme = "nnu
     ValueError
         The axis is shorter than a tile, or `step` is not above 0 and at most 1.
     """
-    args = TilingArgs.of(Tiling((tile, tile, tile), step, scheme=scheme))
+    text = as_json(Tiling((tile, tile, tile), step, scheme=scheme))
     count = np.array([max(1, extent - tile + 1)])
     while True:
         starts = np.empty(count[0], np.int64)
-        call("sgmf_tile_starts", args, 0, extent, len(starts), starts, count)
+        call("sgmf_tile_starts", text, 0, extent, len(starts), starts, count)
         if count[0] <= len(starts):
             return [int(start) for start in starts[: count[0]]]
 
@@ -84,7 +83,7 @@ def tile_weights(tiling: Tiling) -> np.ndarray:
         Shape ``tiling.tile``, float32, positive everywhere.
     """
     weights = np.empty(tiling.tile, np.float32)
-    call("sgmf_tile_weights", TilingArgs.of(tiling), weights)
+    call("sgmf_tile_weights", as_json(tiling), weights)
     return weights
 
 

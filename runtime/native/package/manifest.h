@@ -6,20 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "package/spec_json.h"
 #include "pipeline/spec.h"
 
 namespace sgmf {
-
-struct Label {
-  int32_t value;
-  std::string name;
-};
-
-struct Region {
-  std::string name;
-  std::vector<int32_t> labels;
-  int32_t value;
-};
 
 struct FileRecord {
   std::string sha256;

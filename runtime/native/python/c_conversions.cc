@@ -3,8 +3,22 @@
 #include <algorithm>
 
 #include "kernels/parallel.h"
+#include "package/spec_json.h"
 
 namespace sgmf {
+namespace {
+
+template <typename Read>
+auto parsed(const char* text, const char* name, Read read) {
+  const Json json = load_json_object(text, name);
+  return read(Field(json, name, false));
+}
+
+void expect_label(int32_t value) {
+  if (value < 0) throw Error(ErrorCode::argument, "a label is not one of 0 to 65535");
+}
+
+}  // namespace
 
 int32_t fail(sgmf_failure* failure, int32_t code, const char* message) {
   std::snprintf(failure->message, sizeof(failure->message), "%s", message);
@@ -29,31 +43,27 @@ Volume volume_of(const sgmf_scan& given) {
   return volume;
 }
 
-Resampling resampling_of(const sgmf_resampling& given) {
-  Resampling resampling{given.order, given.order_z, {}, given.anisotropy_threshold};
-  if (given.separate_z >= 0) resampling.separate_z = given.separate_z != 0;
-  return resampling;
+Normalization normalization_of(const char* json) {
+  const Normalization normalization = parsed(json, "normalization", read_normalization);
+  check(normalization);
+  return normalization;
 }
 
-Normalization normalization_of(const sgmf_normalization& n) {
-  return {
-      static_cast<NormalizationScheme>(n.scheme), n.use_mask != 0, n.mean, n.std, n.lower, n.upper};
-}
+Resampling resampling_of(const char* json) { return parsed(json, "resampling", read_resampling); }
 
-Preprocessing preprocessing_of(const sgmf_preprocessing& given) {
-  Preprocessing spec;
-  spec.channels.assign(given.channel_names, given.channel_names + given.channels);
-  for (int64_t i = 0; i < given.channels; ++i) {
-    spec.normalization.push_back(normalization_of(given.normalization[i]));
-  }
-  spec.orientation = given.orientation ? given.orientation : "";
-  spec.transpose_forward = triple<int>(given.transpose_forward);
-  spec.crop_to_nonzero = given.crop_to_nonzero != 0;
-  if (given.spacing_mm) spec.spacing_mm = triple<double>(given.spacing_mm);
-  spec.resampling = resampling_of(given.resampling);
-  spec.logits_resampling = resampling_of(given.logits_resampling);
+Preprocessing preprocessing_of(const char* json) {
+  const Preprocessing spec = parsed(json, "preprocessing", read_preprocessing);
   check(spec);
   return spec;
+}
+
+Tiling tiling_of(const char* json) { return parsed(json, "tiling", read_tiling); }
+
+Output output_of(const char* json) {
+  const NamedOutput named = parsed(json, "output", read_output);
+  for (const Label& label : named.labels) expect_label(label.value);
+  for (const Region& region : named.regions) expect_label(region.value);
+  return named.values();
 }
 
 NetworkGrid grid_of(const sgmf_network_grid& given) {
@@ -95,21 +105,6 @@ std::vector<int> mirror_axes_of(const int32_t* mirrored) {
     if (mirrored[axis]) axes.push_back(axis);
   }
   return axes;
-}
-
-Tiling tiling_of(const sgmf_tiling& given) {
-  Tiling tiling;
-  tiling.tile = triple<int64_t>(given.tile);
-  tiling.step = given.step;
-  tiling.gaussian = given.gaussian != 0;
-  tiling.scheme = static_cast<TilingScheme>(given.scheme);
-  tiling.mirror_axes = mirror_axes_of(given.mirror_axes);
-  return tiling;
-}
-
-Output output_of(const sgmf_output& given) {
-  return {{given.label_values, given.label_values + given.labels},
-          {given.region_values, given.region_values + given.regions}};
 }
 
 int threads_of(int32_t threads) { return threads > 0 ? threads : available_threads(); }

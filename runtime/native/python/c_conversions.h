@@ -1,4 +1,5 @@
-// Conversion of the structures in python/pipeline.h to the pipeline's, and of its exceptions.
+// From the structures of python/pipeline.h to those of the pipeline, and its exceptions to
+// failures.
 #pragma once
 
 #include <array>
@@ -30,11 +31,13 @@ std::array<T, 3> triple(const S* values) {
 
 Affine affine_of(const double* given);
 Volume volume_of(const sgmf_scan& given);
-Normalization normalization_of(const sgmf_normalization& given);
-Resampling resampling_of(const sgmf_resampling& given);
-Preprocessing preprocessing_of(const sgmf_preprocessing& given);
-Tiling tiling_of(const sgmf_tiling& given);
-Output output_of(const sgmf_output& given);
+// Specifications as a manifest spells them. Throw PackageError, and Error(argument) for a
+// normalization or preprocessing that contradicts itself.
+Normalization normalization_of(const char* json);
+Resampling resampling_of(const char* json);
+Preprocessing preprocessing_of(const char* json);
+Tiling tiling_of(const char* json);
+Output output_of(const char* json);
 NetworkGrid grid_of(const sgmf_network_grid& given);
 void store(const NetworkGrid& grid, sgmf_network_grid* out);
 void store(const Box& box, int64_t* out);

@@ -43,7 +43,7 @@ struct StreamTask {
     task.spacing_mm = triple<double>(given.resize.spacing_mm);
     task.target_shape = triple<int64_t>(given.resize.new_shape);
     task.target_spacing_mm = triple<double>(given.resize.new_spacing_mm);
-    task.resampling = resampling_of(given.resize.resampling);
+    task.resampling = resampling_of(given.resampling);
     task.network = {&network, task.output.channels(), mirror_axes_of(given.network.mirror_axes),
                     nullptr};
     task.threads = threads_of(given.threads);
@@ -58,7 +58,7 @@ struct StreamTask {
     const auto sums = device.sums_bytes;
     // On the processor there are only tiles.
     host.fixed_bytes = given.taken_bytes + given.network.tiles_at_once * given.channels *
-                                               voxel_count(triple<int64_t>(given.tiling.tile)) *
+                                               voxel_count(tiling_of(given.tiling).tile) *
                                                static_cast<int64_t>(sizeof(float));
     const bool shared = device.integrated != 0;
     host.sums_bytes = [=](int64_t lines, int64_t width) {
@@ -153,19 +153,20 @@ class CallbackLines : public LogitLines {
 
 extern "C" {
 
-int32_t sgmf_tile_starts(const sgmf_tiling* tiling, int32_t axis, int64_t extent, int64_t capacity,
+int32_t sgmf_tile_starts(const char* tiling, int32_t axis, int64_t extent, int64_t capacity,
                          int64_t* starts, int64_t* count, sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
-    const std::vector<int64_t> found = sgmf::tile_starts(
-        static_cast<sgmf::TilingScheme>(tiling->scheme), extent, tiling->tile[axis], tiling->step);
+    const sgmf::Tiling spec = sgmf::tiling_of(tiling);
+    const std::vector<int64_t> found =
+        sgmf::tile_starts(spec.scheme, extent, spec.tile[axis], spec.step);
     *count = static_cast<int64_t>(found.size());
     std::copy_n(found.begin(), std::min(*count, capacity), starts);
   });
 }
 
-int32_t sgmf_tile_weights(const sgmf_tiling* tiling, float* weights, sgmf_failure* failure) {
+int32_t sgmf_tile_weights(const char* tiling, float* weights, sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
-    const std::vector<float> found = sgmf::tile_weights(sgmf::tiling_of(*tiling));
+    const std::vector<float> found = sgmf::tile_weights(sgmf::tiling_of(tiling));
     std::copy(found.begin(), found.end(), weights);
   });
 }
@@ -216,8 +217,8 @@ int32_t sgmf_stream_on_device(const sgmf_label_task* task, const sgmf_device_lin
 
 int32_t sgmf_segment_volume(const sgmf_segment_args* args, sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
-    sgmf::Spec spec{sgmf::preprocessing_of(*args->preprocessing), sgmf::tiling_of(*args->tiling),
-                    sgmf::output_of(*args->output)};
+    sgmf::Spec spec{sgmf::preprocessing_of(args->preprocessing), sgmf::tiling_of(args->tiling),
+                    sgmf::output_of(args->output)};
     spec.tiling.mirror_axes = sgmf::mirror_axes_of(args->network.mirror_axes);
     sgmf::CallbackNetwork network(args->network, args->user);
     sgmf::SegmentOptions options;

@@ -12,29 +12,26 @@
 
 extern "C" {
 
-int32_t sgmf_find_network_grid(const sgmf_scan* volume, const sgmf_preprocessing* spec,
-                               int32_t whole, sgmf_network_grid* grid, sgmf_failure* failure) {
+int32_t sgmf_find_network_grid(const sgmf_scan* volume, const char* preprocessing, int32_t whole,
+                               sgmf_network_grid* grid, sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
     const sgmf::Volume scan = sgmf::volume_of(*volume);
-    const sgmf::Preprocessing preprocessing = sgmf::preprocessing_of(*spec);
-    sgmf::store(
-        whole ? sgmf::whole_grid(scan, preprocessing) : sgmf::network_grid(scan, preprocessing),
-        grid);
+    const sgmf::Preprocessing spec = sgmf::preprocessing_of(preprocessing);
+    sgmf::store(whole ? sgmf::whole_grid(scan, spec) : sgmf::network_grid(scan, spec), grid);
   });
 }
 
-int32_t sgmf_check_grid(const sgmf_network_grid* grid, const sgmf_tiling* tiling,
-                        sgmf_failure* failure) {
+int32_t sgmf_check_grid(const sgmf_network_grid* grid, const char* tiling, sgmf_failure* failure) {
   return sgmf::guarded(failure,
-                       [&] { sgmf::check_grid(sgmf::grid_of(*grid), sgmf::tiling_of(*tiling)); });
+                       [&] { sgmf::check_grid(sgmf::grid_of(*grid), sgmf::tiling_of(tiling)); });
 }
 
-int32_t sgmf_fill_image(const sgmf_scan* volume, const sgmf_preprocessing* spec,
+int32_t sgmf_fill_image(const sgmf_scan* volume, const char* preprocessing,
                         const sgmf_network_grid* grid, int32_t threads, float* image,
                         sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
-    sgmf::fill_image(sgmf::volume_of(*volume), sgmf::preprocessing_of(*spec), sgmf::grid_of(*grid),
-                     sgmf::threads_of(threads), nullptr, image);
+    sgmf::fill_image(sgmf::volume_of(*volume), sgmf::preprocessing_of(preprocessing),
+                     sgmf::grid_of(*grid), sgmf::threads_of(threads), nullptr, image);
   });
 }
 
@@ -57,25 +54,25 @@ int32_t sgmf_orient(const double affine[16], const char* codes, int32_t axes[3],
 }
 
 int32_t sgmf_normalize(const float* channel, const int64_t shape[3], const int64_t strides[3],
-                       const sgmf_normalization* spec, const uint8_t* mask, int32_t threads,
-                       float* out, sgmf_failure* failure) {
+                       const char* normalization, const uint8_t* mask, int32_t threads, float* out,
+                       sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
     const sgmf::ChannelView view{reinterpret_cast<const char*>(channel), sgmf::ElementType::float32,
                                  sgmf::triple<int64_t>(shape), sgmf::triple<int64_t>(strides)};
-    sgmf::NormalizedChannel(view, sgmf::normalization_of(*spec), mask, sgmf::threads_of(threads))
+    sgmf::NormalizedChannel(view, sgmf::normalization_of(normalization), mask,
+                            sgmf::threads_of(threads))
         .read(sgmf::whole(view.shape), out);
   });
 }
 
-int32_t sgmf_resize_channels(const sgmf_resize* resize, const float* image, int64_t channels,
-                             int32_t threads, float* out, sgmf_failure* failure) {
+int32_t sgmf_resize_channels(const sgmf_resize* resize, const char* resampling, const float* image,
+                             int64_t channels, int32_t threads, float* out, sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
     const auto shape = sgmf::triple<int64_t>(resize->shape);
     const auto new_shape = sgmf::triple<int64_t>(resize->new_shape);
     const sgmf::ChannelResize each(shape, new_shape, sgmf::triple<double>(resize->spacing_mm),
                                    sgmf::triple<double>(resize->new_spacing_mm),
-                                   sgmf::resampling_of(resize->resampling),
-                                   sgmf::threads_of(threads));
+                                   sgmf::resampling_of(resampling), sgmf::threads_of(threads));
     for (int64_t channel = 0; channel < channels; ++channel) {
       each.run(sgmf::array_reader(image + channel * sgmf::voxel_count(shape), shape),
                out + channel * sgmf::voxel_count(new_shape));
@@ -92,11 +89,12 @@ int32_t sgmf_find_new_shape(sgmf_resize* resize, sgmf_failure* failure) {
   });
 }
 
-int32_t sgmf_find_separate_axis(const sgmf_resize* resize, int32_t* axis, sgmf_failure* failure) {
+int32_t sgmf_find_separate_axis(const sgmf_resize* resize, const char* resampling, int32_t* axis,
+                                sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
     *axis = sgmf::separate_axis(sgmf::triple<double>(resize->spacing_mm),
                                 sgmf::triple<double>(resize->new_spacing_mm),
-                                sgmf::resampling_of(resize->resampling))
+                                sgmf::resampling_of(resampling))
                 .value_or(-1);
   });
 }

@@ -2,7 +2,8 @@
  * pipeline/, whose comments hold here as well. Internal: the stable C interface is sgmf.h.
  *
  * Every function returns an sgmf_pipeline_status and, unless that is SGMF_PIPELINE_OK, fills
- * `failure`. Pointers are borrowed for the call.
+ * `failure`. Pointers are borrowed for the call. A `preprocessing`, `normalization`, `resampling`,
+ * `tiling` or `output` is the text of that part of a manifest.json.
  */
 #ifndef SGMF_PIPELINE_H_
 #define SGMF_PIPELINE_H_
@@ -44,42 +45,6 @@ typedef struct sgmf_scan {
   double spacing_mm[3]; /* along x, y and z; all 0: the affine's */
 } sgmf_scan;
 
-typedef struct sgmf_normalization {
-  int32_t scheme; /* as sgmf::NormalizationScheme */
-  int32_t use_mask;
-  double mean;
-  double std;
-  double lower;
-  double upper;
-} sgmf_normalization;
-
-typedef struct sgmf_resampling {
-  int32_t order;
-  int32_t order_z;
-  int32_t separate_z; /* 0, 1, or -1 to decide by anisotropy */
-  double anisotropy_threshold;
-} sgmf_resampling;
-
-typedef struct sgmf_preprocessing {
-  int64_t channels;
-  const char* const* channel_names; /* one for each */
-  const sgmf_normalization* normalization;
-  const char* orientation; /* NULL takes voxels as stored */
-  int32_t transpose_forward[3];
-  int32_t crop_to_nonzero;
-  const double* spacing_mm; /* three, or NULL to keep the scan's */
-  sgmf_resampling resampling;
-  sgmf_resampling logits_resampling;
-} sgmf_preprocessing;
-
-typedef struct sgmf_tiling {
-  int64_t tile[3];
-  double step;
-  int32_t gaussian;
-  int32_t mirror_axes[3]; /* whether each may be mirrored */
-  int32_t scheme;         /* as sgmf::TilingScheme */
-} sgmf_tiling;
-
 typedef struct sgmf_network_grid {
   int32_t axes[3];
   int32_t reverse[3];
@@ -90,17 +55,17 @@ typedef struct sgmf_network_grid {
   int64_t shape[3];
 } sgmf_network_grid;
 
-/* The grid for a scan. With `whole` nothing is cropped and voxels are not read. */
-SGMF_API int32_t sgmf_find_network_grid(const sgmf_scan* volume, const sgmf_preprocessing* spec,
+/* The grid for a scan. With `whole` nothing is cropped and voxels are not looked at. */
+SGMF_API int32_t sgmf_find_network_grid(const sgmf_scan* volume, const char* preprocessing,
                                         int32_t whole, sgmf_network_grid* grid,
                                         sgmf_failure* failure);
 
 /* Refuses a grid of a few voxels or of more tiles than a day's work. */
-SGMF_API int32_t sgmf_check_grid(const sgmf_network_grid* grid, const sgmf_tiling* tiling,
+SGMF_API int32_t sgmf_check_grid(const sgmf_network_grid* grid, const char* tiling,
                                  sgmf_failure* failure);
 
 /* Fills `image` (channels, *grid->shape), C order. `threads` 0 takes every processor. */
-SGMF_API int32_t sgmf_fill_image(const sgmf_scan* volume, const sgmf_preprocessing* spec,
+SGMF_API int32_t sgmf_fill_image(const sgmf_scan* volume, const char* preprocessing,
                                  const sgmf_network_grid* grid, int32_t threads, float* image,
                                  sgmf_failure* failure);
 
@@ -115,7 +80,7 @@ SGMF_API int32_t sgmf_orient(const double affine[16], const char* codes, int32_t
 /* Scales one channel (*shape), float32 with strides in elements, into `out`, C order. `mask`
  * (*shape), C order, may be NULL. */
 SGMF_API int32_t sgmf_normalize(const float* channel, const int64_t shape[3],
-                                const int64_t strides[3], const sgmf_normalization* spec,
+                                const int64_t strides[3], const char* normalization,
                                 const uint8_t* mask, int32_t threads, float* out,
                                 sgmf_failure* failure);
 
@@ -124,40 +89,31 @@ typedef struct sgmf_resize {
   int64_t new_shape[3];
   double spacing_mm[3];
   double new_spacing_mm[3];
-  sgmf_resampling resampling;
 } sgmf_resize;
 
 /* Resizes channels (channels, *shape) to `out` (channels, *new_shape), both C order. */
-SGMF_API int32_t sgmf_resize_channels(const sgmf_resize* resize, const float* image,
-                                      int64_t channels, int32_t threads, float* out,
-                                      sgmf_failure* failure);
+SGMF_API int32_t sgmf_resize_channels(const sgmf_resize* resize, const char* resampling,
+                                      const float* image, int64_t channels, int32_t threads,
+                                      float* out, sgmf_failure* failure);
 
 /* Fills in `new_shape`. */
 SGMF_API int32_t sgmf_find_new_shape(sgmf_resize* resize, sgmf_failure* failure);
 
 /* The axis that is resampled on its own, or -1. */
-SGMF_API int32_t sgmf_find_separate_axis(const sgmf_resize* resize, int32_t* axis,
-                                         sgmf_failure* failure);
+SGMF_API int32_t sgmf_find_separate_axis(const sgmf_resize* resize, const char* resampling,
+                                         int32_t* axis, sgmf_failure* failure);
 
 /* The matrix (new_length, length) that resizes an axis. */
 SGMF_API int32_t sgmf_resize_weights(int64_t length, int64_t new_length, int32_t order,
                                      double* weights, sgmf_failure* failure);
 
-typedef struct sgmf_output {
-  int64_t labels;
-  const uint16_t* label_values;
-  int64_t regions;
-  const uint16_t* region_values;
-} sgmf_output;
-
 /* First voxels of the tiles along an axis, at most `capacity`; their number in `count`. */
-SGMF_API int32_t sgmf_tile_starts(const sgmf_tiling* tiling, int32_t axis, int64_t extent,
+SGMF_API int32_t sgmf_tile_starts(const char* tiling, int32_t axis, int64_t extent,
                                   int64_t capacity, int64_t* starts, int64_t* count,
                                   sgmf_failure* failure);
 
 /* Weight of each voxel of a tile, C order. */
-SGMF_API int32_t sgmf_tile_weights(const sgmf_tiling* tiling, float* weights,
-                                   sgmf_failure* failure);
+SGMF_API int32_t sgmf_tile_weights(const char* tiling, float* weights, sgmf_failure* failure);
 
 /* Callbacks return 0, or anything else to stop with SGMF_PIPELINE_CALLBACK. `user` is the task's.
  */
@@ -188,8 +144,9 @@ typedef struct sgmf_device_memory {
 
 /* An image on the network's grid, the grid that its labels belong to, and what makes them. */
 typedef struct sgmf_label_task {
-  sgmf_tiling tiling;
-  sgmf_output output;
+  const char* tiling;
+  const char* output;
+  const char* resampling; /* of logits */
   int64_t channels;
   sgmf_resize resize; /* of logits: `new_shape` is that of the labels */
   sgmf_network network;
@@ -259,9 +216,9 @@ SGMF_API int32_t sgmf_stream_on_device(const sgmf_label_task* task, const sgmf_d
 
 typedef struct sgmf_segment_args {
   const sgmf_scan* volume;
-  const sgmf_preprocessing* preprocessing;
-  const sgmf_tiling* tiling;
-  const sgmf_output* output;
+  const char* preprocessing;
+  const char* tiling;
+  const char* output;
   sgmf_network network;
   sgmf_progress progress;
   void* user;

@@ -16,12 +16,9 @@ from scipy.spatial.transform import Rotation
 
 from segmaformer.runtime.bindings.callbacks import Callbacks
 from segmaformer.runtime.bindings.label_task import PROGRESS, SegmentArgs
-from segmaformer.runtime.bindings.pipeline_call import call
+from segmaformer.runtime.bindings.pipeline_call import as_json, call
 from segmaformer.runtime.bindings.structs import (
     ELEMENT_TYPES,
-    OutputArgs,
-    PreprocessingArgs,
-    TilingArgs,
     VolumeArgs,
     element_type,
 )
@@ -84,9 +81,9 @@ def native_labels(
 
     args = SegmentArgs(
         volume=ctypes.pointer(VolumeArgs.of(case.voxels, case.affine)),
-        preprocessing=ctypes.pointer(PreprocessingArgs.of(case.preprocessing)),
-        tiling=ctypes.pointer(TilingArgs.of(case.tiling)),
-        output=ctypes.pointer(OutputArgs.of(case.output)),
+        preprocessing=as_json(case.preprocessing),
+        tiling=as_json(case.tiling),
+        output=as_json(case.output),
         network=network.args(len(case.voxels), case.output.channels, case.tiling.tile, callbacks),
         progress=PROGRESS(callbacks.guarded(progress)),
         threads=2,

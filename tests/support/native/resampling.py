@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.bindings.pipeline_call import call
-from segmaformer.runtime.bindings.structs import ResamplingArgs, ResizeArgs
+from segmaformer.runtime.bindings.pipeline_call import as_json, call
+from segmaformer.runtime.bindings.structs import ResizeArgs
 from segmaformer.runtime.spec import Resampling, Spacing
 
 
@@ -19,13 +19,9 @@ def separate_axis(
     forces or forbids it, the present spacing decides if it is anisotropic beyond the
     threshold, otherwise the new one.
     """
-    resize = ResizeArgs(
-        spacing_mm=spacing_mm,
-        new_spacing_mm=new_spacing_mm,
-        resampling=ResamplingArgs.of(resampling),
-    )
+    resize = ResizeArgs(spacing_mm=spacing_mm, new_spacing_mm=new_spacing_mm)
     axis = np.empty(1, np.int32)
-    call("sgmf_find_separate_axis", resize, axis)
+    call("sgmf_find_separate_axis", resize, as_json(resampling), axis)
     return None if axis[0] < 0 else int(axis[0])
 
 
