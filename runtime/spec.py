@@ -98,8 +98,10 @@ class Tiling:
     Attributes
     ----------
     step
-        Distance of neighbouring tiles as a fraction of the tile: 1 minus their overlap. ``nnunet``
-        shortens it to spread tiles evenly, ``monai`` only for the last tile.
+        Distance of neighbouring tiles as a fraction of the tile: 1 minus their overlap.
+        ``nnunet`` takes less to spread tiles evenly, ``monai`` only for the last tile.
+    mirror_axes
+        Axes that may be mirrored, 0 is depth; a run says which of them are.
     scheme
         Origin of positions and Gaussian weights, see :mod:`segmaformer.runtime.pipeline.tiling`.
     """

@@ -48,7 +48,7 @@ class NetworkArgs(ctypes.Structure):
         ("tiles_at_once", ctypes.c_int64),
         ("overlap", ctypes.c_int32),
         ("logits_shape", ctypes.c_int64 * 3),
-        ("mirror_axes", ctypes.c_int32 * 3),
+        ("mirrored_axes", ctypes.c_int32 * 3),
     )
 
 

@@ -28,11 +28,11 @@ class TileNetwork:
     tiles_at_once
         Largest number of tiles in a call.
     overlap
-        Whether calls come from a thread of their own, so that meanwhile the next tiles are cut out
-        and the last ones blended.
-    mirror_axes
-        Axes to mirror, 0 is depth: logits are the mean over all combinations; each axis doubles the
-        number of calls.
+        Calls come from a thread of their own, so that the next tiles are cut out and the
+        last ones blended meanwhile.
+    mirrored_axes
+        Logits are the mean over all combinations of these mirrored axes, 0 is depth; each
+        doubles the number of calls.
     logits_grid
         Grid (D, H, W) of the logits; None is the tile's. The extents of a coarser one divide the
         tile's, and its logits are enlarged, as by the op ``Upsample``, when they are used.
@@ -46,7 +46,7 @@ class TileNetwork:
     run: RunTiles
     tiles_at_once: int = 1
     overlap: bool = False
-    mirror_axes: tuple[int, ...] = ()
+    mirrored_axes: tuple[int, ...] = ()
     logits_grid: Triple | None = None
 
     def __post_init__(self) -> None:
@@ -57,7 +57,7 @@ class TileNetwork:
         """Return the network as the native pipeline calls it; keep it as long as that runs."""
         grid = self.logits_grid or tile
         lent = _LentLogits(self.run, (channels, *tile), (classes, *grid), 1 + self.overlap)
-        mirrored = tuple(axis in self.mirror_axes for axis in range(3))
+        mirrored = tuple(axis in self.mirrored_axes for axis in range(3))
         run = RUN_TILES(callbacks.guarded(lent))
         return NetworkArgs(run, self.tiles_at_once, self.overlap, grid, mirrored)
 

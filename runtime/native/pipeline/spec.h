@@ -56,7 +56,7 @@ struct Tiling {
   Triple tile{};
   double step = 0.5;  // distance of neighbouring tiles as a fraction of the tile
   bool gaussian = true;
-  std::vector<int> mirror_axes;  // that may be mirrored; each doubles the cost where used
+  std::vector<int> mirror_axes;  // that may be mirrored; each that is doubles the cost
   TilingScheme scheme = TilingScheme::nnunet;
 
   // Of a tile; an int64_t could overflow.

@@ -99,10 +99,10 @@ void store(const Box& box, int64_t* out) {
   }
 }
 
-std::vector<int> mirror_axes_of(const int32_t* mirrored) {
+std::vector<int> axes_of(const int32_t* chosen) {
   std::vector<int> axes;
   for (int axis = 0; axis < 3; ++axis) {
-    if (mirrored[axis]) axes.push_back(axis);
+    if (chosen[axis]) axes.push_back(axis);
   }
   return axes;
 }

@@ -60,7 +60,8 @@ class CallbackNetwork : public Network {
   void* user_;
 };
 
-std::vector<int> mirror_axes_of(const int32_t* mirrored);
+// Those of three axes whose entry is not zero.
+std::vector<int> axes_of(const int32_t* chosen);
 
 int32_t fail(sgmf_failure* failure, int32_t code, const char* message);
 

@@ -44,7 +44,7 @@ struct StreamTask {
     task.target_shape = triple<int64_t>(given.resize.new_shape);
     task.target_spacing_mm = triple<double>(given.resize.new_spacing_mm);
     task.resampling = resampling_of(given.resampling);
-    task.network = {&network, task.output.channels(), mirror_axes_of(given.network.mirror_axes),
+    task.network = {&network, task.output.channels(), axes_of(given.network.mirrored_axes),
                     nullptr};
     task.threads = threads_of(given.threads);
     return task;
@@ -219,7 +219,7 @@ int32_t sgmf_segment_volume(const sgmf_segment_args* args, sgmf_failure* failure
   return sgmf::guarded(failure, [&] {
     sgmf::Spec spec{sgmf::preprocessing_of(args->preprocessing), sgmf::tiling_of(args->tiling),
                     sgmf::output_of(args->output)};
-    spec.tiling.mirror_axes = sgmf::mirror_axes_of(args->network.mirror_axes);
+    spec.tiling.mirror_axes = sgmf::axes_of(args->network.mirrored_axes);
     sgmf::CallbackNetwork network(args->network, args->user);
     sgmf::SegmentOptions options;
     options.budget_bytes = args->budget_bytes;

@@ -129,8 +129,8 @@ typedef struct sgmf_network {
   sgmf_run_tiles run;
   int64_t tiles_at_once;
   int32_t overlap;
-  int64_t logits_shape[3]; /* a grid coarser than the tile's, see Network; 0: the tile's */
-  int32_t mirror_axes[3];  /* whether logits are averaged over each */
+  int64_t logits_shape[3];  /* a grid coarser than the tile's, see Network; 0: the tile's */
+  int32_t mirrored_axes[3]; /* whether logits are averaged over each */
 } sgmf_network;
 
 /* Memory of a device in which logits are summed. */

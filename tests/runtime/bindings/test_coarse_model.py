@@ -246,7 +246,7 @@ def test_mirrored_logits_are_averaged_before_they_are_enlarged() -> None:
     output = Output(tuple(Label(value, str(value)) for value in range(CLASSES)))
     axes, shape = (0, 1, 2), (12, 8, 30)
     found = labels(image, TileNetwork(coarse, 1, False, axes, COARSE), output, shape)
-    whole = TileNetwork(lambda tiles: upsampled(coarse(tiles)), mirror_axes=axes)
+    whole = TileNetwork(lambda tiles: upsampled(coarse(tiles)), mirrored_axes=axes)
     assert (found != labels(image, whole, output, shape)).mean() < 1e-3
     assert len(np.unique(found)) == CLASSES
 

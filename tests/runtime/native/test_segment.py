@@ -104,7 +104,7 @@ def python_labels(case: Case) -> np.ndarray:
     prediction = Prediction(
         scan,
         manifest,  # type: ignore[arg-type]
-        TileNetwork(case.run, mirror_axes=case.mirror_axes),
+        TileNetwork(case.run, mirrored_axes=case.mirror_axes),
         budget_bytes=PLENTY,
         scan_bytes=0,
         threads=2,

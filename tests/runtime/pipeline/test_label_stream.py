@@ -120,7 +120,7 @@ def test_equals_the_full_computation_under_any_budget(
         "new_spacing_mm": new_spacing,
         "resampling": Resampling(order=1, order_z=order_z),
     }
-    logits = predict_logits(image, tiling, TileNetwork(run, mirror_axes=mirror_axes), channels)
+    logits = predict_logits(image, tiling, TileNetwork(run, mirrored_axes=mirror_axes), channels)
     expected = logits_to_labels(resample(logits, target, **grids), meaning)
     grid = LogitsGrid(target, new_spacing, spacing, grids["resampling"])
     apart = TileNetwork(run, tiles_at_once, overlap, mirror_axes)

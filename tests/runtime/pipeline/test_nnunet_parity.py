@@ -150,7 +150,7 @@ def test_blended_logits(key: str) -> None:
 def test_mirroring(key: str) -> None:
     tile = cases.blending_image(cases.BLENDING_TILE)
     axes = tuple(int(axis) for axis in key.split("-"))
-    network = TileNetwork(cases.ramp_network, mirror_axes=axes)
+    network = TileNetwork(cases.ramp_network, mirrored_axes=axes)
     tiling = Tiling(cases.BLENDING_TILE, gaussian=False)
     found = predict_logits(tile, tiling, network, cases.BLENDING_CHANNELS)
     assert np.array_equal(found[None], recorded("tiling")[f"mirrored/{key}"])

@@ -251,7 +251,7 @@ def mirrored_logits(
 ) -> np.ndarray:
     """Compute logits of a single tile (C, D, H, W)."""
     _, depth, height, width = tile.shape
-    network = TileNetwork(_contiguous_only(run), mirror_axes=axes)
+    network = TileNetwork(_contiguous_only(run), mirrored_axes=axes)
     tiling = Tiling((depth, height, width), gaussian=False)
     return predict_logits(tile, tiling, network, channels)
 

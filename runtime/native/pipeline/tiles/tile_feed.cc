@@ -24,7 +24,7 @@ std::optional<Enlargement> enlargement_of(const Triple& shape, const Triple& til
 }  // namespace
 
 int64_t TileNetwork::floats_held(int64_t channels, const Triple& tile) const {
-  const int64_t batches = (network->overlap() ? 2 : 1) + (mirror_axes.empty() ? 0 : 1);
+  const int64_t batches = (network->overlap() ? 2 : 1) + (mirrored_axes.empty() ? 0 : 1);
   return network->tiles_at_once() * batches *
          (channels * voxel_count(tile) + classes * voxel_count(network->logits_shape(tile)));
 }
@@ -40,7 +40,7 @@ TileFeed::TileFeed(const TileNetwork& network, const Image& image, const Box& pl
       enlargement_(enlargement_of(logits_shape_, tile_)),
       batch_size_(network.network->tiles_at_once()),
       lends_(network.network->lends()) {
-  const bool overlap = network_.network->overlap(), mirrors = !network_.mirror_axes.empty();
+  const bool overlap = network_.network->overlap(), mirrors = !network_.mirrored_axes.empty();
   const int64_t batches = (overlap ? 2 : 1) + (mirrors ? 1 : 0);
   const int64_t tile_floats = batch_size_ * image.channels * voxel_count(tile_);
   const int64_t logit_floats = batch_size_ * network_.classes * voxel_count(logits_shape_);
@@ -103,7 +103,7 @@ void TileFeed::cut(int64_t batch) {
 
 void TileFeed::compute(Batch& batch) {
   batch.logits = run_network(batch.tiles, batch.count, batch.own);
-  if (!network_.mirror_axes.empty()) average(batch);
+  if (!network_.mirrored_axes.empty()) average(batch);
 }
 
 // Over the logits of all mirrored tiles and those that there are.
@@ -111,7 +111,7 @@ void TileFeed::average(Batch& batch) {
   const int64_t size = batch.count * network_.classes * voxel_count(logits_shape_);
   if (batch.logits != batch.own) std::copy_n(batch.logits, size, batch.own);
   batch.logits = batch.own;
-  const std::vector<std::vector<int>> all = mirrorings(network_.mirror_axes);
+  const std::vector<std::vector<int>> all = mirrorings(network_.mirrored_axes);
   for (std::size_t i = 1; i < all.size(); ++i) {
     mirror(batch.tiles, batch.count * image_.channels, tile_, all[i], mirrored_.room);
     const float* logits = run_network(mirrored_.room, batch.count, mirrored_.own);

@@ -22,7 +22,7 @@ namespace sgmf {
 struct TileNetwork {
   Network* network = nullptr;
   int64_t classes = 0;
-  std::vector<int> mirror_axes;     // over which logits are averaged
+  std::vector<int> mirrored_axes;   // over which logits are averaged
   std::function<bool()> cancelled;  // asked before each call of the network; may be empty
 
   // Numbers that exist at once, of tiles with so many channels.
