@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ class Callbacks:
 
     def __init__(self) -> None:
         self._raised: list[BaseException] = []
+        self._after_calls: list[Callable[[], None]] = []
 
     def guarded(self, function: Callable[..., None]) -> Callable[..., int]:
         """Wrap the function as one that returns 0, or 1 if it raised."""
@@ -31,6 +33,20 @@ class Callbacks:
             return 0
 
         return guarded
+
+    def after_calls(self, function: Callable[[], None]) -> None:
+        """Have `function` called whenever a call of native code that used these has ended."""
+        self._after_calls.append(function)
+
+    @contextmanager
+    def in_call(self) -> Generator[None, None, None]:
+        """Enclose a call of native code that uses these callbacks."""
+        self._raised.clear()
+        try:
+            yield
+        finally:
+            for function in self._after_calls:
+                function()
 
     def raise_first(self) -> None:
         """Raise the error of the first callback that failed, and forget it."""

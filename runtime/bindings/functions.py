@@ -23,6 +23,7 @@ from segmaformer.runtime.bindings.kernel_structs import (
     TokenOpArgs,
 )
 from segmaformer.runtime.bindings.label_task import (
+    PROGRESS,
     TAKE_LOGITS,
     DeviceLinesArgs,
     LabelPlanArgs,
@@ -48,7 +49,7 @@ _BYTES, _FLOATS, _DOUBLES = _array(np.uint8), _array(np.float32), _array(np.floa
 _INTEGERS, _NUMBER = _array(np.int64), _array(np.int64, 1)
 _AFFINE, _SPACING = _array(np.float64, 4, 4), _array(np.float64, 3)
 _TRIPLE, _TRIPLE_32 = _array(np.int64, 3), _array(np.int32, 3)
-_NUMBER_32 = _array(np.int32, 1)
+_NUMBER_32, _POINTER = _array(np.int32, 1), _array(np.uintp, 1)
 
 Signatures = dict[str, tuple[Any, ...]]
 """Type of the result, then those of the parameters."""
@@ -72,6 +73,8 @@ _KERNELS: Signatures = {
     "sgmf_reason_to_refuse": (c_int32, _TEXT, c_int64, _BYTES, c_int64),
     # python/coarse_model.h
     "sgmf_without_last_upsampling": (c_int64, _TEXT, c_int64, _ADDRESS, _TRIPLE),
+    # python/pipeline.h
+    "sgmf_free_stream": (None, _ADDRESS),
     # system/processors.h
     "sgmf_available_processors": (c_int32, _TEXT),
 }
@@ -108,13 +111,13 @@ _PIPELINE_PARAMETERS: dict[str, tuple[Any, ...]] = {
     "sgmf_resize_weights": (c_int64, c_int64, c_int32, _DOUBLES),
     "sgmf_tile_starts": (_TEXT, c_int32, c_int64, c_int64, _INTEGERS, _NUMBER),
     "sgmf_tile_weights": (_TEXT, _FLOATS),
-    "sgmf_plan_labels": (POINTER(LabelTaskArgs), POINTER(LabelPlanArgs)),
-    "sgmf_label_image": (POINTER(LabelTaskArgs), _FLOATS, _ADDRESS, c_int32, _TRIPLE),
-    "sgmf_stream_logits": (POINTER(LabelTaskArgs), _FLOATS, TAKE_LOGITS),
-    "sgmf_stream_on_device": (POINTER(LabelTaskArgs), POINTER(DeviceLinesArgs)),
+    "sgmf_open_stream": (POINTER(LabelTaskArgs), _POINTER, POINTER(LabelPlanArgs)),
+    "sgmf_stream_labels": (_ADDRESS, _FLOATS, PROGRESS, _ADDRESS, c_int32, _TRIPLE),
+    "sgmf_stream_logits": (_ADDRESS, _FLOATS, PROGRESS, TAKE_LOGITS),
+    "sgmf_stream_on_device": (_ADDRESS, PROGRESS, POINTER(DeviceLinesArgs)),
     "sgmf_segment_volume": (POINTER(SegmentArgs),),
 }
-"""Functions of ``python/pipeline.h``, without the failure that each takes last."""
+"""Functions of ``python/pipeline.h`` that can fail, without the failure that each takes last."""
 
 
 OP_LIBRARY = _KERNELS | {

@@ -78,7 +78,6 @@ class LabelTaskArgs(ctypes.Structure):
         ("channels", ctypes.c_int64),
         ("resize", ResizeArgs),
         ("network", NetworkArgs),
-        ("progress", PROGRESS),
         ("user", ctypes.c_void_p),
         ("threads", ctypes.c_int32),
         ("budget_bytes", ctypes.c_int64),

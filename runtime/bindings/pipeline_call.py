@@ -60,10 +60,11 @@ def call(name: str, *args: Any, callbacks: Callbacks | None = None) -> None:
     """
     failure = Failure()
     function = getattr(op_library(), name)
-    with signals_deferred():
+    callbacks = callbacks or Callbacks()
+    with signals_deferred(), callbacks.in_call():
         code = function(*args, failure)
     message = failure.message.decode(errors="replace")
-    if code == _CALLBACK and callbacks is not None:
+    if code == _CALLBACK:
         callbacks.raise_first()
     if code == _BUDGET:
         raise BudgetError(message, failure.budget_bytes, failure.least_bytes)

@@ -11,26 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from segmaformer.runtime.bindings.callbacks import Callbacks, array_at
 from segmaformer.runtime.bindings.kernels import AxisTaps, LogitLines, Logits
 from segmaformer.runtime.bindings.label_task import (
-    PROGRESS,
-    TAKE_LOGITS,
     DeviceLinesArgs,
     FinishedLogitsArgs,
-    LabelPlanArgs,
     LabelTaskArgs,
     pointer_to,
 )
-from segmaformer.runtime.bindings.pipeline_call import as_json, call
-from segmaformer.runtime.bindings.structs import (
-    ResizeArgs,
-    element_type,
-)
+from segmaformer.runtime.bindings.native_stream import NativeStream
+from segmaformer.runtime.bindings.pipeline_call import as_json
+from segmaformer.runtime.bindings.structs import ResizeArgs
 from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
 from segmaformer.runtime.pipeline.device_stream import DeviceStream, device_memory
 from segmaformer.runtime.pipeline.labels import label_dtype
@@ -103,21 +97,32 @@ class LabelStream:
         taken_bytes: int = 0,
         threads: int,
     ):
-        self._image = image
-        self._tiling = tiling
-        self._output = output
-        self._grid = grid
-        self._network = network
-        self._device = device
-        self._memory = None if device is None else device_memory(device, tiling.tile, output)
-        self._budget_bytes, self._taken_bytes = budget_bytes, taken_bytes
-        self._threads = threads
-        plan = LabelPlanArgs()
-        self._call("sgmf_plan_labels", Callbacks(), None, plan)
-        self.tile_runs: int = plan.tile_runs
-        """Number of tiles that a run sends through the network."""
-        self.streams = bool(plan.streams)
-        """Whether labels are streamed; splines of order above one need all logits at once."""
+        channels, depth, height, width = image.shape
+        memory = None if device is None else device_memory(device, tiling.tile, output)
+        callbacks = Callbacks()
+        task = LabelTaskArgs(
+            tiling=as_json(tiling),
+            output=as_json(output),
+            resampling=as_json(grid.resampling),
+            channels=channels,
+            resize=ResizeArgs(
+                (depth, height, width), grid.shape, grid.image_spacing_mm, grid.spacing_mm
+            ),
+            network=network.args(channels, output.channels, tiling.tile, callbacks),
+            threads=threads,
+            budget_bytes=budget_bytes,
+            taken_bytes=taken_bytes,
+            device=pointer_to(memory),
+        )
+        if device is not None:
+            task.network.tiles_at_once = device.tiles_at_once
+        self._image, self._tiling, self._output, self._grid = image, tiling, output, grid
+        self._device, self._callbacks = device, callbacks
+        self._native = NativeStream(task, callbacks)
+        self.tile_runs = self._native.tile_runs
+        """Tiles that a run sends through the network."""
+        self.streams = self._native.streams
+        """False where splines of order above one need all logits at once."""
 
     def labels(self, progress: StepProgress, into: np.ndarray | None = None) -> np.ndarray:
         """Compute labels on the target grid.
@@ -133,9 +138,7 @@ class LabelStream:
         if self._device is not None:
             self._label_on_device(self._device, progress, labels)
             return labels
-        strides = np.array(labels.strides, np.int64) // labels.itemsize
-        buffers = self._image, labels.ctypes.data, element_type(labels), strides
-        self._call("sgmf_label_image", Callbacks(), progress, *buffers)
+        self._native.labels(self._image, labels, progress)
         return labels
 
     def probabilities(self, channels: Sequence[int], progress: StepProgress) -> np.ndarray:
@@ -179,54 +182,17 @@ class LabelStream:
     def _stream(
         self, take: Callable[[Box, LogitLines, list[AxisTaps]], None], progress: StepProgress
     ) -> None:
-        callbacks = Callbacks()
-
-        def taken(_user: Any, pointer: Any) -> None:
-            finished: FinishedLogitsArgs = pointer.contents
+        def taken(finished: FinishedLogitsArgs) -> None:
             taps = [AxisTaps.of(axis) for axis in finished.taps]
             take(finished.box, _lines(finished), taps)
 
-        sink = TAKE_LOGITS(callbacks.guarded(taken))
-        self._call("sgmf_stream_logits", callbacks, progress, self._image, sink)
+        self._native.logits(self._image, taken, progress)
 
     def _label_on_device(
         self, device: DeviceNetwork, progress: StepProgress, labels: np.ndarray
     ) -> None:
-        callbacks = Callbacks()
         with DeviceStream(device, self._image, self._tiling, self._output, labels) as stream:
-            lines = DeviceLinesArgs.of(stream, callbacks)
-            self._call("sgmf_stream_on_device", callbacks, progress, lines)
-
-    def _call(
-        self, name: str, callbacks: Callbacks, progress: StepProgress | None, *arguments: Any
-    ) -> None:
-        """Call a function of the native pipeline for this task."""
-        channels, *shape = self._image.shape
-        grid, report = self._grid, progress or (lambda done, count: None)
-        memory = self._memory
-        task = LabelTaskArgs(
-            tiling=as_json(self._tiling),
-            output=as_json(self._output),
-            resampling=as_json(grid.resampling),
-            channels=channels,
-            resize=ResizeArgs(
-                tuple(shape),
-                grid.shape,
-                grid.image_spacing_mm,
-                grid.spacing_mm,
-            ),
-            network=self._network.args(
-                channels, self._output.channels, self._tiling.tile, callbacks
-            ),
-            progress=PROGRESS(callbacks.guarded(lambda _user, done, count: report(done, count))),
-            threads=self._threads,
-            budget_bytes=self._budget_bytes,
-            taken_bytes=self._taken_bytes,
-            device=pointer_to(memory),
-        )
-        if self._device is not None:
-            task.network.tiles_at_once = self._device.tiles_at_once
-        call(name, task, *arguments, callbacks=callbacks)
+            self._native.labels_on_device(DeviceLinesArgs.of(stream, self._callbacks), progress)
 
 
 def _lines(finished: FinishedLogitsArgs) -> LogitLines:

@@ -58,6 +58,7 @@ class TileNetwork:
         grid = self.logits_grid or tile
         lent = _LentLogits(self.run, (channels, *tile), (classes, *grid), 1 + self.overlap)
         mirrored = tuple(axis in self.mirrored_axes for axis in range(3))
+        callbacks.after_calls(lent.release)
         run = RUN_TILES(callbacks.guarded(lent))
         return NetworkArgs(run, self.tiles_at_once, self.overlap, grid, mirrored)
 
@@ -71,6 +72,10 @@ class _LentLogits:
     logits_shape: tuple[int, ...]
     batches: int
     _kept: list[np.ndarray] = field(default_factory=list)
+
+    def release(self) -> None:
+        """Give all of them up."""
+        self._kept.clear()
 
     def __call__(self, _user: Any, tiles: int, count: int, logits: Any) -> None:
         # Release a batch before the next one is computed.

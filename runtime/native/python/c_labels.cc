@@ -1,5 +1,6 @@
 // Tiles, sums and labels for Python.
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "pipeline/labels/label_stream.h"
@@ -10,67 +11,49 @@
 namespace sgmf {
 namespace {
 
-// A task whose network is its callback.
-struct StreamTask {
-  const sgmf_label_task& given;
-  CallbackNetwork network;
-  LabelStream stream;
+LabelTask task_of(const sgmf_label_task& given, CallbackNetwork& network) {
+  LabelTask task;
+  task.tiling = tiling_of(given.tiling);
+  task.output = output_of(given.output);
+  check(task.tiling);
+  check(task.output);
+  task.channels = given.channels;
+  task.shape = triple<int64_t>(given.resize.shape);
+  task.spacing_mm = triple<double>(given.resize.spacing_mm);
+  task.target_shape = triple<int64_t>(given.resize.new_shape);
+  task.target_spacing_mm = triple<double>(given.resize.new_spacing_mm);
+  task.resampling = resampling_of(given.resampling);
+  task.network = {&network, task.output.channels(), axes_of(given.network.mirrored_axes), nullptr};
+  task.threads = threads_of(given.threads);
+  return task;
+}
 
-  explicit StreamTask(const sgmf_label_task& task)
-      : given(task),
-        network(task.network, task.user),
-        stream(task_of(task, network)) {
-    stream.plan(limits());
-  }
+std::vector<MemoryLimit> limits_of(const LabelStream& stream, const sgmf_label_task& given) {
+  MemoryLimit host = stream.host_limit(given.budget_bytes, given.taken_bytes);
+  if (!given.device) return {host};
+  const sgmf_device_memory& device = *given.device;
+  void* user = given.user;
+  const auto sums = device.sums_bytes;
+  // On the processor there are only tiles.
+  host.fixed_bytes = given.taken_bytes + given.network.tiles_at_once * given.channels *
+                                             voxel_count(tiling_of(given.tiling).tile) *
+                                             static_cast<int64_t>(sizeof(float));
+  const bool shared = device.integrated != 0;
+  host.sums_bytes = [=](int64_t lines, int64_t width) {
+    return shared ? sums(user, lines, width) : 0;
+  };
+  MemoryLimit there;
+  there.subject = std::string("sums of logits on ") + device.name;
+  there.bytes = device.free_bytes;
+  there.sums_bytes = [=](int64_t lines, int64_t width) { return sums(user, lines, width); };
+  return {host, there};
+}
 
-  void report(int64_t done, int64_t count) const {
-    if (given.progress) expect_zero(given.progress(given.user, done, count));
-  }
-
-  LabelStream::Progress progress() const {
-    return [this](int64_t done, int64_t count) { report(done, count); };
-  }
-
- private:
-  static LabelTask task_of(const sgmf_label_task& given, CallbackNetwork& network) {
-    LabelTask task;
-    task.tiling = tiling_of(given.tiling);
-    task.output = output_of(given.output);
-    check(task.tiling);
-    check(task.output);
-    task.channels = given.channels;
-    task.shape = triple<int64_t>(given.resize.shape);
-    task.spacing_mm = triple<double>(given.resize.spacing_mm);
-    task.target_shape = triple<int64_t>(given.resize.new_shape);
-    task.target_spacing_mm = triple<double>(given.resize.new_spacing_mm);
-    task.resampling = resampling_of(given.resampling);
-    task.network = {&network, task.output.channels(), axes_of(given.network.mirrored_axes),
-                    nullptr};
-    task.threads = threads_of(given.threads);
-    return task;
-  }
-
-  std::vector<MemoryLimit> limits() const {
-    MemoryLimit host = stream.host_limit(given.budget_bytes, given.taken_bytes);
-    if (!given.device) return {host};
-    const sgmf_device_memory& device = *given.device;
-    void* user = given.user;
-    const auto sums = device.sums_bytes;
-    // On the processor there are only tiles.
-    host.fixed_bytes = given.taken_bytes + given.network.tiles_at_once * given.channels *
-                                               voxel_count(tiling_of(given.tiling).tile) *
-                                               static_cast<int64_t>(sizeof(float));
-    const bool shared = device.integrated != 0;
-    host.sums_bytes = [=](int64_t lines, int64_t width) {
-      return shared ? sums(user, lines, width) : 0;
-    };
-    MemoryLimit there;
-    there.subject = std::string("sums of logits on ") + device.name;
-    there.bytes = device.free_bytes;
-    there.sums_bytes = [=](int64_t lines, int64_t width) { return sums(user, lines, width); };
-    return {host, there};
-  }
-};
+LabelStream::Progress progress_of(sgmf_progress callback, void* user) {
+  return [=](int64_t done, int64_t count) {
+    if (callback) expect_zero(callback(user, done, count));
+  };
+}
 
 void take(const FinishedLogits& logits, sgmf_take_logits callback, void* user) {
   sgmf_finished_logits finished{};
@@ -151,6 +134,20 @@ class CallbackLines : public LogitLines {
 }  // namespace
 }  // namespace sgmf
 
+// A stream whose network is its callback.
+struct sgmf_stream {
+  void* user;
+  sgmf::CallbackNetwork network;
+  sgmf::LabelStream stream;
+
+  explicit sgmf_stream(const sgmf_label_task& task)
+      : user(task.user),
+        network(task.network, task.user),
+        stream(sgmf::task_of(task, network)) {
+    stream.plan(sgmf::limits_of(stream, task));
+  }
+};
+
 extern "C" {
 
 int32_t sgmf_tile_starts(const char* tiling, int32_t axis, int64_t extent, int64_t capacity,
@@ -171,47 +168,48 @@ int32_t sgmf_tile_weights(const char* tiling, float* weights, sgmf_failure* fail
   });
 }
 
-int32_t sgmf_plan_labels(const sgmf_label_task* task, sgmf_label_plan* plan,
+int32_t sgmf_open_stream(const sgmf_label_task* task, sgmf_stream** stream, sgmf_label_plan* plan,
                          sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
-    const sgmf::StreamTask planned(*task);
-    plan->tile_runs = planned.stream.tile_runs();
-    plan->streams = planned.stream.streams();
+    auto opened = std::make_unique<sgmf_stream>(*task);
+    plan->tile_runs = opened->stream.tile_runs();
+    plan->streams = opened->stream.streams();
+    *stream = opened.release();
   });
 }
 
-int32_t sgmf_label_image(const sgmf_label_task* task, const float* image, void* labels,
-                         int32_t label_type, const int64_t label_strides[3],
-                         sgmf_failure* failure) {
-  return sgmf::guarded(failure, [&] {
-    const sgmf::StreamTask planned(*task);
-    const sgmf::Triple shape = sgmf::triple<int64_t>(task->resize.new_shape);
-    const sgmf::LabelBuffer buffer{labels, static_cast<sgmf::ElementType>(label_type),
-                                   sgmf::triple<int64_t>(label_strides)};
-    sgmf::LabelMap map(buffer, shape, {}, sgmf::whole(shape), sgmf::threads_of(task->threads));
-    sgmf::Workspace workspace;
-    planned.stream.labels(image, map, planned.progress(), workspace);
-  });
-}
+void sgmf_free_stream(sgmf_stream* stream) { delete stream; }
 
-int32_t sgmf_stream_logits(const sgmf_label_task* task, const float* image, sgmf_take_logits take,
+int32_t sgmf_stream_labels(const sgmf_stream* stream, const float* image, sgmf_progress progress,
+                           void* labels, int32_t label_type, const int64_t label_strides[3],
                            sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
-    const sgmf::StreamTask planned(*task);
-    sgmf::CallbackSink sink(take, task->user);
+    const sgmf::LabelTask& task = stream->stream.task();
+    const sgmf::LabelBuffer buffer{labels, static_cast<sgmf::ElementType>(label_type),
+                                   sgmf::triple<int64_t>(label_strides)};
+    sgmf::LabelMap map(buffer, task.target_shape, {}, sgmf::whole(task.target_shape), task.threads);
     sgmf::Workspace workspace;
-    planned.stream.logits(image, sink, planned.progress(), workspace);
+    stream->stream.labels(image, map, sgmf::progress_of(progress, stream->user), workspace);
   });
 }
 
-int32_t sgmf_stream_on_device(const sgmf_label_task* task, const sgmf_device_lines* lines,
-                              sgmf_failure* failure) {
+int32_t sgmf_stream_logits(const sgmf_stream* stream, const float* image, sgmf_progress progress,
+                           sgmf_take_logits take, sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
-    const sgmf::StreamTask planned(*task);
-    const sgmf::LabelPlan& plan = planned.stream.chosen_plan();
-    sgmf::CallbackLines memory(*lines, sgmf::output_of(task->output).channels(), task->user);
+    sgmf::CallbackSink sink(take, stream->user);
+    sgmf::Workspace workspace;
+    stream->stream.logits(image, sink, sgmf::progress_of(progress, stream->user), workspace);
+  });
+}
+
+int32_t sgmf_stream_on_device(const sgmf_stream* stream, sgmf_progress progress,
+                              const sgmf_device_lines* lines, sgmf_failure* failure) {
+  return sgmf::guarded(failure, [&] {
+    const sgmf::LabelTask& task = stream->stream.task();
+    const sgmf::LabelPlan& plan = stream->stream.chosen_plan();
+    sgmf::CallbackLines memory(*lines, task.output.channels(), stream->user);
     memory.start(plan);
-    plan.run(memory, sgmf::tile_weights(sgmf::tiling_of(task->tiling)), planned.progress());
+    plan.run(memory, sgmf::tile_weights(task.tiling), sgmf::progress_of(progress, stream->user));
   });
 }
 
@@ -225,8 +223,9 @@ int32_t sgmf_segment_volume(const sgmf_segment_args* args, sgmf_failure* failure
     options.budget_bytes = args->budget_bytes;
     options.threads = args->threads;
     options.mirror = true;
-    options.progress = [args](int64_t done, int64_t count) {
-      if (args->progress) sgmf::expect_zero(args->progress(args->user, done, count));
+    const auto report = sgmf::progress_of(args->progress, args->user);
+    options.progress = [&](int64_t done, int64_t count) {
+      report(done, count);
       return true;
     };
     const sgmf::LabelBuffer labels{args->labels, static_cast<sgmf::ElementType>(args->label_type),

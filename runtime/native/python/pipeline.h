@@ -150,7 +150,6 @@ typedef struct sgmf_label_task {
   int64_t channels;
   sgmf_resize resize; /* of logits: `new_shape` is that of the labels */
   sgmf_network network;
-  sgmf_progress progress;
   void* user;
   int32_t threads;
   int64_t budget_bytes;
@@ -163,15 +162,21 @@ typedef struct sgmf_label_plan {
   int32_t streams; /* 0: all logits are needed at once */
 } sgmf_label_plan;
 
-/* Whether the task keeps to its budget, and what it takes. */
-SGMF_API int32_t sgmf_plan_labels(const sgmf_label_task* task, sgmf_label_plan* plan,
-                                  sgmf_failure* failure);
+/* A task that is planned, to be run any number of times, one run at a time. */
+typedef struct sgmf_stream sgmf_stream;
+
+/* Plans a task within its budget. Its callbacks must live as long as the stream, which is to be
+ * freed. */
+SGMF_API int32_t sgmf_open_stream(const sgmf_label_task* task, sgmf_stream** stream,
+                                  sgmf_label_plan* plan, sgmf_failure* failure);
+
+SGMF_API void sgmf_free_stream(sgmf_stream* stream);
 
 /* Labels of an image (channels, *shape), C order, into labels (*new_shape), uint8 or uint16 with
- * strides in elements. */
-SGMF_API int32_t sgmf_label_image(const sgmf_label_task* task, const float* image, void* labels,
-                                  int32_t label_type, const int64_t label_strides[3],
-                                  sgmf_failure* failure);
+ * strides in elements. `progress` may be NULL. */
+SGMF_API int32_t sgmf_stream_labels(const sgmf_stream* stream, const float* image,
+                                    sgmf_progress progress, void* labels, int32_t label_type,
+                                    const int64_t label_strides[3], sgmf_failure* failure);
 
 /* Finished logits, in lines of a memory, each (channels, width) with contiguous rows. Voxels
  * `target` lie between them where `taps` say: on the way to the labels' grid, or where that does
@@ -192,8 +197,9 @@ typedef struct sgmf_finished_logits {
 typedef int32_t (*sgmf_take_logits)(void* user, const sgmf_finished_logits* logits);
 
 /* Streams all logits of an image, once they are finished, to `take`. */
-SGMF_API int32_t sgmf_stream_logits(const sgmf_label_task* task, const float* image,
-                                    sgmf_take_logits take, sgmf_failure* failure);
+SGMF_API int32_t sgmf_stream_logits(const sgmf_stream* stream, const float* image,
+                                    sgmf_progress progress, sgmf_take_logits take,
+                                    sgmf_failure* failure);
 
 /* Memory of a device for lines; see LogitLines in pipeline/logit_lines.h. */
 typedef struct sgmf_device_lines {
@@ -211,8 +217,8 @@ typedef struct sgmf_device_lines {
 } sgmf_device_lines;
 
 /* As sgmf_stream_logits, with a network whose logits and sums stay on a device. */
-SGMF_API int32_t sgmf_stream_on_device(const sgmf_label_task* task, const sgmf_device_lines* lines,
-                                       sgmf_failure* failure);
+SGMF_API int32_t sgmf_stream_on_device(const sgmf_stream* stream, sgmf_progress progress,
+                                       const sgmf_device_lines* lines, sgmf_failure* failure);
 
 typedef struct sgmf_segment_args {
   const sgmf_scan* volume;

@@ -123,6 +123,8 @@ def type_of(parameter: str) -> str:
 def fits(spelled: str, declared: Any) -> bool:
     """Tell if a declared parameter or result has the type that a header spells."""
     kind = spelled.replace("const ", "").replace(" const", "")
+    if kind == "void":
+        return declared is None
     if kind in CALLBACKS:
         return declared is CALLBACKS[kind]
     if not kind.endswith("*"):
@@ -133,7 +135,8 @@ def fits(spelled: str, declared: Any) -> bool:
         return spelled in ("const char*", "const void*")
     if declared is ctypes.c_void_p:
         return True
-    return bool(declared._dtype_ == np.dtype(NUMBERS[kind[:-1]][1]))
+    number = np.uintp if kind.endswith("**") else NUMBERS[kind[:-1]][1]
+    return bool(declared._dtype_ == np.dtype(number))
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ class LabelStream {
 
   explicit LabelStream(LabelTask task);
 
+  const LabelTask& task() const { return task_; }
+
   // Whether logits are reduced to labels as tiles finish. Splines of an order above one reach
   // across the whole scan: all logits are needed at once.
   bool streams() const { return taps_.has_value(); }
