@@ -54,7 +54,7 @@ def _run(folder: Path, budget_mib: int) -> dict[str, Any]:
 
 def _compare_on_crop(folder: Path) -> dict[str, int]:
     from segmaformer.runtime import Package, Predictor
-    from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid
+    from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid, MemoryBudget
     from segmaformer.runtime.pipeline.labels import logits_to_labels
     from segmaformer.runtime.pipeline.preprocessing import preprocess, restore_logits, restore_map
     from segmaformer.runtime.pipeline.tile_network import TileNetwork
@@ -76,7 +76,7 @@ def _compare_on_crop(folder: Path) -> dict[str, int]:
         manifest.output,
         LogitsGrid((depth, height, width), (1.0,) * 3, (1.0,) * 3, Resampling(order=1)),
         TileNetwork(run),
-        budget_bytes=1 << 60,
+        budget=MemoryBudget(1 << 60),
         threads=0,
     )
     logits = stream.logits(lambda done, count: None)

@@ -68,6 +68,18 @@ def pointer_to(memory: DeviceMemoryArgs | None) -> Any:
     return None if memory is None else ctypes.pointer(memory)
 
 
+class MemoryBudgetArgs(ctypes.Structure):
+    """Mirror of ``sgmf_memory_budget``."""
+
+    _fields_ = (
+        ("budget_bytes", ctypes.c_int64),
+        ("scan_bytes", ctypes.c_int64),
+        ("scan_voxels", ctypes.c_int64),
+        ("bytes_per_label", ctypes.c_int64),
+        ("probability_maps", ctypes.c_int64),
+    )
+
+
 class LabelTaskArgs(ctypes.Structure):
     """Mirror of ``sgmf_label_task``."""
 
@@ -80,8 +92,7 @@ class LabelTaskArgs(ctypes.Structure):
         ("network", NetworkArgs),
         ("user", ctypes.c_void_p),
         ("threads", ctypes.c_int32),
-        ("budget_bytes", ctypes.c_int64),
-        ("taken_bytes", ctypes.c_int64),
+        ("budget", MemoryBudgetArgs),
         ("device", ctypes.POINTER(DeviceMemoryArgs)),
     )
 

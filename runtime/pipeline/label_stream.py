@@ -9,6 +9,7 @@ voxel for voxel, for every budget.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from segmaformer.runtime.bindings.label_task import (
     DeviceLinesArgs,
     FinishedLogitsArgs,
     LabelTaskArgs,
+    MemoryBudgetArgs,
     pointer_to,
 )
 from segmaformer.runtime.bindings.native_stream import NativeStream
@@ -54,6 +56,34 @@ class LogitsGrid:
     resampling: Resampling
 
 
+@dataclass(frozen=True)
+class MemoryBudget:
+    """Memory of the processor for a prediction, and what is held of it.
+
+    The image, the tiles that the network holds and the sums of logits come on top of that: how
+    much all of it is, ``sgmf::LabelStream`` decides alone, for Python and for libsgmf.
+
+    Attributes
+    ----------
+    budget_bytes
+        For all of it.
+    scan_bytes
+        Voxels of the scan.
+    scan_voxels
+        Voxels of one of its channels, and of its label map.
+    bytes_per_label
+        Bytes of a voxel of the label map.
+    probability_maps
+        Maps of probabilities that are computed at once.
+    """
+
+    budget_bytes: int
+    scan_bytes: int = 0
+    scan_voxels: int = 0
+    bytes_per_label: int = 0
+    probability_maps: int = 0
+
+
 class LabelStream:
     """Stream of one image through a network into labels.
 
@@ -68,13 +98,10 @@ class LabelStream:
     network
         Network that runs the tiles.
     device
-        Network that runs the tiles for labels instead, and leaves its logits on a device, where the
-        sums are then; None for none.
-    budget_bytes
-        Limit for all memory of the processor, in bytes.
-    taken_bytes
-        Memory that others hold of that, in bytes; the rest is for the sums of logits and the tiles
-        that the network holds.
+        What runs the tiles for labels instead, and leaves their logits where the sums then
+        are.
+    budget
+        For everything in memory of the processor.
     threads
         Number of threads for blending and interpolation.
 
@@ -93,8 +120,7 @@ class LabelStream:
         network: TileNetwork,
         *,
         device: DeviceNetwork | None = None,
-        budget_bytes: int,
-        taken_bytes: int = 0,
+        budget: MemoryBudget,
         threads: int,
     ):
         channels, depth, height, width = image.shape
@@ -110,8 +136,7 @@ class LabelStream:
             ),
             network=network.args(channels, output.channels, tiling.tile, callbacks),
             threads=threads,
-            budget_bytes=budget_bytes,
-            taken_bytes=taken_bytes,
+            budget=MemoryBudgetArgs(*dataclasses.astuple(budget)),
             device=pointer_to(memory),
         )
         if device is not None:

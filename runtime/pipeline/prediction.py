@@ -11,14 +11,12 @@ import numpy as np
 from segmaformer.runtime.errors import BudgetError
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
-from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid
+from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid, MemoryBudget
 from segmaformer.runtime.pipeline.labels import label_dtype
 from segmaformer.runtime.pipeline.preprocessing import Preprocessed, restore_logits
 from segmaformer.runtime.pipeline.probabilities import to_probabilities
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
 from segmaformer.runtime.progress import Report, StepProgress
-
-BYTES = np.dtype(np.float32).itemsize
 
 ON_PROCESSOR = "logits are copied back and summed by the processor"
 """Report if logits could have been summed on a device, but are not."""
@@ -154,13 +152,14 @@ class Prediction:
     def _stream(self, maps: int, device: DeviceNetwork | None = None) -> LabelStream:
         """Make the stream for labels, or for that many maps of probabilities."""
         prepared, output = self.prepared, self.manifest.output
-        cropped, whole = (
-            math.prod(shape) for shape in (prepared.cropped_shape, prepared.uncropped_shape)
+        # The caller may hold the label map beside maps of probabilities.
+        budget = MemoryBudget(
+            self.budget_bytes,
+            self.scan_bytes,
+            math.prod(prepared.uncropped_shape),
+            np.dtype(label_dtype(output)).itemsize,
+            maps,
         )
-        # Maps exist once on the cropped grid and one of them in the order of the file; beside
-        # them the caller may hold the label map.
-        label_bytes = np.dtype(label_dtype(output)).itemsize
-        results = whole * label_bytes + (maps * cropped + whole * (maps > 0)) * BYTES
         return LabelStream(
             prepared.image,
             self.manifest.tiling,
@@ -173,8 +172,7 @@ class Prediction:
             ),
             self.network,
             device=device,
-            budget_bytes=self.budget_bytes,
-            taken_bytes=self.scan_bytes + prepared.image.nbytes + results,
+            budget=budget,
             threads=self.threads,
         )
 

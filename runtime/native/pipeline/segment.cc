@@ -55,12 +55,10 @@ int64_t image_floats(const Volume& volume, const NetworkGrid& grid) {
   return volume.channels * voxel_count(grid.shape);
 }
 
-MemoryLimit limit_of(const LabelStream& stream, const Volume& volume, const NetworkGrid& grid,
-                     const LabelBuffer& labels, int64_t budget_bytes) {
-  const int64_t taken = volume.bytes() +
-                        image_floats(volume, grid) * static_cast<int64_t>(sizeof(float)) +
-                        voxel_count(volume.shape) * labels.bytes_per_label();
-  return stream.host_limit(budget_bytes, taken);
+MemoryLimit limit_of(const LabelStream& stream, const Volume& volume, const LabelBuffer& labels,
+                     int64_t budget_bytes) {
+  return stream.host_limit(
+      {budget_bytes, volume.bytes(), voxel_count(volume.shape), labels.bytes_per_label(), 0});
 }
 
 }  // namespace
@@ -77,7 +75,7 @@ SegmentStatistics segment(const Volume& volume, const Spec& spec, Network& netwo
   check_grid(whole_grid(volume, spec.preprocessing), spec.tiling);
   const NetworkGrid grid = network_grid(volume, spec.preprocessing);
   LabelStream stream = stream_of(volume, spec, &network, options, grid);
-  const MemoryLimit limit = limit_of(stream, volume, grid, labels, options.budget_bytes);
+  const MemoryLimit limit = limit_of(stream, volume, labels, options.budget_bytes);
   stream.plan({limit});
   statistics.peak_bytes = limit.needed(stream.chosen_plan().chosen());
   statistics.tiles = stream.tile_runs();
@@ -106,7 +104,7 @@ int64_t least_budget_bytes(const Volume& volume, const Spec& spec, Network& netw
   const NetworkGrid grid = whole_grid(volume, spec.preprocessing);
   check_grid(grid, spec.tiling);
   const LabelStream stream = stream_of(volume, spec, &network, options, grid);
-  return stream.least_bytes(limit_of(stream, volume, grid, labels, options.budget_bytes));
+  return stream.least_bytes(limit_of(stream, volume, labels, options.budget_bytes));
 }
 
 }  // namespace sgmf

@@ -28,16 +28,22 @@ LabelTask task_of(const sgmf_label_task& given, CallbackNetwork& network) {
   return task;
 }
 
+MemoryBudget budget_of(const sgmf_memory_budget& given) {
+  return {given.budget_bytes, given.scan_bytes, given.scan_voxels, given.bytes_per_label,
+          given.probability_maps};
+}
+
 std::vector<MemoryLimit> limits_of(const LabelStream& stream, const sgmf_label_task& given) {
-  MemoryLimit host = stream.host_limit(given.budget_bytes, given.taken_bytes);
+  const MemoryBudget budget = budget_of(given.budget);
+  MemoryLimit host = stream.host_limit(budget);
   if (!given.device) return {host};
   const sgmf_device_memory& device = *given.device;
   void* user = given.user;
   const auto sums = device.sums_bytes;
   // On the processor there are only tiles.
-  host.fixed_bytes = given.taken_bytes + given.network.tiles_at_once * given.channels *
-                                             voxel_count(tiling_of(given.tiling).tile) *
-                                             static_cast<int64_t>(sizeof(float));
+  host.fixed_bytes = stream.held_bytes(budget) + given.network.tiles_at_once * given.channels *
+                                                     voxel_count(tiling_of(given.tiling).tile) *
+                                                     static_cast<int64_t>(sizeof(float));
   const bool shared = device.integrated != 0;
   host.sums_bytes = [=](int64_t lines, int64_t width) {
     return shared ? sums(user, lines, width) : 0;

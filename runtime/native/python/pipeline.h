@@ -142,6 +142,16 @@ typedef struct sgmf_device_memory {
   int64_t (*sums_bytes)(void* user, int64_t lines, int64_t width);
 } sgmf_device_memory;
 
+/* Memory of the processor for a prediction, and what is held of it beside the image and its
+ * stream. */
+typedef struct sgmf_memory_budget {
+  int64_t budget_bytes;
+  int64_t scan_bytes;
+  int64_t scan_voxels; /* of a channel: of the label map as well */
+  int64_t bytes_per_label;
+  int64_t probability_maps; /* float32, in one array on the labels' grid */
+} sgmf_memory_budget;
+
 /* An image on the network's grid, the grid that its labels belong to, and what makes them. */
 typedef struct sgmf_label_task {
   const char* tiling;
@@ -152,8 +162,7 @@ typedef struct sgmf_label_task {
   sgmf_network network;
   void* user;
   int32_t threads;
-  int64_t budget_bytes;
-  int64_t taken_bytes;              /* of the budget, by others */
+  sgmf_memory_budget budget;
   const sgmf_device_memory* device; /* NULL: sums in memory of the processor */
 } sgmf_label_task;
 

@@ -18,7 +18,7 @@ from segmaformer.runtime.backends import BackendOptions, onnxruntime_cpu
 from segmaformer.runtime.bindings.coarse_model import enlarged, without_last_upsampling
 from segmaformer.runtime.bindings.token_ops import TokenOpAttributes, run_token_op
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid
+from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid, MemoryBudget
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
 from segmaformer.runtime.scans.volume import Volume
 from segmaformer.runtime.spec import Label, Output, Region, Resampling, Tiling, Triple
@@ -162,7 +162,7 @@ def stream_of(
     spacing = tuple(new / old for old, new in zip(target, (depth, height, width), strict=True))
     grid = LogitsGrid(target, spacing, (1.0, 1.0, 1.0), Resampling(order))  # type: ignore[arg-type]
     tiling = Tiling(TILE, mirror_axes=(0, 1, 2))
-    return LabelStream(image, tiling, output, grid, network, budget_bytes=PLENTY, threads=2)
+    return LabelStream(image, tiling, output, grid, network, budget=MemoryBudget(PLENTY), threads=2)
 
 
 def ignore(done: int, count: int) -> None:

@@ -42,6 +42,7 @@ MIRRORS: dict[str, type[ctypes.Structure]] = {
     "sgmf_resize": structs.ResizeArgs,
     "sgmf_network": label_task.NetworkArgs,
     "sgmf_device_memory": label_task.DeviceMemoryArgs,
+    "sgmf_memory_budget": label_task.MemoryBudgetArgs,
     "sgmf_label_task": label_task.LabelTaskArgs,
     "sgmf_label_plan": label_task.LabelPlanArgs,
     "sgmf_finished_logits": label_task.FinishedLogitsArgs,

@@ -19,7 +19,7 @@ from segmaformer.runtime.bindings.kernels import (
     resample_labels,
 )
 from segmaformer.runtime.errors import BudgetError
-from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid
+from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid, MemoryBudget
 from segmaformer.runtime.pipeline.labels import logits_to_labels
 from segmaformer.runtime.pipeline.probabilities import to_probabilities
 from segmaformer.runtime.pipeline.resampling import resample
@@ -125,9 +125,11 @@ def test_equals_the_full_computation_under_any_budget(
     grid = LogitsGrid(target, new_spacing, spacing, grids["resampling"])
     apart = TileNetwork(run, tiles_at_once, overlap, mirror_axes)
     with pytest.raises(BudgetError) as refusal:
-        LabelStream(image, tiling, meaning, grid, apart, budget_bytes=0, threads=1)
+        LabelStream(image, tiling, meaning, grid, apart, budget=MemoryBudget(0), threads=1)
     for budget in (PLENTY, refusal.value.least_bytes):
-        stream = LabelStream(image, tiling, meaning, grid, apart, budget_bytes=budget, threads=2)
+        stream = LabelStream(
+            image, tiling, meaning, grid, apart, budget=MemoryBudget(budget), threads=2
+        )
         np.testing.assert_array_equal(stream.labels(ignore), expected)
     chosen = [channels - 1, 0]
     full = resample(logits, target, **grids)
@@ -139,7 +141,7 @@ def test_equals_the_full_computation_under_any_budget(
     )
 
 
-def wide_stream(budget_bytes: int, *, taken_bytes: int = 0, channels: int = 5) -> LabelStream:
+def wide_stream(budget_bytes: int, *, scan_bytes: int = 0, channels: int = 5) -> LabelStream:
     shape, target = (12, 40, 36), (24, 80, 72)
     image = smooth(np.random.default_rng(0), 1, shape)
     return LabelStream(
@@ -148,8 +150,7 @@ def wide_stream(budget_bytes: int, *, taken_bytes: int = 0, channels: int = 5) -
         output(channels, False),
         LogitsGrid(target, (1.0,) * 3, (2.0,) * 3, Resampling(order=1)),
         TileNetwork(network(np.random.default_rng(0), channels, (8, 8, 8))),
-        budget_bytes=budget_bytes,
-        taken_bytes=taken_bytes,
+        budget=MemoryBudget(budget_bytes, scan_bytes),
         threads=1,
     )
 
@@ -178,7 +179,7 @@ def test_budget_error_says_what_would_do() -> None:
     least = refusal.value.least_bytes
     wide_stream(least)
     with pytest.raises(BudgetError) as refusal:
-        wide_stream(1000, taken_bytes=5000)
+        wide_stream(1000, scan_bytes=5000)
     assert refusal.value.least_bytes == least + 5000
 
 
@@ -190,7 +191,7 @@ def test_splines_of_higher_order_need_all_logits(regions: bool) -> None:
     grid = LogitsGrid(target, (0.7, 1.1, 0.9), (1.0,) * 3, cubic)
     meaning = output(3, regions)
     stream = LabelStream(
-        image, Tiling((5, 5, 5)), meaning, grid, run, budget_bytes=PLENTY, threads=1
+        image, Tiling((5, 5, 5)), meaning, grid, run, budget=MemoryBudget(PLENTY), threads=1
     )
     assert not stream.streams
     logits = predict_logits(image, Tiling((5, 5, 5)), run, 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from segmaformer.runtime.bindings.kernels import Logits
-from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid
+from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid, MemoryBudget
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
 from segmaformer.runtime.progress import StepProgress
 from segmaformer.runtime.spec import Label, Output, Resampling, Tiling
@@ -50,7 +50,7 @@ def predict_logits(
         output,
         grid,
         network,
-        budget_bytes=PLENTY,
+        budget=MemoryBudget(PLENTY),
         threads=0,
     )
     return stream.logits(progress or (lambda done, count: None))

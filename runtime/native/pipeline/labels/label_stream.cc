@@ -46,12 +46,20 @@ LabelStream::LabelStream(LabelTask task)
                       task_.resampling)),
       plan_(task_.shape, task_.tiling, taps_ ? *taps_ : identity_taps(task_.shape)) {}
 
-MemoryLimit LabelStream::host_limit(int64_t budget_bytes, int64_t taken_bytes) const {
+int64_t LabelStream::held_bytes(const MemoryBudget& budget) const {
+  const int64_t image = task_.channels * voxel_count(task_.shape) * float_bytes;
+  const int64_t labels = budget.scan_voxels * budget.bytes_per_label;
+  const int64_t maps = budget.probability_maps * voxel_count(task_.target_shape) +
+                       (budget.probability_maps > 0 ? budget.scan_voxels : 0);
+  return budget.scan_bytes + image + labels + maps * float_bytes;
+}
+
+MemoryLimit LabelStream::host_limit(const MemoryBudget& budget) const {
   const int64_t classes = task_.output.channels(), voxels = voxel_count(task_.target_shape);
   MemoryLimit limit;
-  limit.bytes = budget_bytes;
+  limit.bytes = budget.budget_bytes;
   const int64_t tiles = task_.network.floats_held(task_.channels, task_.tiling.tile);
-  limit.fixed_bytes = taken_bytes + (tiles + enlarged_floats()) * float_bytes;
+  limit.fixed_bytes = held_bytes(budget) + (tiles + enlarged_floats()) * float_bytes;
   if (streams()) {
     limit.subject = "scan, image, logits and labels";
     limit.fixed_bytes += LabelSink::scratch_bytes(task_.target_shape);

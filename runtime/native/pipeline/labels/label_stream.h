@@ -30,7 +30,16 @@ struct LabelTask {
   int threads = 1;
 };
 
-// Some memory, and its user.
+// Memory of the processor for a prediction, and what is held of it beside the image and its stream.
+struct MemoryBudget {
+  int64_t budget_bytes = 0;
+  int64_t scan_bytes = 0;
+  int64_t scan_voxels = 0;  // of a channel: of the label map as well
+  int64_t bytes_per_label = 0;
+  int64_t probability_maps = 0;  // float32, in one array on the target's grid
+};
+
+// Some memory, and what takes it.
 struct MemoryLimit {
   std::string subject;
   int64_t bytes = 0;
@@ -56,8 +65,12 @@ class LabelStream {
   // across the whole scan: all logits are needed at once.
   bool streams() const { return taps_.has_value(); }
 
-  // The limit for all that is held in memory of the processor, `taken_bytes` by others.
-  MemoryLimit host_limit(int64_t budget_bytes, int64_t taken_bytes) const;
+  // What a prediction holds of its budget beside its stream: scan, image, label map, and maps of
+  // probabilities, of which one lies on the scan's grid as well.
+  int64_t held_bytes(const MemoryBudget& budget) const;
+
+  // The limit for all that is held in memory of the processor.
+  MemoryLimit host_limit(const MemoryBudget& budget) const;
 
   // The least budget that would suffice.
   int64_t least_bytes(const MemoryLimit& limit) const;
