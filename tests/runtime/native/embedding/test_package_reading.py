@@ -32,7 +32,7 @@ from segmaformer.runtime.package.seal import seal
 from segmaformer.runtime.spec import Resampling
 
 FACE = Path(__file__).with_name("package_face.cc")
-SOURCES = ("folder", "manifest", "manifest_checks", "package", "sha256", "typed_json")
+SOURCES = ("folder", "manifest", "manifest_checks", "package", "sha256", "spec_json", "typed_json")
 SCHEMES = ("zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01")
 READ, REFUSED, NOT_FOUND = 0, 1, 2
 
