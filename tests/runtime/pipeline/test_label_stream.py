@@ -18,7 +18,7 @@ from segmaformer.runtime.bindings.kernels import (
     divide_lines,
     resample_labels,
 )
-from segmaformer.runtime.errors import BudgetError
+from segmaformer.runtime.errors import BudgetError, CancelledError
 from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid, MemoryBudget
 from segmaformer.runtime.pipeline.labels import logits_to_labels
 from segmaformer.runtime.pipeline.probabilities import to_probabilities
@@ -160,6 +160,18 @@ def test_progress_counts_every_tile_run() -> None:
     seen: list[tuple[int, int]] = []
     stream.labels(lambda *step: seen.append(step))
     assert seen == [(done, stream.tile_runs) for done in range(stream.tile_runs + 1)]
+
+
+def test_a_stream_runs_again_also_after_an_error() -> None:
+    stream = wide_stream(PLENTY)
+
+    def stop(done: int, count: int) -> None:
+        raise CancelledError(f"after {done} of {count}")
+
+    expected = stream.labels(ignore)
+    with pytest.raises(CancelledError, match="after 0"):
+        stream.labels(stop)
+    np.testing.assert_array_equal(stream.labels(ignore), expected)
 
 
 def test_less_memory_costs_tiles() -> None:
