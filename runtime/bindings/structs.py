@@ -22,7 +22,7 @@ ELEMENT_TYPES = (
     np.float32,
     np.float64,
 )
-"""In the order of ``sgmf::ElementType``."""
+"""Element types in the order of ``sgmf::ElementType``."""
 
 
 class Failure(ctypes.Structure):

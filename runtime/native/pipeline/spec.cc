@@ -31,6 +31,11 @@ bool is_orientation(const std::string& codes) {
   return pairs == "ILP";
 }
 
+// Parameters that are not set are NaN.
+bool is_complete_ct(const Normalization& n) {
+  return !std::isnan(n.mean) && n.std > 0 && n.lower < n.upper;
+}
+
 }  // namespace
 
 uint16_t Output::largest_value() const {
@@ -40,19 +45,17 @@ uint16_t Output::largest_value() const {
   return largest;
 }
 
-void check(const Normalization& n) {
-  if (n.scheme != NormalizationScheme::ct) return;
-  if (!std::isnan(n.mean) && n.std > 0 && n.lower < n.upper) return;  // unset ones are NaN
-  refuse("a normalization is ct; expected mean, std above zero, and lower below upper");
-}
-
 void check(const Preprocessing& spec) {
   if (spec.normalization.empty()) refuse("there are no channels");
   if (spec.normalization.size() != spec.channels.size()) {
     refuse("normalization has " + std::to_string(spec.normalization.size()) + " entries for " +
            std::to_string(spec.channels.size()) + " channels");
   }
-  for (const Normalization& normalization : spec.normalization) check(normalization);
+  for (const Normalization& normalization : spec.normalization) {
+    if (normalization.scheme == NormalizationScheme::ct && !is_complete_ct(normalization)) {
+      refuse("a normalization is ct; expected mean, std above zero, and lower below upper");
+    }
+  }
   if (!spec.orientation.empty() && !is_orientation(spec.orientation)) {
     refuse("orientation is " + spec.orientation + "; expected letters such as RAS");
   }

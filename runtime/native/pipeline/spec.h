@@ -87,7 +87,6 @@ struct Spec {
 
 // Throws Error(argument) where a specification contradicts itself; a manifest that Python reads
 // never does.
-void check(const Normalization& normalization);
 void check(const Preprocessing& preprocessing);
 void check(const Tiling& tiling);
 void check(const Output& output);

@@ -1,6 +1,7 @@
 #include "python/c_conversions.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/parallel.h"
 #include "package/spec_json.h"
@@ -44,9 +45,11 @@ Volume volume_of(const sgmf_scan& given) {
 }
 
 Normalization normalization_of(const char* json) {
-  const Normalization normalization = parsed(json, "normalization", read_normalization);
-  check(normalization);
-  return normalization;
+  const Normalization n = parsed(json, "normalization", read_normalization);
+  if (n.scheme == NormalizationScheme::ct && std::isnan(n.mean + n.std + n.lower + n.upper)) {
+    throw Error(ErrorCode::argument, "ct normalisation needs mean, std, lower and upper");
+  }
+  return n;
 }
 
 Resampling resampling_of(const char* json) { return parsed(json, "resampling", read_resampling); }

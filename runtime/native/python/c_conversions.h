@@ -1,5 +1,4 @@
-// From the structures of python/pipeline.h to those of the pipeline, and its exceptions to
-// failures.
+// Conversion of what python/pipeline.h takes to what the pipeline does, and of its exceptions.
 #pragma once
 
 #include <array>

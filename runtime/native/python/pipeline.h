@@ -55,7 +55,7 @@ typedef struct sgmf_network_grid {
   int64_t shape[3];
 } sgmf_network_grid;
 
-/* The grid for a scan. With `whole` nothing is cropped and voxels are not looked at. */
+/* The grid for a scan. With `whole` nothing is cropped and voxels are not read. */
 SGMF_API int32_t sgmf_find_network_grid(const sgmf_scan* volume, const char* preprocessing,
                                         int32_t whole, sgmf_network_grid* grid,
                                         sgmf_failure* failure);
