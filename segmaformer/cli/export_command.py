@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
@@ -19,6 +20,22 @@ from segmaformer.cli.parameters import (
     weights_option,
 )
 from segmaformer.runtime.pipeline.tiling import BLENDINGS
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # typing has it from Python 3.11 on
+
+
+class Reading(TypedDict):
+    """How to read a checkpoint; see :func:`segmaformer.checkpoint.load_checkpoint`."""
+
+    weights: str | None
+    arch: str | None
+    plans: Path | None
+    dataset_json: Path | None
+    configuration: str | None
+    patch_size: tuple[int, int, int] | None
+    tiling: str | None
+    overlap: float | None
 
 
 @click.command("export")
@@ -79,19 +96,12 @@ def command(
     fp16: bool,
     int8: bool,
     calibration_data: Path | None,
-    weights: str | None,
-    arch: str | None,
-    plans: Path | None,
-    dataset_json: Path | None,
-    configuration: str | None,
-    patch_size: tuple[int, int, int] | None,
-    tiling: str | None,
-    overlap: float | None,
     settings: tuple[str, ...],
     verify_scan: tuple[Path, ...],
     nan_to: float | None,
     names: bool,
     overwrite: bool,
+    **reading: Unpack[Reading],
 ) -> None:
     """Turn CHECKPOINT into a verified package.
 
@@ -109,18 +119,7 @@ def command(
         raise click.UsageError("--nan-to needs scans: --verify-scan or --calibration-data")
     config = parse_settings(settings)
     try:
-        loaded = load_checkpoint(
-            checkpoint,
-            arch=arch,
-            config=config,
-            plans=plans,
-            dataset_json=dataset_json,
-            configuration=configuration,
-            patch_size=patch_size,
-            tiling=tiling,
-            overlap=overlap,
-            weights=weights,
-        )
+        loaded = load_checkpoint(checkpoint, config=config, **reading)
     except ValueError as error:  # an option that does not suit the network
         raise click.UsageError(str(error)) from error
     say(f"{loaded.arch}, {loaded.parameters:,} parameters")

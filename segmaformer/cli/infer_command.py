@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,9 @@ def command(
     package = Package.open(model)
     _check_backend(backend, device)
     _check_options(package.manifest, variant, tta, probabilities)
-    channels = len(package.manifest.preprocessing.channels)
     wanted = Wanted(preview=preview, statistics=stats, report=report, probabilities=probabilities)
-    cases = group_cases(scans, channels=channels, output=output, wanted=wanted)
-    index, count = shard or (1, 1)
-    cases = cases[index - 1 :: count]
+    channels = len(package.manifest.preprocessing.channels)
+    cases = _part(group_cases(scans, channels=channels, output=output, wanted=wanted), shard)
     predictor = Predictor(
         package,
         backend,
@@ -140,12 +139,9 @@ def command(
     )
     say(f"{package.manifest.name}: {predictor.backend}")
     done = [case for case in cases if resume and _is_done(predictor, case)]
-    results: list[dict[str, Any]] = [
-        {"scan": [str(path) for path in case.scan], "skipped": True} for case in done
-    ]
+    results = [_skipped(case) for case in done]
     left = [case for case in cases if case not in done]
-    for case, outcome in segment_cases(predictor, left, progress_bar, say, names=names):
-        results.append(_result(case, outcome, print_results=not as_json))
+    results += _segment(predictor, left, names=names, print_results=not as_json)
     summary = {"model": str(model), "results": results}
     if as_json:
         print_json(summary)
@@ -153,8 +149,7 @@ def command(
         print_table(results)
     if output is not None and output.is_dir() and scans[0].is_dir():
         _write_summary(output, shard, summary)
-    codes = {result.get("exit_code", DONE) for result in results}
-    return REFUSED if REFUSED in codes else max(codes, default=DONE)
+    return _conclude(results)
 
 
 def _check_backend(backend: str, device: Device | None) -> None:
@@ -189,6 +184,31 @@ def _is_done(predictor: Predictor, case: Case) -> bool:
         mirrored_axes=predictor.mirrored_axes,
         nan_to=predictor.nan_to,
     )
+
+
+def _part(cases: list[Case], shard: tuple[int, int] | None) -> list[Case]:
+    """Return the cases of one part of several."""
+    index, count = shard or (1, 1)
+    return cases[index - 1 :: count]
+
+
+def _skipped(case: Case) -> dict[str, Any]:
+    return {"scan": [str(path) for path in case.scan], "skipped": True}
+
+
+def _segment(
+    predictor: Predictor, cases: list[Case], *, names: bool, print_results: bool
+) -> list[dict[str, Any]]:
+    return [
+        _result(case, outcome, print_results=print_results)
+        for case, outcome in segment_cases(predictor, cases, progress_bar, say, names=names)
+    ]
+
+
+def _conclude(results: Sequence[dict[str, Any]]) -> int:
+    """Return the exit code of a batch."""
+    codes = {result.get("exit_code", DONE) for result in results}
+    return REFUSED if REFUSED in codes else max(codes, default=DONE)
 
 
 def _result(

@@ -61,18 +61,7 @@ def segment_cases(
         remove_abandoned(folder)
 
     def prepare(case: Case) -> Prepared:
-        if case.refusal is not None:
-            raise InputError(case.refusal)
-        # Report a folder that cannot be written to before the long work.
-        for path in case.written:
-            check_writable(path)
-        prepared = predictor.prepare(case.scan)
-        for finding in check_scan(prepared.volume, predictor.package.manifest):
-            if finding.level == "refuse":
-                raise InputError(f"{case.scan[0]}: {finding.what}. {finding.fix}")
-            if finding.level == "warn":
-                warn(f"{case.name}: warning: {finding.what}. {finding.fix}")
-        return prepared
+        return _prepare(predictor, case, warn)
 
     def work(case: Case, prepared: Prepared) -> tuple[Segmentation, ExitStack]:
         with progress_bar(case.name) as progress:
@@ -96,6 +85,22 @@ def segment_cases(
         return document
 
     return run_overlapped(cases, prepare=prepare, work=work, finish=finish, errors=EXPECTED_ERRORS)
+
+
+def _prepare(predictor: Predictor, case: Case, warn: Report) -> Prepared:
+    """Read and preprocess a scan, unless its results could not be written or it is refused."""
+    if case.refusal is not None:
+        raise InputError(case.refusal)
+    # Report a folder that cannot be written to before the long work.
+    for path in case.written:
+        check_writable(path)
+    prepared = predictor.prepare(case.scan)
+    for finding in check_scan(prepared.volume, predictor.package.manifest):
+        if finding.level == "refuse":
+            raise InputError(f"{case.scan[0]}: {finding.what}. {finding.fix}")
+        if finding.level == "warn":
+            warn(f"{case.name}: warning: {finding.what}. {finding.fix}")
+    return prepared
 
 
 def _write(

@@ -26,7 +26,7 @@ from segmaformer.cli.provenance import provenance
 from segmaformer.cli.verify_layers import compare, layers_backend, print_layers
 from segmaformer.runtime.backends import BackendOptions, Device, backend_names, find_backend
 from segmaformer.runtime.package.reader import Package
-from segmaformer.runtime.scans.channels import group_channels
+from segmaformer.runtime.scans.channels import ScanCase, group_channels
 from segmaformer.runtime.system.atomic import atomic_file
 
 
@@ -77,30 +77,16 @@ def command(
     was refused.
     """
     package = Package.open(model)
-    if labels is not None and data is None:
-        raise click.UsageError("--labels needs the scans: --data DIR")
-    if nan_to is not None and data is None:
-        raise click.UsageError("--nan-to needs the scans: --data DIR")
+    for option, value in (("--labels", labels), ("--nan-to", nan_to)):
+        if value is not None and data is None:
+            raise click.UsageError(f"{option} needs the scans: --data DIR")
     seen_into = layers_backend(backends, device) if layers else None
     choices = _choices(package, backends, device, variants)
     options = BackendOptions(threads=threads, device=device)
-    case = None
     if data is None:
-        result = verify_tile(package, choices, options=options, report=say)
+        result, case = verify_tile(package, choices, options=options, report=say), None
     else:
-        cases = group_channels(data, channels=len(package.manifest.preprocessing.channels))
-        with progress_bar(package.manifest.name) as show:
-            result = verify_cases(
-                package,
-                choices,
-                cases,
-                labels=labels,
-                nan_to=nan_to,
-                options=options,
-                progress=show,
-                report=say,
-            )
-        case = next((each for each in cases if each.name in result["cases"]), None)
+        result, case = _on_scans(package, choices, data, labels, nan_to, options)
     if seen_into is not None and (data is None or case is not None):
         result["layers"] = compare(
             package, seen_into, choices, case=case, nan_to=nan_to, threads=threads
@@ -108,11 +94,32 @@ def command(
     document = {**provenance(package), **result}
     if record:
         _write_record(package, document)
-    if as_json:
-        print_json(document)
-    else:
-        _print_result(document)
+    (print_json if as_json else _print_result)(document)
     return _conclude(document)
+
+
+def _on_scans(
+    package: Package,
+    choices: Sequence[Choice],
+    data: Path,
+    labels: Path | None,
+    nan_to: float | None,
+    options: BackendOptions,
+) -> tuple[dict[str, Any], ScanCase | None]:
+    """Compare on the scans of a folder; the result, and the first scan that could be used."""
+    cases = group_channels(data, channels=len(package.manifest.preprocessing.channels))
+    with progress_bar(package.manifest.name) as show:
+        result = verify_cases(
+            package,
+            choices,
+            cases,
+            labels=labels,
+            nan_to=nan_to,
+            options=options,
+            progress=show,
+            report=say,
+        )
+    return result, next((case for case in cases if case.name in result["cases"]), None)
 
 
 def _choices(
