@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from segmaformer.export.model_check import check_model
 from segmaformer.export.scan_op import DOMAIN, FLOAT32_INPUTS, INPUTS, OP_TYPE
 
 FLOAT32_OPS = frozenset(
@@ -68,7 +69,7 @@ def to_float16(
     common.RemoveUnusedNodesPass()(graph_model)
     converted = ir.to_proto(graph_model)
     del converted.graph.value_info[:]
-    onnx.checker.check_model(converted)
+    check_model(converted)
     return converted, precision
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from segmaformer.export.function_body import add_function_body
+from segmaformer.export.model_check import check_model
 from segmaformer.export.scan_op import OPSET
 from segmaformer.export.scan_translation import translation_table
 
@@ -59,7 +60,7 @@ def export_onnx(model: nn.Module, tile: tuple[int, int, int], channels: int) -> 
     exported.producer_name, exported.producer_version = "segmaformer", ""
     strip_metadata(exported)
     add_function_body(exported)
-    onnx.checker.check_model(exported)
+    check_model(exported)
     return exported
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import gc
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,11 +114,15 @@ def export_package(
         manifest = _manifest(checkpoint, target.name.removesuffix(".sgmf"), tiles_from)
         stored = _stored_reference(checkpoint, manifest, gate)
         graph, cpu_graph = _traced(checkpoint, report)
+        half = rewrite_norms(graph)[0] if options.fp16 else None
+        del graph
         writer = _Writer(staging, manifest, gate, report)
-        _require(writer.add(EXACT_VARIANT, cpu_graph, {"default": "float32"}, exact=True))
+        writer.write(EXACT_VARIANT, cpu_graph, {"default": "float32"})
         del cpu_graph
-        if options.fp16:
-            _require(_add_float16(writer, rewrite_norms(graph)[0], report))
+        _free_graphs()
+        _require(writer.judge(EXACT_VARIANT, exact=True))
+        if half is not None:
+            _require(_add_float16(writer, half, report))
         writer.finish({REFERENCE_FILE: stored})
         if options.calibration_data is not None:
             calibrate(
@@ -158,11 +163,17 @@ def _traced(checkpoint: Checkpoint, report: Report) -> tuple[onnx.ModelProto, on
             checkpoint.model, checkpoint.tiling.tile, len(checkpoint.preprocessing.channels)
         )
     )
+    _free_graphs()
     cpu_graph, cpu_rewrites = rewrite_for_cpu(graph)
     applied = {**rewrites, **cpu_rewrites}.items()
     named = ", ".join(f"{name} x{count}" for name, count in applied if count)
     report(f"exact rewrites: {named or 'none applied'}")
     return graph, cpu_graph
+
+
+def _free_graphs() -> None:
+    """Free graphs that were rewritten: their nodes refer to one another, and to the weights."""
+    gc.collect()
 
 
 def _stored_reference(checkpoint: Checkpoint, manifest: Manifest, gate: ParityGate) -> bytes:
@@ -175,11 +186,13 @@ def _add_float16(writer: _Writer, graph: onnx.ModelProto, report: Report) -> Ver
     """Add fp16; where rounding shows in the labels, with fewer operators in float16."""
     *earlier, last = FLOAT32_LADDER
     for float32_ops in earlier:
-        verdict = writer.add("fp16", *to_float16(graph, float32_ops=float32_ops), exact=False)
+        writer.write("fp16", *to_float16(graph, float32_ops=float32_ops))
+        verdict = writer.judge("fp16", exact=False)
         if verdict.refusal is None:
             return verdict
         report(f"{verdict.refusal}; trying again with fewer operators in float16")
-    return writer.add("fp16", *to_float16(graph, float32_ops=last), exact=False)
+    writer.write("fp16", *to_float16(graph, float32_ops=last))
+    return writer.judge("fp16", exact=False)
 
 
 def _require(verdict: Verdict) -> None:
@@ -193,28 +206,30 @@ class _Writer:
 
     def __init__(self, folder: Path, manifest: Manifest, gate: ParityGate, report: Report):
         self._folder = folder
-        self._manifest = manifest
-        self._files: dict[str, bytes] = {}
+        self._manifest = self._candidate = manifest
         self._gate = gate
         self._report = report
 
-    def add(
-        self, name: str, graph: onnx.ModelProto, precision: dict[str, str], *, exact: bool
-    ) -> Verdict:
-        """Write one variant and compare it; it stays in the package if it passes."""
+    def write(self, name: str, graph: onnx.ModelProto, precision: dict[str, str]) -> None:
+        """Write one variant, to be judged; in memory the writer keeps nothing of it."""
         check()
         file = f"{name}.onnx"
         variants = {**self._manifest.variants, name: Variant(file, precision, {})}
-        files = {**self._files, file: graph.SerializeToString(deterministic=True)}
-        candidate = write_files(
-            self._folder, dataclasses.replace(self._manifest, variants=variants), files
+        self._candidate = write_files(
+            self._folder,
+            dataclasses.replace(self._manifest, variants=variants),
+            {file: graph.SerializeToString(deterministic=True)},
+            kept=self._manifest.files,
         )
+
+    def judge(self, name: str, *, exact: bool) -> Verdict:
+        """Compare the variant that was written; it stays in the package if it passes."""
         parity = self._gate.compare(self._run(name), self._manifest.output, exact=exact)
         verdict = Verdict(name, parity, exact)
         if verdict.refusal is None:
-            variants[name] = Variant(file, precision, parity.record(exact=exact))
-            self._manifest = dataclasses.replace(candidate, variants=variants)
-            self._files = files
+            variants = dict(self._candidate.variants)
+            variants[name] = dataclasses.replace(variants[name], parity=parity.record(exact=exact))
+            self._manifest = dataclasses.replace(self._candidate, variants=variants)
             self._report(verdict.figures)
         return verdict
 
@@ -225,8 +240,8 @@ class _Writer:
 
     def finish(self, others: dict[str, bytes]) -> None:
         """Write the card, other files and the final manifest."""
-        files = {**self._files, **others, "card.md": model_card(self._manifest).encode()}
-        write_files(self._folder, self._manifest, files)
+        files = {**others, "card.md": model_card(self._manifest).encode()}
+        write_files(self._folder, self._manifest, files, kept=self._manifest.files)
 
 
 def _manifest(checkpoint: Checkpoint, name: str, tiles_from: str) -> Manifest:

@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from segmaformer.export.model_check import check_model
 from segmaformer.export.rewrites.constant_slices import cut_constants
 from segmaformer.export.rewrites.decoder_fold import fold_decoder
 from segmaformer.export.rewrites.instance_norm import sum_norms_accurately
@@ -45,7 +46,7 @@ def apply_rewrites(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, i
             "repeated_constants": store_repeats_once,
         },
     )
-    onnx.checker.check_model(rewritten)
+    check_model(rewritten)
     return rewritten, counts
 
 
@@ -100,7 +101,7 @@ def _apply_with_ops(
 ) -> tuple[onnx.ModelProto, dict[str, int]]:
     rewritten, counts = _apply(model, rewrites)
     add_token_functions(rewritten)
-    onnx.checker.check_model(rewritten)
+    check_model(rewritten)
     return rewritten, counts
 
 

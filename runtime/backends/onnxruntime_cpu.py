@@ -69,6 +69,7 @@ class OnnxRuntimeSession:
         coarse = without_last_upsampling(content) if options.use_op_library else None
         model = content if coarse is None else coarse.model
         self._scales = None if coarse is None else coarse.scales
+        del content, coarse  # the weights are large, and opening takes them several times
         scales = self._scales or (1, 1, 1)
         self._session = open_network(model, threads=threads, op_library=options.use_op_library)
         self._input = check_interface(self._session, package.manifest, scales)
@@ -184,6 +185,7 @@ def open_network(content: bytes, *, threads: int, op_library: bool = True) -> An
         raise
     except Exception as error:  # its own exception types share no public base
         raise BackendError(f"ONNX Runtime cannot open the network: {error}") from error
+    session._model_bytes = None  # of no use without its fallback, and as large as the weights
     if session.get_providers() != [PROVIDER]:
         raise BackendError(f"asked ONNX Runtime for {PROVIDER}, got {session.get_providers()}")
     return session

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,15 +29,32 @@ from segmaformer.runtime.system.unfinished import (
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
 
-def write_files(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Manifest:
+def write_files(
+    folder: Path,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    *,
+    kept: Mapping[str, FileRecord] | None = None,
+) -> Manifest:
     """Write `files` and the manifest that lists them into `folder`.
+
+    Parameters
+    ----------
+    folder
+        Of the package.
+    manifest
+        What it says of `files` is replaced.
+    files
+        Contents by name.
+    kept
+        Files that were written there before and are listed first.
 
     Returns
     -------
     Manifest
         The manifest with size and SHA-256 of every file.
     """
-    records = {}
+    records = dict(kept or {})
     for name, content in files.items():
         _write(folder / name, content)
         records[name] = FileRecord(hashlib.sha256(content).hexdigest(), len(content))

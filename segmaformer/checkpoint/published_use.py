@@ -55,10 +55,16 @@ class PublishedUse:
         return dataclasses.replace(self.output, regions=regions)
 
     def in_painting_order(self, model: nn.Module) -> nn.Module:
-        """Return the network with its outputs in the order of `output`; a copy if that differs."""
+        """Return the network with its outputs in the order of `output`.
+
+        That is `model` itself where they are, else a copy that shares all weights but the last
+        layer's.
+        """
         if not self.head_order:
             return model
-        ordered = copy.deepcopy(model)
+        own = {id(values) for values in model.get_submodule(self.head).parameters()}
+        shared = {id(each): each for each in (*model.parameters(), *model.buffers())}
+        ordered = copy.deepcopy(model, {key: shared[key] for key in shared.keys() - own})
         index = torch.tensor(self.head_order)
         with torch.no_grad():
             for name, axis in (("weight", self.head_axis), ("bias", 0)):

@@ -45,10 +45,7 @@ _FIRST_STRIDE = "Stride of the first stage: {}, as in all plans of nnU-Net; none
 def taming_config(
     shapes: Shapes, *, trainer: str | None = None, given: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Infer the full configuration of any of the four networks.
-
-    Parameters and results are those of
-    :class:`segmaformer.checkpoint.recognition.InferConfig`.
+    """Infer the full configuration; see :class:`segmaformer.checkpoint.recognition.InferConfig`.
 
     Raises
     ------
