@@ -19,8 +19,7 @@ from segmaformer.runtime.bindings.processors import available_processors
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.admission import Admission
-from segmaformer.runtime.pipeline.device_check import check_device_lines
-from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
+from segmaformer.runtime.pipeline.device_network import DeviceNetwork, check_device_labels
 from segmaformer.runtime.pipeline.labels import label_dtype
 from segmaformer.runtime.pipeline.prediction import ON_PROCESSOR, Prediction
 from segmaformer.runtime.pipeline.preprocessing import (
@@ -233,7 +232,7 @@ class Predictor:
         try:
             if self.mirrored_axes:
                 raise BackendError("those of mirrored tiles are averaged there")
-            check_device_lines(resident.device)
+            check_device_labels(resident.device)
         except BackendError as error:
             self._report(f"{ON_PROCESSOR}: {error}")
             return None

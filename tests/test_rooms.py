@@ -28,7 +28,6 @@ MAY_IMPORT = {
 }
 MAY_CALL_C = {
     "runtime/backends/tensorrt/messages.py": "keeps alive what TensorRT would free wrongly",
-    "runtime/pipeline/device_lines.py": "fills arguments of kernels with addresses on a device",
 }
 """Modules outside ``runtime/bindings`` that import ctypes, and what for."""
 FOREIGN = {"torch", "onnx", "onnxscript", "onnx_ir", "safetensors"}

@@ -9,7 +9,7 @@ import numpy as np
 
 from segmaformer.runtime.bindings.processors import MOST_THREADS
 from segmaformer.runtime.errors import BackendError
-from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
+from segmaformer.runtime.pipeline.device_network import DeviceNetwork
 from segmaformer.runtime.pipeline.tile_network import RunTiles
 from segmaformer.runtime.spec import Triple
 

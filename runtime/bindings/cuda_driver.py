@@ -40,6 +40,11 @@ class CudaDriver:
     library
         Library ``libcuda``, or a stand-in.
 
+    Attributes
+    ----------
+    path
+        Of the library, by which native code finds the same.
+
     Raises
     ------
     BackendError
@@ -48,6 +53,7 @@ class CudaDriver:
 
     def __init__(self, library: Any):
         self._library = library
+        self.path: str = library._name
         try:
             self.call("cuInit", ctypes.c_uint(0))
         except CudaError as error:
@@ -290,34 +296,20 @@ class Stream:
 
     def copy_in(self, target: DeviceMemory, source: PinnedArray, size: int) -> None:
         """Queue a copy of the first `size` bytes to the device."""
-        self._to_device(target.address, source.address, size)
-
-    def copy_out(self, target: PinnedArray, source: DeviceMemory, size: int) -> None:
-        """Queue a copy of the first `size` bytes from the device."""
-        self._from_device(target.address, source.address, size)
-
-    def upload(self, address: int, source: np.ndarray) -> None:
-        """Queue a copy of a contiguous array to the device; keep it until the work is done."""
-        self._to_device(address, source.ctypes.data, source.nbytes)
-
-    def download(self, target: np.ndarray, address: int) -> None:
-        """Queue a copy to a contiguous array; keep it until the work is done."""
-        self._from_device(target.ctypes.data, address, target.nbytes)
-
-    def _to_device(self, target: int, source: int, size: int) -> None:
         self._driver.call(
             "cuMemcpyHtoDAsync_v2",
-            ctypes.c_uint64(target),
-            ctypes.c_void_p(source),
+            ctypes.c_uint64(target.address),
+            ctypes.c_void_p(source.address),
             ctypes.c_size_t(size),
             ctypes.c_void_p(self.handle),
         )
 
-    def _from_device(self, target: int, source: int, size: int) -> None:
+    def copy_out(self, target: PinnedArray, source: DeviceMemory, size: int) -> None:
+        """Queue a copy of the first `size` bytes from the device."""
         self._driver.call(
             "cuMemcpyDtoHAsync_v2",
-            ctypes.c_void_p(target),
-            ctypes.c_uint64(source),
+            ctypes.c_void_p(target.address),
+            ctypes.c_uint64(source.address),
             ctypes.c_size_t(size),
             ctypes.c_void_p(self.handle),
         )

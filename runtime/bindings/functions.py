@@ -25,7 +25,7 @@ from segmaformer.runtime.bindings.kernel_structs import (
 from segmaformer.runtime.bindings.label_task import (
     PROGRESS,
     TAKE_LOGITS,
-    DeviceLinesArgs,
+    DeviceArgs,
     LabelPlanArgs,
     LabelTaskArgs,
     SegmentArgs,
@@ -114,7 +114,7 @@ _PIPELINE_PARAMETERS: dict[str, tuple[Any, ...]] = {
     "sgmf_open_stream": (POINTER(LabelTaskArgs), _POINTER, POINTER(LabelPlanArgs)),
     "sgmf_stream_labels": (_ADDRESS, _FLOATS, PROGRESS, _ADDRESS, c_int32, _TRIPLE),
     "sgmf_stream_logits": (_ADDRESS, _FLOATS, PROGRESS, TAKE_LOGITS),
-    "sgmf_stream_on_device": (_ADDRESS, PROGRESS, POINTER(DeviceLinesArgs)),
+    "sgmf_check_device": (POINTER(DeviceArgs),),
     "sgmf_segment_volume": (POINTER(SegmentArgs),),
 }
 """Functions of ``python/pipeline.h`` that can fail, without the failure that each takes last."""

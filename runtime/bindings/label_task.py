@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.bindings.callbacks import Callbacks, array_at
+from segmaformer.runtime.bindings.callbacks import array_at
 from segmaformer.runtime.bindings.kernel_structs import AxisTapsArgs
 from segmaformer.runtime.bindings.structs import (
     ResizeArgs,
@@ -37,7 +36,6 @@ RUN_TILES = ctypes.CFUNCTYPE(
     ctypes.POINTER(ctypes.c_void_p),
 )
 PROGRESS = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-SUMS_BYTES = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
 class NetworkArgs(ctypes.Structure):
@@ -52,20 +50,38 @@ class NetworkArgs(ctypes.Structure):
     )
 
 
-class DeviceMemoryArgs(ctypes.Structure):
-    """Mirror of ``sgmf_device_memory``."""
+class DeviceLogitsArgs(ctypes.Structure):
+    """Mirror of ``sgmf_device_logits``."""
 
     _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("free_bytes", ctypes.c_int64),
-        ("integrated", ctypes.c_int32),
-        ("sums_bytes", SUMS_BYTES),
+        ("address", ctypes.c_uint64),
+        ("computed", ctypes.c_void_p),
+        ("used", ctypes.c_void_p),
     )
 
 
-def pointer_to(memory: DeviceMemoryArgs | None) -> Any:
-    """Return a pointer for :class:`LabelTaskArgs`; NULL for None."""
-    return None if memory is None else ctypes.pointer(memory)
+RUN_ON_DEVICE = ctypes.CFUNCTYPE(
+    ctypes.c_int32,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_int64,
+    ctypes.POINTER(DeviceLogitsArgs),
+)
+
+
+class DeviceArgs(ctypes.Structure):
+    """Mirror of ``sgmf_device``."""
+
+    _fields_ = (
+        ("driver", ctypes.c_char_p),
+        ("kernels", ctypes.c_char_p),
+        ("run", RUN_ON_DEVICE),
+    )
+
+
+def pointer_to(device: DeviceArgs) -> Any:
+    """Return a pointer for :class:`LabelTaskArgs`."""
+    return ctypes.pointer(device)
 
 
 class MemoryBudgetArgs(ctypes.Structure):
@@ -93,7 +109,7 @@ class LabelTaskArgs(ctypes.Structure):
         ("user", ctypes.c_void_p),
         ("threads", ctypes.c_int32),
         ("budget", MemoryBudgetArgs),
-        ("device", ctypes.POINTER(DeviceMemoryArgs)),
+        ("device", ctypes.POINTER(DeviceArgs)),
     )
 
 
@@ -131,38 +147,6 @@ class FinishedLogitsArgs(ctypes.Structure):
 
 
 TAKE_LOGITS = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.POINTER(FinishedLogitsArgs))
-_INTEGERS = ctypes.c_void_p
-
-
-def _callback(*arguments: Any) -> Any:
-    return ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, *arguments)
-
-
-_DEVICE_CALLBACKS = (
-    ("start", _callback(_INTEGERS, ctypes.c_int64, _INTEGERS)),
-    ("begin", _callback(ctypes.c_int64, ctypes.c_int64)),
-    ("clear", _callback(_INTEGERS, ctypes.c_int64)),
-    ("next_tile", _callback()),
-    ("add", _callback(_INTEGERS, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, _INTEGERS)),
-    ("divide", _callback(_INTEGERS, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)),
-    ("finish", TAKE_LOGITS),
-)
-
-
-class DeviceLinesArgs(ctypes.Structure):
-    """Mirror of ``sgmf_device_lines``."""
-
-    _fields_ = _DEVICE_CALLBACKS
-
-    @classmethod
-    def of(cls, memory: Any, callbacks: Callbacks) -> DeviceLinesArgs:
-        """Wrap an object with a method for each callback, without the callback's first argument."""
-        return cls(*(kind(_method(memory, name, callbacks)) for name, kind in _DEVICE_CALLBACKS))
-
-
-def _method(memory: Any, name: str, callbacks: Callbacks) -> Callable[..., int]:
-    method = getattr(memory, name)
-    return callbacks.guarded(lambda _user, *arguments: method(*arguments))
 
 
 class SegmentArgs(ctypes.Structure):

@@ -76,10 +76,6 @@ class NativeStream:
         sink = self._callbacks.guarded(lambda _user, pointer: take(pointer.contents))
         self._run("sgmf_stream_logits", image, self._report(progress), TAKE_LOGITS(sink))
 
-    def labels_on_device(self, lines: Any, progress: StepProgress) -> None:
-        """Run the tiles of a task on a device through the callbacks `lines`."""
-        self._run("sgmf_stream_on_device", self._report(progress), lines)
-
     def _report(self, progress: StepProgress) -> Any:
         return PROGRESS(self._callbacks.guarded(lambda _user, done, count: progress(done, count)))
 

@@ -16,19 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from segmaformer.runtime.bindings.callbacks import Callbacks, array_at
-from segmaformer.runtime.bindings.kernels import AxisTaps, LogitLines, Logits
 from segmaformer.runtime.bindings.label_task import (
-    DeviceLinesArgs,
     FinishedLogitsArgs,
     LabelTaskArgs,
     MemoryBudgetArgs,
-    pointer_to,
 )
+from segmaformer.runtime.bindings.logit_lines import AxisTaps, LogitLines, Logits
 from segmaformer.runtime.bindings.native_stream import NativeStream
 from segmaformer.runtime.bindings.pipeline_call import as_json
 from segmaformer.runtime.bindings.structs import ResizeArgs
-from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
-from segmaformer.runtime.pipeline.device_stream import DeviceStream, device_memory
+from segmaformer.runtime.pipeline.device_network import DeviceNetwork, LentLogits
 from segmaformer.runtime.pipeline.labels import label_dtype
 from segmaformer.runtime.pipeline.probabilities import resample_probabilities
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
@@ -124,7 +121,6 @@ class LabelStream:
         threads: int,
     ):
         channels, depth, height, width = image.shape
-        memory = None if device is None else device_memory(device, tiling.tile, output)
         callbacks = Callbacks()
         task = LabelTaskArgs(
             tiling=as_json(tiling),
@@ -137,12 +133,13 @@ class LabelStream:
             network=network.args(channels, output.channels, tiling.tile, callbacks),
             threads=threads,
             budget=MemoryBudgetArgs(*dataclasses.astuple(budget)),
-            device=pointer_to(memory),
         )
+        self._lent: LentLogits | None = None
         if device is not None:
+            self._lent = LentLogits(device, (channels, *tiling.tile), callbacks)
             task.network.tiles_at_once = device.tiles_at_once
-        self._image, self._tiling, self._output, self._grid = image, tiling, output, grid
-        self._device, self._callbacks = device, callbacks
+            task.device = self._lent.pointer
+        self._image, self._output, self._grid = image, output, grid
         self._native = NativeStream(task, callbacks)
         self.tile_runs = self._native.tile_runs
         """Tiles that a run sends through the network."""
@@ -160,10 +157,11 @@ class LabelStream:
             Array or view of their shape, uint8 or uint16, to be filled; None for a new one.
         """
         labels = np.zeros(self._grid.shape, label_dtype(self._output)) if into is None else into
-        if self._device is not None:
-            self._label_on_device(self._device, progress, labels)
-            return labels
-        self._native.labels(self._image, labels, progress)
+        try:
+            self._native.labels(self._image, labels, progress)
+        finally:
+            if self._lent is not None:
+                self._lent.close()
         return labels
 
     def probabilities(self, channels: Sequence[int], progress: StepProgress) -> np.ndarray:
@@ -212,12 +210,6 @@ class LabelStream:
             take(finished.box, _lines(finished), taps)
 
         self._native.logits(self._image, taken, progress)
-
-    def _label_on_device(
-        self, device: DeviceNetwork, progress: StepProgress, labels: np.ndarray
-    ) -> None:
-        with DeviceStream(device, self._image, self._tiling, self._output, labels) as stream:
-            self._native.labels_on_device(DeviceLinesArgs.of(stream, self._callbacks), progress)
 
 
 def _lines(finished: FinishedLogitsArgs) -> LogitLines:

@@ -10,7 +10,7 @@ import numpy as np
 
 from segmaformer.runtime.errors import BudgetError
 from segmaformer.runtime.package.manifest import Manifest
-from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
+from segmaformer.runtime.pipeline.device_network import DeviceNetwork
 from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid, MemoryBudget
 from segmaformer.runtime.pipeline.labels import label_dtype
 from segmaformer.runtime.pipeline.preprocessing import Preprocessed, restore_logits

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from segmaformer.runtime.bindings.kernels import AxisTaps, LogitLines, Logits
+from segmaformer.runtime.bindings.logit_lines import AxisTaps, LogitLines, Logits
 from segmaformer.runtime.spec import Label, Output, Region
 
 _ROWS_BYTES = 4 << 20

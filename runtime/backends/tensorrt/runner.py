@@ -20,7 +20,7 @@ from segmaformer.runtime.backends.tensorrt.messages import Messages
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.package.manifest import Manifest
-from segmaformer.runtime.pipeline.device_lines import DeviceLogits, DeviceNetwork
+from segmaformer.runtime.pipeline.device_network import DeviceLogits, DeviceNetwork
 
 SLOTS = 2
 
@@ -114,7 +114,7 @@ class EngineRunner:
         """Yield the logits of tiles (B, C, D, H, W) float32 one by one, where they are computed.
 
         Other threads wait until the iterator is exhausted or closed. The caller records the event
-        of each tile's logits before asking for the next.
+        of each tile's logits before that.
 
         Parameters
         ----------

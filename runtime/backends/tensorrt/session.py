@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from segmaformer.runtime.backends.tensorrt.runner import EngineRunner
-from segmaformer.runtime.pipeline.device_lines import DeviceNetwork
+from segmaformer.runtime.pipeline.device_network import DeviceNetwork
 
 
 class EngineSession:

@@ -142,7 +142,8 @@ typedef struct sgmf_info {
   const char* created;        /* when the package was exported */
   const char* format_version; /* version of the package's format */
   const char* variant;
-  const char* backend; /* with its version, device, variant, and threads or batch */
+  const char* backend; /* with its version, device, variant, and threads; or batch and where
+                          logits are summed, with why if that is not the device */
   const char* reader;  /* what read the scans of the model's training, see docs/how-to/embedding.md;
                           NULL where the package does not say */
 } sgmf_info;
@@ -249,7 +250,8 @@ SGMF_API sgmf_status sgmf_least_budget(sgmf_model* model, const sgmf_volume* vol
 
 typedef struct sgmf_statistics {
   uint32_t struct_size;
-  int32_t reserved;
+  int32_t on_device;         /* 1: logits of the last sgmf_run were summed and turned into labels on
+                                the device that computed them, within network_seconds */
   double open_seconds;       /* of sgmf_open */
   double warm_up_seconds;    /* of the last sgmf_warm_up; 0 without */
   double preprocess_seconds; /* of the last sgmf_run, as all below */

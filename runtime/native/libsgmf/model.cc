@@ -152,6 +152,7 @@ void Model::run(const sgmf_volume& volume, const sgmf_labels& labels,
       found.total_seconds - found.preprocess_seconds - found.network_seconds;
   statistics_.total_seconds = found.total_seconds;
   statistics_.tiles = found.tiles;
+  statistics_.on_device = found.on_device;
   statistics_.peak_bytes = found.peak_bytes;
 }
 

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/parallel.h"
@@ -34,8 +35,8 @@ int threads_of(const SegmentOptions& options) {
   return options.threads > 0 ? options.threads : available_threads();
 }
 
-LabelStream stream_of(const Volume& volume, const Spec& spec, Network* network,
-                      const SegmentOptions& options, const NetworkGrid& grid) {
+LabelTask task_of(const Volume& volume, const Spec& spec, Network& network,
+                  const SegmentOptions& options, const NetworkGrid& grid) {
   LabelTask task;
   task.tiling = spec.tiling;
   task.output = spec.output;
@@ -45,20 +46,38 @@ LabelStream stream_of(const Volume& volume, const Spec& spec, Network* network,
   task.target_shape = grid.cropped_shape();
   task.target_spacing_mm = grid.scan_spacing_mm;
   task.resampling = spec.preprocessing.logits_resampling;
-  task.network = {network, spec.output.channels(),
+  task.network = {&network, spec.output.channels(),
                   options.mirror ? spec.tiling.mirror_axes : std::vector<int>{}, options.cancelled};
+  // Mirrored logits are averaged on the processor.
+  if (task.network.mirrored_axes.empty()) task.device = network.device();
   task.threads = threads_of(options);
-  return LabelStream(task);
+  return task;
 }
 
 int64_t image_floats(const Volume& volume, const NetworkGrid& grid) {
   return volume.channels * voxel_count(grid.shape);
 }
 
-MemoryLimit limit_of(const LabelStream& stream, const Volume& volume, const LabelBuffer& labels,
-                     int64_t budget_bytes) {
-  return stream.host_limit(
-      {budget_bytes, volume.bytes(), voxel_count(volume.shape), labels.bytes_per_label(), 0});
+MemoryBudget budget_of(const Volume& volume, const LabelBuffer& labels, int64_t budget_bytes) {
+  return {budget_bytes, volume.bytes(), voxel_count(volume.shape), labels.bytes_per_label(), 0};
+}
+
+// Plans to sum logits on the network's device, where there is one, it has the memory and nothing
+// else forbids it; otherwise on the processor.
+LabelStream planned_stream(LabelTask task, const MemoryBudget& budget) {
+  if (task.device) {
+    LabelStream stream(task);
+    try {
+      stream.plan(budget);
+      if (stream.streams()) return stream;
+    } catch (const BudgetError&) {
+      // The processor may do with less; if not, its error is the one to read.
+    }
+    task.device = nullptr;
+  }
+  LabelStream stream(std::move(task));
+  stream.plan(budget);
+  return stream;
 }
 
 }  // namespace
@@ -74,10 +93,10 @@ SegmentStatistics segment(const Volume& volume, const Spec& spec, Network& netwo
   SegmentStatistics statistics;
   check_grid(whole_grid(volume, spec.preprocessing), spec.tiling);
   const NetworkGrid grid = network_grid(volume, spec.preprocessing);
-  LabelStream stream = stream_of(volume, spec, &network, options, grid);
-  const MemoryLimit limit = limit_of(stream, volume, labels, options.budget_bytes);
-  stream.plan({limit});
-  statistics.peak_bytes = limit.needed(stream.chosen_plan().chosen());
+  const LabelStream stream = planned_stream(task_of(volume, spec, network, options, grid),
+                                            budget_of(volume, labels, options.budget_bytes));
+  statistics.on_device = stream.on_device();
+  statistics.peak_bytes = stream.planned_bytes();
   statistics.tiles = stream.tile_runs();
   if (options.cancelled && options.cancelled()) cancel();
   // What is left of a larger scan may be too much beside this one.
@@ -103,8 +122,9 @@ int64_t least_budget_bytes(const Volume& volume, const Spec& spec, Network& netw
   check_labels(labels, spec.output);
   const NetworkGrid grid = whole_grid(volume, spec.preprocessing);
   check_grid(grid, spec.tiling);
-  const LabelStream stream = stream_of(volume, spec, &network, options, grid);
-  return stream.least_bytes(limit_of(stream, volume, labels, options.budget_bytes));
+  LabelTask task = task_of(volume, spec, network, options, grid);
+  task.device = nullptr;  // what the processor needs is enough wherever logits are summed
+  return LabelStream(std::move(task)).least_bytes(budget_of(volume, labels, options.budget_bytes));
 }
 
 }  // namespace sgmf

@@ -31,6 +31,7 @@ struct SegmentStatistics {
   double network_seconds = 0;  // inside Network::run
   double total_seconds = 0;
   int64_t tiles = 0;       // through the network; mirrored ones count once
+  bool on_device = false;  // whether logits were summed there, within network_seconds
   int64_t peak_bytes = 0;  // largest use of the budget
 };
 

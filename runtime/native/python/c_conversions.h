@@ -13,6 +13,7 @@
 #include "pipeline/spec.h"
 #include "pipeline/tiles/network.h"
 #include "python/pipeline.h"
+#include "system/backend_missing.h"
 
 namespace sgmf {
 
@@ -78,6 +79,8 @@ int32_t guarded(sgmf_failure* failure, F f) {
     return fail(failure, SGMF_PIPELINE_BUDGET, error.subject().c_str());
   } catch (const Error& error) {
     return fail(failure, static_cast<int32_t>(error.code()) + SGMF_PIPELINE_ARGUMENT, error.what());
+  } catch (const BackendMissing& error) {
+    return fail(failure, SGMF_PIPELINE_BACKEND, error.what());
   } catch (const std::bad_alloc&) {
     return fail(failure, SGMF_PIPELINE_MEMORY, "the system has no more memory");
   } catch (const std::exception& error) {

@@ -1,17 +1,20 @@
 // Tiles, sums and labels for Python.
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "pipeline/labels/label_stream.h"
 #include "pipeline/segment.h"
 #include "pipeline/tiles/tiling.h"
 #include "python/c_conversions.h"
+#include "python/c_device.h"
 
 namespace sgmf {
 namespace {
 
-LabelTask task_of(const sgmf_label_task& given, CallbackNetwork& network) {
+LabelTask task_of(const sgmf_label_task& given, CallbackNetwork& network,
+                  std::optional<CallbackDevice>& device) {
   LabelTask task;
   task.tiling = tiling_of(given.tiling);
   task.output = output_of(given.output);
@@ -24,6 +27,10 @@ LabelTask task_of(const sgmf_label_task& given, CallbackNetwork& network) {
   task.target_spacing_mm = triple<double>(given.resize.new_spacing_mm);
   task.resampling = resampling_of(given.resampling);
   task.network = {&network, task.output.channels(), axes_of(given.network.mirrored_axes), nullptr};
+  if (given.device) {
+    device.emplace(*given.device, given.network.tiles_at_once, given.user);
+    task.device = &device->logits();
+  }
   task.threads = threads_of(given.threads);
   return task;
 }
@@ -33,124 +40,51 @@ MemoryBudget budget_of(const sgmf_memory_budget& given) {
           given.probability_maps};
 }
 
-std::vector<MemoryLimit> limits_of(const LabelStream& stream, const sgmf_label_task& given) {
-  const MemoryBudget budget = budget_of(given.budget);
-  MemoryLimit host = stream.host_limit(budget);
-  if (!given.device) return {host};
-  const sgmf_device_memory& device = *given.device;
-  void* user = given.user;
-  const auto sums = device.sums_bytes;
-  // On the processor there are only tiles.
-  host.fixed_bytes = stream.held_bytes(budget) + given.network.tiles_at_once * given.channels *
-                                                     voxel_count(tiling_of(given.tiling).tile) *
-                                                     static_cast<int64_t>(sizeof(float));
-  const bool shared = device.integrated != 0;
-  host.sums_bytes = [=](int64_t lines, int64_t width) {
-    return shared ? sums(user, lines, width) : 0;
-  };
-  MemoryLimit there;
-  there.subject = std::string("sums of logits on ") + device.name;
-  there.bytes = device.free_bytes;
-  there.sums_bytes = [=](int64_t lines, int64_t width) { return sums(user, lines, width); };
-  return {host, there};
-}
-
 LabelStream::Progress progress_of(sgmf_progress callback, void* user) {
   return [=](int64_t done, int64_t count) {
     if (callback) expect_zero(callback(user, done, count));
   };
 }
 
-void take(const FinishedLogits& logits, sgmf_take_logits callback, void* user) {
-  sgmf_finished_logits finished{};
-  finished.memory = logits.memory;
-  finished.line_stride = logits.line_stride;
-  finished.channel_stride = logits.channel_stride;
-  finished.channels = logits.channels;
-  finished.width = logits.width;
-  finished.lines = logits.places.lines.data();
-  finished.depth = logits.places.depth;
-  finished.height = logits.places.height;
-  store(logits.target, finished.target);
-  for (int axis = 0; axis < 3; ++axis) finished.taps[axis] = logits.taps[axis].view();
-  expect_zero(callback(user, &finished));
-}
-
 class CallbackSink : public LogitSink {
  public:
   CallbackSink(sgmf_take_logits callback, void* user) : callback_(callback), user_(user) {}
 
-  void take(const FinishedLogits& logits) override { sgmf::take(logits, callback_, user_); }
+  void take(const FinishedLogits& logits) override {
+    sgmf_finished_logits finished{};
+    finished.memory = logits.memory;
+    finished.line_stride = logits.line_stride;
+    finished.channel_stride = logits.channel_stride;
+    finished.channels = logits.channels;
+    finished.width = logits.width;
+    finished.lines = logits.places.lines.data();
+    finished.depth = logits.places.depth;
+    finished.height = logits.places.height;
+    store(logits.target, finished.target);
+    for (int axis = 0; axis < 3; ++axis) finished.taps[axis] = logits.taps[axis].view();
+    expect_zero(callback_(user_, &finished));
+  }
 
  private:
   sgmf_take_logits callback_;
   void* user_;
 };
 
-// Lines whose memory is the business of callbacks.
-class CallbackLines : public LogitLines {
- public:
-  CallbackLines(const sgmf_device_lines& lines, int64_t channels, void* user)
-      : lines_(lines),
-        channels_(channels),
-        user_(user) {}
-
-  void start(const LabelPlan& plan) const {
-    const std::vector<Box> tiles = plan.tiles();
-    std::vector<int64_t> edges(tiles.size() * 6);
-    for (std::size_t i = 0; i < tiles.size(); ++i) store(tiles[i], edges.data() + 6 * i);
-    int64_t place[6];
-    store(plan.padding().place, place);
-    expect_zero(lines_.start(user_, edges.data(), static_cast<int64_t>(tiles.size()), place));
-  }
-
-  void begin(int64_t capacity, int64_t width) override {
-    width_ = width;
-    expect_zero(lines_.begin(user_, capacity, width));
-  }
-
-  void clear(const std::vector<int64_t>& lines) override {
-    expect_zero(lines_.clear(user_, lines.data(), static_cast<int64_t>(lines.size())));
-  }
-
-  void next_tile() override { expect_zero(lines_.next_tile(user_)); }
-
-  void add(const Places& places, int64_t column, const Box& inside) override {
-    int64_t edges[6];
-    store(inside, edges);
-    expect_zero(lines_.add(user_, places.lines.data(), places.depth, places.height, column, edges));
-  }
-
-  void divide(const Places& places, const std::vector<float>& divisors) override {
-    expect_zero(
-        lines_.divide(user_, places.lines.data(), places.depth, places.height, divisors.data()));
-  }
-
-  void finish(const Places& places, const Box& target, const GridTaps& taps) override {
-    take({nullptr, 0, 0, channels_, width_, places, target, taps}, lines_.finish, user_);
-  }
-
- private:
-  const sgmf_device_lines lines_;
-  const int64_t channels_;
-  void* user_;
-  int64_t width_ = 0;
-};
-
 }  // namespace
 }  // namespace sgmf
 
-// A stream whose network is its callback.
+// A stream whose network is its callback, and for labels that of its device.
 struct sgmf_stream {
   void* user;
   sgmf::CallbackNetwork network;
+  std::optional<sgmf::CallbackDevice> device;
   sgmf::LabelStream stream;
 
   explicit sgmf_stream(const sgmf_label_task& task)
       : user(task.user),
         network(task.network, task.user),
-        stream(sgmf::task_of(task, network)) {
-    stream.plan(sgmf::limits_of(stream, task));
+        stream(sgmf::task_of(task, network, device)) {
+    stream.plan(sgmf::budget_of(task.budget));
   }
 };
 
@@ -205,17 +139,6 @@ int32_t sgmf_stream_logits(const sgmf_stream* stream, const float* image, sgmf_p
     sgmf::CallbackSink sink(take, stream->user);
     sgmf::Workspace workspace;
     stream->stream.logits(image, sink, sgmf::progress_of(progress, stream->user), workspace);
-  });
-}
-
-int32_t sgmf_stream_on_device(const sgmf_stream* stream, sgmf_progress progress,
-                              const sgmf_device_lines* lines, sgmf_failure* failure) {
-  return sgmf::guarded(failure, [&] {
-    const sgmf::LabelTask& task = stream->stream.task();
-    const sgmf::LabelPlan& plan = stream->stream.chosen_plan();
-    sgmf::CallbackLines memory(*lines, task.output.channels(), stream->user);
-    memory.start(plan);
-    plan.run(memory, sgmf::tile_weights(task.tiling), sgmf::progress_of(progress, stream->user));
   });
 }
 

@@ -133,14 +133,24 @@ typedef struct sgmf_network {
   int32_t mirrored_axes[3]; /* whether logits are averaged over each */
 } sgmf_network;
 
-/* Memory of a device in which logits are summed. */
-typedef struct sgmf_device_memory {
-  const char* name;
-  int64_t free_bytes;
-  int32_t integrated; /* it is the processor's memory as well */
-  /* Of sums of logits in so many lines of a width at once. */
-  int64_t (*sums_bytes)(void* user, int64_t lines, int64_t width);
-} sgmf_device_memory;
+/* Logits (classes, *tile) of one tile on a CUDA device, float32 and dense. */
+typedef struct sgmf_device_logits {
+  uint64_t address;
+  void* computed; /* CUevent that happens when they are there */
+  void* used;     /* CUevent that is recorded when they are no longer needed */
+} sgmf_device_logits;
+
+/* Starts to turn tiles (count, channels, *tile) into the logits of each. Those stay where they are
+ * until the next call, before which `used` is recorded for all. */
+typedef int32_t (*sgmf_run_on_device)(void* user, const float* tiles, int64_t count,
+                                      sgmf_device_logits* logits);
+
+/* A CUDA device where logits are computed, summed and turned into labels. */
+typedef struct sgmf_device {
+  const char* driver;     /* path of the NVIDIA driver's library, libcuda */
+  const char* kernels;    /* and of libsgmf_cuda */
+  sgmf_run_on_device run; /* in the place of sgmf_network.run; with as many tiles at once */
+} sgmf_device;
 
 /* Memory of the processor for a prediction, and what is held of it beside the image and its
  * stream. */
@@ -163,7 +173,7 @@ typedef struct sgmf_label_task {
   void* user;
   int32_t threads;
   sgmf_memory_budget budget;
-  const sgmf_device_memory* device; /* NULL: sums in memory of the processor */
+  const sgmf_device* device; /* for labels; NULL: all in memory of the processor */
 } sgmf_label_task;
 
 typedef struct sgmf_label_plan {
@@ -191,7 +201,7 @@ SGMF_API int32_t sgmf_stream_labels(const sgmf_stream* stream, const float* imag
  * `target` lie between them where `taps` say: on the way to the labels' grid, or where that does
  * not stream, on the image's own. Borrowed for the call. */
 typedef struct sgmf_finished_logits {
-  const float* memory;    /* NULL on a device */
+  const float* memory;
   int64_t line_stride;    /* elements from a line to the next one */
   int64_t channel_stride; /* and from a channel of a line to the next one */
   int64_t channels;
@@ -210,24 +220,9 @@ SGMF_API int32_t sgmf_stream_logits(const sgmf_stream* stream, const float* imag
                                     sgmf_progress progress, sgmf_take_logits take,
                                     sgmf_failure* failure);
 
-/* Memory of a device for lines; see LogitLines in pipeline/logit_lines.h. */
-typedef struct sgmf_device_lines {
-  /* All tiles in the order in which they run, begin and end along each axis, and where the image
-   * lies in their coordinates. Called first. */
-  int32_t (*start)(void* user, const int64_t* tiles, int64_t count, const int64_t place[6]);
-  int32_t (*begin)(void* user, int64_t capacity, int64_t width);
-  int32_t (*clear)(void* user, const int64_t* lines, int64_t count);
-  int32_t (*next_tile)(void* user);
-  int32_t (*add)(void* user, const int64_t* lines, int64_t depth, int64_t height, int64_t column,
-                 const int64_t inside[6]);
-  int32_t (*divide)(void* user, const int64_t* lines, int64_t depth, int64_t height,
-                    const float* divisors);
-  sgmf_take_logits finish;
-} sgmf_device_lines;
-
-/* As sgmf_stream_logits, with a network whose logits and sums stay on a device. */
-SGMF_API int32_t sgmf_stream_on_device(const sgmf_stream* stream, sgmf_progress progress,
-                                       const sgmf_device_lines* lines, sgmf_failure* failure);
+/* Refuses a device that does not sum tiles and label voxels as the processor does. `run` is not
+ * called. */
+SGMF_API int32_t sgmf_check_device(const sgmf_device* device, sgmf_failure* failure);
 
 typedef struct sgmf_segment_args {
   const sgmf_scan* volume;

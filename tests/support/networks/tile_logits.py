@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segmaformer.runtime.bindings.kernels import Logits
+from segmaformer.runtime.bindings.logit_lines import Logits
 from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid, MemoryBudget
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
 from segmaformer.runtime.progress import StepProgress

@@ -4,6 +4,7 @@
 // memory that is still needed, gets wrong numbers, as on a device.
 #include <cuda.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -11,7 +12,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,7 +34,9 @@ namespace {
 
 constexpr int kDevice = 0;
 char context_place;
-std::set<const void*> held;               // all that was given and not taken back
+std::map<const void*, size_t> held;  // all that was given and not taken back, and its bytes
+size_t limit = 0;                    // of memory; 0: constants of a large device
+size_t copied_out = 0;
 std::map<std::string, CUresult> failing;  // by the name of a function
 thread_local std::vector<CUcontext> current;
 std::recursive_mutex mutex;  // over the work of all threads
@@ -71,6 +73,17 @@ CUresult add(CUstream stream, std::function<void()> work) {
   return CUDA_SUCCESS;
 }
 
+size_t used_bytes() {
+  size_t sum = 0;
+  for (const auto& [address, bytes] : held) sum += bytes;
+  return sum;
+}
+
+size_t free_bytes() {
+  const size_t used = used_bytes();
+  return limit ? limit - std::min(limit, used) : size_t{60} << 30;
+}
+
 CUresult free_memory(void* address) {
   if (!held.erase(address)) return CUDA_ERROR_INVALID_VALUE;
   std::free(address);
@@ -89,6 +102,22 @@ EXPORT void fail(const char* function, int code) {
 
 // Memory, streams and events that live.
 EXPORT int count_held() { return static_cast<int>(held.size()); }
+
+EXPORT size_t count_used_bytes() { return used_bytes(); }
+
+// Copied from the device to the host, ever.
+EXPORT size_t count_copied_out_bytes() { return copied_out; }
+
+// How much memory there is; 0: that of a large device, whatever is used.
+EXPORT void limit_memory(size_t bytes) { limit = bytes; }
+
+// Lets a stream do work that may fail; then all that is waited for fails, as after a kernel.
+EXPORT int launch(CUstream stream, int (*work)(void*), void* data) {
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  return add(stream, [=] {
+    if (work(data)) failing["cuStreamSynchronize"] = CUDA_ERROR_LAUNCH_FAILED;
+  });
+}
 
 // Contexts on this thread's stack.
 EXPORT int count_current() { return static_cast<int>(current.size()); }
@@ -171,17 +200,17 @@ EXPORT CUresult CUDAAPI cuCtxPopCurrent(CUcontext* context) {
   return CUDA_SUCCESS;
 }
 
-EXPORT CUresult CUDAAPI cuMemGetInfo(size_t* free_bytes, size_t* total) {
-  *free_bytes = size_t{60} << 30;
-  *total = size_t{80} << 30;
+EXPORT CUresult CUDAAPI cuMemGetInfo(size_t* available, size_t* total) {
+  *available = free_bytes();
+  *total = limit ? limit : size_t{80} << 30;
   return verdict("cuMemGetInfo");
 }
 
 EXPORT CUresult CUDAAPI cuMemAlloc(CUdeviceptr* address, size_t bytes) {
   return attempt("cuMemAlloc", [&] {
-    if (bytes > size_t{60} << 30) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (bytes > free_bytes()) return CUDA_ERROR_OUT_OF_MEMORY;
     void* memory = std::malloc(bytes);
-    held.insert(memory);
+    held[memory] = bytes;
     *address = reinterpret_cast<CUdeviceptr>(memory);
     return CUDA_SUCCESS;
   });
@@ -194,7 +223,7 @@ EXPORT CUresult CUDAAPI cuMemFree(CUdeviceptr address) {
 EXPORT CUresult CUDAAPI cuMemHostAlloc(void** address, size_t bytes, unsigned int flags) {
   return attempt("cuMemHostAlloc", [&] {
     *address = std::malloc(bytes);
-    held.insert(*address);
+    held[*address] = 0;
     return flags == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
   });
 }
@@ -213,6 +242,7 @@ EXPORT CUresult CUDAAPI cuMemcpyHtoDAsync(CUdeviceptr target, const void* source
 EXPORT CUresult CUDAAPI cuMemcpyDtoHAsync(void* target, CUdeviceptr source, size_t bytes,
                                           CUstream stream) {
   return attempt("cuMemcpyDtoHAsync", [&] {
+    copied_out += bytes;
     return add(stream, [=] { std::memcpy(target, reinterpret_cast<void*>(source), bytes); });
   });
 }
@@ -224,7 +254,7 @@ EXPORT CUresult CUDAAPI cuLaunchHostFunc(CUstream stream, CUhostFn function, voi
 EXPORT CUresult CUDAAPI cuStreamCreate(CUstream* stream, unsigned int flags) {
   return attempt("cuStreamCreate", [&] {
     *stream = new CUstream_st;
-    held.insert(*stream);
+    held[*stream] = 0;
     return flags == CU_STREAM_NON_BLOCKING ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
   });
 }
@@ -247,7 +277,7 @@ EXPORT CUresult CUDAAPI cuStreamSynchronize(CUstream stream) {
 EXPORT CUresult CUDAAPI cuEventCreate(CUevent* event, unsigned int flags) {
   return attempt("cuEventCreate", [&] {
     *event = new CUevent_st;
-    held.insert(*event);
+    held[*event] = 0;
     return flags == CU_EVENT_DISABLE_TIMING ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
   });
 }

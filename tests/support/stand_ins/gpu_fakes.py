@@ -41,6 +41,7 @@ class FakeDriver:
         Live memory, streams and events by handle.
     """
 
+    _name = "libcuda_pretended.so"
     name: str = "Fake GPU"
     capability: tuple[int, int] = (8, 7)
     memory_bytes: int = 128 << 20
@@ -56,6 +57,10 @@ class FakeDriver:
         function = super().__getattribute__(f"_{name.removesuffix('_v2')}")
         self.calls.append(name)
         return (lambda *_: self.failing[name]) if name in self.failing else function
+
+    def enqueue(self, stream: int, work: Callable[[], Any]) -> None:
+        """Let a stream call `work` when it comes to it."""
+        self.held[stream].add(work)
 
     def used_bytes(self) -> int:
         return sum(ctypes.sizeof(h) for h in self.held.values() if isinstance(h, ctypes.Array))
@@ -206,11 +211,13 @@ class FakeTensorRt:
 
     Attributes
     ----------
+    driver
+        A :class:`FakeDriver`, or another with its ``enqueue``.
     compute
         Logits of a batch of tiles.
     """
 
-    driver: FakeDriver
+    driver: Any
     tile_shape: tuple[int, ...]
     logits_shape: tuple[int, ...]
     compute: Callable[[np.ndarray], np.ndarray]
@@ -307,7 +314,7 @@ class FakeContext:
                 tiles
             )
 
-        self._trt.driver.held[stream].add(run)
+        self._trt.driver.enqueue(stream, run)
         return True
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from support.packages.samples import sample_manifest
 from support.stand_ins.builder_fakes import FakeBuildingTensorRt, two_labels
 from support.stand_ins.gpu_fakes import FakeDriver
+from support.stand_ins.host_device import HostDriver
 
 from segmaformer.runtime import backends
 from segmaformer.runtime.backends.tensorrt import library as tensorrt_library
@@ -28,7 +29,7 @@ TILE = (8, 8, 8)
 class GpuMachine:
     """Stand-ins for the driver and for the module ``tensorrt``."""
 
-    driver: FakeDriver
+    driver: Any
     trt: FakeBuildingTensorRt
     plugin: Path
 
@@ -37,18 +38,20 @@ def pretend(
     monkeypatch: pytest.MonkeyPatch,
     folder: Path,
     kind: type[FakeBuildingTensorRt] = FakeBuildingTensorRt,
+    host: HostDriver | None = None,
 ) -> GpuMachine:
-    """Let this process see a GPU; engines are kept in ``folder/engines``."""
-    driver = FakeDriver()
+    """Let Python see a GPU, and native code too with `host`; ``folder/engines`` keeps engines."""
+    driver = host or FakeDriver()
     trt = kind(driver, (1, *TILE), (2, *TILE), two_labels)
     plugin = folder / "libsgmf_tensorrt.so"
     plugin.write_bytes(b"plugin")
     monkeypatch.setitem(sys.modules, "tensorrt", trt)  # type: ignore[arg-type]
-    monkeypatch.setattr(cuda_driver, "load_driver", lambda: CudaDriver(driver))
+    library = host.library if host else driver
+    monkeypatch.setattr(cuda_driver, "load_driver", lambda: CudaDriver(library))
     monkeypatch.setattr(cuda_driver, "DRIVER_VERSIONS", ())
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: True)
     monkeypatch.setattr(tensorrt_library, "plugin_path", lambda: plugin)
-    monkeypatch.setattr(cuda_library, "cuda_library", _no_cuda_library)
+    monkeypatch.setattr(cuda_library, "cuda_library_path", _no_cuda_library)
     monkeypatch.setenv("SGMF_CACHE", str(folder / "engines"))
     return GpuMachine(driver, trt, plugin)
 

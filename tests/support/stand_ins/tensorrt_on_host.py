@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-from support.native.libsgmf import Handle, Info, labels_of, volume_of
+from support.native.libsgmf import Handle, Info, Statistics, labels_of, volume_of
 
 from segmaformer.runtime.backends.tensorrt.library import TensorRt
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver
@@ -55,6 +55,10 @@ class Machine:
     starts: bool = True
     instead_of_runtime: int = 0
     plugins_load: bool = True
+    kernels: Path | None = None
+    """The CUDA library over ``cuda_on_host``, beside `libsgmf`."""
+    most_memory: int = 0
+    """Bytes of the device while volumes are segmented; 0 for plenty."""
 
 
 class Outcome(NamedTuple):
@@ -69,6 +73,7 @@ class Outcome(NamedTuple):
     current: int
     objects: int
     plugins: int
+    on_device: bool = False
 
 
 def driver() -> ctypes.CDLL:
@@ -120,6 +125,7 @@ def run(
         **{"backend_library": bytes(machine.nvinfer), **options},
     )
     status, message, backend, labels, again = handle.opened, handle.open_message, "", None, ""
+    on_device = False
     if status == "SGMF_OK":
         backend = handle.get("info", Info()).backend.decode()
         assert handle.call("warm_up") == "SGMF_OK", handle.message
@@ -128,17 +134,21 @@ def run(
         labels = np.full(voxels.shape[1:], 99, np.uint16, order="F")
         volume, target = volume_of(voxels), labels_of(labels)
         progress = None if stop_at is None else (lambda done, _: int(done == stop_at))
+        cuda.limit_memory(ctypes.c_size_t(machine.most_memory))
         status, message = handle.run(volume, target, progress), handle.message
         for function in fail_while_running or {}:
             cuda.fail(function.encode(), 0)
         again = handle.run(volume, target)
+        cuda.limit_memory(ctypes.c_size_t(0))
+        on_device = bool(handle.get("statistics", Statistics()).on_device)
     handle.close()
     for name in machine.environment:
         del os.environ[name]
     for function in machine.failing or {}:
         cuda.fail(function.encode(), 0)
     left = (cuda.count_held(), cuda.count_current(), nvinfer.count_objects())
-    return Outcome(status, message, backend, labels, again, *left, nvinfer.count_plugins())
+    plugins = nvinfer.count_plugins()
+    return Outcome(status, message, backend, labels, again, *left, plugins, on_device)
 
 
 def load_from(folder: Path, name: str) -> None:
@@ -159,6 +169,9 @@ def open_with(library: Path, cache: Path, package: Path) -> tuple[str, str]:
 def _set_up(machine: Machine) -> ctypes.CDLL:
     os.environ.update(machine.environment, SGMF_CACHE=str(machine.cache))
     nvinfer = ctypes.CDLL(str(machine.nvinfer))
+    if machine.kernels is not None:
+        launch = ctypes.cast(driver().launch, ctypes.c_void_p)
+        ctypes.CDLL(str(machine.kernels)).cuda_on_host_launch_with(launch)
     nvinfer.forget_log()
     nvinfer.set_version(*machine.version)
     nvinfer.set_starts(int(machine.starts), ctypes.c_ssize_t(machine.instead_of_runtime))

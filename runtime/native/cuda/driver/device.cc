@@ -8,9 +8,10 @@ namespace sgmf::cuda {
 namespace {
 
 constexpr Result out_of_memory = 2;
-constexpr int major_attribute = 75, minor_attribute = 76;  // CU_DEVICE_ATTRIBUTE_*
-constexpr unsigned non_blocking = 1;                       // CU_STREAM_NON_BLOCKING
-constexpr unsigned without_timing = 2;                     // CU_EVENT_DISABLE_TIMING
+// CU_DEVICE_ATTRIBUTE_*
+constexpr int integrated_attribute = 18, major_attribute = 75, minor_attribute = 76;
+constexpr unsigned non_blocking = 1;    // CU_STREAM_NON_BLOCKING
+constexpr unsigned without_timing = 2;  // CU_EVENT_DISABLE_TIMING
 constexpr std::size_t mib = 1024 * 1024;
 
 Address allocate(const Device& device, std::size_t bytes) {
@@ -47,7 +48,7 @@ StreamHandle create_stream(const Driver& driver) {
 
 }  // namespace
 
-Device::Device() {
+Device::Device(const std::string& driver) : driver_(driver) {
   int count = 0;
   driver_.call(driver_.device_get_count, &count);
   if (count < 1) {
@@ -64,28 +65,34 @@ DeviceFacts Device::read_facts() const {
   const auto attribute = [this](int which) {
     int value = 0;
     driver_.call(driver_.device_get_attribute, &value, which, number_);
-    return std::to_string(value);
+    return value;
   };
   std::array<char, 256> name{};
   driver_.call(driver_.device_get_name, name.data(), static_cast<int>(name.size()), number_);
   name.back() = '\0';
   DeviceFacts facts;
   facts.name = name.data();
-  facts.compute_capability = attribute(major_attribute) + "." + attribute(minor_attribute);
+  facts.compute_capability =
+      std::to_string(attribute(major_attribute)) + "." + std::to_string(attribute(minor_attribute));
+  facts.integrated = attribute(integrated_attribute) != 0;
   driver_.call(driver_.device_total_memory, &facts.memory_bytes, number_);
   return facts;
 }
 
-Error Device::explained(const CudaError& error, std::size_t bytes) const {
-  if (error.result() != out_of_memory) return error;
+std::size_t Device::free_bytes() const {
   std::size_t free = 0, total = 0;
   driver_.call(driver_.memory_info, &free, &total);
+  return free;
+}
+
+Error Device::explained(const CudaError& error, std::size_t bytes) const {
+  if (error.result() != out_of_memory) return error;
   const auto in_mib = [](std::size_t size) { return std::to_string(size / mib); };
-  return Error(ErrorCode::backend,
-               facts_.name + " has too little memory: " + in_mib(bytes + mib - 1) +
-                   " MiB were asked for, " + in_mib(free) + " of " + in_mib(facts_.memory_bytes) +
-                   " MiB are free. End other programs on the device, or "
-                   "build with a smaller --batch");
+  return Error(ErrorCode::backend, facts_.name + " has too little memory: " +
+                                       in_mib(bytes + mib - 1) + " MiB were asked for, " +
+                                       in_mib(free_bytes()) + " of " + in_mib(facts_.memory_bytes) +
+                                       " MiB are free. End other programs on the device, or "
+                                       "build with a smaller --batch");
 }
 
 DeviceMemory::DeviceMemory(const std::shared_ptr<const Device>& device, std::size_t bytes)
@@ -109,12 +116,10 @@ void Stream::copy_out(void* target, Address source, std::size_t bytes) const {
   driver_.call(driver_.copy_out, target, source, bytes, get());
 }
 
-void Stream::record(const Event& event) const {
-  driver_.call(driver_.event_record, event.get(), get());
-}
+void Stream::record(EventHandle event) const { driver_.call(driver_.event_record, event, get()); }
 
-void Stream::wait_for(const Event& event) const {
-  driver_.call(driver_.stream_wait_event, get(), event.get(), 0u);
+void Stream::wait_for(EventHandle event) const {
+  driver_.call(driver_.stream_wait_event, get(), event, 0u);
 }
 
 void Stream::synchronize() const { driver_.call(driver_.stream_synchronize, get()); }

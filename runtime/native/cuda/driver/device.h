@@ -15,13 +15,15 @@ struct DeviceFacts {
   std::string name;
   std::string compute_capability;  // such as 8.7
   std::size_t memory_bytes;
+  bool integrated;  // its memory is the processor's own, as on a Jetson
 };
 
 // The first device that the driver shows. CUDA_VISIBLE_DEVICES decides which that is.
 class Device {
  public:
-  // Throws BackendMissing: there is no driver or no device.
-  Device();
+  // `driver` is the path of its library, or empty for the system's. Throws BackendMissing: there is
+  // no driver or no device.
+  explicit Device(const std::string& driver = "");
   ~Device();
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
@@ -29,6 +31,8 @@ class Device {
   const Driver& driver() const { return driver_; }
   const DeviceFacts& facts() const { return facts_; }
   Context context() const { return context_; }
+  // Of its memory, now. It has to be current.
+  std::size_t free_bytes() const;
 
   // Adds the requested size to `error` if that is a lack of memory.
   Error explained(const CudaError& error, std::size_t bytes) const;
@@ -121,9 +125,9 @@ class Stream : public Held<StreamHandle> {
   void copy_in(Address target, const void* source, std::size_t bytes) const;
   void copy_out(void* target, Address source, std::size_t bytes) const;
   // Triggers `event` when the work so far is done.
-  void record(const Event& event) const;
-  // Lets later work wait for `event`.
-  void wait_for(const Event& event) const;
+  void record(EventHandle event) const;
+  // Lets later work wait for `event`, if it was ever recorded.
+  void wait_for(EventHandle event) const;
   // Waits until all work is done. Throws CudaError: some of it failed.
   void synchronize() const;
 

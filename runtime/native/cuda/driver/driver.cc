@@ -7,9 +7,10 @@
 namespace sgmf::cuda {
 namespace {
 
-LibrarySearch search() {
+LibrarySearch search(const std::string& library) {
   LibrarySearch search;
   search.what = "NVIDIA driver";
+  search.given = library;
   search.usual = {"libcuda.so.1"};
   search.entry = "cuInit";
   search.remedy = "Install NVIDIA's driver, or choose the backend onnxruntime";
@@ -30,7 +31,7 @@ std::string cleaned(const std::string& line) {
 
 }  // namespace
 
-Driver::Driver() : library_(search()) {
+Driver::Driver(const std::string& library) : library_(search(library)) {
   const auto find_all = [this](auto&... functions) { (find(functions), ...); };
   find_all(init, get_version, get_error_name, get_error_text);
   find_all(device_get, device_get_count, device_get_name, device_get_attribute,

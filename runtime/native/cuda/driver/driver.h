@@ -44,8 +44,9 @@ class CudaError : public Error {
 // The loaded and initialised driver.
 class Driver {
  public:
-  // Throws BackendMissing: there is no driver, or it finds no device that it can use.
-  Driver();
+  // `library` is its path, or empty for the system's. Throws BackendMissing: there is no driver, or
+  // it finds no device that it can use.
+  explicit Driver(const std::string& library = "");
 
   template <typename... Arguments, typename... Given>
   void call(const Function<Arguments...>& function, Given... given) const {

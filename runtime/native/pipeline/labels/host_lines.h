@@ -15,7 +15,7 @@ namespace sgmf {
 // Finished logits in lines of a memory, and the places of some voxels of the target between them.
 // Borrowed.
 struct FinishedLogits {
-  const float* memory;     // nullptr on a device
+  const float* memory;
   int64_t line_stride;     // elements from a line to the next one
   int64_t channel_stride;  // and from a channel of a line to the next one
   int64_t channels;

@@ -1,6 +1,7 @@
 #include "pipeline/labels/label_stream.h"
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -54,23 +55,42 @@ int64_t LabelStream::held_bytes(const MemoryBudget& budget) const {
   return budget.scan_bytes + image + labels + maps * float_bytes;
 }
 
-MemoryLimit LabelStream::host_limit(const MemoryBudget& budget) const {
+// The limit for all that is held in memory of the processor.
+LabelStream::MemoryLimit LabelStream::host_limit(const MemoryBudget& budget) const {
   const int64_t classes = task_.output.channels(), voxels = voxel_count(task_.target_shape);
+  const Triple& tile = task_.tiling.tile;
+  const LogitDevice* device = task_.device;
   MemoryLimit limit;
   limit.bytes = budget.budget_bytes;
-  const int64_t tiles = task_.network.floats_held(task_.channels, task_.tiling.tile);
-  limit.fixed_bytes = held_bytes(budget) + (tiles + enlarged_floats()) * float_bytes;
-  if (streams()) {
-    limit.subject = "scan, image, logits and labels";
-    limit.fixed_bytes += LabelSink::scratch_bytes(task_.target_shape);
-  } else {
+  limit.subject = "scan, image, logits and labels";
+  limit.fixed_bytes = held_bytes(budget) + LabelSink::scratch_bytes(task_.target_shape);
+  if (on_device()) {
+    limit.fixed_bytes += device->tiles_at_once() * task_.channels * voxel_count(tile) * float_bytes;
+    limit.sums_bytes = [=](int64_t lines, int64_t width) {
+      return device->is_integrated() ? device->sums_bytes(tile, classes, lines, width) : 0;
+    };
+    return limit;
+  }
+  const int64_t tiles = task_.network.floats_held(task_.channels, tile);
+  limit.fixed_bytes += (tiles + enlarged_floats()) * float_bytes;
+  if (!streams()) {
     limit.subject = "scan, image, labels and logits, which a spline of order above one resamples,";
-    limit.fixed_bytes += classes * (voxel_count(task_.shape) + voxels) * float_bytes +
-                         LabelSink::scratch_bytes(task_.target_shape);
+    limit.fixed_bytes += classes * (voxel_count(task_.shape) + voxels) * float_bytes;
   }
   const int64_t summed = plan_.is_one_tile() ? 0 : classes;
   limit.sums_bytes = [summed](int64_t lines, int64_t width) {
     return lines * width * summed * float_bytes;
+  };
+  return limit;
+}
+
+LabelStream::MemoryLimit LabelStream::device_limit() const {
+  const LogitDevice* device = task_.device;
+  MemoryLimit limit;
+  limit.subject = "sums of logits on " + device->name();
+  limit.bytes = device->free_bytes();
+  limit.sums_bytes = [=](int64_t lines, int64_t width) {
+    return device->sums_bytes(task_.tiling.tile, task_.output.channels(), lines, width);
   };
   return limit;
 }
@@ -92,7 +112,13 @@ int64_t LabelStream::least_bytes(const MemoryLimit& limit) const {
   return least;
 }
 
-void LabelStream::plan(const std::vector<MemoryLimit>& limits) {
+int64_t LabelStream::least_bytes(const MemoryBudget& budget) const {
+  return least_bytes(host_limit(budget));
+}
+
+void LabelStream::plan(const MemoryBudget& budget) {
+  std::vector<MemoryLimit> limits = {host_limit(budget)};
+  if (on_device()) limits.push_back(device_limit());
   for (const MemoryLimit& limit : limits) {
     const int64_t least = least_bytes(limit);
     if (least > limit.bytes) throw BudgetError(limit.subject, limit.bytes, least);
@@ -102,15 +128,18 @@ void LabelStream::plan(const std::vector<MemoryLimit>& limits) {
       return limit.needed(candidate) <= limit.bytes;
     });
   };
-  if (plan_.choose(fits)) return;
-  // Each limit can be kept, but by other divisions than the next.
-  const MemoryLimit& last = limits.back();
-  throw BudgetError(last.subject, last.bytes, last.bytes + 1);
+  if (!plan_.choose(fits)) {
+    // Each limit can be kept, but by other divisions than the next.
+    const MemoryLimit& last = limits.back();
+    throw BudgetError(last.subject, last.bytes, last.bytes + 1);
+  }
+  planned_bytes_ = limits.front().needed(plan_.chosen());
 }
 
 double LabelStream::labels(const float* image, LabelMap& map, const Progress& progress,
                            Workspace& workspace) const {
   if (!streams()) return label_all(image, map, progress, workspace);
+  if (on_device()) return label_on_device(image, map, progress);
   LabelSink sink(map, task_.output.region_values, task_.threads);
   return logits(image, sink, progress, workspace);
 }
@@ -128,6 +157,23 @@ double LabelStream::logits(const float* image, LogitSink& sink, const Progress& 
                   workspace);
   plan_.run(lines, weights, progress);
   return feed.network_seconds();
+}
+
+double LabelStream::label_on_device(const float* image, LabelMap& map,
+                                    const Progress& progress) const {
+  const auto begin = std::chrono::steady_clock::now();
+  // The logits of a single tile are taken as they are.
+  const std::vector<float> weights = plan_.is_one_tile()
+                                         ? std::vector<float>(voxel_count(task_.tiling.tile), 1.0f)
+                                         : tile_weights(task_.tiling);
+  ImageTiles tiles{{image, task_.channels, task_.shape},
+                   plan_.padding().place,
+                   plan_.tiles(),
+                   task_.network.cancelled};
+  const auto lines = task_.device->lines(std::move(tiles), weights, task_.output.channels(),
+                                         task_.output.region_values, map);
+  plan_.run(*lines, weights, progress);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
 // All logits are those of one tile: what weighs them is divided away again.

@@ -9,6 +9,7 @@
 
 #include "pipeline/labels/host_lines.h"
 #include "pipeline/labels/label_plan.h"
+#include "pipeline/labels/logit_device.h"
 #include "pipeline/sampling/axis_taps.h"
 #include "pipeline/spec.h"
 #include "pipeline/tiles/tile_feed.h"
@@ -27,6 +28,7 @@ struct LabelTask {
   Spacing target_spacing_mm{};
   Resampling resampling;  // of logits
   TileNetwork network;
+  LogitDevice* device = nullptr;  // runs the tiles for labels instead, where it is given
   int threads = 1;
 };
 
@@ -37,19 +39,6 @@ struct MemoryBudget {
   int64_t scan_voxels = 0;  // of a channel: of the label map as well
   int64_t bytes_per_label = 0;
   int64_t probability_maps = 0;  // float32, in one array on the target's grid
-};
-
-// Some memory, and what takes it.
-struct MemoryLimit {
-  std::string subject;
-  int64_t bytes = 0;
-  int64_t fixed_bytes = 0;
-  // Of sums of logits in so many lines of a width at once.
-  std::function<int64_t(int64_t lines, int64_t width)> sums_bytes;
-
-  int64_t needed(const LabelPlan::Candidate& candidate) const {
-    return fixed_bytes + sums_bytes(candidate.lines, candidate.width);
-  }
 };
 
 class LabelStream {
@@ -69,21 +58,22 @@ class LabelStream {
   // probabilities, of which one lies on the scan's grid as well.
   int64_t held_bytes(const MemoryBudget& budget) const;
 
-  // The limit for all that is held in memory of the processor.
-  MemoryLimit host_limit(const MemoryBudget& budget) const;
+  // The least budget that would do.
+  int64_t least_bytes(const MemoryBudget& budget) const;
 
-  // The least budget that would suffice.
-  int64_t least_bytes(const MemoryLimit& limit) const;
+  // Chooses a plan that stays within that budget and the free memory of a device; to be called
+  // before what follows. Throws BudgetError.
+  void plan(const MemoryBudget& budget);
 
-  // Chooses a plan that stays within limits; to be called before what follows. Throws BudgetError.
-  void plan(const std::vector<MemoryLimit>& limits);
-
-  const LabelPlan& chosen_plan() const { return plan_; }
+  // Whether labels are made on a device.
+  bool on_device() const { return task_.device && streams(); }
+  // What the budget is charged with.
+  int64_t planned_bytes() const { return planned_bytes_; }
   // Tiles that a run sends through the network.
   int64_t tile_runs() const { return static_cast<int64_t>(plan_.tiles().size()); }
 
   // Labels of an image (channels, *shape) into `map`, whose box has the target's shape. Returns
-  // the seconds inside the network.
+  // the seconds inside the network, and those of the sums where they are on a device.
   double labels(const float* image, LabelMap& map, const Progress& progress,
                 Workspace& workspace) const;
 
@@ -93,6 +83,23 @@ class LabelStream {
                 Workspace& workspace) const;
 
  private:
+  // Some memory, and what takes it.
+  struct MemoryLimit {
+    std::string subject;
+    int64_t bytes = 0;
+    int64_t fixed_bytes = 0;
+    // Of sums of logits in so many lines of a width at once.
+    std::function<int64_t(int64_t lines, int64_t width)> sums_bytes;
+
+    int64_t needed(const LabelPlan::Candidate& candidate) const {
+      return fixed_bytes + sums_bytes(candidate.lines, candidate.width);
+    }
+  };
+
+  MemoryLimit host_limit(const MemoryBudget& budget) const;
+  MemoryLimit device_limit() const;
+  int64_t least_bytes(const MemoryLimit& limit) const;
+  double label_on_device(const float* image, LabelMap& map, const Progress& progress) const;
   void take_tile(TileFeed& feed, LogitSink& sink, const Progress& progress,
                  Workspace& workspace) const;
   void take_planes(const Enlargement& enlargement, const float* logits, const GridTaps& taps,
@@ -104,6 +111,7 @@ class LabelStream {
   const LabelTask task_;
   const std::optional<GridTaps> taps_;
   LabelPlan plan_;
+  int64_t planned_bytes_ = 0;
 };
 
 }  // namespace sgmf

@@ -7,6 +7,8 @@
 
 namespace sgmf {
 
+class LogitDevice;
+
 class Network {
  public:
   virtual ~Network() = default;
@@ -35,6 +37,9 @@ class Network {
   // As run(), but returns where the logits are. They stay there until the next call, or with
   // overlap() until the next but one.
   virtual const float* lend(const float* /*tiles*/, int64_t /*count*/) { return nullptr; }
+
+  // The device on which its logits can be summed and labelled as well; nullptr for none.
+  virtual LogitDevice* device() { return nullptr; }
 };
 
 }  // namespace sgmf

@@ -1,7 +1,10 @@
 #include "tensorrt/session/open.h"
 
 #include "package/engines/engine_cache.h"
+#include "pipeline/error.h"
 #include "python/interface.h"
+#include "system/backend_missing.h"
+#include "system/shared_library.h"
 #include "tensorrt/session/installed_plugin.h"
 
 namespace sgmf::tensorrt {
@@ -44,6 +47,20 @@ EngineKey key_of(const Package& package, const std::string& variant, const Libra
   return key;
 }
 
+// Lets logits be summed on the device if it can; returns where they are.
+std::string place_of_sums(Session& session) {
+  const std::string place = "the processor: ";
+  try {
+    // From nowhere else: who can write here could exchange this library as well.
+    session.sum_on_device(own_folder() + "/libsgmf_cuda.so");
+    return "the device";
+  } catch (const BackendMissing& error) {
+    return place + error.what();
+  } catch (const Error& error) {
+    return place + error.what();
+  }
+}
+
 }  // namespace
 
 Opened open(const Package& package, const std::string& variant, const std::string& library_path) {
@@ -55,7 +72,8 @@ Opened open(const Package& package, const std::string& variant, const std::strin
   auto session =
       std::make_unique<Session>(library, device, engine, interface_of(package.manifest().spec));
   std::string description = "TensorRT " + library.version() + ", " + device->facts().name + ", " +
-                            variant + ", batch " + std::to_string(session->batch());
+                            variant + ", batch " + std::to_string(session->batch()) + ", sums on " +
+                            place_of_sums(*session);
   return {std::move(session), std::move(description)};
 }
 

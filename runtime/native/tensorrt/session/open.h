@@ -11,7 +11,7 @@ namespace sgmf::tensorrt {
 
 struct Opened {
   std::unique_ptr<Session> session;
-  std::string description;  // version, device, variant and batch
+  std::string description;  // version, device, variant, batch and where logits are summed
 };
 
 // `library` is the path of libnvinfer, or empty. Throws BackendMissing: there is no library,

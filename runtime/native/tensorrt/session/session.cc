@@ -5,6 +5,7 @@
 #include <exception>
 #include <utility>
 
+#include "cuda/device_check.h"
 #include "pipeline/geometry/box.h"
 
 namespace sgmf::tensorrt {
@@ -20,7 +21,8 @@ Session::Slot::Slot(const std::shared_ptr<const cuda::Device>& device, int64_t t
       tiles_on_device(device, bytes(tile_floats)),
       logits_on_device(device, bytes(logit_floats)),
       stream(device),
-      computed(device) {}
+      computed(device),
+      used(device) {}
 
 Session::Session(const Library& library, std::shared_ptr<const cuda::Device> device,
                  const std::string& engine, const Interface& interface)
@@ -45,34 +47,54 @@ const float* Session::lend(const float* tiles, int64_t count) {
   const cuda::Current current(*device_);
   float* logits = logits_[turn_]->floats();
   turn_ = 1 - turn_;
-  try {
-    start(tiles, count, logits);
-  } catch (...) {
-    // Nothing may go on using the slots' memory.
-    for (const auto& slot : slots_) device_->driver().stream_synchronize.call(slot->stream.get());
-    throw;
-  }
+  start_batches(tiles, count, [&](const Slot& slot, int64_t first, int64_t part) {
+    slot.stream.copy_out(logits + first * logit_floats_, slot.logits_on_device.get(),
+                         bytes(part * logit_floats_));
+  });
   wait();
   return logits;
 }
 
-// Starts a batch in each slot. All work of the last call is done.
-void Session::start(const float* tiles, int64_t count, float* logits) {
-  const cuda::Event* before = nullptr;
-  for (const auto& slot : slots_) {
-    const int64_t part = std::min(count, batch());
-    if (part <= 0) return;
-    std::memcpy(slot->tiles.get(), tiles, bytes(part * tile_floats_));
-    slot->stream.copy_in(slot->tiles_on_device.get(), slot->tiles.get(),
-                         bytes(part * tile_floats_));
-    if (before) slot->stream.wait_for(*before);
-    engine_.compute(slot->stream, part, slot->tiles_on_device.get(), slot->logits_on_device.get());
-    slot->stream.record(slot->computed);
-    before = &slot->computed;
-    slot->stream.copy_out(logits, slot->logits_on_device.get(), bytes(part * logit_floats_));
-    count -= part;
-    tiles += part * tile_floats_;
-    logits += part * logit_floats_;
+void Session::sum_on_device(const std::string& kernels) {
+  cuda::check_labels(device_, kernels);
+  sums_.emplace(device_, kernels, *this);
+}
+
+void Session::start(const float* tiles, int64_t count, cuda::DeviceLogits* logits) {
+  const cuda::Current current(*device_);
+  start_batches(tiles, count, [&](const Slot& slot, int64_t first, int64_t part) {
+    for (int64_t i = 0; i < part; ++i) {
+      logits[first + i] = {slot.logits_on_device.get() + bytes(i * logit_floats_),
+                           slot.computed.get(), slot.used.get()};
+    }
+  });
+}
+
+template <typename F>
+void Session::start_batches(const float* tiles, int64_t count, F each) {
+  const cuda::Event* before = &slots_.back()->computed;
+  try {
+    int64_t first = 0;
+    for (const auto& slot : slots_) {
+      const int64_t part = std::min(count - first, batch());
+      if (part <= 0) return;
+      slot->stream.synchronize();  // the tiles before have left
+      std::memcpy(slot->tiles.get(), tiles + first * tile_floats_, bytes(part * tile_floats_));
+      slot->stream.copy_in(slot->tiles_on_device.get(), slot->tiles.get(),
+                           bytes(part * tile_floats_));
+      slot->stream.wait_for(before->get());
+      slot->stream.wait_for(slot->used.get());
+      engine_.compute(slot->stream, part, slot->tiles_on_device.get(),
+                      slot->logits_on_device.get());
+      slot->stream.record(slot->computed.get());
+      before = &slot->computed;
+      each(*slot, first, part);
+      first += part;
+    }
+  } catch (...) {
+    // Nothing may go on using the slots' memory.
+    for (const auto& slot : slots_) device_->driver().stream_synchronize.call(slot->stream.get());
+    throw;
   }
 }
 

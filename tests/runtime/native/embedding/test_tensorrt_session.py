@@ -32,6 +32,7 @@ from support.native.native_builds import (
 from support.packages.samples import head_like
 from support.packages.small_packages import TILE, write_package
 from support.stand_ins import tensorrt_on_host as on_host
+from support.stand_ins.device_library import compile_on_host
 from support.stand_ins.tensorrt_on_host import Machine, Outcome
 
 from segmaformer.runtime import Predictor
@@ -248,7 +249,11 @@ def test_labels_are_those_of_the_processor(
     do(on_host.keep_engine, machine, lines.package, lines.engine(batch=batch), batch=batch)
     found = do(on_host.run, machine, lines.package, voxels, mirror=mirror)
     assert (found.status, found.again, found.message) == ("SGMF_OK", "SGMF_OK", "")
-    assert found.backend == f"TensorRT {text(machine.version)}, Host, fp32, batch {batch}"
+    described = (
+        f"TensorRT {text(machine.version)}, Host, fp32, batch {batch}, sums on the processor: "
+    )
+    assert found.backend.startswith(described)  # whatever the library of a GPU says here
+    assert not found.on_device
     expected = np.full(SHAPE, 99, np.uint16, order="F")
     with Handle(lines.package, mirror=mirror) as handle:
         assert handle.run(volume_of(voxels), labels_of(expected)) == "SGMF_OK", handle.message
@@ -281,6 +286,88 @@ def test_a_small_budget_changes_no_label(do: Do, machine: Machine, ct: Lines) ->
     small = run_engine(do, machine, ct, ct.engine(batch=2), memory_budget_mib=4)
     assert small.status == "SGMF_OK", small.message
     np.testing.assert_array_equal(small.labels, found.labels)
+
+
+# Sums on the device ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy libsgmf beside a CUDA library whose kernels run on the processor."""
+    folder = tmp_path_factory.mktemp("installation")
+    compile_on_host(folder, "-O2")
+    return shutil.copy(library_path(), folder / "libsgmf.so.1")
+
+
+@pytest.fixture
+def summing(machine: Machine, installation: Path) -> Machine:
+    kernels = installation.with_name("libsgmf_cuda.so")
+    return replace(machine, libsgmf=installation, kernels=kernels)
+
+
+@pytest.mark.parametrize("kind", ["ct", "regions"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("shape", [SHAPE, TILE[::-1]])
+def test_labels_of_the_device_are_those_of_the_processor(
+    do: Do,
+    summing: Machine,
+    request: pytest.FixtureRequest,
+    kind: str,
+    batch: int,
+    shape: tuple[int, int, int],
+) -> None:
+    lines: Lines = request.getfixturevalue(kind)
+    voxels = np.stack([head_like(shape, seed) for seed in range(lines.inputs)])
+    do(on_host.keep_engine, summing, lines.package, lines.engine(batch=batch), batch=batch)
+    found = do(on_host.run, summing, lines.package, voxels)
+    assert (found.status, found.again) == ("SGMF_OK", "SGMF_OK"), found.message
+    assert found.backend.endswith(f"batch {batch}, sums on the device")
+    assert found.on_device
+    expected = np.full(shape, 99, np.uint16, order="F")
+    with Handle(lines.package) as handle:
+        assert handle.run(volume_of(voxels), labels_of(expected)) == "SGMF_OK", handle.message
+    np.testing.assert_array_equal(found.labels, expected)
+    assert (found.held, found.current, found.objects) == CLEAN
+
+
+def test_mirrored_logits_are_averaged_on_the_processor(do: Do, summing: Machine, ct: Lines) -> None:
+    assert run_engine(do, summing, ct, ct.engine()).on_device
+    assert not run_engine(do, summing, ct, ct.engine(), mirror=1).on_device
+
+
+def test_logits_on_the_device_that_are_no_numbers(do: Do, summing: Machine, ct: Lines) -> None:
+    outcome = run_engine(do, summing, ct, ct.engine(nan=1))
+    assert_refused(outcome, "SGMF_BACKEND_FAILED", "logits on Host are NaN or infinite")
+    assert outcome.again == "SGMF_BACKEND_FAILED"
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 3])
+def test_cancelling_sums_on_the_device(do: Do, summing: Machine, ct: Lines, stop_at: int) -> None:
+    outcome = run_engine(do, summing, ct, ct.engine(), stop_at=stop_at)
+    assert_refused(outcome, "SGMF_CANCELLED", "cancelled")
+    assert outcome.again == "SGMF_OK"
+
+
+@pytest.mark.parametrize(
+    "function", ["cuMemAlloc", "cuMemcpyHtoDAsync", "cuStreamSynchronize", "cuEventRecord"]
+)
+def test_a_device_that_fails_while_summing(
+    do: Do, summing: Machine, ct: Lines, function: str
+) -> None:
+    options = {"fail_while_running": {function: 700}}
+    outcome = run_engine(do, summing, ct, ct.engine(batch=2), **options)
+    assert_refused(outcome, "SGMF_BACKEND_FAILED", function, "failed with A_NAME: a text")
+    assert outcome.again == "SGMF_OK"
+
+
+def test_too_little_memory_for_sums_is_for_the_processor(
+    do: Do, summing: Machine, ct: Lines
+) -> None:
+    expected = run_engine(do, summing, ct, ct.engine())
+    outcome = run_engine(do, replace(summing, most_memory=1 << 20), ct, ct.engine())
+    assert outcome.status == "SGMF_OK", outcome.message
+    assert (expected.on_device, outcome.on_device) == (True, False)
+    np.testing.assert_array_equal(outcome.labels, expected.labels)
 
 
 # Where the library comes from ------------------------------------------------------------

@@ -37,8 +37,8 @@ struct Fiber {
 std::vector<Fiber> fibers;
 Fiber* running;
 jmp_buf scheduler;
-void (*body)(void*);
-void* argument;
+const cuda_on_host::Launch* present;
+int (*launch_with)(cudaStream_t stream, int (*work)(void*), void* data) = nullptr;
 bool descending = false;
 unsigned first_block = 0;
 const char* failure = "";
@@ -51,7 +51,7 @@ void wait_for(Wait reason) {
 
 void live() {
   for (;;) {
-    body(argument);
+    present->run_thread();
     wait_for(Wait::done);
   }
 }
@@ -128,16 +128,17 @@ float __shfl_xor_sync(unsigned lanes, float value, int distance) {
   return fibers[threadIdx.x ^ static_cast<unsigned>(distance)].offered[turn];
 }
 
-cudaError_t cuda_on_host::run(const cudaLaunchConfig_t& config, void (*run_thread)(void*),
-                              void* with) {
+namespace {
+
+cudaError_t run(const cuda_on_host::Launch& launch) {
+  const cudaLaunchConfig_t& config = launch.config;
   const unsigned threads = config.blockDim.x;
   if (!threads || threads > most_threads || threads % warp_threads || !config.gridDim.x ||
       config.dynamicSmemBytes > most_shared_bytes) {
     return cudaErrorInvalidValue;
   }
   if (fibers.size() < threads) fibers = std::vector<Fiber>(most_threads);
-  body = run_thread;
-  argument = with;
+  present = &launch;
   blockDim = config.blockDim;
   gridDim = config.gridDim;
   auto* shared = reinterpret_cast<unsigned char*>(sgmf::cuda::shared_memory);
@@ -152,6 +153,22 @@ cudaError_t cuda_on_host::run(const cudaLaunchConfig_t& config, void (*run_threa
     }
   }
   return cudaSuccess;
+}
+
+int run_later(void* launch) {
+  const std::unique_ptr<const cuda_on_host::Launch> owned(
+      static_cast<const cuda_on_host::Launch*>(launch));
+  return run(*owned);
+}
+
+}  // namespace
+
+cudaError_t cuda_on_host::start(std::unique_ptr<const Launch> launch) {
+  const cudaStream_t stream = launch->config.stream;
+  if (!launch_with || !stream) return run(*launch);
+  return launch_with(stream, run_later, const_cast<Launch*>(launch.release()))
+             ? cudaErrorInvalidValue
+             : cudaSuccess;
 }
 
 const char* cudaGetErrorString(cudaError_t error) {
@@ -181,4 +198,10 @@ extern "C" __attribute__((visibility("default"))) void cuda_on_host_descending(i
 // Leaves out the blocks before this one: of tensors that are too large to be computed whole.
 extern "C" __attribute__((visibility("default"))) void cuda_on_host_first_block(unsigned block) {
   first_block = block;
+}
+
+// Lets launches wait for their turn in streams of a driver: its function `launch`.
+extern "C" __attribute__((visibility("default"))) void cuda_on_host_launch_with(
+    int (*launch)(cudaStream_t, int (*)(void*), void*)) {
+  launch_with = launch;
 }

@@ -3,13 +3,15 @@
 // A launch runs its blocks one after the other and the threads of a block as fibers, each until
 // it waits at a barrier. Shared memory is filled with NaN before each block, and a block whose
 // threads wait for each other in vain, or that writes behind its shared memory, makes the launch
-// fail. What this cannot show: the order of memory accesses between warps and blocks that really
-// run at once, alignment, the rounding of the device's own functions, and time.
+// fail. With a driver that stands in, see cuda_on_host_launch_with, a launch runs when its stream
+// comes to it, else at once. What this cannot show: the order of memory accesses between warps and
+// blocks that really run at once, alignment, the rounding of the device's own functions, and time.
 #pragma once
 
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #define __device__
 #define __global__
@@ -69,13 +71,27 @@ inline float __fdividef(float a, float b) {
 
 namespace cuda_on_host {
 
-// Runs thread `body(argument)` for every thread of every block.
-cudaError_t run(const cudaLaunchConfig_t& config, void (*body)(void*), void* argument);
+// A launch, and what each thread of each block does.
+struct Launch {
+  explicit Launch(const cudaLaunchConfig_t& given) : config(given) {}
+  virtual ~Launch() = default;
+  virtual void run_thread() const = 0;
+
+  const cudaLaunchConfig_t config;
+};
+
+cudaError_t start(std::unique_ptr<const Launch> launch);
 
 template <typename Parameter>
-struct Call {
-  void (*kernel)(Parameter);
-  const Parameter* parameter;
+struct LaunchOf : Launch {
+  LaunchOf(const cudaLaunchConfig_t& given, void (*run)(Parameter), const Parameter& with)
+      : Launch(given),
+        kernel(run),
+        parameter(with) {}
+  void run_thread() const override { kernel(parameter); }
+
+  void (*const kernel)(Parameter);
+  const Parameter parameter;
 };
 
 }  // namespace cuda_on_host
@@ -83,10 +99,6 @@ struct Call {
 template <typename Parameter>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameter),
                                const Parameter& parameter) {
-  cuda_on_host::Call<Parameter> call{kernel, &parameter};
-  const auto body = [](void* argument) {
-    const auto* made = static_cast<cuda_on_host::Call<Parameter>*>(argument);
-    made->kernel(*made->parameter);
-  };
-  return cuda_on_host::run(*config, body, &call);
+  return cuda_on_host::start(
+      std::make_unique<cuda_on_host::LaunchOf<Parameter>>(*config, kernel, parameter));
 }
