@@ -12,12 +12,19 @@ from segmaformer.checkpoint.networks.network_tiles import (
     check_segmamba_tile,
     check_segresmamba_tile,
     check_taming_tile,
+    check_umamba_tile,
 )
 from segmaformer.checkpoint.networks.segformer3d_config import segformer3d_config
 from segmaformer.checkpoint.networks.segmaformer_config import segmaformer_config
 from segmaformer.checkpoint.networks.segmaformer_tile import check_segmaformer_tile
 from segmaformer.checkpoint.networks.segmamba_config import segmamba_config, segresmamba_config
 from segmaformer.checkpoint.networks.taming_config import taming_config, taming_keys_of_plan
+from segmaformer.checkpoint.networks.umamba_config import (
+    umamba_bot_config,
+    umamba_bot_keys_of_plan,
+    umamba_enc_config,
+    umamba_enc_keys_of_plan,
+)
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.spec import Triple
 
@@ -106,6 +113,9 @@ class Architecture:
 
 _SEGMAMBA = Support(segmamba_config, check_segmamba_tile)
 _TAMING = Support(taming_config, check_taming_tile, taming_keys_of_plan)
+_BOT = Support(umamba_bot_config, check_umamba_tile, umamba_bot_keys_of_plan)
+_ENC = Support(umamba_enc_config, check_umamba_tile, umamba_enc_keys_of_plan)
+_UP, _TRANSPOSED = "decoder.upsample_layers.0.conv.weight", "decoder.transpconvs.0.weight"
 _TWO_WAY = "encoder.mamba_layers.0.mamba.fwd_mamba.mamba.A_log"
 
 ARCHITECTURES = (
@@ -153,6 +163,12 @@ ARCHITECTURES = (
         "Taming Mambas MultiSegMamba",
         ("encoder.mamba_layers.0.mambas.0.fwd_mamba.mamba.A_log",),
         _TAMING,
+    ),
+    Architecture("umamba-bot", "U-Mamba Bot", ("mamba_layer.mamba.A_log", _UP), _BOT),
+    Architecture("umamba-enc", "U-Mamba Enc", ("encoder.mamba_layers.0.mamba.A_log", _UP), _ENC),
+    Architecture("umamba-bot", "U-Mamba Bot", ("ln.weight", "mamba.A_log", _TRANSPOSED), _BOT),
+    Architecture(
+        "umamba-enc", "U-Mamba Enc", ("encoder.mamba_layers.0.mamba.A_log", _TRANSPOSED), _ENC
     ),
 )
 

@@ -13,6 +13,7 @@ from segmaformer.models import segmaformer as _segmaformer
 from segmaformer.models import segmamba as _segmamba
 from segmaformer.models import segresmamba as _segresmamba
 from segmaformer.models import taming as _taming
+from segmaformer.models import umamba as _umamba
 from segmaformer.models.config_values import check_values as _check_values
 
 __all__ = [
@@ -42,6 +43,8 @@ _NETWORKS: dict[str, _Row] = {
         _taming.PRESETS,
     ),
     "taming-segmambaskip": (_taming.TamingSegMambaSkip, _taming.DEFAULTS, _taming.PRESETS),
+    "umamba-bot": (_umamba.UMambaBot, _umamba.BOT_DEFAULTS, _umamba.PRESETS),
+    "umamba-enc": (_umamba.UMambaEnc, _umamba.ENC_DEFAULTS, _umamba.PRESETS),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 _MAY_BE_ZERO = ("patch_padding", "decoder_dropout")
 _MAY_BE_FRACTIONS = ("mlp_ratios",)
 _MAY_BE_PER_AXIS = ("patch_kernel_size", "patch_stride", "patch_padding")
-_MAY_BE_NONE = ("nslices",)
+_MAY_BE_NONE = ("nslices", "input_size")
 _LARGEST = 10**8
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from segmaformer.checkpoint.fields import times
 from segmaformer.models.segmamba import DOWNSAMPLING, STAGES
 from segmaformer.models.taming import downsampling
+from segmaformer.models.umamba import channel_tokens
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.spec import Triple
 
@@ -77,6 +78,23 @@ def check_taming_tile(config: Mapping[str, Any], tile: Triple) -> None:
         return "leaves the last stage a single voxel" if single else None
 
     _check(tile, factors, complaint)
+
+
+def check_umamba_tile(config: Mapping[str, Any], tile: Triple) -> None:
+    """Refuse a tile that a U-Mamba cannot divide by its strides, or that its tokens do not fit.
+
+    Raises
+    ------
+    InputError
+        The text names the nearest larger tile that would do, or the only one.
+    """
+    check_taming_tile(config, tile)
+    size = config.get("input_size")
+    if size is not None and list(tile) != list(size) and any(channel_tokens(dict(config))):
+        raise InputError(
+            f"a tile of {times(tile)} voxels does not fit this U-Mamba Enc: in its coarsest stages "
+            f"the voxels of a tile are the features of a token, so it takes {times(size)} alone"
+        )
 
 
 def check_segformer3d_tile(config: Mapping[str, Any], tile: Triple) -> None:

@@ -39,6 +39,8 @@ _NAMES_BEFORE: Final = {
 }
 _BLOCKS: Final = {"norm_op": "InstanceNorm3d", "nonlin": "LeakyReLU"}
 _BLOCK_OPTIONS: Final = {"norm_op_kwargs.eps": 1e-5, "nonlin_kwargs.negative_slope": 0.01}
+_MOST_FEATURES: Final = 320
+"""What nnU-Net's planner takes for 3-D networks."""
 _FIRST_STRIDE = "Stride of the first stage: {}, as in all plans of nnU-Net; none were found."
 
 
@@ -130,14 +132,28 @@ def taming_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        An entry is malformed.
+        A malformed entry, or blocks of another kind than these networks have.
+    """
+    architecture = plan.get("architecture")
+    if architecture is not None:
+        where = "plans.json: architecture"
+        _check_blocks(mapping(mapping(architecture, where).get("arch_kwargs"), where), where)
+    return unet_keys_of_plan(plan)
+
+
+def unet_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes of the U-Net that one configuration of plans.json describes, in either format.
+
+    Raises
+    ------
+    InputError
+        A malformed entry.
     """
     architecture = plan.get("architecture")
     if architecture is not None:
         where = "plans.json: architecture"
         source = mapping(mapping(architecture, where).get("arch_kwargs"), f"{where}.arch_kwargs")
         names = _NAMES_IN_ARCHITECTURE
-        _check_blocks(source, where)
     else:
         where, source, names = "plans.json", plan, _NAMES_BEFORE
     stated = {ours: source[theirs] for theirs, ours in names.items() if theirs in source}
@@ -173,7 +189,8 @@ def _check_stage_count(source: Mapping[str, Any], stated: Mapping[str, Any], whe
 
 def _doubling(source: Mapping[str, Any], stages: int) -> list[int]:
     base = integer(source["UNet_base_num_features"], "plans.json: UNet_base_num_features")
-    largest = integer(source.get("unet_max_num_features"), "plans.json: unet_max_num_features")
+    largest = source.get("unet_max_num_features", _MOST_FEATURES)
+    largest = integer(largest, "plans.json: unet_max_num_features")
     return [min(base * 2**stage, largest) for stage in range(stages)]
 
 

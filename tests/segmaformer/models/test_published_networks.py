@@ -19,6 +19,8 @@ COUNTS = {
     "taming-bisegmamba": (431, 64_445_606),
     "taming-multisegmamba": (995, 77_653_734),
     "taming-segmambaskip": (431, 64_445_606),
+    "umamba-bot": (207, 41_945_158),
+    "umamba-enc": (262, 42_859_142),
 }
 
 
@@ -27,7 +29,11 @@ def test_published_outputs(golden_dir: Path, name: str) -> None:
     case = published_case(golden_dir, name)
     model = create_model(case.arch, **case.config)
     assert {key: tuple(t.shape) for key, t in model.state_dict().items()} == case.shapes
-    assert set(model_config(case.arch)) - set(case.config) <= {"use_gate", "decoder_dropout"}
+    assert set(model_config(case.arch)) - set(case.config) <= {
+        "use_gate",
+        "decoder_dropout",
+        "generation",
+    }
     with torch.inference_mode():
         logits = case.load_into(model)(torch.from_numpy(case.tiles)).numpy()
     assert case.error(logits) <= 4

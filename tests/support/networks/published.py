@@ -20,6 +20,8 @@ CASES = (
     "taming_bisegmamba",
     "taming_multisegmamba",
     "taming_segmambaskip",
+    "umamba_bot",
+    "umamba_enc",
 )
 """Files of the golden folder that hold a network."""
 
@@ -32,6 +34,8 @@ TITLES = {
     "Taming.BiSegMamba": "taming-bisegmamba",
     "Taming.MultiSegMamba": "taming-multisegmamba",
     "Taming.SegMambaSkip": "taming-segmambaskip",
+    "U-Mamba.UMambaBot": "umamba-bot",
+    "U-Mamba.UMambaEnc": "umamba-enc",
 }
 
 
@@ -85,7 +89,7 @@ def published_case(golden_dir: Path, name: str) -> PublishedCase:
     seed = int(golden["seed"])
     return PublishedCase(
         arch=TITLES[str(golden["arch"])],
-        config=json.loads(str(golden["config"])),
+        config=_config(str(golden["arch"]), json.loads(str(golden["config"]))),
         shapes={key: tuple(shape) for key, shape in json.loads(str(golden["keys"]))},
         seed=seed,
         stride=int(golden["stride"]),
@@ -94,3 +98,14 @@ def published_case(golden_dir: Path, name: str) -> PublishedCase:
         noise=float(golden["noise"]),
         fill=fill,
     )
+
+
+def _config(title: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Configuration as ``create_model`` takes it; U-Mamba's golden files state a plan's blocks."""
+    if not title.startswith("U-Mamba."):
+        return config
+    from segmaformer.models.umamba import thinned
+
+    depths = ("n_conv_per_stage_encoder", "n_conv_per_stage_decoder")
+    config = {key: value for key, value in config.items() if key != "conv_bias"}
+    return {**config, **dict(zip(depths, thinned(*(config[key] for key in depths)), strict=True))}

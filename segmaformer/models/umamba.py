@@ -1,0 +1,269 @@
+"""U-Mamba Bot and Enc: nnU-Net's residual U-Net with Mamba at the bottom or in every stage.
+
+Source: J. Ma, F. Li and B. Wang, "U-Mamba: Enhancing Long-range Dependency for Biomedical
+Image Segmentation", arXiv 2401.04722. Its code changed on 27 March 2024: `generation` 1 is the
+pair before, with nnU-Net's residual encoder and transposed convolutions, 2 the pair since.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from segmaformer.models.inputs import check_channels, check_multiple, check_per_stage
+from segmaformer.models.taming import Decoder as TransposedDecoder
+from segmaformer.models.taming import downsampling
+from segmaformer.models.taming_blocks import ResidualStage, Stem
+from segmaformer.models.umamba_blocks import (
+    ChannelLayer,
+    Upsample,
+    make_mixer,
+    residual_stage,
+    voxel_layer,
+)
+
+GENERATIONS = (1, 2)
+
+
+def stage_voxels(input_size: list[int], strides: list[list[int]]) -> list[int]:
+    """Voxels of each stage for a tile of `input_size`, rounded down as the authors count them."""
+    grid, counts = list(input_size), []
+    for stride in strides:
+        grid = [extent // step for extent, step in zip(grid, stride, strict=True)]
+        counts.append(math.prod(grid))
+    return counts
+
+
+def channel_tokens(config: dict[str, Any]) -> list[bool]:
+    """Tell for each stage of an Enc whether its tokens are channels rather than voxels."""
+    if config["generation"] == 1:
+        return [False] * len(config["strides"])
+    voxels = stage_voxels(config["input_size"], config["strides"])
+    widths = config["features_per_stage"]
+    return [count <= width for count, width in zip(voxels, widths, strict=True)]
+
+
+class Encoder(nn.Module):
+    """Residual stages, with the given layers after them or none.
+
+    Parameters
+    ----------
+    config
+        All keys of :data:`ENC_DEFAULTS` or :data:`BOT_DEFAULTS`.
+    layers
+        One for each stage; its result replaces the features. None: features stay.
+    """
+
+    def __init__(self, config: dict[str, Any], layers: list[nn.Module] | None):
+        super().__init__()
+        widths, kernels = config["features_per_stage"], config["kernel_sizes"]
+        depths, eps = config["n_conv_per_stage_encoder"], config["norm_eps"]
+        channels, before = config["input_channels"], [widths[0], *widths[:-1]]
+        shapes = list(zip(before, widths, kernels, depths, config["strides"], strict=True))
+        stages: list[nn.Module]
+        self.stem: nn.Module
+        if config["generation"] == 1:
+            self.stem = Stem(channels, widths[0], kernels[0], bias=True, eps=eps)
+            stages = [
+                ResidualStage(w0, w1, kernel, depth=depth, stride=stride, bias=True, eps=eps)
+                for w0, w1, kernel, depth, stride in shapes
+            ]
+        else:
+            self.stem = residual_stage(channels, widths[0], kernels[0], depth=depths[0], eps=eps)
+            stages = [
+                residual_stage(w0, w1, kernel, depth=depth, stride=stride, eps=eps)
+                for w0, w1, kernel, depth, stride in shapes
+            ]
+        self.stages = nn.ModuleList(stages)
+        if layers is not None:
+            self.mamba_layers = nn.ModuleList(layers)
+
+    def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
+        """(B, C, D, H, W) -> a feature volume of every stage, finest first."""
+        volume = self.stem(volume)
+        features = []
+        for index, stage in enumerate(self.stages):
+            volume = stage(volume)
+            if hasattr(self, "mamba_layers"):
+                volume = self.mamba_layers[index](volume)
+            features.append(volume)
+        return features
+
+
+class Decoder(nn.Module):
+    """Enlarged and residually convolved features up to full resolution.
+
+    Checkpoints hold a classifier for every level, which training supervises; the last
+    one gives the result.
+    """
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__()
+        widths, kernels = config["features_per_stage"][::-1], config["kernel_sizes"][::-1]
+        levels = list(zip(widths, widths[1:], config["strides"][:0:-1], strict=False))
+        self.upsample_layers = nn.ModuleList(
+            Upsample(coarse, fine, stride) for coarse, fine, stride in levels
+        )
+        self.stages = nn.ModuleList(
+            residual_stage(2 * width, width, kernel, depth=depth, eps=config["norm_eps"])
+            for width, kernel, depth in zip(
+                widths[1:], kernels[1:], config["n_conv_per_stage_decoder"], strict=True
+            )
+        )
+        self.seg_layers = nn.ModuleList(
+            nn.Conv3d(width, config["num_classes"], 1) for width in widths[1:]
+        )
+
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """Feature volumes, finest first -> logits at full resolution."""
+        *skips, decoded = features
+        for up, stage in zip(self.upsample_layers, self.stages, strict=True):
+            decoded = stage(torch.cat((up(decoded), skips.pop()), dim=1))
+        logits: torch.Tensor = self.seg_layers[-1](decoded)
+        return logits
+
+
+class UMamba(nn.Module):
+    """The encoder and decoder that both networks share.
+
+    Parameters
+    ----------
+    config
+        All keys of :data:`ENC_DEFAULTS` or :data:`BOT_DEFAULTS`. Numbers of blocks are those
+        that the network has, after its thinning of the plan's (:func:`thinned`).
+
+    Raises
+    ------
+    ValueError
+        A list without an entry for each stage, or an unknown generation.
+    """
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__()
+        if config["generation"] not in GENERATIONS:
+            raise ValueError(f"generation is {config['generation']}; expected 1 or 2")
+        stages = len(config["features_per_stage"])
+        per_stage = ("kernel_sizes", "strides", "n_conv_per_stage_encoder")
+        check_per_stage(config, per_stage, stages, type(self).__name__)
+        self.config = config
+        self.encoder = Encoder(config, self._layers())
+        first = config["generation"] == 1
+        self.decoder = (
+            TransposedDecoder({**config, "conv_bias": True}) if first else Decoder(config)
+        )
+
+    def _layers(self) -> list[nn.Module] | None:
+        """Make the Mamba layers of the encoder's stages."""
+        return None
+
+    def _features(self, volume: torch.Tensor) -> list[torch.Tensor]:
+        features: list[torch.Tensor] = self.encoder(volume)
+        return features
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        """Logits of a volume.
+
+        Parameters
+        ----------
+        volume
+            Shape (B, input_channels, D, H, W), normalised intensities; extents are
+            multiples of the product of strides.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (B, num_classes, D, H, W), before softmax or sigmoid.
+
+        Raises
+        ------
+        ValueError
+            Wrong number of axes or channels, or extents that the stages cannot divide.
+        """
+        check_channels(volume, self.config["input_channels"])
+        check_multiple(volume, downsampling(self.config["strides"]))
+        logits: torch.Tensor = self.decoder(self._features(volume))
+        return logits
+
+
+class UMambaBot(UMamba):
+    """Mamba over the voxels of the coarsest stage, whose features it replaces."""
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__(config)
+        layer = voxel_layer(config, config["features_per_stage"][-1])
+        if config["generation"] == 1:
+            self.ln, self.mamba = layer.norm, layer.mamba
+        else:
+            self.mamba_layer = layer
+
+    def _features(self, volume: torch.Tensor) -> list[torch.Tensor]:
+        *skips, coarsest = super()._features(volume)
+        if self.config["generation"] == 1:
+            tokens = self.mamba(self.ln(coarsest.flatten(2).transpose(1, 2)))
+            return [*skips, tokens.transpose(1, 2).view_as(coarsest)]
+        return [*skips, self.mamba_layer(coarsest)]
+
+
+class UMambaEnc(UMamba):
+    """Mamba after every stage, over its voxels or, where these are few, over its channels."""
+
+    def _layers(self) -> list[nn.Module]:
+        config = self.config
+        widths = config["features_per_stage"]
+        voxels = stage_voxels(config["input_size"], config["strides"])
+        return [
+            ChannelLayer(count, make_mixer(config, count))
+            if over_channels
+            else voxel_layer(config, width)
+            for width, count, over_channels in zip(
+                widths, voxels, channel_tokens(config), strict=True
+            )
+        ]
+
+
+def thinned(encoder: list[int], decoder: list[int]) -> tuple[list[int], list[int]]:
+    """Blocks of each stage that a network of generation 2 makes of a plan's numbers.
+
+    Parameters
+    ----------
+    encoder, decoder
+        Blocks of each stage as planned, finest first in the encoder, coarsest first in the
+        decoder.
+
+    Returns
+    -------
+    encoder, decoder
+        One block in the coarser half of the encoder and in the finer part of the decoder.
+    """
+    stages = len(encoder)
+    kept, kept_up = math.ceil(stages / 2), math.ceil((stages - 1) / 2 + 0.5)
+    return (
+        [depth if stage < kept else 1 for stage, depth in enumerate(encoder)],
+        [depth if level < kept_up else 1 for level, depth in enumerate(decoder)],
+    )
+
+
+BOT_DEFAULTS: dict[str, Any] = {
+    "input_channels": 1,
+    "num_classes": 14,
+    "features_per_stage": [32, 64, 128, 256, 320, 320],
+    "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]],
+    "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2], [1, 2, 2]],
+    "n_conv_per_stage_encoder": [2, 2, 2, 1, 1, 1],
+    "n_conv_per_stage_decoder": [2, 2, 2, 1, 1],
+    "norm_eps": 1e-5,
+    "d_state": 16,
+    "d_conv": 4,
+    "expand": 2,
+    "generation": 2,
+    "deep_supervision": False,
+}
+"""nnU-Net's plan for abdominal CT."""
+
+ENC_DEFAULTS: dict[str, Any] = {**BOT_DEFAULTS, "input_size": [48, 192, 192]}
+"""The same with the tile, which decides what the Mamba layers take as tokens."""
+
+PRESETS: dict[str, dict[str, Any]] = {"abdomen": {}}
