@@ -106,7 +106,7 @@ def test_told_apart_by_their_names(name: str, generation: int) -> None:
     [
         ("umamba-bot", {"strides": None}, "do not show its strides"),
         ("umamba-enc", {"input_size": None}, "by the tile of its training"),
-        ("umamba-enc", {"input_size": [32, 32, 64]}, "tokens of 64 features, its channels"),
+        ("umamba-enc", {"input_size": [16, 32, 32]}, "tokens of 32 features, its voxels"),
         ("umamba-bot", {"strides": [[1, 1, 1]]}, "strides"),
         ("umamba-bot", {"n_conv_per_stage_decoder": [1, 2, 2]}, "n_conv_per_stage_decoder"),
     ],
