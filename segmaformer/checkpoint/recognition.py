@@ -11,8 +11,13 @@ from segmaformer.checkpoint.networks.network_tiles import (
     check_segformer3d_tile,
     check_segmamba_tile,
     check_segresmamba_tile,
-    check_taming_tile,
     check_umamba_tile,
+    check_unet_tile,
+)
+from segmaformer.checkpoint.networks.nnunet_config import (
+    nnunet_keys_of_plan,
+    plain_config,
+    resenc_config,
 )
 from segmaformer.checkpoint.networks.segformer3d_config import segformer3d_config
 from segmaformer.checkpoint.networks.segmaformer_config import segmaformer_config
@@ -112,9 +117,12 @@ class Architecture:
 
 
 _SEGMAMBA = Support(segmamba_config, check_segmamba_tile)
-_TAMING = Support(taming_config, check_taming_tile, taming_keys_of_plan)
+_TAMING = Support(taming_config, check_unet_tile, taming_keys_of_plan)
+_PLAIN = Support(plain_config, check_unet_tile, nnunet_keys_of_plan)
+_RESENC = Support(resenc_config, check_unet_tile, nnunet_keys_of_plan)
 _BOT = Support(umamba_bot_config, check_umamba_tile, umamba_bot_keys_of_plan)
 _ENC = Support(umamba_enc_config, check_umamba_tile, umamba_enc_keys_of_plan)
+_DECODER = "decoder.stages.0.convs.0.conv.weight"
 _UP, _TRANSPOSED = "decoder.upsample_layers.0.conv.weight", "decoder.transpconvs.0.weight"
 _TWO_WAY = "encoder.mamba_layers.0.mamba.fwd_mamba.mamba.A_log"
 
@@ -163,6 +171,18 @@ ARCHITECTURES = (
         "Taming Mambas MultiSegMamba",
         ("encoder.mamba_layers.0.mambas.0.fwd_mamba.mamba.A_log",),
         _TAMING,
+    ),
+    Architecture(
+        "nnunet-plain",
+        "plain U-Net of nnU-Net",
+        ("encoder.stages.0.0.convs.0.conv.weight", _DECODER, _TRANSPOSED),
+        _PLAIN,
+    ),
+    Architecture(
+        "nnunet-resenc",
+        "residual encoder U-Net of nnU-Net",
+        ("encoder.stages.0.blocks.0.conv1.conv.weight", _DECODER, _TRANSPOSED),
+        _RESENC,
     ),
     Architecture("umamba-bot", "U-Mamba Bot", ("mamba_layer.mamba.A_log", _UP), _BOT),
     Architecture("umamba-enc", "U-Mamba Enc", ("encoder.mamba_layers.0.mamba.A_log", _UP), _ENC),

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from segmaformer.models import nnunet as _nnunet
 from segmaformer.models import segformer3d as _segformer3d
 from segmaformer.models import segmaformer as _segmaformer
 from segmaformer.models import segmamba as _segmamba
@@ -43,6 +44,8 @@ _NETWORKS: dict[str, _Row] = {
         _taming.PRESETS,
     ),
     "taming-segmambaskip": (_taming.TamingSegMambaSkip, _taming.DEFAULTS, _taming.PRESETS),
+    "nnunet-plain": (_nnunet.PlainUNet, _nnunet.PLAIN_DEFAULTS, _nnunet.PRESETS),
+    "nnunet-resenc": (_nnunet.ResidualEncoderUNet, _nnunet.RESENC_DEFAULTS, _nnunet.PRESETS),
     "umamba-bot": (_umamba.UMambaBot, _umamba.BOT_DEFAULTS, _umamba.PRESETS),
     "umamba-enc": (_umamba.UMambaEnc, _umamba.ENC_DEFAULTS, _umamba.PRESETS),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_MAY_BE_ZERO = ("patch_padding", "decoder_dropout")
+_MAY_BE_ZERO = ("patch_padding", "decoder_dropout", "negative_slope")
 _MAY_BE_FRACTIONS = ("mlp_ratios",)
 _MAY_BE_PER_AXIS = ("patch_kernel_size", "patch_stride", "patch_padding")
 _MAY_BE_NONE = ("nslices", "input_size")

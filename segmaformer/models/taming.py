@@ -14,12 +14,17 @@ import torch
 from torch import nn
 
 from segmaformer.models.inputs import check_channels, check_multiple, check_per_stage
+from segmaformer.models.nnunet_blocks import (
+    BlockStyle,
+    ConvStage,
+    Decoder,
+    ResidualStage,
+    downsampling,
+)
 from segmaformer.models.taming_blocks import (
     FourOrdersLayer,
     MambaBlock,
     RasterLayer,
-    ResidualStage,
-    Stem,
     TwoWayMambaBlock,
 )
 
@@ -62,7 +67,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.scan_goes_down = scan_goes_down
         widths, kernels = config["features_per_stage"], config["kernel_sizes"]
-        bias, eps = config["conv_bias"], config["norm_eps"]
+        style = BlockStyle(config["conv_bias"], config["norm_eps"])
         limit = state_limit(config["d_state_rule"])
 
         def make_mixer(channels: int) -> nn.Module:
@@ -73,7 +78,7 @@ class Encoder(nn.Module):
                 expand=config["expand"],
             )
 
-        self.stem = Stem(config["input_channels"], widths[0], kernels[0], bias=bias, eps=eps)
+        self.stem = ConvStage(config["input_channels"], widths[0], kernels[0], style=style)
         self.stages = nn.ModuleList(
             ResidualStage(
                 widths[max(stage - 1, 0)],
@@ -81,8 +86,7 @@ class Encoder(nn.Module):
                 kernels[stage],
                 depth=config["n_conv_per_stage_encoder"][stage],
                 stride=config["strides"][stage],
-                bias=bias,
-                eps=eps,
+                style=style,
             )
             for stage, width in enumerate(widths)
         )
@@ -98,41 +102,6 @@ class Encoder(nn.Module):
             if self.scan_goes_down:
                 volume = features[-1]
         return features
-
-
-class Decoder(nn.Module):
-    """Transposed and residual convolutions up to full resolution.
-
-    Checkpoints hold a classifier for every level, which training supervises; the last
-    one gives the result.
-    """
-
-    def __init__(self, config: dict[str, Any]):
-        super().__init__()
-        widths, kernels = config["features_per_stage"][::-1], config["kernel_sizes"][::-1]
-        strides = config["strides"][:0:-1]
-        bias, eps = config["conv_bias"], config["norm_eps"]
-        self.transpconvs = nn.ModuleList(
-            nn.ConvTranspose3d(coarse, fine, tuple(stride), tuple(stride), bias=bias)
-            for coarse, fine, stride in zip(widths, widths[1:], strides, strict=False)
-        )
-        self.stages = nn.ModuleList(
-            ResidualStage(2 * width, width, kernel, depth=depth, bias=bias, eps=eps)
-            for width, kernel, depth in zip(
-                widths[1:], kernels[1:], config["n_conv_per_stage_decoder"], strict=True
-            )
-        )
-        self.seg_layers = nn.ModuleList(
-            nn.Conv3d(width, config["num_classes"], 1) for width in widths[1:]
-        )
-
-    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Turn (B, C, D, H, W) volumes, finest first, into logits (B, classes, D, H, W)."""
-        *skips, decoded = features
-        for up, stage in zip(self.transpconvs, self.stages, strict=True):
-            decoded = stage(torch.cat((up(decoded), skips.pop()), dim=1))
-        logits: torch.Tensor = self.seg_layers[-1](decoded)
-        return logits
 
 
 class TamingNetwork(nn.Module):
@@ -166,7 +135,8 @@ class TamingNetwork(nn.Module):
         self.encoder = Encoder(
             config, layer=self.layer, mixer=self.mixer, scan_goes_down=self.scan_goes_down
         )
-        self.decoder = Decoder(config)
+        style = BlockStyle(config["conv_bias"], config["norm_eps"])
+        self.decoder = Decoder(config, stage=ResidualStage, style=style)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         """Compute the logits of a volume.
@@ -191,14 +161,6 @@ class TamingNetwork(nn.Module):
         check_multiple(volume, downsampling(self.config["strides"]))
         logits: torch.Tensor = self.decoder(self.encoder(volume))
         return logits
-
-
-def downsampling(strides: list[list[int]]) -> tuple[int, int, int]:
-    """Return the product of all strides along depth, height and width."""
-    depth, height, width = (1, 1, 1)
-    for stride in strides:
-        depth, height, width = depth * stride[0], height * stride[1], width * stride[2]
-    return depth, height, width
 
 
 class TamingSegMamba(TamingNetwork):

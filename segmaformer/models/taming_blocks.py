@@ -1,123 +1,20 @@
-"""Blocks of the Taming Mambas networks: nnU-Net's residual blocks and Mamba layers.
+"""Mamba layers of the Taming Mambas networks, and how they visit the voxels of a stage.
 
-Sources: L. Lumetti et al., "Taming Mambas for Voxel Level 3D Medical Image Segmentation",
-arXiv 2410.15496, and nnU-Net's residual encoder (``dynamic_network_architectures``).
-Parameter names are those of the checkpoints, without the aliases that those repeat.
+Source: L. Lumetti et al., "Taming Mambas for Voxel Level 3D Medical Image Segmentation",
+arXiv 2410.15496. Parameter names are those of the checkpoints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from segmaformer.models.mamba import Mamba
 from segmaformer.models.transformer import grid_of, to_tokens, to_volume
 
-SLOPE = 0.01
-Extents = Sequence[int]
 MakeMixer = Callable[[int], nn.Module]
-
-
-class ConvNorm(nn.Module):
-    """Convolution and instance norm."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        kernel: Extents,
-        *,
-        stride: Extents = (1, 1, 1),
-        bias: bool,
-        eps: float,
-    ):
-        super().__init__()
-        depth, height, width = kernel
-        self.conv = nn.Conv3d(
-            in_channels,
-            channels,
-            (depth, height, width),
-            tuple(stride),  # type: ignore[arg-type]
-            padding=(depth // 2, height // 2, width // 2),
-            bias=bias,
-        )
-        self.norm = nn.InstanceNorm3d(channels, eps=eps, affine=True)
-
-    def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """Map (B, in_channels, D, H, W) to (B, channels, D', H', W')."""
-        result: torch.Tensor = self.norm(self.conv(volume))
-        return result
-
-
-class Stem(nn.Module):
-    """One convolution, norm and leaky ReLU before the first stage."""
-
-    def __init__(self, in_channels: int, channels: int, kernel: Extents, *, bias: bool, eps: float):
-        super().__init__()
-        self.convs = nn.ModuleList([ConvNorm(in_channels, channels, kernel, bias=bias, eps=eps)])
-
-    def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """Map (B, in_channels, D, H, W) to (B, channels, D, H, W)."""
-        return F.leaky_relu(self.convs[0](volume), SLOPE)
-
-
-class BasicBlock(nn.Module):
-    """Two convolutions; the shortcut is averaged if strided, projected if wider."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        kernel: Extents,
-        *,
-        stride: Extents = (1, 1, 1),
-        bias: bool,
-        eps: float,
-    ):
-        super().__init__()
-        self.conv1 = ConvNorm(in_channels, channels, kernel, stride=stride, bias=bias, eps=eps)
-        self.conv2 = ConvNorm(channels, channels, kernel, bias=bias, eps=eps)
-        shortcut: list[nn.Module] = []
-        if any(step != 1 for step in stride):
-            shortcut.append(nn.AvgPool3d(tuple(stride), tuple(stride)))  # type: ignore[arg-type]
-        if in_channels != channels:
-            shortcut.append(ConvNorm(in_channels, channels, (1, 1, 1), bias=False, eps=eps))
-        self.skip = nn.Sequential(*shortcut)
-
-    def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """Map (B, in_channels, D, H, W) to (B, channels, D', H', W')."""
-        hidden = self.conv2(F.leaky_relu(self.conv1(volume), SLOPE))
-        return F.leaky_relu(hidden + self.skip(volume), SLOPE)
-
-
-class ResidualStage(nn.Module):
-    """Basic blocks; the first one changes resolution and width."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        kernel: Extents,
-        *,
-        depth: int,
-        stride: Extents = (1, 1, 1),
-        bias: bool,
-        eps: float,
-    ):
-        super().__init__()
-        first = BasicBlock(in_channels, channels, kernel, stride=stride, bias=bias, eps=eps)
-        others = (
-            BasicBlock(channels, channels, kernel, bias=bias, eps=eps) for _ in range(depth - 1)
-        )
-        self.blocks = nn.Sequential(first, *others)
-
-    def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """Map (B, in_channels, D, H, W) to (B, channels, D', H', W')."""
-        result: torch.Tensor = self.blocks(volume)
-        return result
 
 
 class MambaBlock(nn.Module):

@@ -14,9 +14,13 @@ import torch
 from torch import nn
 
 from segmaformer.models.inputs import check_channels, check_multiple, check_per_stage
-from segmaformer.models.taming import Decoder as TransposedDecoder
-from segmaformer.models.taming import downsampling
-from segmaformer.models.taming_blocks import ResidualStage, Stem
+from segmaformer.models.nnunet_blocks import (
+    BlockStyle,
+    ConvStage,
+    ResidualStage,
+    downsampling,
+)
+from segmaformer.models.nnunet_blocks import Decoder as TransposedDecoder
 from segmaformer.models.umamba_blocks import (
     ChannelLayer,
     Upsample,
@@ -46,6 +50,11 @@ def channel_tokens(config: dict[str, Any]) -> list[bool]:
     return [count <= width for count, width in zip(voxels, widths, strict=True)]
 
 
+def style_of(config: dict[str, Any]) -> BlockStyle:
+    """Choices that the code fixes, whatever the plans say."""
+    return BlockStyle(bias=True, eps=config["norm_eps"])
+
+
 class Encoder(nn.Module):
     """Residual stages, with the given layers after them or none.
 
@@ -60,21 +69,23 @@ class Encoder(nn.Module):
     def __init__(self, config: dict[str, Any], layers: list[nn.Module] | None):
         super().__init__()
         widths, kernels = config["features_per_stage"], config["kernel_sizes"]
-        depths, eps = config["n_conv_per_stage_encoder"], config["norm_eps"]
+        depths, style = config["n_conv_per_stage_encoder"], style_of(config)
         channels, before = config["input_channels"], [widths[0], *widths[:-1]]
         shapes = list(zip(before, widths, kernels, depths, config["strides"], strict=True))
         stages: list[nn.Module]
         self.stem: nn.Module
         if config["generation"] == 1:
-            self.stem = Stem(channels, widths[0], kernels[0], bias=True, eps=eps)
+            self.stem = ConvStage(channels, widths[0], kernels[0], style=style)
             stages = [
-                ResidualStage(w0, w1, kernel, depth=depth, stride=stride, bias=True, eps=eps)
+                ResidualStage(w0, w1, kernel, depth=depth, stride=stride, style=style)
                 for w0, w1, kernel, depth, stride in shapes
             ]
         else:
-            self.stem = residual_stage(channels, widths[0], kernels[0], depth=depths[0], eps=eps)
+            self.stem = residual_stage(
+                channels, widths[0], kernels[0], depth=depths[0], style=style
+            )
             stages = [
-                residual_stage(w0, w1, kernel, depth=depth, stride=stride, eps=eps)
+                residual_stage(w0, w1, kernel, depth=depth, stride=stride, style=style)
                 for w0, w1, kernel, depth, stride in shapes
             ]
         self.stages = nn.ModuleList(stages)
@@ -108,7 +119,7 @@ class Decoder(nn.Module):
             Upsample(coarse, fine, stride) for coarse, fine, stride in levels
         )
         self.stages = nn.ModuleList(
-            residual_stage(2 * width, width, kernel, depth=depth, eps=config["norm_eps"])
+            residual_stage(2 * width, width, kernel, depth=depth, style=style_of(config))
             for width, kernel, depth in zip(
                 widths[1:], kernels[1:], config["n_conv_per_stage_decoder"], strict=True
             )
@@ -150,10 +161,12 @@ class UMamba(nn.Module):
         check_per_stage(config, per_stage, stages, type(self).__name__)
         self.config = config
         self.encoder = Encoder(config, self._layers())
-        first = config["generation"] == 1
-        self.decoder = (
-            TransposedDecoder({**config, "conv_bias": True}) if first else Decoder(config)
-        )
+        self.decoder: nn.Module
+        if config["generation"] == 1:
+            style = style_of(config)
+            self.decoder = TransposedDecoder(config, stage=ResidualStage, style=style)
+        else:
+            self.decoder = Decoder(config)
 
     def _layers(self) -> list[nn.Module] | None:
         """Make the Mamba layers of the encoder's stages."""

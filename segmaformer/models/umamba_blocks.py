@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from segmaformer.models.mamba import Mamba
-from segmaformer.models.taming_blocks import SLOPE, BasicBlock, Extents, RasterLayer
+from segmaformer.models.nnunet_blocks import BasicBlock, BlockStyle, Extents
+from segmaformer.models.taming_blocks import RasterLayer
 
 
 class ProjectedBlock(nn.Module):
@@ -27,23 +28,24 @@ class ProjectedBlock(nn.Module):
         kernel: Extents,
         *,
         stride: Extents = (1, 1, 1),
-        eps: float,
+        style: BlockStyle,
     ):
         super().__init__()
+        self.style = style
         depth, height, width = kernel
         size, step = (depth, height, width), (stride[0], stride[1], stride[2])
         padding = (depth // 2, height // 2, width // 2)
         self.conv1 = nn.Conv3d(in_channels, channels, size, step, padding)
-        self.norm1 = nn.InstanceNorm3d(channels, eps=eps, affine=True)
+        self.norm1 = style.make_norm(channels)
         self.conv2 = nn.Conv3d(channels, channels, size, padding=padding)
-        self.norm2 = nn.InstanceNorm3d(channels, eps=eps, affine=True)
+        self.norm2 = style.make_norm(channels)
         self.conv3 = nn.Conv3d(in_channels, channels, 1, step)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, D, H, W) -> (B, channels, D', H', W')."""
-        hidden = F.leaky_relu(self.norm1(self.conv1(volume)), SLOPE)
+        hidden = self.style.activate(self.norm1(self.conv1(volume)))
         hidden = self.norm2(self.conv2(hidden))
-        return F.leaky_relu(hidden + self.conv3(volume), SLOPE)
+        return self.style.activate(hidden + self.conv3(volume))
 
 
 def residual_stage(
@@ -53,11 +55,11 @@ def residual_stage(
     *,
     depth: int,
     stride: Extents = (1, 1, 1),
-    eps: float,
+    style: BlockStyle,
 ) -> nn.Sequential:
     """Make `depth` blocks, the first of which changes resolution and width."""
-    first = ProjectedBlock(in_channels, channels, kernel, stride=stride, eps=eps)
-    others = (BasicBlock(channels, channels, kernel, bias=True, eps=eps) for _ in range(depth - 1))
+    first = ProjectedBlock(in_channels, channels, kernel, stride=stride, style=style)
+    others = (BasicBlock(channels, channels, kernel, style=style) for _ in range(depth - 1))
     return nn.Sequential(first, *others)
 
 

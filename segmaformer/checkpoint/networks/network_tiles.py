@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from segmaformer.checkpoint.fields import times
+from segmaformer.models.nnunet_blocks import downsampling
 from segmaformer.models.segmamba import DOWNSAMPLING, STAGES
-from segmaformer.models.taming import downsampling
 from segmaformer.models.umamba import channel_tokens
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.spec import Triple
@@ -63,8 +63,8 @@ def check_segresmamba_tile(config: Mapping[str, Any], tile: Triple) -> None:
     _check(tile, (DOWNSAMPLING,) * 3, complaint)
 
 
-def check_taming_tile(config: Mapping[str, Any], tile: Triple) -> None:
-    """Refuse a tile that a Taming Mambas network cannot divide by its strides.
+def check_unet_tile(config: Mapping[str, Any], tile: Triple) -> None:
+    """Refuse a tile that a U-Net with strides in its configuration cannot divide by them.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def check_umamba_tile(config: Mapping[str, Any], tile: Triple) -> None:
     InputError
         The text names the nearest larger tile that would do, or the only one.
     """
-    check_taming_tile(config, tile)
+    check_unet_tile(config, tile)
     size = config.get("input_size")
     if size is not None and list(tile) != list(size) and any(channel_tokens(dict(config))):
         raise InputError(

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from segmaformer.checkpoint.fields import integer, integers, mapping, number, sequence
+from segmaformer.checkpoint.fields import mapping, number, sequence
+from segmaformer.checkpoint.networks.nnunet_config import unet_keys_of_plan
 from segmaformer.checkpoint.shapes import (
     Shapes,
     count_numbered,
@@ -22,25 +23,8 @@ from segmaformer.models import model_config
 from segmaformer.runtime.errors import InputError
 
 _NETWORK = "Taming Mambas network"
-_NAMES_IN_ARCHITECTURE: Final = {
-    "features_per_stage": "features_per_stage",
-    "kernel_sizes": "kernel_sizes",
-    "strides": "strides",
-    "n_conv_per_stage": "n_conv_per_stage_encoder",
-    "n_blocks_per_stage": "n_conv_per_stage_encoder",
-    "n_conv_per_stage_decoder": "n_conv_per_stage_decoder",
-    "conv_bias": "conv_bias",
-}
-_NAMES_BEFORE: Final = {
-    "conv_kernel_sizes": "kernel_sizes",
-    "pool_op_kernel_sizes": "strides",
-    "n_conv_per_stage_encoder": "n_conv_per_stage_encoder",
-    "n_conv_per_stage_decoder": "n_conv_per_stage_decoder",
-}
 _BLOCKS: Final = {"norm_op": "InstanceNorm3d", "nonlin": "LeakyReLU"}
 _BLOCK_OPTIONS: Final = {"norm_op_kwargs.eps": 1e-5, "nonlin_kwargs.negative_slope": 0.01}
-_MOST_FEATURES: Final = 320
-"""What nnU-Net's planner takes for 3-D networks."""
 _FIRST_STRIDE = "Stride of the first stage: {}, as in all plans of nnU-Net; none were found."
 
 
@@ -141,29 +125,6 @@ def taming_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
     return unet_keys_of_plan(plan)
 
 
-def unet_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Sizes of the U-Net that one configuration of plans.json describes, in either format.
-
-    Raises
-    ------
-    InputError
-        A malformed entry.
-    """
-    architecture = plan.get("architecture")
-    if architecture is not None:
-        where = "plans.json: architecture"
-        source = mapping(mapping(architecture, where).get("arch_kwargs"), f"{where}.arch_kwargs")
-        names = _NAMES_IN_ARCHITECTURE
-    else:
-        where, source, names = "plans.json", plan, _NAMES_BEFORE
-    stated = {ours: source[theirs] for theirs, ours in names.items() if theirs in source}
-    _check_stage_count(source, stated, where)
-    if "UNet_base_num_features" in source and "strides" in stated:
-        stages = len(sequence(stated["strides"], f"{where}: pool_op_kernel_sizes"))
-        stated["features_per_stage"] = _doubling(source, stages)
-    return {key: _checked(key, value, f"{where}: {key}") for key, value in stated.items()}
-
-
 def _check_blocks(source: Mapping[str, Any], where: str) -> None:
     """Refuse norms and activations that the network does not have; weights do not show them."""
     for key, known in _BLOCKS.items():
@@ -175,29 +136,3 @@ def _check_blocks(source: Mapping[str, Any], where: str) -> None:
         value = mapping(source.get(options) or {}, f"{where}: {options}").get(option, expected)
         if number(value, f"{where}: {key}") != expected:
             raise InputError(f"{where}: {key} is {value}; a {_NETWORK} has {expected:g}")
-
-
-def _check_stage_count(source: Mapping[str, Any], stated: Mapping[str, Any], where: str) -> None:
-    """Refuse lists of another length than the number of stages that the plans state."""
-    if "n_stages" not in source:
-        return
-    stages = integer(source["n_stages"], f"{where}: n_stages")
-    for key in ("features_per_stage", "kernel_sizes", "strides"):
-        if key in stated:
-            sequence(stated[key], f"{where}: n_stages is {stages}, but {key}", length=stages)
-
-
-def _doubling(source: Mapping[str, Any], stages: int) -> list[int]:
-    base = integer(source["UNet_base_num_features"], "plans.json: UNet_base_num_features")
-    largest = source.get("unet_max_num_features", _MOST_FEATURES)
-    largest = integer(largest, "plans.json: unet_max_num_features")
-    return [min(base * 2**stage, largest) for stage in range(stages)]
-
-
-def _checked(key: str, value: Any, where: str) -> Any:
-    """Return `value` as lists of whole numbers, as configurations have them."""
-    if key == "conv_bias":
-        return bool(value)
-    if key in ("kernel_sizes", "strides"):
-        return [list(integers(entry, where, length=3)) for entry in sequence(value, where)]
-    return list(integers(value, where))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from segmaformer.checkpoint.fields import integers, sequence
-from segmaformer.checkpoint.networks.taming_config import unet_keys_of_plan
+from segmaformer.checkpoint.networks.nnunet_config import unet_keys_of_plan
 from segmaformer.checkpoint.shapes import (
     Shapes,
     count_numbered,

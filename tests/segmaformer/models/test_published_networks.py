@@ -19,6 +19,8 @@ COUNTS = {
     "taming-bisegmamba": (431, 64_445_606),
     "taming-multisegmamba": (995, 77_653_734),
     "taming-segmambaskip": (431, 64_445_606),
+    "nnunet-plain": (108, 30_713_158),
+    "nnunet-resenc": (264, 101_867_334),
     "umamba-bot": (207, 41_945_158),
     "umamba-enc": (262, 42_859_142),
 }

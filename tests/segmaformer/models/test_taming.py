@@ -7,7 +7,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from segmaformer.models import create_model
-from segmaformer.models.taming import downsampling, state_limit
+from segmaformer.models.nnunet_blocks import downsampling
+from segmaformer.models.taming import state_limit
 from segmaformer.models.taming_blocks import FourOrdersLayer
 
 NAMES = ["taming-segmamba", "taming-bisegmamba", "taming-multisegmamba", "taming-segmambaskip"]
