@@ -24,7 +24,7 @@ def project_in(tokens: torch.Tensor, in_proj: nn.Linear) -> tuple[torch.Tensor, 
     tokens
         Shape (B, L, channels).
     in_proj
-        Projection without bias; its first half of rows makes the sequence, the second the gate.
+        Projection; its first half of rows makes the sequence, the second the gate.
 
     Returns
     -------
@@ -34,7 +34,10 @@ def project_in(tokens: torch.Tensor, in_proj: nn.Linear) -> tuple[torch.Tensor, 
     """
     inner = in_proj.out_features // 2
     sequence, gate = in_proj.weight[:inner], in_proj.weight[inner:]
-    return sequence @ tokens.transpose(1, 2), F.linear(tokens, gate)
+    x = sequence @ tokens.transpose(1, 2)
+    if in_proj.bias is None:
+        return x, F.linear(tokens, gate)
+    return x + in_proj.bias[:inner, None], F.linear(tokens, gate, in_proj.bias[inner:])
 
 
 def causal_depthwise_conv(

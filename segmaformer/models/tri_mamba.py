@@ -68,9 +68,9 @@ class TriMamba(nn.Module):
         x, z = project_in(tokens, self.in_proj)
         y = self._branch(x, z, FORWARD) + self._branch(x, z, BACKWARD)
         if self.nslices is not None:
-            x = _slices_inside(x, self.nslices, axis=2)
-            z = _slices_inside(z, self.nslices, axis=1)
-            y = y + _slices_outside(self._branch(x, z, SLICES), self.nslices)
+            x = slices_inside(x, self.nslices, axis=2)
+            z = slices_inside(z, self.nslices, axis=1)
+            y = y + slices_outside(self._branch(x, z, SLICES), self.nslices)
         return self.out_proj(y)
 
     def _branch(self, x: torch.Tensor, z: torch.Tensor, order: str) -> torch.Tensor:
@@ -86,7 +86,7 @@ class TriMamba(nn.Module):
         )
 
 
-def _slices_inside(sequence: torch.Tensor, nslices: int, *, axis: int) -> torch.Tensor:
+def slices_inside(sequence: torch.Tensor, nslices: int, *, axis: int) -> torch.Tensor:
     """Reorder tokens along `axis` so that those at one place of all slices follow each other."""
     length = sequence.shape[axis]
     if length % nslices:
@@ -98,8 +98,8 @@ def _slices_inside(sequence: torch.Tensor, nslices: int, *, axis: int) -> torch.
     return slices.transpose(axis, axis + 1).flatten(axis, axis + 1)
 
 
-def _slices_outside(tokens: torch.Tensor, nslices: int) -> torch.Tensor:
-    """Undo :func:`_slices_inside` for tokens of shape (B, L, C)."""
+def slices_outside(tokens: torch.Tensor, nslices: int) -> torch.Tensor:
+    """Undo :func:`slices_inside` for tokens of shape (B, L, C)."""
     length = tokens.shape[1]
     return tokens.unflatten(1, (length // nslices, nslices)).transpose(1, 2).flatten(1, 2)
 
