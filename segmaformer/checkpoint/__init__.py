@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from segmaformer.checkpoint.description import describe_checkpoint
+from segmaformer.checkpoint.folds import load_folds
 from segmaformer.checkpoint.loading import Checkpoint, load_checkpoint
 
-__all__ = ["Checkpoint", "describe_checkpoint", "load_checkpoint"]
+__all__ = ["Checkpoint", "describe_checkpoint", "load_checkpoint", "load_folds"]

@@ -38,6 +38,12 @@ class Reading(TypedDict):
     overlap: float | None
 
 
+def _parse_folds(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    return None if value is None else tuple(fold.strip() for fold in value.split(","))
+
+
 @click.command("export")
 @click.argument("checkpoint", type=EXISTING_PATH)
 @click.option(
@@ -52,6 +58,17 @@ class Reading(TypedDict):
     "--calibration-data",
     type=EXISTING_FOLDER,
     help="Folder of scans to calibrate int8 on.",
+)
+@click.option(
+    "--folds",
+    callback=_parse_folds,
+    metavar="0,1,2",
+    help="Folds of a model folder of nnU-Net, whose logits are averaged; all of 0 to 4 by default.",
+)
+@click.option(
+    "--checkpoint-name",
+    metavar="FILE",
+    help="File in each fold's folder; checkpoint_final.pth by default.",
 )
 @weights_option
 @click.option("--arch", help="Name of the network, if the weights alone do not identify it.")
@@ -106,11 +123,13 @@ def command(
     """Turn CHECKPOINT into a verified package.
 
     Reads nnU-Net v2 checkpoints, bare state_dicts, Lightning checkpoints and safetensors. For
-    weights split over several files, give the index or its folder. Every variant is compared with
-    PyTorch (int8 with float32) before the package appears.
+    weights split over several files, give the index or its folder; for an ensemble of folds,
+    nnU-Net's trained-model folder. Every variant is compared with PyTorch (int8 with float32)
+    before the package appears.
     """
     require_extra("torch", "onnx", "onnxscript", extra="export")
-    from segmaformer.checkpoint import load_checkpoint
+    from segmaformer.checkpoint import load_checkpoint, load_folds
+    from segmaformer.checkpoint.folds import is_model_folder
     from segmaformer.export.pipeline import ExportOptions, export_package
 
     if int8 != (calibration_data is not None):
