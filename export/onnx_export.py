@@ -6,6 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import onnx
 import torch
@@ -15,12 +16,20 @@ from segmaformer.export.function_body import add_function_body
 from segmaformer.export.model_check import check_model
 from segmaformer.export.scan_op import OPSET
 from segmaformer.export.scan_translation import translation_table
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.progress import Report
 
 INPUT, OUTPUT = "tiles", "logits"
 IR_VERSION = 10  # ONNX 1.16, the newest that ONNX Runtime 1.20 and TensorRT 10.3 read
 
 
-def export_onnx(model: nn.Module, tile: tuple[int, int, int], channels: int) -> onnx.ModelProto:
+def export_onnx(
+    model: nn.Module,
+    tile: tuple[int, int, int],
+    channels: int,
+    *,
+    report: Report = lambda message: None,
+) -> onnx.ModelProto:
     """Trace `model` and return a checked float32 ONNX model.
 
     Parameters
@@ -31,16 +40,43 @@ def export_onnx(model: nn.Module, tile: tuple[int, int, int], channels: int) -> 
         Depth, height and width in voxels: the training patch, since norms, positions and the
         scan depend on the extent.
     channels
-        Number of input channels.
+        Input channels.
+    report
+        Called with a line of text where only one tile at a time can be traced.
 
     Returns
     -------
     onnx.ModelProto
-        Input ``tiles``, output ``logits``, opset 18, free batch size, the scan as op
-        ``segmaformer::SelectiveScan`` with its function body.
+        Input ``tiles``, output ``logits``, opset 18, free batch size (or one, where the network
+        takes no other), the scan as op ``segmaformer::SelectiveScan`` with its function body.
+
+    Raises
+    ------
+    InputError
+        The network cannot be traced, and why.
     """
-    # Batch 2, because torch.export would take a batch of 1 for a constant.
-    example = torch.zeros(2, channels, *tile)
+    try:
+        # Batch 2: torch.export would take a batch of 1 for a constant.
+        program = _trace(model, torch.zeros(2, channels, *tile), free_batch=True)
+    except Exception as error:  # of the tracer, or of code that takes one tile alone
+        try:
+            program = _trace(model, torch.zeros(1, channels, *tile), free_batch=False)
+        except Exception as second:
+            raise InputError(
+                f"PyTorch cannot trace the network: {_first_line(second)}. Control flow must not "
+                "depend on the values of tensors, and every operator needs a form in ONNX"
+            ) from second
+        report(f"one tile at a time: a free batch size cannot be traced ({_first_line(error)})")
+    exported: onnx.ModelProto = program.model_proto
+    exported.ir_version = IR_VERSION
+    exported.producer_name, exported.producer_version = "segmaformer", ""
+    strip_metadata(exported)
+    add_function_body(exported)
+    check_model(exported)
+    return exported
+
+
+def _trace(model: nn.Module, example: torch.Tensor, *, free_batch: bool) -> Any:
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             model.eval(),
@@ -49,19 +85,21 @@ def export_onnx(model: nn.Module, tile: tuple[int, int, int], channels: int) -> 
             opset_version=OPSET,
             input_names=[INPUT],
             output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=({0: torch.export.Dim("batch")},) if free_batch else None,
             custom_translation_table=translation_table(),
             verbose=False,
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
-    exported: onnx.ModelProto = program.model_proto
-    exported.ir_version = IR_VERSION
-    exported.producer_name, exported.producer_version = "segmaformer", ""
-    strip_metadata(exported)
-    add_function_body(exported)
-    check_model(exported)
-    return exported
+    return program
+
+
+def _first_line(error: Exception) -> str:
+    """Return the cause of a tracer's error, in one line."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def strip_metadata(model: onnx.ModelProto) -> None:

@@ -160,7 +160,10 @@ def _traced(checkpoint: Checkpoint, report: Report) -> tuple[onnx.ModelProto, on
     report("tracing the network")
     graph, rewrites = apply_rewrites(
         export_onnx(
-            checkpoint.model, checkpoint.tiling.tile, len(checkpoint.preprocessing.channels)
+            checkpoint.model,
+            checkpoint.tiling.tile,
+            len(checkpoint.preprocessing.channels),
+            report=report,
         )
     )
     _free_graphs()

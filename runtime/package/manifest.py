@@ -172,10 +172,15 @@ def _is_newer(version: Any) -> bool:
 
 def _complaints(manifest: Manifest) -> Iterator[str]:
     """List well-formed values that make no sense."""
-    yield from _preprocessing_complaints(manifest.preprocessing)
-    yield from _tiling_complaints(manifest.tiling)
-    yield from _output_complaints(manifest.output)
+    yield from use_complaints(manifest.preprocessing, manifest.tiling, manifest.output)
     yield from _file_complaints(manifest)
+
+
+def use_complaints(preprocessing: Preprocessing, tiling: Tiling, output: Output) -> Iterator[str]:
+    """List well-formed values of a network's use that make no sense."""
+    yield from _preprocessing_complaints(preprocessing)
+    yield from _tiling_complaints(tiling)
+    yield from _output_complaints(output)
 
 
 def _preprocessing_complaints(spec: Preprocessing) -> Iterator[str]:

@@ -100,7 +100,7 @@ def _checked(folds: Sequence[str]) -> Sequence[str]:
     if not folds or len(set(folds)) < len(folds):
         raise ValueError(f"folds are {listing(folds) or 'none'}; expected each once, such as 0,1,2")
     for fold in folds:
-        if not (fold == "all" or fold.isascii() and fold.isdigit()):
+        if not (fold == "all" or (fold.isascii() and fold.isdigit())):
             raise ValueError(f"there is no fold {fold!r}; expected numbers, or all")
     return folds
 

@@ -1,0 +1,130 @@
+"""Properties that a module must have to be exported, tried out on small inputs of its real size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from segmaformer.runtime.errors import InputError
+
+SAME = 1e-4
+"""Bound on the difference over the range of logits of a tile alone and in a batch: kernels may
+sum in another order for another batch."""
+
+
+class FirstOutput(nn.Module):
+    """The finest logits of a network that may give several.
+
+    Parameters
+    ----------
+    module
+        The network.
+    outputs
+        Channels of its logits.
+    """
+
+    def __init__(self, module: nn.Module, outputs: int):
+        super().__init__()
+        self.module, self.outputs = module, outputs
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        """(B, C, D, H, W) -> logits (B, K, D, H, W), float32 where `volume` is.
+
+        Raises
+        ------
+        InputError
+            No result has that shape.
+        """
+        found = list(_tensors(self.module(volume)))
+        expected = (volume.shape[0], self.outputs, *volume.shape[2:])
+        for tensor in found:
+            if tuple(tensor.shape) == expected:
+                return tensor.to(volume.dtype)
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in found) or "no tensor"
+        raise InputError(
+            f"the module gives {shapes} for an input of {tuple(volume.shape)}; expected "
+            f"{expected}: a channel for each output at the input's size. Check the number of "
+            "labels, the patch size, and that the module returns logits, not labels"
+        )
+
+
+def _tensors(result: Any) -> Any:
+    """Tensors of a result in order, however they are nested."""
+    if isinstance(result, torch.Tensor):
+        yield result
+    elif isinstance(result, Mapping):
+        for value in result.values():
+            yield from _tensors(value)
+    elif isinstance(result, Sequence) and not isinstance(result, str):
+        for value in result:
+            yield from _tensors(value)
+
+
+def probe_module(module: nn.Module, shape: tuple[int, int, int, int], outputs: int) -> None:
+    """Refuse a module whose logits do not depend on the tile alone.
+
+    Parameters
+    ----------
+    module
+        In evaluation mode, float32, on the CPU.
+    shape
+        Channels, depth, height and width of a tile.
+    outputs
+        Channels of the logits.
+
+    Raises
+    ------
+    InputError
+        It fails, gives another size, changes its input, or gives different logits twice, or in a
+        batch.
+    """
+    wrapped = FirstOutput(module, outputs)
+    generator = torch.Generator().manual_seed(0)
+    tile = torch.randn(1, *shape, generator=generator)
+    flat = torch.full_like(tile, -0.5)
+    first = _run(wrapped, tile)
+    if not bool(first.isfinite().all()):
+        raise InputError("the module gives logits that are NaN or infinite for an input of noise")
+    _refuse_unless(
+        torch.equal(first, _run(wrapped, tile)),
+        "gives other logits for the same tile the second time: it is random, or keeps a state. "
+        "Remove dropout that acts in evaluation mode and what remembers earlier inputs",
+    )
+    alone = _run(wrapped, flat)
+    try:
+        together = _run(wrapped, torch.cat((tile, flat)))
+    except InputError:  # it takes one tile at a time, and so is exported
+        return
+    span = float((first.max() - first.min()).clamp(min=1e-30))
+    difference = float((together - torch.cat((first, alone))).abs().max()) / span
+    _refuse_unless(
+        difference <= SAME,
+        f"mixes the tiles of a batch: logits of a tile alone and beside another differ by "
+        f"{difference:.1e} of their range. Norms must not take statistics of the batch",
+    )
+
+
+def _run(wrapped: FirstOutput, tile: torch.Tensor) -> torch.Tensor:
+    before = tile.clone()
+    try:
+        with torch.inference_mode():
+            logits: torch.Tensor = wrapped(tile)
+    except InputError:
+        raise
+    except Exception as error:  # of the user's code, which may raise anything
+        raise InputError(
+            f"the module fails on a tile of shape {tuple(tile.shape)} on the CPU: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    _refuse_unless(
+        torch.equal(before, tile), "changes its input, which others read again; let it copy first"
+    )
+    return logits.clone()
+
+
+def _refuse_unless(holds: bool, complaint: str) -> None:
+    if not holds:
+        raise InputError(f"the module {complaint}")

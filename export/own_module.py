@@ -1,0 +1,220 @@
+"""A network of the user's own as a checkpoint that can be exported.
+
+The module is the user's code, built and imported by the user. Its use, how scans are prepared,
+cut into tiles and labelled, comes from nnU-Net's plans.json and dataset.json or is stated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from segmaformer.checkpoint.container import CheckpointFile, WeightDictionary, read_checkpoint_file
+from segmaformer.checkpoint.documents import read_json
+from segmaformer.checkpoint.fields import listing
+from segmaformer.checkpoint.labels import channel_names, output_of
+from segmaformer.checkpoint.loading import Checkpoint
+from segmaformer.checkpoint.plans import patch_size, preprocessing_of, resolve_configuration
+from segmaformer.checkpoint.readers import training_reader
+from segmaformer.checkpoint.recognition import without_wrappers
+from segmaformer.checkpoint.strict import check_names_and_shapes, load_weights
+from segmaformer.export.module_probe import FirstOutput, probe_module
+from segmaformer.export.pipeline import ExportOptions, export_package
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.package.manifest import use_complaints
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.typed_json import build, load_json_object
+from segmaformer.runtime.progress import Report
+from segmaformer.runtime.spec import Output, Preprocessing, Tiling
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a network is used, in the manifest's own terms.
+
+    Attributes
+    ----------
+    preprocessing
+        From a scan to the network's input.
+    tiling
+        Size of tiles, how they overlap and are blended.
+    output
+        Meaning of the logits.
+    """
+
+    preprocessing: Preprocessing
+    tiling: Tiling
+    output: Output
+
+    def __post_init__(self) -> None:
+        complaints = "; ".join(use_complaints(self.preprocessing, self.tiling, self.output))
+        if complaints:
+            raise InputError(f"the network's use contradicts itself: {complaints}")
+
+
+def read_use(path: Path) -> Use:
+    """Read a file of the manifest's keys ``preprocessing``, ``tiling`` and ``output``.
+
+    Raises
+    ------
+    PackageError
+        Not JSON, or a key that is missing, unknown or of another type.
+    InputError
+        Keys that contradict each other.
+    """
+    document = load_json_object(path.read_bytes(), path.name)
+    return build(Use, document, path.name, ignore_unknown=False)
+
+
+def use_of_plans(
+    plans: Path,
+    dataset_json: Path,
+    *,
+    configuration: str | None = None,
+    mirror_axes: Sequence[int] = (),
+) -> Use:
+    """Read the use of a network that nnU-Net trained.
+
+    Parameters
+    ----------
+    plans, dataset_json
+        nnU-Net's files.
+    configuration
+        Of the plans; None takes the only one in 3-D that stands alone.
+    mirror_axes
+        Axes that may be mirrored at test time, which only a checkpoint records.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file is missing.
+    InputError
+        A malformed document, or one that nnU-Net's pipeline here cannot follow.
+    """
+    planned, dataset = read_json(plans), read_json(dataset_json)
+    _, plan = resolve_configuration(planned, configuration)
+    reader = training_reader(planned, dataset)
+    return Use(
+        preprocessing_of(planned, plan, channel_names(dataset), reader),
+        Tiling(patch_size(plan), mirror_axes=tuple(mirror_axes)),
+        output_of(dataset),
+    )
+
+
+def export_module(
+    module: nn.Module,
+    target: str | Path,
+    use: Use,
+    *,
+    weights: str | Path | Mapping[str, torch.Tensor] | None = None,
+    weights_key: str | None = None,
+    name: str | None = None,
+    options: ExportOptions | None = None,
+    report: Report = lambda message: None,
+) -> Package:
+    """Write a package of a network of the user's own.
+
+    Parameters
+    ----------
+    module
+        (B, C, D, H, W) -> logits (B, K, D, H, W), or a list, tuple or dictionary whose first
+        entry of that shape they are, as networks under deep supervision give. It is set to
+        evaluation mode and float32, on the CPU.
+    target
+        Package directory to create.
+    use
+        How it is used: :func:`use_of_plans`, :func:`read_use`, or stated.
+    weights
+        A checkpoint file, which is read without running code from it, or tensors by name; None
+        keeps those that the module has.
+    weights_key
+        Which dictionary of the file, where several fit: its key.
+    name
+        What the manifest calls the network; its class's name by default.
+    options
+        See :class:`segmaformer.export.pipeline.ExportOptions`.
+    report
+        Called with a line of text as each stage begins or ends.
+
+    Returns
+    -------
+    Package
+        The package, opened.
+
+    Raises
+    ------
+    InputError
+        The weights do not fit, or the module cannot be exported: it gives another size, gives
+        different logits for one input, mixes the tiles of a batch, or changes its input.
+    ParityError
+        A variant does not compute what PyTorch computes; nothing is written.
+    """
+    name = name or type(module).__name__
+    module = module.cpu().float().eval()
+    path, digest = Path(name), None
+    if isinstance(weights, str | Path):
+        file = read_checkpoint_file(weights)
+        path, digest = file.path, file.sha256
+        _load(module, _fitting(module, file, weights_key))
+    elif weights is not None:
+        _load(module, dict(weights))
+    channels, outputs = len(use.preprocessing.channels), use.output.channels
+    probe_module(module, (channels, *use.tiling.tile), outputs)
+    wrapped = FirstOutput(module, outputs).eval()
+    checkpoint = Checkpoint(
+        model=wrapped,
+        arch=name,
+        config={},
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        output=use.output,
+        known_preprocessing=use.preprocessing,
+        known_tiling=use.tiling,
+        trainer=None,
+        assumptions=(f"The network is the user's own module, {name}.",),
+        path=path,
+        sha256=digest or _digest(module),
+    )
+    return export_package(checkpoint, target, options or ExportOptions(), report=report)
+
+
+def _load(module: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    found = {without_wrappers(key): value for key, value in weights.items()}
+    check_names_and_shapes(module.state_dict(), found)
+    load_weights(module, found)
+
+
+def _fitting(module: nn.Module, file: CheckpointFile, key: str | None) -> dict[str, torch.Tensor]:
+    """Tensors of the one dictionary of a file that has the module's names."""
+    wanted = module.state_dict().keys()
+    fitting = [
+        candidate
+        for candidate in file.dictionaries
+        if key in (None, ".".join(candidate.keys))
+        and wanted <= {without_wrappers(name) for name in candidate.tensors}
+    ]
+    if len(fitting) == 1:
+        return fitting[0].tensors
+    if fitting:
+        names = listing([_title(each) for each in fitting])
+        raise InputError(f"{file.path.name} has the weights of this module in {names}; choose one")
+    nearest = max(file.dictionaries, key=lambda each: len(wanted & each.tensors.keys()))
+    check_names_and_shapes(module.state_dict(), nearest.tensors)
+    raise InputError(f"{file.path.name} has no weights under {key!r}")
+
+
+def _title(candidate: WeightDictionary) -> str:
+    return ".".join(candidate.keys) or "the file itself"
+
+
+def _digest(module: nn.Module) -> str:
+    """SHA-256 of the names and values of all weights."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
