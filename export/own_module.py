@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -106,18 +107,15 @@ def use_of_plans(
     )
 
 
-def export_module(
+def module_checkpoint(
     module: nn.Module,
-    target: str | Path,
     use: Use,
     *,
     weights: str | Path | Mapping[str, torch.Tensor] | None = None,
     weights_key: str | None = None,
     name: str | None = None,
-    options: ExportOptions | None = None,
-    report: Report = lambda message: None,
-) -> Package:
-    """Write a package of a network of the user's own.
+) -> Checkpoint:
+    """Bring a network of the user's own into the form of a loaded checkpoint.
 
     Parameters
     ----------
@@ -125,8 +123,6 @@ def export_module(
         (B, C, D, H, W) -> logits (B, K, D, H, W), or a list, tuple or dictionary whose first
         entry of that shape they are, as networks under deep supervision give. It is set to
         evaluation mode and float32, on the CPU.
-    target
-        Package directory to create.
     use
         How it is used: :func:`use_of_plans`, :func:`read_use`, or stated.
     weights
@@ -136,23 +132,12 @@ def export_module(
         Which dictionary of the file, where several fit: its key.
     name
         What the manifest calls the network; its class's name by default.
-    options
-        See :class:`segmaformer.export.pipeline.ExportOptions`.
-    report
-        Called with a line of text as each stage begins or ends.
-
-    Returns
-    -------
-    Package
-        The package, opened.
 
     Raises
     ------
     InputError
         The weights do not fit, or the module cannot be exported: it gives another size, gives
         different logits for one input, mixes the tiles of a batch, or changes its input.
-    ParityError
-        A variant does not compute what PyTorch computes; nothing is written.
     """
     name = name or type(module).__name__
     module = module.cpu().float().eval()
@@ -165,9 +150,8 @@ def export_module(
         _load(module, dict(weights))
     channels, outputs = len(use.preprocessing.channels), use.output.channels
     probe_module(module, (channels, *use.tiling.tile), outputs)
-    wrapped = FirstOutput(module, outputs).eval()
-    checkpoint = Checkpoint(
-        model=wrapped,
+    return Checkpoint(
+        model=FirstOutput(module, outputs).eval(),
         arch=name,
         config={},
         parameters=sum(parameter.numel() for parameter in module.parameters()),
@@ -179,6 +163,34 @@ def export_module(
         path=path,
         sha256=digest or _digest(module),
     )
+
+
+def export_module(
+    module: nn.Module,
+    target: str | Path,
+    use: Use,
+    options: ExportOptions | None = None,
+    *,
+    report: Report = lambda message: None,
+    **source: Any,
+) -> Package:
+    """Write a package of a network of the user's own.
+
+    Parameters
+    ----------
+    module, use
+        See :func:`module_checkpoint`.
+    target, options, report
+        See :func:`segmaformer.export.pipeline.export_package`, which also names the errors.
+    **source
+        Other arguments of :func:`module_checkpoint`.
+
+    Returns
+    -------
+    Package
+        The package, opened.
+    """
+    checkpoint = module_checkpoint(module, use, **source)
     return export_package(checkpoint, target, options or ExportOptions(), report=report)
 
 

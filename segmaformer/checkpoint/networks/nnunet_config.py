@@ -59,19 +59,8 @@ def plain_config(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Infer the full configuration of the plain U-Net.
 
-    Parameters
-    ----------
-    shapes
-        Shape of every weight by its name, without the aliases that checkpoints repeat.
-    trainer
-        Not used; the weights tell the network.
-    given
-        Configuration keys from plans or the caller.
-
-    Returns
-    -------
-    config, assumptions
-        Every key of the network, and one sentence for each that nothing shows.
+    Parameters and results are those of
+    :class:`segmaformer.checkpoint.recognition.InferConfig`.
 
     Raises
     ------

@@ -31,20 +31,8 @@ def umamba_bot_config(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Infer the full configuration of U-Mamba Bot.
 
-    Parameters
-    ----------
-    shapes
-        Shape of every weight by its name, without the aliases that checkpoints repeat.
-    trainer
-        Not used; the names of the weights tell both networks apart.
-    given
-        Configuration keys from plans or the caller; numbers of blocks may be a plan's, before
-        the network thins them.
-
-    Returns
-    -------
-    config, assumptions
-        Every key of the network; nothing is assumed.
+    Parameters and results are those of
+    :class:`segmaformer.checkpoint.recognition.InferConfig`.
 
     Raises
     ------
