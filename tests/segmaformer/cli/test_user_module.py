@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from segmaformer.cli.user_module import build_module
+from segmaformer.mamba import Mamba
+from segmaformer.runtime.errors import InputError
+
+SOURCE = """
+from torch import nn
+from mamba_ssm import Mamba
+print("hello from the module")
+
+class Net(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.mamba = Mamba(width)
+
+def fails():
+    raise RuntimeError("no weights found")
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "their_network.py").write_text(SOURCE)
+    (tmp_path / "broken_network.py").write_text("1 / 0")
+    for name in ("their_network", "broken_network"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path
+
+
+def test_factory_with_arguments(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network: Any = build_module("their_network:Net", folder, '{"width": 8}')
+    assert type(network.mamba) is Mamba
+    assert network.mamba.d_model == 8
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "hello from the module" in said.err
+    assert f"running their_network:Net from {folder / 'their_network.py'}" in said.err
+    assert str(folder) not in sys.path
+
+
+def test_the_current_folder_is_not_searched(folder: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend("")
+    with pytest.raises(InputError, match="their_network cannot be imported"):
+        build_module("their_network:Net", None, None)
+
+
+@pytest.mark.parametrize(
+    ("factory", "arguments", "message"),
+    [
+        ("their_network", None, "expected package.module:name"),
+        ("absent_network:Net", None, "absent_network cannot be imported"),
+        ("broken_network:Net", None, "importing broken_network fails: ZeroDivisionError"),
+        ("their_network:Other", None, "their_network has no Other"),
+        ("their_network:fails", None, "fails: RuntimeError: no weights found"),
+        ("their_network:number", None, "gives a int; expected a torch.nn.Module"),
+        ("their_network:Net", "{", "--module-args is not JSON"),
+        ("their_network:Net", "[1]", "expected an object"),
+        ("their_network:Net", '{"depth": 1}', "TypeError"),
+    ],
+)
+def test_factories_that_give_no_network(
+    folder: Path, factory: str, arguments: str | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        build_module(factory, folder, arguments)
