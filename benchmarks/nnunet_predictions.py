@@ -143,8 +143,8 @@ class Sgmf:
         self._package = export_package(checkpoint, folder / "model.sgmf")
 
     def labels(self, scan: Path, plans: dict[str, Any], folder: Path) -> np.ndarray:
-        from segmaformer.checkpoint.plans import preprocessing_of, resolve_configuration
-        from segmaformer.checkpoint.readers import training_reader
+        from segmaformer.checkpoint.training.plans import preprocessing_of, resolve_configuration
+        from segmaformer.checkpoint.training.readers import training_reader
         from segmaformer.runtime import Predictor
 
         manifest = self._package.manifest

@@ -15,15 +15,23 @@ from typing import Any
 import torch
 from torch import nn
 
-from segmaformer.checkpoint.container import CheckpointFile, WeightDictionary, read_checkpoint_file
-from segmaformer.checkpoint.documents import read_json
 from segmaformer.checkpoint.fields import listing
-from segmaformer.checkpoint.labels import channel_names, output_of
+from segmaformer.checkpoint.files.container import (
+    CheckpointFile,
+    WeightDictionary,
+    read_checkpoint_file,
+)
 from segmaformer.checkpoint.loading import Checkpoint
-from segmaformer.checkpoint.plans import patch_size, preprocessing_of, resolve_configuration
-from segmaformer.checkpoint.readers import training_reader
 from segmaformer.checkpoint.recognition import without_wrappers
 from segmaformer.checkpoint.strict import check_names_and_shapes, load_weights
+from segmaformer.checkpoint.training.documents import read_json
+from segmaformer.checkpoint.training.labels import channel_names, output_of
+from segmaformer.checkpoint.training.plans import (
+    patch_size,
+    preprocessing_of,
+    resolve_configuration,
+)
+from segmaformer.checkpoint.training.readers import training_reader
 from segmaformer.export.module_probe import FirstOutput, probe_module
 from segmaformer.export.pipeline import ExportOptions, export_package
 from segmaformer.runtime.errors import InputError
@@ -36,7 +44,7 @@ from segmaformer.runtime.spec import Output, Preprocessing, Tiling
 
 @dataclass(frozen=True)
 class Use:
-    """How a network is used, in the manifest's own terms.
+    """Use of a network, in the manifest's own terms.
 
     Attributes
     ----------

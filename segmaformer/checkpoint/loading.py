@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from segmaformer.checkpoint.aliases import drop_aliases
-from segmaformer.checkpoint.container import CheckpointFile, read_checkpoint_file
-from segmaformer.checkpoint.documents import Documents, gather_documents
-from segmaformer.checkpoint.given_tiling import check_given_tiling, with_given_tiling
-from segmaformer.checkpoint.published_use import PublishedUse
+from segmaformer.checkpoint.files.container import CheckpointFile, read_checkpoint_file
 from segmaformer.checkpoint.recognition import Architecture
 from segmaformer.checkpoint.strict import check_names_and_shapes, load_weights
-from segmaformer.checkpoint.usage import stated_config, usage_of
+from segmaformer.checkpoint.training.documents import Documents, gather_documents
+from segmaformer.checkpoint.training.given_tiling import check_given_tiling, with_given_tiling
+from segmaformer.checkpoint.training.published_use import PublishedUse
+from segmaformer.checkpoint.training.usage import stated_config, usage_of
 from segmaformer.checkpoint.weight_sets import choose_weights
 from segmaformer.models import create_model, model_config
 from segmaformer.runtime.errors import InputError

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from segmaformer.checkpoint.container import CheckpointFile, WeightDictionary
 from segmaformer.checkpoint.fields import listing
+from segmaformer.checkpoint.files.container import CheckpointFile, WeightDictionary
+from segmaformer.checkpoint.files.shards import complain_about_lone_shard
 from segmaformer.checkpoint.recognition import (
     Architecture,
     Recognised,
@@ -19,7 +20,6 @@ from segmaformer.checkpoint.recognition import (
     stranger,
     without_wrappers,
 )
-from segmaformer.checkpoint.shards import complain_about_lone_shard
 from segmaformer.runtime.errors import InputError
 
 WELL_KNOWN = ("network_weights", "state_dict", "model_state_dict", "module", "model")

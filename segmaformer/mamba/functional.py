@@ -207,7 +207,7 @@ def _selected(
     B: torch.Tensor | None,
     C: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Filtered sequence, steps, B and C, channels-first."""
+    """Compute the filtered sequence, steps, B and C, channels-first."""
     filtered = F.silu(causal_depthwise_conv(x, conv1d_weight, conv1d_bias))
     rank = delta_proj_weight.shape[1]
     projected = x_proj_weight @ filtered

@@ -70,8 +70,12 @@ NAME = "plans.json"
 
 
 def _read(path: Path) -> None:
-    from segmaformer.checkpoint.plans import patch_size, preprocessing_of, resolve_configuration
-    from segmaformer.checkpoint.readers import training_reader
+    from segmaformer.checkpoint.training.plans import (
+        patch_size,
+        preprocessing_of,
+        resolve_configuration,
+    )
+    from segmaformer.checkpoint.training.readers import training_reader
 
     plans = json.loads(path.read_text(encoding="utf-8"))
     _, configuration = resolve_configuration(plans, None)

@@ -115,12 +115,12 @@ def _conv(shapes: Shapes, name: str, network: str) -> tuple[int, ...]:
 
 
 def nnunet_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Configuration keys of nnU-Net's own networks that one configuration of plans.json states.
+    """Read the configuration keys of nnU-Net's own networks from one configuration of plans.json.
 
     Parameters
     ----------
     plan
-        From :func:`segmaformer.checkpoint.plans.resolve_configuration`.
+        From :func:`segmaformer.checkpoint.training.plans.resolve_configuration`.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def unet_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     plan
-        From :func:`segmaformer.checkpoint.plans.resolve_configuration`.
+        From :func:`segmaformer.checkpoint.training.plans.resolve_configuration`.
 
     Raises
     ------

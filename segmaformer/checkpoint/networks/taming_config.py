@@ -111,7 +111,7 @@ def taming_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     plan
-        Result of :func:`segmaformer.checkpoint.plans.resolve_configuration`.
+        Result of :func:`segmaformer.checkpoint.training.plans.resolve_configuration`.
 
     Raises
     ------

@@ -152,7 +152,7 @@ def _check_tokens(shapes: Shapes, config: Mapping[str, Any]) -> None:
 
 
 def umamba_bot_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Configuration keys that one configuration of plans.json states, in either format.
+    """Read the configuration keys of one configuration of plans.json, in either format.
 
     U-Mamba takes shapes from the U-Net that nnU-Net planned, and nothing else: bias, norm and
     activation are its own whatever the plan says.
@@ -160,7 +160,7 @@ def umamba_bot_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     plan
-        From :func:`segmaformer.checkpoint.plans.resolve_configuration`.
+        From :func:`segmaformer.checkpoint.training.plans.resolve_configuration`.
 
     Raises
     ------

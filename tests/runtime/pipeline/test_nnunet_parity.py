@@ -159,7 +159,7 @@ def test_mirroring(key: str) -> None:
 @pytest.mark.parametrize("name", cases.LABEL_DATASETS)
 def test_labels_of_logits(name: str) -> None:
     pytest.importorskip("torch", reason="checkpoints are read with it")
-    from segmaformer.checkpoint.labels import output_of
+    from segmaformer.checkpoint.training.labels import output_of
 
     found = logits_to_labels(cases.label_logits(), output_of(cases.LABEL_DATASETS[name]))
     assert np.array_equal(found, recorded("labelling")[name])
@@ -173,8 +173,8 @@ def volume(case: scans.ScanCase) -> Volume:
 
 def planned_preprocessing(case: scans.ScanCase) -> Preprocessing:
     pytest.importorskip("torch", reason="checkpoints are read with it")
-    from segmaformer.checkpoint.plans import preprocessing_of, resolve_configuration
-    from segmaformer.checkpoint.readers import training_reader
+    from segmaformer.checkpoint.training.plans import preprocessing_of, resolve_configuration
+    from segmaformer.checkpoint.training.readers import training_reader
 
     _, configuration = resolve_configuration(case.plans, None)
     channels = tuple(f"channel {number}" for number in range(case.channels))
@@ -215,7 +215,7 @@ def test_whole_predictions(package: Package, name: str) -> None:
     "several tiles", 45 of 58,320 in "mirrored", none of 44,160 in "smaller than a tile", 2
     of 21,120 in "coarse slices, transposed" and 7 of 51,680 in "regions".
     """
-    from segmaformer.checkpoint.labels import output_of
+    from segmaformer.checkpoint.training.labels import output_of
 
     case = scans.PREDICTION_CASES[name]
     manifest = dataclasses.replace(

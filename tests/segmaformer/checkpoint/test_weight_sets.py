@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from segmaformer.checkpoint import describe_checkpoint, load_checkpoint
-from segmaformer.checkpoint.container import read_checkpoint_file
+from segmaformer.checkpoint.files.container import read_checkpoint_file
 from segmaformer.checkpoint.weight_sets import choose_weights
 from segmaformer.runtime.errors import InputError
 

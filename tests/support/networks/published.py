@@ -101,7 +101,7 @@ def published_case(golden_dir: Path, name: str) -> PublishedCase:
 
 
 def _config(title: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Configuration as ``create_model`` takes it; U-Mamba's golden files state a plan's blocks."""
+    """Thin U-Mamba's blocks, of which golden files state the plan's numbers."""
     if not title.startswith("U-Mamba."):
         return config
     from segmaformer.models.umamba import thinned

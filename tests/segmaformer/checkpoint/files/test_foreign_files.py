@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.checkpoint.one_file import load_document
+from segmaformer.checkpoint.files.one_file import load_document
 from segmaformer.runtime.errors import InputError
 
 VOXELS = np.zeros((4, 5, 6), np.float32)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from segmaformer.checkpoint.labels import region_output
+from segmaformer.checkpoint.training.labels import region_output
 from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing, Tiling
 
 _TILE = (128, 128, 128)

@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from segmaformer.checkpoint import defaults
-from segmaformer.checkpoint.container import CheckpointFile
-from segmaformer.checkpoint.documents import Documents
-from segmaformer.checkpoint.labels import channel_names, output_of
-from segmaformer.checkpoint.plans import (
+from segmaformer.checkpoint.files.container import CheckpointFile
+from segmaformer.checkpoint.training import defaults
+from segmaformer.checkpoint.training.documents import Documents
+from segmaformer.checkpoint.training.labels import channel_names, output_of
+from segmaformer.checkpoint.training.plans import (
     network_arguments,
     patch_size,
     preprocessing_of,
     resolve_configuration,
 )
-from segmaformer.checkpoint.published_use import PublishedUse, published_use
-from segmaformer.checkpoint.readers import training_reader
+from segmaformer.checkpoint.training.published_use import PublishedUse, published_use
+from segmaformer.checkpoint.training.readers import training_reader
 from segmaformer.models import channel_counts, model_config, network_class
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.spec import Output, Preprocessing, Tiling, Triple

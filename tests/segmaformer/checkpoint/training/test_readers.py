@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from segmaformer.checkpoint.readers import TrainingReader, training_reader
+from segmaformer.checkpoint.training.readers import TrainingReader, training_reader
 from segmaformer.runtime.errors import InputError
 
 Document = dict[str, Any]

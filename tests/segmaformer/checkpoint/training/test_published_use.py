@@ -11,7 +11,7 @@ from support.networks.published import published_case
 torch = pytest.importorskip("torch")
 
 from segmaformer.checkpoint import load_checkpoint
-from segmaformer.checkpoint.published_use import PUBLISHED, published_use
+from segmaformer.checkpoint.training.published_use import PUBLISHED, published_use
 from segmaformer.models import create_model
 from segmaformer.runtime.errors import InputError
 

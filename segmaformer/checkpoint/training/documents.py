@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segmaformer.checkpoint.container import CheckpointFile
 from segmaformer.checkpoint.fields import mapping
+from segmaformer.checkpoint.files.container import CheckpointFile
 from segmaformer.checkpoint.json_text import read_json_file
 
 

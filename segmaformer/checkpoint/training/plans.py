@@ -18,7 +18,7 @@ from segmaformer.checkpoint.fields import (
     sequence,
     triple,
 )
-from segmaformer.checkpoint.readers import TrainingReader
+from segmaformer.checkpoint.training.readers import TrainingReader
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.spec import (
     Normalization,

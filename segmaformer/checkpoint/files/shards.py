@@ -11,9 +11,9 @@ from typing import Final
 import torch
 
 from segmaformer.checkpoint.fields import listing, mapping
-from segmaformer.checkpoint.foreign_files import start_of
+from segmaformer.checkpoint.files.foreign_files import start_of
+from segmaformer.checkpoint.files.one_file import load_document
 from segmaformer.checkpoint.json_text import read_json_file
-from segmaformer.checkpoint.one_file import load_document
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.system.digest import sha256_of
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from segmaformer.checkpoint.fields import integers
-from segmaformer.checkpoint.one_file import load_document
-from segmaformer.checkpoint.shards import find_index, is_index, load_shards, shards_digest
+from segmaformer.checkpoint.files.one_file import load_document
+from segmaformer.checkpoint.files.shards import find_index, is_index, load_shards, shards_digest
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.system.digest import sha256_of
 
@@ -48,7 +48,7 @@ class CheckpointFile:
         The file that was read; the index if the weights are in several files.
     sha256
         Hexadecimal digest of the whole file; see
-        :func:`segmaformer.checkpoint.shards.shards_digest` for several.
+        :func:`segmaformer.checkpoint.files.shards.shards_digest` for several.
     dictionaries
         All dictionaries with tensors in them, the outer ones first.
     trainer

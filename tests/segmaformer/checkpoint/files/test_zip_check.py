@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.checkpoint.one_file import load_document
+from segmaformer.checkpoint.files.one_file import load_document
 from segmaformer.runtime.errors import InputError
 
 WEIGHTS = {"a": torch.arange(500.0), "b": torch.full((70,), 0.25)}

@@ -13,8 +13,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.checkpoint.container import CheckpointFile, read_checkpoint_file
-from segmaformer.checkpoint.one_file import _numpy_scalar_globals
+from segmaformer.checkpoint.files.container import CheckpointFile, read_checkpoint_file
+from segmaformer.checkpoint.files.one_file import _numpy_scalar_globals
 from segmaformer.runtime.errors import InputError, MissingExtraError
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
 from segmaformer.checkpoint import load_checkpoint
-from segmaformer.checkpoint.container import read_checkpoint_file
+from segmaformer.checkpoint.files.container import read_checkpoint_file
 from segmaformer.runtime.errors import InputError
 
 FORMATS: dict[str, tuple[str, Callable[[Any, Path], None]]] = {

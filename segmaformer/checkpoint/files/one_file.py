@@ -16,9 +16,9 @@ from typing import IO, Any, Final
 import numpy as np
 import torch
 
-from segmaformer.checkpoint.foreign_files import complain_about_stranger, start_of
-from segmaformer.checkpoint.safetensors_file import is_safetensors, load_safetensors
-from segmaformer.checkpoint.zip_check import check_zip
+from segmaformer.checkpoint.files.foreign_files import complain_about_stranger, start_of
+from segmaformer.checkpoint.files.safetensors_file import is_safetensors, load_safetensors
+from segmaformer.checkpoint.files.zip_check import check_zip
 from segmaformer.runtime.errors import InputError
 
 _MOST_BYTES: Final = 64 << 30

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.checkpoint.plans import (
+from segmaformer.checkpoint.training.plans import (
     patch_size,
     preprocessing_of,
     resolve_configuration,
 )
-from segmaformer.checkpoint.readers import training_reader
+from segmaformer.checkpoint.training.readers import training_reader
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.spec import Normalization, Preprocessing, Resampling
 

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.checkpoint.labels import channel_names, output_of
+from segmaformer.checkpoint.training.labels import channel_names, output_of
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.spec import Label, Output, Region
 

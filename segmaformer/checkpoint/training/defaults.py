@@ -6,7 +6,7 @@ raises no error; it only makes worse segmentations.
 
 from __future__ import annotations
 
-from segmaformer.checkpoint.labels import region_output
+from segmaformer.checkpoint.training.labels import region_output
 from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing
 
 _BRATS = (4, 3)

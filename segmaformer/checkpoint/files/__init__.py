@@ -1,0 +1,1 @@
+"""Files of trained weights, read without running anything that they contain."""
