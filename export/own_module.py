@@ -81,8 +81,8 @@ def read_use(path: Path) -> Use:
 
 
 def use_of_plans(
-    plans: Path,
-    dataset_json: Path,
+    plans: Path | Mapping[str, Any],
+    dataset_json: Path | Mapping[str, Any],
     *,
     configuration: str | None = None,
     mirror_axes: Sequence[int] = (),
@@ -92,9 +92,9 @@ def use_of_plans(
     Parameters
     ----------
     plans, dataset_json
-        nnU-Net's files.
+        nnU-Net's files, or their contents.
     configuration
-        Of the plans; None takes the only one in 3-D that stands alone.
+        Name in the plans; None takes the only one in 3-D that stands alone.
     mirror_axes
         Axes that may be mirrored at test time, which only a checkpoint records.
 
@@ -103,9 +103,11 @@ def use_of_plans(
     FileNotFoundError
         A file is missing.
     InputError
-        A malformed document, or one that nnU-Net's pipeline here cannot follow.
+        A document is malformed, or nnU-Net's pipeline here cannot follow it.
     """
-    planned, dataset = read_json(plans), read_json(dataset_json)
+    planned, dataset = (
+        read_json(each) if isinstance(each, Path) else each for each in (plans, dataset_json)
+    )
     _, plan = resolve_configuration(planned, configuration)
     reader = training_reader(planned, dataset)
     return Use(
@@ -119,7 +121,7 @@ def module_checkpoint(
     module: nn.Module,
     use: Use,
     *,
-    weights: str | Path | Mapping[str, torch.Tensor] | None = None,
+    weights: str | Path | CheckpointFile | Mapping[str, torch.Tensor] | None = None,
     weights_key: str | None = None,
     name: str | None = None,
 ) -> Checkpoint:
@@ -134,8 +136,8 @@ def module_checkpoint(
     use
         How it is used: :func:`use_of_plans`, :func:`read_use`, or stated.
     weights
-        A checkpoint file, which is read without running code from it, or tensors by name; None
-        keeps those that the module has.
+        A checkpoint file, which is read without running code from it, or has been; or tensors by
+        name; None keeps those that the module has.
     weights_key
         Which dictionary of the file, where several fit: its key.
     name
@@ -151,9 +153,10 @@ def module_checkpoint(
     module = module.cpu().float().eval()
     path, digest = Path(name), None
     if isinstance(weights, str | Path):
-        file = read_checkpoint_file(weights)
-        path, digest = file.path, file.sha256
-        _load(module, _fitting(module, file, weights_key))
+        weights = read_checkpoint_file(weights)
+    if isinstance(weights, CheckpointFile):
+        path, digest = weights.path, weights.sha256
+        _load(module, _fitting(module, weights, weights_key))
     elif weights is not None:
         _load(module, dict(weights))
     channels, outputs = len(use.preprocessing.channels), use.output.channels

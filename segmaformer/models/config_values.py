@@ -60,7 +60,8 @@ def _expected(key: str, default: Any) -> str:
         return "true or false"
     if isinstance(default, str):
         return f"text such as {default!r}"
-    least = "zero or more" if key in _MAY_BE_ZERO else "more than zero"
+    lowest = "zero or more" if key in _MAY_BE_ZERO else "more than zero"
+    bounds = f"{lowest} and at most {_LARGEST:,}"
     if isinstance(default, list):
-        return f"a list such as {default}, of the same kind of entries, each {least}"
-    return f"a {'whole ' if isinstance(default, int) else ''}number such as {default}, {least}"
+        return f"a list such as {default}, of the same kind of entries, each {bounds}"
+    return f"a {'whole ' if isinstance(default, int) else ''}number such as {default}, {bounds}"

@@ -427,9 +427,9 @@ def test_plans_with_values_of_another_kind(
     ("key", "value", "complaint"),
     [
         ("num_heads", [1, 2, 4], "no segmaformer can be built .* num_heads has 3 entries"),
-        ("mlp_ratios", [1e300] * 4, "no segmaformer can be built as plans and weights say"),
-        ("depths", [10**9] * 4, "the weights are of a SegMaFormer with depths"),
-        ("num_classes", 10**9, "say num_classes 1000000000, but the weights"),
+        ("mlp_ratios", [1e300] * 4, "mlp_ratios is .* and at most 100,000,000"),
+        ("depths", [10**8] * 4, "the weights are of a SegMaFormer with depths"),
+        ("num_classes", 10**8, "say num_classes 100000000, but the weights"),
     ],
 )
 def test_plans_of_a_network_that_cannot_be(

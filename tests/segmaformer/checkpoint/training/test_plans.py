@@ -184,8 +184,8 @@ CT = {"mean": 0, "std": 1, "percentile_00_5": -1, "percentile_99_5": 1}
     [
         ("plans", "image_reader_writer", "Tiff3DIO", "'Tiff3DIO', which takes TIFF"),
         ("plans", "image_reader_writer", "NaturalImage2DIO", "takes flat images"),
-        ("plans", "image_reader_writer", "HospitalIO", "'HospitalIO'.* is unknown; known: Simple"),
-        ("plans", "image_reader_writer", ["SimpleITKIO"], "is unknown; known: SimpleITKIO"),
+        ("plans", "image_reader_writer", "HospitalIO", "'HospitalIO'.* are unknown; known: Simple"),
+        ("plans", "image_reader_writer", ["SimpleITKIO"], "are unknown; known: SimpleITKIO"),
         ("plans", "transpose_forward", [0, 1], "has 2 entries"),
         ("plans", "transpose_forward", [0, 1, 1], "expected an order of 0, 1, 2"),
         ("plans", STATISTICS, None, "expected a dictionary"),

@@ -1,0 +1,197 @@
+"""Options that say how to read a checkpoint, and the reading: a file, folds, or your own module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import click
+
+from segmaformer.cli.parameters import (
+    EXISTING_FILE,
+    EXISTING_FOLDER,
+    parse_settings,
+    parse_triple,
+    weights_option,
+)
+from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.pipeline.tiling import BLENDINGS
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # typing has it from Python 3.11 on
+
+    from segmaformer.checkpoint import Checkpoint
+
+
+class Reading(TypedDict):
+    """Values of the options of :func:`reading_options`."""
+
+    folds: tuple[str, ...] | None
+    checkpoint_name: str | None
+    weights: str | None
+    arch: str | None
+    plans: Path | None
+    dataset_json: Path | None
+    configuration: str | None
+    patch_size: tuple[int, int, int] | None
+    tiling: str | None
+    overlap: float | None
+    settings: tuple[str, ...]
+    module: str | None
+    module_path: Path | None
+    module_args: str | None
+    use: Path | None
+
+
+def _parse_folds(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    return None if value is None else tuple(fold.strip() for fold in value.split(","))
+
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--folds",
+        callback=_parse_folds,
+        metavar="0,1,2",
+        help="Folds of nnU-Net's trained-model folder to average. Default: 0,1,2,3,4.",
+    ),
+    click.option(
+        "--checkpoint-name",
+        metavar="FILE",
+        help="File in each fold's folder. Default: checkpoint_final.pth.",
+    ),
+    weights_option,
+    click.option("--arch", help="Name of the network, if the weights alone do not identify it."),
+    click.option("--plans", type=EXISTING_FILE, help="nnU-Net plans.json of the training."),
+    click.option(
+        "--dataset-json", type=EXISTING_FILE, help="nnU-Net dataset.json of the training."
+    ),
+    click.option("--configuration", help="Configuration in the plans, such as 3d_fullres."),
+    click.option(
+        "--patch-size",
+        callback=parse_triple,
+        metavar="D,H,W",
+        help="Size of a tile in voxels, if no plans state it.",
+    ),
+    click.option(
+        "--tiling",
+        type=click.Choice([*BLENDINGS]),
+        help="Layout and blending of tiles, if the checkpoint does not state them.",
+    ),
+    click.option(
+        "--overlap",
+        type=float,
+        help="Fraction of a tile shared with its neighbour (0 to 1). "
+        "Default: the checkpoint's or 0.5.",
+    ),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Setting of the network, such as num_heads=[1,2,4,6] or use_rope=false; "
+        "repeat for more.",
+    ),
+    click.option(
+        "--module",
+        metavar="PACKAGE.MODULE:NAME",
+        help="Class or function of your own that makes the network. Its code is run.",
+    ),
+    click.option(
+        "--module-path",
+        type=EXISTING_FOLDER,
+        help="Folder to search for that module. Default: installed packages alone.",
+    ),
+    click.option(
+        "--module-args", metavar="JSON", help="Keyword arguments of NAME, as a JSON object."
+    ),
+    click.option(
+        "--use",
+        type=EXISTING_FILE,
+        help="JSON file of the module's preprocessing, tiling and output, in the keys of a "
+        "package's manifest, if there are no plans.",
+    ),
+)
+
+
+def reading_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of :class:`Reading` to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def load_source(path: Path, **reading: Unpack[Reading]) -> Checkpoint:
+    """Load a checkpoint, the folds of a folder, or a module of the user's own.
+
+    Raises
+    ------
+    click.UsageError
+        Options do not go together, or do not suit the network.
+    """
+    from segmaformer.checkpoint.folds import is_model_folder
+
+    options: dict[str, Any] = dict(reading)
+    config = parse_settings(options.pop("settings"))
+    of_folds = _given(options, "folds", "checkpoint_name")
+    own = {key: options.pop(key) for key in ("module", "module_path", "module_args", "use")}
+    if of_folds and not is_model_folder(path):
+        raise click.UsageError(
+            f"--folds and --checkpoint-name need nnU-Net's trained-model folder; {path} has no "
+            "fold_0 or other fold in it"
+        )
+    if own["module"] is not None:
+        return _load_module(path, config, own, options)
+    if unused := [key for key, value in own.items() if value is not None]:
+        raise click.UsageError(f"--{unused[0].replace('_', '-')} needs --module")
+    from segmaformer.checkpoint import load_checkpoint, load_folds
+
+    try:
+        if is_model_folder(path):
+            return load_folds(path, **of_folds, config=config, **options)
+        return load_checkpoint(path, config=config, **options)
+    except ValueError as error:  # an option that does not suit the network
+        raise click.UsageError(str(error)) from error
+
+
+def _given(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Take the options of these names out, and keep those that have a value."""
+    taken = {name: options.pop(name) for name in names}
+    return {name: value for name, value in taken.items() if value is not None}
+
+
+def _load_module(
+    path: Path, config: dict[str, Any], own: dict[str, Any], options: dict[str, Any]
+) -> Checkpoint:
+    from segmaformer.checkpoint.files.container import read_checkpoint_file
+    from segmaformer.checkpoint.training.documents import gather_documents
+    from segmaformer.cli.user_module import build_module
+    from segmaformer.export.own_module import module_checkpoint, read_use, use_of_plans
+
+    documents = _given(options, "plans", "dataset_json")
+    configuration, key = options.pop("configuration"), options.pop("weights")
+    surplus = [name for name, value in {**options, "set": config}.items() if value]
+    if surplus or (own["use"] is not None and (documents or configuration)):
+        named = f"--{surplus[0].replace('_', '-')}" if surplus else "--plans beside --use"
+        raise click.UsageError(f"{named} does not go with --module; state it in --use or the plans")
+    file = read_checkpoint_file(path)
+    if own["use"] is not None:
+        use = read_use(own["use"])
+    else:
+        found = gather_documents(file, **documents)
+        if found.plans is None or found.dataset is None:
+            raise InputError(
+                "nothing says how scans are prepared for your module; give the plans.json and "
+                "dataset.json of its training (--plans, --dataset-json), or --use"
+            )
+        recorded = file.init_args.get("configuration")
+        use = use_of_plans(
+            found.plans,
+            found.dataset,
+            configuration=configuration or recorded,
+            mirror_axes=file.mirror_axes or (),
+        )
+    network = build_module(own["module"], own["module_path"], own["module_args"])
+    return module_checkpoint(network, use, weights=file, weights_key=key, name=own["module"])
