@@ -144,7 +144,7 @@ def _package(
         from segmaformer.export import pipeline
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipeline, "export_onnx", lambda *_: traced)
+            patch.setattr(pipeline, "export_onnx", lambda *_, **__: traced)
             options = pipeline.ExportOptions(fp16=fp16)
             pipeline.export_package(checkpoint, folder / f"{name}.sgmf", options)
 

@@ -15,7 +15,7 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class AxisTaps:
-    """Where the voxels of one axis lie between those of another grid.
+    """Places of the voxels of one axis between those of another grid.
 
     A voxel is ``(1 - weight) * source[low] + weight * source[high]``, with `high` equal to
     `low` or one more.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
+from segmaformer.cli.console import say
 from segmaformer.cli.parameters import (
     EXISTING_FILE,
     EXISTING_FOLDER,
@@ -167,8 +168,8 @@ def _load_module(
 ) -> Checkpoint:
     from segmaformer.checkpoint.files.container import read_checkpoint_file
     from segmaformer.checkpoint.training.documents import gather_documents
-    from segmaformer.cli.user_module import build_module
     from segmaformer.export.own_module import module_checkpoint, read_use, use_of_plans
+    from segmaformer.export.user_module import build_module
 
     documents = _given(options, "plans", "dataset_json")
     configuration, key = options.pop("configuration"), options.pop("weights")
@@ -193,5 +194,5 @@ def _load_module(
             configuration=configuration or recorded,
             mirror_axes=file.mirror_axes or (),
         )
-    network = build_module(own["module"], own["module_path"], own["module_args"])
+    network = build_module(own["module"], own["module_path"], own["module_args"], report=say)
     return module_checkpoint(network, use, weights=file, weights_key=key, name=own["module"])

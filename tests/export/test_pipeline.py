@@ -32,14 +32,14 @@ from segmaformer.runtime.system.digest import sha256_of
 
 @pytest.fixture(autouse=True)
 def traced_once(monkeypatch: pytest.MonkeyPatch, tiny_onnx: Any) -> None:
-    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: tiny_onnx)
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_, **__: tiny_onnx)
 
 
 @pytest.fixture
 def damage(monkeypatch: pytest.MonkeyPatch, tiny_onnx: Any) -> Callable[[float], None]:
     """Scale weights of the traced network by a factor."""
     return lambda factor: monkeypatch.setattr(
-        pipeline, "export_onnx", lambda *_: with_scaled_weights(tiny_onnx, factor)
+        pipeline, "export_onnx", lambda *_, **__: with_scaled_weights(tiny_onnx, factor)
     )
 
 
@@ -146,7 +146,7 @@ def test_regions_are_exported_in_the_order_in_which_they_are_painted(
     checkpoint = load_checkpoint(tmp_path / "model.bin", patch_size=(16, 16, 32))
     traced: list[Any] = []
 
-    def trace(model: Any, *_: object) -> None:
+    def trace(model: Any, *_: object, **__: object) -> None:
         traced.append(model)
         raise KeyboardInterrupt
 
@@ -229,7 +229,7 @@ def test_an_existing_package_is_refused_before_any_work(
     tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     first = export_package(tiny_checkpoint, tmp_path / "tiny.sgmf")
-    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: pytest.fail("traced in vain"))
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_, **__: pytest.fail("traced in vain"))
     with pytest.raises(FileExistsError, match="--overwrite"):
         export_package(tiny_checkpoint, tmp_path / "tiny.sgmf")
     assert Package.open(tmp_path / "tiny.sgmf") == first

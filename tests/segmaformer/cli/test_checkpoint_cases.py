@@ -42,7 +42,7 @@ def made(cases_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_weights_of_lightning_become_a_package(
     sgmf: Sgmf, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hippocampus_onnx: Any
 ) -> None:
-    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: hippocampus_onnx)
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_, **__: hippocampus_onnx)
     checkpoint = made / "lightning_loss_weight.ckpt"
     run = sgmf("export", checkpoint, *SETTINGS, "-o", tmp_path / "made.sgmf")
     assert run.code == 0, run.stderr
@@ -104,7 +104,7 @@ def two_sets(tmp_path: Path) -> Path:
 def test_weights_are_chosen(
     sgmf: Sgmf, two_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_onnx: Any
 ) -> None:
-    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: tiny_onnx)
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_, **__: tiny_onnx)
     run = sgmf("export", two_sets, "--weights", "model", "-o", tmp_path / "last.sgmf")
     assert run.code == 0, run.stderr
     assert re.search(

@@ -25,7 +25,7 @@ def test_the_demo_says_where_everything_is(
     pytest.importorskip("nilearn")
     checkpoint = save_tiny_checkpoint(tmp_path / "best.pth")
     monkeypatch.setattr(demo_command, "bundled_checkpoint", lambda: nullcontext(checkpoint))
-    monkeypatch.setattr("segmaformer.export.pipeline.export_onnx", lambda *_: tiny_onnx)
+    monkeypatch.setattr("segmaformer.export.pipeline.export_onnx", lambda *_, **__: tiny_onnx)
     folder = tmp_path / "new" / "demo"
     run = sgmf("demo", "-o", folder)
     assert run.code == 0, run.stderr

@@ -30,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, tiny_onnx: Any) -> None:
     """Trace once for all tests."""
-    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: tiny_onnx)
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_, **__: tiny_onnx)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_network_that_computes_something_else_is_not_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wrong = with_scaled_weights(tiny_onnx, 1.01)
-    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: wrong)
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_, **__: wrong)
     before = tree(tmp_path)
     run = sgmf("export", trained, "--fp16", "-o", tmp_path / "brain.sgmf")
     assert (run.code, run.stdout) == (4, "")
@@ -113,7 +113,7 @@ def test_a_patch_size_and_a_window_can_be_given(
     assert (run.code, run.stdout) == (3, "")
     assert "patch" in run.stderr
     assert tree(tmp_path) == before
-    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: tiny_onnx)
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_, **__: tiny_onnx)
     size = ",".join(map(str, TINY_TILE))
     options = ("--patch-size", size, "--set", "num_heads=[1,1,1,2]", "--set", "use_rope=true")
     window = ("--tiling", "monai-constant", "--overlap", "0.25")
@@ -282,7 +282,7 @@ def test_nan_in_a_scan_to_verify_on_is_refused_or_replaced(
 def test_a_folder_that_takes_no_files_is_told_before_the_work(
     sgmf: Sgmf, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "export_onnx", lambda *_: pytest.fail("worked in vain"))
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_, **__: pytest.fail("worked in vain"))
     run = sgmf("export", trained, "-o", "/sys/kernel/x.sgmf")
     assert (run.code, run.stdout) == (1, "")
     assert "cannot write /sys/kernel/x.sgmf" in run.stderr

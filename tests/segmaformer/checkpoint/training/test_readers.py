@@ -62,7 +62,10 @@ def test_else_the_choice_is_that_of_nnunet(dataset: Document | None, rule: str, 
         ({"file_ending": ".tiff"}, "'Tiff3DIO', which takes TIFF, whose spacing"),
         ({"file_ending": ".png"}, "'NaturalImage2DIO', which takes flat images"),
         ({"file_ending": ".dcm"}, "the file_ending '.dcm'; expected one of .nii.gz"),
-        ({"overwrite_image_reader_writer": "MyIO"}, "dataset.json: .* 'MyIO', whose rules for spacing"),
+        (
+            {"overwrite_image_reader_writer": "MyIO"},
+            "dataset.json: .* 'MyIO', whose rules",
+        ),
     ],
 )
 def test_readers_that_cannot_be_honoured(dataset: Document, complaint: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.cli.user_module import build_module
+from segmaformer.export.user_module import build_module
 from segmaformer.mamba import Mamba
 from segmaformer.runtime.errors import InputError
 
@@ -40,13 +40,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_factory_with_arguments(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    network: Any = build_module("their_network:Net", folder, '{"width": 8}')
+    lines: list[str] = []
+    network: Any = build_module("their_network:Net", folder, '{"width": 8}', report=lines.append)
     assert type(network.mamba) is Mamba
     assert network.mamba.d_model == 8
     said = capsys.readouterr()
     assert said.out == ""
     assert "hello from the module" in said.err
-    assert f"running their_network:Net from {folder / 'their_network.py'}" in said.err
+    assert lines == [f"running their_network:Net from {folder / 'their_network.py'}"]
     assert str(folder) not in sys.path
 
 

@@ -1,4 +1,4 @@
-"""Building a network from code that the user names on the command line, and from nothing else."""
+"""Building a network from code that the user names, and from nothing else."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from typing import Any
 
 from torch import nn
 
-from segmaformer.cli.console import say
 from segmaformer.mamba import stand_in
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.progress import Report
 
 
-def build_module(factory: str, folder: Path | None, arguments: str | None) -> nn.Module:
+def build_module(
+    factory: str,
+    folder: Path | None,
+    arguments: str | None,
+    *,
+    report: Report = lambda message: None,
+) -> nn.Module:
     """Import a factory, run it and return its network.
 
     While it runs, ``mamba_ssm`` and ``causal_conv1d`` are this project's own, what it prints goes
@@ -31,6 +37,8 @@ def build_module(factory: str, folder: Path | None, arguments: str | None) -> nn
         Folder to search for it first, or None for installed packages alone.
     arguments
         JSON object of its keyword arguments, or None.
+    report
+        Called with a line of text that names the file whose code is run.
 
     Raises
     ------
@@ -52,7 +60,7 @@ def build_module(factory: str, folder: Path | None, arguments: str | None) -> nn
             ) from error
         except Exception as error:  # of the user's code, which may raise anything
             raise InputError(_failed(f"importing {module_name}", error)) from error
-        say(f"running {factory} from {getattr(module, '__file__', None) or 'a built-in module'}")
+        report(f"running {factory} from {getattr(module, '__file__', None) or 'a built-in module'}")
         if not hasattr(module, name):
             raise InputError(f"{module_name} has no {name}")
         try:
