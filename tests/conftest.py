@@ -99,7 +99,7 @@ def hippocampus_checkpoint() -> Any:
     """Load the trained reference model."""
     pytest.importorskip("torch")
     from segmaformer.checkpoint import load_checkpoint
-    from segmaformer.cli.demo_command import CHECKPOINT
+    from segmaformer.cli.commands.demo import CHECKPOINT
 
     return load_checkpoint(Path(str(importlib.resources.files("segmaformer") / CHECKPOINT)))
 

@@ -40,7 +40,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"segmaformer.cli.{name}_command")
+        module = importlib.import_module(f"segmaformer.cli.commands.{name}")
         command: click.Command = module.command
         return command
 

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "cuda/device_check.h"
+#include "cuda/sums/device_check.h"
 #include "python/c_conversions.h"
 
 namespace sgmf {

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "cuda/logit_device.h"
+#include "cuda/sums/logit_device.h"
 #include "python/pipeline.h"
 
 namespace sgmf {

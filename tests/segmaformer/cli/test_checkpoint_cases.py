@@ -19,8 +19,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from segmaformer.checkpoint import load_checkpoint
-from segmaformer.cli.demo_command import CHECKPOINT
-from segmaformer.cli.export_command import package_name
+from segmaformer.cli.commands.demo import CHECKPOINT
+from segmaformer.cli.commands.export import package_name
 from segmaformer.export import pipeline
 from segmaformer.runtime.package.reader import Package
 

@@ -195,7 +195,7 @@ def in_a_new_interpreter(code: str, *arguments: str | Path) -> subprocess.Comple
 
 def test_the_command_imports_neither_pytorch_nor_onnx() -> None:
     code = (
-        "import sys, segmaformer.cli, segmaformer.cli.infer_command, segmaformer.runtime\n"
+        "import sys, segmaformer.cli, segmaformer.cli.commands.infer, segmaformer.runtime\n"
         "print(sorted({'torch', 'onnx', 'onnxscript', 'onnx_ir'} & set(sys.modules)))"
     )
     assert in_a_new_interpreter(code).stdout == "[]\n"
@@ -206,7 +206,7 @@ def test_the_start_of_the_command_is_short() -> None:
     assert in_a_new_interpreter(code).stdout == "set()\n"
 
 
-@pytest.mark.parametrize("module", ["segmaformer.cli.infer_command", "scipy"])
+@pytest.mark.parametrize("module", ["segmaformer.cli.commands.infer", "scipy"])
 def test_an_interrupted_import_is_no_defect(module: str) -> None:
     code = (
         "import sys\n"

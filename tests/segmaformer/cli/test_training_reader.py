@@ -19,7 +19,7 @@ from support.packages.samples import copy_package, edit_manifest
 torch = pytest.importorskip("torch")
 
 from segmaformer.checkpoint import load_checkpoint
-from segmaformer.cli.demo_command import CHECKPOINT
+from segmaformer.cli.commands.demo import CHECKPOINT
 from segmaformer.runtime.package.reader import Package
 
 Sgmf = Callable[..., Any]

@@ -5,7 +5,7 @@
 #include <exception>
 #include <utility>
 
-#include "cuda/device_check.h"
+#include "cuda/sums/device_check.h"
 #include "pipeline/geometry/box.h"
 
 namespace sgmf::tensorrt {

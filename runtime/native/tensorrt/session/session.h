@@ -10,7 +10,7 @@
 #include <optional>
 #include <string>
 
-#include "cuda/logit_device.h"
+#include "cuda/sums/logit_device.h"
 #include "pipeline/tiles/network.h"
 #include "tensorrt/session/engine.h"
 

@@ -1,4 +1,4 @@
-#include "cuda/device_lines.h"
+#include "cuda/sums/device_lines.h"
 
 #include <algorithm>
 #include <utility>

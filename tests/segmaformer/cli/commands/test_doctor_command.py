@@ -10,7 +10,7 @@ import pytest
 from support.stand_ins.gpu_machine import pretend
 
 import segmaformer
-from segmaformer.cli import doctor_command
+from segmaformer.cli.commands import doctor
 from segmaformer.runtime.bindings import cuda_driver
 from segmaformer.runtime.errors import BackendError
 
@@ -51,7 +51,7 @@ def test_a_machine_that_cannot_infer_ends_with_one(
         raise BackendError(f"{part} is not here")
 
     name = "op_library_path" if part == "op library" else "import_onnxruntime"
-    monkeypatch.setattr(doctor_command, name, missing)
+    monkeypatch.setattr(doctor, name, missing)
     run = sgmf("doctor")
     assert run.code == 1
     assert f"missing: {part} is not here" in run.stdout

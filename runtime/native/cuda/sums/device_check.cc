@@ -1,9 +1,9 @@
-#include "cuda/device_check.h"
+#include "cuda/sums/device_check.h"
 
 #include <cstdint>
 #include <vector>
 
-#include "cuda/logit_device.h"
+#include "cuda/sums/logit_device.h"
 #include "pipeline/labels/label_stream.h"
 
 namespace sgmf::cuda {

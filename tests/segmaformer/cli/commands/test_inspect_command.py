@@ -9,7 +9,7 @@ import pytest
 from support.networks.networks import save_tiny_checkpoint
 from support.packages.samples import copy_package, edit_manifest, flip_byte, sample_manifest
 
-from segmaformer.cli.inspect_command import package_facts
+from segmaformer.cli.commands.inspect import package_facts
 from segmaformer.runtime.spec import Label, Output, Region
 
 Sgmf = Callable[..., Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from segmaformer.cli import bench_command
+from segmaformer.cli.commands import bench
 from segmaformer.runtime.backends import backends
 from segmaformer.runtime.benchmark import Candidate
 
@@ -42,7 +42,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Candidate]]:
             asked.extend(candidates)
             return [{**vars(each), **results[each.backend]} for each in candidates]
 
-        monkeypatch.setattr(bench_command, "benchmark", benchmark)
+        monkeypatch.setattr(bench, "benchmark", benchmark)
         return asked
 
     return pretend
@@ -108,7 +108,7 @@ def test_what_was_not_named_may_lack_an_engine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     everything = [dataclasses.replace(each, missing=lambda: None) for each in backends()]
-    monkeypatch.setattr(bench_command, "backends", lambda: everything)
+    monkeypatch.setattr(bench, "backends", lambda: everything)
     idle = dict.fromkeys((each.name for each in everything), IDLE)
     taken = measured(**{**idle, "onnxruntime": TIMED})
     assert sgmf("bench", tiny_package_path).code == 0

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "cuda/device_feed.h"
 #include "cuda/driver/device.h"
-#include "cuda/label_kernels.h"
+#include "cuda/sums/device_feed.h"
+#include "cuda/sums/label_kernels.h"
 #include "pipeline/labels/logit_lines.h"
 
 namespace sgmf::cuda {

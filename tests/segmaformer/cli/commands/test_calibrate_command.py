@@ -14,7 +14,7 @@ from support.packages.samples import copy_package, head_like, write_scan
 pytest.importorskip("onnx")
 
 from segmaformer.calibration import ranges
-from segmaformer.cli.calibrate_command import METHODS
+from segmaformer.cli.commands.calibrate import METHODS
 from segmaformer.runtime.package.reader import Package
 
 Sgmf = Callable[..., Any]

@@ -1,8 +1,8 @@
-#include "cuda/logit_device.h"
+#include "cuda/sums/logit_device.h"
 
 #include <utility>
 
-#include "cuda/device_lines.h"
+#include "cuda/sums/device_lines.h"
 
 namespace sgmf::cuda {
 

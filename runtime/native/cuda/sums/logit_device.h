@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "cuda/device_network.h"
 #include "cuda/driver/device.h"
-#include "cuda/label_kernels.h"
+#include "cuda/sums/device_network.h"
+#include "cuda/sums/label_kernels.h"
 #include "pipeline/labels/logit_device.h"
 
 namespace sgmf::cuda {

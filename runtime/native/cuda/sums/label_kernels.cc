@@ -1,4 +1,4 @@
-#include "cuda/label_kernels.h"
+#include "cuda/sums/label_kernels.h"
 
 #include "pipeline/error.h"
 #include "system/backend_missing.h"

@@ -11,7 +11,7 @@ import nibabel
 import pytest
 from support.networks.networks import save_tiny_checkpoint
 
-from segmaformer.cli import demo_command
+from segmaformer.cli.commands import demo
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.system.digest import sha256_of
 
@@ -24,7 +24,7 @@ def test_the_demo_says_where_everything_is(
     """Run the demo with a small untrained network in place of the bundled one."""
     pytest.importorskip("nilearn")
     checkpoint = save_tiny_checkpoint(tmp_path / "best.pth")
-    monkeypatch.setattr(demo_command, "bundled_checkpoint", lambda: nullcontext(checkpoint))
+    monkeypatch.setattr(demo, "bundled_checkpoint", lambda: nullcontext(checkpoint))
     monkeypatch.setattr("segmaformer.export.pipeline.export_onnx", lambda *_, **__: tiny_onnx)
     folder = tmp_path / "new" / "demo"
     run = sgmf("demo", "-o", folder)

@@ -1,4 +1,4 @@
-#include "cuda/device_feed.h"
+#include "cuda/sums/device_feed.h"
 
 #include <algorithm>
 #include <utility>

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "cuda/device_network.h"
+#include "cuda/sums/device_network.h"
 #include "pipeline/labels/logit_device.h"
 
 namespace sgmf::cuda {

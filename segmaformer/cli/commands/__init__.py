@@ -1,0 +1,1 @@
+"""Commands of ``sgmf``, one in each module."""
