@@ -15,6 +15,10 @@ TILES = {
     "taming-bisegmamba": ABDOMEN,
     "taming-segmambaskip": ABDOMEN,
     "taming-multisegmamba": ABDOMEN,
+    "umamba-bot": ABDOMEN,
+    "umamba-enc": ABDOMEN,
+    "nnunet-plain": ABDOMEN,
+    "nnunet-resenc": ABDOMEN,
 }
 """Channels, depth, height and width of one tile."""
 
@@ -34,7 +38,7 @@ def make_network(name: str) -> Any:
     from segmaformer.models import create_model
 
     torch.manual_seed(0)
-    return create_model(name, preset="abdomen" if _is_taming(name) else "brats").eval()
+    return create_model(name, preset="abdomen" if _is_abdominal(name) else "brats").eval()
 
 
 def write_checkpoint(name: str, folder: Path) -> Path:
@@ -49,7 +53,7 @@ def write_checkpoint(name: str, folder: Path) -> Path:
 
     model = make_network(name)
     weights = model.state_dict()
-    if name == "segmaformer" or _is_taming(name):
+    if name == "segmaformer" or _is_abdominal(name):
         path = folder / f"{name}.pth"
         torch.save(_nnunet_checkpoint(name, model.config, weights), path)
     else:
@@ -60,13 +64,13 @@ def write_checkpoint(name: str, folder: Path) -> Path:
 
 def _nnunet_checkpoint(name: str, config: dict[str, Any], weights: Any) -> dict[str, Any]:
     channels, *tile = TILES[name]
-    taming = _is_taming(name)
+    abdominal = _is_abdominal(name)
     plan: dict[str, Any] = {
         "patch_size": tile,
-        "spacing": [3.0, 0.8, 0.8] if taming else [1.0, 1.0, 1.0],
-        "normalization_schemes": ["CTNormalization" if taming else "ZScoreNormalization"]
+        "spacing": [3.0, 0.8, 0.8] if abdominal else [1.0, 1.0, 1.0],
+        "normalization_schemes": ["CTNormalization" if abdominal else "ZScoreNormalization"]
         * channels,
-        "use_mask_for_norm": [not taming] * channels,
+        "use_mask_for_norm": [not abdominal] * channels,
         "architecture": _architecture(name, config),
     }
     classes = config["num_classes"]
@@ -78,12 +82,12 @@ def _nnunet_checkpoint(name: str, config: dict[str, Any], weights: Any) -> dict[
                 "transpose_forward": [0, 1, 2],
                 "image_reader_writer": "SimpleITKIO",
                 "configurations": {"3d_fullres": plan},
-                "foreground_intensity_properties_per_channel": {"0": _CT} if taming else {},
+                "foreground_intensity_properties_per_channel": {"0": _CT} if abdominal else {},
             },
             "configuration": "3d_fullres",
             "fold": 0,
             "dataset_json": {
-                "channel_names": {str(i): "CT" if taming else f"MR{i}" for i in range(channels)},
+                "channel_names": {str(i): "CT" if abdominal else f"MR{i}" for i in range(channels)},
                 "labels": {"background": 0, **{f"organ {i}": i for i in range(1, classes)}},
                 "file_ending": ".nii.gz",
             },
@@ -99,18 +103,22 @@ _TRAINERS = {
     "taming-bisegmamba": "nnUNetTrainerPanSegMamba",
     "taming-segmambaskip": "nnUNetTrainerSegMambaSkip",
     "taming-multisegmamba": "nnUNetTrainerMultiSegMamba",
+    "umamba-bot": "nnUNetTrainerUMambaBot",
+    "umamba-enc": "nnUNetTrainerUMambaEnc",
+    "nnunet-plain": "nnUNetTrainer",
+    "nnunet-resenc": "nnUNetTrainer",
 }
 
 
 def _architecture(name: str, config: dict[str, Any]) -> dict[str, Any]:
-    if not _is_taming(name):
+    if not _is_abdominal(name):
         return {"network_class_name": "SegMaFormer", "arch_kwargs": config}
     kept = ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage_decoder")
-    arguments = {key: config[key] for key in (*kept, "conv_bias")}
+    arguments = {**{key: config[key] for key in kept}, "conv_bias": True}
     arguments["n_blocks_per_stage"] = config["n_conv_per_stage_encoder"]
     arguments["n_stages"] = len(config["features_per_stage"])
     return {"network_class_name": "ResidualEncoderUNet", "arch_kwargs": arguments}
 
 
-def _is_taming(name: str) -> bool:
-    return name.startswith("taming")
+def _is_abdominal(name: str) -> bool:
+    return TILES[name] == ABDOMEN
