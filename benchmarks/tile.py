@@ -126,7 +126,7 @@ def openvino(name: str, path: Path) -> Run:
     from segmaformer.runtime.backends.openvino import open_network
 
     tile = _tile(name)
-    compiled = open_network(path.read_bytes(), tile.shape, threads=available_threads())
+    compiled = open_network(path.read_bytes(), tile.shape, threads=available_threads(), errors=[])
     request = compiled.create_infer_request()
     return lambda: request.infer([tile], share_inputs=True, share_outputs=True)[0]
 

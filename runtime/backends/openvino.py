@@ -84,7 +84,10 @@ class OpenVinoSession:
         self._lock = threading.Lock()
         self._tensor = openvino.Tensor
         takes, gives = package.manifest.input_shape, package.manifest.logits_shape
-        compiled = open_network(content, (1, *takes), threads=threads, bfloat16=bfloat16)
+        self._op_errors: list[Exception] = []
+        compiled = open_network(
+            content, (1, *takes), threads=threads, errors=self._op_errors, bfloat16=bfloat16
+        )
         _check_interface(compiled, package.manifest)
         self._request = compiled.create_infer_request()
         self._shapes = takes, gives
@@ -118,8 +121,11 @@ class OpenVinoSession:
         self._request.set_input_tensor(self._tensor(tile, shared_memory=True))
         self._request.set_output_tensor(self._tensor(logits, shared_memory=True))
         # A signal must not raise in OpenVINO's own callbacks.
+        self._op_errors.clear()
         with signals_deferred(), terminable(self._request.cancel):
             self._request.infer()
+        if self._op_errors:
+            raise self._op_errors[0]
 
 
 def _identity(content: bytes, description: str) -> str:
@@ -224,7 +230,12 @@ def what_is_missing() -> str | None:
 
 
 def open_network(
-    content: bytes, shape: tuple[int, ...], *, threads: int, bfloat16: bool = False
+    content: bytes,
+    shape: tuple[int, ...],
+    *,
+    threads: int,
+    errors: list[Exception],
+    bfloat16: bool = False,
 ) -> Any:
     """Compile an ``openvino.CompiledModel`` for the CPU.
 
@@ -236,6 +247,8 @@ def open_network(
         Shape of the input, with the batch.
     threads
         Number of threads for one run.
+    errors
+        Receives what ops raise, also in later runs, which must look there.
     bfloat16
         Whether operators may compute in bfloat16 rather than float32.
 
@@ -250,11 +263,14 @@ def open_network(
     from segmaformer.runtime.backends.openvino_ops import op_extensions
 
     op_library()  # its errors are clearer here than from within OpenVINO
-    core.add_extension(op_extensions(threads))
+    core.add_extension(op_extensions(threads, errors))
     try:
         model = core.read_model(content, b"")
         model.reshape(list(shape))
-        return core.compile_model(model, DEVICE, _settings(threads, bfloat16))
+        compiled = core.compile_model(model, DEVICE, _settings(threads, bfloat16))
+        if errors:
+            raise errors[0]
+        return compiled
     except Exception as error:  # RuntimeError, and any error of an op inside it
         raise BackendError(f"OpenVINO cannot open the network: {error}") from error
 

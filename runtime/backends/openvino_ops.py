@@ -55,11 +55,14 @@ class _Settings:
         Function from the shapes of the inputs to that of the output.
     compute
         Function that writes the output, its second argument.
+    errors
+        Receives what `compute` raises: on one thread OpenVINO itself loses it.
     """
 
     attributes: Mapping[str, Any]
     shape: Callable[[Sequence[Any]], Any]
     compute: Callable[[Sequence[np.ndarray], np.ndarray], None]
+    errors: list[Exception]
 
 
 class NativeOp(openvino.Op):  # type: ignore[misc]  # OpenVINO ships no types
@@ -91,30 +94,37 @@ class NativeOp(openvino.Op):  # type: ignore[misc]  # OpenVINO ships no types
 
     def evaluate(self, outputs: Sequence[Any], inputs: Sequence[Any]) -> bool:
         """Compute `outputs` from `inputs`, OpenVINO's tensors."""
-        self.settings.compute([tensor.data for tensor in inputs], outputs[0].data)
+        try:
+            self.settings.compute([tensor.data for tensor in inputs], outputs[0].data)
+        except Exception as error:
+            self.settings.errors.append(error)
+            raise
         return True
 
 
 _CLASSES = {name: type(name, (NativeOp,), {}) for name in (_SCAN, *INPUT_COUNTS)}
 
 
-def op_extensions(threads: int) -> list[ConversionExtension]:
+def op_extensions(threads: int, errors: list[Exception]) -> list[ConversionExtension]:
     """Return extensions for OpenVINO's reader of ONNX, which reads no function bodies.
 
     Parameters
     ----------
     threads
         Number of threads for one op.
+    errors
+        Receives what ops raise. Whoever runs the network looks here afterwards: on one thread
+        OpenVINO goes on with whatever the memory of the output holds.
     """
     token_ops = [
-        ConversionExtension(op, _DOMAIN, partial(_convert_token_op, op, threads))
+        ConversionExtension(op, _DOMAIN, partial(_convert_token_op, op, threads, errors))
         for op in INPUT_COUNTS
     ]
-    scan = ConversionExtension(_SCAN, _DOMAIN, partial(_convert_scan, threads))
+    scan = ConversionExtension(_SCAN, _DOMAIN, partial(_convert_scan, threads, errors))
     return [scan, *token_ops]
 
 
-def _convert_scan(threads: int, node: Any) -> Any:
+def _convert_scan(threads: int, errors: list[Exception], node: Any) -> Any:
     given = [node.get_input(index) for index in range(node.get_input_size())]
     named = {
         name: value
@@ -125,7 +135,7 @@ def _convert_scan(threads: int, node: Any) -> Any:
         raise BackendError(f"a {_SCAN} node has no {', '.join(missing)}")
     flags = {name: int(node.get_attribute(name, 0)) for name in _SCAN_FLAGS}
     compute = partial(_compute_scan, tuple(named), flags, threads)
-    settings = _Settings(flags, lambda shapes: shapes[0], compute)
+    settings = _Settings(flags, lambda shapes: shapes[0], compute, errors)
     return _CLASSES[_SCAN](list(named.values()), settings).outputs()
 
 
@@ -158,15 +168,15 @@ def _address(array: np.ndarray) -> int:
     return address
 
 
-def _convert_token_op(op: str, threads: int, node: Any) -> Any:
+def _convert_token_op(op: str, threads: int, errors: list[Exception], node: Any) -> Any:
     inputs = [node.get_input(index) for index in range(node.get_input_size())]
     if op != _VOLUME_NORM or not _has_many_channels(inputs[0].get_partial_shape()):
-        return _token_op(op, threads, node, inputs).outputs()
+        return _token_op(op, threads, errors, node, inputs).outputs()
     from openvino import opset8
 
     volume, *others = inputs
     tokens = opset8.transpose(volume, list(_TO_TOKENS))
-    normed = _token_op(_TOKEN_NORM, threads, node, [tokens.output(0), *others])
+    normed = _token_op(_TOKEN_NORM, threads, errors, node, [tokens.output(0), *others])
     return opset8.transpose(normed.output(0), list(_TO_CHANNELS)).outputs()
 
 
@@ -175,7 +185,9 @@ def _has_many_channels(shape: Any) -> bool:
     return known and shape[1].get_length() >= _LEAST_CHANNELS
 
 
-def _token_op(op: str, threads: int, node: Any, inputs: Sequence[Any]) -> NativeOp:
+def _token_op(
+    op: str, threads: int, errors: list[Exception], node: Any, inputs: Sequence[Any]
+) -> NativeOp:
     """Make the op `op` on `inputs`, with the attributes of `node`."""
     defaults = asdict(TokenOpAttributes())
     given = {name: node.get_attribute(name, default) for name, default in defaults.items()}
@@ -185,6 +197,7 @@ def _token_op(op: str, threads: int, node: Any, inputs: Sequence[Any]) -> Native
         given,
         partial(_token_op_shape, op, attributes),
         lambda arrays, out: run_token_op(op, arrays, attributes, out, threads=threads),
+        errors,
     )
     return _CLASSES[op](inputs, settings)
 

@@ -119,8 +119,12 @@ def test_more_memory_than_there_is_is_an_input_error(
 ) -> None:
     path = save(tmp_path / "scan.nii.gz", np.ones((256, 256, 128), np.uint8))
 
-    def refuse(*_arguments: object) -> None:
-        raise MemoryError
+    empty = np.empty
+
+    def refuse(shape: Any, *arguments: Any, **options: Any) -> Any:
+        if np.prod(shape) > 1000:
+            raise MemoryError
+        return empty(shape, *arguments, **options)
 
     monkeypatch.setattr(np, "empty", refuse)
     with pytest.raises(InputError, match=r"shape \(256, 256, 128\); 0.0312 GiB of memory"):
