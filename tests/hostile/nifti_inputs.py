@@ -133,8 +133,8 @@ def _contents() -> Iterator[HostileInput]:
         "voxels that are all zero": (plain[:352] + bytes(data), REFUSED),
         "a gigabyte in a kilobyte": (huge, REFUSED),
         "a gigabyte of zeros, packed": (
-            gzip.compress(nifti({"dim": [3, 512, 512, 100, 1, 1, 1, 1]})[:352])
-            + gzip.compress(bytes(1000)),
+            gzip.compress(nifti({"dim": [3, 512, 512, 100, 1, 1, 1, 1]})[:352], mtime=0)
+            + gzip.compress(bytes(1000), mtime=0),
             REFUSED,
         ),
         "an extension longer than the file": (

@@ -70,7 +70,7 @@ def inputs() -> Iterator[HostileInput]:
         content = nrrd_bytes(**{field: value})
         name = f"{field}: {value if value is None else value[:40]}"
         yield HostileInput(name, file_of(content, "scan.nrrd"), read_as_scan, verdict)
-    packed = gzip.compress(VOXELS)
+    packed = gzip.compress(VOXELS, mtime=0)
     plain = nrrd_bytes()
     contents: dict[str, tuple[bytes, int]] = {
         "plain": (plain, TAKEN),
@@ -81,10 +81,10 @@ def inputs() -> Iterator[HostileInput]:
             nrrd_bytes(packed[:-8] + bytes(8), encoding="gzip"),
             REFUSED,
         ),
-        "gzip of less": (nrrd_bytes(gzip.compress(VOXELS[:-1]), encoding="gzip"), REFUSED),
-        "gzip of more": (nrrd_bytes(gzip.compress(VOXELS + b"x"), encoding="gzip"), TAKEN),
+        "gzip of less": (nrrd_bytes(gzip.compress(VOXELS[:-1], mtime=0), encoding="gzip"), REFUSED),
+        "gzip of more": (nrrd_bytes(gzip.compress(VOXELS + b"x", mtime=0), encoding="gzip"), TAKEN),
         "raw declared, gzip given": (nrrd_bytes(packed), REFUSED),
-        "a bomb": (nrrd_bytes(gzip.compress(bytes(30_000_000)), encoding="gzip"), REFUSED),
+        "a bomb": (nrrd_bytes(gzip.compress(bytes(30_000_000), mtime=0), encoding="gzip"), REFUSED),
         "cut off": (plain[:-1], REFUSED),
         "no voxels": (nrrd_bytes(b""), REFUSED),
         "no empty line": (plain[: plain.index(b"\n\n")], REFUSED),

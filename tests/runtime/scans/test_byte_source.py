@@ -56,10 +56,10 @@ def test_the_next_member_may_begin_where_a_piece_of_the_file_ends(
     first = next(
         content
         for size in range(65_536, 65_400, -1)
-        if len(gzip.compress(content := CONTENT[:size], 0)) == 65_536 - waiting
+        if len(gzip.compress(content := CONTENT[:size], 0, mtime=0)) == 65_536 - waiting
     )
     path = tmp_path / "data.gz"
-    path.write_bytes(gzip.compress(first, 0) + gzip.compress(b"second"))
+    path.write_bytes(gzip.compress(first, 0, mtime=0) + gzip.compress(b"second", mtime=0))
     with ByteSource(path, compressed=True).open() as stream:
         assert read_all(stream) == first + b"second"
 
@@ -67,7 +67,7 @@ def test_the_next_member_may_begin_where_a_piece_of_the_file_ends(
 def test_a_start_and_a_skip_are_passed_over(tmp_path: Path) -> None:
     plain, packed = tmp_path / "plain", tmp_path / "packed"
     plain.write_bytes(CONTENT)
-    packed.write_bytes(b"xy" + gzip.compress(CONTENT))
+    packed.write_bytes(b"xy" + gzip.compress(CONTENT, mtime=0))
     with ByteSource(plain, start=100, skip=70_000).open() as stream:
         assert read_all(stream) == CONTENT[70_100:]
     with ByteSource(packed, 2, compressed=True, skip=70_100).open() as stream:
@@ -84,7 +84,7 @@ def test_the_end_of_a_file_leaves_its_header_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "cut in the trailer", "flipped", "checksum", "empty"])
 def test_damaged_compression_is_reported(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "data.gz"
-    content = bytearray(gzip.compress(CONTENT))
+    content = bytearray(gzip.compress(CONTENT, mtime=0))
     if damage.startswith("cut"):
         del content[-3000 if damage == "cut" else -1 :]
     elif damage == "empty":
@@ -99,7 +99,7 @@ def test_damaged_compression_is_reported(tmp_path: Path, damage: str) -> None:
 
 def test_a_skip_past_the_end_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "data.gz"
-    path.write_bytes(gzip.compress(bytes(10)))
+    path.write_bytes(gzip.compress(bytes(10), mtime=0))
     source = ByteSource(path, compressed=True, skip=11)
     with pytest.raises(InputError, match="end before the first voxel"), source.open():
         pass
@@ -122,13 +122,13 @@ def test_a_promise_is_held_against_the_size_of_the_file(
 
 def test_the_best_that_deflate_can_do_is_not_refused(tmp_path: Path) -> None:
     path = tmp_path / "zeros.gz"
-    path.write_bytes(gzip.compress(bytes(20_000_000), 9))
+    path.write_bytes(gzip.compress(bytes(20_000_000), 9, mtime=0))
     ByteSource(path, compressed=True).check_holds(20_000_000)
 
 
 def test_no_more_is_unpacked_than_is_read(tmp_path: Path) -> None:
     path = tmp_path / "bomb.gz"
-    path.write_bytes(gzip.compress(bytes(50_000_000)))
+    path.write_bytes(gzip.compress(bytes(50_000_000), mtime=0))
     tracemalloc.start()
     try:
         with ByteSource(path, compressed=True).open() as stream:
@@ -140,6 +140,6 @@ def test_no_more_is_unpacked_than_is_read(tmp_path: Path) -> None:
 
 
 def test_gzip_is_known_by_its_content(tmp_path: Path) -> None:
-    for content, known in ((gzip.compress(b""), True), (b"\x1f", False), (b"", False)):
+    for content, known in ((gzip.compress(b"", mtime=0), True), (b"\x1f", False), (b"", False)):
         (tmp_path / "file").write_bytes(content)
         assert is_gzip(tmp_path / "file") is known

@@ -317,7 +317,7 @@ def _small_promise(small: Path, bomb: Path) -> None:
     """Give the bomb the header of the small file."""
     if bomb.name.endswith(".nii.gz"):
         start = gzip.decompress(small.read_bytes())[:352]
-        bomb.write_bytes(gzip.compress(start + gzip.decompress(bomb.read_bytes())[352:]))
+        bomb.write_bytes(gzip.compress(start + gzip.decompress(bomb.read_bytes())[352:], mtime=0))
         return
     content = bomb.read_bytes()
     assert content.count(b" 1000 1000 50\n") == 1
@@ -330,7 +330,7 @@ def test_compressed_data_shorter_than_promised_are_refused(tmp_path: Path, suffi
     long = write_by_itk(tmp_path / f"b{suffix}", ramp("i2", (4, 5, 601)), np.eye(4), True)
     if suffix == ".nii.gz":
         start = gzip.decompress(long.read_bytes())[:352]
-        short.write_bytes(gzip.compress(start + gzip.decompress(short.read_bytes())[352:]))
+        short.write_bytes(gzip.compress(start + gzip.decompress(short.read_bytes())[352:], mtime=0))
     else:
         short.write_bytes(short.read_bytes().replace(b" 4 5 600\n", b" 4 5 601\n"))
     with pytest.raises(InputError, match="fewer voxels than its header promises"):

@@ -56,7 +56,7 @@ def nifti(folder: Path, data: bytes) -> Path:
 
 def nifti_gz(folder: Path, data: bytes) -> Path:
     path = nifti(folder, data)
-    (folder / "scan.nii.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (folder / "scan.nii.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
     return folder / "scan.nii.gz"
 
 
@@ -68,7 +68,7 @@ def nrrd(folder: Path, data: bytes) -> Path:
 
 def nrrd_gzip(folder: Path, data: bytes) -> Path:
     header = NRRD.format(encoding="gzip", more="")
-    (folder / "scan.nrrd").write_bytes(header.encode() + gzip.compress(data))
+    (folder / "scan.nrrd").write_bytes(header.encode() + gzip.compress(data, mtime=0))
     return folder / "scan.nrrd"
 
 
@@ -80,7 +80,7 @@ def nhdr(folder: Path, data: bytes) -> Path:
 
 
 def nhdr_gzip(folder: Path, data: bytes) -> Path:
-    (folder / "scan.raw.gz").write_bytes(gzip.compress(data))
+    (folder / "scan.raw.gz").write_bytes(gzip.compress(data, mtime=0))
     more = "data file: scan.raw.gz\n"
     (folder / "scan.nhdr").write_text(NRRD.format(encoding="gzip", more=more))
     return folder / "scan.nhdr"
@@ -165,7 +165,7 @@ def test_members_of_gzip_may_be_divided_anywhere(
     folder = tmp_path_factory.mktemp("members")
     plain = nifti(folder, DATA).read_bytes()
     edges = [0, *sorted(cuts), len(plain)]
-    members = [gzip.compress(plain[a:b]) for a, b in itertools.pairwise(edges)]
+    members = [gzip.compress(plain[a:b], mtime=0) for a, b in itertools.pairwise(edges)]
     (folder / "scan.nii.gz").write_bytes(b"".join(members) + bytes(trailer))
     volume = read_scan([folder / "scan.nii.gz"])
     assert np.array_equal(volume.voxels[0], VOXELS)

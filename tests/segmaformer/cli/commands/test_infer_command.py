@@ -239,9 +239,9 @@ HEAD = head_like((10, 11, 12))
 BAD_SCANS: dict[str, tuple[str, bytes, str]] = {
     "a text file": ("scan.nii", b"This is a note.\n" * 100, "not a NIfTI file"),
     "an empty file": ("scan.nii", b"", "not a NIfTI file"),
-    "an empty gzip": ("scan.nii.gz", gzip.compress(b""), "not a NIfTI file"),
+    "an empty gzip": ("scan.nii.gz", gzip.compress(b"", mtime=0), "not a NIfTI file"),
     "a PNG": ("scan.nii.gz", b"\x89PNG\r\n\x1a\n" + bytes(400), "is a PNG picture"),
-    "a cut gzip": ("scan.nii.gz", gzip.compress(nifti_bytes(HEAD))[:-200], "cut off"),
+    "a cut gzip": ("scan.nii.gz", gzip.compress(nifti_bytes(HEAD), mtime=0)[:-200], "cut off"),
     "a damaged gzip": ("scan.nii.gz", b"\x1f\x8b" + bytes(300), "damaged"),
     "a cut file": ("scan.nii", nifti_bytes(HEAD)[:-100], "cut off"),
     "a header alone": ("scan.nii", nifti_bytes(HEAD)[:352], "cut off"),
