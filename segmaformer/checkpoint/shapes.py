@@ -27,6 +27,19 @@ def shape_of(shapes: Shapes, key: str, rank: int, network: str) -> Shape:
     return shapes[key]
 
 
+def conv_shape(shapes: Shapes, key: str, network: str) -> Shape:
+    """Return the shape of the weight `key` of a 3-D convolution; `network` names the refusal.
+
+    Raises
+    ------
+    InputError
+        The weight is missing, is of a 2-D convolution, or has other axes or an empty one.
+    """
+    if len(shapes.get(key, ())) == 4:
+        raise InputError(f"{key} has shape {shapes[key]}: this is a 2-D {network}; 3-D ones run")
+    return shape_of(shapes, key, 5, network)
+
+
 def count_numbered(shapes: Shapes, prefix: str) -> int:
     """Count the different numbers that follow `prefix` in the names."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)\.")

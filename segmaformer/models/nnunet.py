@@ -12,23 +12,39 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from segmaformer.models.inputs import check_channels, check_multiple, check_per_stage
 from segmaformer.models.nnunet_blocks import (
     NORMS,
     BlockStyle,
     ConvStage,
     Decoder,
+    PlannedUNet,
     ResidualStage,
-    downsampling,
 )
 
 
-class PlainEncoder(nn.Module):
+class Encoder(nn.Module):
+    """A stem, then stages; subclasses make both."""
+
+    stem: nn.Module
+    stages: nn.ModuleList
+
+    def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
+        """(B, C, D, H, W) -> a feature volume of every stage, finest first."""
+        volume = self.stem(volume)
+        features = []
+        for stage in self.stages:
+            volume = stage(volume)
+            features.append(volume)
+        return features
+
+
+class PlainEncoder(Encoder):
     """Convolutional stages."""
 
     def __init__(self, config: dict[str, Any], style: BlockStyle):
         super().__init__()
         widths = config["features_per_stage"]
+        self.stem = nn.Identity()
         # Checkpoints number the one module of each stage.
         self.stages = nn.ModuleList(
             nn.Sequential(ConvStage(before, width, kernel, depth=depth, stride=stride, style=style))
@@ -42,16 +58,8 @@ class PlainEncoder(nn.Module):
             )
         )
 
-    def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """(B, C, D, H, W) -> a feature volume of every stage, finest first."""
-        features = []
-        for stage in self.stages:
-            volume = stage(volume)
-            features.append(volume)
-        return features
 
-
-class ResidualEncoder(nn.Module):
+class ResidualEncoder(Encoder):
     """A convolution, then residual stages."""
 
     def __init__(self, config: dict[str, Any], style: BlockStyle):
@@ -70,17 +78,8 @@ class ResidualEncoder(nn.Module):
             )
         )
 
-    def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """(B, C, D, H, W) -> a feature volume of every stage, finest first."""
-        volume = self.stem(volume)
-        features = []
-        for stage in self.stages:
-            volume = stage(volume)
-            features.append(volume)
-        return features
 
-
-class PlainUNet(nn.Module):
+class PlainUNet(PlannedUNet):
     """nnU-Net's plain U-Net; ``PlainConvUNet`` in plans.
 
     Parameters
@@ -97,42 +96,14 @@ class PlainUNet(nn.Module):
     encoder_class: ClassVar[type[PlainEncoder] | type[ResidualEncoder]] = PlainEncoder
 
     def __init__(self, config: dict[str, Any]):
-        super().__init__()
-        stages = len(config["features_per_stage"])
-        per_stage = ("kernel_sizes", "strides", "n_conv_per_stage_encoder")
-        check_per_stage(config, per_stage, stages, type(self).__name__)
+        super().__init__(config)
         if config["norm"] not in NORMS:
             raise ValueError(f"norm is {config['norm']!r}; known: {', '.join(NORMS)}")
         style = BlockStyle(
             config["conv_bias"], config["norm_eps"], config["norm"], config["negative_slope"]
         )
-        self.config = config
         self.encoder = self.encoder_class(config, style)
         self.decoder = Decoder(config, stage=ConvStage, style=style)
-
-    def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """Logits of a volume.
-
-        Parameters
-        ----------
-        volume
-            Shape (B, input_channels, D, H, W), normalised intensities; extents are
-            multiples of the product of strides.
-
-        Returns
-        -------
-        torch.Tensor
-            Shape (B, num_classes, D, H, W), before softmax or sigmoid.
-
-        Raises
-        ------
-        ValueError
-            Wrong number of axes or channels, or extents that the stages cannot divide.
-        """
-        check_channels(volume, self.config["input_channels"])
-        check_multiple(volume, downsampling(self.config["strides"]))
-        logits: torch.Tensor = self.decoder(self.encoder(volume))
-        return logits
 
 
 class ResidualEncoderUNet(PlainUNet):

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from segmaformer.models.inputs import check_channels, check_multiple, check_per_stage
+
 Extents = Sequence[int]
 NORMS = {"instance": nn.InstanceNorm3d, "batch": nn.BatchNorm3d}
 
@@ -214,3 +216,65 @@ def downsampling(strides: list[list[int]]) -> tuple[int, int, int]:
     for stride in strides:
         depth, height, width = depth * stride[0], height * stride[1], width * stride[2]
     return depth, height, width
+
+
+class PlannedUNet(nn.Module):
+    """Base of U-Nets whose stages nnU-Net's plans describe; subclasses make both halves.
+
+    Parameters
+    ----------
+    config
+        Keys ``input_channels``, ``features_per_stage``, ``kernel_sizes``, ``strides`` and
+        ``n_conv_per_stage_encoder``, and those of the network itself.
+
+    Attributes
+    ----------
+    encoder
+        Turns a volume into a feature volume of every stage, finest first.
+    decoder
+        Turns these into logits.
+
+    Raises
+    ------
+    ValueError
+        A list without an entry for each stage.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__()
+        stages = len(config["features_per_stage"])
+        per_stage = ("kernel_sizes", "strides", "n_conv_per_stage_encoder")
+        check_per_stage(config, per_stage, stages, type(self).__name__)
+        self.config = config
+
+    def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
+        """Turn a (B, C, D, H, W) volume into one feature volume for each stage, finest first."""
+        features: list[torch.Tensor] = self.encoder(volume)
+        return features
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        """Compute the logits of a volume.
+
+        Parameters
+        ----------
+        volume
+            Shape (B, input_channels, D, H, W), normalised intensities; extents are
+            multiples of :func:`downsampling`.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (B, num_classes, D, H, W), before softmax or sigmoid.
+
+        Raises
+        ------
+        ValueError
+            Wrong number of axes or channels, or extents that the stages cannot divide.
+        """
+        check_channels(volume, self.config["input_channels"])
+        check_multiple(volume, downsampling(self.config["strides"]))
+        logits: torch.Tensor = self.decoder(self.features(volume))
+        return logits

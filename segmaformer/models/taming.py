@@ -13,13 +13,12 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from segmaformer.models.inputs import check_channels, check_multiple, check_per_stage
 from segmaformer.models.nnunet_blocks import (
     BlockStyle,
     ConvStage,
     Decoder,
+    PlannedUNet,
     ResidualStage,
-    downsampling,
 )
 from segmaformer.models.taming_blocks import (
     FourOrdersLayer,
@@ -104,7 +103,7 @@ class Encoder(nn.Module):
         return features
 
 
-class TamingNetwork(nn.Module):
+class TamingNetwork(PlannedUNet):
     """Base of the four networks.
 
     Parameters
@@ -127,40 +126,12 @@ class TamingNetwork(nn.Module):
     scan_goes_down: ClassVar[bool] = True
 
     def __init__(self, config: dict[str, Any]):
-        super().__init__()
-        stages = len(config["features_per_stage"])
-        per_stage = ("kernel_sizes", "strides", "n_conv_per_stage_encoder")
-        check_per_stage(config, per_stage, stages, type(self).__name__)
-        self.config = config
+        super().__init__(config)
         self.encoder = Encoder(
             config, layer=self.layer, mixer=self.mixer, scan_goes_down=self.scan_goes_down
         )
         style = BlockStyle(config["conv_bias"], config["norm_eps"])
         self.decoder = Decoder(config, stage=ResidualStage, style=style)
-
-    def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """Compute the logits of a volume.
-
-        Parameters
-        ----------
-        volume
-            Shape (B, input_channels, D, H, W), normalised intensities; extents are
-            multiples of :func:`downsampling`.
-
-        Returns
-        -------
-        torch.Tensor
-            Shape (B, num_classes, D, H, W), before softmax or sigmoid.
-
-        Raises
-        ------
-        ValueError
-            The number of axes or channels is wrong, or the stages cannot divide the extents.
-        """
-        check_channels(volume, self.config["input_channels"])
-        check_multiple(volume, downsampling(self.config["strides"]))
-        logits: torch.Tensor = self.decoder(self.encoder(volume))
-        return logits
 
 
 class TamingSegMamba(TamingNetwork):

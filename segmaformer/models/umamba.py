@@ -13,12 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from segmaformer.models.inputs import check_channels, check_multiple, check_per_stage
 from segmaformer.models.nnunet_blocks import (
     BlockStyle,
     ConvStage,
+    PlannedUNet,
     ResidualStage,
-    downsampling,
 )
 from segmaformer.models.nnunet_blocks import Decoder as TransposedDecoder
 from segmaformer.models.umamba_blocks import (
@@ -56,17 +55,17 @@ def style_of(config: dict[str, Any]) -> BlockStyle:
 
 
 class Encoder(nn.Module):
-    """Residual stages, with the given layers after them or none.
+    """Residual stages, each with a layer after it.
 
     Parameters
     ----------
     config
         All keys of :data:`ENC_DEFAULTS` or :data:`BOT_DEFAULTS`.
     layers
-        One for each stage; its result replaces the features. None: features stay.
+        One for each stage; its result replaces the features.
     """
 
-    def __init__(self, config: dict[str, Any], layers: list[nn.Module] | None):
+    def __init__(self, config: dict[str, Any], layers: list[nn.Module]):
         super().__init__()
         widths, kernels = config["features_per_stage"], config["kernel_sizes"]
         depths, style = config["n_conv_per_stage_encoder"], style_of(config)
@@ -89,17 +88,14 @@ class Encoder(nn.Module):
                 for w0, w1, kernel, depth, stride in shapes
             ]
         self.stages = nn.ModuleList(stages)
-        if layers is not None:
-            self.mamba_layers = nn.ModuleList(layers)
+        self.mamba_layers = nn.ModuleList(layers)
 
     def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
         """(B, C, D, H, W) -> a feature volume of every stage, finest first."""
         volume = self.stem(volume)
         features = []
-        for index, stage in enumerate(self.stages):
-            volume = stage(volume)
-            if hasattr(self, "mamba_layers"):
-                volume = self.mamba_layers[index](volume)
+        for stage, layer in zip(self.stages, self.mamba_layers, strict=True):
+            volume = layer(stage(volume))
             features.append(volume)
         return features
 
@@ -137,7 +133,7 @@ class Decoder(nn.Module):
         return logits
 
 
-class UMamba(nn.Module):
+class UMamba(PlannedUNet):
     """The encoder and decoder that both networks share.
 
     Parameters
@@ -153,52 +149,19 @@ class UMamba(nn.Module):
     """
 
     def __init__(self, config: dict[str, Any]):
-        super().__init__()
+        super().__init__(config)
         if config["generation"] not in GENERATIONS:
             raise ValueError(f"generation is {config['generation']}; expected 1 or 2")
-        stages = len(config["features_per_stage"])
-        per_stage = ("kernel_sizes", "strides", "n_conv_per_stage_encoder")
-        check_per_stage(config, per_stage, stages, type(self).__name__)
-        self.config = config
         self.encoder = Encoder(config, self._layers())
-        self.decoder: nn.Module
         if config["generation"] == 1:
             style = style_of(config)
             self.decoder = TransposedDecoder(config, stage=ResidualStage, style=style)
         else:
             self.decoder = Decoder(config)
 
-    def _layers(self) -> list[nn.Module] | None:
-        """Make the Mamba layers of the encoder's stages."""
-        return None
-
-    def _features(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        features: list[torch.Tensor] = self.encoder(volume)
-        return features
-
-    def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """Logits of a volume.
-
-        Parameters
-        ----------
-        volume
-            Shape (B, input_channels, D, H, W), normalised intensities; extents are
-            multiples of the product of strides.
-
-        Returns
-        -------
-        torch.Tensor
-            Shape (B, num_classes, D, H, W), before softmax or sigmoid.
-
-        Raises
-        ------
-        ValueError
-            Wrong number of axes or channels, or extents that the stages cannot divide.
-        """
-        check_channels(volume, self.config["input_channels"])
-        check_multiple(volume, downsampling(self.config["strides"]))
-        logits: torch.Tensor = self.decoder(self._features(volume))
-        return logits
+    def _layers(self) -> list[nn.Module]:
+        """Make a layer for each of the encoder's stages; those of the base change nothing."""
+        return [nn.Identity() for _ in self.config["strides"]]
 
 
 class UMambaBot(UMamba):
@@ -212,8 +175,9 @@ class UMambaBot(UMamba):
         else:
             self.mamba_layer = layer
 
-    def _features(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        *skips, coarsest = super()._features(volume)
+    def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
+        """Turn a (B, C, D, H, W) volume into one feature volume for each stage, finest first."""
+        *skips, coarsest = super().features(volume)
         if self.config["generation"] == 1:
             tokens = self.mamba(self.ln(coarsest.flatten(2).transpose(1, 2)))
             return [*skips, tokens.transpose(1, 2).view_as(coarsest)]

@@ -14,9 +14,9 @@ from typing import Any, Final
 from segmaformer.checkpoint.fields import integer, integers, mapping, number, sequence
 from segmaformer.checkpoint.shapes import (
     Shapes,
+    conv_shape,
     count_numbered,
     refuse_contradictions,
-    shape_of,
 )
 from segmaformer.models import model_config
 from segmaformer.runtime.errors import InputError
@@ -83,14 +83,17 @@ def _config(
     network = "U-Net of nnU-Net"
     stages = range(count_numbered(shapes, "encoder.stages."))
     kernels = [
-        _conv(shapes, f"{blocks.format(stage)}0.{first}conv.weight", network) for stage in stages
+        conv_shape(shapes, f"{blocks.format(stage)}0.{first}conv.weight", network)
+        for stage in stages
     ]
     entry = "encoder.stem.convs.0" if first else f"{blocks.format(0)}0"
-    ups = [_conv(shapes, f"decoder.transpconvs.{level}.weight", network) for level in stages[:-1]]
+    ups = [
+        conv_shape(shapes, f"decoder.transpconvs.{level}.weight", network) for level in stages[:-1]
+    ]
     strides = sequence(given.get("strides", [[1, 1, 1]]), "strides")
     seen = {
-        "input_channels": _conv(shapes, f"{entry}.conv.weight", network)[1],
-        "num_classes": _conv(shapes, "decoder.seg_layers.0.weight", network)[0],
+        "input_channels": conv_shape(shapes, f"{entry}.conv.weight", network)[1],
+        "num_classes": conv_shape(shapes, "decoder.seg_layers.0.weight", network)[0],
         "features_per_stage": [kernel[0] for kernel in kernels],
         "kernel_sizes": [list(kernel[2:]) for kernel in kernels],
         "strides": [list(strides[0]), *(list(up[2:]) for up in reversed(ups))],
@@ -106,12 +109,6 @@ def _config(
     refuse_contradictions(seen, given, network)
     assumptions = () if "strides" in given else (_FIRST_STRIDE.format(strides[0]), _ACTIVATION)
     return {**model_config(name), **given, **seen}, assumptions
-
-
-def _conv(shapes: Shapes, name: str, network: str) -> tuple[int, ...]:
-    if len(shapes.get(name, ())) == 4:
-        raise InputError(f"{name} has shape {shapes[name]}: this is a 2-D {network}; 3-D ones run")
-    return shape_of(shapes, name, 5, network)
 
 
 def nnunet_keys_of_plan(plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from segmaformer.checkpoint.fields import integers, sequence
 from segmaformer.checkpoint.networks.nnunet_config import unet_keys_of_plan
 from segmaformer.checkpoint.shapes import (
     Shapes,
+    conv_shape,
     count_numbered,
     ratio_of,
     refuse_contradictions,
@@ -78,10 +79,7 @@ def _known(shapes: Shapes, given: Mapping[str, Any], mixer: str) -> dict[str, An
             f"the weights of a {_NETWORK} do not show its strides; give the plans.json of its "
             "training (plans), or strides of all stages (strides=[[1,1,1],...])"
         )
-    stated.setdefault("strides", None)
-    refuse_contradictions(
-        seen, {key: value for key, value in stated.items() if value is not None}, _NETWORK
-    )
+    refuse_contradictions(seen, stated, _NETWORK)
     known = {**stated, **seen}
     sequence(known["strides"], "strides", length=len(seen["features_per_stage"]))
     return known
@@ -103,13 +101,15 @@ def _from_shapes(shapes: Shapes, mixer: str) -> dict[str, Any]:
     block, blocks = ("blocks.0.conv1.conv", "blocks.") if first_generation else ("0.conv1", "")
     stem = "encoder.stem.convs.0.conv" if first_generation else "encoder.stem.0.conv1"
     stages = range(count_numbered(shapes, "encoder.stages."))
-    kernels = [_conv(shapes, f"encoder.stages.{stage}.{block}.weight") for stage in stages]
+    kernels = [
+        conv_shape(shapes, f"encoder.stages.{stage}.{block}.weight", _NETWORK) for stage in stages
+    ]
     widths = [kernel[0] for kernel in kernels]
     states = shape_of(shapes, f"{mixer}A_log", 2, _NETWORK)
     width = shape_of(shapes, f"{mixer}out_proj.weight", 2, _NETWORK)[0]
     seen = {
-        "input_channels": _conv(shapes, f"{stem}.weight")[1],
-        "num_classes": _conv(shapes, "decoder.seg_layers.0.weight")[0],
+        "input_channels": conv_shape(shapes, f"{stem}.weight", _NETWORK)[1],
+        "num_classes": conv_shape(shapes, "decoder.seg_layers.0.weight", _NETWORK)[0],
         "features_per_stage": widths,
         "kernel_sizes": [list(kernel[2:]) for kernel in kernels],
         _DEPTHS[0]: [count_numbered(shapes, f"encoder.stages.{n}.{blocks}") for n in stages],
@@ -120,15 +120,12 @@ def _from_shapes(shapes: Shapes, mixer: str) -> dict[str, Any]:
         "generation": 1 if first_generation else 2,
     }
     if first_generation:
-        ups = [_conv(shapes, f"decoder.transpconvs.{level}.weight") for level in stages[:-1]]
+        ups = [
+            conv_shape(shapes, f"decoder.transpconvs.{level}.weight", _NETWORK)
+            for level in stages[:-1]
+        ]
         seen["strides"] = [[1, 1, 1], *(list(kernel[2:]) for kernel in reversed(ups))]
     return seen
-
-
-def _conv(shapes: Shapes, name: str) -> tuple[int, ...]:
-    if len(shapes.get(name, ())) == 4:
-        raise InputError(f"{name} has shape {shapes[name]}: this is a 2-D {_NETWORK}; 3-D ones run")
-    return shape_of(shapes, name, 5, _NETWORK)
 
 
 def _check_tokens(shapes: Shapes, config: Mapping[str, Any]) -> None:
