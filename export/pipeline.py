@@ -20,8 +20,8 @@ from segmaformer.calibration.tiles import TileOptions
 from segmaformer.checkpoint import Checkpoint
 from segmaformer.export.float16 import FLOAT32_LADDER, to_float16
 from segmaformer.export.onnx_export import export_onnx
-from segmaformer.export.parity_gate import ParityGate, Verdict
 from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu, rewrite_norms
+from segmaformer.export.verification.parity_gate import ParityGate, Verdict
 from segmaformer.runtime.backends import open_session, run_checked
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
 from segmaformer.runtime.errors import ParityError

@@ -168,8 +168,8 @@ def _load_module(
 ) -> Checkpoint:
     from segmaformer.checkpoint.files.container import read_checkpoint_file
     from segmaformer.checkpoint.training.documents import gather_documents
-    from segmaformer.export.own_module import module_checkpoint, read_use, use_of_plans
-    from segmaformer.export.user_module import build_module
+    from segmaformer.export.own_network.own_module import module_checkpoint, read_use, use_of_plans
+    from segmaformer.export.own_network.user_module import build_module
 
     documents = _given(options, "plans", "dataset_json")
     configuration, key = options.pop("configuration"), options.pop("weights")

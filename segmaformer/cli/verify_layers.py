@@ -131,7 +131,7 @@ def _opener(backend: str, threads: int | None) -> Callable[[Package, str], Layer
         from segmaformer.calibration.verification.layer_comparison import OnnxRuntimeValues
 
         return lambda package, variant: OnnxRuntimeValues(package, variant, threads=threads)
-    from segmaformer.export.engine_layers import ENGINE_VALUES
+    from segmaformer.export.engines.engine_layers import ENGINE_VALUES
 
     return ENGINE_VALUES[backend]
 

@@ -143,7 +143,7 @@ def test_depthwise_convolutions_are_int8_on_cpus_alone(calibrated: Package) -> N
 
 def test_the_tensorrt_flavour_becomes_an_engine_without_a_gpu(calibrated: Package) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs the extra rtx")
-    from segmaformer.export.rtx_engine import build_package_engine
+    from segmaformer.export.engines.rtx_engine import build_package_engine
 
     logs: list[str] = []
     engine = build_package_engine(calibrated, TENSORRT.variant, "sm86", keep_log=logs.append)

@@ -29,7 +29,7 @@ from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.system.atomic import atomic_file, check_writable
 
 if TYPE_CHECKING:
-    from segmaformer.export.engine_build import BuiltEngine, EngineRequest
+    from segmaformer.export.engines.engine_build import BuiltEngine, EngineRequest
 
 BUILDERS = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
 """Backends that need an engine, and the extra that each belongs to."""
@@ -83,7 +83,7 @@ def command(
     device, driver and version, after a self-test against the CPU.
     """
     require_extra("onnx", extra=BUILDERS[backend])
-    from segmaformer.export.engine_build import EngineRequest, builders
+    from segmaformer.export.engines.engine_build import EngineRequest, builders
 
     opened = Package.open(package)
     chosen = variant or first_variant(opened, ON_GPU)

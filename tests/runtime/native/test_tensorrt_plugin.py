@@ -39,7 +39,7 @@ from support.graphs.scan_models import (
     run_directly,
 )
 
-from segmaformer.export.plugin_graph import plugin_graph
+from segmaformer.export.engines.plugin_graph import plugin_graph
 from segmaformer.runtime.bindings.kernel_structs import BFLOAT16, FLOAT16
 
 PLUGIN = [

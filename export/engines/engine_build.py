@@ -8,8 +8,8 @@ from typing import Protocol
 
 import onnx
 
-from segmaformer.export.plugin_graph import plugin_graph
-from segmaformer.export.rtx_engine import build_package_engine
+from segmaformer.export.engines.plugin_graph import plugin_graph
+from segmaformer.export.engines.rtx_engine import build_package_engine
 from segmaformer.runtime.backends.tensorrt import (
     library as tensorrt_library,
 )
@@ -123,7 +123,7 @@ def build_here(
     tensorrt
         TensorRT, prepared for the network.
     network
-        Model file made by :func:`segmaformer.export.plugin_graph.plugin_graph`.
+        Model file made by :func:`segmaformer.export.engines.plugin_graph.plugin_graph`.
     key
         Key whose machine and batch are used.
     progress

@@ -19,9 +19,9 @@ import numpy as np
 import onnx
 
 from segmaformer.calibration.verification.layer_comparison import value_types, variant_model
-from segmaformer.export.engine_build import build_here
+from segmaformer.export.engines.engine_build import build_here
+from segmaformer.export.engines.plugin_graph import plugin_graph
 from segmaformer.export.plain_graph import plain_graph
-from segmaformer.export.plugin_graph import plugin_graph
 from segmaformer.runtime.backends.tensorrt import (
     library as tensorrt_library,
 )

@@ -12,8 +12,8 @@ from support.networks.nnunet_folders import DATASET, TILE, plans
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.export.module_probe import FirstOutput, probe_module
-from segmaformer.export.own_module import Use, export_module, read_use, use_of_plans
+from segmaformer.export.own_network.module_probe import FirstOutput, probe_module
+from segmaformer.export.own_network.own_module import Use, export_module, read_use, use_of_plans
 from segmaformer.mamba import stand_in
 from segmaformer.runtime.backends import open_session
 from segmaformer.runtime.errors import InputError, PackageError

@@ -23,7 +23,7 @@ from segmaformer.calibration.verification.layer_comparison import (
     value_types,
     variant_model,
 )
-from segmaformer.export.engine_layers import (
+from segmaformer.export.engines.engine_layers import (
     EngineValues,
     import_runner,
     marked_network,

@@ -7,8 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.export import float64_reference
-from segmaformer.export.float64_reference import float64_logits
+from segmaformer.export.verification import float64_reference
+from segmaformer.export.verification.float64_reference import float64_logits
 from segmaformer.models import create_model
 
 TINY_TAMING: dict[str, Any] = {

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from segmaformer.export.float64_reference import float64_logits
+from segmaformer.export.verification.float64_reference import float64_logits
 from segmaformer.runtime.parity.tile_parity import ROUNDING_BOUND, TileParity, export_bound
 from segmaformer.runtime.progress import Report
 from segmaformer.runtime.spec import Output

@@ -32,7 +32,7 @@ from segmaformer.checkpoint.training.plans import (
     resolve_configuration,
 )
 from segmaformer.checkpoint.training.readers import training_reader
-from segmaformer.export.module_probe import FirstOutput, probe_module
+from segmaformer.export.own_network.module_probe import FirstOutput, probe_module
 from segmaformer.export.pipeline import ExportOptions, export_package
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.package.manifest import use_complaints

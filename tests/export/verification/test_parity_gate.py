@@ -7,8 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.export import parity_gate
-from segmaformer.export.parity_gate import ParityGate, Verdict
+from segmaformer.export.verification import parity_gate
+from segmaformer.export.verification.parity_gate import ParityGate, Verdict
 from segmaformer.runtime.parity.tile_parity import TileParity
 from segmaformer.runtime.spec import Label, Output
 

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.export.user_module import build_module
+from segmaformer.export.own_network.user_module import build_module
 from segmaformer.mamba import Mamba
 from segmaformer.runtime.errors import InputError
 

@@ -8,8 +8,8 @@ onnx = pytest.importorskip("onnx")
 
 from support.graphs.scan_models import FLOAT32, NAMES, OPTIONAL, SUBSETS, make_inputs, make_model
 
+from segmaformer.export.engines.plugin_graph import plugin_graph
 from segmaformer.export.function_body import add_function_body
-from segmaformer.export.plugin_graph import plugin_graph
 
 
 def attributes_of(node: Any) -> dict[str, Any]:

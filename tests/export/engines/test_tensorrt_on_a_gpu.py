@@ -11,7 +11,7 @@ pytest.importorskip("onnx")
 
 from support.networks.networks import TINY_TILE
 
-from segmaformer.export.engine_build import EngineRequest, build_tensorrt
+from segmaformer.export.engines.engine_build import EngineRequest, build_tensorrt
 from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
 from segmaformer.runtime.backends.tensorrt.library import load_tensorrt, what_is_missing

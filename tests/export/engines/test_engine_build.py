@@ -10,7 +10,7 @@ onnx = pytest.importorskip("onnx")
 from support.graphs.scan_models import FLOAT32, OPTIONAL, make_inputs, make_model
 from support.stand_ins.gpu_machine import GpuMachine, brightness_package, pretend
 
-from segmaformer.export.engine_build import BuiltEngine, EngineRequest, build_tensorrt
+from segmaformer.export.engines.engine_build import BuiltEngine, EngineRequest, build_tensorrt
 from segmaformer.export.function_body import add_function_body
 from segmaformer.runtime.engines.cache import EngineCache
 from segmaformer.runtime.errors import BackendError, EngineError

@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("tensorrt_rtx", reason="needs the extra rtx")
 
-from segmaformer.export import rtx_engine
-from segmaformer.export.rtx_engine import build_package_engine
+from segmaformer.export.engines import rtx_engine
+from segmaformer.export.engines.rtx_engine import build_package_engine
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.package.reader import Package
 

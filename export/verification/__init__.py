@@ -1,0 +1,1 @@
+"""Comparison of exported graphs with PyTorch, which decides whether a package appears."""
