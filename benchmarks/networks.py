@@ -3,12 +3,14 @@
     python benchmarks/networks.py --out networks.json
 
 For each network one process writes a checkpoint, one is the command as a person calls it, without
-a scan, one runs the package's fp32 in ONNX Runtime with the op library and one runs PyTorch eager
-with the native scan, one after the other: two at once would not fit into the memory of a small
-machine. Tiles are the phantoms that the command takes: noise, which has no flat background, hides
-what careless sums do to a real scan. Medians over the rounds are compared, of what takes longer
-than ten seconds the one run; peak memory is the process's largest resident size. Weights are
-random: the work does not depend on them.
+a scan, and one each runs the package's fp32 in the backends ``onnxruntime`` and ``openvino``, the
+plain export in OpenVINO and PyTorch eager with the native scan, one after the other: two at once
+would not fit into the memory of a small machine. OpenVINO has no such scan: its plain export
+passes the scan's first input on, so that its numbers are no result. Tiles are the phantoms that
+the command takes: noise, which has no flat background, hides what careless sums do to a real
+scan. Medians over the rounds are compared, of what takes longer than ten seconds the one run;
+peak memory is the process's largest resident size. Weights are random: the work does not depend
+on them.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import numpy as np
 from checkpoints import TILES, make_network, write_checkpoint
 from turns import available_threads, in_process, machine
 
-PACKAGE = "network.sgmf"
+PACKAGE, PLAIN = "network.sgmf", "plain.onnx"
 LONG_S = 10
 
 
@@ -78,18 +80,51 @@ def _checkpoint(name: str, folder: Path) -> str:
     return str(write_checkpoint(name, folder))
 
 
-def _onnxruntime(folder: Path, rounds: int) -> dict[str, float]:
+def _onnxruntime(_name: str, folder: Path, rounds: int) -> dict[str, Any]:
     from segmaformer.runtime import Package
     from segmaformer.runtime.backends.onnxruntime_cpu import open_network
 
-    package = Package.open(folder / PACKAGE)
-    session = open_network(package.network("fp32"), threads=available_threads())
-    run = _timed(lambda tile: session.run(None, {"tiles": tile})[0], _tile(folder), rounds)
-    np.save(folder / "onnxruntime.npy", run.pop("logits"))
-    return {f"onnxruntime_{key}": value for key, value in run.items()}
+    network = Package.open(folder / PACKAGE).network("fp32")
+    session = open_network(network, threads=available_threads())
+    return _timed(lambda tile: session.run(None, {"tiles": tile})[0], _tile(folder), rounds)
 
 
-def _pytorch(name: str, folder: Path, rounds: int) -> dict[str, float]:
+def _openvino(_name: str, folder: Path, rounds: int) -> dict[str, Any]:
+    from segmaformer.runtime import Package
+
+    return _in_openvino(Package.open(folder / PACKAGE).network("fp32"), _tile(folder), rounds)
+
+
+def _openvino_plain(name: str, folder: Path, rounds: int) -> dict[str, Any]:
+    in_process(_write_plain, name, folder)
+    return _in_openvino((folder / PLAIN).read_bytes(), _tile(folder), rounds)
+
+
+def _in_openvino(network: Any, tile: np.ndarray, rounds: int) -> dict[str, Any]:
+    from segmaformer.runtime.backends.openvino import open_network
+
+    compiled = open_network(network, tile.shape, threads=available_threads(), errors=[])
+    request = compiled.create_infer_request()
+    return _timed(
+        lambda given: request.infer([given], share_inputs=True, share_outputs=True)[0], tile, rounds
+    )
+
+
+def _write_plain(name: str, folder: Path) -> None:
+    """Write the network as traced, its scans left out."""
+    import onnx
+
+    from segmaformer.export.onnx_export import export_onnx
+
+    channels, depth, height, width = TILES[name]
+    plain = export_onnx(make_network(name), (depth, height, width), channels)
+    for node in plain.graph.node:
+        if node.op_type == "SelectiveScan":
+            node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output))
+    onnx.save(plain, folder / PLAIN)
+
+
+def _pytorch(name: str, folder: Path, rounds: int) -> dict[str, Any]:
     import torch
 
     model = make_network(name)
@@ -98,9 +133,16 @@ def _pytorch(name: str, folder: Path, rounds: int) -> dict[str, float]:
         with torch.inference_mode():
             return model(torch.from_numpy(tile)).numpy()
 
-    run = _timed(forward, _tile(folder), rounds)
-    del run["logits"]
-    return {f"pytorch_{key}": value for key, value in run.items()}
+    return _timed(forward, _tile(folder), rounds)
+
+
+RUNNERS = {
+    "onnxruntime": ("sgmf", _onnxruntime),
+    "openvino": ("sgmf openvino", _openvino),
+    "openvino_plain": ("OpenVINO plain", _openvino_plain),
+    "pytorch": ("PyTorch", _pytorch),
+}
+"""Who runs the tile: name in the table, and function."""
 
 
 def _tile(folder: Path) -> np.ndarray:
@@ -121,10 +163,9 @@ def _timed(
     seconds: list[float] = []
     while not seconds or (seconds[0] < LONG_S and len(seconds) <= rounds):
         start = time.perf_counter()
-        logits = forward(tile)
+        forward(tile)
         seconds.append(time.perf_counter() - start)
     return {
-        "logits": logits,
         "seconds": statistics.median(seconds[1:] or seconds),
         "peak_mib": peak_mib(),
     }
@@ -137,15 +178,16 @@ def measure(name: str, options: Sequence[str], rounds: int) -> dict[str, Any]:
         checkpoint = Path(in_process(_checkpoint, name, folder))
         result: dict[str, Any] = in_process(export, checkpoint, folder / PACKAGE, options)
         if result["exit_code"] == 0 and rounds:
-            result.update(in_process(_onnxruntime, folder, rounds))
-            result.update(in_process(_pytorch, name, folder, rounds))
+            for who, (_, runner) in RUNNERS.items():
+                run = in_process(runner, name, folder, rounds)
+                result.update({f"{who}_{key}": value for key, value in run.items()})
     return result
 
 
 def _row(name: str, found: dict[str, Any]) -> str:
     time_and_memory = [
         (found.get(f"{what}_seconds", float("nan")), found.get(f"{what}_peak_mib", float("nan")))
-        for what in ("export", "onnxruntime", "pytorch")
+        for what in ("export", *RUNNERS)
     ]
     cells = [f"{seconds:.1f} | {mib:.0f}" for seconds, mib in time_and_memory]
     if found["exit_code"]:
@@ -167,11 +209,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     results = {}
-    print(
-        "| network | error | bound | PyTorch's | equal labels | export s | MiB | sgmf s | MiB "
-        "| PyTorch s | MiB |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    columns = ["network", "error", "bound", "PyTorch's", "equal labels"]
+    for who in ("export", *(title for title, _ in RUNNERS.values())):
+        columns += [f"{who} s", "MiB"]
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for name in options.names:
         results[name] = measure(name, ["--fp16"] * options.fp16, options.rounds)
         print(_row(name, results[name]), flush=True)
