@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from segmaformer.models.mamba import causal_depthwise_conv
+from segmaformer.models.layers.mamba import causal_depthwise_conv
 from segmaformer.ops import selective_scan
 
 

@@ -15,13 +15,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from segmaformer.mamba.functional import bimamba_inner_fn
-from segmaformer.models.mamba import (
+from segmaformer.models.layers.mamba import (
     initial_log_decay,
     initialise_time_step,
     project_in,
     selective_branch,
 )
-from segmaformer.models.tri_mamba import slices_inside, slices_outside
+from segmaformer.models.segmamba.tri_mamba import slices_inside, slices_outside
 
 _ORDERS = {"none": ("",), "v1": ("",), "v2": ("", "_b"), "v3": ("", "_b", "_s")}
 

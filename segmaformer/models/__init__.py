@@ -8,14 +8,14 @@ from typing import Any
 
 from torch import nn
 
-from segmaformer.models import nnunet as _nnunet
-from segmaformer.models import segformer3d as _segformer3d
-from segmaformer.models import segmaformer as _segmaformer
-from segmaformer.models import segmamba as _segmamba
-from segmaformer.models import segresmamba as _segresmamba
-from segmaformer.models import taming as _taming
-from segmaformer.models import umamba as _umamba
 from segmaformer.models.config_values import check_values as _check_values
+from segmaformer.models.planned_unets import nnunet as _nnunet
+from segmaformer.models.planned_unets import taming as _taming
+from segmaformer.models.planned_unets import umamba as _umamba
+from segmaformer.models.pyramids import segformer3d as _segformer3d
+from segmaformer.models.pyramids import segmaformer as _segmaformer
+from segmaformer.models.segmamba import segmamba as _segmamba
+from segmaformer.models.segmamba import segresmamba as _segresmamba
 
 __all__ = [
     "channel_counts",

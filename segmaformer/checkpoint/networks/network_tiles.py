@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from segmaformer.checkpoint.fields import times
-from segmaformer.models.nnunet_blocks import downsampling
-from segmaformer.models.segmamba import DOWNSAMPLING, STAGES
-from segmaformer.models.umamba import channel_tokens
+from segmaformer.models.planned_unets.nnunet_blocks import downsampling
+from segmaformer.models.planned_unets.umamba import channel_tokens
+from segmaformer.models.segmamba.segmamba import DOWNSAMPLING, STAGES
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.spec import Triple
 

@@ -14,7 +14,7 @@ from segmaformer.checkpoint.shapes import (
     shape_of,
 )
 from segmaformer.models import model_config
-from segmaformer.models.segformer3d import STAGES
+from segmaformer.models.pyramids.segformer3d import STAGES
 from segmaformer.runtime.errors import InputError
 
 _NETWORK = "SegFormer3D"

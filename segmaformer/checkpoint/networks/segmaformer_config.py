@@ -22,7 +22,7 @@ from segmaformer.checkpoint.shapes import (
     shape_of,
 )
 from segmaformer.models import model_config
-from segmaformer.models.segmaformer import STAGES
+from segmaformer.models.pyramids.segmaformer import STAGES
 from segmaformer.runtime.errors import InputError
 
 _PUBLISHED_HEADS = {

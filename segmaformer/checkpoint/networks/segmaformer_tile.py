@@ -8,8 +8,8 @@ from typing import Any
 
 from segmaformer.checkpoint.fields import times
 from segmaformer.checkpoint.networks.network_tiles import embedded
-from segmaformer.models.segmaformer import STAGES
-from segmaformer.models.segmaformer_blocks import PREREDUCE_TYPES
+from segmaformer.models.pyramids.segmaformer import STAGES
+from segmaformer.models.pyramids.segmaformer_blocks import PREREDUCE_TYPES
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.spec import Triple
 

@@ -18,7 +18,7 @@ from segmaformer.checkpoint.shapes import (
     shape_of,
 )
 from segmaformer.models import model_config
-from segmaformer.models.segmamba import STAGES
+from segmaformer.models.segmamba.segmamba import STAGES
 from segmaformer.runtime.errors import InputError
 
 _RESIDUAL = (

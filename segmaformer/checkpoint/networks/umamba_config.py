@@ -20,7 +20,7 @@ from segmaformer.checkpoint.shapes import (
     shape_of,
 )
 from segmaformer.models import model_config
-from segmaformer.models.umamba import channel_tokens, stage_voxels, thinned
+from segmaformer.models.planned_unets.umamba import channel_tokens, stage_voxels, thinned
 from segmaformer.runtime.errors import InputError
 
 _NETWORK: Final = "U-Mamba"

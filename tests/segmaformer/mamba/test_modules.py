@@ -10,8 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from segmaformer.mamba import Mamba, Mamba2, Mamba2Simple, RMSNormGated, convert, stand_in
-from segmaformer.models.mamba import Mamba as OwnMamba
-from segmaformer.models.tri_mamba import TriMamba
+from segmaformer.models.layers.mamba import Mamba as OwnMamba
+from segmaformer.models.segmamba.tri_mamba import TriMamba
 
 F = torch.nn.functional
 

@@ -104,7 +104,7 @@ def _config(title: str, config: dict[str, Any]) -> dict[str, Any]:
     """Thin U-Mamba's blocks, of which golden files state the plan's numbers."""
     if not title.startswith("U-Mamba."):
         return config
-    from segmaformer.models.umamba import thinned
+    from segmaformer.models.planned_unets.umamba import thinned
 
     depths = ("n_conv_per_stage_encoder", "n_conv_per_stage_decoder")
     config = {key: value for key, value in config.items() if key != "conv_bias"}

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from segmaformer.checkpoint.networks.segmaformer_config import _mlp_ratio, segmaformer_config
 from segmaformer.models import create_model, list_presets, model_config
-from segmaformer.models.segmaformer_blocks import BLOCK_TYPES
+from segmaformer.models.pyramids.segmaformer_blocks import BLOCK_TYPES
 from segmaformer.runtime.errors import InputError
 
 Shapes = dict[str, tuple[int, ...]]

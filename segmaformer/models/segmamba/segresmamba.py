@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from segmaformer.models.inputs import check_channels, check_multiple, check_per_stage
-from segmaformer.models.tri_mamba import TriMambaLayer
-from segmaformer.models.unet_blocks import Conv, PointwiseMLP, PreActivationBlock
+from segmaformer.models.segmamba.monai_blocks import Conv, PointwiseMLP, PreActivationBlock
+from segmaformer.models.segmamba.tri_mamba import TriMambaLayer
 
 STAGES = 4
 DOWNSAMPLING = 16

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from segmaformer.models import create_model, list_models, list_presets, model_config
-from segmaformer.models.segmaformer_blocks import BLOCK_TYPES
+from segmaformer.models.pyramids.segmaformer_blocks import BLOCK_TYPES
 
 SCHEDULES = {"M": "mamba", "H": "hybrid", "A": "attention"}
 

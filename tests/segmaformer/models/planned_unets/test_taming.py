@@ -7,9 +7,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from segmaformer.models import create_model
-from segmaformer.models.nnunet_blocks import downsampling
-from segmaformer.models.taming import state_limit
-from segmaformer.models.taming_blocks import FourOrdersLayer
+from segmaformer.models.planned_unets.nnunet_blocks import downsampling
+from segmaformer.models.planned_unets.taming import state_limit
+from segmaformer.models.planned_unets.taming_blocks import FourOrdersLayer
 
 NAMES = ["taming-segmamba", "taming-bisegmamba", "taming-multisegmamba", "taming-segmambaskip"]
 SMALL: dict[str, Any] = {

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional as F
 
-from segmaformer.models.mamba import Mamba, causal_depthwise_conv
+from segmaformer.models.layers.mamba import Mamba, causal_depthwise_conv
 from segmaformer.ops.reference import selective_scan_reference
 
 

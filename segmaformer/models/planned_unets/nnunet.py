@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from segmaformer.models.nnunet_blocks import (
+from segmaformer.models.planned_unets.nnunet_blocks import (
     NORMS,
     BlockStyle,
     ConvStage,

@@ -17,9 +17,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from segmaformer.models.inputs import check_channels, check_per_stage
-from segmaformer.models.rope import rotate
-from segmaformer.models.segmaformer_blocks import BLOCK_TYPES, AttentionBlock, MixerBlock
-from segmaformer.models.transformer import Grid, grid_of, to_tokens, to_volume
+from segmaformer.models.layers.tokens import Grid, grid_of, to_tokens, to_volume
+from segmaformer.models.pyramids.rope import rotate
+from segmaformer.models.pyramids.segmaformer_blocks import BLOCK_TYPES, AttentionBlock, MixerBlock
 
 STAGES = 4
 Extent = int | Sequence[int]

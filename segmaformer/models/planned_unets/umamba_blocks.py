@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segmaformer.models.mamba import Mamba
-from segmaformer.models.nnunet_blocks import BasicBlock, BlockStyle, Extents
-from segmaformer.models.taming_blocks import RasterLayer
+from segmaformer.models.layers.mamba import Mamba
+from segmaformer.models.planned_unets.nnunet_blocks import BasicBlock, BlockStyle, Extents
+from segmaformer.models.planned_unets.taming_blocks import RasterLayer
 
 
 class ProjectedBlock(nn.Module):

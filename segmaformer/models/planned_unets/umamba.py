@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from segmaformer.models.nnunet_blocks import (
+from segmaformer.models.planned_unets.nnunet_blocks import (
     BlockStyle,
     ConvStage,
     PlannedUNet,
     ResidualStage,
 )
-from segmaformer.models.nnunet_blocks import Decoder as TransposedDecoder
-from segmaformer.models.umamba_blocks import (
+from segmaformer.models.planned_unets.nnunet_blocks import Decoder as TransposedDecoder
+from segmaformer.models.planned_unets.umamba_blocks import (
     ChannelLayer,
     Upsample,
     make_mixer,

@@ -12,13 +12,13 @@ import math
 import torch
 from torch import nn
 
-from segmaformer.models.mamba import (
+from segmaformer.models.layers.mamba import (
     initial_log_decay,
     initialise_time_step,
     project_in,
     selective_branch,
 )
-from segmaformer.models.transformer import grid_of, to_tokens, to_volume
+from segmaformer.models.layers.tokens import grid_of, to_tokens, to_volume
 
 FORWARD, BACKWARD, SLICES = "", "_b", "_s"
 
@@ -31,7 +31,7 @@ class TriMamba(nn.Module):
     channels
         Number of features of a token.
     d_state, d_conv, expand
-        See :class:`segmaformer.models.mamba.Mamba`.
+        See :class:`segmaformer.models.layers.mamba.Mamba`.
     nslices
         Number of slices for the third order; None leaves it out, as SegMamba did before March
         2024.

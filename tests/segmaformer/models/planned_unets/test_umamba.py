@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from segmaformer.models import create_model
-from segmaformer.models.umamba import channel_tokens, stage_voxels, thinned
-from segmaformer.models.umamba_blocks import ChannelLayer, Upsample, make_mixer
+from segmaformer.models.planned_unets.umamba import channel_tokens, stage_voxels, thinned
+from segmaformer.models.planned_unets.umamba_blocks import ChannelLayer, Upsample, make_mixer
 
 SMALL: dict[str, Any] = {
     "num_classes": 3,

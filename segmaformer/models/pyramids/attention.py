@@ -9,24 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-Grid = tuple[int, int, int]
+from segmaformer.models.layers.tokens import Grid, to_tokens, to_volume
+
 Norm = Callable[[int], nn.Module]
-
-
-def grid_of(volume: torch.Tensor) -> Grid:
-    """Return depth, height and width of a (B, C, D, H, W) volume."""
-    depth, height, width = volume.shape[2:]
-    return depth, height, width
-
-
-def to_volume(tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Reshape (B, N, C) tokens in raster order, width fastest, to (B, C, D, H, W)."""
-    return tokens.transpose(1, 2).unflatten(2, grid)
-
-
-def to_tokens(volume: torch.Tensor) -> torch.Tensor:
-    """Reshape (B, C, D, H, W) to (B, N, C) tokens in raster order, width fastest."""
-    return volume.flatten(2).transpose(1, 2)
 
 
 def instance_norm(channels: int) -> nn.Module:

@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from segmaformer.models.nnunet_blocks import (
+from segmaformer.models.planned_unets.nnunet_blocks import (
     BlockStyle,
     ConvStage,
     Decoder,
     PlannedUNet,
     ResidualStage,
 )
-from segmaformer.models.taming_blocks import (
+from segmaformer.models.planned_unets.taming_blocks import (
     FourOrdersLayer,
     MambaBlock,
     RasterLayer,

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from segmaformer.models.mamba import Mamba
-from segmaformer.models.transformer import grid_of, to_tokens, to_volume
+from segmaformer.models.layers.mamba import Mamba
+from segmaformer.models.layers.tokens import grid_of, to_tokens, to_volume
 
 MakeMixer = Callable[[int], nn.Module]
 

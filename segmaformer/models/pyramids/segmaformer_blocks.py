@@ -6,15 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segmaformer.models.mamba import Mamba
-from segmaformer.models.transformer import (
-    Attention,
-    Grid,
-    MixFFN,
-    grid_of,
-    to_tokens,
-    to_volume,
-)
+from segmaformer.models.layers.mamba import Mamba
+from segmaformer.models.layers.tokens import Grid, grid_of, to_tokens, to_volume
+from segmaformer.models.pyramids.attention import Attention, MixFFN
 
 MIXER_TYPES = ("mamba", "hybrid", "conv")
 PREREDUCE_TYPES = ("mamba_prereduce", "hybrid_prereduce")
@@ -80,7 +74,7 @@ class MixerBlock(nn.Module):
     mlp_ratio
         Hidden width of the Mix-FFN over `channels`.
     d_state, d_conv, expand
-        See :class:`segmaformer.models.mamba.Mamba`.
+        See :class:`segmaformer.models.layers.mamba.Mamba`.
     use_gate
         Whether ``hybrid`` weighs its branches by a learned gate; otherwise it averages them.
     """

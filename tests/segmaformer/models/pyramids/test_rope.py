@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.models.rope import rotary_tables, rotate
+from segmaformer.models.pyramids.rope import rotary_tables, rotate
 
 
 def rotated_voxel(values: np.ndarray, position: tuple[int, int, int], theta: float) -> np.ndarray:

@@ -14,14 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from segmaformer.models.inputs import check_channels, check_per_stage
-from segmaformer.models.transformer import (
-    Attention,
-    Grid,
-    MixFFN,
-    grid_of,
-    to_tokens,
-    to_volume,
-)
+from segmaformer.models.layers.tokens import Grid, grid_of, to_tokens, to_volume
+from segmaformer.models.pyramids.attention import Attention, MixFFN
 
 STAGES = 4
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from segmaformer.models.transformer import Grid
+from segmaformer.models.layers.tokens import Grid
 
 
 def rotary_tables(

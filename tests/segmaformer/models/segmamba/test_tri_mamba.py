@@ -4,8 +4,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.models.mamba import Mamba
-from segmaformer.models.tri_mamba import TriMamba
+from segmaformer.models.layers.mamba import Mamba
+from segmaformer.models.segmamba.tri_mamba import TriMamba
 
 CHANNELS, LENGTH, SLICES = 6, 12, 3
 

@@ -1,0 +1,1 @@
+"""SegMamba and SegResMamba: tri-orientated Mamba stages and decoders of MONAI's blocks."""
