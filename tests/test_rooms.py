@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = ROOT / "runtime"
+MODELS = ROOT / "segmaformer/models"
 
 BASE = {"spec", "errors", "progress"}
 """Single modules of the face that every folder may import."""
@@ -78,6 +79,18 @@ def test_the_rules_have_no_circle() -> None:
         left = {folder: below for folder, below in left.items() if folder not in free}
 
 
+@pytest.mark.parametrize("family", ["layers", "planned_unets", "pyramids", "segmamba"])
+def test_families_of_networks_share_only_layers(family: str) -> None:
+    families = {path.parent.name for path in MODELS.glob("*/__init__.py")} - {"layers", family}
+    wrong = {
+        f"{path.name} imports {module}"
+        for path in files(MODELS / family)
+        for module in imports(path)
+        if module.startswith("segmaformer.models.") and module.split(".")[2] in families
+    }
+    assert not wrong
+
+
 @pytest.mark.parametrize("path", files(RUNTIME), ids=lambda path: str(path.relative_to(RUNTIME)))
 def test_the_runtime_needs_neither_torch_nor_the_exporter(path: Path) -> None:
     found = {module for module in imports(path) if module.split(".")[0] in FOREIGN}
@@ -105,3 +118,14 @@ def test_folders_stay_small_enough_to_read() -> None:
         }
     }
     assert max(fullest.values()) <= 24, max(fullest, key=lambda folder: fullest[folder])
+
+
+def test_the_architecture_page_names_every_folder() -> None:
+    page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
+    sources = [
+        path
+        for place in ("runtime", "export", "calibration", "segmaformer")
+        for ending in ("py", "cc", "h", "cu")
+        for path in (ROOT / place).rglob(f"*.{ending}")
+    ]
+    assert not {path.parent.name for path in sources if f"{path.parent.name}/`" not in page}

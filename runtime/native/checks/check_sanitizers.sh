@@ -11,7 +11,7 @@ set -eu
 
 native=$(cd "$(dirname "$0")/.." && pwd)
 examples=$native/../../examples/embedding
-checks=$native/../../tests/runtime/native/embedding
+checks=$native/../../tests/runtime/native/libsgmf
 package=$1
 header=$2
 runs=${3:-1000}

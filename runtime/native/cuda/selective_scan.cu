@@ -6,7 +6,7 @@
 #include "cuda/launch.h"
 #include "cuda/selective_scan_cuda.h"
 #include "cuda/selective_scan_kernel.cuh"
-#include "kernels/selective_scan.h"
+#include "kernels/scan/selective_scan.h"
 
 namespace sgmf::cuda {
 namespace {

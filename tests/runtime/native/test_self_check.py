@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.native.native_builds import NATIVE
 
 from segmaformer.runtime.bindings.op_library import cpu_isas, op_library_path
 
-NATIVE = Path(__file__).parents[3] / "runtime/native"
 C_HEADERS = [
     *sorted((NATIVE / "kernels/interface").glob("*.h")),
     *(NATIVE / name for name in ("cuda/selective_scan_cuda.h", "cuda/label_stream_cuda.h")),

@@ -21,7 +21,7 @@ def compile_on_host(
         folder / "libsgmf_cuda.so",
         (
             *(kernels / source for source in SOURCES),
-            NATIVE / "kernels/check_scan.cc",
+            NATIVE / "kernels/scan/check_scan.cc",
             ON_HOST / "cuda_on_host.cc",
         ),
         *(optimisation, "-ffp-contract=off", "-Wno-unknown-pragmas", "-DSGMF_ISA=host_element"),

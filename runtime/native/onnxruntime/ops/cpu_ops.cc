@@ -1,6 +1,6 @@
 #include "onnxruntime/ops/cpu_ops.h"
 
-#include "kernels/selective_scan.h"
+#include "kernels/scan/selective_scan.h"
 #include "onnxruntime/ops/ort_token_ops.h"
 #include "onnxruntime/ops/scan_op.h"
 #include "onnxruntime/session/session_threads.h"

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "kernels/token_op.h"
+#include "kernels/token_ops/token_op.h"
 #include "onnxruntime/ops/op_support.h"
 #include "onnxruntime/session/session_threads.h"
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "kernels/scan_inputs.h"
+#include "kernels/scan/scan_inputs.h"
 #include "onnxruntime/ops/op_support.h"
 
 namespace sgmf::onnxruntime {

@@ -6,7 +6,7 @@
 #include "kernels/finite.h"
 #include "kernels/interface/blend_tile.h"
 #include "kernels/interface/label_resample.h"
-#include "kernels/label_rows.h"
+#include "kernels/volumes/label_rows.h"
 #include "pipeline/error.h"
 #include "python/kernel_call.h"
 

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "kernels/enlargement.h"
+#include "kernels/token_ops/enlargement.h"
 #include "pipeline/geometry/box.h"
 #include "pipeline/tiles/network.h"
 #include "pipeline/tiles/tiling.h"

@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/scan_inputs.h"
+#include "kernels/scan/scan_inputs.h"
 
 namespace sgmf::tensorrt {
 

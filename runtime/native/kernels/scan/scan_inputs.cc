@@ -1,4 +1,4 @@
-#include "kernels/scan_inputs.h"
+#include "kernels/scan/scan_inputs.h"
 
 #include <stdexcept>
 

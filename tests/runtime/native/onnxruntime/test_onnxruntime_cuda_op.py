@@ -30,7 +30,7 @@ SOURCES = [
     NATIVE / "onnxruntime/ops/custom_ops_cuda.cc",
     NATIVE / "onnxruntime/ops/scan_op.cc",
     NATIVE / "onnxruntime/ops/op_domain.cc",
-    NATIVE / "kernels/scan_inputs.cc",
+    NATIVE / "kernels/scan/scan_inputs.cc",
     SCAN_ON_HOST,
 ]
 

@@ -1,6 +1,6 @@
 #include <stdexcept>
 
-#include "kernels/token_op.h"
+#include "kernels/token_ops/token_op.h"
 
 namespace sgmf {
 namespace {

@@ -1,4 +1,4 @@
-#include "kernels/label_rows.h"
+#include "kernels/volumes/label_rows.h"
 
 #include <algorithm>
 

@@ -2,7 +2,7 @@
 #include <memory>
 #include <stdexcept>
 
-#include "kernels/token_op.h"
+#include "kernels/token_ops/token_op.h"
 
 namespace sgmf {
 namespace {

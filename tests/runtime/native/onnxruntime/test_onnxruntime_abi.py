@@ -9,8 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.native.native_builds import NATIVE
 
-ABI_HEADER = Path(__file__).parents[3] / "runtime/native/onnxruntime/abi.h"
+ABI_HEADER = NATIVE / "onnxruntime/abi.h"
 OFFICIAL_HEADER = "onnxruntime_c_api.h"
 
 CONSTANTS = {

@@ -45,7 +45,7 @@ from segmaformer.runtime.bindings.kernel_structs import BFLOAT16, FLOAT16
 PLUGIN = [
     NATIVE / "tensorrt/plugin/selective_scan_plugin.cc",
     NATIVE / "tensorrt/plugin/plugin_library.cc",
-    NATIVE / "kernels/scan_inputs.cc",
+    NATIVE / "kernels/scan/scan_inputs.cc",
 ]
 HOST = STAND_INS / "tensorrt_host.cc"
 EXPORTS = f"-Wl,--version-script={NATIVE / 'tensorrt/plugin/exports.map'}"

@@ -1,4 +1,4 @@
-#include "kernels/token_op.h"
+#include "kernels/token_ops/token_op.h"
 
 #include <algorithm>
 #include <cstring>

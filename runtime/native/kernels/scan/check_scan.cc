@@ -1,4 +1,4 @@
-#include "kernels/selective_scan.h"
+#include "kernels/scan/selective_scan.h"
 
 namespace sgmf {
 

@@ -2,8 +2,8 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "kernels/enlargement.h"
-#include "kernels/token_op.h"
+#include "kernels/token_ops/enlargement.h"
+#include "kernels/token_ops/token_op.h"
 
 namespace sgmf {
 namespace {

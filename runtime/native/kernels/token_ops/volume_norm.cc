@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/token_op.h"
+#include "kernels/token_ops/token_op.h"
 
 namespace sgmf {
 namespace {
