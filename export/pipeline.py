@@ -228,10 +228,13 @@ class _Writer:
     def judge(self, name: str, *, exact: bool) -> Verdict:
         """Compare the variant that was written; it stays in the package if it passes."""
         parity = self._gate.compare(self._run(name), self._manifest.output, exact=exact)
-        verdict = Verdict(name, parity, exact)
+        scans = None
+        if exact:
+            scans = self._gate.check_scans(Package.open(self._folder).network(name))
+        verdict = Verdict(name, parity, exact, scans)
         if verdict.refusal is None:
             variants = dict(self._candidate.variants)
-            variants[name] = dataclasses.replace(variants[name], parity=parity.record(exact=exact))
+            variants[name] = dataclasses.replace(variants[name], parity=verdict.record())
             self._manifest = dataclasses.replace(self._candidate, variants=variants)
             self._report(verdict.figures)
         return verdict

@@ -7,12 +7,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from segmaformer.export.verification.float64_reference import float64_logits
+from segmaformer.export.verification.scan_check import ScanCheck, check_scans
+from segmaformer.export.verification.scan_samples import (
+    SampledScan,
+    recorded_scans,
+    scans_of_graph,
+)
 from segmaformer.runtime.parity.tile_parity import ROUNDING_BOUND, TileParity, export_bound
 from segmaformer.runtime.progress import Report
 from segmaformer.runtime.spec import Output
@@ -34,16 +41,20 @@ class Verdict:
         Figures of the comparison.
     exact
         Whether the bound of float32 decides, or else that of labels.
+    scans
+        Comparison of its scans one by one, if that was made.
     """
 
     variant: str
     parity: TileParity
     exact: bool
+    scans: ScanCheck | None = None
 
     @property
     def refusal(self) -> str | None:
         """Reason to reject the variant; None if it passed."""
         found = self.parity.shortcomings(exact=self.exact)
+        found += [] if self.scans is None else self.scans.shortcomings()
         return f"{self.variant} does not match PyTorch: {'; '.join(found)}" if found else None
 
     @property
@@ -52,10 +63,17 @@ class Verdict:
         parity = self.parity
         own = "" if parity.noise is None else f"; PyTorch's float32 is within {parity.noise:.1e}"
         allowed = f" (at most {parity.bound:.1e}{own})" if self.exact else ""
+        scans = "" if self.scans is None else f"; {self.scans.figures}"
         return (
             f"{self.variant}: logits within {parity.relative_error:.1e} of their range{allowed}, "
             f"{parity.agreement:.3%} of labels equal, lowest Dice {min(parity.dice.values()):.5f}"
+            f"{scans}"
         )
+
+    def record(self) -> dict[str, Any]:
+        """Describe the figures for the manifest."""
+        scans = {} if self.scans is None else self.scans.record()
+        return {**self.parity.record(exact=self.exact), **scans}
 
 
 class ParityGate:
@@ -78,7 +96,8 @@ class ParityGate:
 
     def __init__(self, model: nn.Module, tiles: np.ndarray, folder: Path, report: Report):
         self._model, self._tiles, self._folder, self._report = model, tiles, folder, report
-        self._expected = self._on_tiles("PyTorch", lambda tile: float32_logits(model, tile))
+        self._scans: list[SampledScan] = []
+        self._expected = self._on_tiles("PyTorch", self._in_pytorch)
 
     def expected(self, tile: np.ndarray) -> np.ndarray:
         """Return PyTorch's float32 logits (K, D, H, W) of a tile, computed once."""
@@ -86,6 +105,20 @@ class ParityGate:
             if np.array_equal(known, tile):
                 return logits
         return float32_logits(self._model, tile)
+
+    def _in_pytorch(self, tile: np.ndarray) -> np.ndarray:
+        if self._scans:
+            return float32_logits(self._model, tile)
+        with recorded_scans(self._scans):  # of the first tile
+            return float32_logits(self._model, tile)
+
+    def check_scans(self, content: bytes) -> ScanCheck | None:
+        """Compare the scans of a serialised float32 variant on the first tile; None without any."""
+        if not self._scans:
+            return None
+        found = scans_of_graph(content, self._tiles[0])
+        self._report(f"comparing {len(found)} scans with their definition in float64")
+        return check_scans(found, self._scans) if found else None
 
     def run(self, name: str, compute: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
         """Compute a variant's logits on every tile; `compute` is given (C, D, H, W)."""

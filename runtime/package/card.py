@@ -139,13 +139,20 @@ def _parity_table(variants: dict[str, Variant]) -> str:
 def _bound(exact: Variant) -> str:
     """Describe the bound that decided over fp32."""
     bound, noise = exact.parity.get("bound", EARLIER_BOUND), exact.parity.get("noise")
-    if noise is None:
-        return f"fp32 had to stay within {bound:.1e} of the range of the logits."
-    return (
-        f"fp32 had to stay within {bound:.1e} of the range of the logits. PyTorch's own float32 is "
-        f"within {noise:.1e} of its float64, which fp32 is compared with where the two differ "
-        f"({exact.parity['reference']})."
-    )
+    told = f"fp32 had to stay within {bound:.1e} of the range of the logits."
+    if noise is not None:
+        told += (
+            f" PyTorch's own float32 is within {noise:.1e} of its float64, which fp32 is compared "
+            f"with where the two differ ({exact.parity['reference']})."
+        )
+    scans, error = exact.parity.get("scans"), exact.parity.get("scan_error")
+    if scans is not None and error is not None:
+        told += (
+            f" Its {scans:.0f} scans were compared one by one with their definition in float64, "
+            f"some channels of each over all steps: the largest error is {error:.1e} of a scan's "
+            "range."
+        )
+    return told
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

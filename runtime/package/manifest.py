@@ -54,6 +54,8 @@ class Network:
 _FIGURES: dict[str, Any] = {
     "relative_error": float,
     "label_agreement": float,
+    "scans": float,
+    "scan_error": float,
     "dice": dict[str, float],
 }
 """Figures of a variant's parity, with their types."""

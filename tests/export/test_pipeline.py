@@ -23,6 +23,7 @@ from segmaformer.checkpoint import Checkpoint, load_checkpoint
 from segmaformer.export import pipeline
 from segmaformer.export.float16 import FLOAT32_LADDER
 from segmaformer.export.pipeline import ExportOptions, export_package
+from segmaformer.export.scan_op import scan_nodes
 from segmaformer.models import create_model
 from segmaformer.runtime.backends import open_session
 from segmaformer.runtime.errors import InputError, ParityError
@@ -102,6 +103,10 @@ def test_parity_of_each_variant_is_recorded(
         assert variant.parity["tiles"] == 2
         assert set(variant.parity["dice"]) <= {"0", "1", "2"}
     assert variants["fp32"].parity["relative_error"] < 1e-5
+    assert variants["fp32"].parity["scans"] == 3
+    assert variants["fp32"].parity["scan_error"] < 1e-6
+    assert "scans" not in variants["fp16"].parity
+    assert "Its 3 scans were compared one by one" in package.read("card.md").decode()
     assert 1e-5 < variants["fp16"].parity["relative_error"] < 0.1
     assert variants["fp16"].parity["label_agreement"] >= 0.999
     assert any(line.startswith("fp16: logits within") for line in lines)
@@ -171,6 +176,19 @@ def test_an_altered_weight_is_refused_with_place_and_size(
     assert "tile " in message
     assert "channel " in message
     assert "voxel (" in message
+    assert listing(tmp_path) == []
+
+
+def test_a_wrong_scan_is_refused_by_name(
+    tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, tiny_onnx: Any, tmp_path: Path
+) -> None:
+    altered = type(tiny_onnx)()
+    altered.CopyFrom(tiny_onnx)
+    names = scan_nodes(altered)[-1].input
+    names[3], names[4] = names[4], names[3]
+    monkeypatch.setattr(pipeline, "export_onnx", lambda *_, **__: altered)
+    with pytest.raises(ParityError, match=r"scan \d of \d .* is none of PyTorch's: .* in B, C"):
+        export_package(tiny_checkpoint, tmp_path / "tiny.sgmf")
     assert listing(tmp_path) == []
 
 
