@@ -22,6 +22,12 @@ from segmaformer.export.float16 import FLOAT32_LADDER, to_float16
 from segmaformer.export.onnx_export import export_onnx
 from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu, rewrite_norms
 from segmaformer.export.verification.parity_gate import ParityGate, Verdict
+from segmaformer.export.verification.recorded_reference import (
+    RecordedCheck,
+    RecordedTile,
+    compare_recorded,
+    read_recorded,
+)
 from segmaformer.runtime.backends import open_session, run_checked
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
 from segmaformer.runtime.errors import ParityError
@@ -53,6 +59,9 @@ class ExportOptions:
     verify_scan
         Files of the scan on whose tiles parity is decided, one for each channel; empty uses
         phantoms.
+    reference
+        Files of logits that another machine recorded of the same network, one for each tile; see
+        :mod:`segmaformer.export.verification.recorded_reference`.
     nan_to
         Replaces voxels of these scans that are NaN or infinite; None refuses such scans.
     overwrite
@@ -64,6 +73,7 @@ class ExportOptions:
     fp16: bool = False
     calibration_data: Path | None = None
     verify_scan: Sequence[Path] = ()
+    reference: Sequence[Path] = ()
     nan_to: float | None = None
     overwrite: bool = False
     names: bool = False
@@ -106,6 +116,7 @@ def export_package(
         :func:`segmaformer.runtime.package.writer.staged_package`.
     """
     target = Path(target)
+    recorded = _recorded_tiles(checkpoint, options)
     checkpoint = checkpoint.in_painting_order()
     with staged_package(target, overwrite=options.overwrite) as staging:
         tiles, tiles_from = _verification_tiles(checkpoint, options)
@@ -116,7 +127,7 @@ def export_package(
         graph, cpu_graph = _traced(checkpoint, report)
         half = rewrite_norms(graph)[0] if options.fp16 else None
         del graph
-        writer = _Writer(staging, manifest, gate, report)
+        writer = _Writer(staging, manifest, gate, recorded, report)
         writer.write(EXACT_VARIANT, cpu_graph, {"default": "float32"})
         del cpu_graph
         _free_graphs()
@@ -149,6 +160,16 @@ def _verification_tiles(checkpoint: Checkpoint, options: ExportOptions) -> tuple
     nan_to = options.nan_to
     told = "" if nan_to is None else f"; NaN and infinite voxels set to {nan_to:g}"
     return tiles, f"{_count(tiles)} of a scan,{names} SHA-256 {digests}{told}"
+
+
+def _recorded_tiles(checkpoint: Checkpoint, options: ExportOptions) -> list[RecordedTile]:
+    """Read recorded logits, which have the order of the checkpoint's outputs, in the package's."""
+    if not options.reference:
+        return []
+    tile = checkpoint.tiling.tile
+    shapes = (len(checkpoint.preprocessing.channels), *tile), (checkpoint.output.channels, *tile)
+    order = () if checkpoint.published is None else checkpoint.published.head_order
+    return [read_recorded(path, *shapes, order) for path in options.reference]
 
 
 def _count(tiles: np.ndarray) -> str:
@@ -207,10 +228,18 @@ def _require(verdict: Verdict) -> None:
 class _Writer:
     """Writer of variants to the staging folder, each compared through the runtime."""
 
-    def __init__(self, folder: Path, manifest: Manifest, gate: ParityGate, report: Report):
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        gate: ParityGate,
+        recorded: Sequence[RecordedTile],
+        report: Report,
+    ):
         self._folder = folder
         self._manifest = self._candidate = manifest
         self._gate = gate
+        self._recorded = recorded
         self._report = report
 
     def write(self, name: str, graph: onnx.ModelProto, precision: dict[str, str]) -> None:
@@ -227,11 +256,12 @@ class _Writer:
 
     def judge(self, name: str, *, exact: bool) -> Verdict:
         """Compare the variant that was written; it stays in the package if it passes."""
-        parity = self._gate.compare(self._run(name), self._manifest.output, exact=exact)
-        scans = None
-        if exact:
-            scans = self._gate.check_scans(Package.open(self._folder).network(name))
-        verdict = Verdict(name, parity, exact, scans)
+        output = self._manifest.output
+        found, recorded = self._run(name, self._recorded if exact else ())
+        parity = self._gate.compare(found, output, exact=exact)
+        content = Package.open(self._folder).network(name)
+        scans = self._gate.check_scans(content) if exact else None
+        verdict = Verdict(name, parity, exact, scans, recorded)
         if verdict.refusal is None:
             variants = dict(self._candidate.variants)
             variants[name] = dataclasses.replace(variants[name], parity=verdict.record())
@@ -239,10 +269,17 @@ class _Writer:
             self._report(verdict.figures)
         return verdict
 
-    def _run(self, name: str) -> list[np.ndarray]:
+    def _run(
+        self, name: str, recorded: Sequence[RecordedTile]
+    ) -> tuple[list[np.ndarray], RecordedCheck | None]:
         """Compute the variant's logits on every tile, and close its session."""
         session = open_session(Package.open(self._folder), backend="onnxruntime", variant=name)
-        return self._gate.run(name, lambda tile: run_checked(session, tile[None])[0])
+
+        def compute(tile: np.ndarray) -> np.ndarray:
+            return run_checked(session, tile[None])[0]
+
+        compared = compare_recorded(recorded, compute, self._manifest.output)
+        return self._gate.run(name, compute), compared
 
     def finish(self, others: dict[str, bytes]) -> None:
         """Write the card, other files and the final manifest."""

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from segmaformer.export.verification.float64_reference import float64_logits
+from segmaformer.export.verification.recorded_reference import RecordedCheck
 from segmaformer.export.verification.scan_check import ScanCheck, check_scans
 from segmaformer.export.verification.scan_samples import (
     SampledScan,
@@ -43,19 +44,27 @@ class Verdict:
         Whether the bound of float32 decides, or else that of labels.
     scans
         Comparison of its scans one by one, if that was made.
+    recorded
+        Comparison with logits that another machine recorded, if there are any.
     """
 
     variant: str
     parity: TileParity
     exact: bool
     scans: ScanCheck | None = None
+    recorded: RecordedCheck | None = None
 
     @property
     def refusal(self) -> str | None:
         """Reason to reject the variant; None if it passed."""
         found = self.parity.shortcomings(exact=self.exact)
         found += [] if self.scans is None else self.scans.shortcomings()
-        return f"{self.variant} does not match PyTorch: {'; '.join(found)}" if found else None
+        if found:
+            return f"{self.variant} does not match PyTorch: {'; '.join(found)}"
+        found = [] if self.recorded is None else self.recorded.shortcomings()
+        if found:
+            return f"{self.variant} does not match the recorded logits: {'; '.join(found)}"
+        return None
 
     @property
     def figures(self) -> str:
@@ -63,17 +72,19 @@ class Verdict:
         parity = self.parity
         own = "" if parity.noise is None else f"; PyTorch's float32 is within {parity.noise:.1e}"
         allowed = f" (at most {parity.bound:.1e}{own})" if self.exact else ""
-        scans = "" if self.scans is None else f"; {self.scans.figures}"
+        others = "".join(f"; {each.figures}" for each in (self.scans, self.recorded) if each)
         return (
             f"{self.variant}: logits within {parity.relative_error:.1e} of their range{allowed}, "
             f"{parity.agreement:.3%} of labels equal, lowest Dice {min(parity.dice.values()):.5f}"
-            f"{scans}"
+            f"{others}"
         )
 
     def record(self) -> dict[str, Any]:
         """Describe the figures for the manifest."""
-        scans = {} if self.scans is None else self.scans.record()
-        return {**self.parity.record(exact=self.exact), **scans}
+        record = self.parity.record(exact=self.exact)
+        for each in (self.scans, self.recorded):
+            record |= {} if each is None else each.record()
+        return record
 
 
 class ParityGate:

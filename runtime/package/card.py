@@ -152,6 +152,12 @@ def _bound(exact: Variant) -> str:
             f"some channels of each over all steps: the largest error is {error:.1e} of a scan's "
             "range."
         )
+    tiles, error = exact.parity.get("recorded_tiles"), exact.parity.get("recorded_error")
+    if tiles is not None and error is not None:
+        told += (
+            f" On {tiles:.0f} recorded tile{'s' * (tiles != 1)} it is within {error:.1e} of the "
+            "logits that another machine computed with the network's own packages."
+        )
     return told
 
 

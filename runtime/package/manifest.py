@@ -56,6 +56,8 @@ _FIGURES: dict[str, Any] = {
     "label_agreement": float,
     "scans": float,
     "scan_error": float,
+    "recorded_tiles": float,
+    "recorded_error": float,
     "dice": dict[str, float],
 }
 """Figures of a variant's parity, with their types."""

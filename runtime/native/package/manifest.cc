@@ -89,7 +89,8 @@ std::string read_reader(const Field& preprocessing) {
 
 void check_parity(const Field& parity) {
   parity.mapping();
-  for (const char* figure : {"relative_error", "label_agreement", "scans", "scan_error"}) {
+  for (const char* figure : {"relative_error", "label_agreement", "scans", "scan_error",
+                             "recorded_tiles", "recorded_error"}) {
     if (parity.is_set(figure)) parity.at(figure).number();
   }
   if (!parity.is_set("dice")) return;

@@ -44,6 +44,13 @@ if TYPE_CHECKING:
     multiple=True,
     help="Scan on whose tiles the variants are compared with PyTorch; repeat for each channel.",
 )
+@click.option(
+    "--reference",
+    type=EXISTING_FILE,
+    multiple=True,
+    help="Input and logits of one tile, recorded with the network's own mamba_ssm (.npz); fp32 "
+    "must agree with it too. Repeat for more tiles.",
+)
 @nan_to_option
 @names_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing package.")
@@ -54,6 +61,7 @@ def command(
     int8: bool,
     calibration_data: Path | None,
     verify_scan: tuple[Path, ...],
+    reference: tuple[Path, ...],
     nan_to: float | None,
     names: bool,
     overwrite: bool,
@@ -85,6 +93,7 @@ def command(
             fp16=fp16,
             calibration_data=calibration_data,
             verify_scan=verify_scan,
+            reference=reference,
             nan_to=nan_to,
             overwrite=overwrite,
             names=names,

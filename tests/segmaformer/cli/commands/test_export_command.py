@@ -100,6 +100,31 @@ def test_a_network_that_computes_something_else_is_not_written(
     assert tree(tmp_path) == before
 
 
+@pytest.mark.usefixtures("quick")
+def test_recorded_logits_decide_as_well(
+    sgmf: Sgmf, trained: Path, tmp_path: Path, tiny_checkpoint: Any
+) -> None:
+    tile = np.random.default_rng(0).normal(size=(1, *TINY_TILE)).astype(np.float32)
+    with torch.no_grad():
+        logits = tiny_checkpoint.model(torch.from_numpy(tile[None]))[0].numpy()
+    np.savez_compressed(tmp_path / "right.npz", input=tile, logits=logits)
+    np.savez_compressed(tmp_path / "wrong.npz", input=tile, logits=logits[:, ::-1])
+    target = tmp_path / "brain.sgmf"
+    run = sgmf("export", trained, "-o", target, "--reference", tmp_path / "wrong.npz")
+    assert run.code == 4
+    assert "fp32 does not match the recorded logits: logits differ by" in run.stderr
+    assert not target.exists()
+    run = sgmf("export", trained, "-o", target, "--reference", tmp_path / "right.npz")
+    assert run.code == 0
+    parity = Package.open(target).manifest.variants["fp32"].parity
+    assert parity["recorded_tiles"] == 1
+    assert parity["recorded_error"] < 1e-5
+    assert "On 1 recorded tile it is within" in (target / "card.md").read_text()
+    run = sgmf("export", trained, "-o", target, "--reference", trained)
+    assert run.code == 3
+    assert "is no recorded reference" in run.stderr
+
+
 def test_a_patch_size_and_a_window_can_be_given(
     sgmf: Sgmf,
     bare: Path,
