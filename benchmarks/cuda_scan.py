@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from segmaformer.runtime.bindings.cuda_library import cuda_library_path
+from segmaformer.runtime.bindings.installed_library import load_library
 from segmaformer.runtime.bindings.kernel_structs import (
     BFLOAT16,
     FLOAT16,
@@ -132,19 +134,30 @@ def scan_arguments(tensors: dict[str, Any], element_type: str) -> SelectiveScanA
     )
 
 
+def load_cuda_library() -> ctypes.CDLL:
+    """Load the CUDA library of this installation."""
+    library = load_library(cuda_library_path())
+    library.sgmf_selective_scan_cuda_workspace.restype = ctypes.c_size_t
+    scan = library.sgmf_selective_scan_cuda
+    scan.restype = ctypes.c_char_p
+    address, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32
+    scan.argtypes = address, address, size, number, address
+    return library
+
+
 def prepare_ours(tensors: dict[str, Any], element_type: str) -> Run:
     import torch
 
-    from segmaformer.runtime.bindings.cuda_library import cuda_library, enqueue
-
+    library = load_cuda_library()
     args = ctypes.byref(scan_arguments(tensors, element_type))
     processors = torch.cuda.get_device_properties(0).multi_processor_count
-    size = cuda_library().sgmf_selective_scan_cuda_workspace(args, processors)
+    size = library.sgmf_selective_scan_cuda_workspace(args, processors)
     workspace = torch.empty(max(16, size), dtype=torch.uint8, device="cuda")
 
     def run() -> Any:
-        stream = torch.cuda.current_stream().cuda_stream
-        enqueue("sgmf_selective_scan_cuda", args, workspace.data_ptr(), size, processors, stream)
+        address, stream = workspace.data_ptr(), torch.cuda.current_stream().cuda_stream
+        if error := library.sgmf_selective_scan_cuda(args, address, size, processors, stream):
+            raise BackendError(error.decode())
         return tensors["y"]
 
     return run
@@ -304,14 +317,12 @@ def table(document: dict[str, Any]) -> str:
 
 def require_device() -> None:
     """Report missing requirements in place of a traceback."""
-    from segmaformer.runtime.bindings.cuda_library import cuda_library
-
     try:
         import torch
 
         if not torch.cuda.is_available():
             raise SystemExit("PyTorch finds no GPU; install one with CUDA and check nvidia-smi")
-        cuda_library()
+        load_cuda_library()
     except (ImportError, BackendError) as error:
         raise SystemExit(str(error)) from None
 

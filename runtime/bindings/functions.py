@@ -1,34 +1,25 @@
-"""Signatures of the native libraries' C functions, header by header.
+"""Signatures of the op library's C functions that the runtime calls, header by header.
 
-Arrays are passed as they are and checked for their type; memory that may be strided, absent or on
-a device is passed as an address.
+Arrays are passed as they are and checked for their type; memory that may be strided or absent is
+passed as an address.
 """
 
 from __future__ import annotations
 
-from ctypes import POINTER, c_char_p, c_int32, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
 from typing import Any
 
 import numpy as np
 from numpy.ctypeslib import ndpointer
 
 from segmaformer.runtime.bindings.installed_library import Library
-from segmaformer.runtime.bindings.kernel_structs import (
-    AxisResampleArgs,
-    BlendTileArgs,
-    DivideLinesArgs,
-    FillHolesArgs,
-    LabelResampleArgs,
-    SelectiveScanArgs,
-    TokenOpArgs,
-)
+from segmaformer.runtime.bindings.kernel_structs import SelectiveScanArgs, TokenOpArgs
 from segmaformer.runtime.bindings.label_task import (
     PROGRESS,
     TAKE_LOGITS,
     DeviceArgs,
     LabelPlanArgs,
     LabelTaskArgs,
-    SegmentArgs,
 )
 from segmaformer.runtime.bindings.structs import (
     Failure,
@@ -45,11 +36,11 @@ def _array(dtype: Any, *shape: int) -> Any:
     return ndpointer(dtype, shape=shape or None, flags="C_CONTIGUOUS")
 
 
-_BYTES, _FLOATS, _DOUBLES = _array(np.uint8), _array(np.float32), _array(np.float64)
+_BYTES, _FLOATS = _array(np.uint8), _array(np.float32)
 _INTEGERS, _NUMBER = _array(np.int64), _array(np.int64, 1)
 _AFFINE, _SPACING = _array(np.float64, 4, 4), _array(np.float64, 3)
 _TRIPLE, _TRIPLE_32 = _array(np.int64, 3), _array(np.int32, 3)
-_NUMBER_32, _POINTER = _array(np.int32, 1), _array(np.uintp, 1)
+_POINTER = _array(np.uintp, 1)
 
 Signatures = dict[str, tuple[Any, ...]]
 """Type of the result, then those of the parameters."""
@@ -60,15 +51,6 @@ _KERNELS: Signatures = {
     "sgmf_cpu_isas": (_TEXT,),
     # kernels/interface/token_ops.h
     "sgmf_token_op": (_TEXT, POINTER(TokenOpArgs), c_int32, _TEXT),
-    # kernels/interface/blend_tile.h
-    "sgmf_blend_tile": (_TEXT, POINTER(BlendTileArgs), c_int32),
-    "sgmf_divide_lines": (_TEXT, POINTER(DivideLinesArgs), c_int32),
-    # kernels/interface/label_resample.h
-    "sgmf_label_resample": (_TEXT, POINTER(LabelResampleArgs), c_int32),
-    # kernels/interface/axis_resample.h
-    "sgmf_axis_resample": (_TEXT, POINTER(AxisResampleArgs), c_int32),
-    # kernels/interface/fill_holes.h
-    "sgmf_fill_holes": (_TEXT, POINTER(FillHolesArgs), c_int32),
     # kernels/interface/self_contained.h
     "sgmf_reason_to_refuse": (c_int32, _TEXT, c_int64, _BYTES, c_int64),
     # python/coarse_model.h
@@ -107,42 +89,21 @@ _PIPELINE_PARAMETERS: dict[str, tuple[Any, ...]] = {
     ),
     "sgmf_resize_channels": (POINTER(ResizeArgs), _TEXT, _FLOATS, c_int64, c_int32, _FLOATS),
     "sgmf_find_new_shape": (POINTER(ResizeArgs),),
-    "sgmf_find_separate_axis": (POINTER(ResizeArgs), _TEXT, _NUMBER_32),
-    "sgmf_resize_weights": (c_int64, c_int64, c_int32, _DOUBLES),
     "sgmf_tile_starts": (_TEXT, c_int32, c_int64, c_int64, _INTEGERS, _NUMBER),
-    "sgmf_tile_weights": (_TEXT, _FLOATS),
     "sgmf_open_stream": (POINTER(LabelTaskArgs), _POINTER, POINTER(LabelPlanArgs)),
     "sgmf_stream_labels": (_ADDRESS, _FLOATS, PROGRESS, _ADDRESS, c_int32, _TRIPLE),
     "sgmf_stream_logits": (_ADDRESS, _FLOATS, PROGRESS, TAKE_LOGITS),
     "sgmf_check_device": (POINTER(DeviceArgs),),
-    "sgmf_segment_volume": (POINTER(SegmentArgs),),
 }
 """Functions of ``python/pipeline.h`` that can fail, without the failure that each takes last."""
 
 
-OP_LIBRARY = _KERNELS | {
-    name: (c_int32, *takes, POINTER(Failure)) for name, takes in _PIPELINE_PARAMETERS.items()
-}
+def that_can_fail(parameters: dict[str, tuple[Any, ...]]) -> Signatures:
+    """Complete signatures of functions that return a status and take a failure last."""
+    return {name: (c_int32, *takes, POINTER(Failure)) for name, takes in parameters.items()}
 
-CUDA_LIBRARY: Signatures = {
-    # cuda/selective_scan_cuda.h
-    "sgmf_selective_scan_cuda_workspace": (c_size_t, POINTER(SelectiveScanArgs), c_int32),
-    "sgmf_selective_scan_cuda": (
-        _TEXT,
-        POINTER(SelectiveScanArgs),
-        _ADDRESS,
-        c_size_t,
-        c_int32,
-        _ADDRESS,
-    ),
-    "sgmf_cuda_device_count": (_TEXT, _NUMBER_32),
-    "sgmf_cuda_multiprocessors": (_TEXT, _NUMBER_32),
-    # cuda/label_stream_cuda.h
-    "sgmf_clear_lines_cuda": (_TEXT, _ADDRESS, c_int64, c_int64, _ADDRESS),
-    "sgmf_blend_tile_cuda": (_TEXT, POINTER(BlendTileArgs), _ADDRESS, _ADDRESS),
-    "sgmf_divide_lines_cuda": (_TEXT, POINTER(DivideLinesArgs), _ADDRESS),
-    "sgmf_label_resample_cuda": (_TEXT, POINTER(LabelResampleArgs), _ADDRESS),
-}
+
+OP_LIBRARY = _KERNELS | that_can_fail(_PIPELINE_PARAMETERS)
 
 
 def declared(library: Library, signatures: Signatures) -> Library:

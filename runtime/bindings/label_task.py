@@ -10,10 +10,7 @@ import numpy.typing as npt
 
 from segmaformer.runtime.bindings.callbacks import array_at
 from segmaformer.runtime.bindings.kernel_structs import AxisTapsArgs
-from segmaformer.runtime.bindings.structs import (
-    ResizeArgs,
-    VolumeArgs,
-)
+from segmaformer.runtime.bindings.structs import ResizeArgs
 from segmaformer.runtime.spec import Box
 
 
@@ -147,22 +144,3 @@ class FinishedLogitsArgs(ctypes.Structure):
 
 
 TAKE_LOGITS = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.POINTER(FinishedLogitsArgs))
-
-
-class SegmentArgs(ctypes.Structure):
-    """Mirror of ``sgmf_segment_args``."""
-
-    _fields_ = (
-        ("volume", ctypes.POINTER(VolumeArgs)),
-        ("preprocessing", ctypes.c_char_p),
-        ("tiling", ctypes.c_char_p),
-        ("output", ctypes.c_char_p),
-        ("network", NetworkArgs),
-        ("progress", PROGRESS),
-        ("user", ctypes.c_void_p),
-        ("threads", ctypes.c_int32),
-        ("budget_bytes", ctypes.c_int64),
-        ("labels", ctypes.c_void_p),
-        ("label_type", ctypes.c_int32),
-        ("label_strides", ctypes.c_int64 * 3),
-    )

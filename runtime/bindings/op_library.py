@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segmaformer.runtime.bindings.functions import OP_LIBRARY, declared
 from segmaformer.runtime.bindings.installed_library import (
@@ -64,28 +64,6 @@ def op_library() -> Library:
         The installation has none, or one for another machine.
     """
     return declared(load_library(op_library_path()), OP_LIBRARY)
-
-
-def call_kernel(name: str, args: Any, threads: int) -> None:
-    """Call a kernel of the library on buffers that the caller keeps alive.
-
-    Parameters
-    ----------
-    name
-        Name of the C function, which takes `args` and a number of threads.
-    args
-        Argument structure of the function.
-    threads
-        Number of threads; 0 uses every available processor.
-
-    Raises
-    ------
-    ValueError
-        The library refuses an argument.
-    """
-    error = getattr(op_library(), name)(args, threads)
-    if error:
-        raise ValueError(f"{name}: {error.decode()}")
 
 
 def cpu_isas() -> list[str]:

@@ -74,19 +74,6 @@ def _box(corner: tuple[int, ...], extent: tuple[int, ...]) -> Box:
     return depth, height, width
 
 
-def tile_weights(tiling: Tiling) -> np.ndarray:
-    """Compute the weight of each voxel of a tile in the blend.
-
-    Returns
-    -------
-    np.ndarray
-        Shape ``tiling.tile``, float32, positive everywhere.
-    """
-    weights = np.empty(tiling.tile, np.float32)
-    call("sgmf_tile_weights", as_json(tiling), weights)
-    return weights
-
-
 def place_in_tiles(shape: Triple, tile: Triple) -> tuple[Triple, Box]:
     """Return the volume that tiles cover, at least a tile, and the place of an image in it.
 
@@ -101,31 +88,6 @@ def place_in_tiles(shape: Triple, tile: Triple) -> tuple[Triple, Box]:
     return padded, _box(corner, shape)
 
 
-def cut_tile(image: np.ndarray, box: Box, place: Box) -> np.ndarray:
-    """Copy one tile out of an image, with zeros where it reaches beyond.
-
-    Parameters
-    ----------
-    image
-        Shape (C, D, H, W).
-    box
-        Place of the tile.
-    place
-        Place of the image, in the same coordinates as `box`.
-
-    Returns
-    -------
-    np.ndarray
-        Shape (C, *tile), contiguous.
-    """
-    tile = np.zeros((len(image), *(side.stop - side.start for side in box)), image.dtype)
-    shared = shared_part(box, place)
-    if shared is not None:
-        inside, source = shared
-        tile[(slice(None), *inside)] = image[(slice(None), *source)]
-    return tile
-
-
 def pad_to_tile(image: np.ndarray, tile: Triple) -> tuple[np.ndarray, Box]:
     """Zero-pad (C, D, H, W) symmetrically to at least one tile.
 
@@ -138,18 +100,5 @@ def pad_to_tile(image: np.ndarray, tile: Triple) -> tuple[np.ndarray, Box]:
     shape, place = place_in_tiles((depth, height, width), tile)
     if shape == (depth, height, width):
         return image, place
-    return cut_tile(image, _box((0, 0, 0), shape), place), place
-
-
-def shared_part(box: Box, other: Box) -> tuple[Box, Box] | None:
-    """Return the place in each of two boxes of their common voxels; None if there are none."""
-    begins = [max(a.start, b.start) for a, b in zip(box, other, strict=True)]
-    ends = [min(a.stop, b.stop) for a, b in zip(box, other, strict=True)]
-    extent = tuple(end - begin for begin, end in zip(begins, ends, strict=True))
-    if min(extent) < 1:
-        return None
-    in_box, in_other = (
-        _box(tuple(b - side.start for b, side in zip(begins, sides, strict=True)), extent)
-        for sides in (box, other)
-    )
-    return in_box, in_other
+    padding = [(side.start, extent - side.stop) for side, extent in zip(place, shape, strict=True)]
+    return np.pad(image, [(0, 0), *padding]), place

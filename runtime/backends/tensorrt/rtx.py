@@ -8,7 +8,6 @@ from segmaformer.runtime.backends.session import BackendOptions
 from segmaformer.runtime.backends.tensorrt.messages import Messages
 from segmaformer.runtime.backends.tensorrt.rtx_build import NAME, TARGETS, import_tensorrt_rtx
 from segmaformer.runtime.backends.tensorrt.rtx_library import rtx_key, target_of
-from segmaformer.runtime.backends.tensorrt.runner import EngineRunner
 from segmaformer.runtime.backends.tensorrt.session import EngineSession
 from segmaformer.runtime.backends.tensorrt.tensorrt import build_command
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice, driver_release, load_driver
@@ -42,11 +41,17 @@ def open_rtx(
         command = f"{build_command(package, variant, NAME)} --target {target}"
         key = rtx_key(package, variant, target, module.__version__)
         engine = EngineCache().load(key, remedy=f"run: {command}")
-    runner = EngineRunner(module, engine.content, device, package.manifest, Messages(module))
-    name = f"TensorRT-RTX {module.__version__}, {device.facts.name}, {variant}"
     # The engine is for its target; its kernels are compiled for the device and driver.
     made_here = f"{engine.identity} {device.facts} {device.driver.version} {driver_release()}"
-    return EngineSession(runner, name, hashlib.sha256(made_here.encode()).hexdigest())
+    return EngineSession(
+        module,
+        engine.content,
+        device,
+        package.manifest,
+        Messages(module),
+        description=f"TensorRT-RTX {module.__version__}, {device.facts.name}, {variant}",
+        identity=hashlib.sha256(made_here.encode()).hexdigest(),
+    )
 
 
 def known_target(device: CudaDevice) -> str:

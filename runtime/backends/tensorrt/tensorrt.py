@@ -6,7 +6,6 @@ import shlex
 
 from segmaformer.runtime.backends.session import BackendOptions
 from segmaformer.runtime.backends.tensorrt.library import NAME, load_tensorrt
-from segmaformer.runtime.backends.tensorrt.runner import EngineRunner
 from segmaformer.runtime.backends.tensorrt.session import EngineSession
 from segmaformer.runtime.engines.cache import Engine, EngineCache
 from segmaformer.runtime.package.reader import Package
@@ -41,11 +40,15 @@ def open_tensorrt(
     if engine is None:
         command = build_command(package, variant, NAME)
         engine = EngineCache().load(tensorrt.key(package, variant), remedy=f"run: {command}")
-    runner = EngineRunner(
-        tensorrt.module, engine.content, tensorrt.device, package.manifest, tensorrt.messages
+    return EngineSession(
+        tensorrt.module,
+        engine.content,
+        tensorrt.device,
+        package.manifest,
+        tensorrt.messages,
+        description=f"TensorRT {tensorrt.version}, {tensorrt.device.facts.name}, {variant}",
+        identity=engine.identity,
     )
-    name = f"TensorRT {tensorrt.version}, {tensorrt.device.facts.name}, {variant}"
-    return EngineSession(runner, name, engine.identity)
 
 
 def build_command(package: Package, variant: str, backend: str) -> str:

@@ -3,8 +3,8 @@
 // PyPI's onnxruntime carries the library but no headers. The C ABI only ever grows at its end, so
 // a slot keeps its place: OrtApi is a table of function pointers read by index, OrtCustomOp a
 // struct laid out as of version 18. Slots and members bear their official names;
-// tests/runtime/native/onnxruntime/test_onnxruntime_abi.py compares every one with the official header
-// where that is installed.
+// tests/runtime/native/onnxruntime/test_onnxruntime_abi.py compares every one with the official
+// header where that is installed.
 #pragma once
 
 #include <cstddef>

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.native import single_functions
 from support.native.native_builds import NATIVE
 
 from segmaformer.runtime import bindings
@@ -33,9 +34,9 @@ MIRRORS: dict[str, type[ctypes.Structure]] = {
     "sgmf_tensor": kernel_structs.TensorArgs,
     "sgmf_token_op_args": kernel_structs.TokenOpArgs,
     "sgmf_axis_taps": kernel_structs.AxisTapsArgs,
-    "sgmf_blend_tile_args": kernel_structs.BlendTileArgs,
-    "sgmf_divide_lines_args": kernel_structs.DivideLinesArgs,
-    "sgmf_label_resample_args": kernel_structs.LabelResampleArgs,
+    "sgmf_blend_tile_args": single_functions.BlendTileArgs,
+    "sgmf_divide_lines_args": single_functions.DivideLinesArgs,
+    "sgmf_label_resample_args": single_functions.LabelResampleArgs,
     "sgmf_failure": structs.Failure,
     "sgmf_scan": structs.VolumeArgs,
     "sgmf_network_grid": structs.NetworkGridArgs,
@@ -47,9 +48,9 @@ MIRRORS: dict[str, type[ctypes.Structure]] = {
     "sgmf_label_task": label_task.LabelTaskArgs,
     "sgmf_label_plan": label_task.LabelPlanArgs,
     "sgmf_finished_logits": label_task.FinishedLogitsArgs,
-    "sgmf_fill_holes_args": kernel_structs.FillHolesArgs,
-    "sgmf_axis_resample_args": kernel_structs.AxisResampleArgs,
-    "sgmf_segment_args": label_task.SegmentArgs,
+    "sgmf_fill_holes_args": single_functions.FillHolesArgs,
+    "sgmf_axis_resample_args": single_functions.AxisResampleArgs,
+    "sgmf_segment_args": single_functions.SegmentArgs,
 }
 CALLBACKS = {
     "sgmf_take_logits": label_task.TAKE_LOGITS,
@@ -83,7 +84,8 @@ def structures_of(module: Any) -> set[type[ctypes.Structure]]:
 
 
 def test_every_mirror_has_its_row() -> None:
-    assert set.union(*map(structures_of, modules_of_bindings())) == set(MIRRORS.values())
+    modules = (*modules_of_bindings(), single_functions)
+    assert set.union(*map(structures_of, modules)) == set(MIRRORS.values())
 
 
 def test_structures_are_laid_out_as_their_mirrors(tmp_path: Path) -> None:
@@ -143,8 +145,8 @@ def fits(spelled: str, declared: Any) -> bool:
 @pytest.mark.parametrize(
     ("headers", "declared"),
     [
-        (OP_HEADERS, functions.OP_LIBRARY),
-        (CUDA_HEADERS, functions.CUDA_LIBRARY),
+        (OP_HEADERS, functions.OP_LIBRARY | single_functions.OP_LIBRARY),
+        (CUDA_HEADERS, single_functions.CUDA_LIBRARY),
     ],
 )
 def test_functions_are_declared_as_the_headers_have_them(

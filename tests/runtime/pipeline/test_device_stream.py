@@ -23,7 +23,7 @@ from support.stand_ins.host_device import HostDriver
 from segmaformer.runtime import Predictor, Volume
 from segmaformer.runtime.backends.tensorrt.library import load_tensorrt
 from segmaformer.runtime.backends.tensorrt.messages import Messages
-from segmaformer.runtime.backends.tensorrt.runner import EngineRunner
+from segmaformer.runtime.backends.tensorrt.session import EngineSession
 from segmaformer.runtime.bindings import cuda_library
 from segmaformer.runtime.engines.cache import EngineCache
 from segmaformer.runtime.errors import BackendError, BudgetError, CancelledError
@@ -66,13 +66,21 @@ def manifest_of(spacing: tuple[float, ...] | None = None, regions: bool = False)
     return replace(manifest, tiling=tiling, output=output, preprocessing=finer)
 
 
-def runner(driver: HostDriver, manifest: Manifest, batch: int = 1) -> EngineRunner:
+def runner(driver: HostDriver, manifest: Manifest, batch: int = 1) -> EngineSession:
     trt = FakeTensorRt(driver, (1, *TILE), (2, *TILE), compute, batch=batch)
     messages = Messages(trt)  # type: ignore[arg-type]
-    return EngineRunner(trt, b"engine", driver.device(), manifest, messages)  # type: ignore[arg-type]
+    return EngineSession(
+        trt,  # type: ignore[arg-type]
+        b"engine",
+        driver.device(),
+        manifest,
+        messages,
+        description="",
+        identity="",
+    )
 
 
-def prediction(manifest: Manifest, engine: EngineRunner) -> Prediction:
+def prediction(manifest: Manifest, engine: EngineSession) -> Prediction:
     return Prediction(
         preprocess(VOLUME, manifest.preprocessing),
         manifest,

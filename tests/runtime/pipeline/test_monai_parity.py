@@ -6,11 +6,12 @@ from functools import cache
 
 import numpy as np
 import pytest
+from support.native.single_functions import tile_weights
 from support.networks.tile_logits import predict_logits
 from support.scans import parity_cases as cases
 
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
-from segmaformer.runtime.pipeline.tiling import tile_boxes, tile_starts, tile_weights
+from segmaformer.runtime.pipeline.tiling import tile_boxes, tile_starts
 from segmaformer.runtime.spec import Tiling
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from support.graphs.untraced import untraced
 from support.native.native_kernels import cropped, fill_holes
+from support.native.single_functions import tile_weights
 from support.networks.networks import TINY_CONFIG, save_tiny_checkpoint
 from support.networks.tile_logits import predict_logits
 from support.scans import parity_cases as cases
@@ -25,7 +26,7 @@ from segmaformer.runtime.pipeline.normalization import normalize
 from segmaformer.runtime.pipeline.preprocessing import preprocess
 from segmaformer.runtime.pipeline.resampling import resample, target_shape
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
-from segmaformer.runtime.pipeline.tiling import pad_to_tile, tile_starts, tile_weights
+from segmaformer.runtime.pipeline.tiling import pad_to_tile, tile_starts
 from segmaformer.runtime.predictor import Predictor
 from segmaformer.runtime.scans.volume import Volume
 from segmaformer.runtime.spec import Normalization, Preprocessing, Resampling, Tiling

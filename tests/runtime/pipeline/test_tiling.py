@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.native.single_functions import tile_weights
 from support.networks.tile_logits import predict_logits
 
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
-from segmaformer.runtime.pipeline.tiling import pad_to_tile, tile_boxes, tile_starts, tile_weights
+from segmaformer.runtime.pipeline.tiling import pad_to_tile, tile_boxes, tile_starts
 from segmaformer.runtime.spec import Tiling, TilingScheme, Triple
 
 TILES = st.tuples(*[st.integers(1, 7)] * 3)

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-
-from segmaformer.runtime.bindings.kernel_structs import (
-    AxisTapsArgs,
+from support.native.single_functions import (
     BlendTileArgs,
     DivideLinesArgs,
     LabelResampleArgs,
+    call_kernel,
 )
+
+from segmaformer.runtime.bindings.kernel_structs import AxisTapsArgs
 from segmaformer.runtime.bindings.logit_lines import AxisTaps, LogitLines, Logits
-from segmaformer.runtime.bindings.op_library import call_kernel
 
 
 def linear_taps(length: int, new_length: int) -> AxisTaps:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from support.native.single_functions import FillHolesArgs, call_kernel
 
-from segmaformer.runtime.bindings.kernel_structs import FillHolesArgs
-from segmaformer.runtime.bindings.op_library import call_kernel
 from segmaformer.runtime.pipeline.preprocessing import Preprocessed, preprocess
 from segmaformer.runtime.scans.volume import Volume
 from segmaformer.runtime.spec import Normalization, Preprocessing

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from support.native.single_functions import call
 
-from segmaformer.runtime.bindings.pipeline_call import as_json, call
+from segmaformer.runtime.bindings.pipeline_call import as_json
 from segmaformer.runtime.bindings.structs import ResizeArgs
 from segmaformer.runtime.spec import Resampling, Spacing
 

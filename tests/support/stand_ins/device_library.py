@@ -6,8 +6,7 @@ import ctypes
 from pathlib import Path
 
 from support.native.native_builds import NATIVE, compile_library
-
-from segmaformer.runtime.bindings import cuda_library
+from support.native.single_functions import load_cuda_library
 
 ON_HOST = Path(__file__).with_name("cuda_on_host")
 SOURCES = ("selective_scan.cu", "scan_plan.cc", "blend_tile.cu", "label_resample.cu")
@@ -28,4 +27,4 @@ def compile_on_host(
         *(f"-I{ON_HOST}", f"-I{kernels.parent}", "-x", "c++"),
         over_op_library=False,
     )
-    return cuda_library.load_cuda_library(path)
+    return load_cuda_library(path)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.native import single_functions
 from support.native.native_builds import NATIVE
 from support.stand_ins.host_device import HostDriver, on_device
 
@@ -42,7 +43,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[CudaDevice]:
             yield stand_in.device()
         return
     try:
-        cuda_library.cuda_library()
+        single_functions.cuda_library()
         yield CudaDevice()
     except BackendError as error:
         pytest.skip(str(error))
@@ -211,5 +212,5 @@ def test_without_a_library_of_kernels(driver: HostDriver, monkeypatch: pytest.Mo
 
 
 def test_what_is_refused_says_why(driver: HostDriver) -> None:
-    kernels: Any = cuda_library.load_cuda_library(driver.kernels)
+    kernels: Any = single_functions.load_cuda_library(driver.kernels)
     assert kernels.sgmf_blend_tile_cuda(None, None, None) == b"a pointer is NULL"

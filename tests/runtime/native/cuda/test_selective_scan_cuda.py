@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.native import single_functions
 from support.native.native_builds import NATIVE
 from support.scans.scan_cases import (
     OPTIONAL,
@@ -31,7 +32,7 @@ from support.scans.scan_cases import (
 from support.stand_ins.device_library import compile_on_host
 from support.stand_ins.gpu_fakes import FakeDriver
 
-from segmaformer.runtime.bindings import cuda_library, op_library
+from segmaformer.runtime.bindings import op_library
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver, Stream
 from segmaformer.runtime.bindings.kernel_structs import FLOAT16, FLOAT32, SelectiveScanArgs
 from segmaformer.runtime.errors import BackendError
@@ -310,11 +311,11 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     """Find a GPU with the installed library, or the stand-in for both."""
     if request.param == "stand-in":
         library = request.getfixturevalue("on_host")
-        monkeypatch.setattr(cuda_library, "cuda_library", lambda: library)
+        monkeypatch.setattr(single_functions, "cuda_library", lambda: library)
         yield CudaDevice(CudaDriver(FakeDriver(memory_bytes=1 << 30)))
         return
     try:
-        cuda_library.cuda_library()
+        single_functions.cuda_library()
         yield CudaDevice()
     except BackendError as error:
         pytest.skip(str(error))
@@ -348,14 +349,12 @@ def run_on_device(device: CudaDevice, host: SelectiveScanArgs) -> None:
         held[name] = pinned, memory
     stream.synchronize()
     processors = device.facts.processors
-    size = cuda_library.cuda_library().sgmf_selective_scan_cuda_workspace(
-        ctypes.byref(args), processors
-    )
+    library = single_functions.cuda_library()
+    size = library.sgmf_selective_scan_cuda_workspace(ctypes.byref(args), processors)
     workspace = device.allocate(size + 16)
     aligned = workspace.address + -workspace.address % 16
-    cuda_library.enqueue(
-        "sgmf_selective_scan_cuda", ctypes.byref(args), aligned, size, processors, stream.handle
-    )
+    scan = "sgmf_selective_scan_cuda", ctypes.byref(args)
+    single_functions.enqueue(library, *scan, aligned, size, processors, stream.handle)
     pinned, memory = held["y"]
     y_bytes = tensor_bytes(host)["y"]
     stream.copy_out(pinned, memory, y_bytes)

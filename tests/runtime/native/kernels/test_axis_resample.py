@@ -7,9 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-
-from segmaformer.runtime.bindings.kernel_structs import AxisResampleArgs
-from segmaformer.runtime.bindings.op_library import call_kernel
+from support.native.single_functions import AxisResampleArgs, call_kernel
 
 
 def resample_axis(

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from support.native.single_functions import SegmentArgs, call
 
 from segmaformer.runtime.bindings.callbacks import Callbacks
-from segmaformer.runtime.bindings.label_task import PROGRESS, SegmentArgs
-from segmaformer.runtime.bindings.pipeline_call import as_json, call
+from segmaformer.runtime.bindings.label_task import PROGRESS
+from segmaformer.runtime.bindings.pipeline_call import as_json
 from segmaformer.runtime.bindings.structs import (
     ELEMENT_TYPES,
     VolumeArgs,

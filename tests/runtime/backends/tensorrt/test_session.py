@@ -10,7 +10,7 @@ from support.packages.samples import sample_manifest
 from support.stand_ins.gpu_fakes import DataType, FakeDriver, FakeTensorRt
 
 from segmaformer.runtime.backends.tensorrt.messages import Messages
-from segmaformer.runtime.backends.tensorrt.runner import SLOTS, EngineRunner
+from segmaformer.runtime.backends.tensorrt.session import SLOTS, EngineSession
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver
 from segmaformer.runtime.errors import BackendError
 
@@ -26,9 +26,11 @@ def fake(**options: Any) -> FakeTensorRt:
     return FakeTensorRt(FakeDriver(), **{**settings, **options})
 
 
-def runner(trt: Any) -> EngineRunner:
+def runner(trt: Any) -> EngineSession:
     device = CudaDevice(CudaDriver(trt.driver))
-    return EngineRunner(trt, b"engine", device, sample_manifest(), Messages(trt))
+    return EngineSession(
+        trt, b"engine", device, sample_manifest(), Messages(trt), description="", identity=""
+    )
 
 
 def random_tiles(count: int, seed: int = 0) -> np.ndarray:
