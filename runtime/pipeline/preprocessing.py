@@ -22,7 +22,7 @@ from segmaformer.runtime.bindings.structs import (
     triple,
 )
 from segmaformer.runtime.pipeline.resampling import resample
-from segmaformer.runtime.scans.spacing import training_spacing
+from segmaformer.runtime.scans.spacing import training_affine, training_spacing
 from segmaformer.runtime.scans.volume import Element, Reorientation, Volume
 from segmaformer.runtime.spec import Box, Preprocessing, Resampling, Spacing, Tiling, Triple
 
@@ -139,7 +139,7 @@ def _scan(volume: Volume, spec: Preprocessing) -> VolumeArgs:
     spacing_mm = None
     if spec.reader is not None and volume.stated_spacing is not None:
         spacing_mm = training_spacing(volume.affine, volume.stated_spacing, spec.reader)
-    return VolumeArgs.of(volume.voxels, volume.affine, spacing_mm)
+    return VolumeArgs.of(volume.voxels, training_affine(volume, spec.reader), spacing_mm)
 
 
 def _find_grid(scan: VolumeArgs, spec: bytes, *, whole: bool) -> NetworkGridArgs:

@@ -98,9 +98,28 @@ class ByteSource:
                 _pass_over(cast(BinaryIO, stream), self.skip)
                 yield cast(BinaryIO, stream)
         except (EOFError, zlib.error) as error:
+            if self._is_compressed_twice():
+                raise InputError(
+                    f"{self.path} holds voxels that are compressed twice; expected once. Save the "
+                    "scan again from its source"
+                ) from error
             raise InputError(
                 f"{self.path} is damaged or was cut off: {error}. Copy it again from its source"
             ) from error
+
+    def _is_compressed_twice(self) -> bool:
+        """Tell if the content begins, once unpacked, like that of gzip or zlib again."""
+        if not self.compressed:
+            return False
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            content = file.read(_CHUNK_BYTES)
+        try:
+            for _ in range(2):
+                content = zlib.decompressobj(_EITHER_HEADER).decompress(content, _CHUNK_BYTES)
+        except zlib.error:
+            return False
+        return bool(content)
 
 
 def is_gzip(path: Path) -> bool:

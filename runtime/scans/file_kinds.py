@@ -57,6 +57,10 @@ _TAR = FileKind("a tar archive", _UNPACK)
 _HTML = FileKind("an HTML page", _DOCUMENT)
 _XML = FileKind("an XML document", _DOCUMENT)
 _TWICE = FileKind("compressed by gzip twice", "Run gunzip on it once")
+_TEXT_SCANS = (b"NRRD000", b"ObjectType", b"NDims")
+_PACKED_SCAN = FileKind(
+    "a NRRD or MetaImage file, compressed as a whole by gzip", "Run gunzip on it"
+)
 
 _MAGIC: tuple[tuple[bytes, FileKind], ...] = (
     (b"version https://git-lfs.github.com/spec/", _LFS),
@@ -98,6 +102,8 @@ def file_kind(start: bytes) -> FileKind | None:
     inside = inflated_start(start)
     if inside.startswith(_GZIP):
         return _TWICE
+    if inside.startswith(_TEXT_SCANS):
+        return _PACKED_SCAN
     kind = _plain_kind(inside)
     if kind is None or kind is _MGH:
         return kind

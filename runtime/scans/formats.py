@@ -18,7 +18,7 @@ import numpy.typing as npt
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.scans import metaimage, nifti, nifti_header, nrrd
 from segmaformer.runtime.scans.compressed_labels import storable_labels
-from segmaformer.runtime.scans.file_kinds import PAIR, START_BYTES, file_kind
+from segmaformer.runtime.scans.file_kinds import PAIR, START_BYTES, file_kind, inflated_start
 from segmaformer.runtime.scans.scan_file import ScanFile, read_volume
 from segmaformer.runtime.scans.volume import Volume
 from segmaformer.runtime.system.atomic import Target
@@ -250,11 +250,14 @@ def _format_named(path: Path) -> _Format | None:
 
 def _check_kind(path: Path, start: bytes) -> None:
     """Raise an error that names the kind of a file known not to be a scan."""
+    if not start:
+        raise InputError(f"{path} is empty; copy it again from its source")
     kind = file_kind(start)
+    inside = inflated_start(start) or start
     if (
         kind is None
-        and path.suffix.lower() == ".img"
-        and not any(format_.begins(start) for format_ in _FORMATS)
+        and path.name.lower().endswith((".img", ".img.gz"))
+        and not any(format_.begins(inside) for format_ in _FORMATS)
     ):
         kind = PAIR
     if kind is not None:

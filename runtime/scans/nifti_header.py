@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,12 +18,14 @@ from nibabel.spatialimages import HeaderDataError
 
 from segmaformer.runtime.errors import GeometryError, InputError
 from segmaformer.runtime.scans.byte_source import GZIP_MAGIC, ByteSource, is_gzip
+from segmaformer.runtime.scans.finding import Finding
 from segmaformer.runtime.scans.scan_file import ScanFile
 from segmaformer.runtime.scans.volume import Affine, StatedSpacing
 
 # Header codes of metre and micrometre; all others are taken as millimetre.
 _MM_PER_UNIT = {1: 1000.0, 3: 0.001}
 _SPACE_UNIT_BITS = 0b111
+_LEAST_SLOPE_OF_ITK = 2.0**-52
 _VECTOR_INTENT = 1007
 # Intents of numbers that are no channels.
 _NO_CHANNELS = {
@@ -72,6 +75,7 @@ def read_header(path: Path) -> ScanFile:
     place = {"skip": offset} if packed else {"start": offset}
     data = ByteSource(path, compressed=packed, **place)
     slope, intercept = _scaling(header, path)
+    remarks = (*_remarks_on_scaling(header), *_remarks_on_steps(header))
     affine = _affine(header, path)
     x, y, z = lengths[:3]
     return ScanFile(
@@ -84,6 +88,7 @@ def read_header(path: Path) -> ScanFile:
         intercept,
         channels,
         channels_declared=declared,
+        remarks=remarks,
         header=header,
         stated_spacing=_stated_spacing(header),
     )
@@ -95,6 +100,8 @@ def is_nifti(start: bytes) -> bool:
 
 
 def _parse(block: bytes, path: Path) -> Any:
+    if not block:
+        raise InputError(f"{path} is empty; copy it again from its source")
     version = _version(block)
     if version is None:
         raise InputError(f"{path} is not a NIfTI file; expected .nii or .nii.gz")
@@ -172,8 +179,38 @@ def _scaling(header: Any, path: Path) -> tuple[float, float]:
     try:
         slope, intercept = header.get_slope_inter()
     except HeaderDataError:
-        raise InputError(f"{path}: the header's intercept scl_inter is not finite") from None
+        raise InputError(
+            f"{path}: the header's intercept scl_inter is not finite; expected a number. Correct "
+            "the header or convert the scan again"
+        ) from None
     return (1.0, 0.0) if slope is None else (slope, intercept)
+
+
+def _remarks_on_scaling(header: Any) -> Iterator[Finding]:
+    """Warn of a scaling that ITK reads otherwise: it takes a slope of nearly 0 as 1."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    used = math.isfinite(slope) and slope != 0
+    if (abs(slope) < _LEAST_SLOPE_OF_ITK) if used else (math.isfinite(intercept) and intercept):
+        what = f"multiplied by {slope:g}" if used else "not scaled, as the standard of NIfTI says"
+        yield Finding(
+            "warn",
+            f"the header's scl_slope is {slope:g} and its scl_inter {intercept:g}; intensities "
+            f"are {what}. ITK, and so SimpleITKIO of nnU-Net, takes the slope as 1 and adds the "
+            "other",
+            "Look at the intensities, and set scl_slope to 1 or scl_inter to 0 in the header.",
+        )
+
+
+def _remarks_on_steps(header: Any) -> Iterator[Finding]:
+    """Warn of voxel sizes below zero, which ITK takes as a reversed axis."""
+    steps = header["pixdim"][1:4]
+    if (steps < 0).any():
+        yield Finding(
+            "warn",
+            f"the header gives the voxel size {steps.tolist()}, and sizes are above zero; their "
+            "signs are ignored. Another program may take an axis as reversed",
+            "Correct pixdim in the header, or convert the scan again from its source.",
+        )
 
 
 def _affine(header: Any, path: Path) -> Affine:

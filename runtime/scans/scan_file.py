@@ -28,7 +28,7 @@ from segmaformer.runtime.scans.volume import (
     check_replacement_value,
     replaced_remark,
 )
-from segmaformer.runtime.spec import Triple
+from segmaformer.runtime.spec import Spacing, Triple
 from segmaformer.runtime.system.interruption import check
 
 # Corners of two files' grids may differ by this share of the smallest voxel edge unnoticed.
@@ -172,6 +172,7 @@ def _check_same_grid(first: ScanFile, other: ScanFile) -> Iterator[Finding]:
             f"{other.path} has shape {other.shape}, {first.path} has {first.shape}; "
             "all channels must lie on one grid. Resample them to one of them"
         )
+    yield from _remark_on_other_edges(first, other)
     corners = [*itertools.product(*((0, length - 1) for length in first.shape))]
     difference = (other.affine - first.affine)[:3]
     shifts = difference[:, :3] @ np.transpose(corners) + difference[:, 3:]
@@ -192,6 +193,23 @@ def _check_same_grid(first: ScanFile, other: ScanFile) -> Iterator[Finding]:
         f"half a voxel; all channels are taken to lie where {first.path.name} does",
         "Check that the channels show the same place, and resample them to one grid if not.",
     )
+
+
+def _remark_on_other_edges(first: ScanFile, other: ScanFile) -> Iterator[Finding]:
+    if first.stated_spacing is None or other.stated_spacing is None:
+        return
+    edges, others = first.stated_spacing.spacing_mm, other.stated_spacing.spacing_mm
+    if not np.allclose(others, edges, rtol=_GRID_TOLERANCE, atol=0):
+        yield Finding(
+            "warn",
+            f"{other.path.name} states voxel edges of {_times(others)} mm, {first.path.name} of "
+            f"{_times(edges)} mm; those of {first.path.name} are used",
+            "Find out which ones are right and correct the other file.",
+        )
+
+
+def _times(edges: Spacing) -> str:
+    return " x ".join(f"{edge:g}" for edge in edges)
 
 
 def _allocate(files: Sequence[ScanFile], budget_bytes: int | None) -> npt.NDArray[np.float32]:

@@ -2,7 +2,8 @@
 
 A file may state its voxels' edges twice, in its affine and beside it, in a unit that readers may
 ignore. The network learned with the spacing that its training's reader took: this decides the
-network's grid and volumes. The affine alone decides where voxels lie.
+network's grid and volumes. The affine alone decides where voxels lie; only where a header has none
+do readers' defaults differ.
 
 Behaviour of ``nnunetv2`` 2.8.1, nibabel 5.4, SimpleITK 2.5 and MONAI 1.6.
 """
@@ -53,6 +54,19 @@ def training_spacing(
     lengths = np.linalg.norm(affine[:3, :3] / stated.mm_per_unit, axis=0)
     x, y, z = lengths.astype(np.float32 if stated.single else np.float64).tolist()
     return x, y, z
+
+
+def training_affine(volume: Volume, reader: Reader | None) -> Affine:
+    """Return the affine (4, 4) by which a training's reader saw the axes run.
+
+    It is the scan's own, but for a NIfTI whose header has neither sform nor qform: there nibabel
+    lets the axes run towards left, anterior and superior, and ITK towards left, posterior and
+    superior.
+    """
+    header = volume.header
+    if reader != "simpleitk" or header is None or header["sform_code"] or header["qform_code"]:
+        return volume.affine
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.diag([*volume.spacing_mm, 1.0])
 
 
 def known_spacings(volume: Volume, reader: Reader | None) -> dict[str, Spacing]:

@@ -85,6 +85,13 @@ def test_gzip_twice_is_told() -> None:
     assert (kind.name, kind.advice) == ("compressed by gzip twice", "Run gunzip on it once")
 
 
+@pytest.mark.parametrize("content", [b"NRRD0004\ntype: short\n", b"NDims = 3\n"])
+def test_a_text_scan_compressed_as_a_whole_is_told(content: bytes) -> None:
+    kind = file_kind(gzip.compress(content, mtime=0)[:START_BYTES])
+    assert kind is not None
+    assert "compressed as a whole by gzip" in kind.name
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -157,6 +157,28 @@ def test_bytes_after_a_compressed_stream_are_remarked_too(
     assert [f"{len(trailer)} bytes follow" in remark.what for remark in volume.remarks] == [True]
 
 
+@pytest.mark.parametrize(
+    "write", [nrrd_gzip, nhdr_gzip, mha_zlib, mhd_zlib], ids=lambda write: write.__name__
+)
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_voxels_compressed_twice_are_told(
+    tmp_path: Path, write: Writer, pack: Callable[[bytes], bytes]
+) -> None:
+    with pytest.raises(InputError, match="compressed twice; expected once"):
+        read_scan([write(tmp_path, pack(DATA))])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [(f"scan{suffix}", b"") for suffix in (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")]
+    + [("scan.nii.gz", gzip.compress(b"", mtime=0))],
+)
+def test_an_empty_file_is_told(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="is empty; copy it again"):
+        read_scan([tmp_path / name])
+
+
 @settings(max_examples=30, deadline=None)
 @given(cuts=st.lists(st.integers(0, len(DATA)), max_size=4), trailer=st.integers(0, 300))
 def test_members_of_gzip_may_be_divided_anywhere(
@@ -266,6 +288,15 @@ def test_channels_may_be_half_a_voxel_apart(
     volume = read_scan([first, second], channels=2)
     assert np.array_equal(volume.affine, read_header(first).affine)
     assert [verdict in remark.what for remark in volume.remarks] == [True] * (verdict != "nothing")
+
+
+def test_channels_that_state_other_edges_are_remarked(tmp_path: Path) -> None:
+    first, second = nifti(tmp_path, DATA), tmp_path / "second.nii"
+    header = read_header(first).header.copy()
+    header["pixdim"][1:4] = (1, 2, 4)
+    second.write_bytes(header.binaryblock + first.read_bytes()[348:])
+    (remark,) = read_scan([first, second], channels=2).remarks
+    assert "states voxel edges of 1 x 2 x 4 mm, scan.nii of 1 x 2 x 3 mm" in remark.what
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,6 @@ def test_both_versions_in_both_byte_orders(
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
         b"not an image at all",
         bytes(600),
         bytes(128) + b"DICM" + bytes(500),
@@ -187,6 +187,28 @@ def test_no_slope_means_no_scaling(tmp_path: Path, slope: float) -> None:
     header = header_of(scl_slope=slope, scl_inter=5)
     file = read_header(write(tmp_path / "scan.nii", header))
     assert (file.slope, file.intercept) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "remarks"),
+    [
+        ({"scl_slope": 0, "scl_inter": 0}, []),
+        ({"scl_slope": np.nan, "scl_inter": np.nan}, []),
+        ({"scl_slope": np.inf, "scl_inter": 0}, []),
+        ({"scl_slope": 1e-10, "scl_inter": 5}, []),
+        ({"scl_slope": 0, "scl_inter": -1024}, ["scl_inter -1024; intensities are not scaled"]),
+        ({"scl_slope": np.nan, "scl_inter": 5}, ["scl_slope is nan"]),
+        ({"scl_slope": 1e-17, "scl_inter": 0}, ["intensities are multiplied by 1e-17"]),
+        ({"pixdim": [1, 1, -2, 3, 0, 0, 0, 0]}, [r"voxel size \[1.0, -2.0, 3.0\]"]),
+    ],
+)
+def test_numbers_that_programs_read_in_two_ways_are_remarked(
+    tmp_path: Path, fields: dict[str, Any], remarks: list[str]
+) -> None:
+    found = read_header(write(tmp_path / "scan.nii", header_of(**fields))).remarks
+    assert len(found) == len(remarks)
+    for finding, expected in zip(found, remarks, strict=True):
+        assert re.search(expected, finding.what)
 
 
 @settings(

@@ -16,8 +16,13 @@ from segmaformer.runtime.errors import GeometryError
 from segmaformer.runtime.pipeline.preprocessing import check_grid, network_grid, preprocess
 from segmaformer.runtime.scans.formats import read_header, read_scan, write_label_map
 from segmaformer.runtime.scans.scan_file import outline
-from segmaformer.runtime.scans.spacing import known_spacings, training_spacing, voxel_volumes
-from segmaformer.runtime.scans.volume import StatedSpacing, Volume
+from segmaformer.runtime.scans.spacing import (
+    known_spacings,
+    training_affine,
+    training_spacing,
+    voxel_volumes,
+)
+from segmaformer.runtime.scans.volume import StatedSpacing, Volume, axis_codes, orient_to
 from segmaformer.runtime.spec import Normalization, Preprocessing, Reader, Tiling
 
 RULES: dict[str, tuple[Reader, str | None]] = {
@@ -56,6 +61,26 @@ def test_spacing_is_that_of_nnunets_reader(files: dict[str, Path], name: str, re
     rule, orientation = RULES[reader]
     grid = network_grid(outline(read_header(files[name]), 1), spec(rule, orientation), whole=True)
     assert [*grid.scan_spacing_mm] == cases.recorded_spacings()[name][reader]
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "codes"),
+    [
+        ("no transform", "simpleitk", "LPS"),
+        ("no transform", "nibabel_reoriented", "LAS"),
+        ("sform, mm", "simpleitk", "RAS"),
+        ("qfac -1", "simpleitk", "RAI"),
+        ("straight.nrrd", "simpleitk", "LPS"),
+    ],
+)
+def test_axes_run_as_nnunets_reader_saw_them(
+    files: dict[str, Path], name: str, rule: Reader, codes: str
+) -> None:
+    volume = outline(read_header(files[name]), 1)
+    assert axis_codes(training_affine(volume, rule)) == codes
+    found = network_grid(volume, spec(rule, "RAS"), whole=True).reorientation
+    turn = orient_to(training_affine(volume, rule), "RAS")
+    assert (found.axes, found.reverse) == (turn.axes[::-1], turn.reverse[::-1])
 
 
 def test_monai_takes_the_columns_of_the_affine_in_any_unit(files: dict[str, Path]) -> None:
