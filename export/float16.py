@@ -3,10 +3,13 @@
 Convolutions, matrix products and the scan's streams are float16. Operators that sum or normalise
 over many values stay float32: norm statistics, softmax, interpolation and, inside the scan, state
 and accumulation (A, D and its bias are float32 inputs). The graph's input and output stay
-float32.
+float32. Where rounding changes labels, more operators stay float32, one rung of a ladder after the
+other.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -31,13 +34,46 @@ FLOAT32_OPS = frozenset(
 """Operators that compute in float32 and give float16."""
 
 ELEMENTWISE_OPS = frozenset({"Add", "Mul", "Sub", "Div", "Erf", "Sigmoid"})
-
-FLOAT32_LADDER = (
-    FLOAT32_OPS,
-    FLOAT32_OPS | ELEMENTWISE_OPS,
-    FLOAT32_OPS | ELEMENTWISE_OPS | {"MatMul", "Gemm"},
+MATRIX_OPS = frozenset({"MatMul", "Gemm"})
+CONV_1D = "Conv1d"
+"""Name here of a convolution along a sequence, as Mamba layers have before the scan."""
+MAMBA_OPS = (
+    ELEMENTWISE_OPS | MATRIX_OPS | {CONV_1D, OP_TYPE, "Transpose", "Reshape", "Split", "Slice"}
 )
-"""Sets of float32 operators to try in turn if rounding to float16 changes labels."""
+"""Operators of a Mamba layer, those that move tokens included."""
+FLOAT32_MAMBA = frozenset({"umamba-bot", "umamba-enc"})
+"""Networks whose authors keep Mamba layers in float32, also under autocast."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Operators that stay in float32, and what they are called in the manifest."""
+
+    name: str
+    float32_ops: frozenset[str]
+
+
+def float32_ladder(network: str) -> tuple[Rung, ...]:
+    """List the rungs to try in turn if rounding to float16 changes labels.
+
+    Parameters
+    ----------
+    network
+        Name of the network, such as ``umamba-bot``.
+    """
+    base, kept = FLOAT32_OPS, "norms, sums and interpolation"
+    if network in FLOAT32_MAMBA:
+        base, kept = base | MAMBA_OPS, f"{kept}, Mamba layers"
+    rungs = [Rung(f"{kept} in float32", base)]
+    for name, more in (
+        ("elementwise operators", ELEMENTWISE_OPS),
+        ("matrix products", MATRIX_OPS),
+        ("scans and convolutions", frozenset({OP_TYPE, CONV_1D, "Conv", "ConvTranspose"})),
+    ):
+        base, kept = base | more, f"{kept}, {name}"
+        rungs.append(Rung(f"{kept} in float32", base))
+    return tuple(rungs)
+
 
 LARGEST = float(np.finfo(np.float16).max)
 
@@ -108,7 +144,7 @@ class _Caster:
                 node.replace_input_with(index, self._as(value, kind, node))
         if node.op_type == "Shape":
             return
-        self._precision[node.op_type] = "float16" if wanted == ir.DataType.FLOAT16 else "float32"
+        self._precision[_kind(node)] = "float16" if wanted == ir.DataType.FLOAT16 else "float32"
         for output in node.outputs:
             self._types[output] = output.dtype = wanted
 
@@ -119,9 +155,8 @@ class _Caster:
 
     def _type_of(self, node: ir.Node) -> ir.DataType:
         # This project's other ops only have float32 kernels.
-        keep = (
-            node.op_type != OP_TYPE if node.domain == DOMAIN else node.op_type in self._float32_ops
-        )
+        others = node.domain == DOMAIN and node.op_type != OP_TYPE
+        keep = others or _kind(node) in self._float32_ops
         return ir.DataType.FLOAT if keep else ir.DataType.FLOAT16
 
     @staticmethod
@@ -174,3 +209,12 @@ class _Caster:
         final.name, final.dtype, final.shape = name, ir.DataType.FLOAT, output.shape
         self._graph.append(node)
         self._graph.outputs[index] = final
+
+
+def _kind(node: ir.Node) -> str:
+    """Return the operator type, or :data:`CONV_1D` for a convolution of (B, C, L)."""
+    if node.op_type == "Conv" and not node.domain:
+        weight = node.inputs[1]
+        if weight is not None and weight.shape is not None and len(weight.shape) == 3:
+            return CONV_1D
+    return node.op_type

@@ -18,7 +18,7 @@ import segmaformer
 from segmaformer.calibration.calibrate import CalibrationOptions, calibrate
 from segmaformer.calibration.tiles import TileOptions
 from segmaformer.checkpoint import Checkpoint
-from segmaformer.export.float16 import FLOAT32_LADDER, to_float16
+from segmaformer.export.float16 import float32_ladder, to_float16
 from segmaformer.export.onnx_export import export_onnx
 from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu, rewrite_norms
 from segmaformer.export.verification.parity_gate import ParityGate, Verdict
@@ -131,9 +131,11 @@ def export_package(
         writer.write(EXACT_VARIANT, cpu_graph, {"default": "float32"})
         del cpu_graph
         _free_graphs()
-        _require(writer.judge(EXACT_VARIANT, exact=True))
+        exact = writer.judge(EXACT_VARIANT, exact=True)
+        if exact.refusal is not None:
+            raise ParityError(exact.refusal)
         if half is not None:
-            _require(_add_float16(writer, half, report))
+            _add_float16(writer, half, checkpoint.arch, report)
         writer.finish({REFERENCE_FILE: stored})
         if options.calibration_data is not None:
             calibrate(
@@ -206,23 +208,23 @@ def _stored_reference(checkpoint: Checkpoint, manifest: Manifest, gate: ParityGa
     return pack_reference(tile, gate.expected(tile[0]), manifest)
 
 
-def _add_float16(writer: _Writer, graph: onnx.ModelProto, report: Report) -> Verdict:
+def _add_float16(writer: _Writer, graph: onnx.ModelProto, network: str, report: Report) -> None:
     """Add fp16; where rounding shows in the labels, with fewer operators in float16."""
-    *earlier, last = FLOAT32_LADDER
-    for float32_ops in earlier:
-        writer.write("fp16", *to_float16(graph, float32_ops=float32_ops))
-        verdict = writer.judge("fp16", exact=False)
-        if verdict.refusal is None:
-            return verdict
-        report(f"{verdict.refusal}; trying again with fewer operators in float16")
-    writer.write("fp16", *to_float16(graph, float32_ops=last))
-    return writer.judge("fp16", exact=False)
-
-
-def _require(verdict: Verdict) -> None:
-    """End the export unless a variant passed."""
-    if verdict.refusal is not None:
-        raise ParityError(verdict.refusal)
+    refusal: str | None = None
+    tried: dict[str, str] = {}
+    for rung in float32_ladder(network):
+        half, precision = to_float16(graph, float32_ops=rung.float32_ops)
+        if precision == tried:  # the graph has none of the operators that this rung adds
+            continue
+        if refusal is not None:
+            report(f"{refusal}; trying again with fewer operators in float16")
+        writer.write("fp16", half, precision)
+        del half
+        refusal = writer.judge("fp16", exact=False, rung=rung.name).refusal
+        if refusal is None:
+            return
+        tried = precision
+    raise ParityError(refusal or "fp16 was not tried")
 
 
 class _Writer:
@@ -254,14 +256,15 @@ class _Writer:
             kept=self._manifest.files,
         )
 
-    def judge(self, name: str, *, exact: bool) -> Verdict:
+    def judge(self, name: str, *, exact: bool, rung: str | None = None) -> Verdict:
         """Compare the variant that was written; it stays in the package if it passes."""
         output = self._manifest.output
         found, recorded = self._run(name, self._recorded if exact else ())
         parity = self._gate.compare(found, output, exact=exact)
-        content = Package.open(self._folder).network(name)
-        scans = self._gate.check_scans(content) if exact else None
-        verdict = Verdict(name, parity, exact, scans, recorded)
+        scans = None
+        if exact:
+            scans = self._gate.check_scans(Package.open(self._folder).network(name))
+        verdict = Verdict(name, parity, exact, scans, recorded, rung)
         if verdict.refusal is None:
             variants = dict(self._candidate.variants)
             variants[name] = dataclasses.replace(variants[name], parity=verdict.record())

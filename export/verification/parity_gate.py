@@ -46,6 +46,8 @@ class Verdict:
         Comparison of its scans one by one, if that was made.
     recorded
         Comparison with logits that another machine recorded, if there are any.
+    rung
+        What stays in float32, for float16.
     """
 
     variant: str
@@ -53,6 +55,7 @@ class Verdict:
     exact: bool
     scans: ScanCheck | None = None
     recorded: RecordedCheck | None = None
+    rung: str | None = None
 
     @property
     def refusal(self) -> str | None:
@@ -73,6 +76,7 @@ class Verdict:
         own = "" if parity.noise is None else f"; PyTorch's float32 is within {parity.noise:.1e}"
         allowed = f" (at most {parity.bound:.1e}{own})" if self.exact else ""
         others = "".join(f"; {each.figures}" for each in (self.scans, self.recorded) if each)
+        others += "" if self.rung is None else f"; {self.rung}"
         return (
             f"{self.variant}: logits within {parity.relative_error:.1e} of their range{allowed}, "
             f"{parity.agreement:.3%} of labels equal, lowest Dice {min(parity.dice.values()):.5f}"
@@ -84,7 +88,7 @@ class Verdict:
         record = self.parity.record(exact=self.exact)
         for each in (self.scans, self.recorded):
             record |= {} if each is None else each.record()
-        return record
+        return record if self.rung is None else {**record, "rung": self.rung}
 
 
 class ParityGate:

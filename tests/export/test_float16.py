@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import onnx
 import pytest
@@ -7,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 pytest.importorskip("torch")
 
-from segmaformer.export.float16 import FLOAT32_OPS, to_float16
+from segmaformer.export.float16 import FLOAT32_OPS, float32_ladder, to_float16
 from segmaformer.export.rewrites import apply_rewrites
 from segmaformer.export.scan_op import scan_nodes
 
@@ -59,6 +61,69 @@ def test_scan_keeps_its_parameters_in_float32(typed: onnx.ModelProto) -> None:
         assert [types[name] for name in scan.input] == [
             *(half, half, single, half, half, single, half, single)
         ]
+
+
+def test_the_last_rung_computes_everything_that_sums_in_float32(
+    float32_graph: onnx.ModelProto,
+) -> None:
+    rungs = float32_ladder("segmaformer")
+    kept = [rung.float32_ops for rung in rungs]
+    assert all(less < more for less, more in itertools.pairwise(kept))
+    typed, precision = to_float16(float32_graph, float32_ops=kept[-1])
+    assert {precision[name] for name in ("Conv", "MatMul", "SelectiveScan")} == {"float32"}
+    types = element_types(typed)
+    for node in typed.graph.node:
+        if node.op_type in ("Conv", "MatMul", "SelectiveScan"):
+            assert {types[name] for name in node.input if name} == {TensorProto.FLOAT}
+
+
+def mamba_between_convolutions() -> onnx.ModelProto:
+    """Convolution, tokens, product and filter along the sequence, voxels, convolution."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        "first": (4, 1, 1, 1, 1),
+        "filter": (4, 1, 3),
+        "product": (4, 4),
+        "last": (2, 4, 1, 1, 1),
+    }
+    nodes = [
+        helper.make_node("Conv", ["tiles", "first"], ["a"]),
+        helper.make_node("Reshape", ["a", "sequence"], ["b"]),
+        helper.make_node("Conv", ["b", "filter"], ["c"], group=4, pads=[1, 1]),
+        helper.make_node("Transpose", ["c"], ["d"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["d", "product"], ["e"]),
+        helper.make_node("Transpose", ["e"], ["f"], perm=[0, 2, 1]),
+        helper.make_node("Reshape", ["f", "volume"], ["g"]),
+        helper.make_node("Conv", ["g", "last"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("tiles", TensorProto.FLOAT, [1, 1, 2, 2, 2])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 2, 2, 2, 2])],
+        [
+            *(
+                numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
+                for name, shape in shapes.items()
+            ),
+            numpy_helper.from_array(np.array([1, 4, 8]), "sequence"),
+            numpy_helper.from_array(np.array([1, 4, 2, 2, 2]), "volume"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.mark.parametrize(
+    ("network", "layers"), [("umamba-bot", "float32"), ("umamba-enc", "float32"), ("x", "float16")]
+)
+def test_mamba_layers_of_umamba_stay_in_float32_on_every_rung(network: str, layers: str) -> None:
+    first = float32_ladder(network)[0]
+    _, precision = to_float16(mamba_between_convolutions(), float32_ops=first.float32_ops)
+    assert precision == {
+        "Conv": "float16",
+        **dict.fromkeys(("Conv1d", "MatMul", "Reshape", "Transpose"), layers),
+    }
+    assert ("Mamba layers" in first.name) is (layers == "float32")
 
 
 def test_is_about_half_the_size(float32_graph: onnx.ModelProto, typed: onnx.ModelProto) -> None:

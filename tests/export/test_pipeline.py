@@ -21,7 +21,7 @@ from segmaformer.calibration.calibrate import CalibrationOptions
 from segmaformer.calibration.scores.gate import Gate
 from segmaformer.checkpoint import Checkpoint, load_checkpoint
 from segmaformer.export import pipeline
-from segmaformer.export.float16 import FLOAT32_LADDER
+from segmaformer.export.float16 import float32_ladder
 from segmaformer.export.pipeline import ExportOptions, export_package
 from segmaformer.export.scan_op import scan_nodes
 from segmaformer.models import create_model
@@ -203,11 +203,14 @@ def test_a_shortfall_leaves_the_package_that_was_there(
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.sgmf"]
 
 
+LADDER = float32_ladder("segmaformer")
+
+
 def fail_on_rungs(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Damage the network on the first `count` rungs of the ladder, leave it exact on others."""
 
     def convert(graph: Any, *, float32_ops: frozenset[str]) -> Any:
-        rung = FLOAT32_LADDER.index(float32_ops)
+        rung = [each.float32_ops for each in LADDER].index(float32_ops)
         return with_scaled_weights(graph, float(rung >= count)), {"rung": str(rung)}
 
     monkeypatch.setattr(pipeline, "to_float16", convert)
@@ -224,6 +227,7 @@ def test_float16_falls_back_to_more_float32_and_says_so(
         tiny_checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True), report=lines.append
     )
     assert package.manifest.variants["fp16"].precision == {"rung": "1"}
+    assert package.manifest.variants["fp16"].parity["rung"] == LADDER[1].name
     (retry,) = [line for line in lines if "trying again" in line]
     assert retry.startswith("fp16 does not match PyTorch: ")
 
@@ -234,12 +238,12 @@ def test_float16_that_never_agrees_is_refused(
     tmp_path: Path,
     lines: list[str],
 ) -> None:
-    fail_on_rungs(monkeypatch, len(FLOAT32_LADDER))
+    fail_on_rungs(monkeypatch, len(LADDER))
     with pytest.raises(ParityError, match=r"fp16 does not match .* of labels are equal .* tile"):
         export_package(
             tiny_checkpoint, tmp_path / "tiny.sgmf", ExportOptions(fp16=True), report=lines.append
         )
-    assert sum("trying again" in line for line in lines) == len(FLOAT32_LADDER) - 1
+    assert sum("trying again" in line for line in lines) == len(LADDER) - 1
     assert listing(tmp_path) == []
 
 
