@@ -22,7 +22,7 @@ TILES = {
 }
 """Channels, depth, height and width of one tile."""
 
-_CT: dict[str, float] = {
+CT_INTENSITIES: dict[str, float] = {
     "mean": 80.0,
     "std": 140.0,
     "percentile_00_5": -960.0,
@@ -82,7 +82,9 @@ def _nnunet_checkpoint(name: str, config: dict[str, Any], weights: Any) -> dict[
                 "transpose_forward": [0, 1, 2],
                 "image_reader_writer": "SimpleITKIO",
                 "configurations": {"3d_fullres": plan},
-                "foreground_intensity_properties_per_channel": {"0": _CT} if abdominal else {},
+                "foreground_intensity_properties_per_channel": {"0": CT_INTENSITIES}
+                if abdominal
+                else {},
             },
             "configuration": "3d_fullres",
             "fold": 0,

@@ -86,18 +86,18 @@ def _onnxruntime(_name: str, folder: Path, rounds: int) -> dict[str, Any]:
 
     network = Package.open(folder / PACKAGE).network("fp32")
     session = open_network(network, threads=available_threads())
-    return _timed(lambda tile: session.run(None, {"tiles": tile})[0], _tile(folder), rounds)
+    return timed(lambda tile: session.run(None, {"tiles": tile})[0], first_tile(folder), rounds)
 
 
 def _openvino(_name: str, folder: Path, rounds: int) -> dict[str, Any]:
     from segmaformer.runtime import Package
 
-    return _in_openvino(Package.open(folder / PACKAGE).network("fp32"), _tile(folder), rounds)
+    return _in_openvino(Package.open(folder / PACKAGE).network("fp32"), first_tile(folder), rounds)
 
 
 def _openvino_plain(name: str, folder: Path, rounds: int) -> dict[str, Any]:
     in_process(_write_plain, name, folder)
-    return _in_openvino((folder / PLAIN).read_bytes(), _tile(folder), rounds)
+    return _in_openvino((folder / PLAIN).read_bytes(), first_tile(folder), rounds)
 
 
 def _in_openvino(network: Any, tile: np.ndarray, rounds: int) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _in_openvino(network: Any, tile: np.ndarray, rounds: int) -> dict[str, Any]:
 
     compiled = open_network(network, tile.shape, threads=available_threads(), errors=[])
     request = compiled.create_infer_request()
-    return _timed(
+    return timed(
         lambda given: request.infer([given], share_inputs=True, share_outputs=True)[0], tile, rounds
     )
 
@@ -133,7 +133,7 @@ def _pytorch(name: str, folder: Path, rounds: int) -> dict[str, Any]:
         with torch.inference_mode():
             return model(torch.from_numpy(tile)).numpy()
 
-    return _timed(forward, _tile(folder), rounds)
+    return timed(forward, first_tile(folder), rounds)
 
 
 RUNNERS = {
@@ -145,7 +145,7 @@ RUNNERS = {
 """Who runs the tile: name in the table, and function."""
 
 
-def _tile(folder: Path) -> np.ndarray:
+def first_tile(folder: Path) -> np.ndarray:
     """Make the first phantom of the package, shape (1, C, D, H, W), float32."""
     from segmaformer.runtime import Package
     from segmaformer.runtime.parity.stored_reference import reference_tile
@@ -154,7 +154,7 @@ def _tile(folder: Path) -> np.ndarray:
     return reference_tile(manifest.preprocessing, manifest.tiling)
 
 
-def _timed(
+def timed(
     forward: Callable[[np.ndarray], np.ndarray], tile: np.ndarray, rounds: int
 ) -> dict[str, Any]:
     """Run once to warm up, then `rounds` times; use the first run alone if it is long enough."""

@@ -19,7 +19,7 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import version
@@ -89,6 +89,59 @@ def cases() -> Iterator[Case]:
         yield Case(reader, axes, header)
 
 
+def nnunet_labels(predictor: Any, scans: Sequence[Path], folder: Path) -> tuple[np.ndarray, ...]:
+    """Segment a scan with a prepared predictor of nnU-Net, which sums logits in float32.
+
+    Parameters
+    ----------
+    predictor
+        An ``nnUNetPredictor`` that holds a network.
+    scans
+        One file for each channel.
+    folder
+        For the label map as nnU-Net writes it.
+
+    Returns
+    -------
+    labels, ties
+        In the order in which the scan is stored; ties are 1 where rounding decides.
+    """
+    import torch
+    from nnunetv2.inference.export_prediction import (
+        convert_predicted_logits_to_segmentation_with_correct_shape as to_labels,
+    )
+
+    manager, configuration = predictor.plans_manager, predictor.configuration_manager
+    meaning = predictor.label_manager
+    reader = manager.image_reader_writer_class()
+    voxels, properties = reader.read_images([str(scan) for scan in scans])
+    preprocessor = configuration.preprocessor_class(verbose=False)
+    image, _, properties = preprocessor.run_case_npy(
+        voxels, None, properties, manager, configuration, predictor.dataset_json
+    )
+    with mock.patch.object(torch, "half", torch.float32):  # the sums' type
+        logits = predictor.predict_logits_from_preprocessed_data(torch.as_tensor(image).float())
+    labels, probabilities = to_labels(
+        logits, manager, configuration, meaning, properties, return_probabilities=True
+    )
+    ties = _ties(np.asarray(probabilities, np.float64), meaning.has_regions)
+    found = []
+    for values in (np.asarray(labels), ties.astype(np.uint8)):
+        reader.write_seg(values, str(folder / "nnunet.nii.gz"), properties)
+        found.append(np.asanyarray(nibabel.load(folder / "nnunet.nii.gz").dataobj))
+    return tuple(found)
+
+
+def _ties(probabilities: np.ndarray, regions: bool) -> np.ndarray:
+    """Voxels whose label changes if a logit does by :data:`TIE`."""
+    tiny = 1e-300
+    if regions:
+        odds = np.maximum(probabilities, tiny) / np.maximum(1 - probabilities, tiny)
+        return (np.abs(np.log(odds)) < TIE).any(0)
+    second, first = np.sort(probabilities, axis=0)[-2:]
+    return np.log(first / np.maximum(second, tiny)) < TIE
+
+
 class NnUnet:
     """Make nnU-Net's predictor around the reference model."""
 
@@ -96,42 +149,20 @@ class NnUnet:
         self._model, self._dataset = model, dataset
 
     def labels(self, scan: Path, plans: dict[str, Any], folder: Path) -> tuple[np.ndarray, ...]:
-        """Return labels in the order in which the scan is stored, and a mask of ties."""
+        """Return labels and ties, as :func:`nnunet_labels` does."""
         import torch
-        from nnunetv2.inference.export_prediction import (
-            convert_predicted_logits_to_segmentation_with_correct_shape as to_labels,
-        )
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
         manager = PlansManager(plans)
-        configuration = manager.get_configuration("3d_fullres")
         predictor = nnUNetPredictor(
             use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False
         )
         predictor.manual_initialization(
-            self._model, manager, configuration, [self._model.state_dict()], self._dataset,
-            "nnUNetTrainer", None,
+            self._model, manager, manager.get_configuration("3d_fullres"),
+            [self._model.state_dict()], self._dataset, "nnUNetTrainer", None,
         )  # fmt: skip
-        reader = manager.image_reader_writer_class()
-        voxels, properties = reader.read_images([str(scan)])
-        preprocessor = configuration.preprocessor_class(verbose=False)
-        image, _, properties = preprocessor.run_case_npy(
-            voxels, None, properties, manager, configuration, self._dataset
-        )
-        with mock.patch.object(torch, "half", torch.float32):  # the sums' type
-            logits = predictor.predict_logits_from_preprocessed_data(torch.as_tensor(image).float())
-        labels, probabilities = to_labels(
-            logits, manager, configuration, manager.get_label_manager(self._dataset), properties,
-            return_probabilities=True,
-        )  # fmt: skip
-        second, first = np.sort(np.asarray(probabilities, np.float64), axis=0)[-2:]
-        ties = np.log(first / np.maximum(second, 1e-300)) < TIE
-        found = []
-        for values in (np.asarray(labels), ties.astype(np.uint8)):
-            reader.write_seg(values, str(folder / "nnunet.nii.gz"), properties)
-            found.append(np.asanyarray(nibabel.load(folder / "nnunet.nii.gz").dataobj))
-        return tuple(found)
+        return nnunet_labels(predictor, [scan], folder)
 
 
 class Sgmf:
@@ -168,9 +199,13 @@ def compare(case: Case, voxels: np.ndarray, plans: Any, tools: Any, folder: Path
     case.write(voxels, scan)
     theirs, ties = tools[0].labels(scan, own, folder)
     ours = tools[1].labels(scan, own, folder)
+    return {**dataclasses.asdict(case), **differences(ours, theirs, ties)}
+
+
+def differences(ours: np.ndarray, theirs: np.ndarray, ties: np.ndarray) -> dict[str, Any]:
+    """Count the voxels of each of nnU-Net's labels, and those that differ."""
     unlike = ours != theirs
     return {
-        **dataclasses.asdict(case),
         "labels": np.bincount(theirs.ravel(), minlength=3).tolist(),
         "unlike": int((unlike & (ties == 0)).sum()),
         "unlike_ties": int((unlike & (ties > 0)).sum()),
@@ -219,22 +254,28 @@ def main() -> None:
             voxels = image.get_fdata(dtype=np.float32)
             rows.append(compare(case, voxels, plans, tools, folder))
             print(index + 1, json.dumps(rows[-1]), flush=True)
+    report(rows, options.out)
+
+
+def report(rows: Sequence[dict[str, Any]], target: Path | None) -> None:
+    """Print the sum of all cases, and write them with the software's versions to `target`."""
     unlike, ties = (sum(row[name] for row in rows) for name in ("unlike", "unlike_ties"))
-    voxels_in_all = sum(sum(row["labels"]) for row in rows)
+    voxels = sum(sum(row["labels"]) for row in rows)
     print(
-        f"{len(rows)} predictions, {voxels_in_all:,} voxels: {unlike} differ, and {ties} that are "
+        f"{len(rows)} predictions, {voxels:,} voxels: {unlike} differ, and {ties} that are "
         f"ties within {TIE:g} of a logit"
     )
-    if options.out:
-        names = ("nnunetv2", "torch", "onnxruntime", "SimpleITK", "nibabel", "numpy")
-        document = {
-            "software": {each: version(each) for each in names},
-            "predictions": len(rows), "voxels": voxels_in_all, "unlike": unlike,
-            "unlike_ties": ties, "tie": TIE,
-        }  # fmt: skip
-        lines = ",\n".join(f"    {json.dumps(row)}" for row in rows)
-        head = json.dumps(document, indent=2)[:-2]
-        options.out.write_text(f'{head},\n  "cases": [\n{lines}\n  ]\n}}\n')
+    if target is None:
+        return
+    names = ("nnunetv2", "torch", "onnxruntime", "SimpleITK", "nibabel", "numpy")
+    document = {
+        "software": {each: version(each) for each in names},
+        "predictions": len(rows), "voxels": voxels, "unlike": unlike,
+        "unlike_ties": ties, "tie": TIE,
+    }  # fmt: skip
+    lines = ",\n".join(f"    {json.dumps(row)}" for row in rows)
+    head = json.dumps(document, indent=2)[:-2]
+    target.write_text(f'{head},\n  "cases": [\n{lines}\n  ]\n}}\n')
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from segmaformer.export.own_network.cpu_only import CpuOnly
 from segmaformer.runtime.errors import InputError
 
 SAME = 1e-4
@@ -38,7 +39,8 @@ class FirstOutput(nn.Module):
         InputError
             No result has that shape.
         """
-        found = list(_tensors(self.module(volume)))
+        with CpuOnly():
+            found = list(_tensors(self.module(volume)))
         expected = (volume.shape[0], self.outputs, *volume.shape[2:])
         for tensor in found:
             if tuple(tensor.shape) == expected:

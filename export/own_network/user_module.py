@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from segmaformer.export.own_network.cpu_only import CpuOnly
 from segmaformer.mamba import stand_in
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.progress import Report
@@ -26,8 +27,9 @@ def build_module(
 ) -> nn.Module:
     """Import a factory, run it and return its network.
 
-    While it runs, ``mamba_ssm`` and ``causal_conv1d`` are this project's own, what it prints goes
-    to standard error, and the current folder is not searched for modules unless it is given.
+    While it runs, ``mamba_ssm`` and ``causal_conv1d`` are this project's own, CUDA devices are the
+    CPU, what it prints goes to standard error, and the current folder is not searched for modules
+    unless it is given.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def build_module(
     if not (module_name and colon and name):
         raise InputError(f"--module is {factory!r}; expected package.module:name")
     options = _options(arguments)
-    with _searching(folder), stand_in(), contextlib.redirect_stdout(sys.stderr):
+    with _searching(folder), stand_in(), CpuOnly(), contextlib.redirect_stdout(sys.stderr):
         try:
             module = importlib.import_module(module_name)
         except ImportError as error:

@@ -48,8 +48,8 @@ class Wrong(Small):
         self.fault, self.seen = fault, 0
 
     def forward(self, x: Any) -> Any:
-        if self.fault == "cuda":
-            x = x.cuda()
+        if self.fault == "fails":
+            x = x.view(-1, 7)
         if self.fault == "input":
             x += 1
         logits = super().forward(x)[0]
@@ -113,6 +113,21 @@ def test_use_from_a_file_is_the_manifests(tmp_path: Path, documents: tuple[Path,
         Use(use.preprocessing, use.tiling.__class__((0, 8, 8)), use.output)
 
 
+def test_code_that_asks_for_cuda(tmp_path: Path, documents: tuple[Path, Path]) -> None:
+    class ForGpus(Small):
+        def forward(self, x: Any) -> Any:
+            offset = torch.full((1,), 0.5, device="cuda")
+            return super().forward(x.cuda().to("cuda:0") + offset.to(torch.device("cuda")))
+
+    module = ForGpus()
+    package = export_module(module, tmp_path / "own.sgmf", use_of_plans(*documents))
+    tile = np.random.default_rng(0).normal(size=(1, 1, *TILE)).astype(np.float32)
+    with torch.inference_mode():
+        expected = Small.forward(module, torch.from_numpy(tile) + 0.5)[0].numpy()
+    logits = open_session(package, backend="onnxruntime").run(tile)
+    np.testing.assert_allclose(logits, expected, atol=2e-5 * np.ptp(expected))
+
+
 def test_one_tile_at_a_time(tmp_path: Path, documents: tuple[Path, Path]) -> None:
     class OneTile(Small):
         def forward(self, x: Any) -> Any:
@@ -129,7 +144,7 @@ def test_one_tile_at_a_time(tmp_path: Path, documents: tuple[Path, Path]) -> Non
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("cuda", "fails on a tile of shape .* on the CPU"),
+        ("fails", "fails on a tile of shape .* on the CPU"),
         ("input", "changes its input"),
         ("random", "second time"),
         ("state", "second time"),

@@ -22,6 +22,11 @@ class Net(nn.Module):
         super().__init__()
         self.mamba = Mamba(width)
 
+class OnGpu(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2, device="cuda").to("cuda:0").cuda()
+
 def fails():
     raise RuntimeError("no weights found")
 
@@ -49,6 +54,11 @@ def test_factory_with_arguments(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "hello from the module" in said.err
     assert lines == [f"running their_network:Net from {folder / 'their_network.py'}"]
     assert str(folder) not in sys.path
+
+
+def test_code_that_asks_for_cuda(folder: Path) -> None:
+    network: Any = build_module("their_network:OnGpu", folder, None)
+    assert network.layer.weight.device.type == "cpu"
 
 
 def test_the_current_folder_is_not_searched(folder: Path, monkeypatch: Any) -> None:

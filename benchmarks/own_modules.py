@@ -1,0 +1,198 @@
+"""One network of your own code: `sgmf export --module`, and one tile against PyTorch.
+
+    python benchmarks/own_modules.py my_networks.unet:MyUNet --module-path code/ \
+        --module-args '{"classes": 3}' --classes 3 --tile 64,64,64 --out own_modules.json
+
+Weights are random, with one seed. The command is run as a person calls it, without a scan; then
+ONNX Runtime, OpenVINO and PyTorch eager each run the first of the command's phantom tiles, in a
+process of its own, one after the other. An error is the largest difference of logits from
+PyTorch's over their range. The results of a file given by ``--out`` are kept beside the new one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from networks import PACKAGE, export, first_tile, timed
+from turns import available_threads, in_process, machine
+
+WEIGHTS, USE = "weights.pth", "use.json"
+BACKENDS = ("onnxruntime", "openvino")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What ``--module`` and its companions say."""
+
+    module: str
+    module_path: Path | None
+    module_args: str
+
+    def build(self) -> Any:
+        """Build the network; its random weights are always the same."""
+        import torch
+
+        from segmaformer.export.own_network.user_module import build_module
+
+        torch.manual_seed(0)
+        return build_module(self.module, self.module_path, self.module_args).float().eval()
+
+    def options(self, folder: Path) -> list[str]:
+        found = ["--module", self.module, "--module-args", self.module_args]
+        found += ["--use", str(folder / USE)]
+        return found if self.module_path is None else [*found, "--module-path", self.module_path]
+
+
+def write_inputs(source: Source, channels: int, classes: int, tile: Any, folder: Path) -> int:
+    """Write weights and use of the network; returns its number of parameters."""
+    import torch
+
+    from segmaformer.export.own_network.own_module import Use
+    from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing, Tiling
+
+    network = source.build()
+    torch.save(network.state_dict(), folder / WEIGHTS)
+    use = Use(
+        Preprocessing(
+            tuple(f"channel {index}" for index in range(channels)),
+            (Normalization("zscore"),) * channels,
+        ),
+        Tiling(tile),
+        Output(tuple(Label(value, f"label {value}") for value in range(classes))),
+    )
+    (folder / USE).write_text(json.dumps(dataclasses.asdict(use)))
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_scans(folder: Path) -> int:
+    """Count the selective scans in the package's float32 network."""
+    import onnx
+
+    from segmaformer.export.scan_op import DOMAIN, OP_TYPE
+
+    graph = onnx.load(folder / PACKAGE / "fp32.onnx").graph
+    return sum((node.domain, node.op_type) == (DOMAIN, OP_TYPE) for node in graph.node)
+
+
+def run_backend(name: str, folder: Path, rounds: int) -> dict[str, Any]:
+    """Run the first tile in a backend, or tell why that refuses the network."""
+    from segmaformer.runtime import Package
+    from segmaformer.runtime.backends import BackendOptions, find_backend
+    from segmaformer.runtime.errors import BackendError
+
+    package = Package.open(folder / PACKAGE)
+    try:
+        backend, options = find_backend(name, None), BackendOptions(threads=available_threads())
+        assert backend is not None
+        session = backend.open(package, "fp32", options)
+        return _kept(name, session.run, folder, rounds)
+    except BackendError as error:
+        return {f"{name}_refused": str(error)}
+
+
+def run_pytorch(source: Source, folder: Path, rounds: int) -> dict[str, Any]:
+    """Run the first tile in PyTorch."""
+    import torch
+
+    from segmaformer.export.own_network.module_probe import FirstOutput
+    from segmaformer.runtime import Package
+
+    torch.set_num_threads(available_threads())
+    outputs = Package.open(folder / PACKAGE).manifest.output.channels
+    model = FirstOutput(source.build(), outputs)
+
+    def forward(tile: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return model(torch.from_numpy(tile)).numpy()
+
+    return _kept("pytorch", forward, folder, rounds)
+
+
+def _kept(
+    name: str, forward: Callable[[np.ndarray], np.ndarray], folder: Path, rounds: int
+) -> dict[str, Any]:
+    """Time the first tile, and keep its logits in the folder."""
+    logits = []
+
+    def keep(tile: np.ndarray) -> None:
+        logits[:] = [forward(tile)]
+
+    run = timed(keep, first_tile(folder), rounds)
+    np.save(folder / f"{name}.npy", logits[0])
+    return {f"{name}_{key}": value for key, value in run.items()}
+
+
+def measure(source: Source, inputs: tuple[int, int, Any], rounds: int) -> dict[str, Any]:
+    """Return figures of the command and of one tile in every engine that runs it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        parameters = in_process(write_inputs, source, *inputs, folder)
+        found: dict[str, Any] = {"tile": inputs[2], "parameters": parameters}
+        target = folder / PACKAGE
+        found.update(in_process(export, folder / WEIGHTS, target, source.options(folder)))
+        if found["exit_code"]:
+            return found
+        found["scans"] = in_process(count_scans, folder)
+        found.update(in_process(run_pytorch, source, folder, rounds))
+        expected = np.load(folder / "pytorch.npy")
+        for name in BACKENDS:
+            found.update(in_process(run_backend, name, folder, rounds))
+            if f"{name}_seconds" in found:
+                found[f"{name}_error"] = _error(np.load(folder / f"{name}.npy"), expected)
+    return found
+
+
+def _error(logits: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(logits - expected).max() / np.ptp(expected))
+
+
+def row(name: str, found: dict[str, Any]) -> str:
+    """Write the figures as a row of a Markdown table."""
+    tile = "x".join(str(size) for size in found["tile"])
+    head = f"| {name} | {tile} | {found['parameters']:,} "
+    if found["exit_code"]:
+        return f"{head}| exit {found['exit_code']}: {found['said'][-1]} |"
+    cells = [f"{found['scans']} | {found['export_seconds']:.0f} | {found['error']:.1e}"]
+    cells.append(f"{found['export_peak_mib']:.0f} | {found['pytorch_seconds']:.2f}")
+    for engine in BACKENDS:
+        seconds = found.get(f"{engine}_seconds")
+        cells.append("refused" if seconds is None else f"{seconds:.2f}")
+    return f"{head}| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("module", help="PACKAGE.MODULE:NAME")
+    parser.add_argument("--module-path", type=Path)
+    parser.add_argument("--module-args", default="{}", help="JSON")
+    parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--classes", type=int, required=True)
+    parser.add_argument("--tile", required=True, help="D,H,W")
+    parser.add_argument("--name", help="in the table; default: of the class or function")
+    parser.add_argument("--source", help="where the code is from, to be kept with the figures")
+    parser.add_argument("--rounds", type=int, default=3, help="of networks that are not slow")
+    parser.add_argument("--out", type=Path, help="JSON to add the figures to")
+    options = parser.parse_args()
+    tile = tuple(int(size) for size in options.tile.split(","))
+    source = Source(options.module, options.module_path, options.module_args)
+    found = measure(source, (options.channels, options.classes, tile), options.rounds)
+    found["source"] = options.source
+    name = options.name or options.module.partition(":")[2]
+    print(row(name, found), flush=True)
+    if options.out:
+        kept = json.loads(options.out.read_text()) if options.out.exists() else {"results": {}}
+        kept["machine"] = machine()
+        kept["results"][name] = found
+        options.out.write_text(json.dumps(kept, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
