@@ -36,6 +36,10 @@ NETWORKS = {
     "segmaformer-bctv": ("segmaformer", "bctv_fixed", (1, 48, 192, 192)),
     "segmamba": ("segmamba", "brats", (4, 128, 128, 128)),
     "bisegmamba": ("taming-bisegmamba", "abdomen", (1, 48, 192, 192)),
+    "umamba-bot": ("umamba-bot", "abdomen", (1, 48, 192, 192)),
+    "umamba-enc": ("umamba-enc", "abdomen", (1, 48, 192, 192)),
+    "nnunet-plain": ("nnunet-plain", "abdomen", (1, 48, 192, 192)),
+    "nnunet-resenc": ("nnunet-resenc", "abdomen", (1, 48, 192, 192)),
 }
 PLAIN, REWRITTEN = "plain.onnx", "rewritten.onnx"
 BODIED, SCANLESS = "bodied.onnx", "scanless.onnx"
@@ -215,6 +219,8 @@ def multiplications(args: dict[str, Any], transposed: tuple[int, ...] = ()) -> i
         [next(iter(entry.values())) for entry in args[f"{side}_type_shape"]]
         for side in ("input", "output")
     )
+    if kind == "Conv3d":  # 64 products for 8 outputs, or 16 for 4
+        return math.prod(outputs[0]) * inputs[1][1] * (8 if inputs[1][2] == 3 else 4)
     if kind in ("Conv", "FusedConv", "PatchEmbed", "DepthwiseConv3d", "CausalConv1dSilu"):
         return math.prod(outputs[0]) * math.prod(inputs[1][1:])
     if kind == "ConvTranspose":

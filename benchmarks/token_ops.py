@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from turns import Result, Run, available_threads, machine, take_turns
 
 Node = tuple[str, Sequence[str], str, dict[str, Any]]
@@ -42,6 +42,8 @@ class Pair:
         The nodes.
     scale
         Of an upsampling.
+    constants
+        Which inputs are constants of the model, as weights are in a network.
     """
 
     inputs: dict[str, Shape]
@@ -49,6 +51,7 @@ class Pair:
     standard: list[Node]
     native: Node
     scale: int = 1
+    constants: tuple[str, ...] = ()
 
 
 def depthwise(channels: int, extent: int) -> Pair:
@@ -59,6 +62,20 @@ def depthwise(channels: int, extent: int) -> Pair:
         token_major=("x",),
         standard=[("Conv", ["x", "w", "b"], "y", {"group": channels, "pads": [1] * 6})],
         native=("DepthwiseConv3d", ["x", "w", "b"], "y", {"group": channels}),
+    )
+
+
+def dense(channels: int, extents: Shape, depth_taps: int = 3) -> Pair:
+    """Return a convolution of all channels with all."""
+    taps, pad = (depth_taps, 3, 3), depth_taps // 2
+    attributes = {"pads": [pad, 1, 1, pad, 1, 1]}
+    shapes = {"x": (1, channels, *extents), "w": (channels, channels, *taps), "b": (channels,)}
+    return Pair(
+        inputs=shapes,
+        token_major=(),
+        standard=[("Conv", ["x", "w", "b"], "y", attributes)],
+        native=("Conv3d", ["x", "w", "b"], "y", attributes),
+        constants=("w", "b"),
     )
 
 
@@ -146,6 +163,12 @@ def patches(channels: tuple[int, int], extent: int, kernel: int, stride: int) ->
 
 
 PAIRS = {
+    "Conv3d 32 x 64^3": dense(32, (64,) * 3),
+    "Conv3d 64 x 48^3": dense(64, (48,) * 3),
+    "Conv3d 128 x 24^3": dense(128, (24,) * 3),
+    "Conv3d 256 x 16^3": dense(256, (16,) * 3),
+    "Conv3d 320 x 8^3": dense(320, (8,) * 3),
+    "Conv3d 1x3x3, 32 x 16 x 96^2": dense(32, (16, 96, 96), 1),
     "DepthwiseConv3d 144 x 32^3": depthwise(144, 32),
     "InstanceNormGelu 144 x 32^3": norm(144, 32, "Gelu"),
     "InstanceNormRelu 144 x 32^3": norm(144, 32, "Relu"),
@@ -187,14 +210,18 @@ def make_model(pair: Pair, native: bool) -> bytes:
         helper.make_node(op, inputs, [result], domain=domain, **attributes)
         for op, inputs, result, attributes in ([pair.native] if native else pair.standard)
     ]
-    shapes = {name: array.shape for name, array in make_inputs(pair, native).items()}
+    inputs = make_inputs(pair, native)
+    constants = {name: inputs.pop(name) for name in pair.constants}
     scales = helper.make_tensor("scales", TensorProto.FLOAT, (5,), [1, 1, *(pair.scale,) * 3])
     graph = helper.make_graph(
         nodes,
         "pair",
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, a.shape) for n, a in inputs.items()],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [] if native else [scales],
+        [
+            *(numpy_helper.from_array(array, name) for name, array in constants.items()),
+            *([] if native else [scales]),
+        ],
     )
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("segmaformer", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
@@ -217,7 +244,8 @@ def prepare(name: str, native: bool, threads: int) -> Run:
         make_model(pair, native), options, providers=["CPUExecutionProvider"]
     )
     binding = session.io_binding()
-    for key, array in make_inputs(pair, native).items():
+    inputs = make_inputs(pair, native)
+    for key, array in ((key, inputs[key]) for key in inputs if key not in pair.constants):
         binding.bind_ortvalue_input(key, onnxruntime.OrtValue.ortvalue_from_numpy(array))
     binding.bind_output("y")
     session.run_with_iobinding(binding)

@@ -9,6 +9,8 @@ from typing import Literal
 
 import onnx
 
+_OWN_CONVOLUTION = ("segmaformer", "Conv3d")
+
 LayerKind = Literal["conv", "pointwise", "depthwise", "grouped", "matmul"]
 
 
@@ -95,13 +97,20 @@ def _check_names(model: onnx.ModelProto) -> None:
         raise ValueError("the network has nodes without names of their own; export it again")
 
 
+def is_convolution(node: onnx.NodeProto) -> bool:
+    """Tell if a node is a convolution: ONNX's, or this project's op of the same inputs."""
+    return (node.domain, node.op_type) in (("", "Conv"), _OWN_CONVOLUTION)
+
+
 def _is_layer(node: onnx.NodeProto, initializers: dict[str, onnx.TensorProto]) -> bool:
-    if node.op_type not in ("Conv", "MatMul") or node.input[1] not in initializers:
+    if not is_convolution(node) and node.op_type != "MatMul":
+        return False
+    if node.input[1] not in initializers:
         return False
     weight = initializers[node.input[1]]
     if weight.data_type != onnx.TensorProto.FLOAT:
         return False
-    return node.op_type == "Conv" or len(weight.dims) == 2
+    return is_convolution(node) or len(weight.dims) == 2
 
 
 def _layer(
@@ -113,7 +122,7 @@ def _layer(
     dims = tuple(initializers[node.input[1]].dims)
     bias = node.input[2] if len(node.input) > 2 and node.input[2] in initializers else None
     groups = next((a.i for a in node.attribute if a.name == "group"), 1)
-    if node.op_type == "Conv":
+    if is_convolution(node):
         axis, channels = 0, (dims[1] * groups, dims[0])
     else:
         axis, channels = 1, (dims[0], dims[1])
@@ -134,7 +143,7 @@ def _layer(
 
 
 def _kind(node: onnx.NodeProto, dims: tuple[int, ...], groups: int) -> LayerKind:
-    if node.op_type != "Conv":
+    if not is_convolution(node):
         return "matmul"
     if groups > 1:
         return "depthwise" if dims[1] == 1 else "grouped"

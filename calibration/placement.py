@@ -69,6 +69,16 @@ def weight_scale(weight: np.ndarray, axis: int) -> np.ndarray:
     return np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
 
 
+def _make_standard(node: onnx.NodeProto, layer: Layer) -> None:
+    """Make this project's convolution ONNX's, of the same inputs and attributes.
+
+    Runtimes have int8 kernels for that one alone; and the other packs its weights once, which
+    needs them to be constants.
+    """
+    if layer.is_convolution:
+        node.op_type, node.domain = "Conv", ""
+
+
 def _rounded(weight: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
     steps = np.rint(weight / np.expand_dims(scale, _others(weight, axis)))
     return np.clip(steps, -LEVELS, LEVELS).astype(np.int8)
@@ -107,11 +117,13 @@ class _Placement:
                 self._quantize(node, chosen[node.name])
                 continue
             if node.name in held:
+                _make_standard(node, held[node.name])
                 node.input[1], _ = self._rounded_weight(held[node.name])
             self._nodes.append(node)
         return self._assembled()
 
     def _quantize(self, node: onnx.NodeProto, layer: Layer) -> None:
+        _make_standard(node, layer)
         node.input[0] = self._rounded_activation(layer.activation)
         node.input[1], scale = self._rounded_weight(layer)
         if self._flavour.integer_bias and layer.bias is not None:

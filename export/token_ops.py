@@ -1,9 +1,10 @@
 """Names and ONNX function bodies of the CPU's ops beside the scan.
 
 They take and give float32 volumes token-major, channels innermost, as the scan does: (B, D, H, W,
-C) or (B, L, C). Exceptions: the patch embedding reads channel-major volumes, and the instance norm
-without GELU exists for those too. ONNX Runtime runs the op library's kernel if it is registered;
-all others, such as TensorRT and ONNX Runtime on a GPU, run the body's standard operators.
+C) or (B, L, C). Exceptions: the patch embedding reads channel-major volumes, the instance norm
+without GELU exists for those too, and the dense convolution for those alone. ONNX Runtime runs the
+op library's kernel if it is registered; all others, such as TensorRT and ONNX Runtime on a GPU, run
+the body's standard operators.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from onnx import AttributeProto, NodeProto, helper, inliner
 
 from segmaformer.export.scan_op import DOMAIN, OPSET, VERSION
 
+CONV = "Conv3d"
 DEPTHWISE_CONV = "DepthwiseConv3d"
 CAUSAL_CONV_SILU = "CausalConv1dSilu"
 INSTANCE_NORM_GELU = "InstanceNormGelu"
@@ -49,6 +51,14 @@ def inline_token_functions(model: onnx.ModelProto) -> onnx.ModelProto:
         copy.CopyFrom(model)
         return copy
     return inliner.inline_selected_functions(model, names)
+
+
+def _conv() -> onnx.FunctionProto:
+    conv = helper.make_node("Conv", ["x", "weight", "bias"], ["y"])
+    ints = AttributeProto.INTS
+    return _function(
+        CONV, ("x", "weight", "bias"), {"pads": ints}, [_with_references(conv, pads=("pads", ints))]
+    )
 
 
 def _depthwise_conv() -> onnx.FunctionProto:
@@ -245,6 +255,7 @@ def _constants(**values: float) -> list[NodeProto]:
 
 
 _BODIES: dict[str, Callable[[], onnx.FunctionProto]] = {
+    CONV: _conv,
     DEPTHWISE_CONV: _depthwise_conv,
     CAUSAL_CONV_SILU: _causal_conv_silu,
     INSTANCE_NORM_GELU: _instance_norm_gelu,

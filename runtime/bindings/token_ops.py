@@ -13,6 +13,7 @@ from segmaformer.runtime.bindings.op_library import op_library
 __all__ = ["INPUT_COUNTS", "TokenOpAttributes", "result_shape", "run_token_op"]
 
 INPUT_COUNTS = {
+    "Conv3d": 3,
     "DepthwiseConv3d": 3,
     "InstanceNormGelu": 3,
     "InstanceNormRelu": 3,
@@ -47,6 +48,8 @@ def result_shape(
         batch, channels, *low = shapes[0]
         high = (n * int(s) for n, s in zip(low, attributes.scales, strict=True))
         return (batch, channels, *high)
+    if op == "Conv3d":
+        return (shapes[0][0], shapes[1][0], *shapes[0][2:])
     if op == "PatchEmbed":
         (batch, _, *extents), (channels, _, *kernel) = shapes[:2]
         pads = zip(attributes.pads[:3], attributes.pads[3:], strict=True)

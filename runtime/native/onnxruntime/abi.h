@@ -94,6 +94,7 @@ enum Slot : size_t {
   GetTensorMemoryInfo = 194,
   HasSessionConfigEntry = 237,
   GetSessionConfigEntry = 238,
+  KernelInfoGetConstantInput_tensor = 249,
   KernelContext_GetAllocator = 253,
   ShapeInferContext_GetInputTypeShape = 268,
   ShapeInferContext_SetOutputTypeShape = 270,
@@ -187,6 +188,13 @@ class Api {
                           size_t* size) const {
     return slot<Status* (*)(const KernelInfo*, const char*, int64_t*, size_t*)>(
         KernelInfoGetAttributeArray_int64)(info, name, out, size);
+  }
+  // The value of an input that is an initializer, which the session keeps; `is_constant` is 0 for
+  // others.
+  Status* constant_input(const KernelInfo* info, size_t index, int* is_constant,
+                         const Value** out) const {
+    return slot<Status* (*)(const KernelInfo*, size_t, int*, const Value**)>(
+        KernelInfoGetConstantInput_tensor)(info, index, is_constant, out);
   }
   Status* input_count(const KernelContext* context, size_t* out) const {
     return slot<Status* (*)(const KernelContext*, size_t*)>(KernelContext_GetInputCount)(context,

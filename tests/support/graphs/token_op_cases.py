@@ -29,6 +29,13 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed + sum(shape)).standard_normal(shape).astype(np.float32)
 
 
+def conv_case(x: tuple[int, ...], outputs: int, depth_taps: int = 3) -> Case:
+    """Make x of shape `x` (B, C, D, H, W)."""
+    pad = depth_taps // 2
+    inputs = draw(*x), draw(outputs, x[1], depth_taps, 3, 3), draw(outputs)
+    return Case("Conv3d", inputs, TokenOpAttributes(pads=(pad, 1, 1, pad, 1, 1)))
+
+
 def depthwise_case(*shape: int) -> Case:
     """Make x of `shape` (B, D, H, W, C)."""
     channels = shape[-1]
@@ -179,6 +186,11 @@ def _causal(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
     return x * expit(x)
 
 
+def _conv(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    tokens = _patch_embed(inputs, replace(attributes, strides=(1, 1, 1)))
+    return np.moveaxis(tokens, -1, 1)
+
+
 def _patch_embed(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
     x, weight, bias = inputs
     pads = zip(attributes.pads[:3], attributes.pads[3:], strict=True)
@@ -208,6 +220,18 @@ def _volume_norm_roundings(case: Case) -> np.ndarray:
     return 4 * (np.abs(plain * scale) + np.abs(bias)) + 2
 
 
+def _conv_roundings(case: Case) -> np.ndarray:
+    """Bound errors by one for each product of the tile, which sees inputs two voxels away.
+
+    An axis of three taps adds up to two inputs, and weights of at most 3/2 the largest tap, then
+    three products: magnitudes grow to at most 9/2 of those of an output and its neighbours.
+    """
+    x, weight, _ = (np.abs(array).astype(np.float64) for array in case.inputs)
+    axes = sum(extent == 3 for extent in weight.shape[2:])
+    largest = np.abs(x).max() * weight.sum((1, 2, 3, 4)).reshape(-1, 1, 1, 1)
+    return (x.shape[1] + 4 * axes) * (largest * 1.5**axes + np.abs(case.inputs[2]).max())
+
+
 def _causal_roundings(case: Case) -> np.ndarray:
     """Bound errors by one for each product and the bias, and for e^x, the sum and the quotient."""
     inputs = [array.astype(np.float64) for array in _magnitudes(case).inputs]
@@ -215,6 +239,7 @@ def _causal_roundings(case: Case) -> np.ndarray:
 
 
 _DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
+    "Conv3d": _conv,
     "DepthwiseConv3d": _depthwise,
     "InstanceNormGelu": _gelu,
     "InstanceNormRelu": _relu,
@@ -226,6 +251,7 @@ _DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
     "PatchEmbed": _patch_embed,
 }
 _ROUNDINGS: dict[str, Callable[[Case], np.ndarray]] = {
+    "Conv3d": _conv_roundings,
     "DepthwiseConv3d": lambda case: 28 * reference(_magnitudes(case)),
     "InstanceNormGelu": _norm_roundings,
     "InstanceNormRelu": _norm_roundings,

@@ -10,6 +10,7 @@ import pytest
 from support.graphs.token_op_cases import (
     Case,
     causal_case,
+    conv_case,
     depthwise_case,
     norm_case,
     patch_case,
@@ -25,6 +26,7 @@ Node = tuple[str, Sequence[str], str, Mapping[str, Any]]
 """Op, inputs, output and attributes."""
 
 CASES = (
+    conv_case((2, 3, 4, 5, 23), 7),
     depthwise_case(2, 3, 4, 5, 23),
     norm_case("InstanceNormGelu", 2, 3, 4, 5, 23),
     norm_case("InstanceNormRelu", 2, 3, 4, 5, 23),
@@ -37,6 +39,7 @@ CASES = (
 )
 
 ATTRIBUTES = {
+    "Conv3d": ("pads",),
     "DepthwiseConv3d": ("group",),
     "InstanceNormGelu": ("epsilon",),
     "InstanceNormRelu": ("epsilon",),

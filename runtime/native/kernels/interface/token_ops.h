@@ -2,6 +2,8 @@
  * dense float32 arrays. Token-major arrays have their channels C innermost.
  *
  *   op               inputs                                   attributes
+ *   Conv3d           x (B,C,D,H,W), weight (K,C,3,3,3) or     pads
+ *                    (K,C,1,3,3), bias (K)
  *   DepthwiseConv3d  x (B,D,H,W,C), weight (C,1,3,3,3),       group = C
  *                    bias (C)
  *   InstanceNormGelu x (B,D,H,W,C), scale (C), bias (C)       epsilon
@@ -15,14 +17,16 @@
  *   PatchEmbed       x (B,C,D,H,W), weight (E,C,k,k',k''),    strides, pads
  *                    bias (E)
  *
- * DepthwiseConv3d pads with one zero on every side; its result has the shape of x. InstanceNorm*
- * is ONNX's InstanceNormalization over all axes but batch and channels, its moments summed in short
- * float32 runs that are added in float64, the same for any number of threads. GELU with the exact
- * error function follows, or ReLU, or what is negative is multiplied with alpha: 1 for the norm
- * alone. Upsample is trilinear with half-pixel centres and clamped edges to (B,C,D,H,W), where
- * D = d * scales[0] and so on; UpsampleAdd adds that of x to y. CausalConv1dSilu gives
- * SiLU(bias + sum_k weight[k] x[t - pads[0] + k]), zero outside the sequence, in the shape of x.
- * PatchEmbed is ONNX's Conv with strides and zero padding, its result token-major: (B,D',H',W',E).
+ * Conv3d is ONNX's Conv of stride one with zero padding to the extents of x, pads (1,1,1,1,1,1) or
+ * (0,1,1,0,1,1); its result is (B,K,D,H,W). DepthwiseConv3d pads with one zero on every side; its
+ * result has the shape of x. InstanceNorm* is ONNX's InstanceNormalization over all axes but batch
+ * and channels, its moments summed in short float32 runs that are added in float64, the same for
+ * any number of threads. GELU with the exact error function follows, or ReLU, or what is negative
+ * is multiplied with alpha: 1 for the norm alone. Upsample is trilinear with half-pixel centres and
+ * clamped edges to (B,C,D,H,W), where D = d * scales[0] and so on; UpsampleAdd adds that of x to y.
+ * CausalConv1dSilu gives SiLU(bias + sum_k weight[k] x[t - pads[0] + k]), zero outside the
+ * sequence, in the shape of x. PatchEmbed is ONNX's Conv with strides and zero padding, its result
+ * token-major: (B,D',H',W',E).
  */
 #ifndef SGMF_TOKEN_OPS_H_
 #define SGMF_TOKEN_OPS_H_

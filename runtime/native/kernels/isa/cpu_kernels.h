@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/isa/causal_conv1d_kernel.h"
+#include "kernels/isa/conv3d_kernel.h"
 #include "kernels/isa/depthwise_conv3d_kernel.h"
 #include "kernels/isa/instance_norm_kernel.h"
 #include "kernels/isa/patch_embed_kernel.h"
@@ -15,6 +16,7 @@ struct CpuKernels {
   const char* name;
   int lanes;  // floats in a vector
   const ScanKernel* scan;
+  const Conv3dKernel* conv3d;
   void (*depthwise_conv3d)(const DepthwiseConv3d& conv, const RowBlock& rows);
   const InstanceNormKernel* instance_norm;
   const VolumeNormKernel* volume_norm;

@@ -5,7 +5,8 @@
 // operand where either is NaN, so that a NaN survives clamping in every version.
 //
 // Each has its Indices, lane_count of them: permute(a, i) is the vector of a[i[0]], a[i[1]] and so
-// on. even_of and odd_of give every other float of a, then of b. load_lanes and store_lanes touch
+// on. even_of and odd_of give every other float of a, then of b; zip_low and zip_high undo that.
+// load_lanes and store_lanes touch
 // only the first `lanes` floats of memory.
 //
 // add_exponent(a, t) multiplies a by 2^n, where t is n + integer_magic: adding the magic number
@@ -72,6 +73,14 @@ inline Vec odd_of(Vec a, Vec b) {
   const __m512i i = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
   return {_mm512_permutex2var_ps(a.v, i, b.v)};
 }
+inline Vec zip_low(Vec a, Vec b) {
+  const __m512i i = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return {_mm512_permutex2var_ps(a.v, i, b.v)};
+}
+inline Vec zip_high(Vec a, Vec b) {
+  const __m512i i = _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8);
+  return {_mm512_permutex2var_ps(a.v, i, b.v)};
+}
 
 inline Vec load_lanes(const float* p, int lanes) {
   return {_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << lanes) - 1), p)};
@@ -127,6 +136,14 @@ inline Vec sort_quarters(__m256 a) {
 }
 inline Vec even_of(Vec a, Vec b) { return sort_quarters(_mm256_shuffle_ps(a.v, b.v, 0b10001000)); }
 inline Vec odd_of(Vec a, Vec b) { return sort_quarters(_mm256_shuffle_ps(a.v, b.v, 0b11011101)); }
+inline Vec zip_low(Vec a, Vec b) {
+  const __m256 low = _mm256_unpacklo_ps(a.v, b.v);
+  return {_mm256_permute2f128_ps(low, _mm256_unpackhi_ps(a.v, b.v), 0x20)};
+}
+inline Vec zip_high(Vec a, Vec b) {
+  const __m256 low = _mm256_unpacklo_ps(a.v, b.v);
+  return {_mm256_permute2f128_ps(low, _mm256_unpackhi_ps(a.v, b.v), 0x31)};
+}
 
 #elif defined(__ARM_NEON)
 
@@ -170,6 +187,8 @@ inline Vec permute(Vec a, Indices i) {
 
 inline Vec even_of(Vec a, Vec b) { return {vuzp1q_f32(a.v, b.v)}; }
 inline Vec odd_of(Vec a, Vec b) { return {vuzp2q_f32(a.v, b.v)}; }
+inline Vec zip_low(Vec a, Vec b) { return {vzip1q_f32(a.v, b.v)}; }
+inline Vec zip_high(Vec a, Vec b) { return {vzip2q_f32(a.v, b.v)}; }
 
 #else
 
@@ -218,6 +237,8 @@ inline Vec permute(Vec a, Indices i) {
 
 inline Vec even_of(Vec a, Vec b) { return {Floats{a.v[0], a.v[2], b.v[0], b.v[2]}}; }
 inline Vec odd_of(Vec a, Vec b) { return {Floats{a.v[1], a.v[3], b.v[1], b.v[3]}}; }
+inline Vec zip_low(Vec a, Vec b) { return {Floats{a.v[0], b.v[0], a.v[1], b.v[1]}}; }
+inline Vec zip_high(Vec a, Vec b) { return {Floats{a.v[2], b.v[2], a.v[3], b.v[3]}}; }
 
 template <typename T>
 inline Vec load(const T* p) {

@@ -9,6 +9,7 @@
 
 namespace sgmf {
 
+extern const TokenOp conv3d_op;
 extern const TokenOp depthwise_conv3d_op;
 extern const TokenOp instance_norm_gelu_op;
 extern const TokenOp instance_norm_relu_op;
@@ -20,10 +21,16 @@ extern const TokenOp causal_conv1d_silu_op;
 extern const TokenOp patch_embed_op;
 
 const std::vector<const TokenOp*>& token_ops() {
-  static const std::vector<const TokenOp*> ops = {
-      &depthwise_conv3d_op, &instance_norm_gelu_op,   &instance_norm_relu_op,
-      &instance_norm_op,    &instance_norm_tokens_op, &upsample_add_op,
-      &upsample_op,         &causal_conv1d_silu_op,   &patch_embed_op};
+  static const std::vector<const TokenOp*> ops = {&conv3d_op,
+                                                  &depthwise_conv3d_op,
+                                                  &instance_norm_gelu_op,
+                                                  &instance_norm_relu_op,
+                                                  &instance_norm_op,
+                                                  &instance_norm_tokens_op,
+                                                  &upsample_add_op,
+                                                  &upsample_op,
+                                                  &causal_conv1d_silu_op,
+                                                  &patch_embed_op};
   return ops;
 }
 

@@ -23,6 +23,7 @@ struct Attributes {
 struct TokenOpCall {
   std::vector<Tensor> inputs;
   Attributes attributes;
+  const float* packed = nullptr;  // what the op's `pack` made of these weights, if it was kept
 
   const Shape& shape(std::size_t input) const { return inputs[input].shape; }
   const float* data(std::size_t input) const {
@@ -47,6 +48,9 @@ struct TokenOp {
   // Runs a call that was checked and whose result is not empty.
   void (*run)(const TokenOpCall& call, float* y, const Workers& workers);
   int axes = 3;  // that it works along; pads has two values for each
+  // Lays the weights, input 1 of a call that was checked, out as the kernels read them. Whoever
+  // runs the op often with the same weights keeps them; nullptr if there is nothing to lay out.
+  std::vector<float> (*pack)(const TokenOpCall& call, const Workers& workers) = nullptr;
 };
 
 const std::vector<const TokenOp*>& token_ops();

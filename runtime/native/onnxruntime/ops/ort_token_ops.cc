@@ -1,6 +1,8 @@
 #include "onnxruntime/ops/ort_token_ops.h"
 
+#include <mutex>
 #include <string>
+#include <vector>
 
 #include "kernels/token_ops/token_op.h"
 #include "onnxruntime/ops/op_support.h"
@@ -19,6 +21,9 @@ struct OrtTokenOp : ort::CustomOp {
 struct Kernel {
   const OrtTokenOp& self;
   Attributes attributes;
+  bool keeps_weights = false;  // constant ones of an op that packs them
+  std::once_flag packing;
+  std::vector<float> packed;
 };
 
 // Whether a node has the attribute that was asked for.
@@ -59,11 +64,15 @@ Attributes read_attributes(const ort::Api& api, const ort::KernelInfo* info, con
 ort::Status* create(const ort::CustomOp* op, const void* const*, const ort::KernelInfo* info,
                     void** out) {
   const auto& self = *static_cast<const OrtTokenOp*>(op);
-  return guarded(self.api,
-                 [&] { *out = new Kernel{self, read_attributes(self.api, info, self.op)}; });
+  return guarded(self.api, [&] {
+    int constant = 0;
+    const ort::Value* weights = nullptr;
+    if (self.op.pack) require(self.api.constant_input(info, 1, &constant, &weights));
+    *out = new Kernel{self, read_attributes(self.api, info, self.op), constant != 0, {}, {}};
+  });
 }
 
-void run(const Kernel& kernel, ort::KernelContext* context) {
+void run(Kernel& kernel, ort::KernelContext* context) {
   const ort::Api& api = kernel.self.api;
   const TokenOp& op = kernel.self.op;
   TokenOpCall call{{}, kernel.attributes};
@@ -73,11 +82,17 @@ void run(const Kernel& kernel, ort::KernelContext* context) {
   const Shape shape = op.check(call);
   auto* y = static_cast<float*>(make_output(api, context, shape));
   if (!element_count(shape)) return;
-  op.run(call, y, {*find_kernels(nullptr), kernel.self.threads, session_threads(api, context)});
+  const ParallelFor threads = session_threads(api, context);
+  const Workers workers{*find_kernels(nullptr), kernel.self.threads, threads};
+  if (kernel.keeps_weights) {
+    std::call_once(kernel.packing, [&] { kernel.packed = op.pack(call, workers); });
+    call.packed = kernel.packed.data();
+  }
+  op.run(call, y, workers);
 }
 
 ort::Status* compute(void* kernel, ort::KernelContext* context) {
-  const auto& node = *static_cast<const Kernel*>(kernel);
+  auto& node = *static_cast<Kernel*>(kernel);
   return guarded(node.self.api, [&] { run(node, context); });
 }
 

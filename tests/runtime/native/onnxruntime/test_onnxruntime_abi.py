@@ -47,7 +47,7 @@ def checks(abi: str) -> list[str]:
     slots = re.findall(r"^  (\w+) = \d+,$", block(abi, "enum Slot"), re.MULTILINE)
     members = re.findall(r"\(\*(\w+)\)\(", block(abi, "struct CustomOp {"))
     base = re.findall(r"\(\*(\w+)\)\(", block(abi, "struct ApiBase {"))
-    assert len(slots) == 57
+    assert len(slots) == 58
     assert len(members) == 25
     assert len(base) == 2
     return [

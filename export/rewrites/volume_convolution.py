@@ -1,0 +1,86 @@
+"""Rewrite of dense convolutions over three neighbours along each axis to the CPU's kernel.
+
+The kernel takes 64 products where a direct convolution takes 216, and 16 for 36 with one plane of
+taps. ONNX Runtime multiplies directly, and copies every input out 27 times for it.
+
+Left alone are convolutions of few channels, whose transforms cost more than the products saved,
+and those over few tiles, whose packed weights are read once for each of them. Measured on one AVX2
+core against ONNX Runtime: 32 to 32 channels 0.41 of its time, 8 to 8 0.79, 4 to 32 0.89, 1 to 32
+3.6; 320 to 320 channels over 6x6x6 voxels 0.68, over 4x4x4 0.95.
+
+Exact but for rounding, whose error is about that of a direct sum.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from segmaformer.export import token_ops
+from segmaformer.export.rewrites.matching import (
+    attribute_ints,
+    bias_or_zeros,
+    constant_array,
+    is_op,
+    shape_of,
+)
+from segmaformer.export.scan_op import DOMAIN
+
+_LEAST_CHANNELS = 8
+_LEAST_TILES = 16
+_TILE = 2
+_KERNELS = ((3, 3, 3), (1, 3, 3))
+
+
+def convolve_natively(graph: ir.Graph) -> int:
+    """Apply the rewrite wherever it matches and pays, in place; return how often."""
+    return sum(_replace(graph, node) for node in list(graph))
+
+
+def _replace(graph: ir.Graph, conv: ir.Node) -> bool:
+    weight = _dense_weight(conv)
+    output = conv.outputs[0]
+    extents = (shape_of(output) or ())[2:]
+    if weight is None or not _pays(weight, extents):
+        return False
+    replacement = ir.node(
+        token_ops.CONV,
+        [conv.inputs[0], conv.inputs[1], bias_or_zeros(graph, conv, len(weight))],
+        {"pads": attribute_ints(conv, "pads")},
+        domain=DOMAIN,
+        name=conv.name,
+    )
+    result = replacement.outputs[0]
+    result.name, result.shape, result.type = f"{output.name}_native", output.shape, output.type
+    graph.insert_before(conv, replacement)
+    name = output.name
+    ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
+    graph.remove(conv, safe=True)
+    result.name = name
+    return True
+
+
+def _dense_weight(conv: ir.Node) -> np.ndarray | None:
+    """Return the constant of a convolution that keeps the extents, without stride and groups."""
+    if not is_op(conv, "Conv") or conv.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
+        return None
+    weight = constant_array(conv.inputs[1])
+    if weight is None or weight.dtype != np.float32 or weight.shape[2:] not in _KERNELS:
+        return None
+    same = [extent // 2 for extent in weight.shape[2:]]
+    steps = {*(attribute_ints(conv, "strides") or [1]), *(attribute_ints(conv, "dilations") or [1])}
+    dense = steps == {1} and conv.attributes.get_int("group", 1) == 1
+    return weight if dense and attribute_ints(conv, "pads") == same * 2 else None
+
+
+def _pays(weight: np.ndarray, extents: tuple[int | None, ...]) -> bool:
+    """Tell if the kernel is the faster one: enough channels, and tiles that are known to be."""
+    tiles = [
+        math.ceil(extent / _TILE) if taps > 1 else extent
+        for extent, taps in zip(extents, weight.shape[2:], strict=True)
+        if extent is not None
+    ]
+    known = len(tiles) == len(_KERNELS[0])
+    return known and weight.shape[1] >= _LEAST_CHANNELS and math.prod(tiles) >= _LEAST_TILES

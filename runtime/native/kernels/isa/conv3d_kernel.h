@@ -1,0 +1,43 @@
+// Interface between the dense convolution of volumes and its kernels, one for each instruction set.
+#pragma once
+
+#include <cstdint>
+
+namespace sgmf {
+
+// A convolution of 3x3x3 or 1x3x3 taps, stride one, its input padded with zeros to the same size.
+struct Conv3d {
+  int64_t depth;
+  int64_t height;
+  int64_t width;
+  int64_t channels;
+  int64_t outputs;
+  int depth_taps;        // 3 or 1
+  const float* x;        // (channels, depth, height, width)
+  const float* weights;  // packed
+  const float* bias;     // (outputs)
+  float* y;              // (outputs, depth, height, width)
+};
+
+// Tiles of 2x2x2 outputs, or 1x2x2, numbered row by row and plane by plane, the last ones reaching
+// beyond the volume where an extent is odd.
+struct Conv3dKernel {
+  int block;  // tiles that are computed together
+  // Floats of packed weights.
+  int64_t (*packed_size)(const Conv3d& conv);
+  // Packs weights (outputs, channels, depth_taps, 3, 3) of a range of outputs that begins at a
+  // multiple of `group` and ends at one, or at the last.
+  void (*pack)(const Conv3d& conv, const float* weights, int64_t begin, int64_t end, float* packed);
+  int group;
+  // Floats of memory that `run` needs.
+  int64_t (*scratch)(const Conv3d& conv);
+  // Computes tiles begin to end; begin is a multiple of `block`.
+  void (*run)(const Conv3d& conv, int64_t begin, int64_t end, float* scratch);
+};
+
+inline int64_t tile_count(const Conv3d& conv) {
+  const int64_t planes = conv.depth_taps == 3 ? (conv.depth + 1) / 2 : conv.depth;
+  return planes * ((conv.height + 1) / 2) * ((conv.width + 1) / 2);
+}
+
+}  // namespace sgmf

@@ -1,0 +1,112 @@
+"""The dense convolution against its definition in float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.graphs.token_op_cases import Case, assert_close, conv_case, draw, reference, run
+
+from segmaformer.runtime.bindings.op_library import cpu_isas
+from segmaformer.runtime.bindings.token_ops import TokenOpAttributes, run_token_op
+
+CASES = {
+    "one voxel": conv_case((1, 1, 1, 1, 1), 1),
+    "one plane": conv_case((1, 3, 1, 6, 8), 5),
+    "even extents": conv_case((2, 5, 4, 6, 8), 9),
+    "odd extents": conv_case((1, 4, 5, 7, 9), 8),
+    "rows of several blocks": conv_case((1, 2, 2, 3, 203), 3),
+    "many short rows": conv_case((1, 3, 8, 12, 2), 4),
+    "more channels than a chunk": conv_case((1, 131, 3, 4, 6), 17),
+    "one plane of taps": conv_case((2, 5, 3, 7, 30), 9, depth_taps=1),
+    "one plane of taps, many channels": conv_case((1, 150, 2, 4, 4), 3, depth_taps=1),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("isa", cpu_isas())
+def test_shapes(isa: str, case: Case) -> None:
+    for threads in (1, 3):
+        assert_close(run(case, isa=isa, threads=threads), case)
+
+
+@st.composite
+def cases(draw_from: Any) -> Case:
+    extents = (draw_from(st.integers(1, most)) for most in (6, 9, 60))
+    batch, channels, outputs = (draw_from(st.integers(1, most)) for most in (2, 6, 19))
+    depth_taps = draw_from(st.sampled_from([1, 3]))
+    return conv_case((batch, channels, *extents), outputs, depth_taps)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_any_extents(case: Case) -> None:
+    for isa in cpu_isas():
+        assert_close(run(case, isa=isa), case)
+
+
+@pytest.mark.parametrize("depth_taps", [1, 3])
+def test_as_accurate_as_a_direct_sum(depth_taps: int) -> None:
+    """The transform's own roundings add no more than a direct float32 sum of the products has."""
+    case = conv_case((1, 64, 8, 16, 16), 8, depth_taps)
+    exact = reference(case)
+    x, weight, bias = case.inputs
+    pads = [(pad, pad) for pad in (0, 0, *case.attributes.pads[:3])]
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, pads), weight.shape[2:], (2, 3, 4))
+    direct = np.zeros_like(exact, np.float32)
+    direct += bias.reshape(1, -1, 1, 1, 1)
+    for c, i, j, k in np.ndindex(weight.shape[1:]):
+        direct += windows[:, c, None, ..., i, j, k] * weight[:, c, i, j, k].reshape(1, -1, 1, 1, 1)
+    for isa in cpu_isas():
+        assert np.std(run(case, isa=isa) - exact) <= np.std(direct - exact)
+
+
+@pytest.mark.parametrize("isa", cpu_isas())
+def test_a_flat_volume_is_flat_inside(isa: str) -> None:
+    """All inputs alike: every inner output is the sum of the taps, and the same in all tiles."""
+    case = conv_case((1, 4, 9, 9, 30), 5)
+    flat = replace(case, inputs=(np.full_like(case.inputs[0], 1.5), *case.inputs[1:]))
+    inner = run(flat, isa=isa)[..., 1:-1, 1:-1, 1:-1]
+    sums = 1.5 * flat.inputs[1].sum((1, 2, 3, 4), dtype=np.float64) + flat.inputs[2]
+    assert np.abs(inner - sums.reshape(1, -1, 1, 1, 1)).max() < 1e-5
+    for same in (inner[..., 1::2, 1::2, 1::2], inner[..., ::2, ::2, ::2]):
+        np.testing.assert_array_equal(np.ptp(same, (2, 3, 4)), 0)
+
+
+@pytest.mark.parametrize("isa", cpu_isas())
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_stays_near(isa: str, value: float) -> None:
+    """Spoil one voxel: outputs whose taps hold it are no numbers, others only within its tiles."""
+    case = conv_case((1, 2, 12, 12, 40), 3)
+    spoilt = case.inputs[0].copy()
+    spoilt[0, 1, 5, 6, 20] = value
+    y = run(replace(case, inputs=(spoilt, *case.inputs[1:])), isa=isa)
+    assert not np.isfinite(y[..., 4:7, 5:8, 19:22]).any()
+    y[..., 3:8, 4:9, 18:23] = 0
+    assert np.isfinite(y).all()
+
+
+def test_empty_batch() -> None:
+    case = CASES["even extents"]
+    empty = replace(case, inputs=(case.inputs[0][:0], *case.inputs[1:]))
+    assert run(empty).shape == (0, 9, 4, 6, 8)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        ((5, 3, 3, 3, 3), r"expected x .*; found .*\(5, 3, 3, 3, 3\)"),
+        ((4, 2, 3, 3, 3), r"expected x .*; found .*\(4, 2, 3, 3, 3\)"),
+        ((5, 2, 2, 3, 3), r"expected x .*; found .*\(5, 2, 2, 3, 3\)"),
+        ((5, 2, 3, 3, 1), r"expected x .*; found .*\(5, 2, 3, 3, 1\)"),
+        ((5, 2, 1, 3, 3), r"pads must keep the extents of x"),
+    ],
+)
+def test_weights_that_do_not_fit(weight: tuple[int, ...], message: str) -> None:
+    inputs = [draw(1, 2, 3, 4, 5), draw(*weight), draw(5)]
+    with pytest.raises(ValueError, match=message):
+        run_token_op("Conv3d", inputs, TokenOpAttributes(pads=(1,) * 6), draw(1, 5, 3, 4, 5))
