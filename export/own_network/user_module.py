@@ -56,10 +56,7 @@ def build_module(
         try:
             module = importlib.import_module(module_name)
         except ImportError as error:
-            raise InputError(
-                f"{module_name} cannot be imported: {error}. Give the folder it lies in "
-                "(--module-path), or install what it needs"
-            ) from error
+            raise InputError(_lacking(f"{module_name} cannot be imported", error)) from error
         except Exception as error:  # of the user's code, which may raise anything
             raise InputError(_failed(f"importing {module_name}", error)) from error
         report(f"running {factory} from {getattr(module, '__file__', None) or 'a built-in module'}")
@@ -67,6 +64,8 @@ def build_module(
             raise InputError(f"{module_name} has no {name}")
         try:
             network = getattr(module, name)(**options)
+        except ImportError as error:
+            raise InputError(_lacking(f"{factory} imports what is not there", error)) from error
         except Exception as error:
             raise InputError(_failed(f"{factory}({arguments or ''})", error)) from error
     if not isinstance(network, nn.Module):
@@ -82,6 +81,10 @@ def _options(arguments: str | None) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise InputError(f'--module-args is {arguments}; expected an object such as {{"a": 1}}')
     return options
+
+
+def _lacking(what: str, error: ImportError) -> str:
+    return f"{what}: {error}. Give the folder it lies in (--module-path), or install what it needs"
 
 
 def _failed(what: str, error: Exception) -> str:

@@ -30,6 +30,9 @@ class OnGpu(nn.Module):
 def fails():
     raise RuntimeError("no weights found")
 
+def lacks():
+    import not_installed_anywhere
+
 def number():
     return 3
 """
@@ -76,6 +79,7 @@ def test_the_current_folder_is_not_searched(folder: Path, monkeypatch: Any) -> N
         ("broken_network:Net", None, "importing broken_network fails: ZeroDivisionError"),
         ("their_network:Other", None, "their_network has no Other"),
         ("their_network:fails", None, "fails: RuntimeError: no weights found"),
+        ("their_network:lacks", None, "imports what is not there: .* install what it needs"),
         ("their_network:number", None, "gives a int; expected a torch.nn.Module"),
         ("their_network:Net", "{", "--module-args is not JSON"),
         ("their_network:Net", "[1]", "expected an object"),
