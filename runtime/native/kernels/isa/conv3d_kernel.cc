@@ -28,8 +28,9 @@ constexpr int group = 8;
 #else
 constexpr int group = 4;
 #endif
-constexpr int plane_points = 16;         // of a tile, for one point along the depth
-constexpr int64_t chunk_channels = 128;  // whose inputs stay in the second cache
+constexpr int plane_points = 16;              // of a tile, for one point along the depth
+constexpr int64_t chunk_channels = 128;       // whose inputs stay in the second cache
+constexpr int64_t chunk_groups = 64 / group;  // of outputs, whose products stay there beside them
 constexpr int row_room = block + 2 * lane_count;
 
 template <int taps>
@@ -258,29 +259,38 @@ void transform_products(const float* products, float* sums) {
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Packed weights: (chunks of channels, points along the depth, groups of outputs, 16, channels of
+// Packed weights: (chunks of channels, points along the depth, 16, groups of outputs, channels of
 // the chunk, group).
 int64_t groups_of(const Conv& conv) { return divide_up(conv.outputs, group); }
 
 template <int taps>
 int64_t packed_offset(const Conv& conv, int64_t channel, int64_t point, int64_t output_group) {
   const int64_t count = std::min(chunk_channels, conv.channels - channel);
-  const int64_t before = channel * Depth<taps>::points * groups_of(conv);
-  return plane_points * group * (before + count * (point * groups_of(conv) + output_group));
+  const int64_t before = channel * Depth<taps>::points * plane_points;
+  return group * (before * groups_of(conv) + count * (point * groups_of(conv) + output_group));
 }
 
+// The inputs of a point stay in the first cache while the weights of a chunk of outputs pass.
 template <int taps, int point>
-void run_point(const Conv& conv, const Block& tiles, int64_t channel, float* inputs, float* sums) {
+void run_point(const Conv& conv, const Block& tiles, int64_t channel, float* inputs,
+               float* products, float* sums) {
+  constexpr int64_t sums_of_group = group * Depth<taps>::planes * 4 * block;
   const int64_t count = std::min(chunk_channels, conv.channels - channel);
-  alignas(64) float products[plane_points * group * block];
   load_inputs<taps>(conv, tiles, channel, count, point, inputs);
-  for (int64_t k = 0; k < groups_of(conv); ++k) {
-    const float* weights = conv.weights + packed_offset<taps>(conv, channel, point, k);
+  for (int64_t begin = 0; begin < groups_of(conv); begin += chunk_groups) {
+    const int64_t end = std::min(begin + chunk_groups, groups_of(conv));
     for (int p = 0; p < plane_points; ++p) {
-      multiply(inputs + p * count * block, weights + p * count * group, count,
-               products + p * group * block);
+      const float* weights =
+          conv.weights + packed_offset<taps>(conv, channel, point * plane_points + p, begin);
+      for (int64_t k = 0; k < end - begin; ++k) {
+        multiply(inputs + p * count * block, weights + k * count * group, count,
+                 products + (k * plane_points + p) * group * block);
+      }
     }
-    transform_products<taps, point>(products, sums + k * group * Depth<taps>::planes * 4 * block);
+    for (int64_t k = begin; k < end; ++k) {
+      transform_products<taps, point>(products + (k - begin) * plane_points * group * block,
+                                      sums + k * sums_of_group);
+    }
   }
 }
 
@@ -317,10 +327,15 @@ int64_t inputs_size(const Conv& conv) {
   return plane_points * std::min(chunk_channels, conv.channels) * block;
 }
 
+int64_t products_size(const Conv& conv) {
+  return plane_points * std::min(chunk_groups, groups_of(conv)) * group * block;
+}
+
 template <int taps>
 void run_blocks(const Conv& conv, int64_t begin, int64_t end, float* inputs) {
   constexpr int64_t sums_of_output = Depth<taps>::planes * 4 * block;
-  float* sums = inputs + inputs_size(conv);
+  float* products = inputs + inputs_size(conv);
+  float* sums = products + products_size(conv);
   for (int64_t tile = begin; tile < end; tile += block) {
     const Block tiles = find_tiles<taps>(conv, tile, end);
     for (int64_t k = 0; k < groups_of(conv) * group; ++k) {
@@ -328,11 +343,11 @@ void run_blocks(const Conv& conv, int64_t begin, int64_t end, float* inputs) {
                   k < conv.outputs ? conv.bias[k] : 0.0f);
     }
     for (int64_t channel = 0; channel < conv.channels; channel += chunk_channels) {
-      run_point<taps, 0>(conv, tiles, channel, inputs, sums);
+      run_point<taps, 0>(conv, tiles, channel, inputs, products, sums);
       if (taps == 1) continue;
-      run_point<taps, 1 % Depth<taps>::points>(conv, tiles, channel, inputs, sums);
-      run_point<taps, 2 % Depth<taps>::points>(conv, tiles, channel, inputs, sums);
-      run_point<taps, 3 % Depth<taps>::points>(conv, tiles, channel, inputs, sums);
+      run_point<taps, 1 % Depth<taps>::points>(conv, tiles, channel, inputs, products, sums);
+      run_point<taps, 2 % Depth<taps>::points>(conv, tiles, channel, inputs, products, sums);
+      run_point<taps, 3 % Depth<taps>::points>(conv, tiles, channel, inputs, products, sums);
     }
     store_outputs<taps>(conv, tiles, sums);
   }
@@ -349,7 +364,8 @@ void run(const Conv& conv, int64_t begin, int64_t end, float* scratch) {
 int64_t scratch(const Conv& conv) {
   constexpr int64_t slack = 16 + lane_count;  // alignment, and what the last vector reads beyond
   const int64_t planes = conv.depth_taps == 3 ? Depth<3>::planes : Depth<1>::planes;
-  return inputs_size(conv) + groups_of(conv) * group * planes * 4 * block + slack;
+  return inputs_size(conv) + products_size(conv) + groups_of(conv) * group * planes * 4 * block +
+         slack;
 }
 
 // Three taps `step` apart as four points.
@@ -386,7 +402,6 @@ void pack_outputs(const Conv& conv, const float* weights, int64_t begin, int64_t
   for (int64_t k = begin; k < divide_up(end, group) * group; ++k) {
     for (int64_t c = 0; c < conv.channels; ++c) {
       const int64_t channel = c / chunk_channels * chunk_channels;
-      const int64_t count = std::min(chunk_channels, conv.channels - channel);
       if (k < conv.outputs) {
         transform_weights(weights + (k * conv.channels + c) * taps * 9, taps, points);
       } else {
