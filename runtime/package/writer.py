@@ -128,6 +128,10 @@ def finish_replacing(target: Path) -> None:
 def _check_target(target: Path, *, overwrite: bool) -> None:
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent}; create it first")
+    if _is_package(target.parent):
+        raise FileExistsError(
+            f"{target} would lie in the package {target.parent}; give another name with -o"
+        )
     if not target.exists() and not target.is_symlink():
         return
     if not overwrite:
@@ -138,6 +142,14 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
             f"{target} is not replaced, because {obstacle}; remove it yourself, or give another "
             "name with -o"
         )
+
+
+def _is_package(folder: Path) -> bool:
+    try:
+        read_manifest(folder)
+    except PackageError:
+        return False
+    return True
 
 
 def _what_else(target: Path) -> str:

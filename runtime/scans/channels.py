@@ -67,7 +67,7 @@ def group_channels(files: Path | Iterable[Path], *, channels: int) -> list[ScanC
     Raises
     ------
     InputError
-        There are no files.
+        There are no files, or the folder cannot be read.
     """
     scans = _scans_in(files) if isinstance(files, Path) else [*dict.fromkeys(files)]
     if not scans:
@@ -95,9 +95,13 @@ def channels_in(path: Path) -> int:
 
 
 def _scans_in(folder: Path) -> list[Path]:
-    return [
-        path for path in folder.iterdir() if not path.name.startswith(".") and scan_suffix(path)
-    ]
+    try:
+        names = [*folder.iterdir()]
+    except PermissionError as error:
+        raise InputError(
+            f"the folder {folder} cannot be read: {error.strerror}; change its permissions"
+        ) from error
+    return [path for path in names if not path.name.startswith(".") and scan_suffix(path)]
 
 
 def _case_and_channel(path: Path) -> tuple[str, int | None]:

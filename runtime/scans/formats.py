@@ -5,6 +5,7 @@ The content of a file decides how it is read; its name decides how it is written
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.scans import metaimage, nifti, nifti_header, nrrd
 from segmaformer.runtime.scans.compressed_labels import storable_labels
 from segmaformer.runtime.scans.file_kinds import PAIR, START_BYTES, file_kind, inflated_start
-from segmaformer.runtime.scans.scan_file import ScanFile, read_volume
+from segmaformer.runtime.scans.scan_file import ScanFile, file_state, read_volume
 from segmaformer.runtime.scans.volume import Volume
 from segmaformer.runtime.system.atomic import Target
 
@@ -152,6 +153,7 @@ def read_header(path: Path) -> ScanFile:
     if refusal is not None:
         raise InputError(refusal)
     try:
+        state = file_state(path)
         with path.open("rb") as stream:
             start = stream.read(START_BYTES)
     except OSError as error:
@@ -159,7 +161,7 @@ def read_header(path: Path) -> ScanFile:
     _check_kind(path, start)
     for format_ in _FORMATS:
         if format_.begins(start):
-            return format_.read_header(path)
+            return dataclasses.replace(format_.read_header(path), state=state)
     # The content is unknown: the format of that name reports what is missing.
     named = _format_named(path)
     if named is None:

@@ -71,6 +71,8 @@ class ScanFile:
         nibabel's header if the file is a NIfTI, else None.
     stated_spacing
         Voxel edges that the file states beside the affine, if it does.
+    state
+        :func:`file_state` from before the header was read; None skips the comparison afterwards.
 
     Raises
     ------
@@ -93,10 +95,17 @@ class ScanFile:
     remarks: tuple[Finding, ...] = ()
     header: Any = field(default=None, repr=False)
     stated_spacing: StatedSpacing | None = None
+    state: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         self.data.check_holds(self.channels * math.prod(self.shape) * self.dtype.itemsize)
         check_affine(self.affine, str(self.path))
+
+
+def file_state(path: Path) -> tuple[int, ...]:
+    """Return numbers that differ once a file is replaced or written to."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def outline(file: ScanFile, channels: int) -> Volume:
@@ -135,8 +144,8 @@ def read_volume(
         The files lie on different grids: of another shape, or with corners more than half a voxel
         apart.
     InputError
-        A file is damaged, shorter than its header promises, or much longer; or voxels are not
-        finite.
+        A file is damaged, shorter than its header promises, much longer, or changes meanwhile; or
+        voxels are not finite.
     ValueError
         `nan_to` is not finite.
     """
@@ -257,6 +266,11 @@ class _Reading:
                 plane[...] = _read_plane(stream, file, plane.shape)
                 self._look_for_not_finite(plane, index)
             self._look_behind(stream)
+        if file.state not in (None, file_state(file.path)):
+            raise InputError(
+                f"{file.path} was replaced or changed while it was read; wait until its writer has "
+                "finished, and try again"
+            )
         if self.not_finite and self.nan_to is None:
             del self.first_not_finite[file.channel_axis]
             raise InputError(

@@ -93,6 +93,7 @@ def group_cases(
     channels: int,
     output: Path | None = None,
     wanted: Wanted = Wanted(),
+    package: Path | None = None,
 ) -> list[Case]:
     """Divide files into scans and name their results.
 
@@ -109,12 +110,15 @@ def group_cases(
         each scan, in the scan's format. A folder of scans needs a folder here.
     wanted
         Optional results to write beside each label map.
+    package
+        Folder of the package, which results must not lie in.
 
     Raises
     ------
     click.UsageError
-        `output` does not suit the number of scans, or a result would replace a scan or another
-        result.
+        `output` does not suit the number of scans; or a result would replace a scan, another
+        result, or a label map that `output` does not name and no run has made; or lie in the
+        package.
     InputError
         The files do not divide into groups of `channels` channels.
     """
@@ -127,6 +131,10 @@ def group_cases(
     _check_report(wanted.report, len(scans))
     cases = [_case(scan, _label_map(scan.files[0], output, len(scans)), wanted) for scan in scans]
     _refuse_collisions(cases)
+    if output is None or output.is_dir():
+        _keep_label_maps_of_others(cases)
+    if package is not None:
+        _keep_out(cases, package)
     return cases
 
 
@@ -142,6 +150,8 @@ def group_scans(paths: Sequence[Path], *, channels: int) -> list[ScanCase]:
 def _prepare_results_folder(scans: Path, output: Path | None) -> None:
     if output is None or (not output.is_dir() and output.name.lower().endswith(SUFFIXES)):
         raise click.UsageError(f"the scans of folder {scans} need a folder for results: -o OUT")
+    if output.exists() and not output.is_dir():
+        raise click.UsageError(f"-o {output} is a file; the scans of folder {scans} need a folder")
     output.mkdir(exist_ok=True)
 
 
@@ -243,6 +253,26 @@ def _refuse_collisions(cases: list[Case]) -> None:
                 f"{count} results would be written to {path}; segment scans of one name one by "
                 "one, and name every label of --probabilities once"
             )
+
+
+def _keep_label_maps_of_others(cases: list[Case]) -> None:
+    """Refuse to replace label maps without a record, such as those drawn by hand."""
+    for case in cases:
+        if case.label_map.exists() and not case.record.exists():
+            raise click.UsageError(
+                f"{case.label_map} exists, and no {case.record.name} beside it says that a run "
+                "made it; move it away, or name a file or another folder by -o"
+            )
+
+
+def _keep_out(cases: list[Case], package: Path) -> None:
+    """Refuse results in the package's folder, which holds what its manifest lists alone."""
+    for case in cases:
+        for path in case.written:
+            if Path(_place(path)).is_relative_to(_place(package)):
+                raise click.UsageError(
+                    f"{path} would lie in the package {package}; choose another place by -o"
+                )
 
 
 def _place(path: Path) -> str:

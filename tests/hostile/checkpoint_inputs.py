@@ -30,6 +30,12 @@ def good() -> bytes:
         return save_tiny_checkpoint(Path(folder) / "good.pth").read_bytes()
 
 
+@functools.cache
+def weights_alone() -> bytes:
+    """Save its weights without plans."""
+    return saved(document()["network_weights"])
+
+
 def document() -> dict[str, Any]:
     import torch
 

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from checkpoint_inputs import document, saved
+from checkpoint_inputs import weights_alone
 from hostile_input import REFUSED, TAKEN, HostileInput
 from support.networks.networks import tiny_dataset_json, tiny_plans
 
 BIG = 10**400
+LARGE = 10_000
+"""Bytes of a text from which on memory is measured too; that takes as long as the command."""
 FULL = "configurations/3d_fullres"
 ORGANS = {"background": 0, "anterior": 1, "posterior": 2}
 REGIONS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "rim": [3]}
@@ -33,12 +35,19 @@ def inputs() -> Iterator[HostileInput]:
     for place, value, verdict in _PLANS:
         name = f"plans: {place} {value!r:.40}"
         text = json.dumps(_changed(tiny_plans(), place, value))
-        yield HostileInput(name, beside({"plans.json": text.encode()}), _read, verdict)
+        yield _input(name, {"plans.json": text.encode()}, verdict)
     for file in ("plans.json", "dataset.json"):
         for name, text in _TEXTS.items():
-            yield HostileInput(f"{file}: {name}", beside({file: text}), _read, REFUSED)
+            yield _input(f"{file}: {name}", {file: text}, REFUSED)
         for name, make in _PLACES.items():
             yield HostileInput(f"{file}: {name}", beside({}, file, make), _read, REFUSED)
+
+
+def _input(name: str, texts: dict[str, bytes], verdict: int) -> HostileInput:
+    """Read it apart from the command if it may take memory, or is taken and has values."""
+    large = any(len(text) >= LARGE for text in texts.values())
+    read = _read if large or verdict == TAKEN else None
+    return HostileInput(name, beside(texts), read, verdict)
 
 
 def beside(
@@ -54,7 +63,7 @@ def beside(
                 (folder / name).write_bytes(content)
         if replaced:
             make(folder / replaced)
-        (folder / "model.pth").write_bytes(saved(document()["network_weights"]))
+        (folder / "model.pth").write_bytes(weights_alone())
         return folder / "model.pth"
 
     return write
@@ -70,9 +79,7 @@ def _read(path: Path) -> None:
 
 def _dataset(changes: dict[str, Any], verdict: int) -> HostileInput:
     text = json.dumps({**tiny_dataset_json(), **changes})
-    return HostileInput(
-        f"dataset: {changes!r:.150}", beside({"dataset.json": text.encode()}), _read, verdict
-    )
+    return _input(f"dataset: {changes!r:.150}", {"dataset.json": text.encode()}, verdict)
 
 
 def _changed(plans: dict[str, Any], place: str, value: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import resource
+import stat
 import sys
 import traceback
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "plans": (),
     "file_name": (),
     "batch": (),
+    "export": (),
+    "output": (),
 }
 """The arguments of ``sgmf`` for inputs that name none of their own."""
 ADDRESS_SPACE_BYTES = 1 << 30
@@ -104,7 +107,7 @@ def _run(each: HostileInput, arguments: tuple[str, ...], folder: Path) -> dict[s
     (folder / "out").mkdir()
     places = {"path": os.fspath(each.write(folder / "in")), "out": str(folder / "out")}
     package = str(_package(folder.parent)) if "{package}" in arguments else ""
-    before = _paths(folder / "in")
+    before = _files(folder / "in")
     code: Any = None
     with _streams(folder) as printed:
         try:
@@ -114,23 +117,33 @@ def _run(each: HostileInput, arguments: tuple[str, ...], folder: Path) -> dict[s
     gc.collect()  # sessions
     stdout, stderr = printed()
     left = sorted(path.name for path in (folder / "out").iterdir())
-    strays = sorted(_paths(folder / "in") ^ before)
+    strays = sorted({path for path, *_ in _files(folder / "in") ^ before})
     return {"code": code, "stdout": stdout, "stderr": stderr, "left": left, "strays": strays}
 
 
 @functools.cache
 def _package(folder: Path) -> Path:
+    return write_small_package(folder / "small.sgmf")
+
+
+def write_small_package(path: Path) -> Path:
+    """Write a package of one channel and one organ."""
     from support.packages.small_packages import write_package
 
     from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing
 
     output = Output((Label(0, "background"), Label(1, "organ")))
     spec = Preprocessing(("MR",), (Normalization("zscore"),))
-    return write_package(folder / "small.sgmf", spec, output)
+    return write_package(path, spec, output)
 
 
-def _paths(folder: Path) -> set[str]:
-    return {str(path) for path in folder.rglob("*")}
+def _files(folder: Path) -> set[tuple[str, int, int, int]]:
+    """Return every path with what changes as soon as it is replaced or written to."""
+    states = ((str(path), path.lstat()) for path in folder.rglob("*"))
+    return {
+        (path, state.st_ino, state.st_size, 0 if stat.S_ISDIR(state.st_mode) else state.st_mtime_ns)
+        for path, state in states
+    }
 
 
 @contextmanager

@@ -105,10 +105,20 @@ def shards_digest(index: Path) -> str:
 
 
 def complain_about_lone_shard(path: Path) -> str | None:
-    """Describe a file that is one of several; None if it is not named like one."""
-    if not _SHARD_NAME.fullmatch(path.name):
+    """Describe a file that is one of several, by its name or an index beside it; else None."""
+    if not (_SHARD_NAME.fullmatch(path.name) or _is_listed(path)):
         return None
     return f"{path} is one of several files of weights; give their index (*{_INDEX}) or the folder"
+
+
+def _is_listed(path: Path) -> bool:
+    for index in path.absolute().parent.glob(f"*{_INDEX}"):
+        try:
+            if path.name in _weight_map(index).values():
+                return True
+        except (InputError, OSError):
+            continue
+    return False
 
 
 def _weight_map(index: Path) -> dict[str, str]:

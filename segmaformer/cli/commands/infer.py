@@ -126,7 +126,9 @@ def command(
     _check_options(package.manifest, variant, tta, probabilities)
     wanted = Wanted(preview=preview, statistics=stats, report=report, probabilities=probabilities)
     channels = len(package.manifest.preprocessing.channels)
-    cases = _part(group_cases(scans, channels=channels, output=output, wanted=wanted), shard)
+    cases = _part(
+        group_cases(scans, channels=channels, output=output, wanted=wanted, package=model), shard
+    )
     predictor = Predictor(
         package,
         backend,

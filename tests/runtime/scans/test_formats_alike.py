@@ -19,6 +19,7 @@ from support.scans.scan_files import LPS, SHAPE, ramp, write_by_itk
 
 from segmaformer.runtime.errors import GeometryError, InputError
 from segmaformer.runtime.scans.formats import read_header, read_scan
+from segmaformer.runtime.scans.scan_file import read_volume
 
 VOXELS = ramp()
 DATA = VOXELS.tobytes("F")
@@ -132,6 +133,18 @@ def test_bytes_after_the_voxels_are_remarked_and_left_alone(
     (remark,) = volume.remarks
     assert remark.level == "warn"
     assert f"{len(trailer)} bytes follow the voxels" in remark.what
+
+
+@every_format
+@pytest.mark.parametrize("again", [DATA, DATA[::-1]])
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(
+    tmp_path: Path, write: Writer, again: bytes
+) -> None:
+    header = read_header(write(tmp_path, DATA))
+    (tmp_path / "other").mkdir()
+    os.replace(write(tmp_path / "other", again), header.path)
+    with pytest.raises(InputError, match="was replaced or changed while it was read"):
+        read_volume([header])
 
 
 @every_format

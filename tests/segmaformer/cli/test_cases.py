@@ -107,6 +107,37 @@ def test_no_scan_is_ever_replaced(tmp_path: Path) -> None:
             group_cases(given, channels=1, output=output)
 
 
+def test_a_label_map_that_no_run_made_is_replaced_by_name_alone(tmp_path: Path) -> None:
+    scan, label_map = files(tmp_path, "a.nii.gz", "a_seg.nii.gz")
+    for output in (None, tmp_path):
+        with pytest.raises(click.UsageError, match=r"no a_seg\.run\.json beside it"):
+            group_cases([scan], channels=1, output=output)
+    assert group_cases([scan], channels=1, output=label_map)[0].label_map == label_map
+    files(tmp_path, "a_seg.run.json")
+    assert group_cases([scan], channels=1)[0].label_map == label_map
+
+
+@pytest.mark.parametrize("name", ["", "labels.nii.gz", "below/labels.nii.gz"])
+def test_no_result_lies_in_the_package(tmp_path: Path, name: str) -> None:
+    package = tmp_path / "model.sgmf"
+    (package / "below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(package)
+    (scan,) = files(tmp_path, "a.nii.gz")
+    for folder in (package, tmp_path / "link"):
+        with pytest.raises(click.UsageError, match="would lie in the package"):
+            group_cases([scan], channels=1, output=folder / name, package=package)
+    with pytest.raises(click.UsageError, match="would lie in the package"):
+        group_cases([scan], channels=1, wanted=Wanted(report=package), package=package)
+
+
+def test_a_file_is_no_folder_for_results(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    files(tmp_path / "in", "x.nii.gz")
+    (output,) = files(tmp_path, "out")
+    with pytest.raises(click.UsageError, match="is a file; the scans of folder"):
+        group_cases([tmp_path / "in"], channels=1, output=output)
+
+
 def test_a_second_channel_is_not_replaced_either(tmp_path: Path) -> None:
     scans = files(tmp_path, "a.nii.gz", "b.nii.gz")
     with pytest.raises(click.UsageError, match=r"b\.nii\.gz is a scan and would be replaced"):
@@ -159,7 +190,7 @@ def test_numbered_channels_may_come_in_any_order(tmp_path: Path) -> None:
 
 def test_results_among_the_scans_are_no_scans(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    files(tmp_path / "in", "x.nii.gz", "x_seg.nii.gz")
+    files(tmp_path / "in", "x.nii.gz", "x_seg.nii.gz", "x_seg.run.json")
     cases = group_cases([tmp_path / "in"], channels=1, output=tmp_path / "in")
     assert [case.name for case in cases] == ["x.nii.gz"]
 

@@ -155,6 +155,16 @@ def test_a_lone_shard(tmp_path: Path, tiny_weights: dict[str, Any]) -> None:
             load_checkpoint(file)
 
 
+def test_a_lone_shard_of_another_name(tmp_path: Path, tiny_weights: dict[str, Any]) -> None:
+    index = write_shards(tmp_path, tiny_weights)
+    first, second = sorted(tmp_path.glob("*.safetensors"))
+    index.write_text(index.read_text().replace(first.name, "a.st").replace(second.name, "b.st"))
+    for file, name in ((first, "a.st"), (second, "b.st")):
+        file.rename(tmp_path / name)
+        with pytest.raises(InputError, match="one of several files of weights; give their index"):
+            load_checkpoint(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("files", "complaint"),
     [
