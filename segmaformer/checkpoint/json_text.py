@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.scans.file_kinds import START_BYTES, file_kind
 
 _MOST_BYTES: Final = 1 << 26
 
@@ -36,9 +37,13 @@ def read_json_file(path: Path) -> Any:
     size = path.stat().st_size
     if size > _MOST_BYTES:
         raise InputError(f"{path} has {size >> 20} MiB; expected at most {_MOST_BYTES >> 20}")
+    text = path.read_bytes()
     try:
-        return parse_json(path.read_bytes())
+        return parse_json(text)
     except ValueError as error:
+        kind = file_kind(text[:START_BYTES])
+        if kind is not None:
+            raise InputError(f"{path} is {kind.name}; expected JSON. {kind.advice}") from None
         raise InputError(f"{path} is not JSON: {error}") from None
 
 

@@ -10,6 +10,8 @@ from torch import nn
 from segmaformer.checkpoint.fields import listing
 from segmaformer.runtime.errors import InputError
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 def check_names_and_shapes(
     expected: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
@@ -37,8 +39,13 @@ def check_names_and_shapes(
     ]
     complaints = (("it lacks", missing), ("it also has", surplus), ("wrong shapes:", misshapen))
     found = [f"{text} {listing(keys)}" for text, keys in complaints if keys]
+    advice = (
+        ". If these belong to the training alone, such as a loss, save the weights without them"
+        if surplus and len(found) == 1
+        else ""
+    )
     if found:
-        raise InputError("the checkpoint does not fit the network: " + "; ".join(found))
+        raise InputError(f"the checkpoint does not fit the network: {'; '.join(found)}{advice}")
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
@@ -49,17 +56,19 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     model
         Network with exactly these names and shapes.
     weights
-        Weights of any floating-point type where the network's are; float16 is widened.
+        Weights of 16 to 64 bits of floating point where the network's are; 16 bits are widened.
 
     Raises
     ------
     InputError
-        A weight is not floating-point where the network's is, or not finite.
+        A weight is not floating-point where the network's is, has 8 bits, whose scales are
+        elsewhere, or is not finite.
     """
     converted = {}
     for key, tensor in model.state_dict().items():
         value = weights[key]
-        if value.is_floating_point() != tensor.is_floating_point():
+        is_float = tensor.is_floating_point()
+        if value.dtype not in _FLOATS if is_float else value.is_floating_point():
             raise InputError(f"{key} is stored as {value.dtype}; expected {tensor.dtype}")
         converted[key] = value.to(tensor.dtype)
         if not converted[key].isfinite().all():

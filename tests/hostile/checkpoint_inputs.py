@@ -54,7 +54,9 @@ def saved(content: Any, **options: Any) -> bytes:
 def inputs() -> Iterator[HostileInput]:
     for table in (_DAMAGES, _ARCHIVES, _WEIGHTS, _STRANGERS):
         for name, (content, verdict) in table.items():
-            yield HostileInput(name, written(content), read_checkpoint, verdict)
+            yield HostileInput(
+                name, written(content), read_checkpoint, verdict, command=command_if(verdict)
+            )
     for name, file in NAMES.items():
         write = Named(file.replace(b".nii", b".pth"), b"evil")
         command = ("inspect", "--", "{path}")
@@ -67,6 +69,11 @@ def inputs() -> Iterator[HostileInput]:
     for name, tensor in pickles.TENSORS.items():
         content = functools.partial(pickles.archive, tensor)
         yield HostileInput(f"a tensor of {name}", written(content), read_checkpoint, REFUSED)
+
+
+def command_if(verdict: int) -> tuple[str, ...]:
+    """Return what is asked of ``sgmf`` here; the kind ``export`` has the refused ones."""
+    return ("inspect", "{path}") if verdict == TAKEN else ()
 
 
 def written(content: Callable[[], bytes]) -> Callable[[Path], Path]:

@@ -1,7 +1,7 @@
-"""Read every input of a kind in a process of its own: ``run_kind.py KIND FOLDER``.
+"""Read every input of some kinds in a process of their own: ``run_kind.py FOLDER KIND ...``.
 
-Prints a line of JSON for each as it ends: name, exit code, message, bytes held, and how the
-command ended.
+Prints a line of JSON for each as it ends: kind, name, exit code, message, bytes held, and how the
+command ended. Kinds share a process because importing PyTorch takes longer than most of them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "network": (),
     "reference": (),
     "label_map": (),
-    "checkpoint": INSPECT,
-    "safetensors": INSPECT,
+    "checkpoint": (),
+    "safetensors": (),
     "document": INSPECT,
     "plans": (),
     "file_name": (),
@@ -44,6 +44,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "output": (),
 }
 """The arguments of ``sgmf`` for inputs that name none of their own."""
+WITH_PYTORCH = ("checkpoint", "safetensors", "document", "plans", "export", "output")
+WITHOUT_PYTORCH = tuple(kind for kind in KINDS if kind not in WITH_PYTORCH)
 ADDRESS_SPACE_BYTES = 1 << 30
 """Beyond what the process has when it begins to read."""
 
@@ -53,24 +55,31 @@ def inputs_of(kind: str) -> list[HostileInput]:
     return [*importlib.import_module(f"{kind}_inputs").inputs()]
 
 
-def main(kind: str, folder: Path) -> None:
-    inputs = inputs_of(kind)
+def main(folder: Path, *kinds: str) -> None:
+    corpus = {kind: inputs_of(kind) for kind in kinds}
+    for kind, inputs in corpus.items():
+        (folder / kind).mkdir()
+        _warm_up(kind, inputs[0], folder / kind)
+    _limit_address_space()
+    for kind, inputs in corpus.items():
+        for index, each in enumerate(inputs):
+            place = folder / kind / str(index)
+            found = _read(each, place) if each.read else {}
+            arguments = each.command or KINDS[kind]
+            if arguments:
+                found["command"] = _run(each, arguments, place.with_name(f"{index}-command"))
+            print(json.dumps({"kind": kind, "name": each.name, **found}), flush=True)
+
+
+def _warm_up(kind: str, first: HostileInput, folder: Path) -> None:
+    """Import what the kind takes, which needs memory of its own."""
     from segmaformer.cli.exit_codes import EXPECTED_ERRORS
 
-    # Imports take memory of their own.
-    if inputs[0].read:
+    if first.read:
         (folder / "warm-up").mkdir()
         with suppress(*EXPECTED_ERRORS):
-            inputs[0].read(inputs[0].write(folder / "warm-up"))
-    _run(inputs[0], inputs[0].command or KINDS[kind] or ("list",), folder / "warm-up-command")
-    _limit_address_space()
-    for index, each in enumerate(inputs):
-        place = folder / str(index)
-        found = _read(each, place) if each.read else {}
-        arguments = each.command or KINDS[kind]
-        if arguments:
-            found["command"] = _run(each, arguments, place.with_name(f"{index}-command"))
-        print(json.dumps({"name": each.name, **found}), flush=True)
+            first.read(first.write(folder / "warm-up"))
+    _run(first, first.command or KINDS[kind] or ("list",), folder / "warm-up-command")
 
 
 def _limit_address_space() -> None:
@@ -167,4 +176,4 @@ def _streams(folder: Path) -> Iterator[Any]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

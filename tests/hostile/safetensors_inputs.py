@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from checkpoint_inputs import document, read_checkpoint
+from checkpoint_inputs import command_if, document, read_checkpoint
 from hostile_input import REFUSED, TAKEN, HostileInput
 
 NAME, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -49,7 +49,7 @@ TEXTS: dict[str, bytes] = {
 
 
 def inputs() -> Iterator[HostileInput]:
-    yield HostileInput("good", _good_file, read_checkpoint, TAKEN)
+    yield HostileInput("good", _good_file, read_checkpoint, TAKEN, command=command_if(TAKEN))
     for name, entries in ENTRIES.items():
         write = _file(_from_header(json.dumps(entries).encode(), bytes(16)))
         yield HostileInput(name, write, read_checkpoint, REFUSED)
@@ -60,8 +60,12 @@ def inputs() -> Iterator[HostileInput]:
         yield HostileInput(f"a header of {name} bytes", _file(content), read_checkpoint, REFUSED)
     for name, change in _GOOD_CHANGED.items():
         yield HostileInput(name, change, read_checkpoint, REFUSED)
-    yield HostileInput("shards", functools.partial(_shards, {}), read_checkpoint, TAKEN)
-    yield HostileInput("shards through links", _linked, read_checkpoint, TAKEN)
+    yield HostileInput(
+        "shards", functools.partial(_shards, {}), read_checkpoint, TAKEN, command=command_if(TAKEN)
+    )
+    yield HostileInput(
+        "shards through links", _linked, read_checkpoint, TAKEN, command=command_if(TAKEN)
+    )
     for name, make in _SHARDS_CHANGED.items():
         yield HostileInput(name, make, read_checkpoint, REFUSED)
 

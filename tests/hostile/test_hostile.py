@@ -15,43 +15,50 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from hostile_input import TAKEN, HostileInput
-from run_kind import KINDS, inputs_of
+from run_kind import KINDS, WITH_PYTORCH, WITHOUT_PYTORCH, inputs_of
 
 from segmaformer.runtime.system.printable import printable_block
 
 CORPUS = {kind: inputs_of(kind) for kind in KINDS}
-LEAST_INPUTS = 700
-LEAST_COMMANDS = 400
+LEAST_INPUTS = 1200
+LEAST_COMMANDS = 900
 LONGEST_LINE = 10_000
-SAFETY_SECONDS = 300
-"""A process that takes longer hangs; on a quiet machine each takes a few seconds."""
+SAFETY_SECONDS = 900
+"""A process that takes longer hangs; on a quiet machine each takes about a minute."""
 
 Results = Callable[[str], dict[str, dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """Return the outcome of each input of a kind; one process reads them all, when first asked."""
+    """Return the outcome of each input of a kind; a process reads those of several."""
     known: dict[str, dict[str, dict[str, Any]]] = {}
 
     def of_kind(kind: str) -> dict[str, dict[str, Any]]:
         if kind not in known:
-            folder = tmp_path_factory.mktemp(kind)
-            run = subprocess.run(
-                [sys.executable, str(Path(__file__).with_name("run_kind.py")), kind, str(folder)],
-                capture_output=True,
-                text=True,
-                check=False,
-                cwd=folder,
-                timeout=SAFETY_SECONDS,
-            )
-            lines = [json.loads(line) for line in run.stdout.splitlines()]
-            known[kind] = {line["name"]: line for line in lines}
-            if run.returncode != 0:
-                known[kind][""] = {"message": f"ended with {run.returncode}: {run.stderr[-2000:]}"}
+            kinds = WITH_PYTORCH if kind in WITH_PYTORCH else WITHOUT_PYTORCH
+            known.update(_run(kinds, tmp_path_factory.mktemp("hostile")))
         return known[kind]
 
     return of_kind
+
+
+def _run(kinds: tuple[str, ...], folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    run = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("run_kind.py")), str(folder), *kinds],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        timeout=SAFETY_SECONDS,
+    )
+    found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in kinds}
+    for line in map(json.loads, run.stdout.splitlines()):
+        found[line["kind"]][line["name"]] = line
+    if run.returncode != 0:
+        for of_kind in found.values():
+            of_kind[""] = {"message": f"ended with {run.returncode}: {run.stderr[-2000:]}"}
+    return found
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fuzzes the opening of packages, the reading and shortening of networks, and shapes, strides and affines, each
-# for a number of seconds.
+# for a number of seconds; then prints the coverage and the number of executions, or the finding.
 # Needs clang with libFuzzer (Debian: clang).
 #
 #   runtime/native/checks/check_fuzz.sh [SECONDS] [BUILD_FOLDER]
@@ -20,7 +20,12 @@ mkdir -p "$build/packages" "$build/networks" "$build/volumes"
 cp "$native/checks/fuzz/manifest.json" "$build/packages/"
 cp "$native/checks/fuzz/upsampling.onnx" "$build/networks/"
 for target in open_package:packages coarse_model:networks self_contained:networks segment_volume:volumes; do
-  echo "== ${target%%:*}, $seconds s"
-  "$build/checks/fuzz/fuzz_${target%%:*}" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=60 -len_control=0 \
-    -print_final_stats=1 -verbosity=0 -print_funcs=0 -artifact_prefix="$build/" "$build/${target##*:}"
+  name=${target%%:*}
+  echo "== $name, $seconds s"
+  "$build/checks/fuzz/fuzz_$name" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=60 -len_control=0 \
+    -print_final_stats=1 -print_funcs=0 -artifact_prefix="$build/" "$build/${target##*:}" >"$build/$name.log" 2>&1 || {
+    tail -n 60 "$build/$name.log"
+    exit 1
+  }
+  grep -E 'DONE|number_of_executed_units' "$build/$name.log"
 done

@@ -319,6 +319,8 @@ def test_unreadable_documents(tmp_path: Path, tiny_weights: Document, option: st
     for content, complaint in (
         ("{", "is not JSON"),
         ("\xff", "is not JSON"),
+        ("version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer.* Run `git lfs pull`"),
+        ("<!DOCTYPE html><html></html>", "an HTML page"),
         ("[1]", "expected a d"),
     ):
         broken.write_text(content, encoding="latin-1")
@@ -341,7 +343,9 @@ def test_missing_surplus_and_misshapen_weights(tmp_path: Path, tiny_weights: Doc
 
 def test_long_lists_of_names_are_cut(tmp_path: Path, tiny_weights: Document) -> None:
     surplus = {f"head.{number}": torch.ones(1) for number in range(25)}
-    with pytest.raises(InputError, match=r"head\.9 and 15 more") as refusal:
+    with pytest.raises(
+        InputError, match=r"head\.9 and 15 more\. If these .* save the weights"
+    ) as refusal:
         load_checkpoint(save(tmp_path, {**tiny_weights, **surplus}))
     assert "head.10" not in str(refusal.value)
 
@@ -371,9 +375,12 @@ def test_weights_that_overflow_float32(tmp_path: Path, tiny_weights: Document) -
         load_checkpoint(save(tmp_path, {**tiny_weights, "decoder.pred.bias": bias}))
 
 
-def test_integer_weights(tmp_path: Path, tiny_weights: Document) -> None:
-    bias = tiny_weights["decoder.pred.bias"].to(torch.int8)
-    with pytest.raises(InputError, match=r"decoder\.pred\.bias is stored as torch\.int8"):
+@pytest.mark.parametrize("name", ["int8", "float8_e4m3fn", "float8_e5m2", "complex64"])
+def test_weights_that_are_no_plain_floats(
+    tmp_path: Path, tiny_weights: Document, name: str
+) -> None:
+    bias = tiny_weights["decoder.pred.bias"].to(getattr(torch, name))
+    with pytest.raises(InputError, match=rf"decoder\.pred\.bias is stored as torch\.{name}"):
         load_checkpoint(save(tmp_path, {**tiny_weights, "decoder.pred.bias": bias}))
 
 
