@@ -238,8 +238,8 @@ def with_voxel(value: float) -> bytes:
 HEAD = head_like((10, 11, 12))
 BAD_SCANS: dict[str, tuple[str, bytes, str]] = {
     "a text file": ("scan.nii", b"This is a note.\n" * 100, "not a NIfTI file"),
-    "an empty file": ("scan.nii", b"", "not a NIfTI file"),
-    "an empty gzip": ("scan.nii.gz", gzip.compress(b"", mtime=0), "not a NIfTI file"),
+    "an empty file": ("scan.nii", b"", "is empty"),
+    "an empty gzip": ("scan.nii.gz", gzip.compress(b"", mtime=0), "is empty"),
     "a PNG": ("scan.nii.gz", b"\x89PNG\r\n\x1a\n" + bytes(400), "is a PNG picture"),
     "a cut gzip": ("scan.nii.gz", gzip.compress(nifti_bytes(HEAD), mtime=0)[:-200], "cut off"),
     "a damaged gzip": ("scan.nii.gz", b"\x1f\x8b" + bytes(300), "damaged"),
@@ -411,6 +411,10 @@ def test_results_of_an_earlier_run_are_replaced(
     sgmf: Sgmf, tiny_package_path: Path, scan: Path
 ) -> None:
     scan.with_name("scan_seg.nii.gz").write_bytes(b"old")
+    run = sgmf("infer", scan, "-m", tiny_package_path)
+    assert run.code == 2
+    assert "no scan_seg.run.json beside it says that a run made it" in run.stderr
+    scan.with_name("scan_seg.run.json").write_bytes(b"{}")
     assert sgmf("infer", scan, "-m", tiny_package_path).code == 0
     assert nibabel.load(scan.with_name("scan_seg.nii.gz")).shape == (30, 34, 28)
 
