@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
@@ -82,3 +84,63 @@ def test_initial_time_steps() -> None:
 
 def test_rank_is_rounded_up() -> None:
     assert Mamba(33).x_proj.weight.shape == (3 + 2 * 16, 66)
+
+
+mixers = st.fixed_dictionaries(
+    {
+        "d_state": st.integers(1, 6),
+        "d_conv": st.integers(1, 5),
+        "expand": st.integers(1, 3),
+    }
+)
+brief = settings(max_examples=20, deadline=None)
+
+
+@brief
+@given(channels=st.integers(1, 40), options=mixers)
+def test_number_of_parameters(channels: int, options: dict[str, int]) -> None:
+    inner, rank = options["expand"] * channels, -(-channels // 16)
+    expected = 3 * channels * inner  # into both branches, and out again
+    expected += inner * (options["d_conv"] + 1)
+    expected += inner * (rank + 2 * options["d_state"]) + inner * (rank + 1)
+    expected += inner * (options["d_state"] + 1)
+    mixer = Mamba(channels, **options)
+    assert sum(parameter.numel() for parameter in mixer.parameters()) == expected
+
+
+@brief
+@given(
+    channels=st.integers(1, 9),
+    options=mixers,
+    length=st.integers(1, 20),
+    reverse=st.booleans(),
+    data=st.data(),
+)
+def test_a_token_reaches_only_those_that_follow(
+    channels: int, options: dict[str, int], length: int, reverse: bool, data: st.DataObject
+) -> None:
+    torch.manual_seed(length)
+    mixer = Mamba(channels, **options)
+    place = data.draw(st.integers(0, length - 1))
+    tokens = torch.randn(1, length, channels)
+    changed = tokens.clone()
+    changed[:, place] += 3
+    with torch.inference_mode():
+        same = torch.isclose(
+            mixer(tokens, reverse=reverse), mixer(changed, reverse=reverse), rtol=1e-5, atol=1e-7
+        )
+    before = same[0, place + 1 :] if reverse else same[0, :place]
+    assert before.all()
+    assert not same[0, place].all()
+
+
+@brief
+@given(channels=st.integers(1, 9), options=mixers, length=st.integers(1, 20))
+def test_reverse_is_a_flipped_sequence(channels: int, options: dict[str, int], length: int) -> None:
+    torch.manual_seed(length)
+    mixer = Mamba(channels, **options)
+    tokens = torch.randn(3, length, channels)
+    with torch.inference_mode():
+        expected = mixer(tokens.flip(1)).flip(1)
+        torch.testing.assert_close(mixer(tokens, reverse=True), expected)
+        torch.testing.assert_close(mixer(tokens[[2, 0, 1]]), mixer(tokens)[[2, 0, 1]])
