@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from support.native.line_kernels import blend_tile, divide_lines, linear_taps, resample_labels
 from support.networks.tile_logits import predict_logits
 
-from segmaformer.runtime.bindings.logit_lines import LogitLines
 from segmaformer.runtime.errors import BudgetError, CancelledError
 from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid, MemoryBudget
 from segmaformer.runtime.pipeline.labels import logits_to_labels
@@ -45,14 +43,6 @@ def network(
         return logits
 
     return run
-
-
-def in_lines(logits: np.ndarray) -> LogitLines:
-    """Put logits (K, d, h, w) in lines, the last ones first."""
-    channels, depth, height, width = logits.shape
-    memory = np.moveaxis(logits, 0, 2).reshape(depth * height, channels, width)[::-1]
-    places = np.arange(depth * height)[::-1].reshape(depth, height)
-    return LogitLines(np.ascontiguousarray(memory), places)
 
 
 def ignore(done: int, count: int) -> None:
@@ -216,41 +206,3 @@ def test_labels_fill_a_view() -> None:
     assert stream.labels(ignore, view) is view
     np.testing.assert_array_equal(view, expected)
     assert np.count_nonzero(whole == 9) == whole.size - view.size
-
-
-def test_equal_logits_give_the_first_label() -> None:
-    taps = [linear_taps(3, 6)] * 3
-    logits = np.zeros((4, 3, 3, 3), np.float32)
-    logits[0] = -1
-    assert set(np.unique(resample_labels(in_lines(logits), taps, threads=2))) == {1}
-
-
-def test_blend_reaches_only_its_lines_and_columns() -> None:
-    random = np.random.default_rng(0)
-    sums = random.standard_normal((3, 6, 7, 8)).astype(np.float32)
-    logits = random.standard_normal((3, 5, 5, 5)).astype(np.float32)
-    weights = random.random((5, 5, 5)).astype(np.float32)
-    expected = sums.copy()
-    expected[:, 1:4, 2:5, 3:6] += logits[:, :3, 1:4, 2:5] * weights[:3, 1:4, 2:5]
-    lines = in_lines(sums)
-    part = LogitLines(lines.memory[..., 3:6], lines.places[1:4, 2:5])
-    blend_tile(part, logits[:, :3, 1:4, 2:5], weights[:3, 1:4, 2:5], threads=2)
-    np.testing.assert_array_equal([lines.plane(z) for z in range(6)], expected.swapaxes(0, 1))
-
-
-def test_division_reaches_only_its_lines() -> None:
-    random = np.random.default_rng(0)
-    sums = random.standard_normal((3, 4, 5, 6)).astype(np.float32)
-    divisors = random.random((2, 3, 6)).astype(np.float32)
-    expected = sums.copy()
-    expected[:, 1:3, 2:5] /= divisors
-    lines = in_lines(sums)
-    divide_lines(LogitLines(lines.memory, lines.places[1:3, 2:5]), divisors, threads=2)
-    np.testing.assert_array_equal([lines.plane(z) for z in range(4)], expected.swapaxes(0, 1))
-
-
-@pytest.mark.parametrize("shape", [(2, 2, 4, 5), (2, 3, 3, 5), (2, 3, 4, 4)])
-def test_taps_outside_the_logits_are_refused(shape: tuple[int, ...]) -> None:
-    taps = [linear_taps(length, 2 * length) for length in (3, 4, 5)]
-    with pytest.raises(ValueError, match="outside the logits"):
-        resample_labels(in_lines(np.zeros(shape, np.float32)), taps, threads=1)
