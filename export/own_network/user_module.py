@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from segmaformer.checkpoint.fields import listing
 from segmaformer.export.own_network.cpu_only import CpuOnly
 from segmaformer.mamba import stand_in
 from segmaformer.runtime.errors import InputError
@@ -52,22 +53,19 @@ def build_module(
     if not (module_name and colon and name):
         raise InputError(f"--module is {factory!r}; expected package.module:name")
     options = _options(arguments)
-    with _searching(folder), stand_in(), CpuOnly(), contextlib.redirect_stdout(sys.stderr):
-        try:
+    with (
+        _searching(folder),
+        stand_in() as missing,
+        CpuOnly(),
+        contextlib.redirect_stdout(sys.stderr),
+    ):
+        with _explained(f"importing {module_name}", missing):
             module = importlib.import_module(module_name)
-        except ImportError as error:
-            raise InputError(_lacking(f"{module_name} cannot be imported", error)) from error
-        except Exception as error:  # of the user's code, which may raise anything
-            raise InputError(_failed(f"importing {module_name}", error)) from error
         report(f"running {factory} from {getattr(module, '__file__', None) or 'a built-in module'}")
         if not hasattr(module, name):
             raise InputError(f"{module_name} has no {name}")
-        try:
+        with _explained(f"{factory}({arguments or ''})", missing):
             network = getattr(module, name)(**options)
-        except ImportError as error:
-            raise InputError(_lacking(f"{factory} imports what is not there", error)) from error
-        except Exception as error:
-            raise InputError(_failed(f"{factory}({arguments or ''})", error)) from error
     if not isinstance(network, nn.Module):
         raise InputError(f"{factory} gives a {type(network).__name__}; expected a torch.nn.Module")
     return network
@@ -83,12 +81,19 @@ def _options(arguments: str | None) -> dict[str, Any]:
     return options
 
 
-def _lacking(what: str, error: ImportError) -> str:
-    return f"{what}: {error}. Give the folder it lies in (--module-path), or install what it needs"
-
-
-def _failed(what: str, error: Exception) -> str:
-    return f"{what} fails: {type(error).__name__}: {error}"
+@contextlib.contextmanager
+def _explained(what: str, missing: list[str]) -> Iterator[None]:
+    """Say what the user's code did when it failed, and which names of mamba_ssm it lacked."""
+    try:
+        yield
+    except Exception as error:  # of the user's code, which may raise anything
+        message = f"{what} fails: {type(error).__name__}: {error}"
+        if missing:
+            names = listing(missing)
+            message += f". It asks for {names}, which this project's stand-in does not have"
+        if isinstance(error, ImportError):
+            message += ". Give the folder it lies in (--module-path), or install what it needs"
+        raise InputError(message) from error
 
 
 @contextlib.contextmanager

@@ -139,11 +139,17 @@ _ABSENT = {
 
 
 @contextlib.contextmanager
-def stand_in() -> Iterator[None]:
+def stand_in() -> Iterator[list[str]]:
     """Let ``import mamba_ssm`` and ``import causal_conv1d`` find the project's own modules.
 
     Modules that were imported before are back afterwards. What is imported meanwhile keeps what
     it found.
+
+    Yields
+    ------
+    list of str
+        Names that were asked for and are not there, such as ``mamba_ssm.Mamba_FFT`` of a fork.
+        Code often passes over such an import and fails later, far from it.
 
     Examples
     --------
@@ -155,9 +161,10 @@ def stand_in() -> Iterator[None]:
     before = {name: module for name, module in sys.modules.items() if _is_theirs(name)}
     for name in before:
         del sys.modules[name]
-    sys.modules.update(_make_modules())
+    missing: list[str] = []
+    sys.modules.update(_make_modules(missing))
     try:
-        yield
+        yield missing
     finally:
         for name in [name for name in sys.modules if _is_theirs(name)]:
             del sys.modules[name]
@@ -168,12 +175,13 @@ def _is_theirs(name: str) -> bool:
     return name.partition(".")[0] in _PACKAGES
 
 
-def _make_modules() -> dict[str, ModuleType]:
+def _make_modules(missing: list[str]) -> dict[str, ModuleType]:
     modules = {}
     for name, contents in _MODULES.items():
         module = ModuleType(name)
         module.__dict__.update(contents)
         module.__dict__.update({absent: _refusal(absent) for absent in _ABSENT.get(name, ())})
+        module.__dict__["__getattr__"] = _recorder(name, missing)
         module.__path__ = []  # so that submodules can be imported
         modules[name] = module
     for name, module in modules.items():
@@ -181,6 +189,18 @@ def _make_modules() -> dict[str, ModuleType]:
         if parent:
             setattr(modules[parent], child, module)
     return modules
+
+
+def _recorder(module: str, missing: list[str]) -> Callable[[str], Any]:
+    """Make a module's ``__getattr__``, which is called for names that it does not have."""
+
+    def absent(name: str) -> Any:
+        full = f"{module}.{name}"
+        if not name.startswith("__") and full not in missing:
+            missing.append(full)
+        raise AttributeError(f"this project's {module} has no {name}")
+
+    return absent
 
 
 def _refusal(name: str) -> Callable[..., Any]:
