@@ -60,6 +60,8 @@ def main(folder: Path, *kinds: str) -> None:
     for kind, inputs in corpus.items():
         (folder / kind).mkdir()
         _warm_up(kind, inputs[0], folder / kind)
+    gc.collect()
+    gc.freeze()  # the modules' objects, through which every collection below would go
     _limit_address_space()
     for kind, inputs in corpus.items():
         for index, each in enumerate(inputs):
