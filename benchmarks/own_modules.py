@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Source:
 
         from segmaformer.export.own_network.user_module import build_module
 
+        _forget_this_folder()
         torch.manual_seed(0)
         return build_module(self.module, self.module_path, self.module_args).float().eval()
 
@@ -49,6 +51,14 @@ class Source:
         found = ["--module", self.module, "--module-args", self.module_args]
         found += ["--use", str(folder / USE)]
         return found if self.module_path is None else [*found, "--module-path", self.module_path]
+
+
+def _forget_this_folder() -> None:
+    """Make room for modules of the user that have the names of benchmarks."""
+    folder = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != folder]
+    for script in folder.glob("*.py"):
+        sys.modules.pop(script.stem, None)
 
 
 def write_inputs(source: Source, channels: int, classes: int, tile: Any, folder: Path) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segmaformer.mamba import functional, mamba1, mamba2
+from segmaformer.mamba import functional, kernels, mamba1, mamba2
 
 _PACKAGES = ("mamba_ssm", "causal_conv1d", "selective_scan_cuda", "causal_conv1d_cuda")
 
@@ -128,6 +128,8 @@ _MODULES: dict[str, dict[str, Any]] = {
     "mamba_ssm.ops.triton.selective_state_update": {},
     "causal_conv1d": {"causal_conv1d_fn": functional.causal_conv1d_fn, "__version__": "1.4.0"},
     "causal_conv1d.causal_conv1d_interface": {"causal_conv1d_fn": functional.causal_conv1d_fn},
+    "selective_scan_cuda": {"fwd": kernels.scan_forward},
+    "causal_conv1d_cuda": {"causal_conv1d_fwd": kernels.conv_forward},
 }
 _ABSENT = {
     "mamba_ssm.ops.triton.selective_state_update": ("selective_state_update",),
