@@ -84,7 +84,7 @@ def _pyramid(draw: Draw, name: str) -> RandomNetwork:
     }
     if name == "segformer3d":
         classifier = "segformer_decoder.linear_pred"
-        return RandomNetwork(name, config, (1, 1, 1), (32, 16, 16), classifier)
+        return RandomNetwork(name, config, (1, 1, 1), (64, 16, 16), classifier)
     mixers = {
         "stage_block_types": [draw(st.sampled_from(BLOCK_TYPES)) for _ in heads],
         "d_state": [draw(st.integers(1, 4)) for _ in heads],
@@ -93,7 +93,7 @@ def _pyramid(draw: Draw, name: str) -> RandomNetwork:
         "use_gate": draw(st.booleans()),
         "use_rope": draw(st.booleans()),
     }
-    return RandomNetwork(name, {**config, **mixers}, (1, 1, 1), (32, 16, 16), "decoder.pred")
+    return RandomNetwork(name, {**config, **mixers}, (1, 1, 1), (64, 16, 16), "decoder.pred")
 
 
 def _segmamba(draw: Draw, name: str) -> RandomNetwork:
@@ -108,7 +108,7 @@ def _segmamba(draw: Draw, name: str) -> RandomNetwork:
         "nslices": draw(st.sampled_from([None, [16, 8, 4, 2], [1, 2, 4, 1]])),
         "mamba_residual": draw(st.booleans()),
     }
-    return RandomNetwork(name, config, (16, 16, 16), (32, 16, 16), "out.conv.conv")
+    return RandomNetwork(name, config, (16, 16, 16), (64, 16, 16), "out.conv.conv")
 
 
 def _segresmamba(draw: Draw, name: str) -> RandomNetwork:
@@ -119,7 +119,7 @@ def _segresmamba(draw: Draw, name: str) -> RandomNetwork:
         "feat_size": [8 * draw(st.integers(1, 2)) for _ in range(4)],  # its group norms have 8
         "mlp_ratio": draw(st.integers(1, 2)),
     }
-    return RandomNetwork(name, config, (16, 16, 16), (48, 16, 16), "out")
+    return RandomNetwork(name, config, (16, 16, 16), (112, 16, 16), "out")
 
 
 def _planned(draw: Draw, name: str) -> RandomNetwork:
