@@ -408,8 +408,8 @@ void pack_outputs(const Conv& conv, const float* weights, int64_t begin, int64_t
         std::fill_n(points, 64, 0.0);
       }
       for (int i = 0; i < Depth<taps>::points * plane_points; ++i) {
-        const int64_t place = packed_offset<taps>(conv, channel, i / plane_points, k / group) +
-                              (i % plane_points * count + c - channel) * group + k % group;
+        const int64_t place =
+            packed_offset<taps>(conv, channel, i, k / group) + (c - channel) * group + k % group;
         packed[place] = static_cast<float>(points[i]);
       }
     }

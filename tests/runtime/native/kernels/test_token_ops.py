@@ -12,6 +12,7 @@ from support.graphs.token_op_cases import (
     Case,
     assert_close,
     causal_case,
+    conv_case,
     depthwise_case,
     norm_case,
     patch_case,
@@ -43,6 +44,9 @@ OF_CHANNELS = {"DepthwiseConv3d": -1, "CausalConv1dSilu": -1, "InstanceNorm": 1}
 @st.composite
 def token_cases(draw: st.DrawFn, op: str) -> Case:
     batch, volume, width = draw(batches), draw(extents), draw(channels)
+    if op == "Conv3d":
+        taps = draw(st.sampled_from([1, 3]))
+        return conv_case((batch, draw(st.integers(1, 9)), *volume), width, taps)
     if op == "DepthwiseConv3d":
         return depthwise_case(batch, *volume, width)
     if op == "InstanceNorm":
