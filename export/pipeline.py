@@ -20,8 +20,9 @@ from segmaformer.calibration.tiles import TileOptions
 from segmaformer.checkpoint import Checkpoint
 from segmaformer.export.float16 import float32_ladder, to_float16
 from segmaformer.export.onnx_export import export_onnx
+from segmaformer.export.own_network.onnx_network import NAMES, OnnxNetwork
 from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu, rewrite_norms
-from segmaformer.export.verification.parity_gate import ParityGate, Verdict
+from segmaformer.export.verification.parity_gate import PYTORCH, ParityGate, Verdict
 from segmaformer.export.verification.recorded_reference import (
     RecordedCheck,
     RecordedTile,
@@ -120,8 +121,9 @@ def export_package(
     checkpoint = checkpoint.in_painting_order()
     with staged_package(target, overwrite=options.overwrite) as staging:
         tiles, tiles_from = _verification_tiles(checkpoint, options)
-        report(f"reference: PyTorch float32 on {tiles_from}")
-        gate = ParityGate(checkpoint.model, tiles, staging, report)
+        names = NAMES if isinstance(checkpoint.model, OnnxNetwork) else PYTORCH
+        report(f"reference: {names.plain} on {tiles_from}")
+        gate = ParityGate(checkpoint.model, tiles, staging, report, names)
         manifest = _manifest(checkpoint, target.name.removesuffix(".sgmf"), tiles_from)
         stored = _stored_reference(checkpoint, manifest, gate)
         graph, cpu_graph = _traced(checkpoint, report)
@@ -180,21 +182,21 @@ def _count(tiles: np.ndarray) -> str:
 
 def _traced(checkpoint: Checkpoint, report: Report) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """Trace the network in two forms: one that every backend runs, and the best for the CPU."""
-    report("tracing the network")
-    graph, rewrites = apply_rewrites(
-        export_onnx(
-            checkpoint.model,
-            checkpoint.tiling.tile,
-            len(checkpoint.preprocessing.channels),
-            report=report,
-        )
-    )
+    graph, rewrites = apply_rewrites(_graph(checkpoint, report))
     _free_graphs()
     cpu_graph, cpu_rewrites = rewrite_for_cpu(graph)
     applied = {**rewrites, **cpu_rewrites}.items()
     named = ", ".join(f"{name} x{count}" for name, count in applied if count)
     report(f"exact rewrites: {named or 'none applied'}")
     return graph, cpu_graph
+
+
+def _graph(checkpoint: Checkpoint, report: Report) -> onnx.ModelProto:
+    if isinstance(checkpoint.model, OnnxNetwork):
+        return checkpoint.model.graph
+    report("tracing the network")
+    channels = len(checkpoint.preprocessing.channels)
+    return export_onnx(checkpoint.model, checkpoint.tiling.tile, channels, report=report)
 
 
 def _free_graphs() -> None:
@@ -264,7 +266,7 @@ class _Writer:
         scans = None
         if exact:
             scans = self._gate.check_scans(Package.open(self._folder).network(name))
-        verdict = Verdict(name, parity, exact, scans, recorded, rung)
+        verdict = Verdict(name, parity, exact, scans, recorded, rung, self._gate.names.program)
         if verdict.refusal is None:
             variants = dict(self._candidate.variants)
             variants[name] = dataclasses.replace(variants[name], parity=verdict.record())

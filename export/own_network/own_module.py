@@ -7,6 +7,7 @@ cut into tiles and labelled, comes from nnU-Net's plans.json and dataset.json or
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from segmaformer.checkpoint.training.plans import (
 )
 from segmaformer.checkpoint.training.readers import training_reader
 from segmaformer.export.own_network.module_probe import FirstOutput, probe_module
+from segmaformer.export.own_network.onnx_network import read_onnx
 from segmaformer.export.pipeline import ExportOptions, export_package
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.package.manifest import use_complaints
@@ -173,6 +175,44 @@ def module_checkpoint(
         assumptions=(f"The network is the user's own module, {name}.",),
         path=path,
         sha256=digest or _digest(module),
+    )
+
+
+def onnx_checkpoint(path: Path, use: Use, sha256: str) -> Checkpoint:
+    """Bring a network in an ONNX file into the form of a loaded checkpoint.
+
+    Parameters
+    ----------
+    path, sha256
+        The file, and its digest.
+    use
+        How it is used: :func:`use_of_plans`, :func:`read_use`, or stated.
+
+    Raises
+    ------
+    InputError
+        The file cannot be taken, as :mod:`segmaformer.export.own_network.onnx_network` says, or
+        the network cannot be exported, as for :func:`module_checkpoint`.
+    """
+    tile, outputs = use.tiling.tile, use.output.channels
+    shape = (len(use.preprocessing.channels), *tile)
+    network = read_onnx(path, shape, (outputs, *tile)).eval()
+    probe_module(network, shape, outputs)
+    return Checkpoint(
+        model=network,
+        arch="onnx",
+        config={},
+        parameters=sum(math.prod(weight.dims) for weight in network.graph.graph.initializer),
+        output=use.output,
+        known_preprocessing=use.preprocessing,
+        known_tiling=use.tiling,
+        trainer=None,
+        assumptions=(
+            "The network is an ONNX file of the user's own. The reference of every comparison is "
+            "ONNX Runtime on that file, not PyTorch.",
+        ),
+        path=path,
+        sha256=sha256,
     )
 
 

@@ -31,6 +31,26 @@ LONG_S = 10
 
 
 @dataclass(frozen=True)
+class ReferenceNames:
+    """Names of what variants are compared with.
+
+    Attributes
+    ----------
+    program
+        Name of the program that computes the reference.
+    plain, finer
+        Its float32, and what decides where that cannot.
+    """
+
+    program: str
+    plain: str
+    finer: str
+
+
+PYTORCH = ReferenceNames("PyTorch", "PyTorch float32", "PyTorch float64")
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Comparison of a variant with PyTorch.
 
@@ -48,6 +68,8 @@ class Verdict:
         Comparison with logits that another machine recorded, if there are any.
     rung
         What stays in float32, for float16.
+    program
+        Name of the program that computed the reference.
     """
 
     variant: str
@@ -56,6 +78,7 @@ class Verdict:
     scans: ScanCheck | None = None
     recorded: RecordedCheck | None = None
     rung: str | None = None
+    program: str = PYTORCH.program
 
     @property
     def refusal(self) -> str | None:
@@ -63,7 +86,7 @@ class Verdict:
         found = self.parity.shortcomings(exact=self.exact)
         found += [] if self.scans is None else self.scans.shortcomings()
         if found:
-            return f"{self.variant} does not match PyTorch: {'; '.join(found)}"
+            return f"{self.variant} does not match {self.program}: {'; '.join(found)}"
         found = [] if self.recorded is None else self.recorded.shortcomings()
         if found:
             return f"{self.variant} does not match the recorded logits: {'; '.join(found)}"
@@ -73,7 +96,11 @@ class Verdict:
     def figures(self) -> str:
         """Figures in one line, for people."""
         parity = self.parity
-        own = "" if parity.noise is None else f"; PyTorch's float32 is within {parity.noise:.1e}"
+        own = (
+            ""
+            if parity.noise is None
+            else f"; {self.program}'s float32 is within {parity.noise:.1e}"
+        )
         allowed = f" (at most {parity.bound:.1e}{own})" if self.exact else ""
         others = "".join(f"; {each.figures}" for each in (self.scans, self.recorded) if each)
         others += "" if self.rung is None else f"; {self.rung}"
@@ -107,12 +134,22 @@ class ParityGate:
         Folder for the files.
     report
         Called with a line of text about each stage that takes long.
+    names
+        Names of the reference that `model` computes.
     """
 
-    def __init__(self, model: nn.Module, tiles: np.ndarray, folder: Path, report: Report):
+    def __init__(
+        self,
+        model: nn.Module,
+        tiles: np.ndarray,
+        folder: Path,
+        report: Report,
+        names: ReferenceNames = PYTORCH,
+    ):
         self._model, self._tiles, self._folder, self._report = model, tiles, folder, report
+        self.names = names
         self._scans: list[SampledScan] = []
-        self._expected = self._on_tiles("PyTorch", self._in_pytorch)
+        self._expected = self._on_tiles(names.program, self._reference)
 
     def expected(self, tile: np.ndarray) -> np.ndarray:
         """Return PyTorch's float32 logits (K, D, H, W) of a tile, computed once."""
@@ -121,7 +158,7 @@ class ParityGate:
                 return logits
         return float32_logits(self._model, tile)
 
-    def _in_pytorch(self, tile: np.ndarray) -> np.ndarray:
+    def _reference(self, tile: np.ndarray) -> np.ndarray:
         if self._scans:
             return float32_logits(self._model, tile)
         with recorded_scans(self._scans):  # of the first tile
@@ -129,11 +166,13 @@ class ParityGate:
 
     def check_scans(self, content: bytes) -> ScanCheck | None:
         """Compare the scans of a serialised float32 variant on the first tile; None without any."""
-        if not self._scans:
+        if self.names is PYTORCH and not self._scans:
             return None
         found = scans_of_graph(content, self._tiles[0])
+        if not found:
+            return None
         self._report(f"comparing {len(found)} scans with their definition in float64")
-        return check_scans(found, self._scans) if found else None
+        return check_scans(found, self._scans if self.names is PYTORCH else None)
 
     def run(self, name: str, compute: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
         """Compute a variant's logits on every tile; `compute` is given (C, D, H, W)."""
@@ -146,7 +185,7 @@ class ParityGate:
         either may be the wrong one. The tiles on which they do are then computed in float64: the
         variant is compared with that, and PyTorch's own error sets the bound.
         """
-        parity = TileParity(output)
+        parity = TileParity(output, reference=self.names.plain)
         for logits, expected in zip(found, self._expected, strict=True):
             parity.add(logits, expected)
         limit = ROUNDING_BOUND * parity.logit_range
@@ -155,11 +194,11 @@ class ParityGate:
             return parity
         count = f"{len(beyond)} of {len(found)} tiles"
         self._report(
-            f"logits differ by {parity.relative_error:.1e} of their range; PyTorch float64 decides "
-            f"on {count}, which takes several times as long as float32"
+            f"logits differ by {parity.relative_error:.1e} of their range; {self.names.finer} "
+            f"decides on {count}, which takes several times as long as float32"
         )
         others = "" if len(beyond) == len(found) else f" on {count}, float32 on the others"
-        return self._compare_with_float64(found, output, beyond, f"PyTorch float64{others}")
+        return self._compare_with_float64(found, output, beyond, f"{self.names.finer}{others}")
 
     def _compare_with_float64(
         self, found: Sequence[np.ndarray], output: Output, beyond: Sequence[int], reference: str

@@ -77,7 +77,9 @@ class ScanCheck:
         }
 
 
-def check_scans(found: Sequence[SampledScan], in_pytorch: Sequence[SampledScan]) -> ScanCheck:
+def check_scans(
+    found: Sequence[SampledScan], in_pytorch: Sequence[SampledScan] | None
+) -> ScanCheck:
     """Compare the scans of a graph.
 
     Parameters
@@ -86,14 +88,14 @@ def check_scans(found: Sequence[SampledScan], in_pytorch: Sequence[SampledScan])
         Scans of the graph, with their results.
     in_pytorch
         Traces of the scans that PyTorch ran on the same tile. It may run more: what leads to no
-        logits is not exported.
+        logits is not exported. None where PyTorch ran nothing: then only their definition counts.
     """
     result = ScanCheck(len(found))
-    left = list(in_pytorch)
+    left = list(in_pytorch or ())
     for number, scan in enumerate(found, start=1):
         check()
         name = f"scan {number} of {len(found)} ({scan.name or 'unnamed'})"
-        complaint = _take_match(scan, left)
+        complaint = "" if in_pytorch is None else _take_match(scan, left)
         if complaint:
             result.refusals.append(f"{name} is none of PyTorch's: {complaint}")
         error, bound = _error(scan)

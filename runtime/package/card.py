@@ -13,6 +13,9 @@ from segmaformer.runtime.system.printable import printable, printable_block
 def model_card(manifest: Manifest) -> str:
     """Return the Markdown text of ``card.md``."""
     network, tiling = manifest.network, manifest.tiling
+    of_onnx = str(manifest.variants[EXACT_VARIANT].parity.get("reference", "")).startswith("ONNX")
+    program = "ONNX Runtime" if of_onnx else "PyTorch"
+    reference = "ONNX Runtime float32 on the given file" if of_onnx else "PyTorch float32"
     sections = [
         f"# {_line(manifest.name)}",
         f"A {network.name} network with {network.parameters:,} parameters, exported on "
@@ -26,9 +29,9 @@ def model_card(manifest: Manifest) -> str:
         "## Input",
         _input(manifest),
         "## What was checked",
-        f"Each variant was loaded by the runtime and compared with PyTorch float32 on "
+        f"Each variant was loaded by the runtime and compared with {reference} on "
         f"{_line(manifest.verification_tiles)}{_int8_reference(manifest)}. Agreement with "
-        "PyTorch says nothing about agreement with the truth: that is a property of the "
+        f"{program} says nothing about agreement with the truth: that is a property of the "
         "checkpoint.",
         _parity_table(manifest.variants),
         _bound(manifest.variants[EXACT_VARIANT]),
@@ -142,8 +145,8 @@ def _bound(exact: Variant) -> str:
     told = f"fp32 had to stay within {bound:.1e} of the range of the logits."
     if noise is not None:
         told += (
-            f" PyTorch's own float32 is within {noise:.1e} of its float64, which fp32 is compared "
-            f"with where the two differ ({exact.parity['reference']})."
+            f" The reference's own float32 is within {noise:.1e} of a finer computation, which "
+            f"fp32 is compared with where the two differ ({exact.parity['reference']})."
         )
     scans, error = exact.parity.get("scans"), exact.parity.get("scan_error")
     if scans is not None and error is not None:

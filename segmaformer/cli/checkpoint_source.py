@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack  # typing has it from Python 3.11 on
 
     from segmaformer.checkpoint import Checkpoint
+    from segmaformer.checkpoint.files.container import CheckpointFile
+    from segmaformer.export.own_network.own_module import Use
+
+_PT2 = (
+    "a .pt2 file cannot be read without running what is in it: torch.export.load unpickles weights "
+    "and constants. If you trust the file, convert it yourself: import torch; "
+    "torch.onnx.export(torch.export.load('network.pt2'), f='network.onnx', dynamo=True, "
+    "opset_version=18, external_data=False). Then export network.onnx, or give the module's code "
+    "with --module"
+)
 
 
 class Reading(TypedDict):
@@ -145,8 +155,12 @@ def load_source(path: Path, **reading: Unpack[Reading]) -> Checkpoint:
         )
     if own["module"] is not None:
         return _load_module(path, config, own, options)
+    if path.suffix == ".onnx":
+        return _load_onnx(path, config, own, options)
+    if path.suffix == ".pt2":
+        raise InputError(_PT2)
     if unused := [key for key, value in own.items() if value is not None]:
-        raise click.UsageError(f"--{unused[0].replace('_', '-')} needs --module")
+        raise click.UsageError(f"--{unused[0].replace('_', '-')} needs --module or an ONNX file")
     from segmaformer.checkpoint import load_checkpoint, load_folds
 
     try:
@@ -167,32 +181,61 @@ def _load_module(
     path: Path, config: dict[str, Any], own: dict[str, Any], options: dict[str, Any]
 ) -> Checkpoint:
     from segmaformer.checkpoint.files.container import read_checkpoint_file
-    from segmaformer.checkpoint.training.documents import gather_documents
-    from segmaformer.export.own_network.own_module import module_checkpoint, read_use, use_of_plans
+    from segmaformer.export.own_network.own_module import module_checkpoint
     from segmaformer.export.own_network.user_module import build_module
 
-    documents = _given(options, "plans", "dataset_json")
-    configuration, key = options.pop("configuration"), options.pop("weights")
-    surplus = [name for name, value in {**options, "set": config}.items() if value]
-    if surplus or (own["use"] is not None and (documents or configuration)):
-        named = f"--{surplus[0].replace('_', '-')}" if surplus else "--plans beside --use"
-        raise click.UsageError(f"{named} does not go with --module; state it in --use or the plans")
+    key = options.pop("weights")
+    taken = _taken_for_use(options, config, own)
     file = read_checkpoint_file(path)
-    if own["use"] is not None:
-        use = read_use(own["use"])
-    else:
-        found = gather_documents(file, **documents)
-        if found.plans is None or found.dataset is None:
-            raise InputError(
-                "nothing says how scans are prepared for your module; give the plans.json and "
-                "dataset.json of its training (--plans, --dataset-json), or --use"
-            )
-        recorded = file.init_args.get("configuration")
-        use = use_of_plans(
-            found.plans,
-            found.dataset,
-            configuration=configuration or recorded,
-            mirror_axes=file.mirror_axes or (),
-        )
+    use = _use(file, own["use"], **taken)
     network = build_module(own["module"], own["module_path"], own["module_args"], report=say)
     return module_checkpoint(network, use, weights=file, weights_key=key, name=own["module"])
+
+
+def _load_onnx(
+    path: Path, config: dict[str, Any], own: dict[str, Any], options: dict[str, Any]
+) -> Checkpoint:
+    from segmaformer.checkpoint.files.container import CheckpointFile
+    from segmaformer.export.own_network.own_module import onnx_checkpoint
+    from segmaformer.runtime.system.digest import sha256_of
+
+    options |= _given(own, "module_path", "module_args")
+    taken = _taken_for_use(options, config, own)
+    file = CheckpointFile(path, sha256_of(path), ())
+    return onnx_checkpoint(path, _use(file, own["use"], **taken), file.sha256)
+
+
+def _taken_for_use(
+    options: dict[str, Any], config: dict[str, Any], own: dict[str, Any]
+) -> dict[str, Any]:
+    """Take the options that say how a network of the user's own is used; refuse all others."""
+    documents = _given(options, "plans", "dataset_json", "configuration")
+    surplus = [name for name, value in {**options, "set": config}.items() if value]
+    if surplus or (own["use"] is not None and documents):
+        named = f"--{surplus[0].replace('_', '-')}" if surplus else "--plans beside --use"
+        raise click.UsageError(
+            f"{named} does not go with a network of your own; state it in --use or the plans"
+        )
+    return documents
+
+
+def _use(file: CheckpointFile, stated: Path | None, **documents: Any) -> Use:
+    """Find how a network of the user's own is used: as stated, or from the plans."""
+    from segmaformer.checkpoint.training.documents import gather_documents
+    from segmaformer.export.own_network.own_module import read_use, use_of_plans
+
+    if stated is not None:
+        return read_use(stated)
+    configuration = documents.pop("configuration", None)
+    found = gather_documents(file, **documents)
+    if found.plans is None or found.dataset is None:
+        raise InputError(
+            "nothing says how scans are prepared for your network; give the plans.json and "
+            "dataset.json of its training (--plans, --dataset-json), or --use"
+        )
+    return use_of_plans(
+        found.plans,
+        found.dataset,
+        configuration=configuration or file.init_args.get("configuration"),
+        mirror_axes=file.mirror_axes or (),
+    )

@@ -55,7 +55,7 @@ def build_engine(
         The module ``tensorrt``, with the plugin loaded if the network needs it, or
         ``tensorrt_rtx``.
     network
-        ONNX file whose one input is (batch, C, D, H, W) with a free batch.
+        ONNX file whose one input is (batch, C, D, H, W), with a free batch or that of `batch`.
     messages
         Receives the builder's log.
     batch
@@ -119,7 +119,12 @@ def _profile(builder: Any, definition: Any, batch: int) -> Any:
     if definition.num_inputs != 1:
         raise BackendError(f"the network has {definition.num_inputs} inputs; expected one")
     tensor = definition.get_input(0)
-    tile = tuple(tensor.shape)[1:]
+    fixed, *tile = tensor.shape
+    if fixed not in (-1, batch):
+        raise BackendError(
+            f"the network takes exactly {fixed} tile at a time, as its export said; "
+            f"--batch is {batch}, expected {fixed}"
+        )
     profile = builder.create_optimization_profile()
     profile.set_shape(tensor.name, (1, *tile), (batch, *tile), (batch, *tile))
     return profile

@@ -37,6 +37,8 @@ class FakeBuildingTensorRt(FakeTensorRt):
         What an engine begins with; two builds need not give the same.
     parses, builds
         Whether parsing and building succeed.
+    network_batch
+        Batch of every network that is parsed; -1 is free.
     seen
         What the builder was asked for, last.
     """
@@ -44,6 +46,7 @@ class FakeBuildingTensorRt(FakeTensorRt):
     engine: str = "engine"
     parses: bool = True
     builds: bool = True
+    network_batch: int = -1
     seen: dict[str, Any] = field(default_factory=dict)
 
     NetworkDefinitionCreationFlag = NetworkDefinitionCreationFlag
@@ -53,7 +56,7 @@ class FakeBuildingTensorRt(FakeTensorRt):
     def Builder(self, logger: FakeLogger) -> SimpleNamespace:
         def create_network(flags: int) -> SimpleNamespace:
             self.seen["flags"] = flags
-            tensor = SimpleNamespace(name="tiles", shape=(-1, *self.tile_shape))
+            tensor = SimpleNamespace(name="tiles", shape=(self.network_batch, *self.tile_shape))
             return SimpleNamespace(num_inputs=1, get_input=lambda _: tensor)
 
         def build(network: Any, config: Any) -> bytes | None:

@@ -51,6 +51,14 @@ def test_one_tile_is_the_least_and_the_batch_the_best_and_most(batch: int) -> No
     assert trt.seen["profile"] == {"tiles": ((1, *TILE), (batch, *TILE), (batch, *TILE))}
 
 
+def test_a_network_for_one_tile_is_built_for_one_tile() -> None:
+    trt = fake(network_batch=1)
+    build(trt, batch=1)
+    assert trt.seen["profile"] == {"tiles": ((1, *TILE),) * 3}
+    with pytest.raises(BackendError, match=r"exactly 1 tile at a time.* --batch is 4, expected 1"):
+        build(trt, batch=4)
+
+
 def test_the_timings_of_an_earlier_build_are_used_and_come_back() -> None:
     trt = fake()
     assert build(trt, timing_cache=b"tactics").timing_cache == b"tactics+"
@@ -91,15 +99,12 @@ def test_a_network_that_cannot_be_built_says_why() -> None:
         build(fake(builds=False))
 
 
-@pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX:DeprecationWarning")
-def test_a_real_builder_takes_every_call() -> None:
-    """TensorRT-RTX has TensorRT's interface and builds without a GPU."""
-    trt = pytest.importorskip("tensorrt_rtx")
+def convolution(batch: int | str) -> Any:
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
     info = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", channels, 8, 8, 8])
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, channels, 8, 8, 8])
         for name, channels in (("tiles", 1), ("logits", 2))
     ]
     weights = numpy_helper.from_array(np.ones((2, 1, 3, 3, 3), np.float32), "weights")
@@ -107,6 +112,23 @@ def test_a_real_builder_takes_every_call() -> None:
     graph = helper.make_graph([node], "network", info[:1], info[1:], [weights])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX:DeprecationWarning")
+def test_a_real_builder_takes_a_network_for_one_tile() -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    content = convolution(1).SerializeToString()
+    assert len(build_engine(trt, content, Messages(trt), batch=1).engine) > 1000
+    with pytest.raises(BackendError, match="exactly 1 tile at a time"):
+        build_engine(trt, content, Messages(trt), batch=2)
+
+
+@pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX:DeprecationWarning")
+def test_a_real_builder_takes_every_call() -> None:
+    """TensorRT-RTX has TensorRT's interface and builds without a GPU."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    model = convolution("batch")
     steps: list[tuple[int, int]] = []
     messages = Messages(trt)
     built = build_engine(
