@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import torch
-from onnx import inliner, shape_inference, version_converter
+from onnx import shape_inference, version_converter
 from onnx.defs import has as is_standard_op
 from onnx_ir.passes import common
 from onnxscript import optimizer
@@ -23,7 +23,7 @@ from segmaformer.export.model_check import check_model
 from segmaformer.export.onnx_export import INPUT, IR_VERSION, OUTPUT, strip_metadata
 from segmaformer.export.rewrites import rewrite_norms
 from segmaformer.export.scan_op import DOMAIN, OP_TYPE, OPSET
-from segmaformer.export.token_ops import inline_token_functions
+from segmaformer.export.token_ops import add_token_functions, inline_token_functions
 from segmaformer.export.verification.parity_gate import ReferenceNames
 from segmaformer.runtime.backends.onnxruntime_cpu import open_network, run_network
 from segmaformer.runtime.bindings.processors import available_processors
@@ -99,7 +99,7 @@ def read_onnx(
     """
     content = _checked(path)
     model = _parsed(content, path)
-    model = inliner.inline_local_functions(_without_scan_body(model))
+    model = _without_functions(model, path)
     _check_operators(model, path)
     _fix_input(model, path, input_shape)
     model = _of_opset(model, path)
@@ -135,12 +135,20 @@ def _parsed(content: bytes, path: Path) -> onnx.ModelProto:
         raise InputError(f"{path.name} is no ONNX model: {_first_line(error)}") from error
 
 
-def _without_scan_body(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop the file's own body of the scan, so that the operator stays: it gets the project's."""
-    kept = [each for each in model.functions if (each.domain, each.name) != (DOMAIN, OP_TYPE)]
+def _without_functions(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """Write out this project's operators by its own bodies, all but the scan.
+
+    Others' functions could call one another without end.
+    """
+    for function in model.functions:
+        if function.domain != DOMAIN:
+            raise InputError(
+                f"{path.name} has the function {f'{function.domain}::{function.name}'!r:.80}; "
+                f"expected operators alone. Export it so that functions are written out: {_RECIPE}"
+            )
     del model.functions[:]
-    model.functions.extend(kept)
-    return model
+    add_token_functions(model)
+    return inline_token_functions(model)
 
 
 def _check_operators(model: onnx.ModelProto, path: Path) -> None:

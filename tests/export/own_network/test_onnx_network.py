@@ -15,8 +15,10 @@ from support.networks.nnunet_folders import TILE
 torch = pytest.importorskip("torch")
 
 from segmaformer.export.own_network.onnx_network import read_onnx
+from segmaformer.export.scan_op import DOMAIN, scan_nodes
 from segmaformer.runtime.backends.onnxruntime_cpu import open_network, run_network
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.package.reader import Package
 
 
 @pytest.mark.parametrize("opset", [13, 18, 20])
@@ -63,6 +65,14 @@ def foreign_operator_within(model: onnx.ModelProto) -> None:
     )
 
 
+def function_that_calls_itself(model: onnx.ModelProto) -> None:
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("x", 1)]
+    again = helper.make_node("F", ["a"], ["b"], domain="x")
+    model.functions.append(helper.make_function("x", "F", ["a"], ["b"], [again], opsets))
+    model.opset_import.append(opsets[1])
+    model.graph.node[2].domain, model.graph.node[2].op_type = "x", "F"
+
+
 def float16_input(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
 
@@ -85,6 +95,7 @@ def only_features(model: onnx.ModelProto) -> None:
         ({"change": foreign_operator}, "has the operator 'com.evil::Relu'"),
         ({"change": unknown_operator}, "has the operator 'Relux'"),
         ({"change": foreign_operator_within}, "has the operator 'x::Evil'"),
+        ({"change": function_that_calls_itself}, "has the function 'x::F'; expected operators"),
         ({"change": float16_input}, "takes FLOAT16 of 5 axes"),
         ({"change": data_elsewhere}, "external_data=False"),
         ({"change": only_features}, r"gives \(0, 4, 16, 16, 16\) .* expected \(3, 16, 16, 16\)"),
@@ -97,6 +108,18 @@ def only_features(model: onnx.ModelProto) -> None:
 def test_what_cannot_be_exported(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         read_onnx(saved_onnx(tmp_path, **options), ONNX_INPUT, ONNX_LOGITS)
+
+
+def test_a_network_with_scans_of_a_package_can_be_given(tiny_package_path: Path) -> None:
+    manifest = Package.open(tiny_package_path).manifest
+    path = tiny_package_path / "fp32.onnx"
+    found = read_onnx(path, manifest.input_shape, manifest.logits_shape)
+    assert len(scan_nodes(found.graph)) == 3
+    assert {node.domain for node in found.graph.graph.node} == {"", DOMAIN}
+    tile = np.random.default_rng(1).normal(size=(1, *manifest.input_shape)).astype(np.float32)
+    (expected,) = run_network(open_network(path.read_bytes(), threads=1), tile)
+    (logits,) = run_network(open_network(found.graph.SerializeToString(), threads=1), tile)
+    np.testing.assert_allclose(logits, expected, atol=2e-5 * np.ptp(expected))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04evil", b"\xff" * 100])
