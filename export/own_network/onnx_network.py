@@ -28,10 +28,13 @@ from segmaformer.export.verification.parity_gate import ReferenceNames
 from segmaformer.runtime.backends.onnxruntime_cpu import open_network, run_network
 from segmaformer.runtime.bindings.processors import available_processors
 from segmaformer.runtime.bindings.self_contained import reason_to_refuse
-from segmaformer.runtime.errors import BackendError, InputError
+from segmaformer.runtime.errors import BackendError, InputError, ParityError
 
 LARGEST_BYTES = 2**31 - 1
 """Limit of Protocol Buffers, in which ONNX files are written."""
+
+SAME_GRAPH = 1e-4
+"""Largest difference over the range of the logits between the file and its converted graph."""
 
 NAMES = ReferenceNames(
     "ONNX Runtime on the given file",
@@ -75,6 +78,26 @@ class OnnxNetwork(nn.Module):
         else:
             logits = run_network(self._given, volume)[self._output]
         return torch.from_numpy(logits).to(tiles.dtype)
+
+    def compare_graph(self, shape: tuple[int, ...]) -> None:
+        """Compare the graph with the file on noise (C, D, H, W), where norms lose no digits.
+
+        Only a graph that agrees there may decide where the file's own norms are too careless.
+
+        Raises
+        ------
+        ParityError
+            They differ by more than :data:`SAME_GRAPH` of the range of the logits.
+        """
+        noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(1))
+        given, own = self(noise), self(noise.double())
+        error = float((given - own).abs().max() / (given.max() - given.min()).clamp(min=1e-30))
+        if not error <= SAME_GRAPH:
+            raise ParityError(
+                f"the ONNX network, converted to opset {OPSET}, differs from the file by "
+                f"{error:.1e} of the range of the logits (at most {SAME_GRAPH:.0e}). Export the "
+                f"file with that opset: {_RECIPE}"
+            )
 
 
 def read_onnx(

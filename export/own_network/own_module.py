@@ -193,11 +193,14 @@ def onnx_checkpoint(path: Path, use: Use, sha256: str) -> Checkpoint:
     InputError
         The file cannot be taken, as :mod:`segmaformer.export.own_network.onnx_network` says, or
         the network cannot be exported, as for :func:`module_checkpoint`.
+    ParityError
+        The graph in the form that export has computes something else than the file.
     """
     tile, outputs = use.tiling.tile, use.output.channels
     shape = (len(use.preprocessing.channels), *tile)
     network = read_onnx(path, shape, (outputs, *tile)).eval()
     probe_module(network, shape, outputs)
+    network.compare_graph(shape)
     return Checkpoint(
         model=network,
         arch="onnx",

@@ -34,7 +34,7 @@ def model_card(manifest: Manifest) -> str:
         f"{program} says nothing about agreement with the truth: that is a property of the "
         "checkpoint.",
         _parity_table(manifest.variants),
-        _bound(manifest.variants[EXACT_VARIANT]),
+        _bound(manifest.variants[EXACT_VARIANT], program),
         *([] if manifest.calibration is None else ["## int8", _int8(manifest.calibration)]),
         "## Limits",
         f"- Tiles are {_by(tiling.tile)} voxels (depth x height x width), the training patch; "
@@ -139,14 +139,14 @@ def _parity_table(variants: dict[str, Variant]) -> str:
     return _table(head, rows)
 
 
-def _bound(exact: Variant) -> str:
+def _bound(exact: Variant, program: str) -> str:
     """Describe the bound that decided over fp32."""
     bound, noise = exact.parity.get("bound", EARLIER_BOUND), exact.parity.get("noise")
     told = f"fp32 had to stay within {bound:.1e} of the range of the logits."
     if noise is not None:
         told += (
-            f" The reference's own float32 is within {noise:.1e} of a finer computation, which "
-            f"fp32 is compared with where the two differ ({exact.parity['reference']})."
+            f" {program}'s own float32 is within {noise:.1e} of its finer computation, which fp32 "
+            f"is compared with where the two differ ({exact.parity['reference']})."
         )
     scans, error = exact.parity.get("scans"), exact.parity.get("scan_error")
     if scans is not None and error is not None:

@@ -17,6 +17,7 @@ from support.networks.nnunet_folders import DATASET, plans
 pytest.importorskip("torch")
 
 from segmaformer.export import pipeline
+from segmaformer.export.own_network import onnx_network
 from segmaformer.runtime.backends import open_session
 from segmaformer.runtime.backends.onnxruntime_cpu import open_network, run_network
 from segmaformer.runtime.package.reader import Package
@@ -59,7 +60,9 @@ def test_a_graph_that_computes_something_else_is_refused(
     documents: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def altered(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
+    def altered(given: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
+        graph = onnx.ModelProto()
+        graph.CopyFrom(given)
         (weights,) = (each for each in graph.graph.initializer if each.name == "last")
         wrong = numpy_helper.to_array(weights) * np.float32(1.01)
         weights.CopyFrom(numpy_helper.from_array(wrong, weights.name))
@@ -69,6 +72,28 @@ def test_a_graph_that_computes_something_else_is_refused(
     run = sgmf("export", saved_onnx(tmp_path), "-o", tmp_path / "own.sgmf", *documents)
     assert run.code == 4
     assert "fp32 does not match ONNX Runtime on the given file: logits differ by" in run.stderr
+    assert not (tmp_path / "own.sgmf").exists()
+
+
+def test_a_conversion_that_changes_the_network_is_refused(
+    sgmf: Sgmf,
+    tmp_path: Path,
+    documents: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settled = onnx_network._settled
+
+    def wrong(model: onnx.ModelProto) -> onnx.ModelProto:
+        graph = settled(model)
+        (weights,) = (each for each in graph.graph.initializer if each.name == "last")
+        values = numpy_helper.to_array(weights) * np.float32(1.01)
+        weights.CopyFrom(numpy_helper.from_array(values, weights.name))
+        return graph
+
+    monkeypatch.setattr(onnx_network, "_settled", wrong)
+    run = sgmf("export", saved_onnx(tmp_path), "-o", tmp_path / "own.sgmf", *documents)
+    assert run.code == 4
+    assert "converted to opset 18, differs from the file by" in run.stderr
     assert not (tmp_path / "own.sgmf").exists()
 
 
