@@ -159,8 +159,8 @@ CUDA_LIBRARY: Signatures = {
 }
 
 
-@functools.cache
 def _op_library() -> Library:
+    """Declare the functions of the library that is open now: tests of its loading open it anew."""
     return declared(op_library(), OP_LIBRARY)
 
 
