@@ -42,9 +42,9 @@ __all__ = [
 EVERYWHERE = "onnxruntime"
 """Backend that ``auto`` uses if no other works, and compares the others with."""
 
-FASTEST_EVERYWHERE = ("segmaformer", "segformer3d")
-"""Networks of few dense convolutions: on a CPU no backend is faster than :data:`EVERYWHERE`;
-see docs/reference/cpu.md."""
+FASTEST_EVERYWHERE = ("segmaformer", "segformer3d", "nnunet-plain", "nnunet-resenc", "umamba-bot")
+"""Networks for which no backend was faster than :data:`EVERYWHERE` on a CPU; see
+docs/reference/cpu.md."""
 
 ON_GPU = ("fp16", EXACT_VARIANT)
 """Variants that suit a GPU, best first; int8 is judged on scans and only used by name."""
