@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 from checkpoints import TILES, make_network, write_checkpoint
+from tile import leave_scans_out
 from turns import available_threads, in_process, machine
 
 PACKAGE, PLAIN = "network.sgmf", "plain.onnx"
@@ -118,9 +119,7 @@ def _write_plain(name: str, folder: Path) -> None:
 
     channels, depth, height, width = TILES[name]
     plain = export_onnx(make_network(name), (depth, height, width), channels)
-    for node in plain.graph.node:
-        if node.op_type == "SelectiveScan":
-            node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output))
+    leave_scans_out(plain)
     onnx.save(plain, folder / PLAIN)
 
 

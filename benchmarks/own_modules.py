@@ -31,7 +31,7 @@ BACKENDS = ("onnxruntime", "openvino")
 
 @dataclass(frozen=True)
 class Source:
-    """What ``--module`` and its companions say."""
+    """Values of ``--module`` and its companions."""
 
     module: str
     module_path: Path | None

@@ -78,11 +78,17 @@ def write_graphs(name: str, folder: Path) -> None:
     onnx.save(plain, folder / PLAIN)
     onnx.save(rewrite_for_cpu(apply_rewrites(plain)[0])[0], folder / REWRITTEN)
     onnx.save(inliner.inline_local_functions(plain), folder / BODIED)
-    for node in plain.graph.node:
-        if node.op_type == "SelectiveScan":
-            replacement = onnx.helper.make_node("Identity", node.input[:1], node.output)
-            node.CopyFrom(replacement)
+    leave_scans_out(plain)
     onnx.save(plain, folder / SCANLESS)
+
+
+def leave_scans_out(model: Any) -> None:
+    """Let each scan of an ONNX model pass its first input on, in place."""
+    from onnx import helper
+
+    for node in model.graph.node:
+        if node.op_type == "SelectiveScan":
+            node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output))
 
 
 def pytorch(name: str, scan: str) -> Run:

@@ -38,6 +38,17 @@ def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     return value
 
 
+def take_place(graph: ir.Graph, node: ir.Node, replacement: ir.Node) -> None:
+    """Put `replacement` where `node` was; its result takes the name, shape and type of node's."""
+    output, result = node.outputs[0], replacement.outputs[0]
+    result.name, result.shape, result.type = f"{output.name}_native", output.shape, output.type
+    graph.insert_before(node, replacement)
+    name = output.name
+    ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    result.name = name
+
+
 def is_op(node: ir.Node, op_type: str) -> bool:
     """Tell if `node` is that standard operator."""
     return node.op_type == op_type and node.domain in ("", "ai.onnx")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from segmaformer.export import token_ops
-from segmaformer.export.rewrites.matching import is_op, shape_of
+from segmaformer.export.rewrites.matching import is_op, shape_of, take_place
 from segmaformer.export.scan_op import DOMAIN
 
 VOLUME_RANK = 5
@@ -25,17 +25,10 @@ def _replace(graph: ir.Graph, node: ir.Node) -> bool:
     scales = whole_scales(node)
     if scales is None:
         return False
-    output = node.outputs[0]
     replacement = ir.node(
         token_ops.UPSAMPLE, [node.inputs[0]], {"scales": scales}, domain=DOMAIN, name=node.name
     )
-    result = replacement.outputs[0]
-    result.name, result.shape, result.type = f"{output.name}_native", output.shape, output.type
-    graph.insert_before(node, replacement)
-    name = output.name
-    ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
-    graph.remove(node, safe=True)
-    result.name = name
+    take_place(graph, node, replacement)
     return True
 
 

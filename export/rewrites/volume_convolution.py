@@ -25,6 +25,7 @@ from segmaformer.export.rewrites.matching import (
     constant_array,
     is_op,
     shape_of,
+    take_place,
 )
 from segmaformer.export.scan_op import DOMAIN
 
@@ -41,8 +42,7 @@ def convolve_natively(graph: ir.Graph) -> int:
 
 def _replace(graph: ir.Graph, conv: ir.Node) -> bool:
     weight = _dense_weight(conv)
-    output = conv.outputs[0]
-    extents = (shape_of(output) or ())[2:]
+    extents = (shape_of(conv.outputs[0]) or ())[2:]
     if weight is None or not _pays(weight, extents):
         return False
     replacement = ir.node(
@@ -52,13 +52,7 @@ def _replace(graph: ir.Graph, conv: ir.Node) -> bool:
         domain=DOMAIN,
         name=conv.name,
     )
-    result = replacement.outputs[0]
-    result.name, result.shape, result.type = f"{output.name}_native", output.shape, output.type
-    graph.insert_before(conv, replacement)
-    name = output.name
-    ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
-    graph.remove(conv, safe=True)
-    result.name = name
+    take_place(graph, conv, replacement)
     return True
 
 
