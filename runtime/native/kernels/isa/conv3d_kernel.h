@@ -35,9 +35,4 @@ struct Conv3dKernel {
   void (*run)(const Conv3d& conv, int64_t begin, int64_t end, float* scratch);
 };
 
-inline int64_t tile_count(const Conv3d& conv) {
-  const int64_t planes = conv.depth_taps == 3 ? (conv.depth + 1) / 2 : conv.depth;
-  return planes * ((conv.height + 1) / 2) * ((conv.width + 1) / 2);
-}
-
 }  // namespace sgmf

@@ -33,7 +33,10 @@ Conv3d describe(const TokenOpCall& call) {
           nullptr, nullptr, call.data(2), nullptr};
 }
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t tile_count(const Conv3d& conv) {
+  const int64_t planes = conv.depth_taps == 3 ? (conv.depth + 1) / 2 : conv.depth;
+  return planes * ((conv.height + 1) / 2) * ((conv.width + 1) / 2);
+}
 
 std::vector<float> pack(const TokenOpCall& call, const Workers& workers) {
   const Conv3dKernel& kernel = *workers.kernels.conv3d;

@@ -23,8 +23,6 @@ Shape check(const TokenOpCall& call) {
   return x;
 }
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Blocks of rows such that four planes of a block and its neighbours stay in a core's second
 // cache, and some for each thread. No more than that: a block begins with nothing in its cache.
 std::vector<RowBlock> make_blocks(const Shape& x, int threads) {

@@ -9,8 +9,6 @@ namespace {
 
 constexpr const char* name = "PatchEmbed";
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 void check_shapes(const TokenOpCall& call) {
   const Shape& x = call.shape(0);
   const Shape& weight = call.shape(1);

@@ -66,6 +66,8 @@ void check_slope(const TokenOpCall& call, const char* op);
 void for_each_span(const ParallelFor& parallel, int64_t rows, int64_t row_size,
                    const std::function<void(int64_t begin, int64_t end)>& run);
 
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // (channels, taps) as (taps, channels).
 std::vector<float> taps_first(const float* weight, int64_t channels, int64_t taps);
 
