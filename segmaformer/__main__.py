@@ -11,6 +11,8 @@ import signal
 from types import FrameType
 from typing import NoReturn
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
     os.write(2, b"sgmf: interrupted\n")
@@ -19,17 +21,25 @@ def _end(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def answer_signals() -> None:
     """End the process at a signal, unless the parent process had it ignored."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
 
 
 def start() -> NoReturn:
-    """Run the command."""
-    answer_signals()
-    from segmaformer.cli import main
+    """Run the command.
 
-    main()
+    Once it has ended, signals are ignored: Python restores their default actions while it exits,
+    and a signal in that moment would give a finished run the exit code of a killed one.
+    """
+    answer_signals()
+    try:
+        from segmaformer.cli import main
+
+        main()
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from segmaformer.export.engines.engine_build import EngineRequest, build_tensorr
 from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
 from segmaformer.runtime.backends.tensorrt.library import load_tensorrt, what_is_missing
-from segmaformer.runtime.backends.tensorrt.runner import EngineRunner
+from segmaformer.runtime.backends.tensorrt.session import EngineSession
 from segmaformer.runtime.package.reader import Package
 
 
@@ -41,11 +41,19 @@ def test_an_engine_computes_what_the_cpu_does(
         keep_log=logs.append,
     )
     trt = load_tensorrt(package.network(variant))
-    runner = EngineRunner(trt.module, built.content, trt.device, package.manifest, trt.messages)
+    engine = EngineSession(
+        trt.module,
+        built.engine,
+        trt.device,
+        package.manifest,
+        trt.messages,
+        description="",
+        identity="",
+    )
     # 1, 2 and 3 tiles are cut for fewer than the largest batch, whose workspace they get.
     for count in (1, 2, 3, 7):
         random = np.random.default_rng(count)
         tiles = random.standard_normal((count, 1, *TINY_TILE)).astype(np.float32)
         expected = OnnxRuntimeSession(package, "fp32", BackendOptions()).run(tiles)
-        error = np.abs(runner.run(tiles) - expected).max()
+        error = np.abs(engine.run(tiles) - expected).max()
         assert error <= tolerance * np.abs(expected).max(), logs

@@ -77,6 +77,24 @@ def test_a_signal_that_the_starter_ignored_stays_ignored(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["some.sgmf"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_python_exits_does_not_change_the_exit_code(number: int) -> None:
+    code = f"""
+import os, sys
+import segmaformer.__main__ as command
+
+class SignalOnceCollected:
+    def __del__(self, kill=os.kill, process=os.getpid()):
+        kill(process, {int(number)})
+
+kept = SignalOnceCollected()
+sys.argv = ["sgmf", "--version"]
+command.start()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.fixture(scope="module")
 def given(tiny_package_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     folder = tmp_path_factory.mktemp("inputs")
