@@ -204,7 +204,7 @@ def make_network(case: Case, seed: int) -> Any:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from segmaformer.models import create_model
-    from segmaformer.models.umamba import thinned
+    from segmaformer.models.planned_unets.umamba import thinned
 
     torch.manual_seed(seed)
     if case.network not in TRAINERS:

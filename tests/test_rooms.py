@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +98,31 @@ def test_the_runtime_needs_neither_torch_nor_the_exporter(path: Path) -> None:
     found = {module for module in imports(path) if module.split(".")[0] in FOREIGN}
     found |= {module for module in imports(path) if module.startswith(tuple(PLACES))}
     assert not found
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "examples", "tests"])
+def test_what_is_imported_from_the_project_exists(folder: str) -> None:
+    """Check also files that do not run here, as those for a GPU."""
+    missing = {
+        f"{path.relative_to(ROOT)}: {module}.{alias.name}"
+        for path in files(ROOT / folder)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        and (module := node.module or "").startswith("segmaformer")
+        for alias in node.names
+        if not is_there(module, alias.name)
+    }
+    assert not missing
+
+
+def is_there(module: str, name: str) -> bool:
+    try:
+        return hasattr(importlib.import_module(module), name) or bool(
+            importlib.util.find_spec(f"{module}.{name}")
+        )
+    except ModuleNotFoundError as error:
+        # A package of an extra that is not installed says nothing about the project's own names.
+        return not (error.name or "").startswith("segmaformer")
 
 
 def test_only_the_bindings_call_c() -> None:
