@@ -19,6 +19,7 @@ from segmaformer.calibration.calibrate import CalibrationOptions, calibrate
 from segmaformer.calibration.tiles import TileOptions
 from segmaformer.checkpoint import Checkpoint
 from segmaformer.export.float16 import float32_ladder, to_float16
+from segmaformer.export.label_codes.tables import label_codes
 from segmaformer.export.onnx_export import export_onnx
 from segmaformer.export.own_network.onnx_network import NAMES, OnnxNetwork
 from segmaformer.export.rewrites import apply_rewrites, rewrite_for_cpu, rewrite_norms
@@ -33,6 +34,7 @@ from segmaformer.runtime.backends import open_session, run_checked
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
 from segmaformer.runtime.errors import ParityError
 from segmaformer.runtime.package.card import model_card
+from segmaformer.runtime.package.codes import LabelCodes
 from segmaformer.runtime.package.manifest import EXACT_VARIANT, Manifest, Network, Variant
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.package.writer import staged_package, write_files
@@ -69,6 +71,9 @@ class ExportOptions:
         Replace a package of the same name.
     names
         Write the names of scans into the package, besides their SHA-256.
+    codes
+        Name of a ready table of label codes, or a file of them, see
+        :func:`segmaformer.export.label_codes.tables.read_codes`; None writes none.
     """
 
     fp16: bool = False
@@ -78,6 +83,7 @@ class ExportOptions:
     nan_to: float | None = None
     overwrite: bool = False
     names: bool = False
+    codes: str | None = None
 
 
 def export_package(
@@ -110,8 +116,8 @@ def export_package(
     ParityError
         A variant's results differ from PyTorch's; nothing is written.
     InputError, GeometryError
-        The checkpoint does not state its tile or preprocessing, or the scans for verification or
-        calibration cannot be used.
+        The checkpoint does not state its tile or preprocessing; or the scans for verification or
+        calibration, or the codes, cannot be used.
     FileNotFoundError, FileExistsError, PermissionError
         `target` cannot be written; see
         :func:`segmaformer.runtime.package.writer.staged_package`.
@@ -119,12 +125,13 @@ def export_package(
     target = Path(target)
     recorded = _recorded_tiles(checkpoint, options)
     checkpoint = checkpoint.in_painting_order()
+    codes = label_codes(options.codes, checkpoint.output, report)
     with staged_package(target, overwrite=options.overwrite) as staging:
         tiles, tiles_from = _verification_tiles(checkpoint, options)
         names = NAMES if isinstance(checkpoint.model, OnnxNetwork) else PYTORCH
         report(f"reference: {names.plain} on {tiles_from}")
         gate = ParityGate(checkpoint.model, tiles, staging, report, names)
-        manifest = _manifest(checkpoint, target.name.removesuffix(".sgmf"), tiles_from)
+        manifest = _manifest(checkpoint, target.name.removesuffix(".sgmf"), tiles_from, codes)
         stored = _stored_reference(checkpoint, manifest, gate)
         graph, cpu_graph = _traced(checkpoint, report)
         half = rewrite_norms(graph)[0] if options.fp16 else None
@@ -292,7 +299,9 @@ class _Writer:
         write_files(self._folder, self._manifest, files, kept=self._manifest.files)
 
 
-def _manifest(checkpoint: Checkpoint, name: str, tiles_from: str) -> Manifest:
+def _manifest(
+    checkpoint: Checkpoint, name: str, tiles_from: str, codes: dict[str, LabelCodes]
+) -> Manifest:
     network = Network(
         name=checkpoint.arch,
         config=checkpoint.config,
@@ -312,6 +321,7 @@ def _manifest(checkpoint: Checkpoint, name: str, tiles_from: str) -> Manifest:
         verification_tiles=_text(tiles_from),
         software=_software(),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        codes=codes,
     )
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segmaformer.runtime.errors import PackageError
+from segmaformer.runtime.package.codes import LabelCodes, code_complaints
 from segmaformer.runtime.package.typed_json import build, build_value, load_json_object
 from segmaformer.runtime.spec import (
     Normalization,
@@ -90,7 +91,13 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything the runtime needs to know about a package."""
+    """Everything the runtime needs to know about a package.
+
+    Attributes
+    ----------
+    codes
+        DICOM codes by the names of labels, or of regions if there are any; some may lack theirs.
+    """
 
     name: str
     network: Network
@@ -103,6 +110,7 @@ class Manifest:
     created: str
     files: dict[str, FileRecord] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
+    codes: dict[str, LabelCodes] = field(default_factory=dict)
     format_version: str = FORMAT_VERSION
 
     @property
@@ -177,6 +185,7 @@ def _is_newer(version: Any) -> bool:
 def _complaints(manifest: Manifest) -> Iterator[str]:
     """List well-formed values that make no sense."""
     yield from use_complaints(manifest.preprocessing, manifest.tiling, manifest.output)
+    yield from code_complaints(manifest.codes, manifest.output)
     yield from _file_complaints(manifest)
 
 

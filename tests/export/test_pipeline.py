@@ -343,3 +343,21 @@ def test_a_checkpoint_without_a_patch_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="patch"):
         export_package(load_checkpoint(tmp_path / "bare.pth"), tmp_path / "bare.sgmf")
     assert listing(tmp_path) == ["bare.pth", "full.pth"]
+
+
+def test_codes_stand_in_the_manifest(
+    tiny_checkpoint: Checkpoint, tmp_path: Path, lines: list[str]
+) -> None:
+    options = ExportOptions(codes="hippocampus")
+    package = export_package(tiny_checkpoint, tmp_path / "a.sgmf", options, report=lines.append)
+    values = {name: codes.type.value for name, codes in package.manifest.codes.items()}
+    assert values == {"anterior": "5366008", "posterior": "5366008"}
+    assert not [line for line in lines if "without a code" in line]
+
+
+def test_codes_of_other_labels_end_the_export_before_its_work(
+    tiny_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="has none of the labels"):
+        export_package(tiny_checkpoint, tmp_path / "a.sgmf", ExportOptions(codes="acdc"))
+    assert listing(tmp_path) == []

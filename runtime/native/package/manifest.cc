@@ -102,6 +102,21 @@ void check_calibration(const Field& calibration) {
   if (calibration.has("variants")) calibration.at("variants").mapping();
 }
 
+void check_code(const Field& code) {
+  code.expect_fields({"scheme", "value", "meaning"});
+  check_texts(code);
+}
+
+// Only DICOM results need codes, and nothing here writes those.
+void check_codes(const Field& codes) {
+  for (const auto& [label, parts] : codes.mapping()) {
+    parts.expect_fields({"category", "type"}, {"modifier"});
+    check_code(parts.at("category"));
+    check_code(parts.at("type"));
+    if (parts.is_set("modifier")) check_code(parts.at("modifier"));
+  }
+}
+
 void read_files(const Field& document, Manifest& manifest) {
   for (const auto& [name, variant] : document.at("variants").mapping()) {
     variant.expect_fields({"file", "precision", "parity"});
@@ -119,7 +134,7 @@ void read_files(const Field& document, Manifest& manifest) {
 Manifest read_manifest(const Field& document) {
   document.expect_fields({"name", "network", "preprocessing", "tiling", "output", "variants",
                           "verification_tiles", "software", "created"},
-                         {"files", "calibration", "format_version"});
+                         {"files", "calibration", "codes", "format_version"});
   Manifest manifest;
   manifest.format_version = document.at("format_version").text();
   manifest.name = document.at("name").text();
@@ -135,6 +150,7 @@ Manifest read_manifest(const Field& document) {
   read_files(document, manifest);
   document.at("verification_tiles").text();
   check_texts(document.at("software"));
+  if (document.has("codes")) check_codes(document.at("codes"));
   if (document.is_set("calibration")) check_calibration(document.at("calibration"));
   return manifest;
 }

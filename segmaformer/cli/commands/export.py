@@ -51,6 +51,12 @@ if TYPE_CHECKING:
     help="Input and logits of one tile, recorded with the network's own mamba_ssm (.npz); fp32 "
     "must agree with it too. Repeat for more tiles.",
 )
+@click.option(
+    "--codes",
+    metavar="TABLE|FILE",
+    help="DICOM codes of the labels, for DICOM results: a ready table (totalsegmentator, brats, "
+    "acdc, synapse or hippocampus) or a JSON file.",
+)
 @nan_to_option
 @names_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing package.")
@@ -62,6 +68,7 @@ def command(
     calibration_data: Path | None,
     verify_scan: tuple[Path, ...],
     reference: tuple[Path, ...],
+    codes: str | None,
     nan_to: float | None,
     names: bool,
     overwrite: bool,
@@ -97,6 +104,7 @@ def command(
             nan_to=nan_to,
             overwrite=overwrite,
             names=names,
+            codes=codes,
         ),
         report=say,
     )

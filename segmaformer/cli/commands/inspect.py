@@ -12,6 +12,7 @@ import click
 from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import json_option, weights_option
+from segmaformer.runtime.package.codes import LabelCodes
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.package.reader import Package
 
@@ -49,6 +50,7 @@ def package_facts(manifest: Manifest) -> dict[str, Any]:
         "spacing_mm": manifest.preprocessing.spacing,
         "orientation": manifest.preprocessing.orientation or "as stored",
         "labels": {str(label.value): label.name for label in manifest.output.labels},
+        "codes": {name: _code_text(codes) for name, codes in manifest.codes.items()},
         "regions": [region.name for region in manifest.output.regions],
         "variants": {
             name: {
@@ -62,6 +64,12 @@ def package_facts(manifest: Manifest) -> dict[str, Any]:
         "assumptions": list(manifest.network.assumptions),
         "files": "every size and SHA-256 as in the manifest",
     }
+
+
+def _code_text(codes: LabelCodes) -> str:
+    """Return type and modifier as ``Kidney (SCT 64033007), Left (SCT 7771000)``."""
+    parts = [code for code in (codes.type, codes.modifier) if code is not None]
+    return ", ".join(f"{code.meaning} ({code.scheme} {code.value})" for code in parts)
 
 
 def checkpoint_facts(path: Path, weights: str | None) -> dict[str, Any]:

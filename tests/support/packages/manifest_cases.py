@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import typing
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 from support.packages.samples import sample_manifest
 
+from segmaformer.runtime.package.codes import Code, LabelCodes, coded_names
 from segmaformer.runtime.package.manifest import FileRecord, Manifest, Network, Variant
 from segmaformer.runtime.spec import (
     Label,
@@ -58,6 +60,12 @@ OUTPUTS = st.integers(2, 5).map(
     st.integers(1, 65535),
     st.lists(st.integers(0, 9), max_size=3),
 )
+KIDNEY = LabelCodes(
+    Code("SCT", "91723000", "Anatomical Structure"),
+    Code("SCT", "64033007", "Kidney"),
+    Code("SCT", "7771000", "Left"),
+)
+CODES: dict[str, Any] = dataclasses.asdict(KIDNEY)
 
 
 @st.composite
@@ -82,6 +90,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         name: Variant(f"{name}.onnx", draw(texts), draw(objects))
         for name in draw(st.sampled_from([["fp32"], ["fp32", "fp16"]]))
     }
+    output = draw(OUTPUTS)
     return Manifest(
         name=draw(TEXT),
         network=Network(
@@ -95,13 +104,14 @@ def manifests(draw: st.DrawFn) -> Manifest:
         ),
         preprocessing=preprocessing,
         tiling=tiling,
-        output=draw(OUTPUTS),
+        output=output,
         variants=variants,
         verification_tiles=draw(TEXT),
         software=draw(texts),
         created=draw(TEXT),
         files={v.file: FileRecord(draw(DIGESTS), draw(COUNTS)) for v in variants.values()},
         calibration=draw(st.none() | objects),
+        codes=draw(st.dictionaries(st.sampled_from(coded_names(output)), st.just(KIDNEY))),
     )
 
 
@@ -130,6 +140,15 @@ WRONG_FIELDS: list[Any] = [
     ("variants/fp32/parity/relative_error", "0", "relative_error is '0'; expected a number"),
     ("calibration", 5, "manifest.calibration is 5; expected an object"),
     ("calibration", {"variants": 5}, "manifest.calibration.variants is 5; expected an object"),
+    ("codes", 5, "manifest.codes is 5; expected an object"),
+    ("codes", {"a": {"category": CODES["category"]}}, "manifest.codes.a lacks type"),
+    ("codes", {"a": {**CODES, "side": "left"}}, "manifest.codes.a has unknown fields: side"),
+    ("codes", {"a": {**CODES, "type": "Liver"}}, "codes.a.type is 'Liver'; expected an object"),
+    (
+        "codes",
+        {"a": {**CODES, "type": {**CODES["type"], "value": 64033007}}},
+        "codes.a.type.value is 64033007; expected a text",
+    ),
     ("variants", 5, "manifest.variants is 5; expected an object"),
     ("files", 5, "manifest.files is 5; expected an object"),
     ("name", MISSING, "manifest lacks name"),
