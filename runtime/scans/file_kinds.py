@@ -8,6 +8,9 @@ from dataclasses import dataclass
 START_BYTES = 4096
 """Number of first bytes that decide a file's kind."""
 
+DICOM_AT, DICOM_MAGIC = 128, b"DICM"
+"""Bytes that mark a DICOM file, and their place behind its preamble."""
+
 _GZIP = b"\x1f\x8b"
 _ANALYZE_BYTES = 348
 _ANALYZE_SIZES = (_ANALYZE_BYTES.to_bytes(4, "little"), _ANALYZE_BYTES.to_bytes(4, "big"))

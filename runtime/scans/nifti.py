@@ -41,7 +41,7 @@ def write_image(path: Target, image: Any) -> None:
 
 
 def _label_image(labels: npt.NDArray[np.unsignedinteger[Any]], like: Volume) -> Any:
-    if like.header is None:
+    if not isinstance(like.header, nibabel.Nifti1Header):
         image: Any = nibabel.Nifti1Image(labels, like.affine)
         image.header.set_xyzt_units("mm")
         return image

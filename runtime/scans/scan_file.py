@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,16 @@ _ROUNDING = 1e-6
 _LEAST_TRAILING = 1 << 16
 
 
+class PlaneSource(ABC):
+    """Voxels of one channel that come a plane at a time, scaled, in any order."""
+
+    path: Path
+
+    @abstractmethod
+    def planes(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """Return planes (X, Y), each with its index along the third axis."""
+
+
 @dataclass(frozen=True)
 class ScanFile:
     """Checked content of a file's header.
@@ -56,7 +67,7 @@ class ScanFile:
     dtype
         Type of the stored numbers, with their byte order.
     data
-        Place of the voxels' bytes.
+        Place of the voxels' bytes; or their planes, which have neither type nor scaling left.
     slope, intercept
         Scaling: an intensity is stored number × slope + intercept.
     channels, channel_axis
@@ -68,7 +79,8 @@ class ScanFile:
     remarks
         Warnings about the header.
     header
-        nibabel's header if the file is a NIfTI, else None.
+        nibabel's header of a NIfTI, the
+        :class:`~segmaformer.runtime.scans.dicom.series.DicomSeries` of DICOM, else None.
     stated_spacing
         Voxel edges that the file states beside the affine, if it does.
     state
@@ -86,7 +98,7 @@ class ScanFile:
     shape: Triple
     affine: Affine
     dtype: np.dtype[Any]
-    data: ByteSource
+    data: ByteSource | PlaneSource
     slope: float = 1.0
     intercept: float = 0.0
     channels: int = 1
@@ -98,7 +110,8 @@ class ScanFile:
     state: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        self.data.check_holds(self.channels * math.prod(self.shape) * self.dtype.itemsize)
+        if isinstance(self.data, ByteSource):
+            self.data.check_holds(self.channels * math.prod(self.shape) * self.dtype.itemsize)
         check_affine(self.affine, str(self.path))
 
 
@@ -256,29 +269,41 @@ class _Reading:
     def fill(self, voxels: npt.NDArray[np.float32]) -> None:
         """Fill `voxels` (C, X, Y, Z); refuse or replace those that are not finite."""
         file = self.file
-        stored = np.moveaxis(voxels, 0, file.channel_axis)
-        plane_rank = 3 if file.channel_axis < 2 else 2
-        with file.data.open() as stream:
-            for slowest_first in np.ndindex(stored.shape[plane_rank:][::-1]):
+        if isinstance(file.data, PlaneSource):
+            for index, values in file.data.planes():
                 check()
-                index = slowest_first[::-1]
-                plane = stored[(..., *index)]
-                plane[...] = _read_plane(stream, file, plane.shape)
-                self._look_for_not_finite(plane, index)
-            self._look_behind(stream)
+                plane = voxels[0, :, :, index]
+                plane[...] = values
+                self._look_for_not_finite(plane, (index,))
+        else:
+            self._fill_from_bytes(voxels, file.data)
         if file.state not in (None, file_state(file.path)):
             raise InputError(
                 f"{file.path} was replaced or changed while it was read; wait until its writer has "
                 "finished, and try again"
             )
         if self.not_finite and self.nan_to is None:
-            del self.first_not_finite[file.channel_axis]
+            if isinstance(file.data, ByteSource):
+                del self.first_not_finite[file.channel_axis]
             raise InputError(
                 f"{self.not_finite} of {voxels.size} voxels of {file.path} are NaN or infinite, "
                 f"the first at {self.first_not_finite}; expected finite numbers. Repair the step "
                 "that produced the scan, or set them to a number by --nan-to VALUE (nan_to in "
                 "Python)"
             )
+
+    def _fill_from_bytes(self, voxels: npt.NDArray[np.float32], data: ByteSource) -> None:
+        file = self.file
+        stored = np.moveaxis(voxels, 0, file.channel_axis)
+        plane_rank = 3 if file.channel_axis < 2 else 2
+        with data.open() as stream:
+            for slowest_first in np.ndindex(stored.shape[plane_rank:][::-1]):
+                check()
+                index = slowest_first[::-1]
+                plane = stored[(..., *index)]
+                plane[...] = _read_plane(stream, file, plane.shape)
+                self._look_for_not_finite(plane, index)
+            self._look_behind(stream, data)
 
     def _look_for_not_finite(self, plane: npt.NDArray[np.float32], index: tuple[int, ...]) -> None:
         finite = np.isfinite(plane)
@@ -290,15 +315,15 @@ class _Reading:
         if self.nan_to is not None:
             plane[~finite] = self.nan_to
 
-    def _look_behind(self, stream: BinaryIO) -> None:
+    def _look_behind(self, stream: BinaryIO, data: ByteSource) -> None:
         """Compare the stream's checksum, and remark on bytes after the voxels."""
         file = self.file
         voxel_bytes = file.channels * math.prod(file.shape) * file.dtype.itemsize
         most = max(voxel_bytes, _LEAST_TRAILING)
-        count = file.data.trailing_bytes(stream, most)
+        count = data.trailing_bytes(stream, most)
         if count > most:
             raise InputError(
-                f"{file.data.path} holds more than its header promises: more than {most} bytes "
+                f"{data.path} holds more than its header promises: more than {most} bytes "
                 "follow the voxels. The header is wrong or the file is not what it seems; convert "
                 "the scan again from its source"
             )
@@ -306,7 +331,7 @@ class _Reading:
             self.remarks.append(
                 Finding(
                     "warn",
-                    f"{count} bytes follow the voxels of {file.data.path.name}; the shape "
+                    f"{count} bytes follow the voxels of {data.path.name}; the shape "
                     f"{file.shape} or the type {file.dtype.name} in its header may be wrong",
                     "Look at the scan, and convert it again from its source if it is not whole.",
                 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+import nibabel
 import numpy as np
 
 from segmaformer.runtime.scans.volume import Affine, StatedSpacing, Volume, axis_codes, spacing_of
@@ -64,7 +65,9 @@ def training_affine(volume: Volume, reader: Reader | None) -> Affine:
     superior.
     """
     header = volume.header
-    if reader != "simpleitk" or header is None or header["sform_code"] or header["qform_code"]:
+    if reader != "simpleitk" or not isinstance(header, nibabel.Nifti1Header):
+        return volume.affine
+    if header["sform_code"] or header["qform_code"]:
         return volume.affine
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.diag([*volume.spacing_mm, 1.0])
 

@@ -69,8 +69,10 @@ class Volume:
         Matrix (4, 4), float64, from voxel indices to millimetres along right,
         anterior and superior (nibabel's convention).
     header
-        The NIfTI header that the scan came with, so that a label map can be written
-        with the same codes, matrices and units; None for a scan from elsewhere.
+        The header that the scan came with, so that a label map can be written with the same
+        codes, matrices and units: that of a NIfTI, or the
+        :class:`~segmaformer.runtime.scans.dicom.series.DicomSeries` of DICOM files; None for a scan
+        from elsewhere.
     source
         Files that the channels were read from.
     remarks

@@ -10,13 +10,13 @@ import numpy as np
 
 from segmaformer.calibration.verification.compare import Choice
 from segmaformer.cli.console import print_line, print_rows, progress_bar, say
-from segmaformer.cli.extras import require_extra
 from segmaformer.runtime.backends import Device
 from segmaformer.runtime.package.manifest import EXACT_VARIANT
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.parity.stored_reference import reference_tile
 from segmaformer.runtime.parity.tiles import tiles_from_scan
 from segmaformer.runtime.scans.channels import ScanCase
+from segmaformer.runtime.system.extras import require_extra
 
 if TYPE_CHECKING:
     from segmaformer.calibration.verification.layer_comparison import LayerValues

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from segmaformer.cli.console import print_json, print_path, progress_bar, say
-from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import PACKAGE_FOLDER, check_variants, json_option
 from segmaformer.runtime.backends import (
     EVERYWHERE,
@@ -27,6 +26,7 @@ from segmaformer.runtime.errors import ParityError
 from segmaformer.runtime.package.manifest import EXACT_VARIANT
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.system.atomic import atomic_file, check_writable
+from segmaformer.runtime.system.extras import require_extra
 
 if TYPE_CHECKING:
     from segmaformer.export.engines.engine_build import BuiltEngine, EngineRequest

@@ -9,8 +9,8 @@ import click
 from segmaformer.calibration.ranges import METHODS, range_method
 from segmaformer.calibration.scores.gate import Gate
 from segmaformer.cli.console import print_path, progress_bar, say
-from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import EXISTING_FOLDER, names_option, nan_to_option
+from segmaformer.runtime.system.extras import require_extra
 
 # Need not exist: a killed run may have left the package moved aside, and is cleaned up first.
 PACKAGE = click.Path(file_okay=False, path_type=Path)

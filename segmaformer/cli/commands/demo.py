@@ -10,9 +10,9 @@ import click
 
 from segmaformer.cli.cases import Case
 from segmaformer.cli.console import print_path, progress_bar, say
-from segmaformer.cli.extras import require_extra
 from segmaformer.cli.segment_case import segment_cases
 from segmaformer.runtime.results.statistics import MM3_PER_ML
+from segmaformer.runtime.system.extras import require_extra
 
 CHECKPOINT = "reference_models/hippocampus/checkpoint_final.pth"
 

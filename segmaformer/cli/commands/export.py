@@ -9,7 +9,6 @@ import click
 
 from segmaformer.cli.checkpoint_source import Reading, load_source, reading_options
 from segmaformer.cli.console import print_path, say
-from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import (
     EXISTING_FILE,
     EXISTING_FOLDER,
@@ -17,6 +16,7 @@ from segmaformer.cli.parameters import (
     names_option,
     nan_to_option,
 )
+from segmaformer.runtime.system.extras import require_extra
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # typing has it from Python 3.11 on

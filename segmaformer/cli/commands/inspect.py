@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from segmaformer.cli.console import print_json, print_line
-from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import json_option, weights_option
 from segmaformer.runtime.package.codes import LabelCodes
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.system.extras import require_extra
 
 
 @click.command("inspect")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from segmaformer.cli.console import print_json, print_line
-from segmaformer.cli.extras import require_extra
 from segmaformer.cli.parameters import json_option
+from segmaformer.runtime.system.extras import require_extra
 
 
 @click.command("list")

@@ -1,0 +1,1 @@
+"""DICOM files become series, and the chosen series becomes a scan."""

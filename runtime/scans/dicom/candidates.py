@@ -1,0 +1,194 @@
+"""Candidates of a folder: groups of images that may be a volume, and why others are not."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from segmaformer.runtime.errors import GeometryError
+from segmaformer.runtime.scans.dicom.geometry import Stack, stack
+from segmaformer.runtime.scans.dicom.image_file import ImageFile, Numbers, Plane
+from segmaformer.runtime.scans.dicom.keywords import Condition, wanted_tags
+from segmaformer.runtime.scans.dicom.reading import read_image_file
+from segmaformer.runtime.system.interruption import check
+
+# Differences that rounded texts leave, in direction cosines and as a share of the spacing.
+_COSINE_TOLERANCE = 1e-3
+_SPACING_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """Images that share series, frame of reference, orientation, size and spacing.
+
+    Attributes
+    ----------
+    files
+        Files of the images, or without a known image.
+    planes
+        Images, in order if they form a volume.
+    stack
+        Their order and place; None if they form no volume.
+    refusal
+        Reason why they form no volume; empty if they do.
+    """
+
+    files: tuple[ImageFile, ...]
+    planes: tuple[Plane, ...]
+    stack: Stack | None
+    refusal: str
+
+    @property
+    def series_uid(self) -> str:
+        """UID of the series."""
+        return self.files[0].series_uid
+
+    @property
+    def no_volume(self) -> bool:
+        """Whether such images make no volume at all, as localizers do not."""
+        return bool(self.files[0].no_volume)
+
+    @property
+    def name(self) -> str:
+        """Name of the series for a message: number, description and modality."""
+        first = self.files[0]
+        number = f"series {first.number}" if first.number else "a series"
+        described = f" ({first.description})" if first.description else ""
+        return f"{number}{described}, {first.modality or 'no modality'}"
+
+
+def find_candidates(path: Path, where: Sequence[Condition] = ()) -> list[Candidate]:
+    """Divide the images of a folder and those below it, or of one file, into candidates.
+
+    Parameters
+    ----------
+    path
+        Folder or file. Files that are no DICOM are passed over, and so are links to folders and
+        hidden files.
+    where
+        Conditions that images must meet to be looked at.
+
+    Returns
+    -------
+    list of Candidate
+        Usable ones and others, ordered by series.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read.
+    """
+    wanted = wanted_tags(where)
+    groups: dict[tuple[object, ...], list[_Group]] = defaultdict(list)
+    faulty: dict[str, list[ImageFile]] = defaultdict(list)
+    for file_path in files_below(path):
+        check()
+        found = read_image_file(file_path, wanted)
+        if found is None:
+            continue
+        file, planes = found
+        if planes:
+            for plane in planes:
+                if all(each.holds(plane.values(each.keyword)) for each in where):
+                    _put(groups, plane)
+        elif not where or all(each.holds(file.values(each.keyword)) for each in where):
+            if file.fault:
+                faulty[file.series_uid].append(file)
+            else:
+                key = file.series_uid, file.no_volume
+                groups[key] = groups[key] or [_Group()]
+                groups[key][0].files.append(file)
+    return [*_candidates(groups, faulty)]
+
+
+def files_below(path: Path) -> Iterator[Path]:
+    """Return the files of a folder and those below, in order of their names; or the file itself."""
+    if not path.is_dir():
+        yield path
+        return
+    for folder, below, names in os.walk(path):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(folder, name)
+            if not name.startswith(".") and file.is_file():
+                yield file
+
+
+@dataclass
+class _Group:
+    """Images on their way to a candidate, or files without known images."""
+
+    planes: list[Plane] = field(default_factory=list)
+    files: list[ImageFile] = field(default_factory=list)
+
+    def takes(self, plane: Plane) -> bool:
+        first = self.planes[0]
+        return are_parallel(first, plane) and all(
+            math.isclose(a, b, rel_tol=_SPACING_TOLERANCE)
+            for a, b in zip(first.spacing_mm, plane.spacing_mm, strict=True)
+        )
+
+
+def are_parallel(first: Plane, second: Plane) -> bool:
+    """Tell if two images have the same orientation."""
+    return _are_close(first.orientation, second.orientation)
+
+
+def _are_close(first: Numbers, second: Numbers) -> bool:
+    return all(abs(a - b) <= _COSINE_TOLERANCE for a, b in zip(first, second, strict=True))
+
+
+def _put(groups: dict[tuple[object, ...], list[_Group]], plane: Plane) -> None:
+    """Add an image to the group that it fits, or begin one with it."""
+    file, form = plane.file, plane.file.format
+    size = (form.rows, form.columns) if form else ()
+    alike = groups[(file.series_uid, file.frame_of_reference_uid, size, file.modality)]
+    group = next((each for each in alike if each.takes(plane)), None)
+    if group is None:
+        group = _Group()
+        alike.append(group)
+    group.planes.append(plane)
+
+
+def _candidates(
+    groups: dict[tuple[object, ...], list[_Group]], faulty: dict[str, list[ImageFile]]
+) -> Iterator[Candidate]:
+    uids = {
+        group.planes[0].file.series_uid
+        for alike in groups.values()
+        for group in alike
+        if group.planes
+    }
+    for alike in groups.values():
+        for group in alike:
+            if group.files:
+                refusal = group.files[0].no_volume
+                yield Candidate(tuple(group.files), (), None, refusal)
+            else:
+                yield _candidate(group.planes, faulty[group.planes[0].file.series_uid])
+    for uid, files in faulty.items():
+        if files and uid not in uids:
+            yield Candidate(tuple(files), (), None, f"{files[0].path.name}: {files[0].fault}")
+
+
+def _candidate(planes: Sequence[Plane], faulty: Sequence[ImageFile]) -> Candidate:
+    files = tuple({plane.file.path: plane.file for plane in planes}.values())
+    fault = next((file for file in (*faulty, *files) if file.fault), None)
+    if fault is not None:
+        return Candidate(files, tuple(planes), None, f"{fault.path.name}: {fault.fault}")
+    refusal, found = why_no_stack(planes)
+    return Candidate(files, tuple(planes) if found is None else found.planes, found, refusal)
+
+
+def why_no_stack(planes: Sequence[Plane]) -> tuple[str, Stack | None]:
+    """Return why images form no volume, or an empty reason and the stack that they form."""
+    if len(planes) == 1:
+        return "a single image; expected at least two, one behind the other", None
+    try:
+        return "", stack(planes)
+    except GeometryError as error:
+        return str(error), None

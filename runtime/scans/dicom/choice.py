@@ -1,0 +1,194 @@
+"""Choice of the one series to segment, and advice where that is not clear."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from segmaformer.runtime.errors import GeometryError, InputError
+from segmaformer.runtime.scans.dicom.candidates import (
+    Candidate,
+    are_parallel,
+    find_candidates,
+    why_no_stack,
+)
+from segmaformer.runtime.scans.dicom.image_file import Plane
+from segmaformer.runtime.scans.dicom.keywords import SPLITTING, Condition
+from segmaformer.runtime.scans.finding import Finding
+
+_MOST_NAMED = 6
+
+
+def choose(path: Path, where: Sequence[Condition] = ()) -> tuple[Candidate, tuple[Finding, ...]]:
+    """Choose the only usable series of a folder or file.
+
+    Parameters
+    ----------
+    path
+        Folder or file.
+    where
+        Conditions on the images to look at.
+
+    Returns
+    -------
+    candidate, remarks
+        The series, and warnings about images that were left out.
+
+    Raises
+    ------
+    InputError
+        There is none, or more than one.
+    GeometryError
+        The only one forms no volume; the message says why, and what would choose one.
+    """
+    candidates = find_candidates(path, where)
+    usable = [each for each in candidates if each.stack is not None]
+    if len(usable) > 1:
+        raise InputError(_several(path, usable))
+    if not usable:
+        raise _none(path, candidates, where)
+    _check_left_out(path, usable[0], candidates)
+    return usable[0], tuple(_remarks(usable[0], candidates))
+
+
+def _none(path: Path, candidates: Sequence[Candidate], where: Sequence[Condition]) -> InputError:
+    conditions = " ".join(map(str, where))
+    met = f" that meet {conditions}" if where else ""
+    if not candidates:
+        return InputError(
+            f"{path} holds no DICOM images{met}; `sgmf series {path}` lists its series"
+            if where
+            else f"{path} holds no DICOM images"
+        )
+    serious = [each for each in candidates if not each.no_volume] or candidates
+    if len(serious) == 1:
+        only = serious[0]
+        text = f"{path}: {only.name}: {only.refusal}"
+        advice = _advice(only)
+        kind = GeometryError if only.planes else InputError
+        return kind(f"{text}. {advice}" if advice else text)
+    reasons = [f"{each.name}: {each.refusal}" for each in serious[:_MOST_NAMED]]
+    more = f"; and {len(serious) - _MOST_NAMED} more" if len(serious) > _MOST_NAMED else ""
+    advices = [*filter(None, map(_advice, serious))][:1]
+    return InputError(
+        ". ".join([f"{path} holds no usable series{met}: {'; '.join(reasons)}{more}", *advices])
+    )
+
+
+def _several(path: Path, usable: Sequence[Candidate]) -> str:
+    choices = distinguishing([each.planes for each in usable])
+    chosen_by = [f", --where {shlex.quote(str(choice))}" for choice in choices]
+    named = [
+        f"{each.name}, {_size(each)}{by}"
+        for each, by in zip(usable, chosen_by or [""] * len(usable), strict=True)
+    ][:_MOST_NAMED]
+    more = f"; and {len(usable) - _MOST_NAMED} more" if len(usable) > _MOST_NAMED else ""
+    return (
+        f"{path} holds {len(usable)} usable series: {'; '.join(named)}{more}. Choose one by "
+        "--where KEYWORD=VALUE, or give its folder"
+    )
+
+
+def _size(candidate: Candidate) -> str:
+    form = candidate.files[0].format
+    rows, columns = (form.rows, form.columns) if form else (0, 0)
+    return f"{columns}x{rows}x{len(candidate.planes)}"
+
+
+def _check_left_out(path: Path, chosen: Candidate, candidates: Sequence[Candidate]) -> None:
+    """Refuse a choice that leaves out parallel images of the same series: it may be a part."""
+    for other in candidates:
+        if (
+            other is not chosen
+            and other.planes
+            and other.series_uid == chosen.series_uid
+            and are_parallel(other.planes[0], chosen.planes[0])
+        ):
+            choices = distinguishing([chosen.planes, other.planes])
+            by = f" by --where {shlex.quote(str(choices[0]))}" if choices else ""
+            raise GeometryError(
+                f"{path}: {chosen.name}: {len(chosen.planes)} images form a volume, but "
+                f"{len(other.planes)} more of the series do not fit: their frame of reference, "
+                f"rows, columns or spacing differ. Choose the images{by}, or take others away"
+            )
+
+
+def _remarks(chosen: Candidate, candidates: Sequence[Candidate]) -> Iterator[Finding]:
+    for other in candidates:
+        if other is chosen or other.no_volume:
+            continue
+        count = len(other.planes) or len(other.files)
+        images = "1 image" if count == 1 else f"{count} images"
+        yield Finding(
+            "warn",
+            f"{images} of {other.name} were left out: {other.refusal}",
+            f"Check that {chosen.name} is the series that is meant.",
+        )
+
+
+def _advice(candidate: Candidate) -> str:
+    """Return what would choose a volume among images at the same positions; empty if nothing."""
+    choices = [*itertools.islice(splitting(candidate.planes), 3)]
+    if not choices:
+        return ""
+    named = ", or ".join(f"--where {shlex.quote(str(choice))}" for choice in choices)
+    return f"Choose one volume by {named}"
+
+
+def splitting(planes: Sequence[Plane]) -> Iterator[Condition]:
+    """Return conditions that choose a volume among images that are none together.
+
+    All are on one attribute: the plainest one whose values divide all images into volumes.
+    """
+    for keyword in SPLITTING:
+        parts: dict[str, list[Plane]] = defaultdict(list)
+        for plane in planes:
+            for value in plane.values(keyword):
+                parts[value].append(plane)
+        found = [
+            Condition(keyword, value)
+            for value, part in parts.items()
+            if 1 < len(part) < len(planes) and why_no_stack(part)[1] is not None
+        ]
+        if found and sum(len(parts[each.value]) for each in found) >= len(planes):
+            yield from found
+            return
+    yield from _runs(planes)
+
+
+def _runs(planes: Sequence[Plane]) -> Iterator[Condition]:
+    """Return ranges of InstanceNumber that choose volumes, if they follow one another."""
+    numbered = sorted((_instance_number(plane), index) for index, plane in enumerate(planes))
+    if not numbered or math.isnan(numbered[0][0]):
+        return
+    count = len({plane.position_mm for plane in planes})
+    for at in range(0, len(numbered), max(count, 1)):
+        run = numbered[at : at + count]
+        part = [planes[index] for _, index in run]
+        if len(part) < 2 or why_no_stack(part)[1] is None:
+            return
+        yield Condition("InstanceNumber", f"{run[0][0]:g}..{run[-1][0]:g}")
+
+
+def _instance_number(plane: Plane) -> float:
+    try:
+        return float(plane.values("InstanceNumber")[0])
+    except (IndexError, ValueError):
+        return -math.inf
+
+
+def distinguishing(groups: Sequence[Sequence[Plane]]) -> list[Condition]:
+    """Return a condition for each group of images that only it meets; none if there is none."""
+    for keyword in (*("SeriesNumber", "SeriesInstanceUID", "Modality"), *SPLITTING, *_SIZES):
+        values = [{"\\".join(plane.values(keyword)) for plane in group} for group in groups]
+        alone = [next(iter(each)) for each in values if len(each) == 1]
+        if len(alone) == len(groups) == len(set(alone)) and all(alone):
+            return [Condition(keyword, value) for value in alone]
+    return []
+
+
+_SIZES = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient")
