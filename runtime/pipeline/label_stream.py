@@ -142,7 +142,7 @@ class LabelStream:
         self._image, self._output, self._grid = image, output, grid
         self._native = NativeStream(task, callbacks)
         self.tile_runs = self._native.tile_runs
-        """Tiles that a run sends through the network."""
+        """Tiles of a run; those of one equal value go through the network once."""
         self.streams = self._native.streams
         """False where splines of order above one need all logits at once."""
 

@@ -20,7 +20,8 @@ void FloatBuffer::release() {
 }
 
 int64_t Workspace::bytes() const {
-  return (image.capacity() + tiles.capacity() + logits.capacity() + sums.capacity()) *
+  return (image.capacity() + tiles.capacity() + logits.capacity() + sums.capacity() +
+          kept.capacity()) *
          static_cast<int64_t>(sizeof(float));
 }
 
@@ -29,6 +30,7 @@ void Workspace::release() {
   tiles.release();
   logits.release();
   sums.release();
+  kept.release();
 }
 
 }  // namespace sgmf

@@ -25,6 +25,7 @@ struct Workspace {
   FloatBuffer tiles;
   FloatBuffer logits;
   FloatBuffer sums;
+  FloatBuffer kept;
 
   int64_t bytes() const;
   void release();

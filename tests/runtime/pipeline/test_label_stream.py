@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +18,7 @@ from segmaformer.runtime.pipeline.labels import logits_to_labels
 from segmaformer.runtime.pipeline.probabilities import to_probabilities
 from segmaformer.runtime.pipeline.resampling import resample
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
+from segmaformer.runtime.pipeline.tiling import pad_to_tile, tile_boxes
 from segmaformer.runtime.spec import Label, Output, Region, Resampling, Tiling
 
 PLENTY = 1 << 40
@@ -124,6 +126,65 @@ def test_equals_the_full_computation_under_any_budget(
         to_probabilities(full, chosen, exclusive=not regions),
         atol=1e-5,
     )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    body=st.tuples(*[st.integers(0, 9)] * 3),
+    shape=st.tuples(*[st.integers(4, 22)] * 3),
+    air=st.lists(st.sampled_from([-1.5, 0.0, -0.0]), min_size=2, max_size=2),
+    scheme=st.sampled_from(["nnunet", "monai"]),
+    mirror_axes=st.sampled_from([(), (1,)]),
+    tiles_at_once=st.integers(1, 3),
+    overlap=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_tiles_of_one_value_in_each_channel_run_once(
+    body, shape, air, scheme, mirror_axes, tiles_at_once, overlap, seed
+):  # type: ignore[no-untyped-def]
+    random = np.random.default_rng(seed)
+    tile = (6, 6, 6)
+    image = np.empty((2, *shape), np.float32)
+    image.T[:] = air
+    inside = image[(slice(None), *(slice(extent) for extent in body))]
+    inside[:] = random.standard_normal(inside.shape)
+    tiling = Tiling(tile, 0.5, scheme=scheme)
+    compute = network(random, 3, tile)
+    runs = 0
+
+    def run(tiles: np.ndarray) -> np.ndarray:
+        nonlocal runs
+        runs += len(tiles)
+        return compute(tiles.sum(1, keepdims=True))
+
+    def labels(budget_bytes: int) -> np.ndarray:
+        return LabelStream(
+            image,
+            tiling,
+            output(3, False),
+            LogitsGrid(shape, (1.0,) * 3, (1.0,) * 3, Resampling(order=1)),
+            TileNetwork(run, tiles_at_once, overlap, mirror_axes),
+            budget=MemoryBudget(budget_bytes),
+            threads=1,
+        ).labels(ignore)
+
+    found = labels(PLENTY)
+    assert runs == 2 ** len(mirror_axes) * different_tiles(image, tiling)
+    with pytest.raises(BudgetError) as refusal:
+        labels(0)
+    np.testing.assert_array_equal(labels(refusal.value.least_bytes), found)
+
+
+def different_tiles(image: np.ndarray, tiling: Tiling) -> int:
+    """Count tiles, and those of the commonest bits of one value in each channel as one."""
+    padded, _ = pad_to_tile(image, tiling.tile)
+    boxes = tile_boxes(padded.shape[1:], tiling)
+    flat: Counter[bytes] = Counter()
+    for box in boxes:
+        bits = padded[(slice(None), *box)].reshape(len(image), -1).view(np.uint32)
+        if (bits == bits[:, :1]).all():
+            flat[bits[:, 0].tobytes()] += 1
+    return len(boxes) - max(0, max(flat.values(), default=0) - 1)
 
 
 def wide_stream(budget_bytes: int, *, scan_bytes: int = 0, channels: int = 5) -> LabelStream:

@@ -104,6 +104,11 @@ int64_t LabelStream::enlarged_floats() const {
   return std::min<int64_t>(task_.threads, tile[0]) * tile[1] * tile[2];
 }
 
+// Of the logits that equal tiles share.
+int64_t LabelStream::kept_bytes() const {
+  return task_.network.logit_floats(task_.tiling.tile) * float_bytes;
+}
+
 int64_t LabelStream::least_bytes(const MemoryLimit& limit) const {
   int64_t least = std::numeric_limits<int64_t>::max();
   for (const LabelPlan::Candidate& candidate : plan_.candidates()) {
@@ -134,6 +139,9 @@ void LabelStream::plan(const MemoryBudget& budget) {
     throw BudgetError(last.subject, last.bytes, last.bytes + 1);
   }
   planned_bytes_ = limits.front().needed(plan_.chosen());
+  keeps_equal_ =
+      !on_device() && !plan_.is_one_tile() && planned_bytes_ + kept_bytes() <= budget.budget_bytes;
+  if (keeps_equal_) planned_bytes_ += kept_bytes();
 }
 
 double LabelStream::labels(const float* image, LabelMap& map, const Progress& progress,
@@ -147,7 +155,7 @@ double LabelStream::labels(const float* image, LabelMap& map, const Progress& pr
 double LabelStream::logits(const float* image, LogitSink& sink, const Progress& progress,
                            Workspace& workspace) const {
   TileFeed feed(task_.network, {image, task_.channels, task_.shape}, plan_.padding().place,
-                plan_.tiles(), workspace);
+                plan_.tiles(), keeps_equal_, workspace);
   if (plan_.is_one_tile()) {
     take_tile(feed, sink, progress, workspace);
     return feed.network_seconds();

@@ -69,7 +69,7 @@ class LabelStream {
   bool on_device() const { return task_.device && streams(); }
   // What the budget is charged with.
   int64_t planned_bytes() const { return planned_bytes_; }
-  // Tiles that a run sends through the network.
+  // Tiles of a run.
   int64_t tile_runs() const { return static_cast<int64_t>(plan_.tiles().size()); }
 
   // Labels of an image (channels, *shape) into `map`, whose box has the target's shape. Returns
@@ -105,6 +105,7 @@ class LabelStream {
   void take_planes(const Enlargement& enlargement, const float* logits, const GridTaps& taps,
                    LogitSink& sink) const;
   int64_t enlarged_floats() const;
+  int64_t kept_bytes() const;
   double label_all(const float* image, LabelMap& map, const Progress& progress,
                    Workspace& workspace) const;
 
@@ -112,6 +113,7 @@ class LabelStream {
   const std::optional<GridTaps> taps_;
   LabelPlan plan_;
   int64_t planned_bytes_ = 0;
+  bool keeps_equal_ = false;
 };
 
 }  // namespace sgmf

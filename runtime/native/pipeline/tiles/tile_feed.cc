@@ -21,29 +21,39 @@ std::optional<Enlargement> enlargement_of(const Triple& shape, const Triple& til
   return Enlargement(shape, tile, *cpu_kernels().front());
 }
 
+std::vector<Box> without_repeats(const std::vector<Box>& boxes, const EqualTiles& equal) {
+  std::vector<Box> kept;
+  for (std::size_t tile = 0; tile < boxes.size(); ++tile) {
+    if (!equal.repeat[tile]) kept.push_back(boxes[tile]);
+  }
+  return kept;
+}
+
 }  // namespace
 
 int64_t TileNetwork::floats_held(int64_t channels, const Triple& tile) const {
   const int64_t batches = (network->overlap() ? 2 : 1) + (mirrored_axes.empty() ? 0 : 1);
-  return network->tiles_at_once() * batches *
-         (channels * voxel_count(tile) + classes * voxel_count(network->logits_shape(tile)));
+  return network->tiles_at_once() * batches * (channels * voxel_count(tile) + logit_floats(tile));
 }
 
 TileFeed::TileFeed(const TileNetwork& network, const Image& image, const Box& place,
-                   std::vector<Box> boxes, Workspace& workspace)
+                   const std::vector<Box>& boxes, bool keeps_equal, Workspace& workspace)
     : network_(network),
       image_(image),
       place_(place),
-      boxes_(std::move(boxes)),
+      equal_(keeps_equal ? equal_tiles(image, place, boxes)
+                         : EqualTiles{-1, std::vector<bool>(boxes.size(), false)}),
+      boxes_(without_repeats(boxes, equal_)),
       tile_(extent(boxes_.front())),
       logits_shape_(network.network->logits_shape(tile_)),
       enlargement_(enlargement_of(logits_shape_, tile_)),
       batch_size_(network.network->tiles_at_once()),
-      lends_(network.network->lends()) {
+      lends_(network.network->lends()),
+      logit_floats_(network.logit_floats(tile_)) {
   const bool overlap = network_.network->overlap(), mirrors = !network_.mirrored_axes.empty();
   const int64_t batches = (overlap ? 2 : 1) + (mirrors ? 1 : 0);
   const int64_t tile_floats = batch_size_ * image.channels * voxel_count(tile_);
-  const int64_t logit_floats = batch_size_ * network_.classes * voxel_count(logits_shape_);
+  const int64_t logit_floats = batch_size_ * logit_floats_;
   float* tiles = workspace.tiles.at_least(batches * tile_floats);
   // Lent logits of mirrored tiles are added up in memory of their own.
   const bool owns = !lends_ || mirrors;
@@ -57,6 +67,7 @@ TileFeed::TileFeed(const TileNetwork& network, const Image& image, const Box& pl
   batches_[0] = batch(0);
   batches_[1] = batch(overlap ? 1 : 0);
   mirrored_ = batch(batches - 1);
+  if (equal_.first >= 0) kept_ = workspace.kept.at_least(logit_floats_);
   if (overlap) worker_ = std::thread([this] { work(); });
 }
 
@@ -71,7 +82,15 @@ TileFeed::~TileFeed() {
 }
 
 const float* TileFeed::next() {
-  const int64_t batch = next_ / batch_size_, place = next_ % batch_size_;
+  const int64_t tile = next_++;
+  if (equal_.repeat[tile]) return kept_;
+  const float* logits = next_computed();
+  if (tile == equal_.first) std::copy_n(logits, logit_floats_, kept_);
+  return logits;
+}
+
+const float* TileFeed::next_computed() {
+  const int64_t batch = next_run_ / batch_size_, place = next_run_ % batch_size_;
   if (place == 0) {
     if (!worker_.joinable()) {
       cut(batch);
@@ -82,8 +101,8 @@ const float* TileFeed::next() {
       wait_for(batch);
     }
   }
-  ++next_;
-  return batches_[batch % 2].logits + place * network_.classes * voxel_count(logits_shape_);
+  ++next_run_;
+  return batches_[batch % 2].logits + place * logit_floats_;
 }
 
 void TileFeed::cut(int64_t batch) {
@@ -108,7 +127,7 @@ void TileFeed::compute(Batch& batch) {
 
 // Over the logits of all mirrored tiles and those that there are.
 void TileFeed::average(Batch& batch) {
-  const int64_t size = batch.count * network_.classes * voxel_count(logits_shape_);
+  const int64_t size = batch.count * logit_floats_;
   if (batch.logits != batch.own) std::copy_n(batch.logits, size, batch.own);
   batch.logits = batch.own;
   const std::vector<std::vector<int>> all = mirrorings(network_.mirrored_axes);

@@ -12,6 +12,7 @@
 
 #include "kernels/token_ops/enlargement.h"
 #include "pipeline/geometry/box.h"
+#include "pipeline/tiles/equal_tiles.h"
 #include "pipeline/tiles/network.h"
 #include "pipeline/tiles/tiling.h"
 #include "pipeline/workspace.h"
@@ -27,15 +28,20 @@ struct TileNetwork {
 
   // Numbers that exist at once, of tiles with so many channels.
   int64_t floats_held(int64_t channels, const Triple& tile) const;
+  // Numbers of the logits of one tile.
+  int64_t logit_floats(const Triple& tile) const {
+    return classes * voxel_count(network->logits_shape(tile));
+  }
 };
 
 // The logits of one tile after the other. With Network::overlap() one batch runs, on a thread of
 // its own, while the tiles of another are used.
 class TileFeed {
  public:
-  // `image` is borrowed and lies at `place`, in the coordinates of the tiles `boxes`.
-  TileFeed(const TileNetwork& network, const Image& image, const Box& place, std::vector<Box> boxes,
-           Workspace& workspace);
+  // `image` is borrowed and lies at `place`, in the coordinates of the tiles `boxes`. With
+  // `keeps_equal` the logits of equal tiles are kept in memory of their own, and computed once.
+  TileFeed(const TileNetwork& network, const Image& image, const Box& place,
+           const std::vector<Box>& boxes, bool keeps_equal, Workspace& workspace);
   ~TileFeed();
   TileFeed(const TileFeed&) = delete;
   TileFeed& operator=(const TileFeed&) = delete;
@@ -59,6 +65,7 @@ class TileFeed {
     int64_t count = 0;
   };
 
+  const float* next_computed();
   void cut(int64_t batch);
   void compute(Batch& batch);
   void average(Batch& batch);
@@ -70,15 +77,19 @@ class TileFeed {
   const TileNetwork network_;
   const Image image_;
   const Box place_;
-  const std::vector<Box> boxes_;
+  const EqualTiles equal_;
+  const std::vector<Box> boxes_;  // those that run
   const Triple tile_;
   const Triple logits_shape_;
   const std::optional<Enlargement> enlargement_;
   const int64_t batch_size_;
   const bool lends_;
-  Batch batches_[2];  // that of an index modulo 2
+  const int64_t logit_floats_;  // of a tile
+  float* kept_ = nullptr;       // logits of equal tiles
+  Batch batches_[2];            // that of an index modulo 2
   Batch mirrored_;
   int64_t next_ = 0;  // tile
+  int64_t next_run_ = 0;
   double network_seconds_ = 0;
 
   // Between the thread that runs the network and the one that asks for logits.
