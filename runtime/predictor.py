@@ -181,6 +181,7 @@ class Predictor:
             self.backend,
             seconds,
             self.mirrored_axes,
+            self.package.manifest_sha256,
         )
 
     def probabilities(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from segmaformer.runtime.scans.formats import write_label_map
 from segmaformer.runtime.scans.spacing import voxel_volumes
 from segmaformer.runtime.scans.volume import Volume
 from segmaformer.runtime.system.atomic import Target
+
+DICOM_SUFFIX = ".dcm"
+"""Ending of a DICOM segmentation's file."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class Segmentation:
         Wall time of each stage in seconds, by name.
     mirrored_axes
         Axes of the network's grid over whose mirror images the logits were averaged.
+    package_sha256
+        SHA-256 of the package's manifest, see
+        :attr:`~segmaformer.runtime.package.reader.Package.manifest_sha256`.
     """
 
     labels: np.ndarray
@@ -41,6 +48,7 @@ class Segmentation:
     backend: str
     seconds: dict[str, float]
     mirrored_axes: tuple[int, ...] = ()
+    package_sha256: str = ""
 
     @property
     def label_names(self) -> dict[int, str]:
@@ -52,8 +60,19 @@ class Segmentation:
         return {label.value: label.name for label in labels if label.value != 0}
 
     def save(self, path: Target) -> None:
-        """Write the label map on the scan's grid, atomically, in the format of the file ending."""
-        write_label_map(path, self.labels, like=self.volume)
+        """Write the label map on the scan's grid, atomically, in the format of the file ending.
+
+        ``.dcm`` writes a DICOM segmentation of type binary, see
+        :func:`~segmaformer.runtime.results.dicom.segmentation_object.write_segmentation_object`.
+        """
+        if Path(path).suffix.lower() == DICOM_SUFFIX:
+            from segmaformer.runtime.results.dicom.segmentation_object import (
+                write_segmentation_object,
+            )
+
+            write_segmentation_object(path, self)
+        else:
+            write_label_map(path, self.labels, like=self.volume)
 
     def save_preview(self, path: Target, *, names: bool = False) -> None:
         """Write a PNG of three planes through the segmentation, on request with the scan's name."""

@@ -1,0 +1,1 @@
+"""DICOM results: a segmentation object and a report of measurements."""
