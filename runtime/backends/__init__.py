@@ -42,10 +42,6 @@ __all__ = [
 EVERYWHERE = "onnxruntime"
 """Backend that ``auto`` uses if no other works, and compares the others with."""
 
-FASTEST_EVERYWHERE = ("segmaformer", "segformer3d", "nnunet-plain", "nnunet-resenc", "umamba-bot")
-"""Networks for which no backend was faster than :data:`EVERYWHERE` on a CPU; see
-docs/reference/cpu.md."""
-
 ON_GPU = ("fp16", EXACT_VARIANT)
 """Variants that suit a GPU, best first; int8 is judged on scans and only used by name."""
 
@@ -70,6 +66,9 @@ class Backend:
         Whether opening it includes the self-test.
     needs_device
         Whether it is only chosen with ``--device``, since its name alone means another device.
+    identify
+        Returns the identity of a session before it is opened. With it, ``auto`` takes the backend
+        only where it was timed to be faster than :data:`EVERYWHERE`.
     """
 
     name: str
@@ -80,6 +79,7 @@ class Backend:
     suits: tuple[str, ...] | None = None
     tests_itself: bool = False
     needs_device: bool = False
+    identify: Callable[[Package, str, BackendOptions], str] | None = None
 
     @property
     def label(self) -> str:
@@ -125,6 +125,7 @@ def backends() -> tuple[Backend, ...]:
             openvino.what_is_missing,
             suits=(EXACT_VARIANT, "fp16"),
             tests_itself=True,
+            identify=openvino.identify,
         ),
         Backend(
             "openvino-bf16",
@@ -245,14 +246,13 @@ def _candidates(
 ) -> list[Backend]:
     """List the backends that ``auto`` tries before the one that runs everywhere.
 
-    OpenVINO is an extra, so its absence is not reported. It is tried for float32 networks that are
-    faster in it: other variants for a CPU are written for ONNX Runtime.
+    OpenVINO is an extra, so its absence is not reported. It is tried for float32 networks: other
+    variants for a CPU are written for ONNX Runtime.
     """
     wanted = list[Backend]()
     if options.device == "cuda" or (options.device is None and has_nvidia_driver()):
         wanted += [backend for backend in known if backend.device == "cuda"]
     exact = variant in (None, EXACT_VARIANT) and options.use_op_library
-    faster = package.manifest.network.name not in FASTEST_EVERYWHERE
-    if exact and faster and options.device != "cuda":
+    if exact and options.device != "cuda":
         wanted += [each for each in known if each.name == "openvino" and each.missing() is None]
     return wanted

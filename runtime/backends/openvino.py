@@ -75,11 +75,7 @@ class OpenVinoSession:
             )
         content = package.network(variant)
         threads = options.threads or available_processors()
-        plural = "s" if threads > 1 else ""
-        how = f"{variant} in bfloat16" if bfloat16 else variant
-        self.description = (
-            f"OpenVINO {openvino.__version__.split('-')[0]}, CPU, {how}, {threads} thread{plural}"
-        )
+        self.description = _describe(f"{variant} in bfloat16" if bfloat16 else variant, threads)
         self.identity = _identity(content, self.description)
         self._lock = threading.Lock()
         self._tensor = openvino.Tensor
@@ -126,6 +122,17 @@ class OpenVinoSession:
             self._request.infer()
         if self._op_errors:
             raise self._op_errors[0]
+
+
+def identify(package: Package, variant: str, options: BackendOptions) -> str:
+    """Return the identity of a session of :class:`OpenVinoSession` without opening it."""
+    threads = options.threads or available_processors()
+    return _identity(package.network(variant), _describe(variant, threads))
+
+
+def _describe(precision: str, threads: int) -> str:
+    version = import_openvino().__version__.split("-")[0]
+    return f"OpenVINO {version}, CPU, {precision}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _identity(content: bytes, description: str) -> str:

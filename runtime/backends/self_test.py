@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from segmaformer.runtime.backends import Backend
+from segmaformer.runtime.backends import Backend, timed_choice
 from segmaformer.runtime.backends.session import BackendOptions, Session, run_checked
 from segmaformer.runtime.engines.cache import EngineCache
-from segmaformer.runtime.errors import EngineError, SgmfError
+from segmaformer.runtime.errors import BackendError, EngineError, SgmfError
 from segmaformer.runtime.package.manifest import EXACT_VARIANT
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.parity.tile_parity import TileParity, bound_elsewhere
@@ -34,7 +34,7 @@ def open_best(
     open_reference: Callable[[], Session],
     report: Report,
 ) -> Session | None:
-    """Open the first candidate that works and passes the self-test; None if none does.
+    """Open the first candidate that works, passes the self-test and is fast; None if none does.
 
     Parameters
     ----------
@@ -45,23 +45,55 @@ def open_best(
     open_reference
         Opens the float32 network on the CPU; called only if there is something to test.
     report
-        Called with a line for every candidate that is skipped, and the reason.
+        Called with a line for every candidate that is skipped, and the reason, but for one that an
+        earlier run found to be slower.
     """
     for backend in candidates:
-        reason = backend.missing()
-        if reason is None:
-            try:
-                chosen = variant or backend.best_variant(package)
-                session = backend.open(package, chosen, options)
-                if not backend.tests_itself:
-                    exact = chosen == EXACT_VARIANT
-                    reason = shortcoming(package, session, open_reference, exact=exact)
-            except FAILURES as error:
-                reason = str(error)
-        if reason is None:
-            return session
-        report(f"auto passes over {backend.label}: {reason}")
+        try:
+            session = _open(
+                backend, package, variant or backend.best_variant(package), options, open_reference
+            )
+        except FAILURES as error:
+            report(f"auto passes over {backend.label}: {error}")
+        else:
+            if session is not None:
+                return session
     return None
+
+
+def _open(
+    backend: Backend,
+    package: Package,
+    variant: str,
+    options: BackendOptions,
+    open_reference: Callable[[], Session],
+) -> Session | None:
+    """Open a backend; None if ONNX Runtime is known to be faster, or nothing can be known."""
+    missing = backend.missing()
+    if missing is not None:
+        raise BackendError(missing)
+    memory = times = None
+    if backend.identify is not None:
+        memory = _memory()
+        if memory is None:
+            return None
+        times = timed_choice.remembered(memory, backend.identify(package, variant, options))
+        if times is not None and not times.is_faster:
+            return None
+    session = backend.open(package, variant, options)
+    if not backend.tests_itself:
+        exact = variant == EXACT_VARIANT
+        reason = shortcoming(package, session, open_reference, exact=exact)
+        if reason is not None:
+            raise BackendError(reason)
+    if memory is not None and times is None:
+        times = timed_choice.measure(memory, package, session, open_reference())
+        if not times.is_faster:
+            raise BackendError(
+                f"it takes {times.candidate:.3g} s for a tile here, ONNX Runtime "
+                f"{times.everywhere:.3g} s"
+            )
+    return session
 
 
 def shortcoming(

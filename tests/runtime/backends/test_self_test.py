@@ -14,7 +14,14 @@ pytest.importorskip("onnx")
 from support.stand_ins.gpu_machine import brightness_package
 
 from segmaformer.runtime import backends
-from segmaformer.runtime.backends import Backend, BackendOptions, Device, open_session, self_test
+from segmaformer.runtime.backends import (
+    Backend,
+    BackendOptions,
+    Device,
+    open_session,
+    self_test,
+    timed_choice,
+)
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.package.reader import Package
 
@@ -40,12 +47,6 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     monkeypatch.setenv("SGMF_CACHE", str(tmp_path / "engines"))
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: True)
     return brightness_package(tmp_path)
-
-
-def renamed(package: Package, network: str) -> Package:
-    """Return the same package with another network."""
-    other = dataclasses.replace(package.manifest.network, name=network)
-    return Package(package.path, dataclasses.replace(package.manifest, network=other))
 
 
 class Candidate:
@@ -185,9 +186,8 @@ def test_openvino_is_preferred_for_float32_on_a_cpu(
 ) -> None:
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
     candidate = Candidate(exact, variant="fp32")
-    segmamba = renamed(package, "segmamba")
     openvino = candidate.backend(name="openvino", device="cpu")
-    description, lines = choose(segmamba, monkeypatch, openvino, variant=variant, options=options)
+    description, lines = choose(package, monkeypatch, openvino, variant=variant, options=options)
     assert (description == "a GPU", lines) == (taken, [])
 
 
@@ -196,23 +196,75 @@ def test_openvino_that_computes_something_else_is_passed_over(
 ) -> None:
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
     candidate = Candidate(inverted, variant="fp32")
-    segmamba = renamed(package, "segmamba")
-    description, lines = choose(
-        segmamba, monkeypatch, candidate.backend(name="openvino", device="cpu")
-    )
+    openvino = candidate.backend(name="openvino", device="cpu")
+    description, lines = choose(package, monkeypatch, openvino)
     assert description.startswith("ONNX Runtime")
     assert "auto passes over openvino: its self-test failed" in lines[0]
 
 
-@pytest.mark.parametrize("name", ["segmaformer", "segformer3d"])
-def test_openvino_is_not_for_what_is_slower_in_it(
-    package: Package, monkeypatch: pytest.MonkeyPatch, name: str
+@pytest.fixture
+def timed(package: Package, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[str, int]]:
+    """Return a function that opens ``auto`` with a CPU backend whose tile takes given seconds."""
+    monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
+
+    def auto(candidate_seconds: float, identity: str = "one") -> tuple[str, int]:
+        measured: list[str] = []
+
+        def seconds(session: Any, tile: np.ndarray) -> float:
+            session.run(tile)
+            measured.append(session.description)
+            return candidate_seconds if session.description == "a GPU" else 1.0
+
+        monkeypatch.setattr(timed_choice, "_seconds", seconds)
+        candidate = Candidate(exact, variant="fp32", identity=identity)
+        backend = dataclasses.replace(
+            candidate.backend(name="openvino", device="cpu"), identify=lambda *_: identity
+        )
+        description, lines = choose(package, monkeypatch, backend)
+        if description == "a GPU":
+            assert lines == []
+        return description.split(" 1.")[0], len(measured)
+
+    return auto
+
+
+@pytest.mark.parametrize(
+    ("seconds", "runs", "taken"), [(0.5, 6, True), (2.0, 6, False), (9.0, 2, False)]
+)
+def test_the_faster_of_two_on_a_cpu_is_taken_and_remembered(
+    timed: Callable[..., tuple[str, int]], seconds: float, runs: int, taken: bool
+) -> None:
+    name = "a GPU" if taken else "ONNX Runtime"
+    assert timed(seconds) == (name, runs)
+    assert timed(3 - seconds) == (name, 0)
+    assert timed(3 - seconds, identity="two")[1] > 0
+
+
+def test_a_slower_one_is_named_once(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
+    monkeypatch.setattr(
+        timed_choice, "_seconds", lambda session, _: 2.0 if session.description == "a GPU" else 1.0
+    )
+    candidate = Candidate(exact, variant="fp32", identity="one")
+    backend = dataclasses.replace(
+        candidate.backend(name="openvino", device="cpu"), identify=lambda *_: "one"
+    )
+    _, lines = choose(package, monkeypatch, backend)
+    assert lines == ["auto passes over openvino: it takes 2 s for a tile here, ONNX Runtime 1 s"]
+    _, lines = choose(package, monkeypatch, backend)
+    assert (lines, candidate.opened) == ([], ["fp32"])
+
+
+def test_without_a_private_folder_nothing_is_timed(
+    package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
-    candidate = Candidate(exact, variant="fp32")
-    description, lines = choose(
-        renamed(package, name), monkeypatch, candidate.backend(name="openvino", device="cpu")
+    monkeypatch.setattr(self_test, "_memory", lambda: None)
+    candidate = Candidate(exact, variant="fp32", identity="one")
+    backend = dataclasses.replace(
+        candidate.backend(name="openvino", device="cpu"), identify=lambda *_: "one"
     )
+    description, lines = choose(package, monkeypatch, backend)
     assert (description.startswith("ONNX Runtime"), lines, candidate.opened) == (True, [], [])
 
 
@@ -232,8 +284,7 @@ def test_openvino_is_an_extra_whose_absence_is_no_news(
 ) -> None:
     monkeypatch.setattr(backends, "has_nvidia_driver", lambda: False)
     absent = Candidate(exact).backend(name="openvino", device="cpu", missing="not installed")
-    segmamba = renamed(package, "segmamba")
-    description, lines = choose(segmamba, monkeypatch, absent)
+    description, lines = choose(package, monkeypatch, absent)
     assert (description.startswith("ONNX Runtime"), lines) == (True, [])
 
 
