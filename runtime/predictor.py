@@ -55,6 +55,8 @@ class Predictor:
         come on top. None uses half of the free memory.
     nan_to
         Replaces voxels that are NaN or infinite; None refuses such scans.
+    where
+        Conditions ``KEYWORD=VALUE`` on the images of folders with several DICOM series.
     report
         See :func:`segmaformer.runtime.backends.open_session`; also called with a line if logits
         leave the device although they could be summed there, and by :meth:`predict` with warnings
@@ -80,6 +82,7 @@ class Predictor:
         tta: bool = False,
         memory_budget_mib: int | None = None,
         nan_to: float | None = None,
+        where: Sequence[str] = (),
         options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
         report: Report = lambda line: None,
     ):
@@ -87,6 +90,7 @@ class Predictor:
         if nan_to is not None:
             check_replacement_value(nan_to)
         self.nan_to = nan_to
+        self.where = tuple(where)
         self.mirrored_axes = package.manifest.tiling.mirror_axes if tta else ()
         self._budget_bytes = budget_bytes(memory_budget_mib)
         self._threads = options.threads or available_processors()
@@ -122,7 +126,8 @@ class Predictor:
         Parameters
         ----------
         scan
-            Volume, or the files to read it from: one, or one for each channel.
+            Volume, or the files to read it from: one, or one for each channel. A folder of DICOM
+            files counts as one.
         progress
             Called as work proceeds.
         cancel
@@ -274,7 +279,7 @@ class Predictor:
         if isinstance(scan, Volume):
             return scan if self.nan_to is None else scan.with_finite_voxels(self.nan_to)
         files = [scan] if isinstance(scan, str | Path) else scan
-        return self._admission.read(files, nan_to=self.nan_to)
+        return self._admission.read(files, nan_to=self.nan_to, where=self.where)
 
 
 @dataclass(frozen=True, eq=False)

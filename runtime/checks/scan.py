@@ -29,6 +29,7 @@ def check_scan(
     *,
     nan_to: float | None = None,
     budget_bytes: int | None = None,
+    where: Sequence[str] = (),
 ) -> list[Finding]:
     """Check a scan on its own and, given a manifest, as input of that package.
 
@@ -48,6 +49,8 @@ def check_scan(
         prediction, as :class:`~segmaformer.runtime.pipeline.admission.Admission` counts it. None
         is half of the free memory. A volume is in memory already; the predictor decides whether
         the rest will fit.
+    where
+        Conditions ``KEYWORD=VALUE`` on the images of a folder with several DICOM series.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def check_scan(
         A file does not exist.
     """
     try:
-        volume = _read(scan, manifest, budget_bytes, nan_to)
+        volume = _read(scan, manifest, budget_bytes, nan_to, where)
     except InputError as error:
         return [Finding("refuse", str(error), _remedy(error))]
     survey = survey_scan(volume.voxels)
@@ -79,15 +82,16 @@ def _read(
     manifest: Manifest | None,
     budget_bytes: int | None,
     nan_to: float | None,
+    where: Sequence[str],
 ) -> Volume:
     if isinstance(scan, Volume):
         return scan if nan_to is None else scan.with_finite_voxels(nan_to)
     files = [scan] if isinstance(scan, str | Path) else scan
     budget = default_budget_bytes() if budget_bytes is None else budget_bytes
     if manifest is None:
-        return read_scan(files, budget_bytes=budget, nan_to=nan_to)
+        return read_scan(files, budget_bytes=budget, nan_to=nan_to, where=where)
     admission = Admission.of_package(manifest, budget)
-    volume = admission.read(files, nan_to=nan_to)
+    volume = admission.read(files, nan_to=nan_to, where=where)
     admission.check(volume)
     return volume
 

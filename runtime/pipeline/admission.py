@@ -68,12 +68,18 @@ class Admission:
 
         return cls(manifest, budget_bytes, predict)
 
-    def read(self, files: Sequence[str | Path], *, nan_to: float | None = None) -> Volume:
+    def read(
+        self,
+        files: Sequence[str | Path],
+        *,
+        nan_to: float | None = None,
+        where: Sequence[str] = (),
+    ) -> Volume:
         """Read a scan, unless its header shows that it cannot be admitted.
 
         Parameters
         ----------
-        files, nan_to
+        files, nan_to, where
             As for :func:`segmaformer.runtime.scans.formats.read_scan`.
 
         Raises
@@ -85,13 +91,16 @@ class Admission:
             errors are those of :func:`segmaformer.runtime.scans.formats.read_scan`.
         """
         spec, budget = self.manifest.preprocessing, self.budget_bytes
-        if files:
-            header = self._outline(files[0])
+        headers = [read_header(Path(path), where) for path in files]
+        if headers:
+            header = outline(headers[0], len(spec.channels))
             self._check_spacing(header)
             if not spec.crop_to_nonzero:
                 self.check(header, network_grid(header, spec, whole=True))
         try:
-            return read_scan(files, channels=len(spec.channels), budget_bytes=budget, nan_to=nan_to)
+            return read_scan(
+                headers, channels=len(spec.channels), budget_bytes=budget, nan_to=nan_to
+            )
         except BudgetError:
             # The voxels alone are too many: the error must state the need of the whole work.
             self.check(header, network_grid(header, spec, whole=True))
@@ -109,9 +118,6 @@ class Admission:
         if grid is None:
             grid = network_grid(volume, self.manifest.preprocessing, whole=False)
         self.predict(grid, volume.voxels.nbytes).check_budget()
-
-    def _outline(self, path: str | Path) -> Volume:
-        return outline(read_header(Path(path)), len(self.manifest.preprocessing.channels))
 
     def _check_spacing(self, volume: Volume) -> None:
         spec, tiling = self.manifest.preprocessing, self.manifest.tiling

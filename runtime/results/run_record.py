@@ -16,12 +16,18 @@ from typing import Any
 
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.results.segmentation import Segmentation
+from segmaformer.runtime.scans.dicom.candidates import dicom_files
 from segmaformer.runtime.system.atomic import Target
-from segmaformer.runtime.system.digest import sha256_of
+from segmaformer.runtime.system.digest import sha256_of, sha256_of_all
 
 
 def run_record(
-    segmentation: Segmentation, *, scan: Sequence[Path], label_map: Target, package: Package
+    segmentation: Segmentation,
+    *,
+    scan: Sequence[Path],
+    label_map: Target,
+    package: Package,
+    where: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Describe one finished run, JSON-ready.
 
@@ -30,17 +36,20 @@ def run_record(
     segmentation
         Result of the predictor.
     scan
-        Files that were read, one for each channel.
+        Files that were read, or folders of DICOM files; one for each channel.
     label_map
         File that was written, or is about to be finished.
     package
         Package that the predictor ran.
+    where
+        Conditions that chose a DICOM series.
     """
     return {
         "package": _package_facts(package),
         "backend": segmentation.backend,
         "mirrored_axes": list(segmentation.mirrored_axes),
         "scan": [_file_facts(path) for path in scan],
+        "where": list(where),
         **_replacement_facts(segmentation),
         "label_map_sha256": sha256_of(label_map),
         "seconds": segmentation.seconds,
@@ -61,6 +70,7 @@ def is_done(
     backend: str,
     mirrored_axes: Sequence[int] = (),
     nan_to: float | None = None,
+    where: Sequence[str] = (),
 ) -> bool:
     """Tell if `record` describes such a run of this package on these very files.
 
@@ -73,6 +83,7 @@ def is_done(
             and document["backend"] == backend
             and document["mirrored_axes"] == list(mirrored_axes)
             and document.get("nan_to") == nan_to
+            and document.get("where", []) == list(where)
             and document["scan"] == [_file_facts(path) for path in scan]
             and document["label_map_sha256"] == sha256_of(label_map)
         )
@@ -93,5 +104,8 @@ def _package_facts(package: Package) -> dict[str, str]:
     return {"name": package.manifest.name, "manifest_sha256": package.manifest_sha256}
 
 
-def _file_facts(path: Path) -> dict[str, str]:
-    return {"name": path.name, "sha256": sha256_of(path)}
+def _file_facts(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        return {"name": path.name, "sha256": sha256_of(path)}
+    files = [*dicom_files(path)]
+    return {"name": path.name, "files": len(files), "sha256": sha256_of_all(files)}

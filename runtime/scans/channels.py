@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.scans.dicom.candidates import holds_dicom
+from segmaformer.runtime.scans.dicom.opening import open_file
 from segmaformer.runtime.scans.formats import (
     SUFFIXES,
     read_header,
@@ -80,6 +82,19 @@ def group_channels(files: Path | Iterable[Path], *, channels: int) -> list[ScanC
     return [_case(name, members[folder, name], channels) for folder, name in sorted(members)]
 
 
+def is_series(path: Path) -> bool:
+    """Tell if a folder holds DICOM files, and no visible file with a scan's name."""
+    return path.is_dir() and not any(map(scan_suffix, _visible(path))) and holds_dicom(path)
+
+
+def series_below(folder: Path) -> list[Path]:
+    """Return the folders in a folder that hold DICOM files; none if such files lie beside them."""
+    inside = _visible(folder)
+    if any(path.is_file() and open_file(path) is not None for path in inside):
+        return []
+    return [path for path in inside if path.is_dir() and holds_dicom(path)]
+
+
 def why_unreadable(files: Iterable[Path]) -> str | None:
     """Return the reason why one of these exists but cannot be read; None if all can."""
     there = (path for path in files if os.path.lexists(path))
@@ -87,7 +102,9 @@ def why_unreadable(files: Iterable[Path]) -> str | None:
 
 
 def channels_in(path: Path) -> int:
-    """Return the number of channels in a file's header; 1 if it cannot be read."""
+    """Return the number of channels in a file's header; 1 if it cannot be read, or for a folder."""
+    if path.is_dir():
+        return 1
     try:
         return read_header(path).channels
     except (InputError, OSError):
@@ -95,13 +112,17 @@ def channels_in(path: Path) -> int:
 
 
 def _scans_in(folder: Path) -> list[Path]:
+    return [path for path in _visible(folder) if scan_suffix(path)]
+
+
+def _visible(folder: Path) -> list[Path]:
     try:
-        names = [*folder.iterdir()]
+        names = sorted(folder.iterdir())
     except PermissionError as error:
         raise InputError(
             f"the folder {folder} cannot be read: {error.strerror}; change its permissions"
         ) from error
-    return [path for path in names if not path.name.startswith(".") and scan_suffix(path)]
+    return [path for path in names if not path.name.startswith(".")]
 
 
 def _case_and_channel(path: Path) -> tuple[str, int | None]:

@@ -43,7 +43,7 @@ PAIR = FileKind(
 
 _LFS = FileKind("a Git LFS pointer, not the file itself", "Run `git lfs pull` in its repository")
 _DICOM = FileKind(
-    "a DICOM file, one slice as a rule", "Convert the series to NIfTI, with dcm2niix for example"
+    "a DICOM file, one image of a scan as a rule", "`sgmf infer` takes the folder of its series"
 )
 _ANALYZE = FileKind(
     "an Analyze 7.5 header, which does not tell left from right",

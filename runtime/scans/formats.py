@@ -1,6 +1,7 @@
-"""Scans and label maps of every format: NIfTI-1 and -2, NRRD and MetaImage.
+"""Scans and label maps of every format: NIfTI-1 and -2, NRRD and MetaImage; scans of DICOM, too.
 
-The content of a file decides how it is read; its name decides how it is written.
+The content of a file decides how it is read; its name decides how it is written. A folder that
+holds DICOM files is read like a file.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ import numpy.typing as npt
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.scans import metaimage, nifti, nifti_header, nrrd
 from segmaformer.runtime.scans.compressed_labels import storable_labels
+from segmaformer.runtime.scans.dicom.candidates import holds_dicom
+from segmaformer.runtime.scans.dicom.opening import is_dicom, is_dicom_part_10
+from segmaformer.runtime.scans.dicom.scan import read_series_header
 from segmaformer.runtime.scans.file_kinds import PAIR, START_BYTES, file_kind, inflated_start
 from segmaformer.runtime.scans.scan_file import ScanFile, file_state, read_volume
 from segmaformer.runtime.scans.volume import Volume
@@ -64,19 +68,20 @@ SUFFIXES = tuple(suffix for format_ in _FORMATS for suffix in format_.suffixes)
 
 
 def read_scan(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path | ScanFile],
     *,
     channels: int | None = None,
     budget_bytes: int | None = None,
     nan_to: float | None = None,
+    where: Sequence[str] = (),
 ) -> Volume:
     """Read a scan from its files.
 
     Parameters
     ----------
     paths
-        Files in the order of the channels: one for each, or files that hold several. They may be
-        of different formats.
+        Files in the order of the channels: one for each, or files that hold several, or folders of
+        DICOM files. They may be of different formats. A header that was read stands for its file.
     channels
         Number of channels that the model expects; a file may hold several. An undeclared fourth
         axis counts as channels only if it has this length. None accepts the files' own number.
@@ -84,6 +89,8 @@ def read_scan(
         Largest memory for the voxels, in bytes; None for no limit.
     nan_to
         Replaces voxels that are NaN or infinite; None refuses such scans.
+    where
+        Conditions ``KEYWORD=VALUE`` on the images of a folder with several DICOM series.
 
     Returns
     -------
@@ -94,7 +101,8 @@ def read_scan(
     Raises
     ------
     ValueError, TypeError
-        `paths` is empty, a single path or no sequence; `nan_to` is not finite.
+        `paths` is empty, a single path or no sequence; `nan_to` is not finite; a condition of
+        `where` has another form.
     FileNotFoundError
         A file does not exist.
     InputError
@@ -114,7 +122,9 @@ def read_scan(
         )
     if isinstance(paths, str | bytes | Path) or not paths:
         raise ValueError(f"paths is {paths!r}; give a sequence, one file for each channel")
-    files = [read_header(Path(path)) for path in paths]
+    files = [
+        path if isinstance(path, ScanFile) else read_header(Path(path), where) for path in paths
+    ]
     _check_channels(files, channels)
     volume = read_volume(files, budget_bytes=budget_bytes, nan_to=nan_to)
     if not volume.voxels.any():
@@ -137,8 +147,15 @@ def read_labels(path: Path) -> Volume:
     return read_volume([header])
 
 
-def read_header(path: Path) -> ScanFile:
+def read_header(path: Path, where: Sequence[str] = ()) -> ScanFile:
     """Read and check a file's header, but not its voxels.
+
+    Parameters
+    ----------
+    path
+        File, or folder of DICOM files.
+    where
+        As for :func:`read_scan`.
 
     Raises
     ------
@@ -152,25 +169,34 @@ def read_header(path: Path) -> ScanFile:
     refusal = unreadable(path)
     if refusal is not None:
         raise InputError(refusal)
+    if path.is_dir():
+        return read_series_header(path, where)
     try:
         state = file_state(path)
         with path.open("rb") as stream:
             start = stream.read(START_BYTES)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    if is_dicom_part_10(start):
+        return read_series_header(path, where)
     _check_kind(path, start)
     for format_ in _FORMATS:
         if format_.begins(start):
             return dataclasses.replace(format_.read_header(path), state=state)
     # The content is unknown: the format of that name reports what is missing.
     named = _format_named(path)
+    if named is None and is_dicom(start):
+        return read_series_header(path, where)
     if named is None:
         raise InputError(f"{path} is no scan; expected a file that ends in {', '.join(SUFFIXES)}")
     return named.read_header(path)
 
 
 def unreadable(path: Path) -> str | None:
-    """Return the reason why a path is no file to read, without opening it; None if it is."""
+    """Return the reason why a path is no scan to read; None if it may be.
+
+    A file is not opened. A folder may be one if it holds DICOM files.
+    """
     expected = f"expected a file that ends in {', '.join(SUFFIXES)}"
     try:
         mode = path.stat().st_mode
@@ -181,7 +207,7 @@ def unreadable(path: Path) -> str | None:
                 f"{error.strerror or error}. Copy the file itself, or correct the link"
             )
         return f"{path} cannot be read: {error.strerror or error}"
-    if stat.S_ISREG(mode):
+    if stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and holds_dicom(path)):
         return None
     found = next((name for is_kind, name in _NO_FILES if is_kind(mode)), "no regular file")
     return f"{path} is {found}; {expected}"
@@ -234,8 +260,10 @@ def label_map_suffix(scan: Path) -> str:
 
 
 def scan_name(path: Path) -> str:
-    """Return the file name without the ending of its format."""
+    """Return the file name without the ending of its format; a folder's is whole."""
     suffix = scan_suffix(path)
+    if not suffix and path.is_dir():
+        return path.name
     return path.name[: -len(suffix)] if suffix else path.stem
 
 

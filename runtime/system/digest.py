@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +22,12 @@ def sha256_of(file: Target) -> str:
         return digest
     with Path(file).open("rb") as stream:
         return _sha256(stream)
+
+
+def sha256_of_all(files: Iterable[Path]) -> str:
+    """Compute the SHA-256 of files' own ones, in hexadecimal, whatever their names and order."""
+    digests = sorted(map(sha256_of, files))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _sha256(stream: BinaryIO) -> str:

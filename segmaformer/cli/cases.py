@@ -16,6 +16,8 @@ from segmaformer.runtime.scans.channels import (
     ScanCase,
     channels_in,
     group_channels,
+    is_series,
+    series_below,
     why_unreadable,
 )
 from segmaformer.runtime.scans.formats import SUFFIXES, label_map_suffix, read_header, scan_name
@@ -26,7 +28,7 @@ _NUMBERED = re.compile(r".+_[0-9]{4}")
 
 @dataclass(frozen=True)
 class Case:
-    """The input files of one scan, one for each channel, and its result files.
+    """The input files or DICOM folders of one scan, and its result files.
 
     Attributes
     ----------
@@ -102,7 +104,9 @@ def group_cases(
     paths
         One folder of scans, whose channels are grouped by nnU-Net's names; or files. Files are
         grouped by those names too if there are several channels and all names end in a number;
-        otherwise all channels of the first scan come first, then those of the next.
+        otherwise all channels of the first scan come first, then those of the next. A folder of
+        DICOM files counts as a file; if `output` is a folder, a folder of such folders is one of
+        scans.
     channels
         Number of channels of each scan; a file may hold several.
     output
@@ -122,9 +126,12 @@ def group_cases(
     InputError
         The files do not divide into groups of `channels` channels.
     """
-    if any(path.is_dir() for path in paths):
+    if any(path.is_dir() and not is_series(path) for path in paths):
         _prepare_results_folder(paths[0], output)
-    scans = group_scans(paths, channels=channels)
+    elif output is not None and not output.suffix and any(path.is_dir() for path in paths):
+        output.mkdir(exist_ok=True)
+    into_folder = output is not None and output.is_dir()
+    scans = group_scans(paths, channels=channels, into_folder=into_folder)
     if output is not None and output.is_dir() and _place(output) == _place(paths[0]):
         # Leave out results of an earlier run, which may lie among the scans.
         scans = [scan for scan in scans if not scan.name.endswith(RESULT_NAME)]
@@ -138,9 +145,15 @@ def group_cases(
     return cases
 
 
-def group_scans(paths: Sequence[Path], *, channels: int) -> list[ScanCase]:
+def group_scans(
+    paths: Sequence[Path], *, channels: int, into_folder: bool = False
+) -> list[ScanCase]:
     """Divide one folder, or files, into scans; see :func:`group_cases`."""
-    if not any(path.is_dir() for path in paths):
+    paths = [path.resolve() if path.name in ("", "..") else path for path in paths]
+    if all(not path.is_dir() or is_series(path) for path in paths):
+        below = series_below(paths[0]) if into_folder and paths[0].is_dir() else []
+        if len(paths) == 1 and below:
+            return group_channels(below, channels=channels)
         return _scans_of_files(paths, channels)
     if len(paths) > 1:
         raise click.UsageError("give one folder of scans, or files, but not both")

@@ -13,8 +13,10 @@ import click
 from segmaformer.runtime.backends import DEVICES
 from segmaformer.runtime.bindings.processors import MOST_THREADS
 from segmaformer.runtime.package.manifest import Manifest
+from segmaformer.runtime.scans.dicom.keywords import parse_conditions
 from segmaformer.runtime.scans.file_kinds import START_BYTES, file_kind
 from segmaformer.runtime.scans.volume import check_replacement_value
+from segmaformer.runtime.system.extras import require_extra
 from segmaformer.runtime.system.memory import MOST_BUDGET_MIB
 
 EXISTING_PATH = click.Path(exists=True, path_type=Path)
@@ -52,6 +54,28 @@ nan_to_option = click.option(
     callback=_parse_finite,
     metavar="VALUE",
     help="Replace NaN and infinite voxels by VALUE; otherwise such scans are refused.",
+)
+
+
+def _parse_where(
+    _context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    if value:
+        require_extra("pydicom", extra="dicom")
+        try:
+            parse_conditions(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+    return value
+
+
+where_option = click.option(
+    "--where",
+    multiple=True,
+    callback=_parse_where,
+    metavar="KEYWORD=VALUE",
+    help="Take only DICOM images with this attribute, such as SeriesNumber=4 or "
+    "InstanceNumber=1..20; repeat for several. `sgmf series` lists a folder's series.",
 )
 
 

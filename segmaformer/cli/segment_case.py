@@ -132,6 +132,7 @@ def _write(
         scan=case.scan,
         label_map=places[case.label_map],
         package=predictor.package,
+        where=predictor.where,
     )
     _write_json(places[case.record], record)
     if case.preview is not None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 from support.packages.samples import head_like, write_scan
 from support.packages.small_packages import write_package
+from support.scans.dicom_files import Series
 
 from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing
 
@@ -42,7 +43,9 @@ def folder(tmp_path: Path) -> Path:
     output = Output((Label(0, "background"), Label(1, "hippocampus")))
     for name in ("model.sgmf", "brain.sgmf"):
         write_package(tmp_path / name, preprocessing, output)
-    write_scan(tmp_path / "scan.nii.gz", head_like((24, 28, 20)))
+    scan = head_like((24, 28, 20))
+    write_scan(tmp_path / "scan.nii.gz", scan)
+    Series((scan * 100).astype("i2"), number=4).write(tmp_path / "study")
     return tmp_path
 
 

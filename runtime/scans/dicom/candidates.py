@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections import defaultdict
@@ -13,6 +14,7 @@ from segmaformer.runtime.errors import GeometryError
 from segmaformer.runtime.scans.dicom.geometry import Stack, stack
 from segmaformer.runtime.scans.dicom.image_file import ImageFile, Numbers, Plane
 from segmaformer.runtime.scans.dicom.keywords import Condition, wanted_tags
+from segmaformer.runtime.scans.dicom.opening import open_file
 from segmaformer.runtime.scans.dicom.reading import read_image_file
 from segmaformer.runtime.system.interruption import check
 
@@ -49,7 +51,7 @@ class Candidate:
 
     @property
     def no_volume(self) -> bool:
-        """Whether such images make no volume at all, as localizers do not."""
+        """True for images that make no volume at all, such as localizers."""
         return bool(self.files[0].no_volume)
 
     @property
@@ -116,6 +118,20 @@ def files_below(path: Path) -> Iterator[Path]:
             file = Path(folder, name)
             if not name.startswith(".") and file.is_file():
                 yield file
+
+
+def dicom_files(folder: Path) -> Iterator[Path]:
+    """Return the DICOM files of a folder and those below that can be read."""
+    for path in files_below(folder):
+        check()
+        with contextlib.suppress(OSError):
+            if open_file(path) is not None:
+                yield path
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Tell if a folder, or one below it, holds a DICOM file."""
+    return next(dicom_files(folder), None) is not None
 
 
 @dataclass

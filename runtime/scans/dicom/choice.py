@@ -68,12 +68,11 @@ def _none(path: Path, candidates: Sequence[Candidate], where: Sequence[Condition
     if len(serious) == 1:
         only = serious[0]
         text = f"{path}: {only.name}: {only.refusal}"
-        advice = _advice(only)
         kind = GeometryError if only.planes else InputError
-        return kind(f"{text}. {advice}" if advice else text)
+        return kind(". ".join(filter(None, [text, advice(only)])))
     reasons = [f"{each.name}: {each.refusal}" for each in serious[:_MOST_NAMED]]
     more = f"; and {len(serious) - _MOST_NAMED} more" if len(serious) > _MOST_NAMED else ""
-    advices = [*filter(None, map(_advice, serious))][:1]
+    advices = [*filter(None, map(advice, serious))][:1]
     return InputError(
         ". ".join([f"{path} holds no usable series{met}: {'; '.join(reasons)}{more}", *advices])
     )
@@ -119,19 +118,19 @@ def _check_left_out(path: Path, chosen: Candidate, candidates: Sequence[Candidat
 
 def _remarks(chosen: Candidate, candidates: Sequence[Candidate]) -> Iterator[Finding]:
     for other in candidates:
-        if other is chosen or other.no_volume:
+        if other is chosen:
             continue
         count = len(other.planes) or len(other.files)
         images = "1 image" if count == 1 else f"{count} images"
         yield Finding(
-            "warn",
-            f"{images} of {other.name} were left out: {other.refusal}",
-            f"Check that {chosen.name} is the series that is meant.",
+            "note" if other.no_volume else "warn",
+            f"{images} of {other.name}, left out: {other.refusal}",
+            f"Check that {chosen.name} is the series that you mean.",
         )
 
 
-def _advice(candidate: Candidate) -> str:
-    """Return what would choose a volume among images at the same positions; empty if nothing."""
+def advice(candidate: Candidate) -> str:
+    """Return as a sentence what would choose a volume among these images; empty if nothing."""
     choices = [*itertools.islice(splitting(candidate.planes), 3)]
     if not choices:
         return ""

@@ -60,7 +60,7 @@ class OpenedFile:
 
     @property
     def is_directory(self) -> bool:
-        """Whether this is a DICOMDIR, an index of other files."""
+        """True for a DICOMDIR, an index of other files."""
         return self.sop_class_uid == _DIRECTORY
 
 
@@ -74,6 +74,15 @@ def open_file(path: Path) -> OpenedFile | None:
     """
     with path.open("rb") as stream:
         start = stream.read(_LONGEST_META)
+    return _opened(path, start)
+
+
+def is_dicom(start: bytes) -> bool:
+    """Tell if a file begins like DICOM, with or without a preamble."""
+    return _opened(Path(), start) is not None
+
+
+def _opened(path: Path, start: bytes) -> OpenedFile | None:
     at = DICOM_AT + len(DICOM_MAGIC) if is_dicom_part_10(start) else 0
     uids, data_at = _meta_uids(start, at)
     uid = uids.get("syntax", "")

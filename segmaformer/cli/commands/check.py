@@ -17,6 +17,7 @@ from segmaformer.cli.parameters import (
     json_option,
     memory_budget_option,
     nan_to_option,
+    where_option,
 )
 from segmaformer.runtime.checks.scan import check_scan
 from segmaformer.runtime.package.reader import Package
@@ -35,19 +36,21 @@ from segmaformer.runtime.system.memory import budget_bytes
 )
 @memory_budget_option
 @nan_to_option
+@where_option
 @json_option
 def command(
     scans: tuple[Path, ...],
     model: Path | None,
     memory_budget: int | None,
     nan_to: float | None,
+    where: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Report what is wrong or odd about SCANS, and how to fix it.
 
     Levels: refuse (the scan cannot be segmented; exit code 3), warn (the result may be wrong),
-    note. SCANS are given as for `sgmf infer`; without a package each file is one scan. A scan that
-    does not fit the memory budget is refused, as in `sgmf infer`.
+    note. SCANS are given as for `sgmf infer`; without a package each file is one scan, and each
+    folder of DICOM files. A scan that does not fit the memory budget is refused.
     """
     manifest = None if model is None else Package.open(model).manifest
     channels = 1 if manifest is None else len(manifest.preprocessing.channels)
@@ -55,7 +58,11 @@ def command(
     for scan in group_scans(scans, channels=channels):
         findings = (
             check_scan(
-                scan.files, manifest, nan_to=nan_to, budget_bytes=budget_bytes(memory_budget)
+                scan.files,
+                manifest,
+                nan_to=nan_to,
+                budget_bytes=budget_bytes(memory_budget),
+                where=where,
             )
             if scan.refusal is None
             else [Finding("refuse", scan.refusal, "Correct these files, or leave them out.")]

@@ -22,6 +22,7 @@ from segmaformer.cli.parameters import (
     nan_to_option,
     parse_shard,
     threads_option,
+    where_option,
 )
 from segmaformer.cli.segment_case import segment_cases
 from segmaformer.runtime.backends import BackendOptions, Device, backend_names, find_backend
@@ -85,6 +86,7 @@ from segmaformer.runtime.system.atomic import atomic_file
     help="Label whose probability map to write too; repeat for several.",
 )
 @nan_to_option
+@where_option
 @click.option(
     "--resume", is_flag=True, help="Skip scans whose results exist and were made in the same way."
 )
@@ -111,6 +113,7 @@ def command(
     names: bool,
     probabilities: tuple[str, ...],
     nan_to: float | None,
+    where: tuple[str, ...],
     resume: bool,
     shard: tuple[int, int] | None,
     as_json: bool,
@@ -119,7 +122,8 @@ def command(
 
     A package with several channels takes that many files for each scan, in the package's order, or
     files that hold several channels; in a folder, CASE_0000, CASE_0001 ... are the channels of
-    CASE. Label maps lie on the scan's own grid. A .run.json beside each records how it was made.
+    CASE. A folder that holds DICOM files is one scan or channel; with -o FOLDER each folder in it
+    is. Label maps lie on the scan's own grid. A .run.json beside each records how it was made.
     """
     package = Package.open(model)
     _check_backend(backend, device)
@@ -136,6 +140,7 @@ def command(
         tta=tta,
         memory_budget_mib=memory_budget,
         nan_to=nan_to,
+        where=where,
         options=BackendOptions(threads=threads, device=device),
         report=say,
     )
@@ -185,6 +190,7 @@ def _is_done(predictor: Predictor, case: Case) -> bool:
         backend=predictor.backend,
         mirrored_axes=predictor.mirrored_axes,
         nan_to=predictor.nan_to,
+        where=predictor.where,
     )
 
 

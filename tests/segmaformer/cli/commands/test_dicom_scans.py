@@ -1,0 +1,133 @@
+"""DICOM folders through ``sgmf check`` and ``sgmf infer``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+pytest.importorskip("pydicom")
+
+from pydicom.dataset import Dataset
+from support.packages.samples import head_like
+from support.scans.dicom_files import OBLIQUE, Series, save
+
+Sgmf = Callable[..., Any]
+
+VOXELS = (head_like((33, 28, 24)) * 100 + 500).clip(0, 4000).astype("u2")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    return Series(VOXELS, orientation=OBLIQUE).write(tmp_path / "case.1")
+
+
+def test_a_folder_is_segmented_on_its_own_grid(
+    sgmf: Sgmf, tiny_package_path: Path, series: Path
+) -> None:
+    before = names(series)
+    run = sgmf("infer", series, "-m", tiny_package_path)
+    output = series.with_name("case.1_seg.nii.gz")
+    assert (run.code, run.stdout) == (0, f"{output}\n")
+    labels = nibabel.load(output)
+    assert labels.shape == VOXELS.shape
+    affine = Series(VOXELS, orientation=OBLIQUE).affine
+    np.testing.assert_allclose(labels.affine, affine, atol=1e-4)
+    assert names(series) == before
+
+
+def test_the_labels_are_those_of_the_same_scan_as_nifti(
+    sgmf: Sgmf, tiny_package_path: Path, series: Path, tmp_path: Path
+) -> None:
+    voxels = VOXELS.astype("f4") - 1024
+    nifti = nibabel.Nifti1Image(voxels, Series(VOXELS, orientation=OBLIQUE).affine)
+    nibabel.save(nifti, tmp_path / "scan.nii")
+    for scan in (series, tmp_path / "scan.nii"):
+        assert sgmf("infer", scan, "-m", tiny_package_path, "--backend", "onnxruntime").code == 0
+    labels = [
+        np.asarray(nibabel.load(tmp_path / f"{name}_seg.nii.gz").dataobj)
+        for name in ("case.1", "scan")
+    ]
+    np.testing.assert_array_equal(*labels)
+
+
+def test_every_folder_is_a_case(sgmf: Sgmf, tiny_package_path: Path, tmp_path: Path) -> None:
+    for name in ("a.1", "a.2"):
+        Series(VOXELS).write(tmp_path / "cases" / name / "nested")
+    run = sgmf("infer", tmp_path / "cases", "-m", tiny_package_path, "-o", tmp_path / "out")
+    assert run.code == 0
+    assert names(tmp_path / "out") == [
+        *("a.1_seg.nii.gz", "a.1_seg.run.json", "a.2_seg.nii.gz", "a.2_seg.run.json"),
+        "summary.json",
+    ]
+
+
+def test_channels_are_folders(sgmf: Sgmf, two_channel_package_path: Path, tmp_path: Path) -> None:
+    folders = [
+        Series(VOXELS + np.uint16(channel)).write(tmp_path / "cases" / f"case_{channel:04}")
+        for channel in range(2)
+    ]
+    run = sgmf("infer", *folders, "-m", two_channel_package_path, "-o", tmp_path / "labels.nii.gz")
+    assert run.code == 0
+    out = tmp_path / "out"
+    assert sgmf("infer", tmp_path / "cases", "-m", two_channel_package_path, "-o", out).code == 0
+    assert (out / "case_0000_seg.nii.gz").exists()
+
+
+def test_an_ambiguous_folder_needs_a_choice(
+    sgmf: Sgmf, tiny_package_path: Path, tmp_path: Path
+) -> None:
+    for number in (4, 5):
+
+        def change(dataset: Dataset, _index: int, number: int = number) -> None:
+            dataset.SeriesNumber = number
+
+        Series(VOXELS, change=change).write(tmp_path / "study" / str(number))
+    run = sgmf("infer", tmp_path / "study", "-m", tiny_package_path)
+    assert run.code == 3
+    assert "--where SeriesNumber=4" in run.stderr
+    assert names(tmp_path) == ["study"]
+    choice = ("--where", "SeriesNumber=5")
+    run = sgmf("infer", tmp_path / "study", "-m", tiny_package_path, *choice)
+    assert run.code == 0
+    record = json.loads((tmp_path / "study_seg.run.json").read_bytes())
+    assert record["where"] == ["SeriesNumber=5"]
+    assert record["scan"][0]["files"] == 2 * VOXELS.shape[2]
+
+
+def test_resume_goes_by_the_files_content_and_the_choice(
+    sgmf: Sgmf, tiny_package_path: Path, series: Path
+) -> None:
+    command = ("infer", series, "-m", tiny_package_path, "--resume")
+    assert sgmf(*command).stdout
+    (series / "IM0003").rename(series / "renamed")
+    assert not sgmf(*command).stdout
+    assert sgmf(*command, "--where", "SeriesNumber=3").stdout
+    save(Series(VOXELS).slice(3), series / "renamed")
+    assert sgmf(*command).code == 3
+
+
+def test_check_reports_what_is_wrong_with_a_series(sgmf: Sgmf, series: Path) -> None:
+    assert sgmf("check", series).code == 0
+    (series / "IM0005").unlink()
+    run = sgmf("check", series)
+    assert run.code == 3
+    assert "refuse: " in run.stdout
+    assert "gaps between 23 images are not equal: from 2.5 to 5 mm" in run.stdout
+
+
+def test_a_single_image_asks_for_its_folder(
+    sgmf: Sgmf, tiny_package_path: Path, series: Path
+) -> None:
+    run = sgmf("infer", series / "IM0005", "-m", tiny_package_path)
+    assert run.code == 3
+    assert "a single image" in run.stderr
