@@ -28,6 +28,7 @@ def run_record(
     label_map: Target,
     package: Package,
     where: Sequence[str] = (),
+    segmentation_type: str | None = None,
 ) -> dict[str, Any]:
     """Describe one finished run, JSON-ready.
 
@@ -43,6 +44,8 @@ def run_record(
         Package that the predictor ran.
     where
         Conditions that chose a DICOM series.
+    segmentation_type
+        Type of a DICOM segmentation; None for label maps of other formats.
     """
     return {
         "package": _package_facts(package),
@@ -50,6 +53,7 @@ def run_record(
         "mirrored_axes": list(segmentation.mirrored_axes),
         "scan": [_file_facts(path) for path in scan],
         "where": list(where),
+        "segmentation_type": segmentation_type,
         **_replacement_facts(segmentation),
         "label_map_sha256": sha256_of(label_map),
         "seconds": segmentation.seconds,
@@ -71,6 +75,7 @@ def is_done(
     mirrored_axes: Sequence[int] = (),
     nan_to: float | None = None,
     where: Sequence[str] = (),
+    segmentation_type: str | None = None,
 ) -> bool:
     """Tell if `record` describes such a run of this package on these very files.
 
@@ -84,6 +89,7 @@ def is_done(
             and document["mirrored_axes"] == list(mirrored_axes)
             and document.get("nan_to") == nan_to
             and document.get("where", []) == list(where)
+            and document.get("segmentation_type") == segmentation_type
             and document["scan"] == [_file_facts(path) for path in scan]
             and document["label_map_sha256"] == sha256_of(label_map)
         )

@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
+from segmaformer.runtime.results.segmentation import DICOM_SUFFIX
 from segmaformer.runtime.scans.channels import (
     ScanCase,
     channels_in,
@@ -20,9 +22,18 @@ from segmaformer.runtime.scans.channels import (
     series_below,
     why_unreadable,
 )
-from segmaformer.runtime.scans.formats import SUFFIXES, label_map_suffix, read_header, scan_name
+from segmaformer.runtime.scans.dicom.opening import open_file
+from segmaformer.runtime.scans.formats import (
+    SUFFIXES,
+    label_map_suffix,
+    read_header,
+    scan_name,
+    scan_suffix,
+)
 
 RESULT_NAME = "_seg"
+RESULT_SUFFIXES = (*SUFFIXES, DICOM_SUFFIX)
+"""Endings of label maps that can be written."""
 _NUMBERED = re.compile(r".+_[0-9]{4}")
 
 
@@ -40,6 +51,10 @@ class Case:
         File for each label whose probability map is requested.
     refusal
         Reason why the files are no scan that the package takes; None if they may be.
+    segmentation_type
+        Type of the label map if it is a DICOM segmentation, else None.
+    dicom_report
+        DICOM report of volumes beside the label map; None if not requested.
     """
 
     scan: tuple[Path, ...]
@@ -49,6 +64,8 @@ class Case:
     report: Path | None = None
     probabilities: tuple[tuple[str, Path], ...] = ()
     refusal: str | None = None
+    segmentation_type: SegmentationType | None = None
+    dicom_report: Path | None = None
 
     @property
     def name(self) -> str:
@@ -63,7 +80,13 @@ class Case:
     @property
     def results(self) -> list[Path]:
         """Requested result files, without the record."""
-        wanted = (self.label_map, self.preview, self.statistics, self.report)
+        wanted = (
+            self.label_map,
+            self.dicom_report,
+            self.preview,
+            self.statistics,
+            self.report,
+        )
         maps = [path for _, path in self.probabilities]
         return [path for path in (*wanted, *maps) if path is not None]
 
@@ -81,12 +104,18 @@ class Wanted:
     ----------
     report
         HTML file for one scan, or an existing folder for any number.
+    segmentation_type
+        Type of DICOM segmentations; None is binary where label maps are DICOM at all.
+    dicom_report
+        Whether to write a DICOM report of volumes, which refers to a DICOM segmentation.
     """
 
     preview: bool = False
     statistics: bool = False
     report: Path | None = None
     probabilities: tuple[str, ...] = ()
+    segmentation_type: SegmentationType | None = None
+    dicom_report: bool = False
 
 
 def group_cases(
@@ -110,8 +139,8 @@ def group_cases(
     channels
         Number of channels of each scan; a file may hold several.
     output
-        A file for one scan, a folder for any number, or None for ``NAME_seg`` beside
-        each scan, in the scan's format. A folder of scans needs a folder here.
+        A file for one scan, a folder for any number, or None for ``NAME_seg`` beside each scan, in
+        the scan's format, which for DICOM is a segmentation. A folder of scans needs a folder here.
     wanted
         Optional results to write beside each label map.
     package
@@ -161,7 +190,7 @@ def group_scans(
 
 
 def _prepare_results_folder(scans: Path, output: Path | None) -> None:
-    if output is None or (not output.is_dir() and output.name.lower().endswith(SUFFIXES)):
+    if output is None or (not output.is_dir() and output.name.lower().endswith(RESULT_SUFFIXES)):
         raise click.UsageError(f"the scans of folder {scans} need a folder for results: -o OUT")
     if output.exists() and not output.is_dir():
         raise click.UsageError(f"-o {output} is a file; the scans of folder {scans} need a folder")
@@ -215,6 +244,12 @@ def _misfit(files: Sequence[Path], channels: int) -> str:
 
 
 def _case(scan: ScanCase, label_map: Path, wanted: Wanted) -> Case:
+    is_dicom = label_map.suffix.lower() == DICOM_SUFFIX
+    if not is_dicom and (wanted.dicom_report or wanted.segmentation_type):
+        option = "--dicom-report" if wanted.dicom_report else "--segmentation-type"
+        raise click.UsageError(
+            f"{option} is for DICOM segmentations, and {label_map} is none; give -o OUT.dcm"
+        )
     return Case(
         scan.files,
         label_map,
@@ -226,22 +261,33 @@ def _case(scan: ScanCase, label_map: Path, wanted: Wanted) -> Case:
             for label in wanted.probabilities
         ),
         refusal=scan.refusal,
+        segmentation_type=(wanted.segmentation_type or "binary") if is_dicom else None,
+        dicom_report=_beside(label_map, "_volumes.dcm") if wanted.dicom_report else None,
     )
 
 
 def _label_map(scan: Path, output: Path | None, count: int) -> Path:
-    name = f"{scan_name(scan)}{RESULT_NAME}{label_map_suffix(scan)}"
+    suffix = DICOM_SUFFIX if _is_dicom(scan) else label_map_suffix(scan)
+    name = f"{scan_name(scan)}{RESULT_NAME}{suffix}"
     if output is None:
         return scan.with_name(name)
     if output.is_dir():
         return output / name
     if count > 1:
         raise click.UsageError(f"-o {output} is no folder, and there are {count} scans")
-    if not output.name.lower().endswith(SUFFIXES):
+    if not output.name.lower().endswith(RESULT_SUFFIXES):
         raise click.UsageError(
-            f"-o {output} must end in {', '.join(SUFFIXES)}, or be an existing folder"
+            f"-o {output} must end in {', '.join(RESULT_SUFFIXES)}, or be an existing folder"
         )
     return output
+
+
+def _is_dicom(scan: Path) -> bool:
+    """Tell if a scan is a folder of DICOM files, or one such file."""
+    try:
+        return scan.is_dir() or (not scan_suffix(scan) and open_file(scan) is not None)
+    except OSError:
+        return False
 
 
 def _check_report(report: Path | None, count: int) -> None:

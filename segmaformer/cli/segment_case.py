@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from segmaformer.runtime.checks.scan import check_scan
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.predictor import Predictor, Prepared
 from segmaformer.runtime.progress import Progress, Report
+from segmaformer.runtime.results.dicom.measurement_report import write_measurement_report
+from segmaformer.runtime.results.dicom.segmentation_object import write_segmentation_object
+from segmaformer.runtime.results.dicom.source import check_series
 from segmaformer.runtime.results.report import write_report
 from segmaformer.runtime.results.run_record import run_record
 from segmaformer.runtime.results.segmentation import Segmentation
@@ -52,8 +55,9 @@ def segment_cases(
     ------
     case, document
         The case, and a document for JSON and the statistics file or the error. Its keys:
-        ``scan``, ``output``, ``run``, ``preview``, ``stats``, ``report`` and ``probabilities``
-        (paths; the last four if requested), ``package``, ``backend``, ``mirrored_axes``,
+        ``scan``, ``output``, ``run``, ``dicom_report``, ``preview``, ``stats``, ``report`` and
+        ``probabilities`` (paths; the last five if requested), ``segmentation_frames`` of a DICOM
+        segmentation, ``package``, ``backend``, ``mirrored_axes``,
         ``seconds`` by stage and ``statistics``, see
         :func:`segmaformer.runtime.results.statistics.label_statistics`.
     """
@@ -95,6 +99,8 @@ def _prepare(predictor: Predictor, case: Case, warn: Report) -> Prepared:
     for path in case.written:
         check_writable(path)
     prepared = predictor.prepare(case.scan)
+    if case.segmentation_type is not None:
+        check_series(prepared.volume)
     for finding in check_scan(prepared.volume, predictor.package.manifest):
         if finding.level == "refuse":
             raise InputError(f"{case.scan[0]}: {finding.what}. {finding.fix}")
@@ -126,13 +132,14 @@ def _write(
         for path in case.written
         if path not in maps
     }
-    segmentation.save(places[case.label_map])
+    _write_label_map(case, segmentation, places, document)
     record = run_record(
         segmentation,
         scan=case.scan,
         label_map=places[case.label_map],
         package=predictor.package,
         where=predictor.where,
+        segmentation_type=case.segmentation_type,
     )
     _write_json(places[case.record], record)
     if case.preview is not None:
@@ -150,6 +157,26 @@ def _write(
     return document
 
 
+def _write_label_map(
+    case: Case,
+    segmentation: Segmentation,
+    places: Mapping[Path, UnfinishedFile],
+    document: dict[str, Any],
+) -> None:
+    """Write the label map; if it is DICOM, also the report, and add facts to `document`."""
+    if case.segmentation_type is None:
+        segmentation.save(places[case.label_map])
+        return
+    written = write_segmentation_object(
+        places[case.label_map], segmentation, case.segmentation_type
+    )
+    document["segmentation_frames"] = int(written.NumberOfFrames)
+    if case.dicom_report is not None:
+        write_measurement_report(
+            places[case.dicom_report], segmentation, written, document["statistics"]
+        )
+
+
 def _write_json(file: UnfinishedFile, document: dict[str, Any]) -> None:
     file.stream.write(json.dumps(document, indent=2).encode() + b"\n")
 
@@ -158,6 +185,7 @@ def _paths(case: Case) -> dict[str, Any]:
     named: dict[str, Path | None] = {
         "output": case.label_map,
         "run": case.record,
+        "dicom_report": case.dicom_report,
         "preview": case.preview,
         "stats": case.statistics,
         "report": case.report,

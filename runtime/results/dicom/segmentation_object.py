@@ -15,6 +15,7 @@ from segmaformer.runtime.package.codes import Code
 from segmaformer.runtime.results.dicom.segments import Segment, segments_of
 from segmaformer.runtime.results.dicom.source import (
     bare_images,
+    check_series,
     gap_mm,
     identify,
     name_frames,
@@ -22,7 +23,6 @@ from segmaformer.runtime.results.dicom.source import (
     series_of,
 )
 from segmaformer.runtime.system.atomic import Target, atomic_file
-from segmaformer.runtime.system.extras import require_extra
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -74,7 +74,7 @@ def write_segmentation_object(
 
 def segmentation_object(segmentation: Segmentation, kind: SegmentationType) -> Dataset:
     """Build what :func:`write_segmentation_object` writes; errors are the same."""
-    require_extra("highdicom", "pydicom", extra="dicom")
+    check_series(segmentation.volume)
     series = series_of(segmentation.volume)
     if kind == "labelmap" and segmentation.manifest.output.regions:
         raise ValueError(

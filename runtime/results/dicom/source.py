@@ -10,6 +10,7 @@ import numpy as np
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.scans.dicom.series import DicomSeries, Slice
 from segmaformer.runtime.scans.volume import Volume
+from segmaformer.runtime.system.extras import require_extra
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -33,6 +34,20 @@ _COMPRESSION = (
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
 )
+
+
+def check_series(volume: Volume) -> None:
+    """Refuse a scan to which DICOM results could not refer, before the work.
+
+    Raises
+    ------
+    MissingExtraError
+        highdicom or pydicom is not installed.
+    InputError
+        As for :func:`series_of`.
+    """
+    require_extra("highdicom", "pydicom", extra="dicom")
+    series_of(volume)
 
 
 def series_of(volume: Volume) -> DicomSeries:

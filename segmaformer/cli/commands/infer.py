@@ -11,6 +11,12 @@ import click
 
 from segmaformer.cli.cases import Case, Wanted, group_cases
 from segmaformer.cli.console import print_json, print_path, print_table, progress_bar, say
+from segmaformer.cli.dicom_results import (
+    check_dicom_results,
+    dicom_report_option,
+    segmentation_type_option,
+    tell_of_frames,
+)
 from segmaformer.cli.exit_codes import DONE, REFUSED, exit_code, message_of
 from segmaformer.cli.parameters import (
     PACKAGE_FOLDER,
@@ -30,6 +36,7 @@ from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.probabilities import label_channel
 from segmaformer.runtime.predictor import Predictor
+from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
 from segmaformer.runtime.results.run_record import is_done
 from segmaformer.runtime.system.atomic import atomic_file
 
@@ -48,8 +55,11 @@ from segmaformer.runtime.system.atomic import atomic_file
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Label map to write, or an existing folder. Default: SCAN_seg.nii.gz beside the scan.",
+    help="Label map to write, or an existing folder. Default: SCAN_seg.nii.gz beside the scan, "
+    "SCAN_seg.dcm (a DICOM segmentation) for DICOM.",
 )
+@segmentation_type_option
+@dicom_report_option
 @click.option(
     "--backend",
     type=click.Choice(backend_names()),
@@ -101,6 +111,8 @@ def command(
     scans: tuple[Path, ...],
     model: Path,
     output: Path | None,
+    segmentation_type: SegmentationType | None,
+    dicom_report: bool,
     backend: str,
     device: Device | None,
     variant: str | None,
@@ -128,11 +140,19 @@ def command(
     package = Package.open(model)
     _check_backend(backend, device)
     _check_options(package.manifest, variant, tta, probabilities)
-    wanted = Wanted(preview=preview, statistics=stats, report=report, probabilities=probabilities)
+    wanted = Wanted(
+        preview=preview,
+        statistics=stats,
+        report=report,
+        probabilities=probabilities,
+        segmentation_type=segmentation_type,
+        dicom_report=dicom_report,
+    )
     channels = len(package.manifest.preprocessing.channels)
     cases = _part(
         group_cases(scans, channels=channels, output=output, wanted=wanted, package=model), shard
     )
+    check_dicom_results(package.manifest, cases)
     predictor = Predictor(
         package,
         backend,
@@ -149,6 +169,7 @@ def command(
     results = [_skipped(case) for case in done]
     left = [case for case in cases if case not in done]
     results += _segment(predictor, left, names=names, print_results=not as_json)
+    tell_of_frames(package.manifest, cases, results)
     summary = {"model": str(model), "results": results}
     if as_json:
         print_json(summary)
@@ -191,6 +212,7 @@ def _is_done(predictor: Predictor, case: Case) -> bool:
         mirrored_axes=predictor.mirrored_axes,
         nan_to=predictor.nan_to,
         where=predictor.where,
+        segmentation_type=case.segmentation_type,
     )
 
 

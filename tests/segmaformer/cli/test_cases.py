@@ -77,7 +77,7 @@ def test_a_number_of_files_that_does_not_fit_is_refused(tmp_path: Path, count: i
 
 @pytest.mark.parametrize("name", ["labels.mhz", "labels", "labels.nii.zip", "folder/"])
 def test_an_output_of_no_known_format_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(click.UsageError, match=r"must end in \.nii\.gz, .*\.mhd, or be an exist"):
+    with pytest.raises(click.UsageError, match=r"must end in \.nii\.gz, .*\.dcm, or be an exist"):
         group_cases(files(tmp_path, "a.nii"), channels=1, output=tmp_path / name)
 
 

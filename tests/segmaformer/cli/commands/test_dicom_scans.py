@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pydicom")
+pytest.importorskip("highdicom")
 
 from pydicom.dataset import Dataset
 from support.packages.samples import head_like
@@ -35,8 +36,8 @@ def test_a_folder_is_segmented_on_its_own_grid(
     sgmf: Sgmf, tiny_package_path: Path, series: Path
 ) -> None:
     before = names(series)
-    run = sgmf("infer", series, "-m", tiny_package_path)
-    output = series.with_name("case.1_seg.nii.gz")
+    output = series.with_name("labels.nii.gz")
+    run = sgmf("infer", series, "-m", tiny_package_path, "-o", output)
     assert (run.code, run.stdout) == (0, f"{output}\n")
     labels = nibabel.load(output)
     assert labels.shape == VOXELS.shape
@@ -52,10 +53,12 @@ def test_the_labels_are_those_of_the_same_scan_as_nifti(
     nifti = nibabel.Nifti1Image(voxels, Series(VOXELS, orientation=OBLIQUE).affine)
     nibabel.save(nifti, tmp_path / "scan.nii")
     for scan in (series, tmp_path / "scan.nii"):
-        assert sgmf("infer", scan, "-m", tiny_package_path, "--backend", "onnxruntime").code == 0
+        output = tmp_path / f"{scan.name}.nii.gz"
+        command = ("infer", scan, "-m", tiny_package_path, "-o", output)
+        assert sgmf(*command, "--backend", "onnxruntime").code == 0
     labels = [
-        np.asarray(nibabel.load(tmp_path / f"{name}_seg.nii.gz").dataobj)
-        for name in ("case.1", "scan")
+        np.asarray(nibabel.load(tmp_path / name).dataobj)
+        for name in ("case.1.nii.gz", "scan.nii.nii.gz")
     ]
     np.testing.assert_array_equal(*labels)
 
@@ -66,7 +69,7 @@ def test_every_folder_is_a_case(sgmf: Sgmf, tiny_package_path: Path, tmp_path: P
     run = sgmf("infer", tmp_path / "cases", "-m", tiny_package_path, "-o", tmp_path / "out")
     assert run.code == 0
     assert names(tmp_path / "out") == [
-        *("a.1_seg.nii.gz", "a.1_seg.run.json", "a.2_seg.nii.gz", "a.2_seg.run.json"),
+        *("a.1_seg.dcm", "a.1_seg.run.json", "a.2_seg.dcm", "a.2_seg.run.json"),
         "summary.json",
     ]
 
@@ -80,7 +83,7 @@ def test_channels_are_folders(sgmf: Sgmf, two_channel_package_path: Path, tmp_pa
     assert run.code == 0
     out = tmp_path / "out"
     assert sgmf("infer", tmp_path / "cases", "-m", two_channel_package_path, "-o", out).code == 0
-    assert (out / "case_0000_seg.nii.gz").exists()
+    assert (out / "case_0000_seg.dcm").exists()
 
 
 def test_an_ambiguous_folder_needs_a_choice(
