@@ -185,7 +185,9 @@ def _candidates(
                 refusal = group.files[0].no_volume
                 yield Candidate(tuple(group.files), (), None, refusal)
             else:
-                yield _candidate(group.planes, faulty[group.planes[0].file.series_uid])
+                uid = group.planes[0].file.series_uid
+                unknown = [file for file in faulty[""] if not file.has_series]
+                yield _candidate(group.planes, [*faulty[uid], *unknown])
     for uid, files in faulty.items():
         if files and uid not in uids:
             yield Candidate(tuple(files), (), None, f"{files[0].path.name}: {files[0].fault}")

@@ -99,20 +99,24 @@ def _size(candidate: Candidate) -> str:
 
 
 def _check_left_out(path: Path, chosen: Candidate, candidates: Sequence[Candidate]) -> None:
-    """Refuse a choice that leaves out parallel images of the same series: it may be a part."""
+    """Refuse a choice that may be a part: it leaves out other images of the same series.
+
+    A single image of another orientation is a localizer that does not say so.
+    """
     for other in candidates:
         if (
             other is not chosen
             and other.planes
             and other.series_uid == chosen.series_uid
-            and are_parallel(other.planes[0], chosen.planes[0])
+            and (len(other.planes) > 1 or are_parallel(other.planes[0], chosen.planes[0]))
         ):
             choices = distinguishing([chosen.planes, other.planes])
             by = f" by --where {shlex.quote(str(choices[0]))}" if choices else ""
             raise GeometryError(
                 f"{path}: {chosen.name}: {len(chosen.planes)} images form a volume, but "
-                f"{len(other.planes)} more of the series do not fit: their frame of reference, "
-                f"rows, columns or spacing differ. Choose the images{by}, or take others away"
+                f"{len(other.planes)} more of the series do not fit: frame of reference, "
+                f"orientation, rows, columns or spacing differ. Choose images{by}, or take the "
+                "others away"
             )
 
 

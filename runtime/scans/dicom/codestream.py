@@ -15,6 +15,9 @@ _JP2_BOX = b"\0\0\0\x0cjP  "
 _FRAME_STARTS = {0xC0, 0xC1, 0xC2, 0xC3, 0xF7}
 _BARE_MARKERS = {0x01, *range(0xD0, 0xD9)}
 _RLE_HEADER_BYTES = 64
+# Largest expansion: of RLE's pairs of bytes, and of large images in other codings.
+_RLE_EXPANSION, _EXPANSION = 64, 10_000
+_SMALL_BYTES = 1 << 24
 
 
 def check_codestream(data: bytes, coding: Coding, rows: int, columns: int, width: int) -> None:
@@ -36,6 +39,9 @@ def check_codestream(data: bytes, coding: Coding, rows: int, columns: int, width
     InputError
         The image has another size, several components, or states none.
     """
+    expansion = _RLE_EXPANSION if coding == "rle" else _EXPANSION
+    if rows * columns * width > max(len(data) * expansion, _SMALL_BYTES):
+        raise InputError(f"an image of {rows} x {columns} is said to lie in {len(data)} bytes")
     if coding == "rle":
         segments = int.from_bytes(data[:4], "little")
         if len(data) < _RLE_HEADER_BYTES or segments != width:

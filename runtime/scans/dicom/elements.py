@@ -20,7 +20,8 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PATIENT_GROUP = 0x10
-_MOST_ELEMENTS = 1_500_000
+# Most elements outside the frames' functional groups, for each frame, and of all.
+_MOST_ELEMENTS, _MOST_OF_A_FRAME, _MOST_OF_ALL = 50_000, 1000, 1_500_000
 _DEEPEST = 16
 _LONGEST_VALUE = 1 << 16
 
@@ -162,6 +163,7 @@ class _Walk:
     is_sequence: Callable[[int], bool]
     header: Header
     count: int = 0
+    most: int = _MOST_ELEMENTS
 
     def data_set(self, syntax: TransferSyntax) -> None:
         """Walk through the data set itself."""
@@ -180,6 +182,7 @@ class _Walk:
 
     def _next_frame(self) -> Elements:
         self.header.frames.append({})
+        self.most = min(self.most + _MOST_OF_A_FRAME, _MOST_OF_ALL)
         return self.header.frames[-1]
 
     def _items(
@@ -248,8 +251,8 @@ class _Walk:
     def _element(self, at: int, syntax: TransferSyntax) -> _Found:
         """Read tag, type and length of the element at a position."""
         self.count += 1
-        if self.count > _MOST_ELEMENTS:
-            raise InputError(f"its header has more than {_MOST_ELEMENTS} elements")
+        if self.count > self.most:
+            raise InputError(f"its header has more than {self.most} elements")
         start = self.window.take(at, 12)
         if len(start) < 8:
             raise _CutOffError

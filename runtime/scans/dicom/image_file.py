@@ -73,6 +73,8 @@ class ImageFile:
         Reason why such images make no volume: a localizer, for example; empty if they may.
     fault
         What is wrong with the file; empty if nothing is.
+    has_series
+        Whether the header was read as far as the UID of its series, or to its end.
     frames
         Number of images in it.
     has_frames
@@ -97,6 +99,7 @@ class ImageFile:
     has_frames: bool = False
     no_volume: str = ""
     fault: str = ""
+    has_series: bool = True
     format: PixelFormat | None = None
     pixels: PixelPlace | None = None
     elements: Elements = field(default_factory=dict, repr=False)

@@ -21,7 +21,7 @@ from segmaformer.runtime.scans.dicom.encoding import (
 )
 from segmaformer.runtime.scans.file_kinds import DICOM_AT, DICOM_MAGIC
 
-LONGEST_HEADER = 1 << 26
+LONGEST_HEADER = 1 << 25
 """Most bytes of a header that are unpacked."""
 
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN"})

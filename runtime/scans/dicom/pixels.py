@@ -15,6 +15,8 @@ from segmaformer.runtime.scans.dicom.opening import OpenedFile
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _WIDTHS = (8, 16, 32)
+# A few bytes may follow the pixels.
+_MOST_TRAILING = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -134,5 +136,9 @@ def check_place(
             raise InputError(
                 f"it is cut off or damaged: its header promises {promised} bytes of pixels, and "
                 f"it holds {held}"
+            )
+        if place.length > 2 * promised + _MOST_TRAILING:
+            raise InputError(
+                f"its header promises {promised} bytes of pixels, and it holds {place.length}"
             )
     return place

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.scans.dicom.elements import Element, Elements, Header, read_elements
+from segmaformer.runtime.scans.dicom.encoding import EXPLICIT
 from segmaformer.runtime.scans.dicom.image_file import ImageFile, Numbers, Plane
 from segmaformer.runtime.scans.dicom.keywords import check_uid, is_sequence, tag_of
 from segmaformer.runtime.scans.dicom.opening import OpenedFile, Window, open_file
@@ -69,16 +70,15 @@ def read_image_file(path: Path, wanted: frozenset[int]) -> tuple[ImageFile, list
     opened = open_file(path)
     if opened is None or opened.is_directory:
         return None
-    if opened.syntax is None:
-        fault = f"its transfer syntax {opened.syntax_uid} cannot be decoded"
-        return ImageFile(opened, state, fault=fault), []
+    # The data sets of unknown transfer syntaxes are explicit, all but those of private ones.
+    syntax = opened.syntax or EXPLICIT
     try:
         with path.open("rb") as stream:
             window = Window(stream, opened)
-            header = read_elements(window, opened.syntax, wanted, is_sequence)
+            header = read_elements(window, syntax, wanted, is_sequence)
             return _Reading(opened, header, window.end).image_file(state)
     except InputError as error:
-        return ImageFile(opened, state, fault=str(error)), []
+        return ImageFile(opened, state, fault=str(error), has_series=False), []
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ class _Reading:
             number=self._text("SeriesNumber"),
             description=self._text("SeriesDescription"),
             no_volume=self._why_no_volume(),
+            has_series=bool(self._text("SeriesInstanceUID")) or not self.header.is_cut_off,
             elements=self.header.elements,
         )
         if file.no_volume:
@@ -121,16 +122,18 @@ class _Reading:
             file = dataclasses.replace(file, format=form, frames=frames, has_frames=multiple)
             planes = self._planes(file, frames)
         except InputError as error:
-            return dataclasses.replace(file, fault=self._cut_off() or str(error)), []
+            return dataclasses.replace(file, fault=self._grave_fault() or str(error)), []
         try:
             place = check_place(self.header.pixels, self.opened, form, frames, self.end)
         except InputError as error:
-            file = dataclasses.replace(file, fault=self._cut_off() or str(error))
+            file = dataclasses.replace(file, fault=self._grave_fault() or str(error))
         else:
             file = dataclasses.replace(file, pixels=place)
         return file, [dataclasses.replace(plane, file=file) for plane in planes]
 
-    def _cut_off(self) -> str:
+    def _grave_fault(self) -> str:
+        if self.opened.syntax is None:
+            return f"its transfer syntax {self.opened.syntax_uid} cannot be decoded"
         return "it is cut off or damaged: its header ends too early" * self.header.is_cut_off
 
     def _why_no_volume(self) -> str:

@@ -13,6 +13,7 @@ from segmaformer.runtime.scans.dicom.choice import choose
 from segmaformer.runtime.scans.dicom.geometry import Stack
 from segmaformer.runtime.scans.dicom.image_file import Numbers, Plane
 from segmaformer.runtime.scans.dicom.keywords import parse_conditions
+from segmaformer.runtime.scans.dicom.opening import open_file
 from segmaformer.runtime.scans.dicom.series import DicomSeries, Point, Slice
 from segmaformer.runtime.scans.dicom.series_pixels import SeriesPixels
 from segmaformer.runtime.scans.scan_file import ScanFile, read_volume
@@ -52,6 +53,7 @@ def read_series_header(path: Path, where: Sequence[str] = ()) -> ScanFile:
     """Choose a series as :func:`read_series` does, and read and check all but its pixels."""
     require_extra("pydicom", extra="dicom")
     try:
+        _refuse_index(path)
         candidate, remarks = choose(path, parse_conditions(where))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -67,6 +69,15 @@ def read_series_header(path: Path, where: Sequence[str] = ()) -> ScanFile:
         remarks=remarks,
         header=series,
     )
+
+
+def _refuse_index(path: Path) -> None:
+    opened = None if path.is_dir() else open_file(path)
+    if opened is not None and opened.is_directory:
+        raise InputError(
+            f"{path} is an index of other files (DICOMDIR), which is not followed; give the folder "
+            "that holds the images"
+        )
 
 
 def describe(candidate: Candidate, stack: Stack) -> DicomSeries:

@@ -18,6 +18,7 @@ from segmaformer.runtime.scans.dicom.decoding import CompressedImage, decoded
 from segmaformer.runtime.scans.dicom.elements import PixelPlace
 from segmaformer.runtime.scans.dicom.fragments import frame_spans
 from segmaformer.runtime.scans.dicom.image_file import ImageFile, Plane
+from segmaformer.runtime.scans.dicom.opening import LONGEST_HEADER
 from segmaformer.runtime.scans.dicom.pixels import PixelFormat
 from segmaformer.runtime.scans.scan_file import PlaneSource, file_state
 
@@ -116,6 +117,10 @@ def _native_frames(file: ImageFile, wanted: dict[int, int]) -> Iterator[tuple[in
                 content = np.frombuffer(content, ">u2").astype("<u2").tobytes()
             stored = np.frombuffer(content, form.dtype(order))
             yield wanted[frame], stored.reshape(form.rows, form.columns)
+        if deflated and source.read_at(place.at + place.length + LONGEST_HEADER, 1):
+            raise InputError(
+                f"{file.path} unpacks to far more than its header promises; it is not what it seems"
+            )
 
 
 class _Plain:
