@@ -4,9 +4,10 @@
         --module-args '{"classes": 3}' --classes 3 --tile 64,64,64 --out own_modules.json
 
 Weights are random, with one seed. The command is run as a person calls it, without a scan; then
-ONNX Runtime, OpenVINO and PyTorch eager each run the first of the command's phantom tiles, in a
-process of its own, one after the other. An error is the largest difference of logits from
-PyTorch's over their range. The results of a file given by ``--out`` are kept beside the new one.
+PyTorch eager, ONNX Runtime and OpenVINO run the first of the command's phantom tiles by turns in
+one process, so that other work on the machine slows all of them: ratios say more than seconds. An
+error is the largest difference of logits from PyTorch's over their range. The results of a file
+given by ``--out`` are kept beside the new one.
 """
 
 from __future__ import annotations
@@ -14,19 +15,24 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from networks import PACKAGE, export, first_tile, timed
+from networks import PACKAGE, export, first_tile
 from turns import available_threads, in_process, machine
 
 WEIGHTS, USE = "weights.pth", "use.json"
 BACKENDS = ("onnxruntime", "openvino")
+
+Forward = Callable[[np.ndarray], np.ndarray]
+"""Tile (1, C, D, H, W) -> logits (1, K, D, H, W), float32."""
 
 
 @dataclass(frozen=True)
@@ -90,24 +96,18 @@ def count_scans(folder: Path) -> int:
     return sum(node.op_type == "SelectiveScan" for node in graph.node)
 
 
-def run_backend(name: str, folder: Path, rounds: int) -> dict[str, Any]:
-    """Run the first tile in a backend, or tell why that refuses the network."""
+def open_backend(name: str, folder: Path) -> Forward:
+    """Open the package in a backend; a BackendError tells why that refuses the network."""
     from segmaformer.runtime import Package
     from segmaformer.runtime.backends import BackendOptions, find_backend
-    from segmaformer.runtime.errors import BackendError
 
-    package = Package.open(folder / PACKAGE)
-    try:
-        backend, options = find_backend(name, None), BackendOptions(threads=available_threads())
-        assert backend is not None
-        session = backend.open(package, "fp32", options)
-        return _kept(name, session.run, folder, rounds)
-    except BackendError as error:
-        return {f"{name}_refused": str(error)}
+    backend, options = find_backend(name, None), BackendOptions(threads=available_threads())
+    assert backend is not None
+    return backend.open(Package.open(folder / PACKAGE), "fp32", options).run
 
 
-def run_pytorch(source: Source, folder: Path, rounds: int) -> dict[str, Any]:
-    """Run the first tile in PyTorch."""
+def open_pytorch(source: Source, folder: Path) -> Forward:
+    """Build the network for PyTorch eager."""
     import torch
 
     from segmaformer.export.own_network.module_probe import FirstOutput
@@ -121,43 +121,49 @@ def run_pytorch(source: Source, folder: Path, rounds: int) -> dict[str, Any]:
         with torch.inference_mode():
             return model(torch.from_numpy(tile)).numpy()
 
-    return _kept("pytorch", forward, folder, rounds)
+    return forward
 
 
-def _kept(
-    name: str, forward: Callable[[np.ndarray], np.ndarray], folder: Path, rounds: int
-) -> dict[str, Any]:
-    """Time the first tile, and keep its logits in the folder."""
-    logits = []
+def run_engines(source: Source, folder: Path, rounds: int) -> dict[str, Any]:
+    """Let PyTorch and the backends run the first tile by turns, after one run of each."""
+    from segmaformer.runtime.errors import BackendError
 
-    def keep(tile: np.ndarray) -> None:
-        logits[:] = [forward(tile)]
+    found: dict[str, Any] = {}
+    tile = first_tile(folder)
+    engines = {"pytorch": open_pytorch(source, folder)}
+    expected = engines["pytorch"](tile)
+    for name in BACKENDS:
+        try:
+            engines[name] = open_backend(name, folder)
+            found[f"{name}_error"] = _error(engines[name](tile), expected)
+        except BackendError as error:
+            engines.pop(name, None)
+            found[f"{name}_refused"] = str(error)
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(rounds):
+        for name, forward in engines.items():
+            start = time.perf_counter()
+            forward(tile)
+            seconds[name].append(time.perf_counter() - start)
+    for name, each in seconds.items():
+        found[f"{name}_seconds"] = statistics.median(each)
+        found[f"{name}_turns"] = each
+    return found
 
-    run = timed(keep, first_tile(folder), rounds)
-    np.save(folder / f"{name}.npy", logits[0])
-    return {f"{name}_{key}": value for key, value in run.items()}
 
-
-def measure(source: Source, inputs: tuple[int, int, Any], rounds: int) -> dict[str, Any]:
-    """Return figures of the command and of one tile in every engine that runs it."""
+def measure(source: Source, inputs: tuple[int, int, Any], rounds: int) -> Iterator[dict[str, Any]]:
+    """Yield figures of the command, then also of one tile in every engine that runs it."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         parameters = in_process(write_inputs, source, *inputs, folder)
         found: dict[str, Any] = {"tile": inputs[2], "parameters": parameters}
         target = folder / PACKAGE
         found.update(in_process(export, folder / WEIGHTS, target, source.options(folder)))
-        if found["exit_code"]:
-            return found
-        found["scans"] = count_scans(folder)
-        if not rounds:
-            return found
-        found.update(in_process(run_pytorch, source, folder, rounds))
-        expected = np.load(folder / "pytorch.npy")
-        for name in BACKENDS:
-            found.update(in_process(run_backend, name, folder, rounds))
-            if f"{name}_seconds" in found:
-                found[f"{name}_error"] = _error(np.load(folder / f"{name}.npy"), expected)
-    return found
+        if not found["exit_code"]:
+            found["scans"] = count_scans(folder)
+        yield found
+        if rounds and not found["exit_code"]:
+            yield found | in_process(run_engines, source, folder, rounds)
 
 
 def _error(logits: np.ndarray, expected: np.ndarray) -> float:
@@ -190,21 +196,26 @@ def main() -> None:
     parser.add_argument("--name", help="in the table; default: of the class or function")
     parser.add_argument("--source", help="where the code is from, to be kept with the figures")
     parser.add_argument(
-        "--rounds", type=int, default=3, help="of networks that are not slow; 0: the command alone"
+        "--rounds", type=int, default=3, help="turns of each engine; 0: the command alone"
     )
     parser.add_argument("--out", type=Path, help="JSON to add the figures to")
     options = parser.parse_args()
     tile = tuple(int(size) for size in options.tile.split(","))
     source = Source(options.module, options.module_path, options.module_args)
-    found = measure(source, (options.channels, options.classes, tile), options.rounds)
-    found["source"] = options.source
     name = options.name or options.module.partition(":")[2]
-    print(row(name, found), flush=True)
-    if options.out:
-        kept = json.loads(options.out.read_text()) if options.out.exists() else {"results": {}}
-        kept["machine"] = machine()
-        kept["results"][name] = found
-        options.out.write_text(json.dumps(kept, indent=2) + "\n")
+    inputs = (options.channels, options.classes, tile)
+    for found in measure(source, inputs, options.rounds):
+        found["source"] = options.source
+        print(row(name, found), flush=True)
+        if options.out:
+            _keep(options.out, name, found)
+
+
+def _keep(path: Path, name: str, found: dict[str, Any]) -> None:
+    kept = json.loads(path.read_text()) if path.exists() else {"results": {}}
+    kept["machine"] = machine()
+    kept["results"][name] = found
+    path.write_text(json.dumps(kept, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from segmaformer.export.function_body import add_function_body
 from segmaformer.export.model_check import check_model
 from segmaformer.export.scan_op import OPSET
 from segmaformer.export.scan_translation import translation_table
+from segmaformer.export.user_line import user_line
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.progress import Report
 
@@ -95,11 +96,11 @@ def _trace(model: nn.Module, example: torch.Tensor, *, free_batch: bool) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    """Return the cause of a tracer's error, in one line."""
+    """Return the cause of a tracer's error in one line, and the line of the user's code."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return (lines[0] if lines else type(error).__name__) + user_line(error)
 
 
 def strip_metadata(model: onnx.ModelProto) -> None:

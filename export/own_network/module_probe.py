@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from segmaformer.export.own_network.cpu_only import CpuOnly
+from segmaformer.export.user_line import user_line
 from segmaformer.runtime.errors import InputError
 
 SAME = 1e-4
@@ -120,7 +121,7 @@ def _run(wrapped: FirstOutput, tile: torch.Tensor) -> torch.Tensor:
     except Exception as error:  # of the user's code, which may raise anything
         raise InputError(
             f"the module fails on a tile of shape {tuple(tile.shape)} on the CPU: "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}{user_line(error)}"
         ) from error
     _refuse_unless(
         torch.equal(before, tile), "changes its input, which others read again; let it copy first"

@@ -14,6 +14,7 @@ from torch import nn
 
 from segmaformer.checkpoint.fields import listing
 from segmaformer.export.own_network.cpu_only import CpuOnly
+from segmaformer.export.user_line import user_line
 from segmaformer.mamba import stand_in
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.progress import Report
@@ -87,7 +88,7 @@ def _explained(what: str, missing: list[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of the user's code, which may raise anything
-        message = f"{what} fails: {type(error).__name__}: {error}"
+        message = f"{what} fails: {type(error).__name__}: {error}{user_line(error)}"
         if missing:
             names = listing(missing)
             message += f". It asks for {names}, which this project's stand-in does not have"

@@ -83,9 +83,9 @@ def test_the_current_folder_is_not_searched(folder: Path, monkeypatch: Any) -> N
     [
         ("their_network", None, "expected package.module:name"),
         ("absent_network:Net", None, "importing absent_network fails"),
-        ("broken_network:Net", None, "importing broken_network fails: ZeroDivisionError"),
+        ("broken_network:Net", None, r"fails: ZeroDivisionError: .*broken_network\.py, line 1\)"),
         ("their_network:Other", None, "their_network has no Other"),
-        ("their_network:fails", None, "fails: RuntimeError: no weights found"),
+        ("their_network:fails", None, r"no weights found \(.*their_network\.py, line 17\)"),
         ("their_network:lacks", None, "No module named .* install what it needs"),
         ("their_network:of_a_fork", None, r"It asks for mamba_ssm\.Mamba_FFT, which"),
         ("their_network:number", None, "gives a int; expected a torch.nn.Module"),
