@@ -17,10 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -29,52 +26,12 @@ from typing import Any
 
 import numpy as np
 from checkpoints import TILES, make_network, write_checkpoint
+from sgmf_export import PACKAGE, export, first_tile
 from tile import leave_scans_out
 from turns import available_threads, in_process, machine
 
-PACKAGE, PLAIN = "network.sgmf", "plain.onnx"
+PLAIN = "plain.onnx"
 LONG_S = 10
-
-
-def export(checkpoint: Path, target: Path, options: Sequence[str] = ()) -> dict[str, Any]:
-    """Run `sgmf export` as a user does.
-
-    Returns
-    -------
-    dict
-        ``exit_code``, seconds and peak memory of the command, what it said and, where it ended
-        well, the figures of each variant and the size of its file.
-    """
-    command = [str(Path(sys.executable).with_name("sgmf")), "export", str(checkpoint)]
-    command += ["-o", str(target), *options]
-    start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stderr=said, stdout=said, cwd=target.parent)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        lines = said.read().splitlines()
-    result: dict[str, Any] = {
-        "exit_code": process.returncode,
-        "export_seconds": time.perf_counter() - start,
-        "export_peak_mib": usage.ru_maxrss / 1024,
-        "said": lines,
-    }
-    return result if process.returncode else {**result, **_figures(target)}
-
-
-def _figures(package: Path) -> dict[str, Any]:
-    manifest = json.loads((package / "manifest.json").read_bytes())
-    parity = manifest["variants"]["fp32"]["parity"]
-    return {
-        "parameters": manifest["network"]["parameters"],
-        "file_mib": manifest["files"]["fp32.onnx"]["size"] / 2**20,
-        "error": parity["relative_error"],
-        "bound": parity["bound"],
-        "noise": parity["noise"],
-        "agreement": parity["label_agreement"],
-        "variants": {name: each["parity"] for name, each in manifest["variants"].items()},
-    }
 
 
 def _checkpoint(name: str, folder: Path) -> str:
@@ -142,15 +99,6 @@ RUNNERS = {
     "pytorch": ("PyTorch", _pytorch),
 }
 """Who runs the tile: name in the table, and function."""
-
-
-def first_tile(folder: Path) -> np.ndarray:
-    """Make the first phantom of the package, shape (1, C, D, H, W), float32."""
-    from segmaformer.runtime import Package
-    from segmaformer.runtime.parity.stored_reference import reference_tile
-
-    manifest = Package.open(folder / PACKAGE).manifest
-    return reference_tile(manifest.preprocessing, manifest.tiling)
 
 
 def timed(

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from networks import PACKAGE, export, first_tile
+from sgmf_export import PACKAGE, export, first_tile
 from turns import available_threads, in_process, machine
 
 WEIGHTS, USE = "weights.pth", "use.json"

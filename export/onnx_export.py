@@ -78,15 +78,17 @@ def export_onnx(
 
 
 def _trace(model: nn.Module, example: torch.Tensor, *, free_batch: bool) -> Any:
+    shapes = ({0: torch.export.Dim("batch")},) if free_batch else None
     with _quiet(), torch.no_grad():
+        # Traced here, not by torch.onnx: that drops the assertions of code that holds for the
+        # batch of the example alone, and so writes a graph that is wrong for every other.
+        traced = torch.export.export(model.eval(), (example,), dynamic_shapes=shapes)
         program = torch.onnx.export(
-            model.eval(),
-            (example,),
+            traced,
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
             output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch")},) if free_batch else None,
             custom_translation_table=translation_table(),
             verbose=False,
         )

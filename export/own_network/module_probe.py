@@ -99,7 +99,8 @@ def probe_module(module: nn.Module, shape: tuple[int, int, int, int], outputs: i
     _refuse_unless(
         torch.equal(first, _run(wrapped, tile)),
         "gives other logits for the same tile the second time: it is random, or keeps a state. "
-        "Remove dropout that acts in evaluation mode and what remembers earlier inputs",
+        "Remove dropout that acts in evaluation mode, as F.dropout does unless it is given "
+        "training=self.training, and what remembers earlier inputs",
     )
     if beside is None:
         return

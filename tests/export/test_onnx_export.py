@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from support.networks.networks import TINY_TILE
 torch = pytest.importorskip("torch")
 
 from segmaformer.checkpoint import Checkpoint
+from segmaformer.export.onnx_export import export_onnx
 from segmaformer.export.scan_op import scan_nodes
 
 
@@ -59,3 +61,22 @@ def test_matches_pytorch(
     logits = logits_of(tiny_onnx, tiles, op_library=op_library)
     # Rounding of differently ordered float32 sums.
     assert np.abs(logits - expected).max() <= 1e-5 * np.ptp(expected)
+
+
+class Windows(torch.nn.Module):  # type: ignore[misc]
+    """Windows put together as window attention does: the batch is a quotient of their number."""
+
+    def forward(self, x: Any) -> Any:
+        windows = x.reshape(-1, 2, 4, 4)
+        tiles = int(windows.shape[0] / (4 / 2))
+        return windows.view(tiles, 4, 4, -1).transpose(1, 3).reshape(x.shape)
+
+
+def test_a_batch_that_the_code_computes_from_floats_is_not_taken_for_free() -> None:
+    lines: list[str] = []
+    model = export_onnx(Windows(), (4, 4, 4), 1, report=lines.append)
+    tile = np.arange(64, dtype=np.float32).reshape(1, 1, 4, 4, 4)
+    np.testing.assert_array_equal(
+        logits_of(model, tile, op_library=True), Windows()(torch.from_numpy(tile))
+    )
+    assert [line.partition(":")[0] for line in lines] == ["one tile at a time"]
