@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from segmaformer.runtime.backends import (
     open_session,
 )
 from segmaformer.runtime.bindings.processors import available_processors
-from segmaformer.runtime.errors import BackendError
+from segmaformer.runtime.errors import BackendError, BudgetError
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.admission import Admission
 from segmaformer.runtime.pipeline.device_network import DeviceNetwork, check_device_labels
@@ -29,6 +30,7 @@ from segmaformer.runtime.pipeline.preprocessing import (
     restore_map,
 )
 from segmaformer.runtime.pipeline.probabilities import label_channel, outside_crop
+from segmaformer.runtime.pipeline.straightening import Straightening, find_straightening
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
 from segmaformer.runtime.progress import Progress, Report, StepProgress
 from segmaformer.runtime.results.segmentation import Segmentation
@@ -57,6 +59,9 @@ class Predictor:
         Replaces voxels that are NaN or infinite; None refuses such scans.
     where
         Conditions ``KEYWORD=VALUE`` on the images of folders with several DICOM series.
+    keep_tilt
+        Give the network a tilted DICOM series as it is. Otherwise it sees the series straightened;
+        labels lie on the original images in both cases.
     report
         See :func:`segmaformer.runtime.backends.open_session`; also called with a line if logits
         leave the device although they could be summed there, and by :meth:`predict` with warnings
@@ -83,6 +88,7 @@ class Predictor:
         memory_budget_mib: int | None = None,
         nan_to: float | None = None,
         where: Sequence[str] = (),
+        keep_tilt: bool = False,
         options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
         report: Report = lambda line: None,
     ):
@@ -91,6 +97,7 @@ class Predictor:
             check_replacement_value(nan_to)
         self.nan_to = nan_to
         self.where = tuple(where)
+        self.keep_tilt = keep_tilt
         self.mirrored_axes = package.manifest.tiling.mirror_axes if tta else ()
         self._budget_bytes = budget_bytes(memory_budget_mib)
         self._threads = options.threads or available_processors()
@@ -155,15 +162,17 @@ class Predictor:
         seconds = dict[str, float]()
         with _timed(seconds, "read"):
             volume = self._read(scan)
+        straightening = None if self.keep_tilt else find_straightening(volume)
         with _timed(seconds, "preprocess"):
+            straight = volume if straightening is None else self._straight(volume, straightening)
             spec = self.package.manifest.preprocessing
             prepared = preprocess(
-                volume,
+                straight,
                 spec,
                 threads=self._threads,
-                admit=lambda grid: self._admission.check(volume, grid),
+                admit=lambda grid: self._admission.check(straight, grid),
             )
-        return Prepared(volume, prepared, seconds)
+        return Prepared(volume, prepared, seconds, straightening)
 
     def segment(
         self,
@@ -179,6 +188,8 @@ class Predictor:
             dtype = label_dtype(self.package.manifest.output)
             labels, cropped = empty_map(prepared.scan, dtype)
             prediction.labels(_for_stage(progress, "tiles"), cropped)
+            if prepared.straightening is not None:
+                labels = prepared.straightening.sheared(labels)
         return Segmentation(
             labels,
             prepared.volume,
@@ -225,10 +236,20 @@ class Predictor:
         channels = [label_channel(output, label) for label in labels]
         prediction = self._prediction(prepared.scan, prepared.volume.voxels.nbytes, cancel)
         maps = prediction.probabilities(channels, _for_stage(progress, "tiles"))
-        return (
+        whole = (
             restore_map(values, prepared.scan, outside=outside_crop(output, channel))
             for channel, values in zip(channels, maps, strict=True)
         )
+        straightening = prepared.straightening
+        return whole if straightening is None else map(straightening.sheared, whole)
+
+    def _straight(self, volume: Volume, straightening: Straightening) -> Volume:
+        """Return a tilted volume on its straight grid, if the budget holds both."""
+        voxels = math.prod(straightening.shape) * len(volume.voxels)
+        needed = volume.voxels.nbytes + voxels * volume.voxels.itemsize
+        if needed > self._budget_bytes:
+            raise BudgetError("the voxels and those straightened", self._budget_bytes, needed)
+        return straightening.straight(volume)
 
     def _find_resident(self) -> DeviceNetwork | None:
         """Return the network with its logits left on a device that was tested to sum them right."""
@@ -284,11 +305,24 @@ class Predictor:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A scan that was read and preprocessed, and the seconds that took."""
+    """A scan that was read and preprocessed.
+
+    Attributes
+    ----------
+    volume
+        The scan as it was read.
+    scan
+        The scan on the network's grid.
+    seconds
+        Wall time of each stage in seconds, by name.
+    straightening
+        Straightening of the scan before it was preprocessed; None if there was none.
+    """
 
     volume: Volume
     scan: Preprocessed
     seconds: dict[str, float]
+    straightening: Straightening | None = None
 
 
 def _for_stage(progress: Progress | None, stage: str) -> StepProgress:

@@ -11,9 +11,10 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from segmaformer.runtime.package.manifest import Manifest
+from segmaformer.runtime.pipeline.straightening import find_straightening
 from segmaformer.runtime.scans.finding import Finding
 from segmaformer.runtime.scans.spacing import known_spacings
-from segmaformer.runtime.scans.volume import Affine, Volume, _degrees, _directions, tilt_degrees
+from segmaformer.runtime.scans.volume import Volume, _degrees, _directions, tilt_degrees
 from segmaformer.runtime.spec import Reader, Triple
 
 USUAL_SPACING_MM = (0.1, 10.0)
@@ -44,7 +45,7 @@ def check_geometry(volume: Volume, manifest: Manifest | None = None) -> Iterator
     """
     yield from _check_spacing(volume)
     yield from _check_statements(volume, manifest)
-    yield from _check_directions(volume.affine)
+    yield from _check_directions(volume)
     if isinstance(volume.header, nibabel.Nifti1Header):
         yield from _check_transforms(volume.header, volume.shape)
 
@@ -75,7 +76,8 @@ def _check_spacing(volume: Volume) -> Iterator[Finding]:
         )
 
 
-def _check_directions(affine: Affine) -> Iterator[Finding]:
+def _check_directions(volume: Volume) -> Iterator[Finding]:
+    affine = volume.affine
     oblique = tilt_degrees(affine)
     if oblique > MOST_OBLIQUE_DEGREES:
         yield Finding(
@@ -88,7 +90,18 @@ def _check_directions(affine: Affine) -> Iterator[Finding]:
     directions = _directions(affine)
     between = (directions.T @ directions)[np.triu_indices(3, 1)]
     skew = 90 - _degrees(np.abs(between).max())
-    if skew > MOST_SKEW_DEGREES:
+    straightening = find_straightening(volume)
+    if straightening is not None:
+        x, y, z = straightening.shape
+        yield Finding(
+            "warn",
+            f"the images are tilted by {skew:.1f} degrees, as by the gantry; the network sees them "
+            f"straightened, on a grid of {x} x {y} x {z} voxels, and labels lie on the original "
+            "images",
+            "Look at the result. --keep-tilt (keep_tilt in Python) shows the network the series as "
+            "it is.",
+        )
+    elif skew > MOST_SKEW_DEGREES:
         yield Finding(
             "warn",
             f"the axes are {skew:.0f} degrees away from right angles, as after a tilt of the "

@@ -28,6 +28,7 @@ def run_record(
     label_map: Target,
     package: Package,
     where: Sequence[str] = (),
+    keep_tilt: bool = False,
     segmentation_type: str | None = None,
 ) -> dict[str, Any]:
     """Describe one finished run, JSON-ready.
@@ -44,6 +45,8 @@ def run_record(
         Package that the predictor ran.
     where
         Conditions that chose a DICOM series.
+    keep_tilt
+        Whether the network saw tilted series as they are.
     segmentation_type
         Type of a DICOM segmentation; None for label maps of other formats.
     """
@@ -53,6 +56,7 @@ def run_record(
         "mirrored_axes": list(segmentation.mirrored_axes),
         "scan": [_file_facts(path) for path in scan],
         "where": list(where),
+        "keep_tilt": keep_tilt,
         "segmentation_type": segmentation_type,
         **_replacement_facts(segmentation),
         "label_map_sha256": sha256_of(label_map),
@@ -75,6 +79,7 @@ def is_done(
     mirrored_axes: Sequence[int] = (),
     nan_to: float | None = None,
     where: Sequence[str] = (),
+    keep_tilt: bool = False,
     segmentation_type: str | None = None,
 ) -> bool:
     """Tell if `record` describes such a run of this package on these very files.
@@ -89,6 +94,7 @@ def is_done(
             and document["mirrored_axes"] == list(mirrored_axes)
             and document.get("nan_to") == nan_to
             and document.get("where", []) == list(where)
+            and document.get("keep_tilt", False) == keep_tilt
             and document.get("segmentation_type") == segmentation_type
             and document["scan"] == [_file_facts(path) for path in scan]
             and document["label_map_sha256"] == sha256_of(label_map)

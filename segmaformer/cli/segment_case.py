@@ -139,6 +139,7 @@ def _write(
         label_map=places[case.label_map],
         package=predictor.package,
         where=predictor.where,
+        keep_tilt=predictor.keep_tilt,
         segmentation_type=case.segmentation_type,
     )
     _write_json(places[case.record], record)

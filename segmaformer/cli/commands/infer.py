@@ -98,6 +98,11 @@ from segmaformer.runtime.system.atomic import atomic_file
 @nan_to_option
 @where_option
 @click.option(
+    "--keep-tilt",
+    is_flag=True,
+    help="Show the network a tilted DICOM series as it is, not straightened.",
+)
+@click.option(
     "--resume", is_flag=True, help="Skip scans whose results exist and were made in the same way."
 )
 @click.option(
@@ -126,6 +131,7 @@ def command(
     probabilities: tuple[str, ...],
     nan_to: float | None,
     where: tuple[str, ...],
+    keep_tilt: bool,
     resume: bool,
     shard: tuple[int, int] | None,
     as_json: bool,
@@ -161,6 +167,7 @@ def command(
         memory_budget_mib=memory_budget,
         nan_to=nan_to,
         where=where,
+        keep_tilt=keep_tilt,
         options=BackendOptions(threads=threads, device=device),
         report=say,
     )
@@ -212,6 +219,7 @@ def _is_done(predictor: Predictor, case: Case) -> bool:
         mirrored_axes=predictor.mirrored_axes,
         nan_to=predictor.nan_to,
         where=predictor.where,
+        keep_tilt=predictor.keep_tilt,
         segmentation_type=case.segmentation_type,
     )
 

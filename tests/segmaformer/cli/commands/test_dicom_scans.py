@@ -134,3 +134,32 @@ def test_a_single_image_asks_for_its_folder(
     run = sgmf("infer", series / "IM0005", "-m", tiny_package_path)
     assert run.code == 3
     assert "a single image" in run.stderr
+
+
+def test_a_tilted_series_is_straightened_for_the_network_alone(
+    sgmf: Sgmf, tiny_package_path: Path, tmp_path: Path
+) -> None:
+    series = Series(VOXELS, step_mm=(0, 0.7, 2.4))
+    folder = series.write(tmp_path / "tilted")
+    labels = tmp_path / "labels.nii.gz"
+    run = sgmf("infer", folder, "-m", tiny_package_path, "-o", labels)
+    assert run.code == 0
+    assert "the images are tilted by 16.3 degrees" in run.stderr
+    image = nibabel.load(labels)
+    assert image.shape == VOXELS.shape
+    np.testing.assert_allclose(image.affine, series.affine, atol=1e-4)
+    command = ("infer", folder, "-m", tiny_package_path, "-o", tmp_path / "kept.nii.gz")
+    assert sgmf(*command, "--keep-tilt", "--probabilities", "1").code == 0
+    record = json.loads((tmp_path / "kept.run.json").read_bytes())
+    assert record["keep_tilt"] is True
+
+
+def test_probabilities_lie_on_the_tilted_images(
+    sgmf: Sgmf, tiny_package_path: Path, tmp_path: Path
+) -> None:
+    folder = Series(VOXELS, step_mm=(0, 0.7, 2.4)).write(tmp_path / "tilted")
+    labels = tmp_path / "labels.nii.gz"
+    command = ("infer", folder, "-m", tiny_package_path, "-o", labels, "--probabilities", "1")
+    assert sgmf(*command).code == 0
+    (path,) = tmp_path.glob("labels_prob-*.nii.gz")
+    assert nibabel.load(path).shape == VOXELS.shape

@@ -1,0 +1,129 @@
+"""Straightening of a tilted series for a network, and the way back.
+
+Where the gantry was tilted, every image lies shifted in its own plane against the one before. On
+the straight grid the images are where they were, each shifted back; so only whole rows and columns,
+and for shifts between them two neighbours, are needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime.scans.dicom.series import DicomSeries
+from segmaformer.runtime.scans.volume import Affine, Volume
+from segmaformer.runtime.spec import Triple
+
+Element = TypeVar("Element", bound=np.generic)
+
+LEAST_TILT_DEGREES = 0.5
+"""Tilt from which a series is straightened: below, a sheared cube of 100 mm is 0.9 mm off."""
+
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Straightening:
+    """A right-angled grid that holds all images of a sheared one.
+
+    Attributes
+    ----------
+    shape, affine
+        Shape and affine (4, 4) of the straight grid; its third axis runs along the normal of the
+        first two.
+    shifts
+        Voxels (Z, 2), at least 0, by which each image lies further along the first two axes of the
+        straight grid than along those of the sheared one.
+    sheared_shape
+        Shape of the sheared grid.
+    """
+
+    shape: Triple
+    affine: Affine
+    shifts: npt.NDArray[np.float64]
+    sheared_shape: Triple
+
+    def straight(self, volume: Volume) -> Volume:
+        """Return the volume on the straight grid, linear between voxels of an image.
+
+        Beyond the images the least intensity of the channel is taken.
+        """
+        channels = len(volume.voxels)
+        x, y, z = self.shape
+        voxels = np.empty((channels, z, y, x), np.float32).transpose(0, 3, 2, 1)
+        for channel, sheared in zip(voxels, volume.voxels, strict=True):
+            channel[...] = sheared.min()
+            for index, (along_x, along_y) in enumerate(self.shifts):
+                image = _shifted(sheared[:, :, index], along_x)
+                image = _shifted(image.T, along_y).T
+                first_x, first_y = int(along_x), int(along_y)
+                width, height = image.shape
+                channel[first_x : first_x + width, first_y : first_y + height, index] = image
+        return dataclasses.replace(volume, voxels=voxels, affine=self.affine, header=None)
+
+    def sheared(self, values: npt.NDArray[Element]) -> npt.NDArray[Element]:
+        """Return a map (X, Y, Z) of the straight grid at the voxels of the sheared one.
+
+        Labels are those of the nearest voxel, floating-point values linear between two.
+        """
+        columns, rows, count = self.sheared_shape
+        result = np.empty((count, rows, columns), values.dtype).transpose(2, 1, 0)
+        for index, (along_x, along_y) in enumerate(self.shifts):
+            image: Any = values[:, :, index]
+            image = _sampled(image, along_x, columns)
+            result[:, :, index] = _sampled(image.T, along_y, rows).T
+        return result
+
+
+def find_straightening(volume: Volume) -> Straightening | None:
+    """Return the straightening of a tilted DICOM series; None for any other scan."""
+    series = volume.header
+    if not isinstance(series, DicomSeries) or series.tilt_degrees < LEAST_TILT_DEGREES:
+        return None
+    return straightening(volume.affine, volume.shape)
+
+
+def straightening(affine: Affine, shape: Triple) -> Straightening:
+    """Find the right-angled grid for a sheared affine (4, 4) whose first two axes are square."""
+    first, second, step = affine[:3, :3].T
+    normal = np.cross(first, second)
+    normal /= np.linalg.norm(normal)
+    # A step is a gap along the normal, and a shift of so many voxels in the plane.
+    *shift, gap_mm = np.linalg.solve(np.stack([first, second, normal], axis=1), step)
+    shifts = np.arange(shape[2])[:, None] * np.array(shift)
+    origin = np.floor(shifts.min(axis=0) + _ROUNDING)
+    shifts = np.maximum(shifts - origin, 0)
+    nearest = np.rint(shifts)
+    shifts = np.where(np.abs(shifts - nearest) < _ROUNDING, nearest, shifts)
+    more = np.ceil(shifts.max(axis=0)).astype(int)
+    straight = affine.copy()
+    straight[:3, 2] = gap_mm * normal
+    straight[:3, 3] += affine[:3, :2] @ origin
+    x, y, z = shape
+    return Straightening((x + int(more[0]), y + int(more[1]), z), straight, shifts, shape)
+
+
+def _shifted(image: npt.NDArray[np.float32], shift: float) -> npt.NDArray[np.float32]:
+    """Return an image between the rows of another, by the part of a shift below one."""
+    part = np.float32(shift % 1)
+    if not part:
+        return image
+    padded = np.concatenate([image[:1], image, image[-1:]])
+    return np.asarray((1 - part) * padded[1:] + part * padded[:-1])
+
+
+def _sampled(image: npt.NDArray[Element], shift: float, count: int) -> npt.NDArray[Element]:
+    """Return `count` rows of an image from a shift on."""
+    if not np.issubdtype(image.dtype, np.floating):
+        first = int(np.floor(shift + 0.5))
+        return image[first : first + count]
+    first, part = int(shift), shift % 1
+    lower: Any = image[first : first + count]
+    if not part:
+        return lower
+    upper: Any = image[first + 1 : first + 1 + count]
+    return np.asarray((1 - part) * lower + part * upper, image.dtype)
