@@ -225,7 +225,7 @@ def multiplications(args: dict[str, Any], transposed: tuple[int, ...] = ()) -> i
         [next(iter(entry.values())) for entry in args[f"{side}_type_shape"]]
         for side in ("input", "output")
     )
-    if kind == "Conv3d":  # 64 products for 8 outputs, or 16 for 4
+    if kind in ("Conv3d", "ConcatConv3d"):  # 64 products for 8 outputs, or 16 for 4
         return math.prod(outputs[0]) * inputs[1][1] * (8 if inputs[1][2] == 3 else 4)
     if kind in ("Conv", "FusedConv", "PatchEmbed", "DepthwiseConv3d", "CausalConv1dSilu"):
         return math.prod(outputs[0]) * math.prod(inputs[1][1:])

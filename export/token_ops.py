@@ -18,6 +18,7 @@ from onnx import AttributeProto, NodeProto, helper, inliner
 from segmaformer.export.scan_op import DOMAIN, OPSET, VERSION
 
 CONV = "Conv3d"
+CONCAT_CONV = "ConcatConv3d"
 DEPTHWISE_CONV = "DepthwiseConv3d"
 CAUSAL_CONV_SILU = "CausalConv1dSilu"
 INSTANCE_NORM_GELU = "InstanceNormGelu"
@@ -53,11 +54,42 @@ def inline_token_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     return inliner.inline_selected_functions(model, names)
 
 
+def separate_concats(model: onnx.ModelProto) -> None:
+    """Write each ``ConcatConv3d`` as ``Concat`` and ``Conv3d`` of its name, in place."""
+    nodes = list(model.graph.node)
+    if not any(node.op_type == CONCAT_CONV for node in nodes):
+        return
+    del model.graph.node[:]
+    for node in nodes:
+        if (node.domain, node.op_type) == (DOMAIN, CONCAT_CONV):
+            x, weight, bias, rest = node.input
+            both = f"{node.output[0]}_inputs"
+            model.graph.node.append(helper.make_node("Concat", [x, rest], [both], both, axis=1))
+            node.op_type = CONV
+            node.input[:] = [both, weight, bias]
+        model.graph.node.append(node)
+    add_token_functions(model)
+
+
 def _conv() -> onnx.FunctionProto:
     conv = helper.make_node("Conv", ["x", "weight", "bias"], ["y"])
     ints = AttributeProto.INTS
     return _function(
         CONV, ("x", "weight", "bias"), {"pads": ints}, [_with_references(conv, pads=("pads", ints))]
+    )
+
+
+def _concat_conv() -> onnx.FunctionProto:
+    conv = helper.make_node("Conv", ["both", "weight", "bias"], ["y"])
+    ints = AttributeProto.INTS
+    return _function(
+        CONCAT_CONV,
+        ("x", "weight", "bias", "rest"),
+        {"pads": ints},
+        [
+            helper.make_node("Concat", ["x", "rest"], ["both"], axis=1),
+            _with_references(conv, pads=("pads", ints)),
+        ],
     )
 
 
@@ -256,6 +288,7 @@ def _constants(**values: float) -> list[NodeProto]:
 
 _BODIES: dict[str, Callable[[], onnx.FunctionProto]] = {
     CONV: _conv,
+    CONCAT_CONV: _concat_conv,
     DEPTHWISE_CONV: _depthwise_conv,
     CAUSAL_CONV_SILU: _causal_conv_silu,
     INSTANCE_NORM_GELU: _instance_norm_gelu,

@@ -3,6 +3,10 @@
 The kernel takes 64 products where a direct convolution takes 216, and 16 for 36 with one plane of
 taps. ONNX Runtime multiplies directly, and copies every input out 27 times for it.
 
+A concatenation that a convolution alone reads goes into it: the kernel takes its inputs from both
+parts, so that the largest arrays of a U-Net, its skip connections beside what comes from below, are
+neither copied nor held twice.
+
 Left alone are convolutions of few channels, whose transforms cost more than the products saved,
 and those over few tiles, whose packed weights are read once for each of them. Measured on one AVX2
 core against ONNX Runtime: 32 to 32 channels 0.41 of its time, 8 to 8 0.79, 4 to 32 0.89, 1 to 32
@@ -24,6 +28,7 @@ from segmaformer.export.rewrites.matching import (
     bias_or_zeros,
     constant_array,
     is_op,
+    only_use,
     shape_of,
     take_place,
 )
@@ -45,15 +50,29 @@ def _replace(graph: ir.Graph, conv: ir.Node) -> bool:
     extents = (shape_of(conv.outputs[0]) or ())[2:]
     if weight is None or not _pays(weight, extents):
         return False
+    concat = _own_concatenation(conv)
+    x, *rest = conv.inputs[:1] if concat is None else concat.inputs
     replacement = ir.node(
-        token_ops.CONV,
-        [conv.inputs[0], conv.inputs[1], bias_or_zeros(graph, conv, len(weight))],
+        token_ops.CONCAT_CONV if rest else token_ops.CONV,
+        [x, conv.inputs[1], bias_or_zeros(graph, conv, len(weight)), *rest],
         {"pads": attribute_ints(conv, "pads")},
         domain=DOMAIN,
         name=conv.name,
     )
     take_place(graph, conv, replacement)
+    if concat is not None:
+        graph.remove(concat, safe=True)
     return True
+
+
+def _own_concatenation(conv: ir.Node) -> ir.Node | None:
+    """Return the concatenation of the channels of two volumes that a convolution alone reads."""
+    source = conv.inputs[0]
+    concat = None if source is None else source.producer()
+    if source is None or concat is None or not is_op(concat, "Concat") or not only_use(source):
+        return None
+    joins_two = len(concat.inputs) == 2 and concat.attributes.get_int("axis") == 1
+    return concat if joins_two else None
 
 
 def _dense_weight(conv: ir.Node) -> np.ndarray | None:

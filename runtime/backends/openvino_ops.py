@@ -37,7 +37,7 @@ _SCAN_FLAGS = ("delta_softplus", "reverse")
 _SCAN_INPUTS = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
 _ELEMENTS = {"float32": FLOAT32, "float16": FLOAT16}
 _ABSENT = "NullNode"
-_CONV = "Conv3d"
+_CONVS = ("Conv3d", "ConcatConv3d")
 _VOLUME_NORM, _TOKEN_NORM = "InstanceNorm", "InstanceNormTokens"
 _TO_TOKENS, _TO_CHANNELS = (0, 2, 3, 4, 1), (0, 4, 1, 2, 3)
 _LEAST_CHANNELS = 8
@@ -171,7 +171,7 @@ def _address(array: np.ndarray) -> int:
 
 def _convert_token_op(op: str, threads: int, errors: list[Exception], node: Any) -> Any:
     inputs = [node.get_input(index) for index in range(node.get_input_size())]
-    if op == _CONV:
+    if op in _CONVS:
         return _conv(node, inputs)
     if op != _VOLUME_NORM or not _has_many_channels(inputs[0].get_partial_shape()):
         return _token_op(op, threads, errors, node, inputs).outputs()
@@ -187,7 +187,9 @@ def _conv(node: Any, inputs: Sequence[Any]) -> Any:
     """Convert to OpenVINO's own convolution: copies to another layout cost more than is won."""
     from openvino import opset8
 
-    x, weight, bias = inputs
+    x, weight, bias, *rest = inputs
+    if rest:
+        x = opset8.concat([x, *rest], 1).output(0)
     pads, ones = node.get_attribute("pads"), [1] * 3
     convolved = opset8.convolution(x, weight, ones, pads[:3], pads[3:], ones)
     along_channels = opset8.unsqueeze(bias, [0, 2, 3, 4])

@@ -31,6 +31,10 @@ class SelectiveScanArgs(ctypes.Structure):
     )
 
 
+MOST_INPUTS = 4
+"""Mirror of ``SGMF_TOKEN_OP_MAX_INPUTS``."""
+
+
 class TensorArgs(ctypes.Structure):
     """Mirror of ``sgmf_tensor``."""
 
@@ -47,7 +51,7 @@ class TokenOpArgs(ctypes.Structure):
     _fields_ = (
         ("op", ctypes.c_char_p),
         ("input_count", ctypes.c_int32),
-        ("inputs", TensorArgs * 3),
+        ("inputs", TensorArgs * MOST_INPUTS),
         ("group", ctypes.c_int64),
         ("epsilon", ctypes.c_float),
         ("alpha", ctypes.c_float),

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segmaformer.runtime.bindings.kernel_structs import TensorArgs, TokenOpArgs
+from segmaformer.runtime.bindings.kernel_structs import MOST_INPUTS, TensorArgs, TokenOpArgs
 from segmaformer.runtime.bindings.op_library import op_library
 
 __all__ = ["INPUT_COUNTS", "TokenOpAttributes", "result_shape", "run_token_op"]
 
 INPUT_COUNTS = {
     "Conv3d": 3,
+    "ConcatConv3d": 4,
     "DepthwiseConv3d": 3,
     "InstanceNormGelu": 3,
     "InstanceNormRelu": 3,
@@ -48,7 +49,7 @@ def result_shape(
         batch, channels, *low = shapes[0]
         high = (n * int(s) for n, s in zip(low, attributes.scales, strict=True))
         return (batch, channels, *high)
-    if op == "Conv3d":
+    if op in ("Conv3d", "ConcatConv3d"):
         return (shapes[0][0], shapes[1][0], *shapes[0][2:])
     if op == "PatchEmbed":
         (batch, _, *extents), (channels, _, *kernel) = shapes[:2]
@@ -100,7 +101,7 @@ def run_token_op(
     args = TokenOpArgs(
         op=op.encode(),
         input_count=len(inputs),
-        inputs=tuple(_tensor(array) for array in inputs[:3]),
+        inputs=tuple(_tensor(array) for array in inputs[:MOST_INPUTS]),
         group=attributes.group,
         epsilon=attributes.epsilon,
         alpha=attributes.alpha,

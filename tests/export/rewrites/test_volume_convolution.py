@@ -9,7 +9,7 @@ from onnx import helper
 from support.graphs.graphs import model_of, run
 
 from segmaformer.export.rewrites import rewrite_for_cpu
-from segmaformer.export.token_ops import inline_token_functions
+from segmaformer.export.token_ops import inline_token_functions, separate_concats
 
 RANDOM = np.random.default_rng(0)
 C, K = 8, 5
@@ -110,3 +110,50 @@ def test_computed_weights_and_unknown_extents_are_left_alone() -> None:
     unknown = conv_model(draw(K, C, 3, 3, 3), SAME, ("d", 6, 7))  # type: ignore[arg-type]
     for model in (computed, unknown):
         assert rewrite_for_cpu(model)[1]["volume_convolution"] == 0
+
+
+def concatenation(readers: int = 1, parts: int = 2, axis: int = 1) -> onnx.ModelProto:
+    makers = ["Relu", "Neg", "Abs"][:parts]
+    names = [f"part{index}" for index in range(parts)]
+    convs = [
+        helper.make_node("Conv", ["both", "weight", "bias"], [f"c{i}"], f"conv{i}", **SAME)
+        for i in range(readers)
+    ]
+    extents = list(EXTENTS)
+    channels = C * parts if axis == 1 else C
+    extents[0] *= parts if axis == 2 else 1
+    return model_of(
+        [
+            *map(helper.make_node, makers, [["x"]] * parts, [[name] for name in names], names),
+            helper.make_node("Concat", names, ["both"], "concat", axis=axis),
+            *convs,
+            helper.make_node("Sum", [f"c{i}" for i in range(readers)], ["y"], "sum"),
+        ],
+        {"weight": draw(K, channels, 3, 3, 3), "bias": draw(K)},
+        x=["batch", C, *EXTENTS],
+        y=["batch", K, *extents],
+    )
+
+
+def test_a_concatenation_goes_into_the_convolution_that_alone_reads_it() -> None:
+    model = concatenation()
+    rewritten, _ = rewrite_for_cpu(model)
+    operators = [node.op_type for node in rewritten.graph.node]
+    assert operators == ["Relu", "Neg", "ConcatConv3d", "Sum"]
+    x = {"x": draw(2, C, *EXTENTS)}
+    expected = run(model, x)
+    np.testing.assert_allclose(run(rewritten, x), expected, atol=1e-4)
+    body = inline_token_functions(rewritten)
+    assert [node.op_type for node in body.graph.node][2:] == ["Concat", "Conv", "Sum"]
+    np.testing.assert_allclose(run(body, x), expected, atol=1e-5)
+    separate_concats(rewritten)
+    assert [(n.op_type, n.name) for n in rewritten.graph.node][3] == ("Conv3d", "conv0")
+    onnx.checker.check_model(rewritten)
+    np.testing.assert_allclose(run(rewritten, x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("how", [{"readers": 2}, {"parts": 3}, {"axis": 2}], ids=str)
+def test_other_concatenations_stay(how: dict[str, int]) -> None:
+    rewritten, counts = rewrite_for_cpu(concatenation(**how))
+    assert counts["volume_convolution"] == how.get("readers", 1)
+    assert {"Concat", "Conv3d"} <= {node.op_type for node in rewritten.graph.node}

@@ -262,7 +262,7 @@ def test_coarse_logits_that_are_no_numbers(extent: Triple, resampled: bool) -> N
             logits[0, 1, 1, 1, 1] = np.nan
         return logits
 
-    image = np.ones((1, *extent), np.float32)
+    image = np.arange(np.prod(extent), dtype=np.float32).reshape(1, *extent)
     output = Output(tuple(Label(value, str(value)) for value in range(CLASSES)))
     target = (extent[0] + 4, extent[1] + 1, extent[2] + 7) if resampled else extent
     with pytest.raises(BackendError, match="NaN or infinite"):

@@ -36,6 +36,15 @@ def conv_case(x: tuple[int, ...], outputs: int, depth_taps: int = 3) -> Case:
     return Case("Conv3d", inputs, TokenOpAttributes(pads=(pad, 1, 1, pad, 1, 1)))
 
 
+def concat_conv_case(x: tuple[int, ...], rest: int, outputs: int, depth_taps: int = 3) -> Case:
+    """Make x of shape `x` (B, C, D, H, W), and `rest` channels beside it."""
+    batch, channels, *extents = x
+    of_both = conv_case((batch, channels + rest, *extents), outputs, depth_taps)
+    both, weight, bias = of_both.inputs
+    parts = np.ascontiguousarray(both[:, :channels]), np.ascontiguousarray(both[:, channels:])
+    return Case("ConcatConv3d", (parts[0], weight, bias, parts[1]), of_both.attributes)
+
+
 def depthwise_case(*shape: int) -> Case:
     """Make x of `shape` (B, D, H, W, C)."""
     channels = shape[-1]
@@ -191,6 +200,16 @@ def _conv(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
     return np.moveaxis(tokens, -1, 1)
 
 
+def _concat_conv(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    joined = _joined(Case("ConcatConv3d", tuple(inputs), attributes))
+    return _conv(list(joined.inputs), attributes)
+
+
+def _joined(case: Case) -> Case:
+    x, weight, bias, rest = case.inputs
+    return Case("Conv3d", (np.concatenate([x, rest], 1), weight, bias), case.attributes)
+
+
 def _patch_embed(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
     x, weight, bias = inputs
     pads = zip(attributes.pads[:3], attributes.pads[3:], strict=True)
@@ -226,7 +245,7 @@ def _conv_roundings(case: Case) -> np.ndarray:
     An axis of three taps adds up to two inputs, and weights of at most 3/2 the largest tap, then
     three products: magnitudes grow to at most 9/2 of those of an output and its neighbours.
     """
-    x, weight, _ = (np.abs(array).astype(np.float64) for array in case.inputs)
+    x, weight = (np.abs(array).astype(np.float64) for array in case.inputs[:2])
     axes = sum(extent == 3 for extent in weight.shape[2:])
     largest = np.abs(x).max() * weight.sum((1, 2, 3, 4)).reshape(-1, 1, 1, 1)
     return (x.shape[1] + 4 * axes) * (largest * 1.5**axes + np.abs(case.inputs[2]).max())
@@ -240,6 +259,7 @@ def _causal_roundings(case: Case) -> np.ndarray:
 
 _DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
     "Conv3d": _conv,
+    "ConcatConv3d": _concat_conv,
     "DepthwiseConv3d": _depthwise,
     "InstanceNormGelu": _gelu,
     "InstanceNormRelu": _relu,
@@ -252,6 +272,7 @@ _DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
 }
 _ROUNDINGS: dict[str, Callable[[Case], np.ndarray]] = {
     "Conv3d": _conv_roundings,
+    "ConcatConv3d": lambda case: _conv_roundings(_joined(case)),
     "DepthwiseConv3d": lambda case: 28 * reference(_magnitudes(case)),
     "InstanceNormGelu": _norm_roundings,
     "InstanceNormRelu": _norm_roundings,

@@ -10,6 +10,7 @@ import pytest
 from support.graphs.token_op_cases import (
     Case,
     causal_case,
+    concat_conv_case,
     conv_case,
     depthwise_case,
     norm_case,
@@ -27,6 +28,7 @@ Node = tuple[str, Sequence[str], str, Mapping[str, Any]]
 
 CASES = (
     conv_case((2, 3, 4, 5, 23), 7),
+    concat_conv_case((2, 3, 4, 5, 23), 4, 7),
     depthwise_case(2, 3, 4, 5, 23),
     norm_case("InstanceNormGelu", 2, 3, 4, 5, 23),
     norm_case("InstanceNormRelu", 2, 3, 4, 5, 23),
@@ -40,6 +42,7 @@ CASES = (
 
 ATTRIBUTES = {
     "Conv3d": ("pads",),
+    "ConcatConv3d": ("pads",),
     "DepthwiseConv3d": ("group",),
     "InstanceNormGelu": ("epsilon",),
     "InstanceNormRelu": ("epsilon",),

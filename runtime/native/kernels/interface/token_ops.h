@@ -4,6 +4,8 @@
  *   op               inputs                                   attributes
  *   Conv3d           x (B,C,D,H,W), weight (K,C,3,3,3) or     pads
  *                    (K,C,1,3,3), bias (K)
+ *   ConcatConv3d     x, weight and bias as for Conv3d of      pads
+ *                    C + R channels, rest (B,R,D,H,W)
  *   DepthwiseConv3d  x (B,D,H,W,C), weight (C,1,3,3,3),       group = C
  *                    bias (C)
  *   InstanceNormGelu x (B,D,H,W,C), scale (C), bias (C)       epsilon
@@ -18,7 +20,8 @@
  *                    bias (E)
  *
  * Conv3d is ONNX's Conv of stride one with zero padding to the extents of x, pads (1,1,1,1,1,1) or
- * (0,1,1,0,1,1); its result is (B,K,D,H,W). DepthwiseConv3d pads with one zero on every side; its
+ * (0,1,1,0,1,1); its result is (B,K,D,H,W). ConcatConv3d is the same of the channels of
+ * x and, behind them, those of rest. DepthwiseConv3d pads with one zero on every side; its
  * result has the shape of x. InstanceNorm* is ONNX's InstanceNormalization over all axes but batch
  * and channels, its moments summed in short float32 runs that are added in float64, the same for
  * any number of threads. GELU with the exact error function follows, or ReLU, or what is negative
@@ -40,7 +43,7 @@ extern "C" {
 #endif
 
 #define SGMF_TOKEN_OP_MAX_RANK 5
-#define SGMF_TOKEN_OP_MAX_INPUTS 3
+#define SGMF_TOKEN_OP_MAX_INPUTS 4
 
 typedef struct sgmf_tensor {
   float* data; /* of an input only read */

@@ -185,7 +185,8 @@ void load_inputs(const Conv& conv, const Block& tiles, int64_t channel, int64_t 
   Rows near;
   Rows far;
   for (int64_t c = 0; c < count; ++c) {
-    const float* x = conv.x + (channel + c) * voxels;
+    const int64_t in_rest = channel + c - conv.first_channels;
+    const float* x = in_rest < 0 ? conv.x + (channel + c) * voxels : conv.rest + in_rest * voxels;
     for (int s = 0; s < tiles.count; ++s) {
       gather<taps>(conv, x, tiles.segments[s], point, rows);
       if (tiles.count > 1) append(tiles.segments[s], rows, near, far);

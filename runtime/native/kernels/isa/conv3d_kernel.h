@@ -12,8 +12,11 @@ struct Conv3d {
   int64_t width;
   int64_t channels;
   int64_t outputs;
-  int depth_taps;        // 3 or 1
-  const float* x;        // (channels, depth, height, width)
+  int depth_taps;  // 3 or 1
+  // (channels, depth, height, width), in two parts: `rest` has those from `first_channels` on.
+  const float* x;
+  const float* rest;
+  int64_t first_channels;
   const float* weights;  // packed
   const float* bias;     // (outputs)
   float* y;              // (outputs, depth, height, width)

@@ -6,16 +6,27 @@
 namespace sgmf {
 namespace {
 
-constexpr const char* name = "Conv3d";
+// Channels of x and of the input that follows it, if there is one.
+int64_t channels_of(const TokenOpCall& call) {
+  return call.shape(0)[1] + (call.inputs.size() > 3 ? call.shape(3)[1] : 0);
+}
 
-Shape check(const TokenOpCall& call) {
+bool extents_fit(const TokenOpCall& call) {
+  const Shape& x = call.shape(0);
+  if (x.size() != 5) return false;
+  if (call.inputs.size() == 3) return true;
+  const Shape& rest = call.shape(3);
+  return rest.size() == 5 && rest == Shape{x[0], rest[1], x[2], x[3], x[4]};
+}
+
+Shape check_call(const TokenOpCall& call, const char* name, const char* expected) {
   const Shape& x = call.shape(0);
   const Shape& weight = call.shape(1);
   const int64_t taps = weight.size() == 5 ? weight[2] : 0;
-  if (x.size() != 5 || (taps != 1 && taps != 3) || weight != Shape{weight[0], x[1], taps, 3, 3} ||
+  if (!extents_fit(call) || (taps != 1 && taps != 3) ||
+      weight != Shape{weight[0], channels_of(call), taps, 3, 3} ||
       call.shape(2) != Shape{weight[0]}) {
-    refuse_shapes(name, "x (B, C, D, H, W), weight (K, C, 3, 3, 3) or (K, C, 1, 3, 3) and bias (K)",
-                  call);
+    refuse_shapes(name, expected, call);
   }
   const int64_t pad = taps / 2;
   if (call.attributes.pads != std::array<int64_t, 6>{pad, 1, 1, pad, 1, 1}) {
@@ -26,11 +37,30 @@ Shape check(const TokenOpCall& call) {
   return {x[0], weight[0], x[2], x[3], x[4]};
 }
 
+Shape check(const TokenOpCall& call) {
+  return check_call(call, "Conv3d",
+                    "x (B, C, D, H, W), weight (K, C, 3, 3, 3) or (K, C, 1, 3, 3) and bias (K)");
+}
+
+Shape check_concat(const TokenOpCall& call) {
+  return check_call(call, "ConcatConv3d",
+                    "x (B, C, D, H, W), weight (K, C + R, 3, 3, 3) or (K, C + R, 1, 3, 3), bias "
+                    "(K) and rest (B, R, D, H, W)");
+}
+
 Conv3d describe(const TokenOpCall& call) {
   const Shape& x = call.shape(0);
   const Shape& weight = call.shape(1);
-  return {x[2],    x[3],    x[4],         x[1],   weight[0], static_cast<int>(weight[2]),
-          nullptr, nullptr, call.data(2), nullptr};
+  Conv3d conv{};
+  conv.depth = x[2];
+  conv.height = x[3];
+  conv.width = x[4];
+  conv.channels = channels_of(call);
+  conv.first_channels = x[1];
+  conv.outputs = weight[0];
+  conv.depth_taps = static_cast<int>(weight[2]);
+  conv.bias = call.data(2);
+  return conv;
 }
 
 int64_t tile_count(const Conv3d& conv) {
@@ -62,7 +92,8 @@ void run(const TokenOpCall& call, float* y, const Workers& workers) {
   const int64_t span =
       divide_up(blocks, std::min(blocks, tasks_per_thread * workers.threads)) * kernel.block;
   for (int64_t b = 0; b < call.shape(0)[0]; ++b) {
-    conv.x = call.data(0) + b * conv.channels * voxels;
+    conv.x = call.data(0) + b * conv.first_channels * voxels;
+    if (call.inputs.size() > 3) conv.rest = call.data(3) + b * call.shape(3)[1] * voxels;
     conv.y = y + b * conv.outputs * voxels;
     workers.parallel(divide_up(tiles, span), [&](std::size_t i) {
       std::vector<float> scratch(kernel.scratch(conv));
@@ -74,6 +105,7 @@ void run(const TokenOpCall& call, float* y, const Workers& workers) {
 
 }  // namespace
 
-extern const TokenOp conv3d_op = {name, 3, -1, false, check, run, 3, pack};
+extern const TokenOp conv3d_op = {"Conv3d", 3, -1, false, check, run, 3, pack};
+extern const TokenOp concat_conv3d_op = {"ConcatConv3d", 4, -1, false, check_concat, run, 3, pack};
 
 }  // namespace sgmf

@@ -10,6 +10,7 @@
 namespace sgmf {
 
 extern const TokenOp conv3d_op;
+extern const TokenOp concat_conv3d_op;
 extern const TokenOp depthwise_conv3d_op;
 extern const TokenOp instance_norm_gelu_op;
 extern const TokenOp instance_norm_relu_op;
@@ -22,6 +23,7 @@ extern const TokenOp patch_embed_op;
 
 const std::vector<const TokenOp*>& token_ops() {
   static const std::vector<const TokenOp*> ops = {&conv3d_op,
+                                                  &concat_conv3d_op,
                                                   &depthwise_conv3d_op,
                                                   &instance_norm_gelu_op,
                                                   &instance_norm_relu_op,

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.graphs.token_op_cases import Case, assert_close, conv_case, draw, reference, run
+from support.graphs.token_op_cases import (
+    Case,
+    assert_close,
+    concat_conv_case,
+    conv_case,
+    draw,
+    reference,
+    run,
+)
 
 from segmaformer.runtime.bindings.op_library import cpu_isas
 from segmaformer.runtime.bindings.token_ops import TokenOpAttributes, run_token_op
@@ -22,6 +30,9 @@ CASES = {
     "rows of several blocks": conv_case((1, 2, 2, 3, 203), 3),
     "many short rows": conv_case((1, 3, 8, 12, 2), 4),
     "more channels than a chunk": conv_case((1, 131, 3, 4, 6), 17),
+    "two parts": concat_conv_case((2, 5, 4, 5, 9), 3, 8),
+    "two parts in one chunk and the next": concat_conv_case((1, 127, 2, 3, 5), 4, 6),
+    "two parts, one plane of taps": concat_conv_case((1, 2, 2, 5, 9), 130, 5, depth_taps=1),
     "one plane of taps": conv_case((2, 5, 3, 7, 30), 9, depth_taps=1),
     "one plane of taps, many channels": conv_case((1, 150, 2, 4, 4), 3, depth_taps=1),
 }
@@ -90,6 +101,14 @@ def test_what_is_not_finite_stays_near(isa: str, value: float) -> None:
     assert np.isfinite(y).all()
 
 
+@pytest.mark.parametrize("isa", cpu_isas())
+def test_two_parts_are_their_concatenation(isa: str) -> None:
+    apart = concat_conv_case((2, 5, 4, 5, 9), 3, 8)
+    x, weight, bias, rest = apart.inputs
+    whole = Case("Conv3d", (np.concatenate([x, rest], 1), weight, bias), apart.attributes)
+    np.testing.assert_array_equal(run(apart, isa=isa), run(whole, isa=isa))
+
+
 def test_empty_batch() -> None:
     case = CASES["even extents"]
     empty = replace(case, inputs=(case.inputs[0][:0], *case.inputs[1:]))
@@ -108,5 +127,13 @@ def test_empty_batch() -> None:
 )
 def test_weights_that_do_not_fit(weight: tuple[int, ...], message: str) -> None:
     inputs = [draw(1, 2, 3, 4, 5), draw(*weight), draw(5)]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"Conv3d: {message}"):
         run_token_op("Conv3d", inputs, TokenOpAttributes(pads=(1,) * 6), draw(1, 5, 3, 4, 5))
+
+
+@pytest.mark.parametrize("rest", [(1, 2, 3, 4, 6), (2, 2, 3, 4, 5), (1, 3, 3, 4, 5), (1, 2, 3, 4)])
+def test_parts_that_do_not_fit(rest: tuple[int, ...]) -> None:
+    inputs = [draw(1, 2, 3, 4, 5), draw(5, 4, 3, 3, 3), draw(5), draw(*rest)]
+    attributes = TokenOpAttributes(pads=(1,) * 6)
+    with pytest.raises(ValueError, match=r"ConcatConv3d: expected x .* and rest"):
+        run_token_op("ConcatConv3d", inputs, attributes, draw(1, 5, 3, 4, 5))

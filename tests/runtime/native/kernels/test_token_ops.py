@@ -12,6 +12,7 @@ from support.graphs.token_op_cases import (
     Case,
     assert_close,
     causal_case,
+    concat_conv_case,
     conv_case,
     depthwise_case,
     norm_case,
@@ -40,6 +41,9 @@ OF_CHANNELS = {"DepthwiseConv3d": -1, "CausalConv1dSilu": -1, "InstanceNorm": 1}
 )
 """Ops that treat channels alike and alone, and the axis of these."""
 
+BATCHED = {"UpsampleAdd": {0, 1}, "ConcatConv3d": {0, 3}}
+"""Inputs with a batch, of ops where those are not the first alone."""
+
 
 @st.composite
 def token_cases(draw: st.DrawFn, op: str) -> Case:
@@ -47,6 +51,9 @@ def token_cases(draw: st.DrawFn, op: str) -> Case:
     if op == "Conv3d":
         taps = draw(st.sampled_from([1, 3]))
         return conv_case((batch, draw(st.integers(1, 9)), *volume), width, taps)
+    if op == "ConcatConv3d":
+        taps, parts = draw(st.sampled_from([1, 3])), draw(st.tuples(*[st.integers(1, 9)] * 2))
+        return concat_conv_case((batch, parts[0], *volume), parts[1], width, taps)
     if op == "DepthwiseConv3d":
         return depthwise_case(batch, *volume, width)
     if op == "InstanceNorm":
@@ -73,9 +80,9 @@ small_extents = st.tuples(*[st.integers(1, 4)] * 3)
 
 def sample(case: Case, entries: list[int]) -> Case:
     """Take some entries of the batch, in an order."""
-    batched = 2 if case.op == "UpsampleAdd" else 1
-    taken = (array[entries] for array in case.inputs[:batched])
-    return replace(case, inputs=(*taken, *case.inputs[batched:]))
+    batched = BATCHED.get(case.op, {0})
+    inputs = enumerate(case.inputs)
+    return replace(case, inputs=tuple(a[entries] if i in batched else a for i, a in inputs))
 
 
 @every_op
