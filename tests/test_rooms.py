@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "engines": {"package", "system"},
     "backends": {"bindings", "engines", "package", "parity", "pipeline", "system"},
     "results": {"package", "scans", "system"},
+    "node": {"results", "scans", "system"},
 }
 MAY_CALL_C = {
     "runtime/backends/tensorrt/messages.py": "keeps alive what TensorRT would free wrongly",

@@ -98,14 +98,41 @@ def _prepare(predictor: Predictor, case: Case, warn: Report) -> Prepared:
     # Report a folder that cannot be written to before the long work.
     for path in case.written:
         check_writable(path)
-    prepared = predictor.prepare(case.scan)
-    if case.segmentation_type is not None:
+    return prepare_scan(
+        predictor,
+        case.scan,
+        lambda message: warn(f"{case.name}: warning: {message}"),
+        dicom=case.segmentation_type is not None,
+    )
+
+
+def prepare_scan(
+    predictor: Predictor, scan: Sequence[Path], warn: Report, *, dicom: bool
+) -> Prepared:
+    """Read and preprocess a scan, and check that it suits the package.
+
+    Parameters
+    ----------
+    scan
+        Its files or folders.
+    warn
+        Called with each warning about it.
+    dicom
+        Whether its result shall be DICOM.
+
+    Raises
+    ------
+    InputError
+        It cannot be used, or no DICOM result could refer to it.
+    """
+    prepared = predictor.prepare(scan)
+    if dicom:
         check_series(prepared.volume)
     for finding in check_scan(prepared.volume, predictor.package.manifest):
         if finding.level == "refuse":
-            raise InputError(f"{case.scan[0]}: {finding.what}. {finding.fix}")
+            raise InputError(f"{scan[0]}: {finding.what}. {finding.fix}")
         if finding.level == "warn":
-            warn(f"{case.name}: warning: {finding.what}. {finding.fix}")
+            warn(f"{finding.what}. {finding.fix}")
     return prepared
 
 

@@ -1,0 +1,1 @@
+"""A node that takes DICOM series from others and sends their segmentations back."""
