@@ -8,6 +8,7 @@ line of JSON, followed by the image's bytes.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ import warnings
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.scans.dicom.codestream import check_codestream
@@ -57,19 +59,41 @@ def _answer(answers: BinaryIO, head: dict[str, Any], image: bytes = b"") -> None
 
 def _decoded(request: dict[str, Any]) -> bytes:
     """Decode the image of a request; return its stored numbers, little endian, row by row."""
-    from pydicom.encaps import encapsulate
-    from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.uid import UID
-
     rows, columns, width = request["rows"], request["columns"], request["bits_allocated"] // 8
     with open(os.fsencode(request["path"]), "rb") as stream:
         data = b"".join(_read(stream, at, count) for at, count in request["spans"])
     syntax = transfer_syntax(request["syntax"])
-    if syntax is not None:
-        check_codestream(data, syntax.coding, rows, columns, width)
+    if syntax is None:
+        raise InputError("its transfer syntax cannot be decoded")
+    check_codestream(data, syntax.coding, rows, columns, width)
+    decode = _decode_jpeg_ls if syntax.coding == "jpeg-ls" else _decode_by_pydicom
+    array = decode(data, request)
+    if array.shape != (rows, columns) or array.dtype.itemsize != width:
+        raise InputError(
+            f"an image was decoded to {array.shape}, {array.dtype}; its header says "
+            f"{(rows, columns)} and {8 * width} bits"
+        )
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+
+
+def _decode_jpeg_ls(data: bytes, request: dict[str, Any]) -> npt.NDArray[Any]:
+    """Decode at once: pydicom would take as long again for its checks."""
+    import jpeg_ls
+
+    pixels, facts = jpeg_ls.decode_pixel_data(data)
+    stored = np.frombuffer(pixels, "<u1" if facts["bits_per_sample"] <= 8 else "<u2")
+    width = request["bits_allocated"] // 8
+    return stored.astype(f"<u{width}", copy=False).reshape(request["rows"], request["columns"])
+
+
+def _decode_by_pydicom(data: bytes, request: dict[str, Any]) -> npt.NDArray[Any]:
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
     options: dict[str, Any] = {
-        "rows": rows,
-        "columns": columns,
+        "rows": request["rows"],
+        "columns": request["columns"],
         "number_of_frames": 1,
         "samples_per_pixel": 1,
         "photometric_interpretation": "MONOCHROME2",
@@ -80,12 +104,7 @@ def _decoded(request: dict[str, Any]) -> bytes:
     }
     decoder = get_decoder(UID(request["syntax"]))
     array, _ = decoder.as_array(encapsulate([data], has_bot=False), index=0, raw=True, **options)
-    if array.shape != (rows, columns) or array.dtype.itemsize != width:
-        raise InputError(
-            f"an image was decoded to {array.shape}, {array.dtype}; its header says "
-            f"{(rows, columns)} and {8 * width} bits"
-        )
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+    return array
 
 
 def _read(stream: BinaryIO, at: int, count: int) -> bytes:
@@ -94,9 +113,10 @@ def _read(stream: BinaryIO, at: int, count: int) -> bytes:
 
 
 def _bound_memory(request: dict[str, Any]) -> None:
-    """Let this process grow by some copies of an image and no more."""
-    import pydicom.pixels  # noqa: F401  (loaded before the bound)
-
+    """Let this process grow by some copies of an image and no more, once its decoder is loaded."""
+    syntax = transfer_syntax(request["syntax"])
+    is_jpeg_ls = syntax is not None and syntax.coding == "jpeg-ls"
+    importlib.import_module("jpeg_ls" if is_jpeg_ls else "pydicom.pixels.decoders.base")
     frame_bytes = request["rows"] * request["columns"] * request["bits_allocated"] // 8
     with contextlib.suppress(OSError, ValueError), open("/proc/self/statm", "rb") as stream:
         used = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
