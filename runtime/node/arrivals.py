@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from segmaformer.runtime.errors import SgmfError
 from segmaformer.runtime.node.spool import Job, Spool
 from segmaformer.runtime.scans.dicom.keywords import wanted_tags
 from segmaformer.runtime.scans.dicom.reading import read_image_file
@@ -81,7 +82,10 @@ class Arrivals:
 
 def _uids(path: Path) -> tuple[str, str] | None:
     """Return the UIDs of an image's series and of itself; None if it has none."""
-    read = read_image_file(path, wanted_tags(()))
+    try:
+        read = read_image_file(path, wanted_tags(()))
+    except (SgmfError, OSError, ValueError):
+        return None
     if read is None or not read[0].series_uid or not read[0].sop_instance_uid:
         return None
     return read[0].series_uid, read[0].sop_instance_uid

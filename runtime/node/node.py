@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from segmaformer.runtime.errors import InputError, SgmfError
+from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.node.arrivals import Arrivals
 from segmaformer.runtime.node.delivery import Destination, Outcome
 from segmaformer.runtime.node.spool import Job, Spool
@@ -118,7 +118,7 @@ class Node:
         except InputError as error:
             self._end(job, "refused", type(error).__name__, start)
             self._spool.finish(job)
-        except (SgmfError, OSError, ValueError, MemoryError) as error:
+        except Exception as error:  # else the same job would end every later run, too
             self._end(job, "failed", type(error).__name__, start)
             self._spool.set_aside(job)
         else:

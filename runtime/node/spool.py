@@ -61,7 +61,7 @@ class Spool:
     folder
         Folder of this user alone; it is created if it is missing.
     most_files, most_bytes
-        Limits of what `incoming` and `jobs` hold.
+        Limits of the images in the folder.
 
     Raises
     ------
@@ -82,7 +82,7 @@ class Spool:
         for each in (self._incoming, self._jobs, self._failed, self._taken):
             each.mkdir(exist_ok=True)
         self._finish_steps()
-        held = [path for path in folder.rglob(f"*{_IMAGE}") if self._failed not in path.parents]
+        held = [*folder.rglob(f"*{_IMAGE}")]
         self._files, self._bytes = len(held), sum(path.stat().st_size for path in held)
         numbers = [int(path.stem) for path in folder.rglob("*") if path.stem.isdigit()]
         self._next = max(numbers, default=0) + 1
@@ -145,11 +145,11 @@ class Spool:
         self._release(len(files), size)
 
     def set_aside(self, job: Job) -> None:
-        """Keep a job that failed for a person to look at; it is not tried again."""
-        files = [*job.images.iterdir()]
-        size = sum(path.stat().st_size for path in files)
+        """Keep a job that failed for a person to look at; it is not tried again.
+
+        It counts towards the limits until it is removed and the node started again.
+        """
         job.folder.rename(self._failed / job.name)
-        self._release(len(files), size)
 
     def completes(self, series_uid: str, image_uids: Iterable[str]) -> bool:
         """Tell if images hold all that the last job of their series had.

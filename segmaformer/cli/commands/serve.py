@@ -25,6 +25,7 @@ from segmaformer.runtime.node.delivery import ApplicationEntity, Destination, We
 from segmaformer.runtime.node.node import Node
 from segmaformer.runtime.node.receiver import Peer, Receiver
 from segmaformer.runtime.node.spool import Spool
+from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.predictor import Predictor
 from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
@@ -125,8 +126,7 @@ def command(
     _check_address(bind, allowed)
     destination = _destination(to, stow, aet)
     opened = Package.open(package)
-    if segmentation_type == "labelmap" and opened.manifest.output.regions:
-        raise click.UsageError("the regions of the package overlap; leave --segmentation-type out")
+    _check_package(opened.manifest, segmentation_type)
     log = _logger()
     with ExitStack() as running:
         queue = Spool(spool, most_files=most_images, most_bytes=most_mib * MIB)
@@ -153,6 +153,17 @@ def command(
         log({"event": "listening", "port": receiver.port, "backend": predictor.backend})
         with suppress(KeyboardInterrupt):  # a stop is no failure
             node.run()
+
+
+def _check_package(manifest: Manifest, segmentation_type: SegmentationType) -> None:
+    channels = len(manifest.preprocessing.channels)
+    if channels > 1:
+        raise click.UsageError(
+            f"{manifest.name} takes {channels} channels, and a series that comes is one; use "
+            "sgmf infer, which takes a folder for each"
+        )
+    if segmentation_type == "labelmap" and manifest.output.regions:
+        raise click.UsageError("the regions of the package overlap; leave --segmentation-type out")
 
 
 def _segment(predictor: Predictor, folder: Path) -> Segmentation:

@@ -189,7 +189,11 @@ def test_a_destination_without_label_maps_gets_binary_segmentations(bench: Bench
 
 @pytest.mark.parametrize(
     ("error", "fate"),
-    [(InputError("no volume of Quimby"), "refused"), (BackendError("broken"), "failed")],
+    [
+        (InputError("no volume of Quimby"), "refused"),
+        (BackendError("broken"), "failed"),
+        (KeyError("Quimby"), "failed"),
+    ],
 )
 def test_an_error_ends_one_job_and_its_text_is_not_logged(
     bench: Bench, error: Exception, fate: str

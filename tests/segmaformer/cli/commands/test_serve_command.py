@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 from support.packages.samples import head_like
-from support.packages.small_packages import write_region_package
+from support.packages.small_packages import write_package, write_region_package
 
 pydicom = pytest.importorskip("pydicom")
 pynetdicom = pytest.importorskip("pynetdicom")
 pytest.importorskip("highdicom")
 
 from support.scans.ct_series import MARKS, write_ct_series
+
+from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing, Region
 
 Sgmf = Callable[..., Any]
 EXTENTS = (26, 22, 18)
@@ -170,8 +172,17 @@ def test_wrong_usage_is_told(
     assert complaint in run.stderr
 
 
+def test_a_package_of_several_channels_is_refused(sgmf: Sgmf, tmp_path: Path) -> None:
+    run = sgmf("serve", write_region_package(tmp_path / "a.sgmf"), "--to", "PACS@h:1")
+    assert run.code == 2
+    assert "takes 2 channels, and a series that comes is one" in run.stderr
+
+
 def test_regions_cannot_be_label_maps(sgmf: Sgmf, tmp_path: Path) -> None:
-    package = write_region_package(tmp_path / "regions.sgmf")
+    labels = (Label(0, "background"), Label(1, "edema"))
+    output = Output(labels, (Region("whole", (1,), 1),))
+    preprocessing = Preprocessing(("CT",), (Normalization("zscore"),))
+    package = write_package(tmp_path / "regions.sgmf", preprocessing, output)
     run = sgmf("serve", package, "--to", "PACS@h:1", "--segmentation-type", "labelmap")
     assert run.code == 2
     assert "overlap; leave --segmentation-type out" in run.stderr
