@@ -69,7 +69,7 @@ class Receiver:
         entity.require_called_aet = True
         entity.require_calling_aet = sorted({peer.title for peer in peers})
         for context in AllStoragePresentationContexts:
-            entity.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
+            entity.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
         entity.add_supported_context(_VERIFICATION)
         server = entity.start_server(
             address,
