@@ -156,6 +156,7 @@ def group_cases(
         The files do not divide into groups of `channels` channels.
     """
     if any(path.is_dir() and not is_series(path) for path in paths):
+        group_scans(paths, channels=channels)  # refuses a folder without scans before the usage
         _prepare_results_folder(paths[0], output)
     elif output is not None and not output.suffix and any(path.is_dir() for path in paths):
         output.mkdir(exist_ok=True)

@@ -22,6 +22,8 @@ class TransferSyntax:
         Whether the data set is compressed as a whole.
     coding
         Coding of the pixels; all but ``native`` hold them in fragments.
+    decoder
+        Module that decodes them; empty if pydicom needs no other.
     """
 
     uid: str
@@ -29,6 +31,7 @@ class TransferSyntax:
     little: bool = True
     deflated: bool = False
     coding: Coding = "native"
+    decoder: str = ""
 
     @property
     def byte_order(self) -> Literal["little", "big"]:
@@ -39,12 +42,13 @@ class TransferSyntax:
 IMPLICIT = TransferSyntax("1.2.840.10008.1.2", explicit=False)
 EXPLICIT = TransferSyntax("1.2.840.10008.1.2.1")
 BIG_ENDIAN = TransferSyntax("1.2.840.10008.1.2.2", little=False)
-_CODINGS: dict[Coding, tuple[str, ...]] = {
-    "rle": ("5",),
-    "jpeg": ("4.50", "4.51", "4.57", "4.70"),
-    "jpeg-ls": ("4.80", "4.81"),
-    "jpeg2000": ("4.90", "4.91", "4.201", "4.202", "4.203"),
-}
+_CODINGS: tuple[tuple[Coding, str, tuple[str, ...]], ...] = (
+    ("rle", "", ("5",)),
+    ("jpeg", "", ("4.50",)),
+    ("jpeg", "gdcm", ("4.51", "4.57", "4.70")),
+    ("jpeg-ls", "jpeg_ls", ("4.80", "4.81")),
+    ("jpeg2000", "openjpeg", ("4.90", "4.91", "4.201", "4.202", "4.203")),
+)
 _KNOWN = {
     syntax.uid: syntax
     for syntax in (
@@ -53,8 +57,8 @@ _KNOWN = {
         BIG_ENDIAN,
         TransferSyntax("1.2.840.10008.1.2.1.99", deflated=True),
         *(
-            TransferSyntax(f"1.2.840.10008.1.2.{ending}", coding=coding)
-            for coding, endings in _CODINGS.items()
+            TransferSyntax(f"1.2.840.10008.1.2.{ending}", coding=coding, decoder=decoder)
+            for coding, decoder, endings in _CODINGS
             for ending in endings
         ),
     )

@@ -21,6 +21,7 @@ from segmaformer.runtime.scans.dicom.image_file import ImageFile, Plane
 from segmaformer.runtime.scans.dicom.opening import LONGEST_HEADER
 from segmaformer.runtime.scans.dicom.pixels import PixelFormat
 from segmaformer.runtime.scans.scan_file import PlaneSource, file_state
+from segmaformer.runtime.system.extras import require_extra
 
 _CHUNK_BYTES = 1 << 16
 _Stored = npt.NDArray[np.unsignedinteger[Any]]
@@ -74,6 +75,9 @@ class SeriesPixels(PlaneSource):
             for file, wanted in self._by_file():
                 yield from _native_frames(file, wanted)
         elif not native and not any(_is_native(image.file) for image in self.images):
+            for syntax in {image.file.opened.syntax for image in self.images}:
+                if syntax is not None and syntax.decoder:
+                    require_extra(syntax.decoder, extra="dicom")
             yield from decoded(self._compressed(), len(self.images))
         else:
             raise InputError(

@@ -28,6 +28,8 @@ OPTIONAL = {
     "onnxscript": "export",
     "safetensors": "export",
     "nilearn": "demo",
+    "pydicom": "dicom",
+    "highdicom": "dicom",
 }
 NEEDED_TO_EXPORT = ("torch", "onnx", "onnxscript")
 

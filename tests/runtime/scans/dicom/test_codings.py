@@ -26,6 +26,7 @@ from pydicom.uid import (
 )
 from support.scans.dicom_files import OBLIQUE, Series, save
 
+from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.scans.dicom.scan import read_series
 
 SYNTAXES = (
@@ -216,3 +217,49 @@ def test_any_orientation_and_tilt_has_its_affine(
     )
     _, affine = read(series.write(tmp_path_factory.mktemp("series")))
     np.testing.assert_allclose(affine, series.affine, atol=1e-6)
+
+
+def test_lossy_jpeg_of_8_bits_is_what_pillow_decodes(tmp_path: Path) -> None:
+    import io
+
+    from PIL import Image
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit
+
+    voxels = (np.indices((40, 36, 3)).sum(axis=0) * 2).astype("u1")
+    series, decoded = Series(voxels), []
+    for index in range(3):
+        content = io.BytesIO()
+        Image.fromarray(voxels[:, :, index].T).save(content, "jpeg", quality=95)
+        decoded.append(np.asarray(Image.open(content)).T)
+        dataset = series.slice(index)
+        save(dataset, tmp_path / f"{index}")
+        dataset.PixelData = encapsulate([content.getvalue()])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        dataset.save_as(tmp_path / f"{index}", enforce_file_format=True)
+    assert read(tmp_path)[0] == expected(np.stack(decoded, axis=2))
+
+
+def test_a_time_of_a_multi_frame_file_can_be_chosen(tmp_path: Path) -> None:
+    voxels = np.concatenate([VOXELS + np.uint16(time) for time in range(4)], axis=2)
+    series = Series(voxels)
+    count = VOXELS.shape[2]
+
+    def times(dataset: Dataset, _index: int) -> None:
+        for index, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+            time, place = divmod(index, count)
+            position = np.array(series.first_mm) + place * series.step
+            groups.PlanePositionSequence[0].ImagePositionPatient = [*position]
+            groups.PixelValueTransformationSequence[0].RescaleIntercept = -1024
+            groups.PixelValueTransformationSequence[0].RescaleSlope = 1
+            groups.FrameContentSequence[0].TemporalPositionIndex = time + 1
+
+    series.change = times
+    path = save(series.multi_frame(), tmp_path / "times")
+    with pytest.raises(InputError, match="--where TemporalPositionIndex=1, or --where"):
+        read(path)
+    for time in range(4):
+        content, affine = read(path, f"TemporalPositionIndex={time + 1}")
+        assert content == expected(VOXELS + np.uint16(time))
+        np.testing.assert_allclose(affine, series.affine, atol=1e-6)

@@ -163,3 +163,32 @@ def test_probabilities_lie_on_the_tilted_images(
     assert sgmf(*command).code == 0
     (path,) = tmp_path.glob("labels_prob-*.nii.gz")
     assert nibabel.load(path).shape == VOXELS.shape
+
+
+MARKERS = (b"MARKERNAME", b"MARKERID", b"19010203")
+
+
+def test_nothing_names_the_patient(
+    sgmf: Sgmf, tiny_package_path: Path, tmp_path: Path, tree: Callable[[Path], Any]
+) -> None:
+    def mark(dataset: Dataset, _index: int) -> None:
+        dataset.PatientName, dataset.PatientID = "MARKERNAME^ANNA", "MARKERID"
+        dataset.PatientBirthDate = "19010203"
+
+    folder = Series(VOXELS, change=mark).write(tmp_path / "scans" / "series")
+    out = tmp_path / "out"
+    out.mkdir()
+    common = (folder, "-m", tiny_package_path)
+    results = ("--preview", "--stats", "--names", "--report", out / "report.html", "--json")
+    runs = [
+        sgmf("infer", *common, "-o", out / "labels.nii.gz", *results),
+        sgmf("check", *common, "--json"),
+        sgmf("series", folder, "--json"),
+        sgmf("series", folder),
+    ]
+    assert [run.code for run in runs] == [0] * 4
+    (folder / "IM0003").write_bytes((folder / "IM0003").read_bytes()[:-50])
+    runs += [sgmf("infer", *common, "-o", out / "again.nii.gz"), sgmf("series", folder)]
+    written = [content for content in tree(out).values() if content is not None]
+    written += [(run.stdout + run.stderr).encode() for run in runs]
+    assert not [marker for marker in MARKERS for content in written if marker in content]
