@@ -14,7 +14,7 @@ from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.pipeline.straightening import find_straightening
 from segmaformer.runtime.scans.finding import Finding
 from segmaformer.runtime.scans.spacing import known_spacings
-from segmaformer.runtime.scans.volume import Volume, _degrees, _directions, tilt_degrees
+from segmaformer.runtime.scans.volume import Affine, Volume, _degrees, _directions, tilt_degrees
 from segmaformer.runtime.spec import Reader, Triple
 
 USUAL_SPACING_MM = (0.1, 10.0)
@@ -77,7 +77,24 @@ def _check_spacing(volume: Volume) -> Iterator[Finding]:
 
 
 def _check_directions(volume: Volume) -> Iterator[Finding]:
-    affine = volume.affine
+    straightening = find_straightening(volume)
+    if straightening is None:
+        yield from _check_oblique(volume.affine)
+        yield from _check_right_angles(volume.affine)
+        return
+    yield from _check_oblique(straightening.affine)
+    x, y, z = straightening.shape
+    yield Finding(
+        "warn",
+        f"the images are tilted by {volume.header.tilt_degrees:.1f} degrees, as by the gantry; the "
+        f"network sees them straightened, on a grid of {x} x {y} x {z} voxels, and labels lie on "
+        "the original images",
+        "Look at the result. --keep-tilt (keep_tilt in Python) shows the network the series as it "
+        "is.",
+    )
+
+
+def _check_oblique(affine: Affine) -> Iterator[Finding]:
     oblique = tilt_degrees(affine)
     if oblique > MOST_OBLIQUE_DEGREES:
         yield Finding(
@@ -87,21 +104,13 @@ def _check_directions(volume: Volume) -> Iterator[Finding]:
             "The labels will fit the scan. If the model was trained on straight scans only, "
             "resample the scan to straight axes first.",
         )
+
+
+def _check_right_angles(affine: Affine) -> Iterator[Finding]:
     directions = _directions(affine)
     between = (directions.T @ directions)[np.triu_indices(3, 1)]
     skew = 90 - _degrees(np.abs(between).max())
-    straightening = find_straightening(volume)
-    if straightening is not None:
-        x, y, z = straightening.shape
-        yield Finding(
-            "warn",
-            f"the images are tilted by {skew:.1f} degrees, as by the gantry; the network sees them "
-            f"straightened, on a grid of {x} x {y} x {z} voxels, and labels lie on the original "
-            "images",
-            "Look at the result. --keep-tilt (keep_tilt in Python) shows the network the series as "
-            "it is.",
-        )
-    elif skew > MOST_SKEW_DEGREES:
+    if skew > MOST_SKEW_DEGREES:
         yield Finding(
             "warn",
             f"the axes are {skew:.0f} degrees away from right angles, as after a tilt of the "

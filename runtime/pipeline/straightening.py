@@ -50,19 +50,18 @@ class Straightening:
     def straight(self, volume: Volume) -> Volume:
         """Return the volume on the straight grid, linear between voxels of an image.
 
-        Beyond the images the least intensity of the channel is taken.
+        Beyond an image its border goes on, so that the intensities' mean and spread stay alike.
         """
         channels = len(volume.voxels)
         x, y, z = self.shape
         voxels = np.empty((channels, z, y, x), np.float32).transpose(0, 3, 2, 1)
         for channel, sheared in zip(voxels, volume.voxels, strict=True):
-            channel[...] = sheared.min()
             for index, (along_x, along_y) in enumerate(self.shifts):
                 image = _shifted(sheared[:, :, index], along_x)
                 image = _shifted(image.T, along_y).T
-                first_x, first_y = int(along_x), int(along_y)
-                width, height = image.shape
-                channel[first_x : first_x + width, first_y : first_y + height, index] = image
+                before = int(along_x), int(along_y)
+                after = x - before[0] - image.shape[0], y - before[1] - image.shape[1]
+                channel[:, :, index] = np.pad(image, [*zip(before, after, strict=True)], "edge")
         return dataclasses.replace(volume, voxels=voxels, affine=self.affine, header=None)
 
     def sheared(self, values: npt.NDArray[Element]) -> npt.NDArray[Element]:
