@@ -102,6 +102,8 @@ def _first_line(error: Exception) -> str:
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
     lines = str(error).strip().splitlines()
+    if lines and lines[0].startswith("Constraints violated"):
+        return "what the code computes from the batch holds for one batch alone"
     return (lines[0] if lines else type(error).__name__) + user_line(error)
 
 
