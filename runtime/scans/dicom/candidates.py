@@ -77,13 +77,17 @@ def find_candidates(path: Path, where: Sequence[Condition] = ()) -> list[Candida
     Returns
     -------
     list of Candidate
-        Usable ones and others, ordered by series.
+        Usable ones and others, in order of their first files.
 
     Raises
     ------
     OSError
         A file cannot be read.
     """
+
+    def meets(found: Plane | ImageFile) -> bool:
+        return all(each.holds(found.values(each.keyword)) for each in where)
+
     wanted = wanted_tags(where)
     groups: dict[tuple[object, ...], list[_Group]] = defaultdict(list)
     faulty: dict[str, list[ImageFile]] = defaultdict(list)
@@ -93,17 +97,16 @@ def find_candidates(path: Path, where: Sequence[Condition] = ()) -> list[Candida
         if found is None:
             continue
         file, planes = found
-        if planes:
-            for plane in planes:
-                if all(each.holds(plane.values(each.keyword)) for each in where):
-                    _put(groups, plane)
-        elif not where or all(each.holds(file.values(each.keyword)) for each in where):
-            if file.fault:
-                faulty[file.series_uid].append(file)
-            else:
-                key = file.series_uid, file.no_volume
-                groups[key] = groups[key] or [_Group()]
-                groups[key][0].files.append(file)
+        for plane in filter(meets, planes):
+            _put(groups, plane)
+        if planes or not meets(file):
+            continue
+        if file.fault:
+            faulty[file.series_uid].append(file)
+        else:
+            key = file.series_uid, file.no_volume
+            groups[key] = groups[key] or [_Group()]
+            groups[key][0].files.append(file)
     return [*_candidates(groups, faulty)]
 
 
