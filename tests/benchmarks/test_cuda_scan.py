@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from segmaformer.ops import selective_scan
+from segmaformer.runtime.bindings.op_library import run_selective_scan
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks/cuda_scan.py"
 
@@ -55,12 +56,24 @@ def test_floor_is_the_size_of_the_tensors(script: ModuleType, element_type: str,
 
 
 @pytest.mark.parametrize("element_type", ["float32", "float16", "bfloat16"])
-def test_arguments_mean_the_op(script: ModuleType, element_type: str) -> None:
-    """The reference of the errors, and the arguments that go to the GPU, against the op."""
-    tensors = script.make_inputs(script.Sizes(50, 6, 3), element_type, "cpu")
-    wide = {name: tensor.float() for name, tensor in tensors.items() if name != "y"}
-    found = selective_scan(**wide, delta_softplus=True)
-    np.testing.assert_array_equal(script.expected(tensors, element_type), found.numpy())
+@pytest.mark.parametrize("length", [1, 2, 50, 49])
+def test_the_reference_is_the_op_in_float64(
+    script: ModuleType, element_type: str, length: int
+) -> None:
+    tensors = script.make_inputs(script.Sizes(length, 6, 3), element_type, "cpu")
+    wide = {name: tensor.double() for name, tensor in tensors.items() if name != "y"}
+    expected = selective_scan(**wide, delta_softplus=True).numpy()
+    np.testing.assert_allclose(script.expected(tensors), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_arguments_mean_the_op(script: ModuleType) -> None:
+    tensors = script.make_inputs(script.Sizes(50, 6, 3), "float32", "cpu")
+    run_selective_scan(script.scan_arguments(tensors, "float32"))
+    assert script.largest_error(tensors["y"], script.expected(tensors)) < 1e-6
+
+
+def test_nan_is_an_infinite_error(script: ModuleType) -> None:
+    assert script.largest_error(torch.tensor([0.0, torch.nan]), np.ones(2)) == float("inf")
 
 
 def test_turns_and_their_summary(script: ModuleType) -> None:
