@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -139,12 +140,15 @@ def _sanitize(place: Place, tool: str) -> None:
     if program is None:
         raise SkipStepError(f"no {name} on the path; it comes with the CUDA toolkit")
     log = place.work / f"{tool}.log"
-    prefix = [program, "--tool", tool, "--error-exitcode", "9", "--log-file", str(log)]
+    log = place.work / f"{tool}.log"
+    prefix = [program, "--tool", tool, "--log-file", str(log)]
     found = _pytest(place, prefix, "tests/runtime/native/cuda", "-k", "GPU", check=False)
-    said = log.read_text(errors="replace") if log.exists() else "nothing"
-    place.save(found | {"said": said[-OUTPUT_CHARACTERS:]})
+    said = log.read_text(errors="replace") if log.exists() else ""
     print(said)
-    if found["exit_code"] or found["failed"]:
+    place.save(found | {"said": said[-OUTPUT_CHARACTERS:]})
+    # racecheck warns of what a warp's threads do in turns; errors are between warps.
+    summary = re.search(r"SUMMARY: .*?(\d+) errors?", said)
+    if summary is None or summary[1] != "0" or found["failed"]:
         raise SystemExit(f"{tool} complains")
 
 

@@ -54,8 +54,8 @@ STEPS = (
     Step("scan", 90),
     Step("memcheck", 70),
     Step("racecheck", 70),
-    Step("networks", 200),
     Step("predictions", 90),
+    Step("networks", 200),
     Step("tensorrt", 240),
     Step("other_tests", 120),
 )

@@ -16,6 +16,25 @@ __device__ inline void from_float(float x, float* p) { *p = x; }
 __device__ inline void from_float(float x, __half* p) { *p = __float2half_rn(x); }
 __device__ inline void from_float(float x, __nv_bfloat16* p) { *p = __float2bfloat16_rn(x); }
 
+// Reads values that nothing writes while the kernel runs, all of them before the first is used, so
+// that a thread waits for the memory once. The empty use keeps the compiler from moving a load
+// behind a branch around its use.
+template <typename T, int count, typename Place>
+__device__ inline void load_together(const T* from, float (&values)[count], Place place) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+#ifdef __CUDA_ARCH__
+    values[i] = to_float(__ldg(from + place(i)));
+#else
+    values[i] = to_float(from[place(i)]);
+#endif
+  }
+#ifdef __CUDA_ARCH__
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "+f"(values[i]));
+#endif
+}
+
 // 2^x to two units in the last place in one instruction; results below 2^-126 become zero, which
 // exp2f would spend three more instructions on.
 __device__ inline float exp2_flushed(float x) {

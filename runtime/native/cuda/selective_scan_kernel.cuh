@@ -79,42 +79,85 @@ __device__ inline Rows rows_from(const Scan& scan, const Place& place, int token
   return {(place.batch * scan.args.length + row) * width, scan.args.reverse ? -width : width};
 }
 
-// While a tile is staged and stored, a thread has one channel and every lanes-th token of it.
+// Loads that a thread has under way at once: a batch waits for the memory once. In place of what
+// lies behind the end it takes the first or last element again, since behind a branch each load
+// would wait for the one before.
+constexpr int batch_tokens = 8;
+constexpr int batch_projections = 4;
+
+// While a tile is staged and stored, a thread has one channel and every lanes-th token of it. What
+// it stages for channels beyond the last is never stored.
+struct Column {
+  int number;      // of the panel's channels
+  int channel;     // of the tensors; the last for those beyond
+  int first;       // token
+  int64_t at;      // of that token in the tensors
+  int64_t stride;  // to the thread's next token
+
+  __device__ Column(const Scan& scan, const Place& place, int begin) {
+    number = threadIdx.x % scan.plan.panel;
+    const int last = static_cast<int>(scan.args.channels) - 1;
+    channel = place.channel + number < last ? place.channel + number : last;
+    first = threadIdx.x / scan.plan.panel;
+    const Rows rows = rows_from(scan, place, begin, scan.args.channels);
+    at = rows.first + first * rows.stride + channel;
+    stride = scan.plan.lanes * rows.stride;
+  }
+
+  // The i-th of the thread's next tokens if it exists, else the first.
+  __device__ int64_t place(int i, bool exists) const { return exists ? at + i * stride : at; }
+};
+
 template <typename T>
 __device__ void stage_tokens(const Scan& scan, const Place& place, int begin, int tokens,
                              const Tile& tile) {
-  const int column = threadIdx.x % scan.plan.panel;
-  const int channel = place.channel + column;
-  const bool inside = channel < scan.args.channels;
-  const float bias = inside && scan.args.delta_bias ? scan.args.delta_bias[channel] : 0.0f;
+  Column column(scan, place, begin);
+  const float bias = scan.args.delta_bias ? scan.args.delta_bias[column.channel] : 0.0f;
   const auto* delta = static_cast<const T*>(scan.args.delta);
   const auto* u = static_cast<const T*>(scan.args.u);
-  const Rows rows = rows_from(scan, place, begin, scan.args.channels);
-  const int first = threadIdx.x / scan.plan.panel;
-  int64_t at = rows.first + first * rows.stride + channel;
-  int staged = first * scan.plan.panel + column;
-#pragma unroll 4
-  for (int t = first; t < tokens; t += scan.plan.lanes) {
-    float step = inside ? to_float(delta[at]) + bias : 0.0f;
-    if (scan.args.delta_softplus) step = softplus(step);
-    tile.tokens[staged] = make_float2(step, inside ? to_float(u[at]) : 0.0f);
-    at += scan.plan.lanes * rows.stride;
-    staged += scan.plan.threads;
+  const int lanes = scan.plan.lanes;
+  for (int t = column.first; t < tokens; t += batch_tokens * lanes) {
+    float steps[batch_tokens], values[batch_tokens];
+    const auto place = [&](int i) { return column.place(i, t + i * lanes < tokens); };
+    load_together(delta, steps, place);
+    load_together(u, values, place);
+#pragma unroll
+    for (int i = 0; i < batch_tokens; ++i) {
+      if (t + i * lanes >= tokens) break;
+      float step = steps[i] + bias;
+      if (scan.args.delta_softplus) step = softplus(step);
+      tile.tokens[(t + i * lanes) * scan.plan.panel + column.number] = make_float2(step, values[i]);
+    }
+    column.at += batch_tokens * column.stride;
   }
 }
 
-// States beyond the last are staged as zero.
-template <typename T, int group>
-__device__ void stage_projection(const Scan& scan, const Place& place, int begin, int tokens,
-                                 const void* tensor, float* staged) {
+// B, and C if it is used. States beyond the last are staged as zero.
+template <typename T, int group, bool has_c>
+__device__ void stage_projections(const Scan& scan, const Place& place, int begin, int tokens,
+                                  float* staged) {
   const unsigned padded = group * scan.plan.lanes;  // a power of two, as is `group`
-  const auto* from = static_cast<const T*>(tensor);
+  const unsigned count = tokens * padded, states = scan.args.states;
+  const auto* b = static_cast<const T*>(scan.args.B);
+  const auto* c = static_cast<const T*>(scan.args.C);
   const Rows rows = rows_from(scan, place, begin, scan.args.states);
   const int shift = __ffs(padded) - 1;
-  for (unsigned i = threadIdx.x; i < tokens * padded; i += blockDim.x) {
-    const unsigned t = i >> shift, n = i & (padded - 1);
-    const unsigned at = t * scan.plan.token_stride + n / group * scan.plan.lane_stride + n % group;
-    staged[at] = n < scan.args.states ? to_float(from[rows.first + t * rows.stride + n]) : 0.0f;
+  for (unsigned first = threadIdx.x; first < count; first += batch_projections * blockDim.x) {
+    float b_values[batch_projections], c_values[batch_projections];
+    const auto place = [&](int i) {
+      const unsigned at = min(first + i * blockDim.x, count - 1);
+      return rows.first + (at >> shift) * rows.stride + min(at & (padded - 1), states - 1);
+    };
+    load_together(b, b_values, place);
+    if (has_c) load_together(c, c_values, place);
+#pragma unroll
+    for (int i = 0; i < batch_projections; ++i) {
+      const unsigned at = min(first + i * blockDim.x, count - 1);
+      const unsigned t = at >> shift, n = at & (padded - 1);
+      float* slot = staged + t * scan.plan.token_stride + n / group * scan.plan.lane_stride;
+      slot[n % group] = n < states ? b_values[i] : 0.0f;
+      if (has_c) slot[n % group + group] = n < states ? c_values[i] : 0.0f;
+    }
   }
 }
 
@@ -122,30 +165,29 @@ template <typename T, int group, bool write_y>
 __device__ void stage(const Scan& scan, const Place& place, int begin, int tokens,
                       const Tile& tile) {
   stage_tokens<T>(scan, place, begin, tokens, tile);
-  stage_projection<T, group>(scan, place, begin, tokens, scan.args.B, tile.projections);
-  if (write_y) {
-    stage_projection<T, group>(scan, place, begin, tokens, scan.args.C, tile.projections + group);
-  }
+  stage_projections<T, group, write_y>(scan, place, begin, tokens, tile.projections);
 }
 
 template <typename T>
 __device__ void store(const Scan& scan, const Place& place, int begin, int tokens,
                       const Tile& tile) {
-  const int column = threadIdx.x % scan.plan.panel;
-  const int channel = place.channel + column;
-  if (channel >= scan.args.channels) return;
+  Column column(scan, place, begin);
+  if (place.channel + column.number >= scan.args.channels) return;
   const auto* z = static_cast<const T*>(scan.args.z);
   auto* y = static_cast<T*>(scan.args.y);
-  const Rows rows = rows_from(scan, place, begin, scan.args.channels);
-  const int first = threadIdx.x / scan.plan.panel;
-  int64_t at = rows.first + first * rows.stride + channel;
-  const float2* staged = tile.tokens + first * scan.plan.panel + column;
-#pragma unroll 4
-  for (int t = first; t < tokens; t += scan.plan.lanes) {
-    const float sum = staged->y;
-    from_float(z ? sum * silu(to_float(z[at])) : sum, y + at);
-    at += scan.plan.lanes * rows.stride;
-    staged += scan.plan.threads;
+  const int lanes = scan.plan.lanes;
+  for (int t = column.first; t < tokens; t += batch_tokens * lanes) {
+    float gates[batch_tokens];
+    if (z) {
+      load_together(z, gates, [&](int i) { return column.place(i, t + i * lanes < tokens); });
+    }
+#pragma unroll
+    for (int i = 0; i < batch_tokens; ++i) {
+      if (t + i * lanes >= tokens) break;
+      const float sum = tile.tokens[(t + i * lanes) * scan.plan.panel + column.number].y;
+      from_float(z ? sum * silu(gates[i]) : sum, y + column.at + i * column.stride);
+    }
+    column.at += batch_tokens * column.stride;
   }
 }
 

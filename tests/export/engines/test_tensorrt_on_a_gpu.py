@@ -18,7 +18,10 @@ from segmaformer.runtime.backends.tensorrt.library import load_tensorrt, what_is
 from segmaformer.runtime.backends.tensorrt.session import EngineSession
 from segmaformer.runtime.package.reader import Package
 
+MISSING = what_is_missing()
 
+
+@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 @pytest.mark.parametrize(("variant", "tolerance"), [("fp32", 1e-4), ("fp16", 5e-2)])
 @pytest.mark.parametrize("batch", [1, 4])
 def test_an_engine_computes_what_the_cpu_does(
@@ -29,9 +32,6 @@ def test_an_engine_computes_what_the_cpu_does(
     tolerance: float,
     batch: int,
 ) -> None:
-    missing = what_is_missing()
-    if missing is not None:
-        pytest.skip(missing)
     monkeypatch.setenv("SGMF_CACHE", str(tmp_path / "engines"))
     package = Package.open(tiny_package_path)
     logs: list[str] = []

@@ -52,6 +52,7 @@ cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 
 inline int __ffs(int x) { return __builtin_ffs(x); }
+inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
 void __syncthreads();
 float __shfl_xor_sync(unsigned lanes, float value, int distance);
 
