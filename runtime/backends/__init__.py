@@ -114,7 +114,6 @@ def backends() -> tuple[Backend, ...]:
             "cuda",
             onnxruntime_cuda.open_tested,
             onnxruntime_cuda.what_is_missing,
-            ON_GPU,
             tests_itself=True,
             needs_device=True,
         ),

@@ -188,7 +188,7 @@ def open_tested(package: Package, variant: str, options: BackendOptions) -> Onnx
     if reason is not None:
         raise BackendError(
             f"{session.description}: {reason}; install an ONNX Runtime for this GPU, or take "
-            "another --backend"
+            "another --variant or --backend"
         )
     return session
 

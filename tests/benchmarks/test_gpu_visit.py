@@ -42,6 +42,7 @@ elif name == "absent":
 def modules() -> Iterator[dict[str, ModuleType]]:
     """Modules of the folder, which import each other by bare names, under names of their own."""
     names = ("cuda_scan", "gpu_visit", "gpu_labels", "checkpoints", "gpu_networks", "gpu_steps")
+    names += ("gpu_tables",)
     with pytest.MonkeyPatch.context() as patch:
         loaded = {}
         for name in names:
@@ -124,6 +125,16 @@ def test_each_step_of_the_visit_is_there(modules: dict[str, ModuleType]) -> None
     assert all((FOLDER.parent / path).exists() for path in steps.TESTS_ON_A_GPU)
     assert all((FOLDER.parent / path).exists() for path in steps.OTHER_TESTS)
     assert [step.name for step in visit.chosen(["scan"])] == ["scan"]
+
+
+def test_tables_of_a_visit(modules: dict[str, ModuleType]) -> None:
+    document = json.loads((FOLDER / "results/gpu_visit_h200.json").read_text())
+    text = modules["gpu_tables"].tables(document)
+    assert "| segmamba | float32 | 0.111 | 0.484 | 3.004 | 1.8e-07 | 2.0e-07 |" in text
+    assert "| abdomen | 39,321,600 | 14 | 0 | 0.27 | 3.54 |" in text
+    assert "| demo | ONNX Runtime | fp16 | refused | | |" in text
+    assert "| umamba-bot | phantom | cuda fp32 | 0.85 | 3,456,000 | 32 |" in text
+    assert modules["gpu_tables"].tables({"steps": {"scan": {"status": "failed"}}}) == ""
 
 
 def test_verdicts_of_tests(modules: dict[str, ModuleType], tmp_path: Path) -> None:

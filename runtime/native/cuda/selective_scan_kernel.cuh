@@ -82,7 +82,11 @@ __device__ inline Rows rows_from(const Scan& scan, const Place& place, int token
 // Loads that a thread has under way at once: a batch waits for the memory once. In place of what
 // lies behind the end it takes the first or last element again, since behind a branch each load
 // would wait for the one before.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int batch_tokens = 4;  // eight spill registers there
+#else
 constexpr int batch_tokens = 8;
+#endif
 constexpr int batch_projections = 4;
 
 // While a tile is staged and stored, a thread has one channel and every lanes-th token of it. What

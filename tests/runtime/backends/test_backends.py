@@ -110,6 +110,15 @@ def test_name_and_device_find_a_backend(
     assert (found.name, found.device, found.label) == (name, found_on, label)
 
 
+@pytest.mark.parametrize(
+    ("name", "variant"), [("onnxruntime", "fp32"), ("tensorrt", "fp16"), ("tensorrt-rtx", "fp16")]
+)
+def test_what_runs_by_default_on_a_gpu(package: Package, name: str, variant: str) -> None:
+    found = find_backend(name, "cuda")
+    assert found is not None
+    assert found.best_variant(package) == variant
+
+
 def test_every_name_is_offered_once() -> None:
     names = backend_names()
     assert names[0] == "auto"
