@@ -35,9 +35,10 @@ def _folder(variable: str, default: str) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep engines and passed self-tests for this run alone."""
+    """Keep engines, passed self-tests and models for this run alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SGMF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("SGMF_MODELS", str(tmp_path_factory.mktemp("models") / "none"))
         yield
 
 

@@ -2,7 +2,7 @@
 
 An engine is native code, tied to the device, the driver and the version of its builder. So it is
 kept under a key of everything it depends on, in a folder that only its user can write, with a keyed
-hash; see :mod:`segmaformer.runtime.engines.private_folder` and
+hash; see :mod:`segmaformer.runtime.system.private_folder` and
 :mod:`segmaformer.runtime.engines.sealed_store`. An engine that does not match is an error that
 states the difference: the nearest engine is never run instead.
 """
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segmaformer.runtime.engines.private_folder import PrivateFolder
 from segmaformer.runtime.engines.sealed_store import SealedRecord, SealedStore
 from segmaformer.runtime.errors import BackendError, EngineError, PackageError
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.package.typed_json import build
+from segmaformer.runtime.system.private_folder import PrivateFolder
 
 FOLDER_VARIABLE = "SGMF_CACHE"
 ENGINE_SUFFIX = ".engine"

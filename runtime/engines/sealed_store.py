@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segmaformer.runtime.engines.private_folder import PrivateFolder
 from segmaformer.runtime.errors import EngineError, PackageError
 from segmaformer.runtime.package.typed_json import build, load_json_object
+from segmaformer.runtime.system.private_folder import PrivateFolder
 
 KEY_FILE = "key"
 KEY_BYTES = 32

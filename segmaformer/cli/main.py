@@ -27,6 +27,7 @@ COMMANDS = {
     "infer": "Segment scans with a package.",
     "inspect": "Show the contents of a package or checkpoint.",
     "list": "Show the networks that can be exported.",
+    "models": "Keep packages under names, and choose one for infer.",
     "serve": "Segment DICOM series that come over the network, and send the results.",
     "series": "List the DICOM series of a folder.",
     "verify": "Compare a package with its reference, or its variants on scans.",

@@ -14,7 +14,6 @@ from segmaformer.runtime.backends import DEVICES
 from segmaformer.runtime.bindings.processors import MOST_THREADS
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.scans.dicom.keywords import parse_conditions
-from segmaformer.runtime.scans.file_kinds import START_BYTES, file_kind
 from segmaformer.runtime.scans.volume import check_replacement_value
 from segmaformer.runtime.system.extras import require_extra
 from segmaformer.runtime.system.memory import MOST_BUDGET_MIB
@@ -78,22 +77,6 @@ where_option = click.option(
     "InstanceNumber=1..20; repeat for several. `sgmf series` lists a folder's series.",
 )
 
-
-class _PackageFolder(click.Path):
-    """Path of a package's folder; the error for a file names the kind of file."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        path = Path(value)
-        if path.is_file():
-            with path.open("rb") as file:
-                kind = file_kind(file.read(START_BYTES))
-            named = f"{kind.name}. {kind.advice}" if kind else "a file"
-            hint = f": sgmf export {path}" if kind and "checkpoint" in kind.advice else ""
-            self.fail(f"expected the folder of a package, and {path} is {named}{hint}", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-PACKAGE_FOLDER = _PackageFolder(exists=True, file_okay=False, path_type=Path)
 
 device_option = click.option(
     "--device", type=click.Choice(DEVICES), help="Device to run on; by default the backend's own."

@@ -10,8 +10,8 @@ import click
 
 from segmaformer.cli.console import print_json, print_rows, progress_bar, say
 from segmaformer.cli.exit_codes import DONE, FAILED, UNVERIFIED
+from segmaformer.cli.package_parameters import PACKAGE_FOLDER
 from segmaformer.cli.parameters import (
-    PACKAGE_FOLDER,
     check_variants,
     json_option,
     threads_option,

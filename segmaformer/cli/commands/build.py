@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from segmaformer.cli.console import print_json, print_path, progress_bar, say
-from segmaformer.cli.parameters import PACKAGE_FOLDER, check_variants, json_option
+from segmaformer.cli.package_parameters import PACKAGE_FOLDER
+from segmaformer.cli.parameters import check_variants, json_option
 from segmaformer.runtime.backends import (
     EVERYWHERE,
     ON_GPU,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from segmaformer.calibration.ranges import METHODS, range_method
 from segmaformer.calibration.scores.gate import Gate
 from segmaformer.cli.console import print_path, progress_bar, say
+from segmaformer.cli.package_parameters import stored_model
 from segmaformer.cli.parameters import EXISTING_FOLDER, names_option, nan_to_option
 from segmaformer.runtime.system.extras import require_extra
 
@@ -92,6 +94,11 @@ def command(
     is kept. PACKAGE changes only if every variant passes. Repeat an interrupted command to
     continue it.
     """
+    if stored_model(os.fspath(package)) is not None:
+        raise click.UsageError(
+            f"{package} is a model in the store, where packages do not change; calibrate a package "
+            "outside it, then add that: sgmf models add PACKAGE"
+        )
     require_extra("onnx", extra="export")
     from segmaformer.calibration.calibrate import CalibrationOptions, calibrate
     from segmaformer.calibration.tiles import TileOptions

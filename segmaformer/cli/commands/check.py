@@ -11,8 +11,8 @@ import click
 from segmaformer.cli.cases import group_scans
 from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.exit_codes import DONE, REFUSED
+from segmaformer.cli.package_parameters import PACKAGE_FOLDER
 from segmaformer.cli.parameters import (
-    PACKAGE_FOLDER,
     SCAN_PATH,
     json_option,
     memory_budget_option,
@@ -32,7 +32,8 @@ from segmaformer.runtime.system.memory import budget_bytes
     "--model",
     envvar="SGMF_MODEL",
     type=PACKAGE_FOLDER,
-    help="Package to check the scans against. Default: the environment variable SGMF_MODEL.",
+    help="Package to check the scans against, or the name of a model. Default: the environment "
+    "variable SGMF_MODEL.",
 )
 @memory_budget_option
 @nan_to_option

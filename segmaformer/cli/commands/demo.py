@@ -9,8 +9,10 @@ from pathlib import Path
 import click
 
 from segmaformer.cli.cases import Case
+from segmaformer.cli.commands.models import add_model
 from segmaformer.cli.console import print_path, progress_bar, say
 from segmaformer.cli.segment_case import segment_cases
+from segmaformer.runtime.package.store import ModelStore
 from segmaformer.runtime.results.statistics import MM3_PER_ML
 from segmaformer.runtime.system.extras import require_extra
 
@@ -26,7 +28,12 @@ CHECKPOINT = "reference_models/hippocampus/checkpoint_final.pth"
     show_default=True,
     help="Folder for everything the demo writes.",
 )
-def command(output: Path) -> None:
+@click.option(
+    "--keep-model",
+    is_flag=True,
+    help="Add the package to your models as hippocampus, see `sgmf models`.",
+)
+def command(output: Path, keep_model: bool) -> None:
     """Export the bundled hippocampus model, verify it and segment a template brain.
 
     The scan is the region around one hippocampus of the ICBM152 T1 template.
@@ -38,6 +45,7 @@ def command(output: Path) -> None:
     from segmaformer.export.pipeline import ExportOptions, export_package
     from segmaformer.runtime.predictor import Predictor
 
+    store = ModelStore() if keep_model else None
     output.mkdir(parents=True, exist_ok=True)
     scan = demo_scan(output)
     say(f"scan: {scan}")
@@ -62,6 +70,8 @@ def command(output: Path) -> None:
         raise document
     for label in document["statistics"]["labels"]:
         say(f"{label['name']}: {label['volume_mm3'] / MM3_PER_ML:.2f} ml")
+    if store is not None:
+        add_model(store, package.path, package.path.stem, replace=True)
     for path in (package.path, *case.results):
         print_path(path)
 

@@ -18,8 +18,8 @@ from segmaformer.cli.dicom_results import (
     tell_of_frames,
 )
 from segmaformer.cli.exit_codes import DONE, REFUSED, exit_code, message_of
+from segmaformer.cli.package_parameters import model_option
 from segmaformer.cli.parameters import (
-    PACKAGE_FOLDER,
     SCAN_PATH,
     check_variants,
     device_option,
@@ -43,14 +43,7 @@ from segmaformer.runtime.system.atomic import atomic_file
 
 @click.command("infer")
 @click.argument("scans", nargs=-1, required=True, type=SCAN_PATH)
-@click.option(
-    "-m",
-    "--model",
-    required=True,
-    envvar="SGMF_MODEL",
-    type=PACKAGE_FOLDER,
-    help="Package to use. Default: the environment variable SGMF_MODEL.",
-)
+@model_option
 @click.option(
     "-o",
     "--output",

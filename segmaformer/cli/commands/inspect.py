@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from segmaformer.cli.console import print_json, print_line
+from segmaformer.cli.package_parameters import PackagePath
 from segmaformer.cli.parameters import json_option, weights_option
 from segmaformer.runtime.package.codes import LabelCodes
 from segmaformer.runtime.package.manifest import Manifest
@@ -18,11 +19,11 @@ from segmaformer.runtime.system.extras import require_extra
 
 
 @click.command("inspect")
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument("path", type=PackagePath(exists=True, path_type=Path))
 @weights_option
 @json_option
 def command(path: Path, weights: str | None, as_json: bool) -> None:
-    """Show the contents of the package or checkpoint at PATH."""
+    """Show the contents of the package or checkpoint at PATH, or of the model of that name."""
     if path.is_dir() and not any(path.glob("*.index.json")):
         if weights is not None:
             raise click.UsageError("--weights is for checkpoints, and PATH is no checkpoint")

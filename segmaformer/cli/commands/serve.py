@@ -13,8 +13,8 @@ from typing import Any, TypeVar, get_args
 import click
 
 from segmaformer.cli.console import say
+from segmaformer.cli.package_parameters import PACKAGE_FOLDER
 from segmaformer.cli.parameters import (
-    PACKAGE_FOLDER,
     device_option,
     memory_budget_option,
     threads_option,

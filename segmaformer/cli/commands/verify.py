@@ -12,9 +12,9 @@ import click
 from segmaformer.calibration.verification.compare import Choice, verify_cases, verify_tile
 from segmaformer.cli.console import print_json, print_line, print_rows, progress_bar, say
 from segmaformer.cli.exit_codes import DONE, REFUSED, UNVERIFIED
+from segmaformer.cli.package_parameters import PACKAGE_FOLDER
 from segmaformer.cli.parameters import (
     EXISTING_FOLDER,
-    PACKAGE_FOLDER,
     check_variants,
     device_option,
     json_option,

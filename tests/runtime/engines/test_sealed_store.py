@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segmaformer.runtime.engines.private_folder import PrivateFolder
 from segmaformer.runtime.engines.sealed_store import KEY_BYTES, SealedStore
 from segmaformer.runtime.errors import EngineError
+from segmaformer.runtime.system.private_folder import PrivateFolder
 
 CONTENT = bytes(range(64))
 FACTS = {"device": "a device", "batch": [1, 2, 4]}

@@ -27,8 +27,14 @@ def test_the_demo_says_where_everything_is(
     monkeypatch.setattr(demo, "bundled_checkpoint", lambda: nullcontext(checkpoint))
     monkeypatch.setattr("segmaformer.export.pipeline.export_onnx", lambda *_, **__: tiny_onnx)
     folder = tmp_path / "new" / "demo"
-    run = sgmf("demo", "-o", folder)
+    store = tmp_path / "models"
+    monkeypatch.setenv("SGMF_MODELS", str(store))
+    run = sgmf("demo", "-o", folder, "--keep-model")
     assert run.code == 0, run.stderr
+    assert "hippocampus is the chosen model" in run.stderr
+    assert sorted(path.name.partition("@")[0] for path in store.iterdir()) == [
+        *("chosen", "hippocampus")
+    ]
     paths = [Path(line) for line in run.stdout.splitlines()]
     assert [path.name for path in paths] == [
         *("hippocampus.sgmf", "labels.nii.gz", "labels.png", "labels.json", "labels.html")

@@ -1,10 +1,11 @@
 """Folder that only its user can write, and safe reading of its files.
 
-Checking an executable file, such as an engine, is only worthwhile if nobody else can exchange it.
-So every folder on the way must belong to the user or to root and be writable by no one else, and a
-file is opened once, without following links: the bytes that were checked are the ones returned. A
-folder like ``/tmp``, in which others may create files but neither rename nor remove those of other
-users (the sticky bit), is accepted on the way, never as the folder itself.
+Checking a file that decides what runs, such as an engine or a network, is only worthwhile if
+nobody else can exchange it. So every folder on the way must belong to the user or to root and be
+writable by no one else, and a file is opened once, without following links: the bytes that were
+checked are the ones returned. A folder like ``/tmp``, in which others may create files but neither
+rename nor remove those of other users (the sticky bit), is accepted on the way, never as the folder
+itself.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from segmaformer.runtime.errors import EngineError
+from segmaformer.runtime.errors import EngineError, SgmfError
 from segmaformer.runtime.system.atomic import atomic_file
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -33,39 +34,51 @@ class PrivateFolder:
     ----------
     path
         Absolute path, with every link on the way resolved.
+    variable
+        Environment variable that names another folder, for messages.
+    refusal
+        Error for a folder or a file that cannot be trusted.
     """
 
     path: Path
+    variable: str = "SGMF_CACHE"
+    refusal: type[SgmfError] = EngineError
 
     @classmethod
-    def open(cls, path: str | Path) -> PrivateFolder:
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        variable: str = variable,
+        refusal: type[SgmfError] = refusal,
+    ) -> PrivateFolder:
         """Check `path`, after creating its missing part for the user alone.
 
         Raises
         ------
-        EngineError
+        refusal
             The folder or one above it belongs to someone else or can be written by others, it is a
             link or no folder, or this system has no owners of files.
         OSError
             The folder cannot be created.
         """
         if not hasattr(os, "geteuid"):
-            raise EngineError(
-                "this system does not tell who owns a file, so engines cannot be kept safely; "
+            raise refusal(
+                "this system does not tell who owns a file, so nothing can be kept safely; "
                 "expected a POSIX system"
             )
         path = Path(path).expanduser().absolute()
         if path.is_symlink():
-            raise EngineError(f"{path} is a link; name the folder that it leads to")
-        _create(path)
-        folder = cls(path.resolve())
+            raise refusal(f"{path} is a link; name the folder that it leads to")
+        _create(path, variable)
+        folder = cls(path.resolve(), variable, refusal)
         folder.check()
         return folder
 
     def check(self) -> None:
         """Refuse the folder if others own or can write it, or one above it; see :meth:`open`."""
         for above in reversed(self.path.parents):
-            _check_owner(above, above.lstat(), sticky=True)
+            self._check_owner(above, above.lstat(), sticky=True)
         with self._opened():
             pass
 
@@ -76,7 +89,7 @@ class PrivateFolder:
         ------
         FileNotFoundError
             There is no such file.
-        EngineError
+        refusal
             The file is a link, no regular file, someone else's, or open to others.
         """
         place = self.path / name
@@ -86,11 +99,11 @@ class PrivateFolder:
             except FileNotFoundError:
                 raise
             except OSError as error:
-                raise EngineError(
+                raise self.refusal(
                     f"{place} cannot be read: it is a link, or {error.strerror}; remove it"
                 ) from None
             try:
-                _check_file(place, os.fstat(file), secret=secret)
+                self._check_file(place, os.fstat(file), secret=secret)
                 with open(file, "rb", closefd=False) as stream:
                     return stream.read(limit + 1)
             finally:
@@ -126,18 +139,44 @@ class PrivateFolder:
         try:
             folder = os.open(self.path, _NO_SURPRISES | os.O_DIRECTORY)
         except OSError as error:
-            raise EngineError(
-                f"{self.path} cannot be opened as a folder: {error.strerror}; set SGMF_CACHE to "
-                "a folder of your own"
+            raise self.refusal(
+                f"{self.path} cannot be opened as a folder: {error.strerror}; set "
+                f"{self.variable} to a folder of your own"
             ) from None
         try:
-            _check_owner(self.path, os.fstat(folder))
+            self._check_owner(self.path, os.fstat(folder))
             yield folder
         finally:
             os.close(folder)
 
+    def _check_file(self, path: Path, info: os.stat_result, *, secret: bool) -> None:
+        """Refuse a file that is not the user's own regular file."""
+        if not stat.S_ISREG(info.st_mode):
+            raise self.refusal(f"{path} is not a regular file; remove it")
+        self._check_owner(path, info)
+        if secret and info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise self.refusal(
+                f"{path} can be read by others ({stat.filemode(info.st_mode)}), so it keeps no "
+                "secret. Remove it and what lies beside it, and build again"
+            )
 
-def _create(path: Path) -> None:
+    def _check_owner(self, path: Path, info: os.stat_result, *, sticky: bool = False) -> None:
+        """Refuse a file or folder that belongs to others, or that others can write."""
+        user = os.geteuid()
+        if info.st_uid not in (0, user):
+            raise self.refusal(
+                f"{path} belongs to user {info.st_uid}; expected user {user} or root. Set "
+                f"{self.variable} to a folder of your own"
+            )
+        if info.st_mode & OTHERS_WRITE and not (sticky and info.st_mode & stat.S_ISVTX):
+            raise self.refusal(
+                f"{path} can be written by others ({stat.filemode(info.st_mode)}); expected the "
+                f"user alone. Make sure that it holds only what is yours, then run: "
+                f"chmod go-w '{path}'"
+            )
+
+
+def _create(path: Path, variable: str) -> None:
     """Create a folder and the missing ones above it, for the user alone."""
     for folder in (*reversed(path.parents), path):
         if folder.is_dir():
@@ -146,33 +185,6 @@ def _create(path: Path) -> None:
             folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise type(error)(
-                f"cannot create {path}: {error.strerror} at {folder}; set SGMF_CACHE to a folder "
-                "of your own"
+                f"cannot create {path}: {error.strerror} at {folder}; set {variable} to a "
+                "folder of your own"
             ) from None
-
-
-def _check_file(path: Path, info: os.stat_result, *, secret: bool) -> None:
-    """Refuse a file that is not the user's own regular file."""
-    if not stat.S_ISREG(info.st_mode):
-        raise EngineError(f"{path} is not a regular file; remove it")
-    _check_owner(path, info)
-    if secret and info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise EngineError(
-            f"{path} can be read by others ({stat.filemode(info.st_mode)}), so it keeps no secret. "
-            "Remove it and what lies beside it, and build again"
-        )
-
-
-def _check_owner(path: Path, info: os.stat_result, *, sticky: bool = False) -> None:
-    """Refuse a file or folder that belongs to others, or that others can write."""
-    user = os.geteuid()
-    if info.st_uid not in (0, user):
-        raise EngineError(
-            f"{path} belongs to user {info.st_uid}; expected user {user} or root. Set SGMF_CACHE "
-            "to a folder of your own"
-        )
-    if info.st_mode & OTHERS_WRITE and not (sticky and info.st_mode & stat.S_ISVTX):
-        raise EngineError(
-            f"{path} can be written by others ({stat.filemode(info.st_mode)}); expected the user "
-            f"alone. Make sure that it holds only what is yours, then run: chmod go-w '{path}'"
-        )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from segmaformer.runtime.engines.private_folder import PrivateFolder
 from segmaformer.runtime.errors import EngineError
+from segmaformer.runtime.system.private_folder import PrivateFolder
 
 STRANGER = 54321
 
