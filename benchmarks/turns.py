@@ -120,11 +120,11 @@ def take_turns(
 def _serve(prepare: Callable[..., Run], arguments: tuple[Any, ...], connection: Connection) -> None:
     run = prepare(*arguments)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
-    ready = _memory_mib("VmRSS")
+    ready = memory_mib("VmRSS")
     _send(run(), connection)
     while connection.recv():
         connection.send(_turn(run))
-    connection.send((_memory_mib("VmHWM"), ready))
+    connection.send((memory_mib("VmHWM"), ready))
 
 
 def _send(output: np.ndarray, connection: Connection) -> None:
@@ -148,7 +148,7 @@ def _turn(run: Run) -> float:
     return min(seconds)
 
 
-def _memory_mib(field: str) -> float:
+def memory_mib(field: str) -> float:
     """Read a line of /proc/self/status; getrusage would include the peak of the parent."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(field))
