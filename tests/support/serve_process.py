@@ -27,6 +27,8 @@ class Service:
                 stderr=log,
                 stdout=log,
                 cwd=folder,
+                # Also where SIGINT is ignored here.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         self.wait(lambda: any("port" in event for event in self.events()))
         self.port = next(event["port"] for event in self.events() if "port" in event)
