@@ -169,8 +169,9 @@ def open_network(content: bytes, *, threads: int, op_library: bool = True) -> An
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that wait by spinning take processors from the others, and from the blending.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that wait long by spinning take processors from the others, and from the blending.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry(*EXACT_INT8)
     # Tiles have one shape: planning memory by pattern only holds a second arena of that size.
     options.enable_mem_pattern = False

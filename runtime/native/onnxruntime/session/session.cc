@@ -70,8 +70,9 @@ Session::Held<ort::Session> Session::open(const std::string& model, int threads)
   const auto options = hold<ort::SessionOptions>(
       [&](ort::SessionOptions** out) { return api_.create_options(out); });
   require(api_.set_threads(options.get(), threads));
-  // Threads that wait by spinning take processors from the others, and from the blending.
-  require(api_.add_config(options.get(), "session.intra_op.allow_spinning", "0"));
+  // Threads that wait long by spinning take processors from the others, and from the blending.
+  require(api_.add_config(options.get(), "session.intra_op.spin_duration_us", "50"));
+  require(api_.add_config(options.get(), "session.force_spinning_stop", "1"));
   // Without VNNI, ONNX Runtime's int8 products saturate unless it is told to be exact.
   require(api_.add_config(options.get(), "session.x64quantprecision", "1"));
   // Tiles have one shape: planning memory by pattern only holds a second arena of that size.
