@@ -50,7 +50,7 @@ class Arrivals:
     def sort(self) -> Sorted:
         """Look at all images that came, and make jobs of complete series."""
         arrived = self._spool.arrivals()
-        self._known = {path: uids for path, uids in self._known.items() if path in set(arrived)}
+        self._known = {path: self._known[path] for path in arrived if path in self._known}
         dropped = 0
         series: dict[str, dict[str, Path]] = defaultdict(dict)
         for path in arrived:
