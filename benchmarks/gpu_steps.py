@@ -57,7 +57,7 @@ class SkipStepError(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a step finds and leaves things.
+    """Folders that a step reads and writes, and what keeps its findings.
 
     Attributes
     ----------
