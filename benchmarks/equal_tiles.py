@@ -10,28 +10,42 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
 from pathlib import Path
 
 import nibabel
 import numpy as np
 from scipy import ndimage
 
-from segmaformer.runtime.pipeline.tiling import pad_to_tile, tile_boxes
-from segmaformer.runtime.spec import Tiling
+from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid, MemoryBudget
+from segmaformer.runtime.pipeline.tile_network import TileNetwork
+from segmaformer.runtime.spec import Label, Output, Resampling, Tiling
 
 AIR_HU, CLIP_HU = -1024, (-970, 300)
 TILES = (128, 96, 64)
+PLENTY = 1 << 40
 
 
 def tiles_and_repeats(image: np.ndarray, extent: int) -> dict[str, int]:
-    """Count the tiles of an image (C, D, H, W), and those equal to an earlier one of one value."""
-    tiling = Tiling((extent,) * 3)
-    padded, _ = pad_to_tile(image, tiling.tile)
-    boxes = tile_boxes(padded.shape[1:], tiling)
-    tiles = (padded[(slice(None), *box)].reshape(len(image), -1) for box in boxes)
-    flat = Counter(tile[:, 0].tobytes() for tile in tiles if (tile == tile[:, :1]).all())
-    return {"tiles": len(boxes), "repeats": max(0, max(flat.values(), default=0) - 1)}
+    """Count the tiles of an image (C, D, H, W), and those that the network is not run on."""
+    run_on = 0
+
+    def network(tiles: np.ndarray) -> np.ndarray:
+        nonlocal run_on
+        run_on += len(tiles)
+        return np.zeros((len(tiles), 2, *tiles.shape[2:]), np.float32)
+
+    spacing_mm = (1.0,) * 3
+    stream = LabelStream(
+        image,
+        Tiling((extent,) * 3),
+        Output((Label(0, "background"), Label(1, "organ"))),
+        LogitsGrid(image.shape[1:], spacing_mm, spacing_mm, Resampling(order=1)),
+        TileNetwork(network),
+        budget=MemoryBudget(PLENTY),
+        threads=1,
+    )
+    stream.labels(lambda done, count: None)
+    return {"tiles": stream.tile_runs, "repeats": stream.tile_runs - run_on}
 
 
 def main() -> None:
