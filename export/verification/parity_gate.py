@@ -171,7 +171,7 @@ class ParityGate:
         found = scans_of_graph(content, self._tiles[0])
         if not found:
             return None
-        self._report(f"comparing {len(found)} scans with their definition in float64")
+        self._report(f"comparing {len(found)} selective scans with their definition in float64")
         return check_scans(found, self._scans if self.names is PYTORCH else None)
 
     def run(self, name: str, compute: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:

@@ -34,7 +34,7 @@ INPUT_BOUND = 1e-2
 before the scan is far below, and another tensor far above."""
 
 MOST_NAMED = 3
-"""Number of wrong scans that a message names."""
+"""Number of wrong selective scans that a message names."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class ScanCheck:
     Attributes
     ----------
     checked
-        Number of scans.
+        Number of selective scans.
     largest_error
         Largest error of any of them over the range of its result.
     bound
@@ -61,7 +61,7 @@ class ScanCheck:
     @property
     def figures(self) -> str:
         """Figures in a few words, for people."""
-        return f"{self.checked} scans within {self.largest_error:.1e} of their definition"
+        return f"{self.checked} selective scans within {self.largest_error:.1e} of their definition"
 
     def shortcomings(self) -> list[str]:
         """List what is wrong, shortened."""
@@ -94,7 +94,7 @@ def check_scans(
     left = list(in_pytorch or ())
     for number, scan in enumerate(found, start=1):
         check()
-        name = f"scan {number} of {len(found)} ({scan.name or 'unnamed'})"
+        name = f"selective scan {number} of {len(found)} ({scan.name or 'unnamed'})"
         complaint = "" if in_pytorch is None else _take_match(scan, left)
         if complaint:
             result.refusals.append(f"{name} is none of PyTorch's: {complaint}")
@@ -120,7 +120,9 @@ def _take_match(scan: SampledScan, left: list[SampledScan]) -> str:
             return ""
         if nearest is None or len(differing) < len(nearest):
             nearest = [*differing, f"of {other.name} in PyTorch"]
-    return "no scan is left there" if nearest is None else f"it differs in {', '.join(nearest)}"
+    if nearest is None:
+        return "no selective scan is left there"
+    return f"it differs in {', '.join(nearest)}"
 
 
 def _differences(scan: SampledScan, other: SampledScan) -> list[str]:

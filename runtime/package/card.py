@@ -151,9 +151,9 @@ def _bound(exact: Variant, program: str) -> str:
     scans, error = exact.parity.get("scans"), exact.parity.get("scan_error")
     if scans is not None and error is not None:
         told += (
-            f" Its {scans:.0f} scans were compared one by one with their definition in float64, "
-            f"some channels of each over all steps: the largest error is {error:.1e} of a scan's "
-            "range."
+            f" Its {scans:.0f} selective scans were compared one by one with their definition in "
+            f"float64, some channels of each over all steps: the largest error is {error:.1e} of a "
+            "scan's range."
         )
     tiles, error = exact.parity.get("recorded_tiles"), exact.parity.get("recorded_error")
     if tiles is not None and error is not None:

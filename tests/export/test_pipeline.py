@@ -106,7 +106,7 @@ def test_parity_of_each_variant_is_recorded(
     assert variants["fp32"].parity["scans"] == 3
     assert variants["fp32"].parity["scan_error"] < 1e-6
     assert "scans" not in variants["fp16"].parity
-    assert "Its 3 scans were compared one by one" in package.read("card.md").decode()
+    assert "Its 3 selective scans were compared one by one" in package.read("card.md").decode()
     assert 1e-5 < variants["fp16"].parity["relative_error"] < 0.1
     assert variants["fp16"].parity["label_agreement"] >= 0.999
     assert any(line.startswith("fp16: logits within") for line in lines)
@@ -187,7 +187,8 @@ def test_a_wrong_scan_is_refused_by_name(
     names = scan_nodes(altered)[-1].input
     names[3], names[4] = names[4], names[3]
     monkeypatch.setattr(pipeline, "export_onnx", lambda *_, **__: altered)
-    with pytest.raises(ParityError, match=r"scan \d of \d .* is none of PyTorch's: .* in B, C"):
+    refusal = r"selective scan \d of \d .* is none of PyTorch's: .* in B, C"
+    with pytest.raises(ParityError, match=refusal):
         export_package(tiny_checkpoint, tmp_path / "tiny.sgmf")
     assert listing(tmp_path) == []
 

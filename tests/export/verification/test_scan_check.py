@@ -90,7 +90,7 @@ def test_right_scans_pass(exported: Exported, op_library: bool) -> None:
         "scan_error": pytest.approx(0, abs=1e-6),
         "scan_bound": 1e-5,
     }
-    assert check.figures.startswith("2 scans within ")
+    assert check.figures.startswith("2 selective scans within ")
 
 
 def test_samples_are_channels_from_first_to_last(exported: Exported) -> None:
@@ -128,7 +128,10 @@ def lose_gate(graph: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lose_direction, "scan 2 of 2 .* is none of PyTorch's: it differs in reverse, of scan 2"),
+        (
+            lose_direction,
+            "selective scan 2 of 2 .* none of PyTorch's: it differs in reverse, of scan 2",
+        ),
         (lose_softplus, "scan 1 of 2 .* differs in delta_softplus, of scan 1"),
         (swap(3, 4), "scan 2 of 2 .* differs in B, C, of scan 2"),
         (swap(0, 6), "differs in u, z, of scan 2"),
@@ -157,7 +160,9 @@ def test_a_wrong_operator_is_found_whatever_pytorch_says(
     exported: Exported, fault: dict[str, bool]
 ) -> None:
     check = exported.check(wrong_body(**fault), op_library=False)
-    assert [line.startswith(f"scan {n} of 2") for n, line in enumerate(check.refusals, 1)] == [
+    assert [
+        line.startswith(f"selective scan {n} of 2") for n, line in enumerate(check.refusals, 1)
+    ] == [
         True,
         True,
     ]
@@ -168,7 +173,7 @@ def test_pytorch_may_run_more_scans_and_not_fewer(exported: Exported) -> None:
     found = scans_of_graph(exported.graph.SerializeToString(), exported.tile)
     assert check_scans(found[1:], exported.in_pytorch).refusals == []
     (refusal,) = check_scans(found, exported.in_pytorch[:1]).refusals
-    assert refusal.endswith("no scan is left there")
+    assert refusal.endswith("no selective scan is left there")
 
 
 def test_one_scan_cannot_stand_for_two(exported: Exported) -> None:
