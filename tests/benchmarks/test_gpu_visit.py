@@ -1,8 +1,8 @@
-"""Host's part of ``benchmarks/gpu_visit.py``: steps that fail, hang, are skipped or cut off."""
+"""Host's part of ``benchmarks/gpu/visit.py``: steps that fail, hang, are skipped or cut off."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -40,26 +40,18 @@ elif name == "absent":
 
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:
-    """Modules of the folder, which import each other by bare names, under names of their own."""
-    names = ("cuda_scan", "gpu_visit", "gpu_labels", "checkpoints", "gpu_networks", "gpu_steps")
-    names += ("gpu_tables",)
+    """Modules of the folder, which import each other as the scripts do."""
     with pytest.MonkeyPatch.context() as patch:
-        loaded = {}
-        for name in names:
-            place = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-            assert place
-            assert place.loader
-            loaded[name] = importlib.util.module_from_spec(place)
-            patch.setitem(sys.modules, name, loaded[name])
-            place.loader.exec_module(loaded[name])
-        yield loaded
+        patch.syspath_prepend(str(FOLDER))
+        names = ("visit", "labels", "networks", "steps", "tables")
+        yield {name: importlib.import_module(f"gpu.{name}") for name in names}
 
 
 @pytest.fixture
 def visit(modules: dict[str, ModuleType], tmp_path: Path) -> Any:
     script = tmp_path / "child.py"
     script.write_text(CHILD)
-    module = modules["gpu_visit"]
+    module = modules["visit"]
 
     def run(*steps: tuple[Any, ...], **options: Any) -> tuple[dict[str, Any], list[str]]:
         reports: list[str] = []
@@ -120,7 +112,7 @@ def test_a_step_beside_the_others_ends_with_them(visit: Any) -> None:
 
 
 def test_each_step_of_the_visit_is_there(modules: dict[str, ModuleType]) -> None:
-    visit, steps = modules["gpu_visit"], modules["gpu_steps"]
+    visit, steps = modules["visit"], modules["steps"]
     assert {step.name for step in visit.STEPS} == set(steps.STEPS)
     assert all((FOLDER.parent / path).exists() for path in steps.TESTS_ON_A_GPU)
     assert all((FOLDER.parent / path).exists() for path in steps.OTHER_TESTS)
@@ -129,12 +121,12 @@ def test_each_step_of_the_visit_is_there(modules: dict[str, ModuleType]) -> None
 
 def test_tables_of_a_visit(modules: dict[str, ModuleType]) -> None:
     document = json.loads((FOLDER / "results/gpu_visit_h200.json").read_text())
-    text = modules["gpu_tables"].tables(document)
+    text = modules["tables"].tables(document)
     assert "| segmamba | float32 | 0.111 | 0.484 | 3.004 | 1.8e-07 | 2.0e-07 |" in text
     assert "| abdomen | 39,321,600 | 14 | 0 | 0.27 | 3.54 |" in text
     assert "| demo | ONNX Runtime | fp16 | refused | | |" in text
     assert "| umamba-bot | phantom | cuda fp32 | 0.85 | 3,456,000 | 32 |" in text
-    assert modules["gpu_tables"].tables({"steps": {"scan": {"status": "failed"}}}) == ""
+    assert modules["tables"].tables({"steps": {"scan": {"status": "failed"}}}) == ""
 
 
 def test_verdicts_of_tests(modules: dict[str, ModuleType], tmp_path: Path) -> None:
@@ -142,9 +134,9 @@ def test_verdicts_of_tests(modules: dict[str, ModuleType], tmp_path: Path) -> No
     cases = '<testcase classname="tests.a" name="b"/><testcase classname="a" name="c"><failure/>'
     cases += '</testcase><testcase classname="a" name="d"><skipped message="no"/></testcase>'
     path.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
-    found = modules["gpu_steps"]._verdicts(path)
+    found = modules["steps"]._verdicts(path)
     assert found == {"passed": ["a::b"], "failed": ["a::c"], "skipped": {"a::d": "no"}}
-    assert modules["gpu_steps"]._verdicts(tmp_path / "none") == {
+    assert modules["steps"]._verdicts(tmp_path / "none") == {
         "passed": [],
         "failed": [],
         "skipped": {},
@@ -155,7 +147,7 @@ def test_verdicts_of_tests(modules: dict[str, ModuleType], tmp_path: Path) -> No
 def test_labels_on_a_pretended_device(
     modules: dict[str, ModuleType], tmp_path: Path, regions: bool
 ) -> None:
-    labels = modules["gpu_labels"]
+    labels = modules["labels"]
     driver = HostDriver(tmp_path)
     case = labels.Case((9, 12, 50), (8, 8, 40), (11, 10, 60), 3, regions)
     with driver.installed():

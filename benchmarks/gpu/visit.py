@@ -1,10 +1,10 @@
 """All that a GPU can show of this project, in one visit to a machine that has one.
 
-    python benchmarks/gpu_visit.py --out gpu_visit.json
-    python benchmarks/gpu_visit.py --only scan --only labels
-    python benchmarks/gpu_visit.py --bundle /path/to/libraries --deadline 300
+    python benchmarks/gpu/visit.py --out gpu_visit.json
+    python benchmarks/gpu/visit.py --only scan --only labels
+    python benchmarks/gpu/visit.py --bundle /path/to/libraries --deadline 300
 
-Each step of `gpu_steps.py` runs in a process of its own with its own limit, the most telling first;
+Each step of `steps.py` runs in a process of its own with its own limit, the most telling first;
 packages are exported meanwhile. The document is written after every step, and a step keeps what it
 found before it failed or was ended, so that a visit that is cut off shows what it saw.
 
@@ -197,7 +197,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         work = str((options.work or Path(scratch)).resolve())
-        script = str(Path(__file__).with_name("gpu_steps.py"))
+        script = str(Path(__file__).with_name("steps.py"))
         command = [sys.executable, script, "--work", work]
         command += ["--scans", str(options.scans.resolve())] if options.scans else []
         document = visit(chosen(options.only), command, report, deadline_s=options.deadline)

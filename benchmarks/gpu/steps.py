@@ -1,6 +1,6 @@
-"""Steps of `gpu_visit.py`, each run in a process of its own.
+"""Steps of `visit.py`, each run in a process of its own.
 
-    python benchmarks/gpu_steps.py --work FOLDER STEP FOUND.json
+    python benchmarks/gpu/steps.py --work FOLDER STEP FOUND.json
 
 A step writes what it has found so far to the file; exit code 77 says that it cannot run here.
 """
@@ -20,14 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import cuda_scan
-import gpu_labels
-import gpu_networks
-from gpu_visit import OUTPUT_CHARACTERS, SKIPPED
+from gpu import labels as gpu_labels
+from gpu import networks as gpu_networks
+from gpu.visit import OUTPUT_CHARACTERS, SKIPPED
 
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TESTS_ON_A_GPU = (
     "tests/runtime/native/cuda",
     "tests/runtime/bindings/test_cuda_driver.py",

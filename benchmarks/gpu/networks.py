@@ -1,4 +1,4 @@
-"""Networks of `gpu_steps.py`: exported, one tile of each on the GPU, and whole scans."""
+"""Networks of `steps.py`: exported, one tile of each on the GPU, and whole scans."""
 
 from __future__ import annotations
 
@@ -60,10 +60,12 @@ def _export(name: str, work: Path, processors: Sequence[int]) -> int:
     if target.exists():
         return 0
     code = "import os, sys; os.sched_setaffinity(0, map(int, sys.argv.pop(1).split(',')));"
-    code += "import gpu_networks; sys.exit(gpu_networks.export_one(*sys.argv[1:]))"
+    code += "from gpu import networks; sys.exit(networks.export_one(*sys.argv[1:]))"
     with (work / f"{name}.log").open("wb") as log:
         command = [sys.executable, "-c", code, ",".join(map(str, processors)), name, str(work)]
-        here = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.getenv("PYTHONPATH")]))
+        here = os.pathsep.join(
+            filter(None, [str(Path(__file__).parents[1]), os.getenv("PYTHONPATH")])
+        )
         exit_code = subprocess.run(
             command, stdout=log, stderr=log, cwd=work, env={**os.environ, "PYTHONPATH": here}
         ).returncode
