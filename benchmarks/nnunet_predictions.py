@@ -89,7 +89,9 @@ def cases() -> Iterator[Case]:
         yield Case(reader, axes, header)
 
 
-def nnunet_labels(predictor: Any, scans: Sequence[Path], folder: Path) -> tuple[np.ndarray, ...]:
+def nnunet_labels(
+    predictor: Any, scans: Sequence[Path], folder: Path, previous: Path | None = None
+) -> tuple[np.ndarray, ...]:
     """Segment a scan with a prepared predictor of nnU-Net, which sums logits in float32.
 
     Parameters
@@ -99,7 +101,9 @@ def nnunet_labels(predictor: Any, scans: Sequence[Path], folder: Path) -> tuple[
     scans
         One file for each channel.
     folder
-        For the label map as nnU-Net writes it.
+        For ``nnunet_labels.nii.gz``, the label map as nnU-Net writes it.
+    previous
+        Label map of a cascade's first stage, as nnU-Net wrote it.
 
     Returns
     -------
@@ -110,15 +114,20 @@ def nnunet_labels(predictor: Any, scans: Sequence[Path], folder: Path) -> tuple[
     from nnunetv2.inference.export_prediction import (
         convert_predicted_logits_to_segmentation_with_correct_shape as to_labels,
     )
+    from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
     manager, configuration = predictor.plans_manager, predictor.configuration_manager
     meaning = predictor.label_manager
     reader = manager.image_reader_writer_class()
     voxels, properties = reader.read_images([str(scan) for scan in scans])
     preprocessor = configuration.preprocessor_class(verbose=False)
-    image, _, properties = preprocessor.run_case_npy(
-        voxels, None, properties, manager, configuration, predictor.dataset_json
+    stage = None if previous is None else reader.read_seg(str(previous))[0]
+    image, resized, properties = preprocessor.run_case_npy(
+        voxels, stage, properties, manager, configuration, predictor.dataset_json
     )
+    if stage is not None:
+        masks = convert_labelmap_to_one_hot(resized[0], meaning.foreground_labels, image.dtype)
+        image = np.vstack((image, masks))
     with mock.patch.object(torch, "half", torch.float32):  # the sums' type
         logits = predictor.predict_logits_from_preprocessed_data(torch.as_tensor(image).float())
     labels, probabilities = to_labels(
@@ -126,9 +135,10 @@ def nnunet_labels(predictor: Any, scans: Sequence[Path], folder: Path) -> tuple[
     )
     ties = _ties(np.asarray(probabilities, np.float64), meaning.has_regions)
     found = []
-    for values in (np.asarray(labels), ties.astype(np.uint8)):
-        reader.write_seg(values, str(folder / "nnunet.nii.gz"), properties)
-        found.append(np.asanyarray(nibabel.load(folder / "nnunet.nii.gz").dataobj))
+    for name, values in (("ties", ties.astype(np.uint8)), ("labels", np.asarray(labels))):
+        path = folder / f"nnunet_{name}.nii.gz"
+        reader.write_seg(values, str(path), properties)
+        found.insert(0, np.asanyarray(nibabel.load(path).dataobj))
     return tuple(found)
 
 

@@ -63,5 +63,4 @@ def first_tile(folder: Path) -> np.ndarray:
     from segmaformer.runtime import Package
     from segmaformer.runtime.parity.stored_reference import reference_tile
 
-    manifest = Package.open(folder / PACKAGE).manifest
-    return reference_tile(manifest.preprocessing, manifest.tiling)
+    return reference_tile(Package.open(folder / PACKAGE).manifest)

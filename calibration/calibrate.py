@@ -22,6 +22,7 @@ from segmaformer.calibration.search import Placed, best_placement
 from segmaformer.calibration.statistics import ObservationOptions
 from segmaformer.calibration.tiles import TileOptions
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
+from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.package.card import model_card
 from segmaformer.runtime.package.manifest import Manifest, Variant
 from segmaformer.runtime.package.reader import Package
@@ -120,6 +121,8 @@ def calibrate(
     """
     finish_replacing(path)
     package = Package.open(path)
+    if package.manifest.previous_stage is not None:
+        raise InputError(f"{path} is a cascade, whose networks have no int8 variants")
     _check_uncalibrated(package, overwrite=options.overwrite)
     if options.picture is not None and not options.picture.parent.is_dir():
         raise NotADirectoryError(f"there is no folder {options.picture.parent} for the picture")

@@ -32,11 +32,18 @@ from segmaformer.export.verification.recorded_reference import (
 )
 from segmaformer.runtime.backends import open_session, run_checked
 from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
-from segmaformer.runtime.errors import ParityError
+from segmaformer.runtime.errors import InputError, ParityError
 from segmaformer.runtime.package.card import model_card
 from segmaformer.runtime.package.codes import LabelCodes
-from segmaformer.runtime.package.manifest import EXACT_VARIANT, Manifest, Network, Variant
-from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.manifest import (
+    EXACT_VARIANT,
+    PREVIOUS_STAGE,
+    FileRecord,
+    Manifest,
+    Network,
+    Variant,
+)
+from segmaformer.runtime.package.reader import MANIFEST_FILE, Package
 from segmaformer.runtime.package.writer import staged_package, write_files
 from segmaformer.runtime.parity.stored_reference import (
     REFERENCE_FILE,
@@ -116,23 +123,27 @@ def export_package(
     ParityError
         A variant's results differ from PyTorch's; nothing is written.
     InputError, GeometryError
-        The checkpoint does not state its tile or preprocessing; or the scans for verification or
-        calibration, or the codes, cannot be used.
+        The checkpoint does not state its tile or preprocessing, or is of a cascade without its
+        first stage; or the scans for verification or calibration, or the codes, cannot be used.
     FileNotFoundError, FileExistsError, PermissionError
         `target` cannot be written; see
         :func:`segmaformer.runtime.package.writer.staged_package`.
     """
     target = Path(target)
+    _check_cascade(checkpoint, options)
     recorded = _recorded_tiles(checkpoint, options)
     checkpoint = checkpoint.in_painting_order()
     codes = label_codes(options.codes, checkpoint.output, report)
     with staged_package(target, overwrite=options.overwrite) as staging:
+        first = _first_stage(checkpoint, staging, options, report)
         tiles, tiles_from = _verification_tiles(checkpoint, options)
         names = NAMES if isinstance(checkpoint.model, OnnxNetwork) else PYTORCH
         report(f"reference: {names.plain} on {tiles_from}")
         gate = ParityGate(checkpoint.model, tiles, staging, report, names)
-        manifest = _manifest(checkpoint, target.name.removesuffix(".sgmf"), tiles_from, codes)
-        stored = _stored_reference(checkpoint, manifest, gate)
+        manifest = dataclasses.replace(
+            _manifest(checkpoint, target.name.removesuffix(".sgmf"), tiles_from, codes), files=first
+        )
+        stored = _stored_reference(manifest, gate)
         graph, cpu_graph = _traced(checkpoint, report)
         half = rewrite_norms(graph)[0] if options.fp16 else None
         del graph
@@ -158,10 +169,47 @@ def export_package(
     return Package.open(target)
 
 
+def _check_cascade(checkpoint: Checkpoint, options: ExportOptions) -> None:
+    """Refuse a cascade without its first stage, and checks that know no masks of labels."""
+    if checkpoint.plan is None or checkpoint.previous_stage is None:
+        return
+    if checkpoint.first is None:
+        raise InputError(
+            f"{checkpoint.path} is the second stage of a cascade and takes the labels of "
+            f"{checkpoint.plan.previous}; give that training: sgmf export {checkpoint.path} "
+            "--previous-stage FOLDER"
+        )
+    if options.verify_scan or options.reference or options.calibration_data is not None:
+        raise InputError(
+            "a cascade's networks are compared on phantoms and have no int8 variants; leave "
+            "--verify-scan, --reference and --int8 out"
+        )
+
+
+def _first_stage(
+    checkpoint: Checkpoint, folder: Path, options: ExportOptions, report: Report
+) -> dict[str, FileRecord]:
+    """Write a cascade's first network into the folder of the package, and list its files."""
+    if checkpoint.first is None:
+        return {}
+    report(f"first stage: {checkpoint.first.arch}, {checkpoint.first.parameters:,} parameters")
+    own = ExportOptions(fp16=options.fp16)
+    package = export_package(checkpoint.first, folder / PREVIOUS_STAGE, own, report=report)
+    report(f"second stage: {checkpoint.arch}")
+    names = (MANIFEST_FILE, *package.manifest.files)
+    return {
+        f"{PREVIOUS_STAGE}/{name}": FileRecord(
+            sha256_of(package.path / name), (package.path / name).stat().st_size
+        )
+        for name in names
+    }
+
+
 def _verification_tiles(checkpoint: Checkpoint, options: ExportOptions) -> tuple[np.ndarray, str]:
     tiling = checkpoint.tiling
     if not options.verify_scan:
-        tiles = phantom_tiles(checkpoint.preprocessing.normalization, tiling.tile)
+        normalization, masks = checkpoint.preprocessing.normalization, checkpoint.masks
+        tiles = phantom_tiles(normalization, tiling.tile, masks=masks)
         return tiles, f"{_count(tiles)} of phantoms (no scan was given)"
     tiles = tiles_from_scan(
         options.verify_scan, checkpoint.preprocessing, tiling, nan_to=options.nan_to
@@ -202,7 +250,7 @@ def _graph(checkpoint: Checkpoint, report: Report) -> onnx.ModelProto:
     if isinstance(checkpoint.model, OnnxNetwork):
         return checkpoint.model.graph
     report("tracing the network")
-    channels = len(checkpoint.preprocessing.channels)
+    channels = len(checkpoint.preprocessing.channels) + checkpoint.masks
     return export_onnx(checkpoint.model, checkpoint.tiling.tile, channels, report=report)
 
 
@@ -211,9 +259,9 @@ def _free_graphs() -> None:
     gc.collect()
 
 
-def _stored_reference(checkpoint: Checkpoint, manifest: Manifest, gate: ParityGate) -> bytes:
+def _stored_reference(manifest: Manifest, gate: ParityGate) -> bytes:
     """Serialise the reference for other machines: of a phantom, even if a scan decided parity."""
-    tile = reference_tile(checkpoint.preprocessing, checkpoint.tiling)
+    tile = reference_tile(manifest)
     return pack_reference(tile, gate.expected(tile[0]), manifest)
 
 
@@ -322,6 +370,7 @@ def _manifest(
         software=_software(),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         codes=codes,
+        previous_stage=checkpoint.previous_stage,
     )
 
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from segmaformer.runtime.backends import (
     BackendOptions,
+    Session,
     open_session,
 )
 from segmaformer.runtime.bindings.processors import available_processors
 from segmaformer.runtime.errors import BackendError, BudgetError
 from segmaformer.runtime.package.reader import Package
-from segmaformer.runtime.pipeline.admission import Admission
+from segmaformer.runtime.pipeline.admission import Admission, never_run
 from segmaformer.runtime.pipeline.device_network import DeviceNetwork, check_device_labels
+from segmaformer.runtime.pipeline.label_masks import with_masks
 from segmaformer.runtime.pipeline.labels import label_dtype
 from segmaformer.runtime.pipeline.prediction import ON_PROCESSOR, Prediction
 from segmaformer.runtime.pipeline.preprocessing import (
@@ -45,7 +49,7 @@ class Predictor:
     Parameters
     ----------
     package
-        Package, see :meth:`Package.open`.
+        Package, see :meth:`Package.open`. A cascade's networks run one after the other.
     backend, variant, options
         See :func:`segmaformer.runtime.backends.open_session`.
     tta
@@ -54,7 +58,8 @@ class Predictor:
     memory_budget_mib
         Memory for data that grow with the scan and the labels, in MiB: the scan, its resampled
         image, logits and label map. The interpreter, ONNX Runtime and the activations of one tile
-        come on top. None uses half of the free memory.
+        come on top. None uses half of the free memory. With a number, only one network of a cascade
+        is open at a time: each opens anew for every scan.
     nan_to
         Replaces voxels that are NaN or infinite; None refuses such scans.
     where
@@ -100,23 +105,41 @@ class Predictor:
         self.keep_tilt = keep_tilt
         self.mirrored_axes = package.manifest.tiling.mirror_axes if tta else ()
         self._budget_bytes = budget_bytes(memory_budget_mib)
+        self._open_session = partial(
+            open_session, package, backend=backend, variant=variant, options=options, report=report
+        )
         self._threads = options.threads or available_processors()
+        self._report = report
+        self._opened: tuple[Session, DeviceNetwork | None] | None = None
+        self._description = self._session.description
         self._admission = Admission(
             package.manifest,
             self._budget_bytes,
-            lambda grid, scan_bytes: self._prediction(grid, scan_bytes, None),
+            dataclasses.replace(self._tile_network(None), run=never_run),
+            self._threads,
         )
-        self._session = open_session(
-            package, backend=backend, variant=variant, options=options, report=report
-        )
-
-        self._report = report
-        self._resident = self._find_resident()
+        self._first: Predictor | None = None
+        first = package.previous_stage()
+        self._one_at_a_time = first is not None and memory_budget_mib is not None
+        if self._one_at_a_time:
+            self._close()
+        if first is not None:
+            self._first = Predictor(
+                first,
+                backend,
+                variant=variant,
+                tta=tta,
+                memory_budget_mib=memory_budget_mib,
+                options=options,
+                report=report,
+            )
 
     @property
     def backend(self) -> str:
-        """Backend, device and variant in use."""
-        return self._session.description
+        """Backend, device and variant in use; of both networks of a cascade, if they differ."""
+        if self._first is None or self._first.backend == self._description:
+            return self._description
+        return f"{self._first.backend}, then {self._description}"
 
     def predict(
         self,
@@ -164,14 +187,16 @@ class Predictor:
             volume = self._read(scan)
         straightening = None if self.keep_tilt else find_straightening(volume)
         with _timed(seconds, "preprocess"):
-            straight = volume if straightening is None else self._straight(volume, straightening)
-            spec = self.package.manifest.preprocessing
+            straight = self._straight(volume, straightening)
+            first = self._first or self
             prepared = preprocess(
                 straight,
-                spec,
+                first.package.manifest.preprocessing,
                 threads=self._threads,
-                admit=lambda grid: self._admission.check(straight, grid),
+                admit=lambda grid: first._admission.check(straight, grid),
             )
+            if self._first is not None:
+                self._admission.check(straight, held_bytes=prepared.image.nbytes)
         return Prepared(volume, prepared, seconds, straightening)
 
     def segment(
@@ -183,11 +208,11 @@ class Predictor:
     ) -> Segmentation:
         """Segment a prepared scan; parameters and errors are those of :meth:`predict`."""
         seconds = dict(prepared.seconds)
+        scan, held_bytes = self._network_input(prepared, seconds, progress, cancel)
         with _timed(seconds, "network and labels"):
-            prediction = self._prediction(prepared.scan, prepared.volume.voxels.nbytes, cancel)
-            dtype = label_dtype(self.package.manifest.output)
-            labels, cropped = empty_map(prepared.scan, dtype)
-            prediction.labels(_for_stage(progress, "tiles"), cropped)
+            labels = self._labels(scan, held_bytes, _for_stage(progress, "tiles"), cancel)
+            if self._one_at_a_time:
+                self._close()
             if prepared.straightening is not None:
                 labels = prepared.straightening.sheared(labels)
         return Segmentation(
@@ -234,26 +259,83 @@ class Predictor:
         """
         output = self.package.manifest.output
         channels = [label_channel(output, label) for label in labels]
-        prediction = self._prediction(prepared.scan, prepared.volume.voxels.nbytes, cancel)
+        scan, held_bytes = self._network_input(prepared, {}, progress, cancel)
+        prediction = self._prediction(scan, held_bytes, cancel)
         maps = prediction.probabilities(channels, _for_stage(progress, "tiles"))
         whole = (
-            restore_map(values, prepared.scan, outside=outside_crop(output, channel))
+            restore_map(values, scan, outside=outside_crop(output, channel))
             for channel, values in zip(channels, maps, strict=True)
         )
         straightening = prepared.straightening
         return whole if straightening is None else map(straightening.sheared, whole)
 
-    def _straight(self, volume: Volume, straightening: Straightening) -> Volume:
+    def _network_input(
+        self,
+        prepared: Prepared,
+        seconds: dict[str, float],
+        progress: Progress | None,
+        cancel: threading.Event | None,
+    ) -> tuple[Preprocessed, int]:
+        """Return the image for the package's network, and the bytes in memory beside it.
+
+        In a cascade, the first network runs here.
+        """
+        held_bytes, stage = prepared.volume.voxels.nbytes, self.package.manifest.previous_stage
+        if self._first is None or stage is None:
+            return prepared.scan, held_bytes
+        with _timed(seconds, "previous stage"):
+            labels = self._first._labels(
+                prepared.scan, held_bytes, _for_stage(progress, "previous stage"), cancel
+            )
+            if self._one_at_a_time:
+                self._first._close()
+        with _timed(seconds, "masks"), ended_by(cancel):
+            straight = self._straight(prepared.volume, prepared.straightening)
+            spec = self.package.manifest.preprocessing
+            image = with_masks(straight, spec, labels, stage, threads=self._threads)
+        return image, held_bytes + prepared.scan.image.nbytes
+
+    def _labels(
+        self,
+        scan: Preprocessed,
+        held_bytes: int,
+        progress: StepProgress,
+        cancel: threading.Event | None,
+    ) -> np.ndarray:
+        """Compute the label map of an image, in the order in which the scan is stored."""
+        labels, cropped = empty_map(scan, label_dtype(self.package.manifest.output))
+        self._prediction(scan, held_bytes, cancel).labels(progress, cropped)
+        return labels
+
+    def _straight(self, volume: Volume, straightening: Straightening | None) -> Volume:
         """Return a tilted volume on its straight grid, if the budget holds both."""
+        if straightening is None:
+            return volume
         voxels = math.prod(straightening.shape) * len(volume.voxels)
         needed = volume.voxels.nbytes + voxels * volume.voxels.itemsize
         if needed > self._budget_bytes:
             raise BudgetError("the voxels and those straightened", self._budget_bytes, needed)
         return straightening.straight(volume)
 
-    def _find_resident(self) -> DeviceNetwork | None:
+    @property
+    def _session(self) -> Session:
+        return self._network()[0]
+
+    def _network(self) -> tuple[Session, DeviceNetwork | None]:
+        """Return the session, opened again if it was closed, and what runs it on its device."""
+        opened = self._opened
+        if opened is None:
+            session = self._open_session()
+            opened = self._opened = session, self._find_resident(session)
+        return opened
+
+    def _close(self) -> None:
+        """Free the memory of the network, which opens again when it is used."""
+        self._opened = None
+
+    def _find_resident(self, session: Session) -> DeviceNetwork | None:
         """Return the network with its logits left on a device that was tested to sum them right."""
-        resident = self._session.resident
+        resident = session.resident
         if resident is None:
             return None
         try:
@@ -265,14 +347,9 @@ class Predictor:
             return None
         return resident
 
-    def _prediction(
-        self, scan: Preprocessed, scan_bytes: int, cancel: threading.Event | None
-    ) -> Prediction:
-        def go_on() -> None:
-            with ended_by(cancel):
-                check()
-
-        session, coarse = self._session, self._session.coarse
+    def _tile_network(self, cancel: threading.Event | None) -> TileNetwork:
+        session = self._session
+        coarse = session.coarse
         run_tiles, grid = (session.run, None) if coarse is None else (coarse.run, coarse.grid)
 
         def run(tiles: np.ndarray) -> np.ndarray:
@@ -282,15 +359,24 @@ class Predictor:
                 check()
                 return logits
 
-        resident = self._resident
+        return TileNetwork(run, session.tiles_at_once, session.overlap, self.mirrored_axes, grid)
+
+    def _prediction(
+        self, scan: Preprocessed, held_bytes: int, cancel: threading.Event | None
+    ) -> Prediction:
+        def go_on() -> None:
+            with ended_by(cancel):
+                check()
+
+        _, resident = self._network()
         if resident is not None:
             resident = resident.before_each(go_on)
         return Prediction(
             scan,
             self.package.manifest,
-            TileNetwork(run, session.tiles_at_once, session.overlap, self.mirrored_axes, grid),
+            self._tile_network(cancel),
             budget_bytes=self._budget_bytes,
-            scan_bytes=scan_bytes,
+            scan_bytes=held_bytes,
             threads=self._threads,
             resident=resident,
             report=self._report,
@@ -312,7 +398,7 @@ class Prepared:
     volume
         The scan as it was read.
     scan
-        The scan on the network's grid.
+        The scan on the network's grid; of a cascade, the first network's.
     seconds
         Wall time of each stage in seconds, by name.
     straightening

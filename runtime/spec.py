@@ -126,4 +126,21 @@ class Output:
         return len(self.regions) or len(self.labels)
 
 
+@dataclass(frozen=True)
+class PreviousStage:
+    """Labels of a cascade's first network as further channels of its second network's image.
+
+    Attributes
+    ----------
+    labels
+        Values of the first label map. Each has a channel, after those of the scan: 1 where the map
+        has that value, else 0.
+    resampling
+        Resampling of the label map to the second network's grid; orders 0 and 1 alone.
+    """
+
+    labels: tuple[int, ...]
+    resampling: Resampling = Resampling(order=1)
+
+
 Box = tuple[slice, slice, slice]

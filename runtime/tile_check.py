@@ -42,7 +42,7 @@ class TileCheck:
 
     def __init__(self, package: Package, report: Report = lambda line: None):
         self._manifest = package.manifest
-        self.tile = reference_tile(self._manifest.preprocessing, self._manifest.tiling)
+        self.tile = reference_tile(self._manifest)
         stored = stored_reference(package)
         if stored is not None:
             self.reference = "PyTorch float32 at export"

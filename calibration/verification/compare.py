@@ -22,7 +22,7 @@ from segmaformer.calibration.scores.segmentation_scores import Scores, score_lab
 from segmaformer.runtime.backends import BackendOptions, open_session
 from segmaformer.runtime.checks.scan import check_scan
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.package.manifest import EXACT_VARIANT, Manifest
+from segmaformer.runtime.package.manifest import EXACT_VARIANT, PREVIOUS_STAGE, Manifest
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.parity.tile_parity import MIN_AGREEMENT, MIN_DICE, TileParity
 from segmaformer.runtime.predictor import Predictor, Prepared
@@ -65,7 +65,8 @@ def verify_tile(
     -------
     dict
         Document for JSON: ``reference`` as text and ``runs``, one for each choice, see
-        :meth:`segmaformer.runtime.tile_check.TileCheck.run`.
+        :meth:`segmaformer.runtime.tile_check.TileCheck.run`. Of a cascade, those of its first
+        network come first, and have ``stage``.
 
     Raises
     ------
@@ -74,8 +75,12 @@ def verify_tile(
     PackageError
         The stored reference cannot be used.
     """
-    check = TileCheck(package, report)
     runs = []
+    first = package.previous_stage()
+    if first is not None:
+        of_first = verify_tile(first, choices, options=options, report=report)
+        runs = [{**run, "stage": PREVIOUS_STAGE} for run in of_first["runs"]]
+    check = TileCheck(package, report)
     for choice in choices:
         session = open_session(
             package, backend=choice.backend, variant=choice.variant, options=options, report=report

@@ -110,7 +110,12 @@ def use_of_plans(
     planned, dataset = (
         read_json(each) if isinstance(each, Path) else each for each in (plans, dataset_json)
     )
-    _, plan = resolve_configuration(planned, configuration)
+    name, plan = resolve_configuration(planned, configuration)
+    if plan.get("previous_stage") is not None:
+        raise InputError(
+            f"configuration {name} is the second stage of a cascade, whose first network takes the "
+            "scan; that works for nnU-Net's own trainings alone. Give another configuration"
+        )
     reader = training_reader(planned, dataset)
     return Use(
         preprocessing_of(planned, plan, channel_names(dataset), reader),

@@ -17,8 +17,8 @@ from segmaformer.runtime.engines.cache import EngineCache
 from segmaformer.runtime.errors import BackendError, EngineError, SgmfError
 from segmaformer.runtime.package.manifest import EXACT_VARIANT
 from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.parity.stored_reference import reference_tile
 from segmaformer.runtime.parity.tile_parity import TileParity, bound_elsewhere
-from segmaformer.runtime.parity.tiles import phantom_tiles
 from segmaformer.runtime.progress import Report
 
 FAILURES = (SgmfError, OSError, RuntimeError)
@@ -141,7 +141,7 @@ def _memory() -> EngineCache | None:
 def compare(package: Package, session: Session, reference: Session) -> TileParity:
     """Compare two sessions on one phantom tile."""
     manifest = package.manifest
-    tiles = phantom_tiles(manifest.preprocessing.normalization, manifest.tiling.tile, count=1)
+    tiles = reference_tile(manifest)
     parity = TileParity(
         manifest.output, reference="ONNX Runtime, CPU, fp32", bound=bound_elsewhere(manifest)
     )

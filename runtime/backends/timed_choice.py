@@ -16,7 +16,7 @@ import numpy as np
 from segmaformer.runtime.backends.session import Session
 from segmaformer.runtime.engines.cache import EngineCache
 from segmaformer.runtime.package.reader import Package
-from segmaformer.runtime.parity.tiles import phantom_tiles
+from segmaformer.runtime.parity.stored_reference import reference_tile
 
 MOST_ROUNDS = 3
 LONG_SECONDS = 5.0
@@ -70,8 +70,7 @@ def measure(
     everywhere
         Session of ONNX Runtime on the CPU.
     """
-    manifest = package.manifest
-    tile = phantom_tiles(manifest.preprocessing.normalization, manifest.tiling.tile, count=1)
+    tile = reference_tile(package.manifest)
     rounds: list[tuple[float, float]] = []
     while len(rounds) < MOST_ROUNDS and sum(rounds[-1] if rounds else ()) < LONG_SECONDS:
         rounds.append((_seconds(session, tile), _seconds(everywhere, tile)))

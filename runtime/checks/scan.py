@@ -90,7 +90,7 @@ def _read(
     budget = default_budget_bytes() if budget_bytes is None else budget_bytes
     if manifest is None:
         return read_scan(files, budget_bytes=budget, nan_to=nan_to, where=where)
-    admission = Admission.of_package(manifest, budget)
+    admission = Admission(manifest, budget)
     volume = admission.read(files, nan_to=nan_to, where=where)
     admission.check(volume)
     return volume

@@ -9,6 +9,11 @@ from segmaformer.runtime.package.manifest import EARLIER_BOUND, EXACT_VARIANT, M
 from segmaformer.runtime.spec import Normalization
 from segmaformer.runtime.system.printable import printable, printable_block
 
+_CASCADE = (
+    "\n\nThis is a cascade. A first network, in `previous_stage/`, segments the whole scan on a "
+    "coarser grid; this one takes its labels as further channels."
+)
+
 
 def model_card(manifest: Manifest) -> str:
     """Return the Markdown text of ``card.md``."""
@@ -113,7 +118,8 @@ def _input(manifest: Manifest) -> str:
     ]
     spacing = "the scan's own" if spec.spacing is None else _by(spec.spacing) + " mm"
     orientation = spec.orientation or "as stored in the file"
-    return _bullets((*rows, f"spacing {spacing}", f"orientation {orientation}"))
+    stage = "" if manifest.previous_stage is None else _CASCADE
+    return _bullets((*rows, f"spacing {spacing}", f"orientation {orientation}")) + stage
 
 
 def _normalization(scaling: Normalization) -> str:

@@ -23,6 +23,7 @@ from segmaformer.runtime.spec import (
     Normalization,
     Output,
     Preprocessing,
+    PreviousStage,
     Resampling,
     Tiling,
 )
@@ -34,6 +35,8 @@ MOST_TILE_VOXELS = 2**31 - 1
 """Largest number of voxels in a tile; no backend takes larger tensors."""
 EXACT_VARIANT = "fp32"
 """Variant that every package has; the others are judged by it."""
+PREVIOUS_STAGE = "previous_stage"
+"""Folder of a cascade's first network, a package of its own, in the package of the second."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -97,6 +100,9 @@ class Manifest:
     ----------
     codes
         DICOM codes by the names of labels, or of regions if there are any; some may lack theirs.
+    previous_stage
+        For a cascade: its first network, the package in :data:`PREVIOUS_STAGE`, as this one sees
+        it. Everything else here is of the second network.
     """
 
     name: str
@@ -111,12 +117,18 @@ class Manifest:
     files: dict[str, FileRecord] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
     codes: dict[str, LabelCodes] = field(default_factory=dict)
+    previous_stage: PreviousStage | None = None
     format_version: str = FORMAT_VERSION
 
     @property
+    def masks(self) -> int:
+        """Number of channels that are masks of the previous stage's labels; 0 without one."""
+        return 0 if self.previous_stage is None else len(self.previous_stage.labels)
+
+    @property
     def input_shape(self) -> tuple[int, int, int, int]:
-        """Shape (C, D, H, W) of a tile."""
-        return len(self.preprocessing.channels), *self.tiling.tile
+        """Shape (C, D, H, W) of a tile: channels of the scan, then the masks."""
+        return len(self.preprocessing.channels) + self.masks, *self.tiling.tile
 
     @property
     def logits_shape(self) -> tuple[int, int, int, int]:
@@ -187,6 +199,8 @@ def _complaints(manifest: Manifest) -> Iterator[str]:
     yield from use_complaints(manifest.preprocessing, manifest.tiling, manifest.output)
     yield from code_complaints(manifest.codes, manifest.output)
     yield from _file_complaints(manifest)
+    if manifest.previous_stage is not None:
+        yield from _stage_complaints(manifest.previous_stage, manifest)
 
 
 def use_complaints(preprocessing: Preprocessing, tiling: Tiling, output: Output) -> Iterator[str]:
@@ -254,6 +268,16 @@ def _output_complaints(output: Output) -> Iterator[str]:
     for index, region in enumerate(output.regions):
         if region.value == 0 or region.value not in values:
             yield f"output.regions[{index}] paints {region.value}, which is no label above 0"
+
+
+def _stage_complaints(stage: PreviousStage, manifest: Manifest) -> Iterator[str]:
+    values = stage.labels
+    if not values or len(set(values)) < len(values) or min(values) < 1:
+        yield f"previous_stage.labels are {values}; expected different ones above 0"
+    if stage.resampling.order > 1 or stage.resampling.order_z != 0:
+        yield "previous_stage.resampling is no order 0 or 1 with order_z 0"
+    if f"{PREVIOUS_STAGE}/manifest.json" not in manifest.files:
+        yield f"files does not list {PREVIOUS_STAGE}/manifest.json, the package of previous_stage"
 
 
 def _file_complaints(manifest: Manifest) -> Iterator[str]:

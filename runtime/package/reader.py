@@ -10,7 +10,7 @@ from pathlib import Path
 
 from segmaformer.runtime.bindings.self_contained import reason_to_refuse
 from segmaformer.runtime.errors import PackageError
-from segmaformer.runtime.package.manifest import Manifest, parse_manifest
+from segmaformer.runtime.package.manifest import PREVIOUS_STAGE, Manifest, parse_manifest
 from segmaformer.runtime.package.seal import unseal
 from segmaformer.runtime.system.digest import sha256_of
 
@@ -41,12 +41,31 @@ class Package:
         package = cls(Path(path), read_manifest(path))
         for name in package.manifest.files:
             package.read(name)
+        package.previous_stage()
         return package
 
     @property
     def manifest_sha256(self) -> str:
         """SHA-256 of the manifest's file, which lists that of every other file."""
         return sha256_of(self.path / MANIFEST_FILE)
+
+    def previous_stage(self) -> Package | None:
+        """Return the package of a cascade's first network; None if this is no cascade.
+
+        Raises
+        ------
+        PackageError
+            It is no package, or does not suit this one.
+        """
+        if self.manifest.previous_stage is None:
+            return None
+        path = self.path / PREVIOUS_STAGE
+        content = self.read(f"{PREVIOUS_STAGE}/{MANIFEST_FILE}")
+        package = Package(path, _parsed(path, content))
+        complaint = _stage_complaint(package.manifest, self.manifest)
+        if complaint:
+            raise PackageError(f"{path} is no first stage of {self.path}: {complaint}")
+        return package
 
     def network(self, variant: str) -> bytes:
         """Read the ONNX file of a variant of the package.
@@ -110,10 +129,26 @@ def read_manifest(path: str | Path) -> Manifest:
     content = _read_plain_file(path, MANIFEST_FILE, limit=MAX_MANIFEST_BYTES)
     if len(content) > MAX_MANIFEST_BYTES:
         raise PackageError(f"{path / MANIFEST_FILE} is larger than 16 MiB, no manifest is")
+    return _parsed(path, content)
+
+
+def _parsed(path: Path, content: bytes) -> Manifest:
     try:
         return parse_manifest(unseal(content))
     except PackageError as error:
         raise PackageError(f"{path}: {error}") from None
+
+
+def _stage_complaint(first: Manifest, second: Manifest) -> str:
+    """Say why two networks are no cascade; empty if they are."""
+    if first.previous_stage is not None:
+        return "it is a cascade itself; expected one network"
+    if first.preprocessing.channels != second.preprocessing.channels:
+        return f"it takes the channels {', '.join(first.preprocessing.channels)}"
+    if first.output != second.output:
+        return "it has other labels"
+    missing = {f"{PREVIOUS_STAGE}/{name}" for name in first.files} - second.files.keys()
+    return f"the manifest does not list {min(missing)}" if missing else ""
 
 
 def _read_plain_file(package: Path, name: str, *, limit: int) -> bytes:

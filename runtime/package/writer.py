@@ -160,7 +160,8 @@ def _what_else(target: Path) -> str:
         manifest = read_manifest(target)
     except PackageError as error:
         return f"it is no package that can be read ({error})"
-    surplus = {path.name for path in target.iterdir()} - {MANIFEST_FILE, *manifest.files}
+    known = {MANIFEST_FILE, *(name.partition("/")[0] for name in manifest.files)}
+    surplus = {path.name for path in target.iterdir()} - known
     return f"it also holds {min(surplus)}" if surplus else ""
 
 

@@ -18,7 +18,6 @@ from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.parity.tile_parity import TileParity
 from segmaformer.runtime.parity.tiles import phantom_tiles
 from segmaformer.runtime.pipeline.labels import logits_to_labels
-from segmaformer.runtime.spec import Preprocessing, Tiling
 from segmaformer.runtime.system.npz import UNREADABLE, read_npz
 
 REFERENCE_FILE = "reference.npz"
@@ -56,9 +55,11 @@ def grid_step(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(-(-extent // _GRID_POINTS) for extent in shape)
 
 
-def reference_tile(preprocessing: Preprocessing, tiling: Tiling) -> np.ndarray:
-    """Make the phantom, shape (1, C, *tile), float32."""
-    return phantom_tiles(preprocessing.normalization, tiling.tile, count=1)
+def reference_tile(manifest: Manifest) -> np.ndarray:
+    """Make the phantom, shape (1, *manifest.input_shape), float32."""
+    return phantom_tiles(
+        manifest.preprocessing.normalization, manifest.tiling.tile, masks=manifest.masks, count=1
+    )
 
 
 def pack_reference(tile: np.ndarray, logits: np.ndarray, manifest: Manifest) -> bytes:
@@ -94,7 +95,7 @@ def stored_reference(package: Package) -> StoredReference | None:
     if REFERENCE_FILE not in package.manifest.files:
         return None
     manifest = package.manifest
-    tile = reference_tile(manifest.preprocessing, manifest.tiling)
+    tile = reference_tile(manifest)
     coarse = _on_grid(tile[0]).shape
     arrays = _unpack(
         package,

@@ -84,6 +84,7 @@ def phantom_tiles(
     normalization: Sequence[Normalization],
     tile: Triple,
     *,
+    masks: int = 0,
     count: int = PHANTOM_COUNT,
     seed: int = 0,
 ) -> np.ndarray:
@@ -95,23 +96,25 @@ def phantom_tiles(
         One entry for each channel.
     tile
         Number of voxels along depth, height and width.
+    masks
+        Number of further channels: masks of organs, as of a previous stage's labels.
     count, seed
         Number of tiles, and seed of their variety.
 
     Returns
     -------
     np.ndarray
-        Shape (count, C, *tile), float32; the same for the same arguments.
+        Shape (count, C + masks, *tile), float32; the same for the same arguments.
 
     Raises
     ------
     InputError
         A tile of that size does not fit into memory.
     """
-    _check_phantoms(tile, count * len(normalization))
+    _check_phantoms(tile, count * (len(normalization) + masks))
     random = np.random.default_rng(seed)
     return np.stack(
-        [_phantom(random, normalization, tile, air=index > 0) for index in range(count)]
+        [_phantom(random, normalization, tile, masks, air=index > 0) for index in range(count)]
     )
 
 
@@ -126,7 +129,12 @@ def _check_phantoms(tile: Triple, channels: int) -> None:
 
 
 def _phantom(
-    random: np.random.Generator, normalization: Sequence[Normalization], tile: Triple, *, air: bool
+    random: np.random.Generator,
+    normalization: Sequence[Normalization],
+    tile: Triple,
+    masks: int,
+    *,
+    air: bool,
 ) -> np.ndarray:
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in tile), indexing="ij"))
     body = _ellipsoid(grid, random.uniform(-0.2, 0.2, 3), random.uniform(0.7, 1.1, 3))
@@ -134,14 +142,23 @@ def _phantom(
         _ellipsoid(grid, random.uniform(-0.6, 0.6, 3), random.uniform(0.1, 0.4, 3))
         for _ in range(ORGAN_COUNT)
     ]
-    image = np.empty((len(normalization), *tile), np.float32)
-    for channel, scaling in zip(image, normalization, strict=True):
+    image = np.empty((len(normalization) + masks, *tile), np.float32)
+    image[len(normalization) :] = _masks(organs, masks, tile)
+    for channel, scaling in zip(image, normalization, strict=False):
         contrast = _contrast(random, body, organs)
         scan = _intensities(contrast, scaling)
         if air and scaling.scheme == "ct" and scaling.lower is not None:
             scan = scaling.lower + (scan - scaling.lower) * body.astype(np.float32)
         channel[...] = normalize(scan, scaling, body > 0)
     return image
+
+
+def _masks(organs: Sequence[np.ndarray], masks: int, tile: Triple) -> np.ndarray:
+    """Return masks of organs, which share no voxel."""
+    labels = np.zeros(tile, np.int64)
+    for index, organ in enumerate(organs[:masks]):
+        labels[organ > 0.5] = index + 1
+    return np.stack([labels == index + 1 for index in range(masks)]) if masks else labels[None][:0]
 
 
 def _contrast(

@@ -14,7 +14,7 @@ So no scan is refused that would fit, and none takes more than the budget before
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,11 @@ from segmaformer.runtime.spec import Triple
 from segmaformer.runtime.system.memory import default_budget_bytes
 
 
+def never_run(tiles: np.ndarray) -> np.ndarray:
+    """Stand in for a network where only memory is counted."""
+    raise NotImplementedError(f"tiles {tiles.shape} are not run where only memory is counted")
+
+
 @dataclass(frozen=True)
 class Admission:
     """Admission of scans whose prediction stays within a memory budget.
@@ -43,30 +48,17 @@ class Admission:
         Manifest of the package.
     budget_bytes
         Memory for the scan and all that grows with it, in bytes.
-    predict
-        Makes the prediction for a preprocessed scan, given the size of its voxels in bytes.
+    network
+        Network that is to run, whose tiles count; by default one that takes one tile at a time. It
+        is not called.
+    threads
+        Number of threads of the prediction.
     """
 
     manifest: Manifest
     budget_bytes: int
-    predict: Callable[[Preprocessed, int], Prediction]
-
-    @classmethod
-    def of_package(cls, manifest: Manifest, budget_bytes: int) -> Admission:
-        """Make an admission without a backend: for a network that takes one tile at a time."""
-        network = TileNetwork(_never_run)
-
-        def predict(grid: Preprocessed, scan_bytes: int) -> Prediction:
-            return Prediction(
-                grid,
-                manifest,
-                network,
-                budget_bytes=budget_bytes,
-                scan_bytes=scan_bytes,
-                threads=1,
-            )
-
-        return cls(manifest, budget_bytes, predict)
+    network: TileNetwork = TileNetwork(never_run)  # noqa: RUF009  (frozen)
+    threads: int = 1
 
     def read(
         self,
@@ -96,18 +88,29 @@ class Admission:
             header = outline(headers[0], len(spec.channels))
             self._check_spacing(header)
             if not spec.crop_to_nonzero:
-                self.check(header, network_grid(header, spec, whole=True))
+                self.check(header, self._whole_grid(header))
         try:
             return read_scan(
                 headers, channels=len(spec.channels), budget_bytes=budget, nan_to=nan_to
             )
         except BudgetError:
             # The voxels alone are too many: the error must state the need of the whole work.
-            self.check(header, network_grid(header, spec, whole=True))
+            self.check(header, self._whole_grid(header))
             raise
 
-    def check(self, volume: Volume, grid: Preprocessed | None = None) -> None:
-        """Refuse a scan that was read; `grid` is its own if the caller knows it.
+    def check(
+        self, volume: Volume, grid: Preprocessed | None = None, *, held_bytes: int = 0
+    ) -> None:
+        """Refuse a scan that was read.
+
+        Parameters
+        ----------
+        volume
+            The scan.
+        grid
+            Its grid, if the caller knows it.
+        held_bytes
+            Memory that is held beside the scan, in bytes.
 
         Raises
         ------
@@ -116,12 +119,23 @@ class Admission:
         """
         self._check_spacing(volume)
         if grid is None:
-            grid = network_grid(volume, self.manifest.preprocessing, whole=False)
-        self.predict(grid, volume.voxels.nbytes).check_budget()
+            manifest = self.manifest
+            grid = network_grid(volume, manifest.preprocessing, whole=False, masks=manifest.masks)
+        Prediction(
+            grid,
+            self.manifest,
+            self.network,
+            budget_bytes=self.budget_bytes,
+            scan_bytes=volume.voxels.nbytes + held_bytes,
+            threads=self.threads,
+        ).check_budget()
 
     def _check_spacing(self, volume: Volume) -> None:
-        spec, tiling = self.manifest.preprocessing, self.manifest.tiling
-        check_grid(network_grid(volume, spec, whole=True), tiling)
+        check_grid(self._whole_grid(volume), self.manifest.tiling)
+
+    def _whole_grid(self, volume: Volume) -> Preprocessed:
+        manifest = self.manifest
+        return network_grid(volume, manifest.preprocessing, whole=True, masks=manifest.masks)
 
 
 def check_whole_image(volume: Volume, grid: Preprocessed, tile: Triple) -> None:
@@ -143,7 +157,3 @@ def check_whole_image(volume: Volume, grid: Preprocessed, tile: Triple) -> None:
     budget = default_budget_bytes() + scan_bytes
     if needed > budget:
         raise BudgetError("scan and image", budget, needed)
-
-
-def _never_run(tiles: np.ndarray) -> np.ndarray:
-    raise NotImplementedError(f"tiles {tiles.shape} are not run where only memory is counted")

@@ -34,7 +34,7 @@ class Preprocessed:
     Attributes
     ----------
     image
-        Normalised intensities (C, D, H, W), float32.
+        Normalised intensities (C, D, H, W), float32; masks of a previous stage's labels come last.
     spacing_mm
         Spacing of `image` along D, H and W, in mm.
     reorientation
@@ -65,6 +65,7 @@ def preprocess(
     volume: Volume,
     spec: Preprocessing,
     *,
+    masks: int = 0,
     threads: int = 0,
     admit: Callable[[Preprocessed], None] = lambda grid: None,
 ) -> Preprocessed:
@@ -74,6 +75,8 @@ def preprocess(
 
     Parameters
     ----------
+    masks
+        Number of further channels, which are left zero.
     threads
         Number of threads; 0 uses every available processor.
     admit
@@ -87,19 +90,39 @@ def preprocess(
     """
     scan, specification = _scan(volume, spec), as_json(spec)
     grid = _find_grid(scan, specification, whole=False)
-    admit(_without_image(grid, len(volume.voxels)))
-    image = np.empty((len(volume.voxels), *grid.shape), np.float32)
-    call("sgmf_fill_image", scan, specification, grid, threads, image)
+    channels = len(volume.voxels)
+    admit(_without_image(grid, channels + masks))
+    image = np.zeros((channels + masks, *grid.shape), np.float32)
+    call("sgmf_fill_image", scan, specification, grid, threads, image[:channels])
     return _preprocessed(grid, image)
 
 
-def network_grid(volume: Volume, spec: Preprocessing, *, whole: bool) -> Preprocessed:
+def nonzero_mask(volume: Volume, spec: Preprocessing, *, threads: int = 0) -> npt.NDArray[np.uint8]:
+    """Mark voxels where a channel of the cropped scan differs from zero, and holes in them.
+
+    Returns
+    -------
+    ndarray
+        Shape :attr:`Preprocessed.cropped_shape`, 1 or 0.
+    """
+    scan = _scan(volume, spec)
+    grid = _find_grid(scan, as_json(spec), whole=False)
+    mask = np.empty(_preprocessed(grid, np.empty(0, np.float32)).cropped_shape, np.uint8)
+    call("sgmf_nonzero_mask", scan, grid, threads, mask)
+    return mask
+
+
+def network_grid(
+    volume: Volume, spec: Preprocessing, *, whole: bool, masks: int = 0
+) -> Preprocessed:
     """Return the result of :func:`preprocess`, but with an image that takes no memory.
 
     Parameters
     ----------
     whole
         Assume that nothing is cropped; voxels are then not read.
+    masks
+        As for :func:`preprocess`.
 
     Raises
     ------
@@ -107,7 +130,7 @@ def network_grid(volume: Volume, spec: Preprocessing, *, whole: bool) -> Preproc
         As for :func:`preprocess`, as far as the grid shows it.
     """
     grid = _find_grid(_scan(volume, spec), as_json(spec), whole=whole)
-    return _without_image(grid, len(volume.voxels))
+    return _without_image(grid, len(volume.voxels) + masks)
 
 
 def check_grid(grid: Preprocessed, tiling: Tiling) -> None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from segmaformer.checkpoint.cascade import with_previous_stage
 from segmaformer.checkpoint.description import describe_checkpoint
 from segmaformer.checkpoint.folds import load_folds
 from segmaformer.checkpoint.loading import Checkpoint, load_checkpoint
 
-__all__ = ["Checkpoint", "describe_checkpoint", "load_checkpoint", "load_folds"]
+__all__ = [
+    "Checkpoint",
+    "describe_checkpoint",
+    "load_checkpoint",
+    "load_folds",
+    "with_previous_stage",
+]

@@ -29,6 +29,8 @@ _MUST_AGREE = (
     ("known_preprocessing", "preprocessing"),
     ("known_tiling", "tile or mirroring axes"),
     ("trainer", "the trainer"),
+    ("plan", "plans"),
+    ("previous_stage", "labels of the previous stage"),
 )
 
 

@@ -18,12 +18,12 @@ from segmaformer.checkpoint.strict import check_names_and_shapes, load_weights
 from segmaformer.checkpoint.training.documents import Documents, gather_documents
 from segmaformer.checkpoint.training.given_tiling import check_given_tiling, with_given_tiling
 from segmaformer.checkpoint.training.published_use import PublishedUse
-from segmaformer.checkpoint.training.usage import stated_config, usage_of
+from segmaformer.checkpoint.training.usage import PlanEntry, stated_config, usage_of
 from segmaformer.checkpoint.weight_sets import choose_weights
 from segmaformer.models import create_model, model_config
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.package.manifest import MOST_TILE_VOXELS
-from segmaformer.runtime.spec import Label, Output, Preprocessing, Tiling, Triple
+from segmaformer.runtime.spec import Label, Output, Preprocessing, PreviousStage, Tiling, Triple
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,13 @@ class Checkpoint:
         The file and its digest.
     published
         The published training that stands in for plans.json and dataset.json, or None.
+    plan
+        Place of the network in plans.json; None without plans.
+    previous_stage
+        Labels that a cascade's second network takes as further channels; None for other networks.
+    first
+        A cascade's first network, see
+        :func:`segmaformer.checkpoint.cascade.with_previous_stage`.
     """
 
     model: nn.Module
@@ -64,11 +71,19 @@ class Checkpoint:
     path: Path
     sha256: str
     published: PublishedUse | None = None
+    plan: PlanEntry | None = None
+    previous_stage: PreviousStage | None = None
+    first: Checkpoint | None = None
 
     @property
     def labels(self) -> tuple[Label, ...]:
         """Values of the label map and their names."""
         return self.output.labels
+
+    @property
+    def masks(self) -> int:
+        """Number of channels that are masks of the previous stage's labels; 0 without one."""
+        return 0 if self.previous_stage is None else len(self.previous_stage.labels)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -208,6 +223,8 @@ def load_checkpoint(
         path=file.path,
         sha256=file.sha256,
         published=usage.published,
+        plan=usage.plan,
+        previous_stage=usage.previous_stage,
     )
 
 

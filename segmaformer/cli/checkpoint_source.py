@@ -38,6 +38,7 @@ _PT2 = (
 class Reading(TypedDict):
     """Values of the options of :func:`reading_options`."""
 
+    previous_stage: Path | None
     folds: tuple[str, ...] | None
     checkpoint_name: str | None
     weights: str | None
@@ -62,6 +63,11 @@ def _parse_folds(
 
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--previous-stage",
+        type=EXISTING_FOLDER,
+        help="Trained-model folder of a cascade's first stage. Default: the one beside CHECKPOINT.",
+    ),
     click.option(
         "--folds",
         callback=_parse_folds,
@@ -135,7 +141,7 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def load_source(path: Path, **reading: Unpack[Reading]) -> Checkpoint:
-    """Load a checkpoint, the folds of a folder, or a module of the user's own.
+    """Load a checkpoint, the folds of a folder, a cascade, or a module of the user's own.
 
     Raises
     ------
@@ -147,12 +153,15 @@ def load_source(path: Path, **reading: Unpack[Reading]) -> Checkpoint:
     options: dict[str, Any] = dict(reading)
     config = parse_settings(options.pop("settings"))
     of_folds = _given(options, "folds", "checkpoint_name")
+    previous = options.pop("previous_stage")
     own = {key: options.pop(key) for key in ("module", "module_path", "module_args", "use")}
     if of_folds and not is_model_folder(path):
         raise click.UsageError(
             f"--folds and --checkpoint-name need nnU-Net's trained-model folder; {path} has no "
             "fold_0 or other fold in it"
         )
+    if previous is not None and (own["module"] is not None or path.suffix == ".onnx"):
+        raise click.UsageError("--previous-stage is for nnU-Net's own trainings")
     if own["module"] is not None:
         return _load_module(path, config, own, options)
     if path.suffix == ".onnx":
@@ -161,12 +170,14 @@ def load_source(path: Path, **reading: Unpack[Reading]) -> Checkpoint:
         raise InputError(_PT2)
     if unused := [key for key, value in own.items() if value is not None]:
         raise click.UsageError(f"--{unused[0].replace('_', '-')} needs --module or an ONNX file")
-    from segmaformer.checkpoint import load_checkpoint, load_folds
+    from segmaformer.checkpoint import load_checkpoint, load_folds, with_previous_stage
 
     try:
         if is_model_folder(path):
-            return load_folds(path, **of_folds, config=config, **options)
-        return load_checkpoint(path, config=config, **options)
+            loaded = load_folds(path, **of_folds, config=config, **options)
+        else:
+            loaded = load_checkpoint(path, config=config, **options)
+        return with_previous_stage(loaded, previous, **of_folds)
     except ValueError as error:  # an option that does not suit the network
         raise click.UsageError(str(error)) from error
 

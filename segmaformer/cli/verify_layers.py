@@ -138,7 +138,7 @@ def _opener(backend: str, threads: int | None) -> Callable[[Package, str], Layer
 
 def _tiles(package: Package, case: ScanCase | None, nan_to: float | None) -> tuple[np.ndarray, str]:
     """Return tiles to run, shape (n, C, D, H, W), and a text that names their source."""
-    preprocessing, tiling = package.manifest.preprocessing, package.manifest.tiling
     if case is None:
-        return reference_tile(preprocessing, tiling), "a phantom"
+        return reference_tile(package.manifest), "a phantom"
+    preprocessing, tiling = package.manifest.preprocessing, package.manifest.tiling
     return tiles_from_scan(case.files, preprocessing, tiling, nan_to=nan_to), case.name

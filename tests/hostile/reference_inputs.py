@@ -22,7 +22,7 @@ from segmaformer.runtime.parity.stored_reference import (
 )
 
 MANIFEST = sample_manifest()
-TILE = reference_tile(MANIFEST.preprocessing, MANIFEST.tiling)
+TILE = reference_tile(MANIFEST)
 LOGITS = np.linspace(-1, 1, 2 * 8**3, dtype=np.float32).reshape(2, 8, 8, 8)
 GOOD = pack_reference(TILE, LOGITS, MANIFEST)
 

@@ -6,7 +6,6 @@
 
 #include "kernels/finite.h"
 #include "pipeline/error.h"
-#include "pipeline/geometry/channel_view.h"
 #include "pipeline/geometry/crop.h"
 #include "pipeline/sampling/normalize.h"
 #include "pipeline/sampling/resample.h"
@@ -56,10 +55,15 @@ NetworkGrid network_grid(const Volume& volume, const Preprocessing& spec) {
   return grid_of(volume, spec, &box);
 }
 
-void fill_image(const Volume& volume, const Preprocessing& spec, const NetworkGrid& grid,
-                int threads, const std::function<bool()>& cancelled, float* image) {
+std::vector<ChannelView> cropped_channels(const Volume& volume, const NetworkGrid& grid) {
   std::vector<ChannelView> channels = channel_views(volume, grid.reorientation);
   for (ChannelView& channel : channels) channel = channel.cut(grid.box);
+  return channels;
+}
+
+void fill_image(const Volume& volume, const Preprocessing& spec, const NetworkGrid& grid,
+                int threads, const std::function<bool()>& cancelled, float* image) {
+  const std::vector<ChannelView> channels = cropped_channels(volume, grid);
   const bool masked = std::any_of(spec.normalization.begin(), spec.normalization.end(),
                                   [](const Normalization& n) { return n.use_mask; });
   std::vector<uint8_t> mask;

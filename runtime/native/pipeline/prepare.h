@@ -8,8 +8,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "pipeline/geometry/box.h"
+#include "pipeline/geometry/channel_view.h"
 #include "pipeline/geometry/orientation.h"
 #include "pipeline/geometry/volume.h"
 #include "pipeline/spec.h"
@@ -34,6 +36,9 @@ NetworkGrid whole_grid(const Volume& volume, const Preprocessing& spec);
 // The grid for a scan. Throws Error(input) for another number of channels than the specification's,
 // or where a scan to be cropped is zero everywhere.
 NetworkGrid network_grid(const Volume& volume, const Preprocessing& spec);
+
+// Channels of the scan inside the grid's box, along the network's axes.
+std::vector<ChannelView> cropped_channels(const Volume& volume, const NetworkGrid& grid);
 
 // Fills `image` (channels, *grid.shape), C order, with normalised intensities. Beside it, memory
 // holds a few planes, and a mask where a normalisation needs it. `cancelled` is asked before each

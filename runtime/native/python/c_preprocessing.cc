@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "pipeline/geometry/channel_view.h"
+#include "pipeline/geometry/crop.h"
 #include "pipeline/geometry/orientation.h"
 #include "pipeline/grid_check.h"
 #include "pipeline/prepare.h"
@@ -32,6 +33,15 @@ int32_t sgmf_fill_image(const sgmf_scan* volume, const char* preprocessing,
   return sgmf::guarded(failure, [&] {
     sgmf::fill_image(sgmf::volume_of(*volume), sgmf::preprocessing_of(preprocessing),
                      sgmf::grid_of(*grid), sgmf::threads_of(threads), nullptr, image);
+  });
+}
+
+int32_t sgmf_nonzero_mask(const sgmf_scan* volume, const sgmf_network_grid* grid, int32_t threads,
+                          uint8_t* mask, sgmf_failure* failure) {
+  return sgmf::guarded(failure, [&] {
+    const auto channels = sgmf::cropped_channels(sgmf::volume_of(*volume), sgmf::grid_of(*grid));
+    const auto found = sgmf::nonzero_mask(channels, sgmf::threads_of(threads));
+    std::copy(found.begin(), found.end(), mask);
   });
 }
 

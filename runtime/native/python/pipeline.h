@@ -69,6 +69,11 @@ SGMF_API int32_t sgmf_fill_image(const sgmf_scan* volume, const char* preprocess
                                  const sgmf_network_grid* grid, int32_t threads, float* image,
                                  sgmf_failure* failure);
 
+/* Fills `mask` (cropped shape of the grid), C order: 1 where a channel differs from zero, holes
+ * filled. */
+SGMF_API int32_t sgmf_nonzero_mask(const sgmf_scan* volume, const sgmf_network_grid* grid,
+                                   int32_t threads, uint8_t* mask, sgmf_failure* failure);
+
 /* Refuses an invalid affine, and measures the distances of neighbours. */
 SGMF_API int32_t sgmf_measure_affine(const double affine[16], double spacing_mm[3],
                                      sgmf_failure* failure);

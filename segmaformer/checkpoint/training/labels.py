@@ -72,6 +72,16 @@ def output_of(dataset: Mapping[str, Any]) -> Output:
     return Output(tuple(Label(value, name) for value, name in ordered))
 
 
+def foreground_values(dataset: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return all values of a training's labels but the background's, in order.
+
+    Those that regions unite count, ``ignore`` does not; see :func:`output_of`.
+    """
+    labels = mapping(dataset.get("labels"), "dataset.json: labels").items()
+    values = (_values(value, str(name)) for name, value in labels if name != IGNORE)
+    return tuple(sorted({number for numbers in values for number in numbers} - {0}))
+
+
 def region_output(regions: Mapping[str, Sequence[int]], class_order: Any) -> Output:
     """Build an output of overlapping regions.
 

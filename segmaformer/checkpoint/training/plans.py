@@ -24,6 +24,7 @@ from segmaformer.runtime.spec import (
     Normalization,
     NormalizationScheme,
     Preprocessing,
+    PreviousStage,
     Resampling,
     Spacing,
     Triple,
@@ -67,19 +68,13 @@ def resolve_configuration(
     Raises
     ------
     InputError
-        The configuration does not exist, is 2-D or a cascade's second stage, or inherits from
-        nowhere; or `name` is None and there is not exactly one.
+        The configuration does not exist or inherits from nowhere; or `name` is None and there is
+        not exactly one.
     """
     configurations = mapping(plans.get("configurations"), "plans.json: configurations")
     if name is None:
         name = _only_configuration(configurations)
-    resolved = _inherit(configurations, name, ())
-    if resolved.get("previous_stage") is not None:
-        raise InputError(
-            f"configuration {name} is the second stage of a cascade and needs the segmentation of "
-            f"{resolved['previous_stage']} as input; export 3d_fullres or 3d_lowres instead"
-        )
-    return name, resolved
+    return name, _inherit(configurations, name, ())
 
 
 def _only_configuration(configurations: Mapping[str, Any]) -> str:
@@ -209,6 +204,35 @@ def preprocessing_of(
     )
 
 
+def previous_stage_of(
+    configuration: Mapping[str, Any], labels: tuple[int, ...]
+) -> PreviousStage | None:
+    """Read how a cascade's second network takes the first one's labels; None if this is no cascade.
+
+    Parameters
+    ----------
+    configuration
+        From :func:`resolve_configuration`.
+    labels
+        Values of the labels of the training but the background.
+
+    Raises
+    ------
+    InputError
+        Labels are resampled in another way than nnU-Net's planner plans.
+    """
+    if configuration.get("previous_stage") is None:
+        return None
+    resampling = _resampling(configuration, "resampling_fn_seg", order=1, of_labels=True)
+    if resampling.order > 1 or resampling.order_z != 0:
+        raise InputError(
+            f"plans.json: resampling_fn_seg_kwargs state order {resampling.order} and order_z "
+            f"{resampling.order_z} for the labels of a cascade's first stage; expected order 0 or "
+            "1, and order_z 0"
+        )
+    return PreviousStage(labels, resampling)
+
+
 def _transpose(plans: Mapping[str, Any]) -> Triple:
     where = "plans.json: transpose_forward"
     first, second, third = integers(plans.get("transpose_forward", [0, 1, 2]), where, length=3)
@@ -292,13 +316,15 @@ def _intensities(plans: Mapping[str, Any], channel: int) -> dict[str, float]:
     return {name: number(values.get(name), f"{where}, {name}") for name in names}
 
 
-def _resampling(configuration: Mapping[str, Any], key: str, *, order: int) -> Resampling:
+def _resampling(
+    configuration: Mapping[str, Any], key: str, *, order: int, of_labels: bool = False
+) -> Resampling:
     """Read arguments of nnU-Net's resampling function; `order` is its planner's value."""
     function = configuration.get(key, _RESAMPLING_FUNCTION)
     if function != _RESAMPLING_FUNCTION:
         raise InputError(f"plans.json: {key} is {function!r}; known: {_RESAMPLING_FUNCTION}")
     where = f"plans.json: {key}_kwargs"
-    planned = {"order": order, "force_separate_z": None}
+    planned = {"order": order, "force_separate_z": None, "is_seg": of_labels}
     given = mapping(configuration.get(f"{key}_kwargs", planned), where)
     unknown = sorted(set(given) - set(_RESAMPLING_DEFAULTS))
     if unknown:
@@ -310,8 +336,9 @@ def _resampling(configuration: Mapping[str, Any], key: str, *, order: int) -> Re
     separate = options["force_separate_z"]
     if separate is not None and not isinstance(separate, bool):
         raise InputError(f"{where}: force_separate_z is {separate!r}; expected true, false or null")
-    if options["is_seg"] is not False:
-        raise InputError(f"{where}: is_seg is {options['is_seg']!r}; expected false for images")
+    if options["is_seg"] is not of_labels:
+        expected = "true for labels" if of_labels else "false for images"
+        raise InputError(f"{where}: is_seg is {options['is_seg']!r}; expected {expected}")
     return Resampling(
         order=_spline_order(options["order"], f"{where}: order"),
         order_z=_spline_order(options["order_z"], f"{where}: order_z"),

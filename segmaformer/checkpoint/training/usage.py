@@ -10,18 +10,39 @@ from typing import Any
 from segmaformer.checkpoint.files.container import CheckpointFile
 from segmaformer.checkpoint.training import defaults
 from segmaformer.checkpoint.training.documents import Documents
-from segmaformer.checkpoint.training.labels import channel_names, output_of
+from segmaformer.checkpoint.training.labels import (
+    channel_names,
+    foreground_values,
+    output_of,
+)
 from segmaformer.checkpoint.training.plans import (
     network_arguments,
     patch_size,
     preprocessing_of,
+    previous_stage_of,
     resolve_configuration,
 )
 from segmaformer.checkpoint.training.published_use import PublishedUse, published_use
 from segmaformer.checkpoint.training.readers import training_reader
 from segmaformer.models import channel_counts, model_config, network_class
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.spec import Output, Preprocessing, Tiling, Triple
+from segmaformer.runtime.spec import Output, Preprocessing, PreviousStage, Tiling, Triple
+
+
+@dataclass(frozen=True)
+class PlanEntry:
+    """A configuration of plans.json by name: the training's data set, the plans, the configuration.
+
+    Attributes
+    ----------
+    previous
+        Configuration whose labels it takes, for a cascade's second stage.
+    """
+
+    dataset: str
+    plans: str
+    configuration: str
+    previous: str | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +57,10 @@ class Usage:
         One sentence for each source and each default.
     published
         The published training that stands in for plans.json and dataset.json, or None.
+    plan
+        Place of the network in plans.json; None without plans.
+    previous_stage
+        Labels that a cascade's second network takes as further channels; None for other networks.
     """
 
     output: Output
@@ -43,6 +68,8 @@ class Usage:
     tiling: Tiling | None
     assumptions: tuple[str, ...]
     published: PublishedUse | None = None
+    plan: PlanEntry | None = None
+    previous_stage: PreviousStage | None = None
 
 
 def usage_of(
@@ -80,17 +107,19 @@ def usage_of(
         published = published_use(arch, in_channels, num_classes)
         if published is not None:
             return _as_published(published, file, tile, notes)
+    plan_entry, plan = _planned(file, documents, configuration)
+    stage = _previous_stage(documents, plan)
+    in_channels -= 0 if stage is None else len(stage.labels)
     channels = _channels(documents, in_channels, num_classes, notes)
     output = _output(documents, in_channels, num_classes, notes)
-    if documents.plans is None:
+    if documents.plans is None or plan_entry is None:
         preprocessing, sentence = defaults.default_preprocessing(
             channels, num_classes, named=documents.dataset is not None
         )
         notes.append(sentence)
         planned = None
     else:
-        recorded = _recorded_configuration(file)
-        chosen, plan = resolve_configuration(documents.plans, configuration or recorded)
+        recorded, chosen = _recorded_configuration(file), plan_entry.configuration
         but = f", as given, although the checkpoint is of {recorded}"
         notes.append(
             f"Configuration of the plans: {chosen}{'' if recorded in (None, chosen) else but}."
@@ -101,7 +130,36 @@ def usage_of(
         preprocessing = preprocessing_of(documents.plans, plan, channels, reader)
         planned = patch_size(plan)
     tiling = _tiling(file, tile, planned, notes)
-    return Usage(output, preprocessing, tiling, tuple(notes))
+    return Usage(output, preprocessing, tiling, tuple(notes), None, plan_entry, stage)
+
+
+def _planned(
+    file: CheckpointFile, documents: Documents, configuration: str | None
+) -> tuple[PlanEntry | None, Mapping[str, Any]]:
+    """Return the network's entry in the plans, and what stands there."""
+    plans = documents.plans
+    if plans is None:
+        return None, {}
+    name, plan = resolve_configuration(plans, configuration or _recorded_configuration(file))
+    previous = plan.get("previous_stage")
+    entry = PlanEntry(
+        str(plans.get("dataset_name")),
+        str(plans.get("plans_name")),
+        name,
+        None if previous is None else str(previous),
+    )
+    return entry, plan
+
+
+def _previous_stage(documents: Documents, plan: Mapping[str, Any]) -> PreviousStage | None:
+    if plan.get("previous_stage") is None:
+        return None
+    if documents.dataset is None:
+        raise InputError(
+            "the network is a cascade's second stage, whose labels are further channels, and no "
+            "dataset.json names them; give the dataset.json of its training (dataset_json)"
+        )
+    return previous_stage_of(plan, foreground_values(documents.dataset))
 
 
 def stated_config(

@@ -24,7 +24,7 @@ from segmaformer.runtime.backends.tensorrt.rtx import open_rtx
 from segmaformer.runtime.backends.tensorrt.tensorrt import open_tensorrt
 from segmaformer.runtime.engines.cache import Engine, EngineCache
 from segmaformer.runtime.errors import ParityError
-from segmaformer.runtime.package.manifest import EXACT_VARIANT
+from segmaformer.runtime.package.manifest import EXACT_VARIANT, PREVIOUS_STAGE
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.system.atomic import atomic_file, check_writable
 from segmaformer.runtime.system.extras import require_extra
@@ -92,6 +92,8 @@ def command(
     log = _log_place(output, f"{opened.manifest.name}-{chosen}-{backend}")
     check_writable(output or log)
     request = EngineRequest(opened, chosen, batch, target)
+    if opened.manifest.previous_stage is not None:
+        say(f"the package is a cascade: build its first network too, {package / PREVIOUS_STAGE}")
     say(f"building {opened.manifest.name}, {chosen}, for batches of up to {batch}, with {backend}")
     with progress_bar(f"{opened.manifest.name}, {chosen}") as show:
         built = builders()[backend](

@@ -27,7 +27,11 @@ def command(path: Path, weights: str | None, as_json: bool) -> None:
     if path.is_dir() and not any(path.glob("*.index.json")):
         if weights is not None:
             raise click.UsageError("--weights is for checkpoints, and PATH is no checkpoint")
-        facts = package_facts(Package.open(path).manifest)
+        package = Package.open(path)
+        facts = package_facts(package.manifest)
+        first = package.previous_stage()
+        if first is not None:
+            facts["previous_stage"] = package_facts(first.manifest)
     else:
         facts = checkpoint_facts(path, weights)
     if as_json:

@@ -80,6 +80,8 @@ def command(
     for option, value in (("--labels", labels), ("--nan-to", nan_to)):
         if value is not None and data is None:
             raise click.UsageError(f"{option} needs the scans: --data DIR")
+    if layers and data is not None and package.manifest.previous_stage is not None:
+        raise click.UsageError("--layers compares a cascade on a phantom: leave --data out")
     seen_into = layers_backend(backends, device) if layers else None
     choices = _choices(package, backends, device, variants)
     options = BackendOptions(threads=threads, device=device)
@@ -174,7 +176,8 @@ def _agreement_row(run: dict[str, Any]) -> tuple[str, ...]:
     fate = "falls short" if run["shortcomings"] else "ok" if run.get("judged", True) else "-"
     agreement = f"{run['label_agreement']:.4%} of labels equal"
     lowest = f"lowest Dice {min(dice.values()):.5f}"
-    return fate, run["variant"], f"{error}{agreement}, {lowest}", run["backend"]
+    variant = run["variant"] if "stage" not in run else f"{run['variant']}, {run['stage']}"
+    return fate, variant, f"{error}{agreement}, {lowest}", run["backend"]
 
 
 def _figures(means: dict[str, Any]) -> list[tuple[dict[str, Any] | None, str]]:

@@ -31,7 +31,7 @@ def logits() -> np.ndarray:
 
 
 def _tile() -> np.ndarray:
-    return reference_tile(MANIFEST.preprocessing, MANIFEST.tiling)
+    return reference_tile(MANIFEST)
 
 
 def _package(folder: Path, content: bytes | None) -> Package:
@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, logits: np.ndarray) -> Non
     with pytest.raises(PackageError, match="cannot be read"):
         stored_reference(_package(tmp_path, b"no archive"))
     wide = dataclasses.replace(MANIFEST, tiling=Tiling((42, 16, 20)))
-    tile = reference_tile(wide.preprocessing, wide.tiling)
+    tile = reference_tile(wide)
     content = pack_reference(tile, np.zeros((2, 42, 16, 20), np.float32), wide)
     with pytest.raises(PackageError, match="expected"):
         stored_reference(_package(tmp_path, content))

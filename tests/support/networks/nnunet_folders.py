@@ -48,6 +48,38 @@ def plans(class_name: str = "PlainConvUNet") -> dict[str, Any]:
     }
 
 
+def write_cascade(folder: Path, **changes: Any) -> tuple[Path, Path]:
+    """Write both trainings of a cascade, of one fold each; `changes` are the first's own plans."""
+    import torch
+
+    from segmaformer.models import create_model
+
+    documents = plans()
+    fine = documents["configurations"]["3d_fullres"]
+    documents |= {"dataset_name": "Dataset001_Test"}
+    documents["configurations"] |= {
+        "3d_lowres": {**fine, "spacing": [2.0, 2.0, 2.0], "next_stage": "3d_cascade_fullres"},
+        "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+    }
+    made = []
+    for name, channels, own in (("3d_lowres", 1, changes), ("3d_cascade_fullres", 3, {})):
+        torch.manual_seed(channels)
+        model = create_model("nnunet-plain", **{**CONFIG, "input_channels": channels})
+        training = folder / f"nnUNetTrainer__nnUNetPlans__{name}"
+        (training / "fold_0").mkdir(parents=True)
+        for file, content in (("plans", {**documents, **own}), ("dataset", DATASET)):
+            (training / f"{file}.json").write_text(json.dumps(content))
+        checkpoint = {
+            "network_weights": model.state_dict(),
+            "init_args": {"configuration": name},
+            "trainer_name": "nnUNetTrainer",
+            "inference_allowed_mirroring_axes": (0, 1, 2),
+        }
+        torch.save(checkpoint, training / "fold_0" / "checkpoint_final.pth")
+        made.append(training)
+    return made[0], made[1]
+
+
 def write_model_folder(
     folder: Path,
     folds: Sequence[str] = ("0", "1", "2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,20 @@ import numpy as np
 import pytest
 from support.packages.samples import PARITY, sample_manifest
 
-from segmaformer.runtime.package.manifest import Variant
+from segmaformer.runtime.package.manifest import PREVIOUS_STAGE, FileRecord, Variant
+from segmaformer.runtime.package.reader import read_manifest
+from segmaformer.runtime.package.seal import seal
 from segmaformer.runtime.package.writer import write_files
-from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing, Region, Tiling
+from segmaformer.runtime.spec import (
+    Label,
+    Normalization,
+    Output,
+    Preprocessing,
+    PreviousStage,
+    Region,
+    Tiling,
+)
+from segmaformer.runtime.system.digest import sha256_of
 
 TILE = (16, 20, 24)
 CT_CLASSES = 20
@@ -94,3 +106,24 @@ def convolutions(inputs: int, outputs: int, *, width: int = 12) -> Any:
     ]
     graph = helper.make_graph(nodes, "small", values[:1], values[1:], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def write_cascade_package(folder: Path) -> Path:
+    """Write a cascade of two convolutional networks; the first one's grid is coarser."""
+    labels = tuple(Label(value, f"organ {value}") for value in range(3))
+    spec = Preprocessing(("T1",), (Normalization("zscore"),), spacing=(1.0, 1.0, 1.0))
+    write_package(folder, spec, Output(labels), convolutions(3, 3))
+    first = write_package(
+        folder / PREVIOUS_STAGE, dataclasses.replace(spec, spacing=(2.0, 2.0, 2.0)), Output(labels)
+    )
+    manifest = read_manifest(folder)
+    files = {
+        f"{PREVIOUS_STAGE}/{path.name}": FileRecord(sha256_of(path), path.stat().st_size)
+        for path in first.iterdir()
+    }
+    stage = PreviousStage((1, 2))
+    complete = dataclasses.replace(
+        manifest, previous_stage=stage, files={**manifest.files, **files}
+    )
+    (folder / "manifest.json").write_bytes(seal(complete.to_json()))
+    return folder

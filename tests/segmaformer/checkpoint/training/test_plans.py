@@ -12,11 +12,12 @@ torch = pytest.importorskip("torch")
 from segmaformer.checkpoint.training.plans import (
     patch_size,
     preprocessing_of,
+    previous_stage_of,
     resolve_configuration,
 )
 from segmaformer.checkpoint.training.readers import training_reader
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.spec import Normalization, Preprocessing, Resampling
+from segmaformer.runtime.spec import Normalization, Preprocessing, PreviousStage, Resampling
 
 CHANNELS = ("T1", "CT")
 Plans = dict[str, Any]
@@ -150,10 +151,34 @@ def test_no_volumetric_configuration(plans: Plans) -> None:
         read(plans, "2d")
 
 
-def test_cascade_is_refused(plans: Plans) -> None:
-    plans["configurations"]["cascade"] = {"inherits_from": "3d_fullres", "previous_stage": "low"}
-    with pytest.raises(InputError, match=r"second stage of a cascade.*segmentation of low"):
-        resolve_configuration(plans, "cascade")
+SEPARATE = {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": True}
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({}, Resampling(1, 0, None)),
+        ({"resampling_fn_seg_kwargs": SEPARATE}, Resampling(1, 0, True)),
+        ({"resampling_fn_seg_kwargs": {**SEPARATE, "order": 0}}, Resampling(0, 0, True)),
+    ],
+)
+def test_labels_of_a_previous_stage(stated: Plans, expected: Resampling) -> None:
+    stage = previous_stage_of({"previous_stage": "3d_lowres", **stated}, (1, 2))
+    assert stage == PreviousStage((1, 2), expected)
+    assert previous_stage_of(stated, (1, 2)) is None
+
+
+@pytest.mark.parametrize(
+    ("stated", "complaint"),
+    [
+        ({"resampling_fn_seg_kwargs": {**SEPARATE, "order": 3}}, "order 3 and order_z 0"),
+        ({"resampling_fn_seg_kwargs": {**SEPARATE, "order_z": 1}}, "order 1 and order_z 1"),
+        ({"resampling_fn_seg_kwargs": {**SEPARATE, "is_seg": False}}, "expected true for labels"),
+    ],
+)
+def test_labels_resampled_in_another_way(stated: Plans, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        previous_stage_of({"previous_stage": "3d_lowres", **stated}, (1, 2))
 
 
 @pytest.mark.parametrize(
