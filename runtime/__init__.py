@@ -10,15 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segmaformer.runtime.checks.scan import check_scan
+    from segmaformer.runtime.ensemble import Ensemble
     from segmaformer.runtime.package.reader import Package
     from segmaformer.runtime.predictor import Predictor
     from segmaformer.runtime.results.report import write_report
     from segmaformer.runtime.results.segmentation import Segmentation
     from segmaformer.runtime.scans.volume import Volume
 
-__all__ = ["Package", "Predictor", "Segmentation", "Volume", "check_scan", "write_report"]
+__all__ = [
+    "Ensemble",
+    "Package",
+    "Predictor",
+    "Segmentation",
+    "Volume",
+    "check_scan",
+    "write_report",
+]
 
 _PLACES = {
+    "Ensemble": "ensemble",
     "Package": "package.reader",
     "Predictor": "predictor",
     "Segmentation": "results.segmentation",

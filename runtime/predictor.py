@@ -9,37 +9,35 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from segmaformer.runtime.backends import (
     BackendOptions,
-    Session,
     open_session,
 )
 from segmaformer.runtime.bindings.processors import available_processors
-from segmaformer.runtime.errors import BackendError, BudgetError
+from segmaformer.runtime.errors import BudgetError
+from segmaformer.runtime.open_network import OpenNetwork
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.admission import Admission, never_run
-from segmaformer.runtime.pipeline.device_network import DeviceNetwork, check_device_labels
 from segmaformer.runtime.pipeline.label_masks import with_masks
 from segmaformer.runtime.pipeline.labels import label_dtype
-from segmaformer.runtime.pipeline.prediction import ON_PROCESSOR, Prediction
+from segmaformer.runtime.pipeline.prediction import Prediction
 from segmaformer.runtime.pipeline.preprocessing import (
     Preprocessed,
     empty_map,
+    network_grid,
     preprocess,
     restore_map,
 )
 from segmaformer.runtime.pipeline.probabilities import label_channel, outside_crop
 from segmaformer.runtime.pipeline.straightening import Straightening, find_straightening
-from segmaformer.runtime.pipeline.tile_network import TileNetwork
 from segmaformer.runtime.progress import Progress, Report, StepProgress
 from segmaformer.runtime.results.segmentation import Segmentation
 from segmaformer.runtime.scans.volume import Volume, check_replacement_value
-from segmaformer.runtime.system.interruption import check, ended_by
+from segmaformer.runtime.system.interruption import ended_by
 from segmaformer.runtime.system.memory import budget_bytes
 
 
@@ -105,24 +103,26 @@ class Predictor:
         self.keep_tilt = keep_tilt
         self.mirrored_axes = package.manifest.tiling.mirror_axes if tta else ()
         self._budget_bytes = budget_bytes(memory_budget_mib)
-        self._open_session = partial(
-            open_session, package, backend=backend, variant=variant, options=options, report=report
-        )
         self._threads = options.threads or available_processors()
         self._report = report
-        self._opened: tuple[Session, DeviceNetwork | None] | None = None
-        self._description = self._session.description
+        self._network = OpenNetwork(
+            lambda: open_session(
+                package, backend=backend, variant=variant, options=options, report=report
+            ),
+            self.mirrored_axes,
+            report,
+        )
         self._admission = Admission(
             package.manifest,
             self._budget_bytes,
-            dataclasses.replace(self._tile_network(None), run=never_run),
+            dataclasses.replace(self._network.on_processor(None), run=never_run),
             self._threads,
         )
         self._first: Predictor | None = None
         first = package.previous_stage()
         self._one_at_a_time = first is not None and memory_budget_mib is not None
         if self._one_at_a_time:
-            self._close()
+            self.close()
         if first is not None:
             self._first = Predictor(
                 first,
@@ -137,9 +137,9 @@ class Predictor:
     @property
     def backend(self) -> str:
         """Backend, device and variant in use; of both networks of a cascade, if they differ."""
-        if self._first is None or self._first.backend == self._description:
-            return self._description
-        return f"{self._first.backend}, then {self._description}"
+        if self._first is None or self._first.backend == self._network.description:
+            return self._network.description
+        return f"{self._first.backend}, then {self._network.description}"
 
     def predict(
         self,
@@ -185,7 +185,7 @@ class Predictor:
         seconds = dict[str, float]()
         with _timed(seconds, "read"):
             volume = self._read(scan)
-        straightening = None if self.keep_tilt else find_straightening(volume)
+        straightening = self._straightening(volume)
         with _timed(seconds, "preprocess"):
             straight = self._straight(volume, straightening)
             first = self._first or self
@@ -212,7 +212,7 @@ class Predictor:
         with _timed(seconds, "network and labels"):
             labels = self._labels(scan, held_bytes, _for_stage(progress, "tiles"), cancel)
             if self._one_at_a_time:
-                self._close()
+                self.close()
             if prepared.straightening is not None:
                 labels = prepared.straightening.sheared(labels)
         return Segmentation(
@@ -259,7 +259,23 @@ class Predictor:
         """
         output = self.package.manifest.output
         channels = [label_channel(output, label) for label in labels]
-        scan, held_bytes = self._network_input(prepared, {}, progress, cancel)
+        return self.maps(prepared, channels, progress=progress, cancel=cancel)
+
+    def maps(
+        self,
+        prepared: Prepared,
+        channels: Sequence[int],
+        *,
+        held_bytes: int = 0,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Compute :meth:`probabilities` of some channels of the logits.
+
+        `held_bytes` is memory of the budget that the caller holds beside the scan and a label map.
+        """
+        output = self.package.manifest.output
+        scan, held_bytes = self._network_input(prepared, {}, progress, cancel, held_bytes)
         prediction = self._prediction(scan, held_bytes, cancel)
         maps = prediction.probabilities(channels, _for_stage(progress, "tiles"))
         whole = (
@@ -269,18 +285,37 @@ class Predictor:
         straightening = prepared.straightening
         return whole if straightening is None else map(straightening.sheared, whole)
 
+    def check_maps(self, volume: Volume, held_bytes: int) -> None:
+        """Raise BudgetError if the budget does not hold one map of :meth:`maps` at a time."""
+        straight = self._straight(volume, self._straightening(volume))
+        if self._first is not None:
+            spec = self._first.package.manifest.preprocessing
+            held_bytes += network_grid(straight, spec, whole=False).image.nbytes
+        self._admission.check(straight, held_bytes=held_bytes, maps=1)
+
+    def close(self) -> None:
+        """Free the memory of the network, and of a cascade's first; they open again when used."""
+        self._network.close()
+        if self._first is not None:
+            self._first.close()
+
+    def _straightening(self, volume: Volume) -> Straightening | None:
+        return None if self.keep_tilt else find_straightening(volume)
+
     def _network_input(
         self,
         prepared: Prepared,
         seconds: dict[str, float],
         progress: Progress | None,
         cancel: threading.Event | None,
+        held_bytes: int = 0,
     ) -> tuple[Preprocessed, int]:
         """Return the image for the package's network, and the bytes in memory beside it.
 
         In a cascade, the first network runs here.
         """
-        held_bytes, stage = prepared.volume.voxels.nbytes, self.package.manifest.previous_stage
+        held_bytes += prepared.volume.voxels.nbytes
+        stage = self.package.manifest.previous_stage
         if self._first is None or stage is None:
             return prepared.scan, held_bytes
         with _timed(seconds, "previous stage"):
@@ -288,7 +323,7 @@ class Predictor:
                 prepared.scan, held_bytes, _for_stage(progress, "previous stage"), cancel
             )
             if self._one_at_a_time:
-                self._first._close()
+                self._first.close()
         with _timed(seconds, "masks"), ended_by(cancel):
             straight = self._straight(prepared.volume, prepared.straightening)
             spec = self.package.manifest.preprocessing
@@ -317,68 +352,17 @@ class Predictor:
             raise BudgetError("the voxels and those straightened", self._budget_bytes, needed)
         return straightening.straight(volume)
 
-    @property
-    def _session(self) -> Session:
-        return self._network()[0]
-
-    def _network(self) -> tuple[Session, DeviceNetwork | None]:
-        """Return the session, opened again if it was closed, and what runs it on its device."""
-        opened = self._opened
-        if opened is None:
-            session = self._open_session()
-            opened = self._opened = session, self._find_resident(session)
-        return opened
-
-    def _close(self) -> None:
-        """Free the memory of the network, which opens again when it is used."""
-        self._opened = None
-
-    def _find_resident(self, session: Session) -> DeviceNetwork | None:
-        """Return the network with its logits left on a device that was tested to sum them right."""
-        resident = session.resident
-        if resident is None:
-            return None
-        try:
-            if self.mirrored_axes:
-                raise BackendError("those of mirrored tiles are averaged there")
-            check_device_labels(resident.device)
-        except BackendError as error:
-            self._report(f"{ON_PROCESSOR}: {error}")
-            return None
-        return resident
-
-    def _tile_network(self, cancel: threading.Event | None) -> TileNetwork:
-        session = self._session
-        coarse = session.coarse
-        run_tiles, grid = (session.run, None) if coarse is None else (coarse.run, coarse.grid)
-
-        def run(tiles: np.ndarray) -> np.ndarray:
-            with ended_by(cancel):
-                check()
-                logits = run_tiles(tiles)
-                check()
-                return logits
-
-        return TileNetwork(run, session.tiles_at_once, session.overlap, self.mirrored_axes, grid)
-
     def _prediction(
         self, scan: Preprocessed, held_bytes: int, cancel: threading.Event | None
     ) -> Prediction:
-        def go_on() -> None:
-            with ended_by(cancel):
-                check()
-
-        _, resident = self._network()
-        if resident is not None:
-            resident = resident.before_each(go_on)
         return Prediction(
             scan,
             self.package.manifest,
-            self._tile_network(cancel),
+            self._network.on_processor(cancel),
             budget_bytes=self._budget_bytes,
             scan_bytes=held_bytes,
             threads=self._threads,
-            resident=resident,
+            resident=self._network.on_device(cancel),
             report=self._report,
         )
 

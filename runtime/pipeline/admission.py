@@ -99,7 +99,12 @@ class Admission:
             raise
 
     def check(
-        self, volume: Volume, grid: Preprocessed | None = None, *, held_bytes: int = 0
+        self,
+        volume: Volume,
+        grid: Preprocessed | None = None,
+        *,
+        held_bytes: int = 0,
+        maps: int = 0,
     ) -> None:
         """Refuse a scan that was read.
 
@@ -111,6 +116,8 @@ class Admission:
             Its grid, if the caller knows it.
         held_bytes
             Memory that is held beside the scan, in bytes.
+        maps
+            Number of maps of probabilities; 0 for labels.
 
         Raises
         ------
@@ -128,7 +135,7 @@ class Admission:
             budget_bytes=self.budget_bytes,
             scan_bytes=volume.voxels.nbytes + held_bytes,
             threads=self.threads,
-        ).check_budget()
+        ).check_budget(maps)
 
     def _check_spacing(self, volume: Volume) -> None:
         check_grid(self._whole_grid(volume), self.manifest.tiling)

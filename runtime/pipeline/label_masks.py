@@ -84,7 +84,8 @@ def fill_masks(
         check()
         planes = [_signed(labels[i], inside[i]) for i in (depth.low[z], depth.high[z])]
         seen = (planes[0] > 0) | (planes[1] > 0)
-        rows, columns = height.reaching(seen.any(1)), width.reaching(seen.any(0))
+        rows = height.reaching(np.logical_or.reduce(seen, axis=1))
+        columns = width.reaching(np.logical_or.reduce(seen, axis=0))
         if rows is None or columns is None:
             continue
         taps = depth.part(slice(z, z + 1)), height.part(rows), width.part(columns)

@@ -55,9 +55,12 @@ class Prediction:
     resident: DeviceNetwork | None = None
     report: Report = lambda line: None
 
-    def check_budget(self) -> None:
-        """Raise BudgetError, with the least that would suffice, if :meth:`labels` would."""
-        self._stream(0)
+    def check_budget(self, maps: int = 0) -> None:
+        """Raise BudgetError, with the least that would suffice, if :meth:`labels` would.
+
+        With `maps`, if :meth:`probabilities` would for that many at once.
+        """
+        self._stream(maps)
 
     def labels(self, progress: StepProgress, into: np.ndarray | None = None) -> np.ndarray:
         """Compute labels on the cropped grid of the scan.

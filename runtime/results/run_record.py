@@ -27,6 +27,7 @@ def run_record(
     scan: Sequence[Path],
     label_map: Target,
     package: Package,
+    ensemble: Sequence[Package] = (),
     where: Sequence[str] = (),
     keep_tilt: bool = False,
     segmentation_type: str | None = None,
@@ -43,6 +44,8 @@ def run_record(
         File that was written, or is about to be finished.
     package
         Package that the predictor ran.
+    ensemble
+        All packages of an ensemble, `package` among them; empty for one package.
     where
         Conditions that chose a DICOM series.
     keep_tilt
@@ -52,6 +55,7 @@ def run_record(
     """
     return {
         "package": _package_facts(package),
+        "ensemble": [_package_facts(each) for each in ensemble],
         "backend": segmentation.backend,
         "mirrored_axes": list(segmentation.mirrored_axes),
         "scan": [_file_facts(path) for path in scan],
@@ -76,6 +80,7 @@ def is_done(
     label_map: Path,
     package: Package,
     backend: str,
+    ensemble: Sequence[Package] = (),
     mirrored_axes: Sequence[int] = (),
     nan_to: float | None = None,
     where: Sequence[str] = (),
@@ -90,6 +95,7 @@ def is_done(
         document = json.loads(record.read_bytes())
         return (
             document["package"] == _package_facts(package)
+            and document.get("ensemble", []) == [_package_facts(each) for each in ensemble]
             and document["backend"] == backend
             and document["mirrored_axes"] == list(mirrored_axes)
             and document.get("nan_to") == nan_to

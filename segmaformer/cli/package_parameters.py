@@ -16,6 +16,8 @@ from segmaformer.runtime.scans.file_kinds import START_BYTES, file_kind
 
 SHOWN_DIGITS = 12
 """Digits of a SHA-256 that are shown to people."""
+MODEL_VARIABLE = "SGMF_MODEL"
+"""Environment variable that names the package."""
 
 
 def stored_model(text: str) -> StoredModel | None:
@@ -96,10 +98,32 @@ def _or_chosen(_context: click.Context, _parameter: click.Parameter, value: Path
     return _tell(store.find(name), ", the chosen one")
 
 
+def _all_or_chosen(
+    context: click.Context, parameter: click.Parameter, value: tuple[Path, ...]
+) -> tuple[Path, ...]:
+    """Return the packages that were named, or the one of the environment, or the chosen one."""
+    named = os.environ.get(MODEL_VARIABLE)
+    if value or not named:
+        return value or (_or_chosen(context, parameter, None),)
+    return (PACKAGE_FOLDER.convert(named, parameter, context),)
+
+
+models_option = click.option(
+    "-m",
+    "--model",
+    "models",
+    type=PACKAGE_FOLDER,
+    multiple=True,
+    callback=_all_or_chosen,
+    help="Package to use, or the name of a model in the store; a path that exists wins. Repeat to "
+    "average the probabilities of several packages. Default: the environment variable SGMF_MODEL, "
+    "then the model that `sgmf models use` chose.",
+)
+
 model_option = click.option(
     "-m",
     "--model",
-    envvar="SGMF_MODEL",
+    envvar=MODEL_VARIABLE,
     type=PACKAGE_FOLDER,
     callback=_or_chosen,
     help="Package to use, or the name of a model in the store; a path that exists wins. Default: "

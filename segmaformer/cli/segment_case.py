@@ -11,6 +11,7 @@ from typing import Any
 from segmaformer.cli.cases import Case
 from segmaformer.cli.exit_codes import EXPECTED_ERRORS
 from segmaformer.runtime.checks.scan import check_scan
+from segmaformer.runtime.ensemble import Ensemble
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.predictor import Predictor, Prepared
 from segmaformer.runtime.progress import Progress, Report
@@ -29,7 +30,7 @@ ProgressBar = Callable[[str], AbstractContextManager[Progress]]
 
 
 def segment_cases(
-    predictor: Predictor,
+    predictor: Predictor | Ensemble,
     cases: Sequence[Case],
     progress_bar: ProgressBar,
     warn: Report,
@@ -91,7 +92,7 @@ def segment_cases(
     return run_overlapped(cases, prepare=prepare, work=work, finish=finish, errors=EXPECTED_ERRORS)
 
 
-def _prepare(predictor: Predictor, case: Case, warn: Report) -> Prepared:
+def _prepare(predictor: Predictor | Ensemble, case: Case, warn: Report) -> Prepared:
     """Read and preprocess a scan, unless its results could not be written or it is refused."""
     if case.refusal is not None:
         raise InputError(case.refusal)
@@ -107,7 +108,7 @@ def _prepare(predictor: Predictor, case: Case, warn: Report) -> Prepared:
 
 
 def prepare_scan(
-    predictor: Predictor, scan: Sequence[Path], warn: Report, *, dicom: bool
+    predictor: Predictor | Ensemble, scan: Sequence[Path], warn: Report, *, dicom: bool
 ) -> Prepared:
     """Read and preprocess a scan, and check that it suits the package.
 
@@ -137,7 +138,7 @@ def prepare_scan(
 
 
 def _write(
-    predictor: Predictor,
+    predictor: Predictor | Ensemble,
     case: Case,
     segmentation: Segmentation,
     unfinished: ExitStack,
@@ -165,6 +166,7 @@ def _write(
         scan=case.scan,
         label_map=places[case.label_map],
         package=predictor.package,
+        ensemble=predictor.packages if isinstance(predictor, Ensemble) else (),
         where=predictor.where,
         keep_tilt=predictor.keep_tilt,
         segmentation_type=case.segmentation_type,

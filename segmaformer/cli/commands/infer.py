@@ -18,7 +18,7 @@ from segmaformer.cli.dicom_results import (
     tell_of_frames,
 )
 from segmaformer.cli.exit_codes import DONE, REFUSED, exit_code, message_of
-from segmaformer.cli.package_parameters import model_option
+from segmaformer.cli.package_parameters import models_option
 from segmaformer.cli.parameters import (
     SCAN_PATH,
     check_variants,
@@ -32,6 +32,7 @@ from segmaformer.cli.parameters import (
 )
 from segmaformer.cli.segment_case import segment_cases
 from segmaformer.runtime.backends import BackendOptions, Device, backend_names, find_backend
+from segmaformer.runtime.ensemble import Ensemble
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.probabilities import label_channel
@@ -43,7 +44,7 @@ from segmaformer.runtime.system.atomic import atomic_file
 
 @click.command("infer")
 @click.argument("scans", nargs=-1, required=True, type=SCAN_PATH)
-@model_option
+@models_option
 @click.option(
     "-o",
     "--output",
@@ -107,7 +108,7 @@ from segmaformer.runtime.system.atomic import atomic_file
 @json_option
 def command(
     scans: tuple[Path, ...],
-    model: Path,
+    models: tuple[Path, ...],
     output: Path | None,
     segmentation_type: SegmentationType | None,
     dicom_report: bool,
@@ -129,16 +130,18 @@ def command(
     shard: tuple[int, int] | None,
     as_json: bool,
 ) -> int:
-    """Segment SCANS with a package: files, or one folder with -o OUT.
+    """Segment SCANS with a package, or with several: files, or one folder with -o OUT.
 
     A package with several channels takes that many files for each scan, in the package's order, or
     files that hold several channels; in a folder, CASE_0000, CASE_0001 ... are the channels of
     CASE. A folder that holds DICOM files is one scan or channel; with -o FOLDER each folder in it
     is. Label maps lie on the scan's own grid. A .run.json beside each records how it was made.
     """
-    package = Package.open(model)
+    packages = [Package.open(model) for model in models]
+    package = packages[0]
     _check_backend(backend, device)
-    _check_options(package.manifest, variant, tta, probabilities)
+    for each in packages:
+        _check_options(each.manifest, variant, tta, probabilities)
     wanted = Wanted(
         preview=preview,
         statistics=stats,
@@ -148,12 +151,11 @@ def command(
         dicom_report=dicom_report,
     )
     channels = len(package.manifest.preprocessing.channels)
-    cases = _part(
-        group_cases(scans, channels=channels, output=output, wanted=wanted, package=model), shard
-    )
+    grouped = group_cases(scans, channels=channels, output=output, wanted=wanted, package=models[0])
+    cases = _part(grouped, shard)
     check_dicom_results(package.manifest, cases)
-    predictor = Predictor(
-        package,
+    predictor = _open(
+        packages,
         backend,
         variant=variant,
         tta=tta,
@@ -164,13 +166,14 @@ def command(
         options=BackendOptions(threads=threads, device=device),
         report=say,
     )
-    say(f"{package.manifest.name}: {predictor.backend}")
+    title = " + ".join(each.manifest.name for each in packages)
+    say(f"{title}: {predictor.backend}")
     done = [case for case in cases if resume and _is_done(predictor, case)]
     results = [_skipped(case) for case in done]
     left = [case for case in cases if case not in done]
     results += _segment(predictor, left, names=names, print_results=not as_json)
     tell_of_frames(package.manifest, cases, results)
-    summary = {"model": str(model), "results": results}
+    summary = {"model": " + ".join(map(str, models)), "results": results}
     if as_json:
         print_json(summary)
     if len(cases) > 1 or done:
@@ -178,6 +181,12 @@ def command(
     if output is not None and output.is_dir() and scans[0].is_dir():
         _write_summary(output, shard, summary)
     return _conclude(results)
+
+
+def _open(packages: Sequence[Package], backend: str, **options: Any) -> Predictor | Ensemble:
+    if len(packages) == 1:
+        return Predictor(packages[0], backend, **options)
+    return Ensemble(packages, backend, **options)
 
 
 def _check_backend(backend: str, device: Device | None) -> None:
@@ -200,7 +209,7 @@ def _check_options(
         say(f"{manifest.name} allows no mirroring, so --tta changes nothing")
 
 
-def _is_done(predictor: Predictor, case: Case) -> bool:
+def _is_done(predictor: Predictor | Ensemble, case: Case) -> bool:
     if case.refusal is not None:  # the path may not be a file
         return False
     return all(path.exists() for path in case.results) and is_done(
@@ -208,6 +217,7 @@ def _is_done(predictor: Predictor, case: Case) -> bool:
         scan=case.scan,
         label_map=case.label_map,
         package=predictor.package,
+        ensemble=predictor.packages if isinstance(predictor, Ensemble) else (),
         backend=predictor.backend,
         mirrored_axes=predictor.mirrored_axes,
         nan_to=predictor.nan_to,
@@ -228,7 +238,7 @@ def _skipped(case: Case) -> dict[str, Any]:
 
 
 def _segment(
-    predictor: Predictor, cases: list[Case], *, names: bool, print_results: bool
+    predictor: Predictor | Ensemble, cases: list[Case], *, names: bool, print_results: bool
 ) -> list[dict[str, Any]]:
     return [
         _result(case, outcome, print_results=print_results)

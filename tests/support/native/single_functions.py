@@ -20,7 +20,7 @@ from segmaformer.runtime.bindings.kernel_structs import AxisTapsArgs, SelectiveS
 from segmaformer.runtime.bindings.label_task import PROGRESS, NetworkArgs
 from segmaformer.runtime.bindings.op_library import op_library
 from segmaformer.runtime.bindings.pipeline_call import as_json
-from segmaformer.runtime.bindings.structs import ResizeArgs, VolumeArgs
+from segmaformer.runtime.bindings.structs import VolumeArgs
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.spec import Tiling
 
@@ -131,7 +131,6 @@ OP_LIBRARY: Signatures = {
 } | that_can_fail(
     {
         # python/pipeline.h
-        "sgmf_find_separate_axis": (POINTER(ResizeArgs), c_char_p, _NUMBER_32),
         "sgmf_resize_weights": (c_int64, c_int64, c_int32, _DOUBLES),
         "sgmf_tile_weights": (c_char_p, _FLOATS),
         "sgmf_segment_volume": (POINTER(SegmentArgs),),

@@ -113,9 +113,9 @@ def write_cascade_package(folder: Path) -> Path:
     labels = tuple(Label(value, f"organ {value}") for value in range(3))
     spec = Preprocessing(("T1",), (Normalization("zscore"),), spacing=(1.0, 1.0, 1.0))
     write_package(folder, spec, Output(labels), convolutions(3, 3))
-    first = write_package(
-        folder / PREVIOUS_STAGE, dataclasses.replace(spec, spacing=(2.0, 2.0, 2.0)), Output(labels)
-    )
+    coarse = dataclasses.replace(spec, spacing=(2.0, 2.0, 2.0))
+    model = convolutions(1, 3, width=20)  # it finds all three labels
+    first = write_package(folder / PREVIOUS_STAGE, coarse, Output(labels), model)
     manifest = read_manifest(folder)
     files = {
         f"{PREVIOUS_STAGE}/{path.name}": FileRecord(sha256_of(path), path.stat().st_size)

@@ -90,7 +90,7 @@ def test_models_keep_a_cascade_whole(
 
 def test_calibrate_refuses_a_cascade(sgmf: Sgmf, package: Path, tmp_path: Path) -> None:
     write_scan(tmp_path / "data" / "scan.nii.gz")
-    run = sgmf("calibrate", package, "--data", tmp_path / "data")
+    run = sgmf("calibrate", package, tmp_path / "data")
     assert run.code == 3
     assert "is a cascade" in run.stderr
 

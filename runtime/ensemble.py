@@ -1,0 +1,221 @@
+"""Ensemble of packages: the mean of their probabilities decides each voxel.
+
+nnU-Net averages the probabilities of several configurations on the scan's grid, in float32, and
+takes the largest; of regions, those above one half. Here the members run one after the other. The
+memory budget decides how many labels are averaged at once: where it does not hold all of them, the
+members run again for the next ones, and the labels are the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segmaformer.runtime.errors import BudgetError, InputError
+from segmaformer.runtime.package.manifest import Manifest
+from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.pipeline.labels import label_dtype
+from segmaformer.runtime.pipeline.probabilities import label_channel
+from segmaformer.runtime.predictor import Predictor, Prepared
+from segmaformer.runtime.progress import Progress
+from segmaformer.runtime.results.segmentation import Segmentation
+from segmaformer.runtime.scans.volume import Volume
+
+Map = npt.NDArray[np.float32]
+
+
+class Ensemble:
+    """Several packages that segment together, used as a :class:`Predictor` is.
+
+    Parameters
+    ----------
+    packages
+        At least two packages of the same channels and labels.
+    backend, memory_budget_mib, options
+        As for :class:`Predictor`. With a budget, only one network is open at a time.
+
+    Raises
+    ------
+    InputError
+        The packages differ in channels, or in labels or regions.
+    """
+
+    def __init__(
+        self,
+        packages: Sequence[Package],
+        backend: str = "auto",
+        *,
+        memory_budget_mib: int | None = None,
+        **options: Any,
+    ):
+        self.packages = tuple(packages)
+        self.package = self.packages[0]
+        for other in self.packages[1:]:
+            _check_same(self.package.manifest, other.manifest)
+        self._in_turn = memory_budget_mib is not None
+        self.members: list[Predictor] = []
+        for package in self.packages:
+            self.members.append(
+                Predictor(package, backend, memory_budget_mib=memory_budget_mib, **options)
+            )
+            self._end_turns()
+        first = self.members[0]
+        self.nan_to, self.where, self.keep_tilt = first.nan_to, first.where, first.keep_tilt
+        axes = {axis for member in self.members for axis in member.mirrored_axes}
+        self.mirrored_axes = tuple(sorted(axes))
+
+    @property
+    def backend(self) -> str:
+        """Backend, device and variant in use, of every member if they differ."""
+        return " + ".join(dict.fromkeys(member.backend for member in self.members))
+
+    def prepare(self, scan: Volume | str | Path | Sequence[str | Path]) -> Prepared:
+        """Read and preprocess a scan, see :meth:`Predictor.prepare`; for the first member."""
+        return self.members[0].prepare(scan)
+
+    def segment(
+        self,
+        prepared: Prepared,
+        *,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Segmentation:
+        """Segment a prepared scan; parameters and errors are those of :meth:`Predictor.predict`."""
+        start = time.perf_counter()
+        output = self.package.manifest.output
+        labels = np.zeros(prepared.volume.shape, label_dtype(output))
+        best = np.zeros(0 if output.regions else labels.shape, np.float32)
+        means = self._means(prepared, [*range(output.channels)], best.nbytes, progress, cancel)
+        for channel, mean in enumerate(means):
+            if output.regions:
+                labels[mean > 0.5] = output.regions[channel].value
+            else:
+                labels[mean > best] = channel
+                np.maximum(best, mean, out=best)
+        return Segmentation(
+            labels,
+            prepared.volume,
+            dataclasses.replace(self.package.manifest, name=self.name),
+            self.backend,
+            {**prepared.seconds, "networks and labels": time.perf_counter() - start},
+            self.mirrored_axes,
+            self.sha256,
+        )
+
+    def probabilities(
+        self,
+        prepared: Prepared,
+        labels: Sequence[str],
+        *,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[Map]:
+        """Compute mean probabilities of some labels, see :meth:`Predictor.probabilities`."""
+        output = self.package.manifest.output
+        channels = [label_channel(output, label) for label in labels]
+        return self._means(prepared, channels, 0, progress, cancel)
+
+    @property
+    def name(self) -> str:
+        """Names of all members."""
+        return " + ".join(package.manifest.name for package in self.packages)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the members' own, a line each."""
+        lines = "".join(f"{package.manifest_sha256}\n" for package in self.packages)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def _means(
+        self,
+        prepared: Prepared,
+        channels: Sequence[int],
+        held_bytes: int,
+        progress: Progress | None,
+        cancel: threading.Event | None,
+    ) -> Iterator[Map]:
+        """Compute the mean for each channel, for as many at once as the budget holds."""
+        together = self._together(prepared.volume, len(channels), held_bytes)
+        groups = [channels[i : i + together] for i in range(0, len(channels), together)]
+        runs = len(groups) * len(self.members)
+        for index, group in enumerate(groups):
+            means: list[Map] = []
+            for number, member in enumerate(self.members):
+                run = index * len(self.members) + number
+                own = member.prepare(prepared.volume) if run else prepared
+                maps = member.maps(
+                    own,
+                    group,
+                    progress=_part(progress, run, runs),
+                    cancel=cancel,
+                    held_bytes=held_bytes + (1 + len(group)) * _map_bytes(prepared.volume),
+                )
+                _add(means, maps)
+                del own, maps
+                self._end_turns()
+            while means:
+                mean = means.pop(0)
+                mean /= len(self.members)
+                yield mean
+
+    def _together(self, volume: Volume, channels: int, held_bytes: int) -> int:
+        """Return the number of means that the budget holds beside any member's work."""
+        together = channels
+        while True:
+            held = held_bytes + (1 + together) * _map_bytes(volume)
+            try:
+                for member in self.members:
+                    member.check_maps(volume, held)
+            except BudgetError:
+                if together == 1:
+                    raise
+                together = -(-together // 2)
+            else:
+                return together
+
+    def _end_turns(self) -> None:
+        if self._in_turn:
+            for member in self.members:
+                member.close()
+
+
+def _check_same(first: Manifest, other: Manifest) -> None:
+    for title, found, expected in (
+        ("channels", other.preprocessing.channels, first.preprocessing.channels),
+        ("labels", other.output, first.output),
+    ):
+        if found != expected:
+            raise InputError(
+                f"{other.name} and {first.name} differ in {title}, so their probabilities have no "
+                f"mean; give packages of one data set"
+            )
+
+
+def _map_bytes(volume: Volume) -> int:
+    return 4 * math.prod(volume.shape)
+
+
+def _add(means: list[Map], maps: Iterator[Map]) -> None:
+    """Add a member's maps to the sums; the first member's become them."""
+    if not means:
+        means.extend(maps)
+        return
+    for mean, values in zip(means, maps, strict=True):
+        mean += values
+
+
+def _part(progress: Progress | None, run: int, runs: int) -> Progress | None:
+    """Return the progress of one run of several."""
+    if progress is None:
+        return None
+    report: Callable[[str, int, int], None] = progress
+    return lambda stage, done, count: report(stage, run * count + done, runs * count)
