@@ -5,10 +5,11 @@
 Candidates take turns, see turns.py. OpenVINO has no such scan, so it gets the plain export in two
 forms: with the scan's function body, a loop over tokens, in place of it, and with the scan left
 out, which passes its first input on, so that its numbers are no result. Beside the times stand
-the time of every operator in sgmf's ONNX Runtime session and two ceilings, measured on the same
-threads: a float32 matrix product, and a copy. What the session's operators multiply at the first,
-or the least that has to be read and written at the second, is the floor. Weights are random: the
-work does not depend on them. Memory must hold all candidates at once.
+the time of every operator in sgmf's ONNX Runtime session and two ceilings, see ceilings.py: the
+fastest float32 product and the fastest copy that a library reaches on the same threads. What the
+session's operators multiply at the first, or the least that has to be read and written at the
+second, is the floor; beside it stands that of direct convolutions. Weights are random: the work
+does not depend on them. Memory must hold all candidates at once.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from turns import Run, available_threads, best_of, report, table, take_turns
+from ceilings import ceilings
+from turns import Run, available_threads, report, table, take_turns
 
 NETWORKS = {
     "segmaformer": ("segmaformer", "brats", (4, 128, 128, 128)),
@@ -45,7 +47,10 @@ PLAIN, REWRITTEN = "plain.onnx", "rewritten.onnx"
 BODIED, SCANLESS = "bodied.onnx", "scanless.onnx"
 BASELINE = "PyTorch eager, native scan"
 PROFILED_RUNS = 5
-PRODUCT_EXTENT, COPIED_MIB = 2048, 256
+CONVOLUTIONS = (
+    *("Conv", "FusedConv", "Conv3d", "ConcatConv3d"),
+    *("PatchEmbed", "DepthwiseConv3d", "CausalConv1dSilu"),
+)
 
 Candidates = dict[str, tuple[Callable[..., Run], tuple[Any, ...]]]
 
@@ -109,6 +114,19 @@ def pytorch(name: str, scan: str) -> Run:
     return run
 
 
+def compiled_pytorch(name: str) -> Run:
+    import torch
+
+    network, tile = torch.compile(_network(name)), torch.from_numpy(_tile(name))
+
+    def run() -> np.ndarray:
+        with torch.inference_mode():
+            logits: np.ndarray = network(tile).numpy()
+        return logits
+
+    return run
+
+
 def onnxruntime(name: str, path: Path) -> Run:
     from segmaformer.runtime.backends.onnxruntime_cpu import open_network
 
@@ -132,27 +150,41 @@ def two_tiles(name: str, path: Path) -> Run:
     return run
 
 
-def openvino(name: str, path: Path) -> Run:
+def openvino(name: str, path: Path, bfloat16: bool = False) -> Run:
     from segmaformer.runtime.backends.openvino import open_network
 
     tile = _tile(name)
-    compiled = open_network(path.read_bytes(), tile.shape, threads=available_threads(), errors=[])
+    compiled = open_network(
+        path.read_bytes(), tile.shape, threads=available_threads(), errors=[], bfloat16=bfloat16
+    )
     request = compiled.create_infer_request()
     return lambda: request.infer([tile], share_inputs=True, share_outputs=True)[0]
 
 
-def candidates(name: str, folder: Path, *, loop: bool) -> Candidates:
+def computes_bfloat16() -> bool:
+    from openvino import Core
+
+    return "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def candidates(name: str, folder: Path, *, loop: bool, compiled: bool) -> Candidates:
     """Measure all candidates; the first is the reference of the others' results."""
     plain, rewritten = folder / PLAIN, folder / REWRITTEN
     known: Candidates = {BASELINE: (pytorch, (name, "native"))}
     if loop:
         known["PyTorch eager, scan as a Python loop"] = (pytorch, (name, "loop"))
+    if compiled:
+        known["PyTorch, torch.compile, native scan"] = (compiled_pytorch, (name,))
     known["ONNX Runtime, plain export, native scan"] = (onnxruntime, (name, plain))
     known["sgmf, backend onnxruntime"] = (onnxruntime, (name, rewritten))
     if loop:
         known["sgmf, two tiles at once, a thread each"] = (two_tiles, (name, rewritten))
     if importlib.util.find_spec("openvino") is not None:
-        known["OpenVINO, plain export, scan left out"] = (openvino, (name, folder / SCANLESS))
+        scanless = folder / SCANLESS
+        known["OpenVINO, plain export, scan left out"] = (openvino, (name, scanless))
+        if computes_bfloat16():
+            bfloat16 = "OpenVINO in bfloat16, plain export, scan left out"
+            known[bfloat16] = (openvino, (name, scanless, True))
         if loop:
             bodied = folder / BODIED
             known["OpenVINO, plain export, scan as a loop"] = (openvino, (name, bodied))
@@ -186,13 +218,20 @@ def profile(name: str, path: Path) -> dict[str, Any]:
         durations = [event["dur"] for event in runs[1:]]  # the first run lays memory out
         operators[runs[0]["args"]["op_name"]] += statistics.median(durations) / 1e3
     first = [runs[0]["args"] for runs in by_node.values()]
-    transposed = transposed_weights(path)
+    weights = transposed_weights(path)
+
+    def products(*, direct: bool) -> int:
+        return sum(
+            multiplications(
+                runs[0]["args"], weights.get(name.removesuffix("_kernel_time"), ()), direct=direct
+            )
+            for name, runs in by_node.items()
+        )
+
     return {
         "operators_ms": dict(sorted(operators.items(), key=lambda item: -item[1])),
-        "multiplications": sum(
-            multiplications(runs[0]["args"], transposed.get(name.removesuffix("_kernel_time"), ()))
-            for name, runs in by_node.items()
-        ),
+        "multiplications": products(direct=False),
+        "direct_multiplications": products(direct=True),
         "least_bytes": tile.nbytes + logits.nbytes + path.stat().st_size,
         "moved_bytes": sum(
             int(args[part + "_size"])
@@ -215,19 +254,22 @@ def transposed_weights(path: Path) -> dict[str, tuple[int, ...]]:
     }
 
 
-def multiplications(args: dict[str, Any], transposed: tuple[int, ...] = ()) -> int:
+def multiplications(
+    args: dict[str, Any], transposed: tuple[int, ...] = (), *, direct: bool = False
+) -> int:
     """Count the products of a convolution or matrix product, from the shapes that it ran on.
 
-    `transposed` is the shape of a transposed convolution's weight.
+    `transposed` is the shape of a transposed convolution's weight; `direct` counts a dense
+    convolution's without Winograd's filtering.
     """
     kind = args["op_name"]
     inputs, outputs = (
         [next(iter(entry.values())) for entry in args[f"{side}_type_shape"]]
         for side in ("input", "output")
     )
-    if kind in ("Conv3d", "ConcatConv3d"):  # 64 products for 8 outputs, or 16 for 4
+    if kind in ("Conv3d", "ConcatConv3d") and not direct:  # 64 products for 8 outputs, or 16 for 4
         return math.prod(outputs[0]) * inputs[1][1] * (8 if inputs[1][2] == 3 else 4)
-    if kind in ("Conv", "FusedConv", "PatchEmbed", "DepthwiseConv3d", "CausalConv1dSilu"):
+    if kind in CONVOLUTIONS:
         return math.prod(outputs[0]) * math.prod(inputs[1][1:])
     if kind == "ConvTranspose":
         return math.prod(inputs[0]) * math.prod(transposed[1:])
@@ -237,34 +279,29 @@ def multiplications(args: dict[str, Any], transposed: tuple[int, ...] = ()) -> i
     return 0
 
 
-def ceilings() -> dict[str, float]:
-    """Measure multiplications and bytes a second: the best of several products and copies."""
-    import torch
-
-    torch.set_num_threads(available_threads())
-    left, right = torch.rand(2, PRODUCT_EXTENT, PRODUCT_EXTENT)
-    source = torch.rand(COPIED_MIB * 2**18)
-    target = torch.zeros_like(source)
-    return {
-        "multiplications_per_s": PRODUCT_EXTENT**3 / best_of(lambda: torch.mm(left, right)),
-        "bytes_per_s": 2 * source.nbytes / best_of(lambda: target.copy_(source)),
-    }
-
-
 def floor(work: dict[str, Any], limits: dict[str, float]) -> dict[str, float]:
     """Compute the milliseconds of the work at the ceilings.
 
-    ``floor_ms`` is the larger of the products and of input, output and weights moved once; at
-    ``moved_ms`` every operator reads and writes memory, as it does where none are fused.
+    ``floor_ms`` is the larger of the products and of input, output and weights moved once;
+    ``direct_ms`` counts every product of a dense convolution, where Winograd's filtering takes
+    fewer; at ``moved_ms`` every operator reads and writes memory, as it does where none are fused.
     """
-    products = 1e3 * work["multiplications"] / limits["multiplications_per_s"]
+    products, direct = (
+        1e3 * work[which] / limits["multiplications_per_s"]
+        for which in ("multiplications", "direct_multiplications")
+    )
     least, moved = (
         1e3 * work[f"{which}_bytes"] / limits["bytes_per_s"] for which in ("least", "moved")
     )
-    return {"products_ms": products, "moved_ms": moved, "floor_ms": max(products, least)}
+    return {
+        "products_ms": products,
+        "direct_ms": direct,
+        "moved_ms": moved,
+        "floor_ms": max(products, least),
+    }
 
 
-def measure(name: str, rounds: int, *, loop: bool) -> dict[str, Any]:
+def measure(name: str, rounds: int, *, loop: bool, compiled: bool) -> dict[str, Any]:
     """Return the whole document; exporting and profiling have processes of their own."""
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
@@ -272,7 +309,7 @@ def measure(name: str, rounds: int, *, loop: bool) -> dict[str, Any]:
             pool.apply(write_graphs, (name, folder))
             limits = pool.apply(ceilings)
             work = pool.apply(profile, (name, folder / REWRITTEN))
-        results = take_turns(candidates(name, folder, loop=loop), rounds)
+        results = take_turns(candidates(name, folder, loop=loop, compiled=compiled), rounds)
     document = report(results, BASELINE)
     if any("OpenVINO" in candidate for candidate in results):
         document["machine"]["openvino"] = importlib.metadata.version("openvino")
@@ -287,9 +324,11 @@ def summary(document: dict[str, Any]) -> str:
     lines = [
         table(document),
         "",
-        f"matrix product {2e-9 * limits['multiplications_per_s']:.0f} GFLOP/s, "
-        f"copy {1e-9 * limits['bytes_per_s']:.1f} GB/s",
-        f"{1e-9 * work['multiplications']:.2f} G multiplications: {least['products_ms']:.1f} ms; "
+        f"product {2e-9 * limits['multiplications_per_s']:.0f} GFLOP/s "
+        f"({limits['fastest_product']}), "
+        f"copy {1e-9 * limits['bytes_per_s']:.1f} GB/s ({limits['fastest_copy']})",
+        f"{1e-9 * work['multiplications']:.2f} G multiplications: {least['products_ms']:.1f} ms, "
+        f"with direct convolutions {least['direct_ms']:.1f} ms; "
         f"{1e-9 * work['moved_bytes']:.2f} GB through every operator: {least['moved_ms']:.1f} ms",
         f"floor {least['floor_ms']:.1f} ms; backend onnxruntime takes "
         f"{ours / least['floor_ms']:.1f} times that",
@@ -311,9 +350,14 @@ def main() -> None:
         action="store_true",
         help="nor two tiles at once: for large networks, where they take minutes and memory",
     )
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile too: it takes minutes at first"
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    document = measure(options.network, options.rounds, loop=not options.without_loop)
+    document = measure(
+        options.network, options.rounds, loop=not options.without_loop, compiled=options.compile
+    )
     print(summary(document))
     if options.out:
         options.out.write_text(json.dumps(document, indent=2) + "\n")

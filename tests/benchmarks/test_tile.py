@@ -52,6 +52,12 @@ def test_multiplications(
     assert script.multiplications(described(kind, inputs, output)) == expected
 
 
+def test_winograd_takes_fewer_products_than_a_direct_convolution(script: ModuleType) -> None:
+    dense = described("Conv3d", [[1, 8, 8, 8, 4], [6, 4, 3, 3, 3]], [1, 8, 8, 8, 6])
+    assert script.multiplications(dense) == 6 * 512 * 4 * 8
+    assert script.multiplications(dense, direct=True) == 6 * 512 * 4 * 27
+
+
 def test_transposed_convolutions_are_described_without_their_weight(script: ModuleType) -> None:
     description = described("ConvTranspose", [[1, 6, 4, 4, 4]], [1, 2, 8, 8, 8])
     assert script.multiplications(description, (6, 2, 2, 2, 2)) == 6 * 64 * 2 * 8
@@ -61,10 +67,16 @@ def test_transposed_convolutions_are_described_without_their_weight(script: Modu
 def test_the_floor_is_the_longer_of_products_and_bytes(
     script: ModuleType, least: int, floor_ms: float
 ) -> None:
-    work = {"multiplications": 500, "least_bytes": least, "moved_bytes": 2000}
+    work = {
+        "multiplications": 500,
+        "direct_multiplications": 900,
+        "least_bytes": least,
+        "moved_bytes": 2000,
+    }
     limits = {"multiplications_per_s": 1e4, "bytes_per_s": 1e4}
     found = script.floor(work, limits)
-    assert found == {"products_ms": 50.0, "moved_ms": 200.0, "floor_ms": floor_ms}
+    expected = {"products_ms": 50.0, "direct_ms": 90.0, "moved_ms": 200.0, "floor_ms": floor_ms}
+    assert found == expected
 
 
 def test_a_profile_counts_what_the_network_multiplies(

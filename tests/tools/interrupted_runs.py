@@ -34,6 +34,8 @@ COMMAND = [
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 RESULTS = ("{}_seg.nii.gz", "{}_seg.run.json", "{}_seg.png", "{}_seg.json", "{}_seg.html")
 CASES = 4
+LIMIT_SECONDS = 3
+"""Time within which a run ends after a signal, on a machine that does nothing else."""
 STATE = ".tiny.sgmf.calibration.npz"
 """File from which an interrupted calibration continues."""
 
@@ -202,6 +204,9 @@ def main(count: int, seed: int = 0) -> int:
             endings[job.name].append(ending)
             for fault in ending.faults:
                 print(f"{job.name} after {delay:.2f} s: {fault}", flush=True)
+            if ending.code and ending.seconds > LIMIT_SECONDS:
+                print(f"{job.name} after {delay:.2f} s: took {ending.seconds:.2f} s", flush=True)
+            print(f"{index + 1} of {count}", end="\r", file=sys.stderr, flush=True)
     for job_name, found in endings.items():
         stopped = [each.seconds for each in found if each.code]
         print(
