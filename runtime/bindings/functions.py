@@ -13,7 +13,11 @@ import numpy as np
 from numpy.ctypeslib import ndpointer
 
 from segmaformer.runtime.bindings.installed_library import Library
-from segmaformer.runtime.bindings.kernel_structs import SelectiveScanArgs, TokenOpArgs
+from segmaformer.runtime.bindings.kernel_structs import (
+    SelectiveScanArgs,
+    SelectiveScanGradientArgs,
+    TokenOpArgs,
+)
 from segmaformer.runtime.bindings.label_task import (
     PROGRESS,
     TAKE_LOGITS,
@@ -50,6 +54,8 @@ _KERNELS: Signatures = {
     # kernels/interface/selective_scan.h
     "sgmf_selective_scan": (_TEXT, POINTER(SelectiveScanArgs), c_int32, _TEXT),
     "sgmf_cpu_isas": (_TEXT,),
+    # kernels/interface/selective_scan_gradient.h
+    "sgmf_selective_scan_gradient": (_TEXT, POINTER(SelectiveScanGradientArgs), c_int32, _TEXT),
     # kernels/interface/token_ops.h
     "sgmf_token_op": (_TEXT, POINTER(TokenOpArgs), c_int32, _TEXT),
     # kernels/interface/self_contained.h

@@ -31,6 +31,23 @@ class SelectiveScanArgs(ctypes.Structure):
     )
 
 
+class SelectiveScanGradientArgs(ctypes.Structure):
+    """Mirror of ``sgmf_selective_scan_gradient_args``."""
+
+    _fields_ = (
+        ("scan", SelectiveScanArgs),
+        ("grad_y", ctypes.c_void_p),
+        ("grad_u", ctypes.c_void_p),
+        ("grad_delta", ctypes.c_void_p),
+        ("grad_A", ctypes.c_void_p),
+        ("grad_B", ctypes.c_void_p),
+        ("grad_C", ctypes.c_void_p),
+        ("grad_D", ctypes.c_void_p),
+        ("grad_z", ctypes.c_void_p),
+        ("grad_delta_bias", ctypes.c_void_p),
+    )
+
+
 MOST_INPUTS = 4
 """Mirror of ``SGMF_TOKEN_OP_MAX_INPUTS``."""
 

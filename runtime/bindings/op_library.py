@@ -12,7 +12,7 @@ from segmaformer.runtime.bindings.installed_library import (
     installed_library,
     load_library,
 )
-from segmaformer.runtime.bindings.kernel_structs import SelectiveScanArgs
+from segmaformer.runtime.bindings.kernel_structs import SelectiveScanArgs, SelectiveScanGradientArgs
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -93,3 +93,26 @@ def run_selective_scan(
     error = op_library().sgmf_selective_scan(args, threads, None if isa is None else isa.encode())
     if error:
         raise ValueError(f"selective scan: {error.decode()}")
+
+
+def run_selective_scan_gradient(
+    args: SelectiveScanGradientArgs, *, threads: int = 0, isa: str | None = None
+) -> None:
+    """Compute the scan's gradients on buffers that the caller keeps alive.
+
+    Parameters
+    ----------
+    args
+        Sizes and addresses; see ``kernels/interface/selective_scan_gradient.h``.
+    threads, isa
+        As for :func:`run_selective_scan`.
+
+    Raises
+    ------
+    ValueError
+        The library refuses an argument.
+    """
+    name = None if isa is None else isa.encode()
+    error = op_library().sgmf_selective_scan_gradient(args, threads, name)
+    if error:
+        raise ValueError(f"gradient of the selective scan: {error.decode()}")

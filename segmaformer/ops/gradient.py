@@ -1,5 +1,6 @@
-"""Gradient of the selective scan, for fine-tuning on any device.
+"""Gradient of the selective scan in PyTorch, for float64 and for devices other than a CPU.
 
+On a CPU the op library computes it in float32, many times as fast.
 The backward pass of a linear recurrence is the same recurrence run from the end.
 Both are evaluated on two levels: the sequence is cut into about sqrt(L) chunks
 that advance in lockstep, then the chunks' carries are passed on. This takes

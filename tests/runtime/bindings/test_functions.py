@@ -31,6 +31,7 @@ CUDA_HEADERS = ("cuda/label_stream_cuda.h", "cuda/selective_scan_cuda.h")
 
 MIRRORS: dict[str, type[ctypes.Structure]] = {
     "sgmf_selective_scan_args": kernel_structs.SelectiveScanArgs,
+    "sgmf_selective_scan_gradient_args": kernel_structs.SelectiveScanGradientArgs,
     "sgmf_tensor": kernel_structs.TensorArgs,
     "sgmf_token_op_args": kernel_structs.TokenOpArgs,
     "sgmf_axis_taps": kernel_structs.AxisTapsArgs,

@@ -7,6 +7,7 @@
 namespace SGMF_ISA {
 
 extern const sgmf::ScanKernel selective_scan_kernel;
+extern const sgmf::ScanGradientKernel selective_scan_gradient_kernel;
 extern const sgmf::Conv3dKernel conv3d_kernel;
 extern const sgmf::InstanceNormKernel instance_norm_kernel;
 extern const sgmf::VolumeNormKernel volume_norm_kernel;
@@ -18,9 +19,9 @@ int64_t patch_embed_scratch(const sgmf::PatchEmbed& op, int64_t rows);
 void patch_embed(const sgmf::PatchEmbed& op, const sgmf::PatchRows& rows, float* scratch);
 
 extern const sgmf::CpuKernels kernels = {
-    SGMF_ISA_NAME,       lane_count,          &selective_scan_kernel,
-    &conv3d_kernel,      depthwise_conv3d,    &instance_norm_kernel,
-    &volume_norm_kernel, upsample_add,        upsample,
-    causal_conv1d_silu,  patch_embed_scratch, patch_embed};
+    SGMF_ISA_NAME,  lane_count,       &selective_scan_kernel, &selective_scan_gradient_kernel,
+    &conv3d_kernel, depthwise_conv3d, &instance_norm_kernel,  &volume_norm_kernel,
+    upsample_add,   upsample,         causal_conv1d_silu,     patch_embed_scratch,
+    patch_embed};
 
 }  // namespace SGMF_ISA

@@ -6,6 +6,7 @@
 #include "kernels/isa/depthwise_conv3d_kernel.h"
 #include "kernels/isa/instance_norm_kernel.h"
 #include "kernels/isa/patch_embed_kernel.h"
+#include "kernels/isa/selective_scan_gradient_kernel.h"
 #include "kernels/isa/selective_scan_kernel.h"
 #include "kernels/isa/upsample_kernel.h"
 #include "kernels/isa/volume_norm_kernel.h"
@@ -16,6 +17,7 @@ struct CpuKernels {
   const char* name;
   int lanes;  // floats in a vector
   const ScanKernel* scan;
+  const ScanGradientKernel* scan_gradient;
   const Conv3dKernel* conv3d;
   void (*depthwise_conv3d)(const DepthwiseConv3d& conv, const RowBlock& rows);
   const InstanceNormKernel* instance_norm;

@@ -6,10 +6,9 @@
 // the tile's B and C.
 #include "kernels/isa/selective_scan_kernel.h"
 
-#include <cmath>
 #include <type_traits>
 
-#include "kernels/isa/simd_math.h"
+#include "kernels/isa/scan_panel.h"
 
 namespace SGMF_ISA {
 namespace {
@@ -19,8 +18,6 @@ using Args = sgmf_selective_scan_args;
 
 constexpr int W = lane_count;
 constexpr int tile_tokens = 16;
-constexpr int panel_channels = sgmf::panel_channels;
-constexpr float largest_bounded_exponent = 125.0f;
 
 struct Tile {
   alignas(64) float step[tile_tokens][panel_channels];
@@ -40,14 +37,6 @@ void convert(const T* from, int64_t count, float* to) {
   if (i < count)
     store_lanes(to + i, load_lanes(from + i, static_cast<int>(count - i)),
                 static_cast<int>(count - i));
-}
-
-inline float largest(Vec x) {
-  float buffer[W];
-  store(buffer, x);
-  float found = buffer[0];
-  for (int i = 1; i < W; ++i) found = buffer[i] > found ? buffer[i] : found;
-  return found;
 }
 
 // Advances `group` states of the channels from `channel` over a tile and adds their share to y.
@@ -91,20 +80,6 @@ void advance_all(Tile& tile, int tokens, int channel, const float* decay, float*
   pass(8, advance<8, bounded>);
   pass(4, advance<4, bounded>);
   pass(1, advance<1, bounded>);
-}
-
-// A of a panel as [state][channel], times log2(e) so that exp becomes exp2. Returns the largest
-// magnitude, NaN where there is one.
-float load_decay(const Args& args, int64_t channel, int channels, float* decay) {
-  float limit = 0.0f;
-  for (int64_t n = 0; n < args.states; ++n) {
-    for (int i = 0; i < panel_channels; ++i) {
-      const float a = i < channels ? args.A[(channel + i) * args.states + n] * log2_e : 0.0f;
-      decay[n * panel_channels + i] = a;
-      if (!(std::fabs(a) <= limit || std::isnan(limit))) limit = std::fabs(a);
-    }
-  }
-  return limit;
 }
 
 // One vector of channels of a (batch, length, channels) tensor: its tokens in the order of the
