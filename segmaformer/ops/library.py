@@ -178,7 +178,7 @@ def _gradients_on_cpu(
 
 
 def _gradients_by_torch(
-    grad: Tensor, tensors: Tensors, delta_softplus: bool, reverse: bool
+    grad: Tensor, tensors: tuple[Any, ...], delta_softplus: bool, reverse: bool
 ) -> Tensors:
     if not reverse:
         return selective_scan_backward(grad, *tensors, delta_softplus=delta_softplus)
@@ -186,7 +186,7 @@ def _gradients_by_torch(
     return _flipped(selective_scan_backward(grad.flip(1), *flipped, delta_softplus=delta_softplus))
 
 
-def _flipped(tensors: Tensors) -> Tensors:
+def _flipped(tensors: tuple[Any, ...]) -> tuple[Any, ...]:
     """Turn the tensors that have a sequence around."""
     return tuple(
         tensor if tensor is None or tensor.dim() < 3 else tensor.flip(1) for tensor in tensors
