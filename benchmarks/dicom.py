@@ -12,6 +12,7 @@ are not installed are left out. Last, 30 labels are written as a DICOM segmentat
 from __future__ import annotations
 
 import argparse
+import datetime
 import functools
 import importlib.metadata
 import importlib.util
@@ -238,7 +239,7 @@ def measure_segmentation(folder: Path, kind: Literal["binary", "labelmap"]) -> d
     from segmaformer.runtime.results.segmentation import Segmentation
     from segmaformer.runtime.scans.dicom.scan import read_series
 
-    labels = np.zeros(SHAPE, np.uint8)
+    labels = np.zeros(SHAPE, np.uint8, order="F")  # as the predictor gives them
     for label in range(1, LABELS + 1):
         column, row = 60 * ((label - 1) % 6) + 80, 60 * ((label - 1) // 6) + 110
         labels[column : column + 50, row : row + 50, :] = label
@@ -316,7 +317,12 @@ def _tell(name: str, results: dict[str, Any], out: Path | None) -> None:
     for candidate, row in results[name].items():
         print(name, candidate, row, flush=True)
     if out:
-        document = {"machine": machine(), "versions": _versions(), "results": results}
+        document = {
+            "date": datetime.date.today().isoformat(),
+            "machine": machine(),
+            "versions": _versions(),
+            "results": results,
+        }
         out.write_text(json.dumps(document, indent=2) + "\n")
 
 

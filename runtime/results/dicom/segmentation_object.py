@@ -12,6 +12,13 @@ import numpy as np
 import segmaformer
 from segmaformer.runtime.errors import SgmfError
 from segmaformer.runtime.package.codes import Code
+from segmaformer.runtime.results.dicom.frames import (
+    fill_binary,
+    fill_label_map,
+    frame_order,
+    slices_in_use,
+    values_of,
+)
 from segmaformer.runtime.results.dicom.segments import Segment, segments_of
 from segmaformer.runtime.results.dicom.source import (
     bare_images,
@@ -60,7 +67,8 @@ def write_segmentation_object(
     InputError
         The scan is no DICOM series, or lacks UIDs that must be referred to.
     ValueError
-        The package has regions, which overlap, and `kind` is ``labelmap``.
+        The package has regions, which overlap, and `kind` is ``labelmap``; or no such label as one
+        in the label map.
     MissingExtraError
         highdicom is not installed.
     SgmfError
@@ -68,7 +76,7 @@ def write_segmentation_object(
     """
     result = segmentation_object(segmentation, kind)
     with atomic_file(path) as stream, without_names("the DICOM segmentation"):
-        result.save_as(stream)
+        result.save_as(stream, enforce_file_format=True)
     return result
 
 
@@ -81,11 +89,27 @@ def segmentation_object(segmentation: Segmentation, kind: SegmentationType) -> D
             "the regions of this package overlap, and a DICOM label map holds one segment for each "
             "voxel; write type binary"
         )
+    segments = segments_of(segmentation.manifest)
+    planes = [*np.ascontiguousarray(segmentation.labels.T)]
+    values = values_of(planes)
+    unknown = set().union(*values) - {value for each in segments for value in each.values}
+    if unknown and not segmentation.manifest.output.regions:
+        raise ValueError(
+            f"the label map holds {', '.join(map(str, sorted(unknown)))}, and the package has no "
+            "such label"
+        )
     with without_names("the DICOM segmentation"):
         header = series.dataset()
-        result = _build(segmentation, kind, header)
+        used = slices_in_use(values) if kind == "binary" else np.ones(len(planes), bool)
+        images = bare_images(series, header)
+        result = _describe(segmentation, kind, header, images, used)
+        framed = [planes[index] for index in frame_order(result, images)]
         name_frames(result, series)
         identify(result, header)
+        if kind == "binary":
+            fill_binary(result, framed, segments)
+        else:
+            fill_label_map(result, framed)
     return result
 
 
@@ -111,21 +135,27 @@ def without_names(what: str) -> Iterator[None]:
         ) from None
 
 
-def _build(segmentation: Segmentation, kind: SegmentationType, header: Dataset) -> Any:
+def _describe(
+    segmentation: Segmentation,
+    kind: SegmentationType,
+    header: Dataset,
+    images: list[Dataset],
+    used: np.ndarray,
+) -> Dataset:
+    """Describe a segmentation whose frames are one voxel each, one frame for each used slice.
+
+    highdicom takes long for the frames of many segments.
+    """
     import highdicom
-    from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
+    from pydicom.dataset import Dataset
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
     series = series_of(segmentation.volume)
-    segments = segments_of(segmentation.manifest)
-    images = bare_images(series, header)
-    planes = np.ascontiguousarray(segmentation.labels.T)
-    if kind == "binary" and not planes.any():
-        images, planes = images[:1], planes[:1]  # an object needs a frame
-    return highdicom.seg.Segmentation(
+    described = highdicom.seg.Segmentation(
         images,
-        _pixels(planes, segments, overlapping=bool(segmentation.manifest.output.regions)),
+        used.astype(np.uint8)[:, None, None],
         kind.upper(),
-        [_description(segment, segmentation) for segment in segments],
+        [_description(each, segmentation) for each in segments_of(segmentation.manifest)],
         series_instance_uid=generate_uid(None),
         series_number=series_number(header, 1),
         sop_instance_uid=generate_uid(None),
@@ -134,22 +164,16 @@ def _build(segmentation: Segmentation, kind: SegmentationType, header: Dataset) 
         omit_empty_frames=kind == "binary",
         content_label="SEGMENTATION",
         content_description=NOTICE,
-        transfer_syntax_uid=RLELossless if kind == "labelmap" else ExplicitVRLittleEndian,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
         pixel_measures=highdicom.PixelMeasuresSequence(
             pixel_spacing(series), gap_mm(series), gap_mm(series)
         ),
         series_description=f"Segmentation by {segmentation.manifest.name}"[:64],
     )
-
-
-def _pixels(planes: np.ndarray, segments: list[Segment], *, overlapping: bool) -> np.ndarray:
-    """Return segment numbers (frame, row, column), or the masks of overlapping segments last."""
-    if not overlapping:
-        return planes
-    masks = np.zeros((*planes.shape, len(segments)), np.uint8)
-    for index, segment in enumerate(segments):
-        masks[..., index] = np.isin(planes, segment.values)
-    return masks
+    result = Dataset()  # highdicom's own class would go on to index the frames of one voxel
+    result.update(described)
+    result.file_meta = described.file_meta
+    return result
 
 
 def equipment(segmentation: Segmentation) -> dict[str, Any]:

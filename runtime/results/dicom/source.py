@@ -81,7 +81,7 @@ def series_of(volume: Volume) -> DicomSeries:
 
 
 def bare_images(series: DicomSeries, header: Dataset) -> list[Dataset]:
-    """Describe every image of a series by its UIDs and place alone, as a single-frame image.
+    """Describe every image of a series by its UIDs and place alone, as one of a single voxel.
 
     Frames of a multi-frame file have stand-ins for its UIDs, which :func:`name_frames` replaces:
     highdicom takes several images or one file, and not some frames of several files.
@@ -100,7 +100,7 @@ def bare_images(series: DicomSeries, header: Dataset) -> list[Dataset]:
     shared.SeriesInstanceUID = series.series_uid
     shared.FrameOfReferenceUID = series.frame_of_reference_uid
     shared.Modality = series.modality
-    shared.Columns, shared.Rows, _ = series.shape
+    shared.Columns = shared.Rows = 1
     shared.ImageOrientationPatient = _decimals((*series.row_cosines, *series.column_cosines))
     shared.PixelSpacing = _decimals(pixel_spacing(series))
     shared.SliceThickness = _decimals([gap_mm(series)])[0]
