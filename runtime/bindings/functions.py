@@ -62,6 +62,8 @@ _KERNELS: Signatures = {
     "sgmf_reason_to_refuse": (c_int32, _TEXT, c_int64, _BYTES, c_int64),
     # python/coarse_model.h
     "sgmf_without_last_upsampling": (c_int64, _TEXT, c_int64, _ADDRESS, _TRIPLE),
+    # python/run_lengths.h
+    "sgmf_decode_run_lengths": (_TEXT, _TEXT, c_int64, c_int64, c_int32, _BYTES),
     # python/pipeline.h
     "sgmf_free_stream": (None, _ADDRESS),
     # system/processors.h

@@ -52,6 +52,15 @@ def frame_spans(stream: BinaryIO, at: int, frames: int) -> list[list[Span]]:
     return [fragments[a:b] for a, b in itertools.pairwise([*firsts, len(fragments)])]
 
 
+def read_spans(stream: BinaryIO, spans: Sequence[Span]) -> bytes:
+    """Read the fragments of a frame."""
+    pieces = []
+    for at, count in spans:
+        stream.seek(at)
+        pieces.append(stream.read(count))
+    return b"".join(pieces)
+
+
 def _spans(stream: BinaryIO, at: int, most: int) -> list[Span]:
     """Return the places of all items: the table of offsets, and the fragments."""
     end = stream.seek(0, 2)

@@ -15,6 +15,8 @@ from segmaformer.runtime.scans.dicom.opening import OpenedFile
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _WIDTHS = (8, 16, 32)
+# Whole numbers up to this one are float32's own.
+_MOST_WHOLE = 1 << 24
 # A few bytes may follow the pixels.
 _MOST_TRAILING = 1 << 16
 
@@ -57,7 +59,25 @@ class PixelFormat:
         if self.bits_stored == width:
             return signed
         # Shifted up, bits above are lost; shifted down, the sign fills their place.
-        return (native << above).view(signed.dtype) >> (width - self.bits_stored)
+        shifted = (native << above).view(signed.dtype)
+        shifted >>= width - self.bits_stored
+        return shifted
+
+    def intensities(
+        self, stored: npt.NDArray[np.unsignedinteger[Any]], slope: float, intercept: float
+    ) -> npt.NDArray[np.float32]:
+        """Return stored numbers times slope plus intercept, rounded once from float64."""
+        numbers = self.numbers(stored)
+        # With whole numbers that float32 holds, its arithmetic rounds nothing.
+        largest = abs(slope) * 2**self.bits_stored + abs(intercept)
+        is_exact = slope % 1 == intercept % 1 == 0 and largest <= _MOST_WHOLE
+        values: Any = numbers.astype(np.float32 if is_exact else np.float64)
+        with np.errstate(over="ignore"):  # infinities are reported as such
+            if slope != 1:
+                values *= slope
+            values += intercept
+            scaled: npt.NDArray[np.float32] = values.astype(np.float32, copy=False)
+        return scaled
 
 
 def check_format(found: PixelFormat) -> PixelFormat:

@@ -13,10 +13,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from segmaformer.runtime.bindings.run_lengths import decode_run_lengths
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.scans.dicom.codestream import check_codestream
 from segmaformer.runtime.scans.dicom.decoding import CompressedImage, decoded
 from segmaformer.runtime.scans.dicom.elements import PixelPlace
-from segmaformer.runtime.scans.dicom.fragments import frame_spans
+from segmaformer.runtime.scans.dicom.fragments import frame_spans, read_spans
 from segmaformer.runtime.scans.dicom.image_file import ImageFile, Plane
 from segmaformer.runtime.scans.dicom.opening import LONGEST_HEADER
 from segmaformer.runtime.scans.dicom.pixels import PixelFormat
@@ -58,10 +60,7 @@ class SeriesPixels(PlaneSource):
         """
         for index, stored in self._stored():
             image = self.images[index]
-            numbers = _format(image.file).numbers(stored)
-            with np.errstate(over="ignore"):  # infinities are reported as such
-                plane = (numbers * image.slope + image.intercept).astype(np.float32)
-            yield index, plane.T
+            yield index, _format(image.file).intensities(stored, image.slope, image.intercept).T
         for file in {image.file.path: image.file for image in self.images}.values():
             if file_state(file.path) != file.state:
                 raise InputError(
@@ -70,12 +69,15 @@ class SeriesPixels(PlaneSource):
                 )
 
     def _stored(self) -> Iterator[tuple[int, _Stored]]:
-        native = _is_native(self.images[0].file)
-        if native and all(_is_native(image.file) for image in self.images):
+        syntaxes = {image.file.opened.syntax for image in self.images}
+        codings = {syntax.coding for syntax in syntaxes if syntax is not None}
+        if codings == {"native"}:
             for file, wanted in self._by_file():
                 yield from _native_frames(file, wanted)
-        elif not native and not any(_is_native(image.file) for image in self.images):
-            for syntax in {image.file.opened.syntax for image in self.images}:
+        elif codings == {"rle"}:
+            yield from map(_run_length_frame, self._compressed())
+        elif not codings & {"native", "rle"}:
+            for syntax in syntaxes:
                 if syntax is not None and syntax.decoder:
                     require_extra(syntax.decoder, extra="dicom")
             yield from decoded(self._compressed(), len(self.images))
@@ -127,6 +129,19 @@ def _native_frames(file: ImageFile, wanted: dict[int, int]) -> Iterator[tuple[in
             )
 
 
+def _run_length_frame(image: CompressedImage) -> tuple[int, _Stored]:
+    """Decode here: no memory is taken but for the image, whose size is checked before."""
+    path, form = image.file.path, image.format
+    try:
+        with path.open("rb") as stream:
+            data = read_spans(stream, image.spans)
+        check_codestream(data, "rle", form.rows, form.columns, form.bits_allocated // 8)
+        stored = decode_run_lengths(data, form.rows * form.columns, form.bits_allocated // 8)
+    except (InputError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from None
+    return image.index, stored.reshape(form.rows, form.columns)
+
+
 class _Plain:
     """Bytes of a data set as they lie in the file."""
 
@@ -170,10 +185,6 @@ class _Inflating:
                 self._at += len(piece)
                 return piece
         return b""
-
-
-def _is_native(file: ImageFile) -> bool:
-    return file.opened.syntax is not None and file.opened.syntax.coding == "native"
 
 
 def _format(file: ImageFile) -> PixelFormat:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.scans.dicom.codestream import check_codestream
 from segmaformer.runtime.scans.dicom.encoding import transfer_syntax
+from segmaformer.runtime.scans.dicom.fragments import read_spans
 
 _SPARE_BYTES = 192 << 20
 _COPIES = 16
@@ -61,7 +62,7 @@ def _decoded(request: dict[str, Any]) -> bytes:
     """Decode the image of a request; return its stored numbers, little endian, row by row."""
     rows, columns, width = request["rows"], request["columns"], request["bits_allocated"] // 8
     with open(os.fsencode(request["path"]), "rb") as stream:
-        data = b"".join(_read(stream, at, count) for at, count in request["spans"])
+        data = read_spans(stream, request["spans"])
     syntax = transfer_syntax(request["syntax"])
     if syntax is None:
         raise InputError("its transfer syntax cannot be decoded")
@@ -105,11 +106,6 @@ def _decode_by_pydicom(data: bytes, request: dict[str, Any]) -> npt.NDArray[Any]
     decoder = get_decoder(UID(request["syntax"]))
     array, _ = decoder.as_array(encapsulate([data], has_bot=False), index=0, raw=True, **options)
     return array
-
-
-def _read(stream: BinaryIO, at: int, count: int) -> bytes:
-    stream.seek(at)
-    return stream.read(count)
 
 
 def _bound_memory(request: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ OP_HEADERS = (
     *sorted(f"kernels/interface/{path.name}" for path in (NATIVE / "kernels/interface").iterdir()),
     "python/coarse_model.h",
     "python/pipeline.h",
+    "python/run_lengths.h",
     "system/processors.h",
 )
 CUDA_HEADERS = ("cuda/label_stream_cuda.h", "cuda/selective_scan_cuda.h")
