@@ -13,6 +13,7 @@ _J2K_START = b"\xff\x4f\xff\x51"
 _JP2_BOX = b"\0\0\0\x0cjP  "
 # Markers that start a frame, of JPEG and of JPEG-LS, and markers without a length.
 _FRAME_STARTS = {0xC0, 0xC1, 0xC2, 0xC3, 0xF7}
+_LOSSY_FRAMES, _LOSSY_BITS = {0xC0, 0xC1, 0xC2}, 8
 _BARE_MARKERS = {0x01, *range(0xD0, 0xD9)}
 _RLE_HEADER_BYTES = 64
 # Largest expansion: of RLE's pairs of bytes, and of large images in other codings.
@@ -47,7 +48,16 @@ def check_codestream(data: bytes, coding: Coding, rows: int, columns: int, width
         if len(data) < _RLE_HEADER_BYTES or segments != width:
             raise InputError(f"an image has {segments} RLE segments; expected {width}")
         return
-    found = _jpeg2000_size(data) if coding == "jpeg2000" else _jpeg_size(data)
+    if coding == "jpeg2000":
+        found = _jpeg2000_size(data)
+    else:
+        at = _jpeg_frame(data)
+        found = None if at is None else _jpeg_size(data, at)
+        if at is not None and data[at + 1] in _LOSSY_FRAMES and data[at + 4] != _LOSSY_BITS:
+            raise InputError(
+                f"an image is compressed by lossy JPEG of {data[at + 4]} bits, and only "
+                f"{_LOSSY_BITS} can be decoded; have its archive send it in another coding"
+            )
     if found is None:
         raise InputError("an image is damaged: its compressed data state no size")
     if found != (rows, columns, 1):
@@ -57,8 +67,8 @@ def check_codestream(data: bytes, coding: Coding, rows: int, columns: int, width
         )
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int, int] | None:
-    """Return rows, columns and components by the first frame header of JPEG or JPEG-LS."""
+def _jpeg_frame(data: bytes) -> int | None:
+    """Return the position of the first frame header of JPEG or JPEG-LS."""
     if not data.startswith(_JPEG_START):
         return None
     at = 2
@@ -69,10 +79,15 @@ def _jpeg_size(data: bytes) -> tuple[int, int, int] | None:
         elif marker in _BARE_MARKERS:
             at += 2
         elif marker in _FRAME_STARTS and at + 10 <= len(data):
-            return _number(data, at + 5, 2), _number(data, at + 7, 2), data[at + 9]
+            return at
         else:
             at += 2 + _number(data, at + 2, 2)
     return None
+
+
+def _jpeg_size(data: bytes, at: int) -> tuple[int, int, int]:
+    """Return rows, columns and components by a frame header."""
+    return _number(data, at + 5, 2), _number(data, at + 7, 2), data[at + 9]
 
 
 def _jpeg2000_size(data: bytes) -> tuple[int, int, int] | None:

@@ -24,6 +24,7 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
+from support.scans import codestreams
 from support.scans.dicom_files import OBLIQUE, Series, save
 
 from segmaformer.runtime.errors import InputError
@@ -239,6 +240,46 @@ def test_lossy_jpeg_of_8_bits_is_what_pillow_decodes(tmp_path: Path) -> None:
         dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
         dataset.save_as(tmp_path / f"{index}", enforce_file_format=True)
     assert read(tmp_path)[0] == expected(np.stack(decoded, axis=2))
+
+
+def with_codestream(folder: Path, syntax: str, codestream: bytes) -> Path:
+    """Write two images of 12 bits whose pixels are a codestream."""
+    from pydicom.encaps import encapsulate
+
+    series = Series(np.stack([codestreams.NUMBERS] * 2, axis=2))
+    folder.mkdir()
+    for index in range(2):
+        dataset = series.slice(index)
+        dataset.BitsStored, dataset.HighBit = 12, 11
+        save(dataset, folder / f"{index}")
+        dataset.PixelData = encapsulate([codestream])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = UID(f"1.2.840.10008.1.2.4.{syntax}")
+        dataset.save_as(folder / f"{index}", enforce_file_format=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("syntax", "codestream", "most_apart"),
+    [
+        ("201", codestreams.HTJ2K_LOSSLESS, 0),
+        ("202", codestreams.HTJ2K_LOSSLESS, 0),
+        ("203", codestreams.HTJ2K_LOSSY, 1),
+        ("57", codestreams.JPEG_LOSSLESS, 0),
+    ],
+)
+def test_codings_of_other_encoders(
+    syntax: str, codestream: bytes, most_apart: int, tmp_path: Path
+) -> None:
+    volume = read_series(with_codestream(tmp_path / "series", syntax, codestream))
+    apart = volume.voxels[0] + 1024 - codestreams.NUMBERS[:, :, None]
+    assert np.abs(apart).max() <= most_apart
+
+
+def test_lossy_jpeg_of_12_bits_is_refused_by_name(tmp_path: Path) -> None:
+    folder = with_codestream(tmp_path / "series", "51", codestreams.JPEG_12_BIT)
+    with pytest.raises(InputError, match="lossy JPEG of 12 bits, and only 8 can be decoded"):
+        read_series(folder)
 
 
 def test_a_time_of_a_multi_frame_file_can_be_chosen(tmp_path: Path) -> None:
