@@ -206,6 +206,19 @@ def test_the_start_of_the_command_is_short() -> None:
     assert in_a_new_interpreter(code).stdout == "set()\n"
 
 
+def test_commands_start_without_pydicom_and_find_it_later() -> None:
+    pytest.importorskip("pydicom")
+    code = (
+        "import sys, click\n"
+        "from segmaformer.cli.main import cli\n"
+        "assert cli.get_command(click.Context(cli), 'infer')\n"
+        "print('nibabel' in sys.modules, 'pydicom' in sys.modules)\n"
+        "import pydicom"
+    )
+    run = in_a_new_interpreter(code)
+    assert (run.stdout, run.returncode) == ("True False\n", 0)
+
+
 @pytest.mark.parametrize("module", ["segmaformer.cli.commands.infer", "scipy"])
 def test_an_interrupted_import_is_no_defect(module: str) -> None:
     code = (
