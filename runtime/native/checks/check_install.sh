@@ -12,7 +12,7 @@ prefix=$build/prefix
 mkdir -p "$build"
 
 cmake -S "$native" -B "$build/native" -DSGMF_CUDA=OFF >"$build/configure.log"
-cmake --build "$build/native" --target sgmf sgmf_ops >"$build/build.log"
+cmake --build "$build/native" --target sgmf >"$build/build.log"
 cmake --install "$build/native" --prefix "$prefix" >"$build/install.log"
 (cd "$prefix" && find . -type f -o -type l | sort)
 
