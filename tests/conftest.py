@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.resources
 import os
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from support.native.processors import PROCESSORS, keep_to_one
 
 keep_to_one()  # before anything makes a thread pool
 
-from support.graphs.untraced import untraced
+from support.graphs.untraced import hide_tracing
 from support.networks.networks import save_tiny_checkpoint
 from support.packages.made_once import made_once
 from support.packages.small_packages import write_package
@@ -33,12 +34,25 @@ def _folder(variable: str, default: str) -> Path:
     return path
 
 
+def pytest_collection_finish() -> None:
+    """Spare every later collection of garbage the modules and tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep engines, passed self-tests and models for this run alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SGMF_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("SGMF_MODELS", str(tmp_path_factory.mktemp("models") / "none"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tracing() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        hide_tracing(patch)
         yield
 
 
@@ -110,8 +124,7 @@ def hippocampus_onnx(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Any:
     """Trace the reference model once for all tests. Copy it to change it."""
-    with untraced():
-        return _traced(tmp_path_factory, request, "hippocampus_checkpoint")
+    return _traced(tmp_path_factory, request, "hippocampus_checkpoint")
 
 
 @pytest.fixture(scope="session")

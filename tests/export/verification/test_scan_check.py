@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from support.graphs.untraced import untraced
 
 torch = pytest.importorskip("torch")
 
@@ -77,8 +76,7 @@ def exported() -> Exported:
     calls: list[SampledScan] = []
     with torch.no_grad(), recorded_scans(calls):
         network(torch.from_numpy(tile[None]))
-    with untraced():
-        return Exported(export_onnx(network, TILE, 1), tile, calls)
+    return Exported(export_onnx(network, TILE, 1), tile, calls)
 
 
 @pytest.mark.parametrize("op_library", [True, False])
