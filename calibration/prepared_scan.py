@@ -11,12 +11,12 @@ import numpy as np
 from segmaformer.calibration.scores.segmentation_scores import structures
 from segmaformer.runtime.errors import BudgetError, InputError
 from segmaformer.runtime.package.manifest import LARGEST_LABEL, Manifest
-from segmaformer.runtime.pipeline.admission import check_whole_image
-from segmaformer.runtime.pipeline.preprocessing import Preprocessed, preprocess
+from segmaformer.runtime.pipeline.preprocessing import Preprocessed
+from segmaformer.runtime.pipeline.scan_image import ScanOptions, read_scan_image
 from segmaformer.runtime.pipeline.tiling import pad_to_tile
 from segmaformer.runtime.progress import Report
 from segmaformer.runtime.scans.channels import ScanCase
-from segmaformer.runtime.scans.formats import SUFFIXES, read_header, read_labels, read_scan
+from segmaformer.runtime.scans.formats import SUFFIXES, read_header, read_labels
 from segmaformer.runtime.scans.volume import Volume
 from segmaformer.runtime.spec import Output, Triple
 from segmaformer.runtime.system.memory import default_budget_bytes
@@ -52,7 +52,7 @@ def prepare_scan(
     manifest: Manifest,
     labels: Path | None = None,
     *,
-    nan_to: float | None = None,
+    options: ScanOptions = ScanOptions(),  # noqa: B008  (frozen)
     report: Report = lambda line: None,
 ) -> PreparedScan:
     """Read and preprocess a scan as inference does.
@@ -65,8 +65,8 @@ def prepare_scan(
         Manifest of the package.
     labels
         Folder that may hold a label map named like the case.
-    nan_to
-        Replaces voxels that are NaN or infinite; None refuses such scans.
+    options
+        Choices about reading.
     report
         Called with each warning about the files.
 
@@ -77,25 +77,23 @@ def prepare_scan(
     """
     if case.refusal is not None:
         raise InputError(case.refusal)
-    spec = manifest.preprocessing
-    budget = default_budget_bytes()
-    volume = read_scan(case.files, channels=len(spec.channels), budget_bytes=budget, nan_to=nan_to)
-    for remark in volume.remarks:
+    spec, tile = manifest.preprocessing, manifest.tiling.tile
+    scan = read_scan_image(case.files, spec, tile, options)
+    for remark in scan.volume.remarks:
         report(f"{case.name}: warning: {remark.what}. {remark.fix}")
-    prepared = preprocess(
-        volume, spec, admit=lambda grid: check_whole_image(volume, grid, manifest.tiling.tile)
-    )
-    for name, channel in zip(spec.channels, prepared.image, strict=True):
+    for name, channel in zip(spec.channels, scan.prepared.image, strict=True):
         if not np.isfinite(channel).all():
             raise InputError(
                 f"channel {name} is NaN or infinite after normalisation; check its intensities"
             )
-    image, _ = pad_to_tile(prepared.image, manifest.tiling.tile)
     path = None if labels is None else label_file(labels, case.name)
     if path is None:
-        return PreparedScan(image)
-    label_map = _on_grid(read_label_map(path, volume, manifest.output), prepared)
-    return PreparedScan(image, pad_to_tile(label_map[None], manifest.tiling.tile)[0][0])
+        return PreparedScan(scan.image)
+    label_map = read_label_map(path, scan.volume, manifest.output)
+    if scan.straightening is not None:
+        label_map = scan.straightening.straight_labels(label_map)
+    label_map = _on_grid(label_map, scan.prepared)
+    return PreparedScan(scan.image, pad_to_tile(label_map[None], tile)[0][0])
 
 
 def label_file(folder: Path, name: str) -> Path | None:

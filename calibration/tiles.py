@@ -23,10 +23,11 @@ from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.package.manifest import EXACT_VARIANT
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.labels import logits_to_labels
+from segmaformer.runtime.pipeline.scan_image import ScanOptions
 from segmaformer.runtime.progress import Report, StepProgress
 from segmaformer.runtime.scans.channels import ScanCase, group_channels
+from segmaformer.runtime.scans.digest import sha256_of_scan
 from segmaformer.runtime.spec import Box
-from segmaformer.runtime.system.digest import sha256_of
 
 ENOUGH_SCANS = 3
 """Fewest usable scans: two to see how scans differ, one to judge by."""
@@ -51,8 +52,8 @@ class TileOptions:
     accept_few
         Accept one or two scans. One is divided into tiles to calibrate on and others to judge by,
         which says little about further scans.
-    nan_to
-        Replaces voxels that are NaN or infinite; None refuses such scans.
+    reading
+        Choices about reading the scans.
     """
 
     scans: int = 16
@@ -61,7 +62,7 @@ class TileOptions:
     seed: int = 0
     labels: Path | None = None
     accept_few: bool = False
-    nan_to: float | None = None
+    reading: ScanOptions = ScanOptions()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:
         if min(self.scans, self.held_out, self.tiles) < 1:
@@ -147,7 +148,7 @@ class _Collector:
                 case,
                 self._manifest,
                 self._options.labels,
-                nan_to=self._options.nan_to,
+                options=self._options.reading,
                 report=report,
             )
             self.taken.append(self._take(case, scan))
@@ -169,7 +170,7 @@ class _Collector:
             if self._options.labels is not None:
                 self._truth.write(self._true_labels(scan, boxes[index]).tobytes())
         origins = [tuple(side.start for side in boxes[index]) for index in chosen]
-        sha256 = {path.name: sha256_of(path) for path in case.files}
+        sha256 = {path.name: sha256_of_scan(path) for path in case.files}
         return ScanTiles(case, sha256, tuple((d, h, w) for d, h, w in origins), voxels[chosen])
 
     def _voxels(self, scan: PreparedScan, box: Box) -> np.ndarray:
@@ -236,8 +237,7 @@ def _divide(collector: _Collector, options: TileOptions) -> CalibrationTiles:
         split = sum(len(scan.origins) for scan in taken[:count])
         calibration = tiles.part(slice(split), tuple(taken[:count]))
         held_out = tiles.part(slice(split, None), tuple(taken[count:]))
-    if options.nan_to is not None:
-        notes.append(f"voxels that were NaN or infinite counted as {options.nan_to:g}")
+    notes += options.reading.notes()
     return CalibrationTiles(calibration, held_out, options.seed, collector.refused, tuple(notes))
 
 

@@ -51,7 +51,9 @@ from segmaformer.runtime.parity.stored_reference import (
     reference_tile,
 )
 from segmaformer.runtime.parity.tiles import phantom_tiles, tiles_from_scan
+from segmaformer.runtime.pipeline.scan_image import ScanOptions
 from segmaformer.runtime.progress import Report
+from segmaformer.runtime.scans.digest import sha256_of_scan
 from segmaformer.runtime.system.digest import sha256_of
 from segmaformer.runtime.system.interruption import check
 
@@ -67,13 +69,13 @@ class ExportOptions:
     calibration_data
         Folder of scans to calibrate int8 variants on; None writes none.
     verify_scan
-        Files of the scan on whose tiles parity is decided, one for each channel; empty uses
-        phantoms.
+        Files or DICOM folders of the scan on whose tiles parity is decided, one for each channel;
+        empty uses phantoms.
     reference
         Files of logits that another machine recorded of the same network, one for each tile; see
         :mod:`segmaformer.export.verification.recorded_reference`.
-    nan_to
-        Replaces voxels of these scans that are NaN or infinite; None refuses such scans.
+    reading
+        Choices about reading these scans.
     overwrite
         Replace a package of the same name.
     names
@@ -87,7 +89,7 @@ class ExportOptions:
     calibration_data: Path | None = None
     verify_scan: Sequence[Path] = ()
     reference: Sequence[Path] = ()
-    nan_to: float | None = None
+    reading: ScanOptions = ScanOptions()  # noqa: RUF009  (frozen)
     overwrite: bool = False
     names: bool = False
     codes: str | None = None
@@ -162,7 +164,9 @@ def export_package(
                 staging,
                 options.calibration_data,
                 CalibrationOptions(
-                    tiles=TileOptions(nan_to=options.nan_to), resumable=False, names=options.names
+                    tiles=TileOptions(reading=options.reading),
+                    resumable=False,
+                    names=options.names,
                 ),
                 report=report,
             )
@@ -212,12 +216,11 @@ def _verification_tiles(checkpoint: Checkpoint, options: ExportOptions) -> tuple
         tiles = phantom_tiles(normalization, tiling.tile, masks=masks)
         return tiles, f"{_count(tiles)} of phantoms (no scan was given)"
     tiles = tiles_from_scan(
-        options.verify_scan, checkpoint.preprocessing, tiling, nan_to=options.nan_to
+        options.verify_scan, checkpoint.preprocessing, tiling, options=options.reading
     )
     names = "".join(f" {path.name}," for path in options.verify_scan) if options.names else ""
-    digests = ", ".join(map(sha256_of, options.verify_scan))
-    nan_to = options.nan_to
-    told = "" if nan_to is None else f"; NaN and infinite voxels set to {nan_to:g}"
+    digests = ", ".join(map(sha256_of_scan, options.verify_scan))
+    told = "".join(f"; {note}" for note in options.reading.notes())
     return tiles, f"{_count(tiles)} of a scan,{names} SHA-256 {digests}{told}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,6 @@ from segmaformer.runtime.backends import (
     open_session,
 )
 from segmaformer.runtime.bindings.processors import available_processors
-from segmaformer.runtime.errors import BudgetError
 from segmaformer.runtime.open_network import OpenNetwork
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.admission import Admission, never_run
@@ -33,7 +31,11 @@ from segmaformer.runtime.pipeline.preprocessing import (
     restore_map,
 )
 from segmaformer.runtime.pipeline.probabilities import label_channel, outside_crop
-from segmaformer.runtime.pipeline.straightening import Straightening, find_straightening
+from segmaformer.runtime.pipeline.straightening import (
+    Straightening,
+    find_straightening,
+    straight_within,
+)
 from segmaformer.runtime.progress import Progress, Report, StepProgress
 from segmaformer.runtime.results.segmentation import Segmentation
 from segmaformer.runtime.scans.volume import Volume, check_replacement_value
@@ -344,13 +346,7 @@ class Predictor:
 
     def _straight(self, volume: Volume, straightening: Straightening | None) -> Volume:
         """Return a tilted volume on its straight grid, if the budget holds both."""
-        if straightening is None:
-            return volume
-        voxels = math.prod(straightening.shape) * len(volume.voxels)
-        needed = volume.voxels.nbytes + voxels * volume.voxels.itemsize
-        if needed > self._budget_bytes:
-            raise BudgetError("the voxels and those straightened", self._budget_bytes, needed)
-        return straightening.straight(volume)
+        return straight_within(volume, straightening, self._budget_bytes)
 
     def _prediction(
         self, scan: Preprocessed, held_bytes: int, cancel: threading.Event | None

@@ -25,6 +25,7 @@ from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.package.manifest import EXACT_VARIANT, PREVIOUS_STAGE, Manifest
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.parity.tile_parity import MIN_AGREEMENT, MIN_DICE, TileParity
+from segmaformer.runtime.pipeline.scan_image import ScanOptions
 from segmaformer.runtime.predictor import Predictor, Prepared
 from segmaformer.runtime.progress import Progress, Report
 from segmaformer.runtime.scans.channels import ScanCase
@@ -106,7 +107,7 @@ def verify_cases(
     cases: Sequence[ScanCase],
     *,
     labels: Path | None = None,
-    nan_to: float | None = None,
+    reading: ScanOptions = ScanOptions(),  # noqa: B008  (frozen)
     options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
     progress: Progress = lambda stage, done, count: None,
     report: Report = lambda line: None,
@@ -122,16 +123,17 @@ def verify_cases(
         used is reported and left out of every figure.
     labels
         Folder of label maps named like the cases.
-    nan_to
-        Replaces voxels that are NaN or infinite; None refuses such scans.
+    reading
+        Choices about reading the scans.
     progress, report
         Called as work proceeds, and with a line of text about each notable fact.
 
     Returns
     -------
     dict
-        Document for JSON: ``reference`` and ``confidence`` as texts, ``nan_to``, ``cases``
-        (names), ``refused`` (reasons by name) and ``runs``: the reference, then each choice.
+        Document for JSON: ``reference`` and ``confidence`` as texts, the fields of
+        `reading`, ``cases`` (names), ``refused`` (reasons by name) and ``runs``: the reference,
+        then each choice.
 
     Raises
     ------
@@ -142,7 +144,7 @@ def verify_cases(
     chosen += [choice for choice in choices if choice not in chosen]
     distinct: dict[str, _Run] = {}
     for choice in chosen:
-        run = _open(package, choice, nan_to, options, report)
+        run = _open(package, choice, reading, options, report)
         # If `auto` picks a backend that runs already, one run is enough.
         distinct.setdefault(run.predictor.backend, run)
     runs = [*distinct.values()]
@@ -159,7 +161,7 @@ def verify_cases(
     return {
         "reference": runs[0].predictor.backend,
         "confidence": METHOD,
-        "nan_to": nan_to,
+        **dataclasses.asdict(reading),
         "cases": done,
         "refused": refused,
         "runs": [_result(run, runs[0], package.manifest) for run in runs] if done else [],
@@ -169,7 +171,7 @@ def verify_cases(
 def _open(
     package: Package,
     choice: Choice,
-    nan_to: float | None,
+    reading: ScanOptions,
     options: BackendOptions,
     report: Report,
 ) -> _Run:
@@ -178,7 +180,7 @@ def _open(
         package,
         choice.backend,
         variant=choice.variant,
-        nan_to=nan_to,
+        **dataclasses.asdict(reading),
         options=dataclasses.replace(options, device="cpu") if on_cpu else options,
         report=report,
     )

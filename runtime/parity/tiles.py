@@ -17,13 +17,11 @@ import numpy as np
 from scipy import ndimage
 
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.pipeline.admission import check_whole_image
 from segmaformer.runtime.pipeline.normalization import normalize
-from segmaformer.runtime.pipeline.preprocessing import preprocess
-from segmaformer.runtime.pipeline.tiling import pad_to_tile, tile_boxes
-from segmaformer.runtime.scans.formats import read_scan
+from segmaformer.runtime.pipeline.scan_image import ScanOptions, read_scan_image
+from segmaformer.runtime.pipeline.tiling import tile_boxes
 from segmaformer.runtime.spec import Normalization, Preprocessing, Tiling, Triple
-from segmaformer.runtime.system.memory import MIB, available_bytes, default_budget_bytes
+from segmaformer.runtime.system.memory import MIB, available_bytes
 
 TILE_COUNT = 4
 PHANTOM_COUNT = 2
@@ -39,20 +37,20 @@ def tiles_from_scan(
     tiling: Tiling,
     count: int = TILE_COUNT,
     *,
-    nan_to: float | None = None,
+    options: ScanOptions = ScanOptions(),  # noqa: B008  (frozen)
 ) -> np.ndarray:
     """Cut tiles out of a scan after the package's own preprocessing.
 
     Parameters
     ----------
     scan
-        Files of the scan in the order of the channels.
+        Files or DICOM folders of the scan in the order of the channels.
     preprocessing, tiling
         Preprocessing and tiling of the package to be written.
     count
         Largest number of tiles; spread evenly over the scan if it has more.
-    nan_to
-        Replaces voxels that are NaN or infinite; None refuses such scans.
+    options
+        Choices about reading.
 
     Returns
     -------
@@ -64,16 +62,7 @@ def tiles_from_scan(
     InputError, GeometryError, BudgetError
         The scan cannot be used; the message says why.
     """
-    volume = read_scan(
-        scan,
-        channels=len(preprocessing.channels),
-        budget_bytes=default_budget_bytes(),
-        nan_to=nan_to,
-    )
-    prepared = preprocess(
-        volume, preprocessing, admit=lambda grid: check_whole_image(volume, grid, tiling.tile)
-    )
-    image, _ = pad_to_tile(prepared.image, tiling.tile)
+    image = read_scan_image(scan, preprocessing, tiling.tile, options).image
     depth, height, width = image.shape[1:]
     boxes = tile_boxes((depth, height, width), tiling)
     chosen = np.unique(np.linspace(0, len(boxes) - 1, count).round().astype(int))

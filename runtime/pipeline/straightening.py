@@ -8,12 +8,14 @@ and for shifts between them two neighbours, are needed.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from segmaformer.runtime.errors import BudgetError
 from segmaformer.runtime.scans.dicom.series import DicomSeries
 from segmaformer.runtime.scans.volume import Affine, Volume
 from segmaformer.runtime.spec import Triple
@@ -64,6 +66,14 @@ class Straightening:
                 channel[:, :, index] = np.pad(image, [*zip(before, after, strict=True)], "edge")
         return dataclasses.replace(volume, voxels=voxels, affine=self.affine, header=None)
 
+    def straight_labels(self, labels: npt.NDArray[Element]) -> npt.NDArray[Element]:
+        """Return labels (X, Y, Z) on the straight grid: the nearest ones, 0 beyond an image."""
+        result = np.zeros(self.shape, labels.dtype)
+        columns, rows, _ = self.sheared_shape
+        for index, (x, y) in enumerate(np.floor(self.shifts + 0.5).astype(int).tolist()):
+            result[x : x + columns, y : y + rows, index] = labels[:, :, index]
+        return result
+
     def sheared(self, values: npt.NDArray[Element]) -> npt.NDArray[Element]:
         """Return a map (X, Y, Z) of the straight grid at the voxels of the sheared one.
 
@@ -76,6 +86,25 @@ class Straightening:
             image = _sampled(image, along_x, columns)
             result[:, :, index] = _sampled(image.T, along_y, rows).T
         return result
+
+
+def straight_within(
+    volume: Volume, straightening: Straightening | None, budget_bytes: int
+) -> Volume:
+    """Return a volume on its straight grid; as it is, if there is none.
+
+    Raises
+    ------
+    BudgetError
+        Both need more memory than `budget_bytes`.
+    """
+    if straightening is None:
+        return volume
+    voxels = math.prod(straightening.shape) * len(volume.voxels)
+    needed = volume.voxels.nbytes + voxels * volume.voxels.itemsize
+    if needed > budget_bytes:
+        raise BudgetError("the voxels and those straightened", budget_bytes, needed)
+    return straightening.straight(volume)
 
 
 def find_straightening(volume: Volume) -> Straightening | None:

@@ -16,9 +16,9 @@ from typing import Any
 
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.results.segmentation import Segmentation
-from segmaformer.runtime.scans.dicom.candidates import dicom_files
+from segmaformer.runtime.scans.digest import file_facts
 from segmaformer.runtime.system.atomic import Target
-from segmaformer.runtime.system.digest import sha256_of, sha256_of_all
+from segmaformer.runtime.system.digest import sha256_of
 
 
 def run_record(
@@ -58,7 +58,7 @@ def run_record(
         "ensemble": [_package_facts(each) for each in ensemble],
         "backend": segmentation.backend,
         "mirrored_axes": list(segmentation.mirrored_axes),
-        "scan": [_file_facts(path) for path in scan],
+        "scan": [file_facts(path) for path in scan],
         "where": list(where),
         "keep_tilt": keep_tilt,
         "segmentation_type": segmentation_type,
@@ -102,7 +102,7 @@ def is_done(
             and document.get("where", []) == list(where)
             and document.get("keep_tilt", False) == keep_tilt
             and document.get("segmentation_type") == segmentation_type
-            and document["scan"] == [_file_facts(path) for path in scan]
+            and document["scan"] == [file_facts(path) for path in scan]
             and document["label_map_sha256"] == sha256_of(label_map)
         )
     except (OSError, ValueError, KeyError, TypeError):
@@ -120,10 +120,3 @@ def _replacement_facts(segmentation: Segmentation) -> dict[str, Any]:
 
 def _package_facts(package: Package) -> dict[str, str]:
     return {"name": package.manifest.name, "manifest_sha256": package.manifest_sha256}
-
-
-def _file_facts(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        return {"name": path.name, "sha256": sha256_of(path)}
-    files = [*dicom_files(path)]
-    return {"name": path.name, "files": len(files), "sha256": sha256_of_all(files)}

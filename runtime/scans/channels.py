@@ -54,7 +54,8 @@ def group_channels(files: Path | Iterable[Path], *, channels: int) -> list[ScanC
     ----------
     files
         A folder, whose visible files with a scan's name are taken, without those of folders below;
-        or the files themselves, of any folders and in any order.
+        if there are none, the folders in it that hold DICOM files, or the folder itself. Or the
+        files and DICOM folders themselves, of any folders and in any order.
     channels
         Number of channels that the model expects. A file without a channel number may hold them
         all, as reading it shows; numbered files may do so together.
@@ -74,7 +75,10 @@ def group_channels(files: Path | Iterable[Path], *, channels: int) -> list[ScanC
     scans = _scans_in(files) if isinstance(files, Path) else [*dict.fromkeys(files)]
     if not scans:
         place = f"in {files}" if isinstance(files, Path) else "given"
-        raise InputError(f"no scans are {place}; expected files that end in {', '.join(SUFFIXES)}")
+        raise InputError(
+            f"no scans are {place}; expected files that end in {', '.join(SUFFIXES)}, or folders "
+            "of DICOM files"
+        )
     members: dict[tuple[Path, str], list[tuple[int | None, Path]]] = defaultdict(list)
     for path in scans:
         name, channel = _case_and_channel(path)
@@ -112,7 +116,8 @@ def channels_in(path: Path) -> int:
 
 
 def _scans_in(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if scan_suffix(path)]
+    files = [path for path in _visible(folder) if scan_suffix(path)]
+    return files or series_below(folder) or [folder] * holds_dicom(folder)
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 from segmaformer.runtime.backends import DEVICES
 from segmaformer.runtime.bindings.processors import MOST_THREADS
 from segmaformer.runtime.package.manifest import Manifest
+from segmaformer.runtime.pipeline.scan_image import ScanOptions
 from segmaformer.runtime.scans.dicom.keywords import parse_conditions
 from segmaformer.runtime.scans.volume import check_replacement_value
 from segmaformer.runtime.system.extras import require_extra
@@ -78,6 +80,32 @@ where_option = click.option(
 )
 
 
+_keep_tilt_option = click.option(
+    "--keep-tilt",
+    is_flag=True,
+    help="Show the network a tilted DICOM series as it is, not straightened.",
+)
+
+
+def scan_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options about reading scans, which the command gets as one argument `reading`."""
+
+    @nan_to_option
+    @where_option
+    @_keep_tilt_option
+    @functools.wraps(command)
+    def with_reading(
+        *arguments: Any,
+        nan_to: float | None,
+        where: tuple[str, ...],
+        keep_tilt: bool,
+        **others: Any,
+    ) -> Any:
+        return command(*arguments, reading=ScanOptions(nan_to, where, keep_tilt), **others)
+
+    return with_reading
+
+
 device_option = click.option(
     "--device", type=click.Choice(DEVICES), help="Device to run on; by default the backend's own."
 )
@@ -111,6 +139,24 @@ weights_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as one JSON document on stdout."
 )
+
+
+def require_scans(reading: ScanOptions, source: str) -> None:
+    """Refuse options about reading scans if there are none to read.
+
+    Raises
+    ------
+    click.UsageError
+        One is given; the message names it, and `source`: the options that give scans.
+    """
+    given = {
+        "--nan-to": reading.nan_to is not None,
+        "--where": bool(reading.where),
+        "--keep-tilt": reading.keep_tilt,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise click.UsageError(f"{option} needs scans: {source}")
 
 
 def check_variants(manifest: Manifest, variants: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from segmaformer.runtime.package.manifest import EXACT_VARIANT
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.parity.stored_reference import reference_tile
 from segmaformer.runtime.parity.tiles import tiles_from_scan
+from segmaformer.runtime.pipeline.scan_image import ScanOptions
 from segmaformer.runtime.scans.channels import ScanCase
 from segmaformer.runtime.system.extras import require_extra
 
@@ -60,7 +61,7 @@ def compare(
     choices: Sequence[Choice],
     *,
     case: ScanCase | None,
-    nan_to: float | None,
+    reading: ScanOptions,
     threads: int | None,
 ) -> dict[str, dict[str, Any]]:
     """Compare the layers of each variant with those of fp32 on the CPU.
@@ -73,8 +74,8 @@ def compare(
         Name from :func:`layers_backend`.
     case
         Scan whose tiles are run; None runs the phantom tile.
-    nan_to
-        Replaces NaN and infinite voxels of the scan; None refuses such scans.
+    reading
+        Choices about reading the scan.
     threads
         Number of CPU threads.
 
@@ -85,7 +86,7 @@ def compare(
     """
     from segmaformer.calibration.verification.layer_comparison import compare_layers
 
-    tiles, named = _tiles(package, case, nan_to)
+    tiles, named = _tiles(package, case, reading)
     found = {}
     for variant in dict.fromkeys(choice.variant for choice in choices):
         if backend == ON_CPU and variant == EXACT_VARIANT:
@@ -136,9 +137,9 @@ def _opener(backend: str, threads: int | None) -> Callable[[Package, str], Layer
     return ENGINE_VALUES[backend]
 
 
-def _tiles(package: Package, case: ScanCase | None, nan_to: float | None) -> tuple[np.ndarray, str]:
+def _tiles(package: Package, case: ScanCase | None, reading: ScanOptions) -> tuple[np.ndarray, str]:
     """Return tiles to run, shape (n, C, D, H, W), and a text that names their source."""
     if case is None:
         return reference_tile(package.manifest), "a phantom"
     preprocessing, tiling = package.manifest.preprocessing, package.manifest.tiling
-    return tiles_from_scan(case.files, preprocessing, tiling, nan_to=nan_to), case.name
+    return tiles_from_scan(case.files, preprocessing, tiling, options=reading), case.name

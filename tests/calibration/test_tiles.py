@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -14,12 +15,12 @@ from support.packages.samples import head_like, write_scan
 
 pytest.importorskip("onnx")
 
-from segmaformer.calibration import prepared_scan
 from segmaformer.calibration.prepared_scan import prepare_scan
 from segmaformer.calibration.tile_set import CalibrationTiles, TileSet
 from segmaformer.calibration.tiles import TileOptions, collect_tiles
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.pipeline import scan_image
 from segmaformer.runtime.pipeline.preprocessing import Preprocessed, preprocess
 from segmaformer.runtime.pipeline.tiling import pad_to_tile
 from segmaformer.runtime.scans.channels import ScanCase
@@ -167,6 +168,24 @@ def test_a_label_map_goes_where_its_scan_goes(package: Package, tmp_path: Path) 
         assert np.unique(found.image[0][found.labels == value]).size == 1
 
 
+def test_a_label_map_is_straightened_with_its_series(package: Package, tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    from support.scans.dicom_files import Series
+
+    voxels = np.random.default_rng(0).integers(1, 3, (40, 36, 34)).astype("u2")
+    # Shifted by one row from image to image, so that no intensity is interpolated.
+    series = Series(voxels, spacing_mm=(1, 1), step_mm=(0, 1, 2))
+    case = ScanCase("scan", (series.write(tmp_path / "scan"),))
+    write_scan(tmp_path / "labels/scan.nii.gz", voxels, series.affine)
+    spec = dataclasses.replace(package.manifest.preprocessing, spacing=None)
+    manifest = dataclasses.replace(package.manifest, preprocessing=spec)
+    found = prepare_scan(case, manifest, tmp_path / "labels")
+    assert found.labels is not None
+    assert np.count_nonzero(found.labels) == voxels.size
+    for value in (1, 2):
+        assert np.unique(found.image[0][found.labels == value]).size == 1
+
+
 def test_a_label_map_may_be_empty(package: Package, scans: Path, tmp_path: Path) -> None:
     for path in scans.iterdir():
         shape = nibabel.load(path).shape
@@ -236,7 +255,7 @@ def test_what_normalisation_spoils_is_refused(
         prepared.image[0, 5, 5, 5] = value
         return prepared
 
-    monkeypatch.setattr(prepared_scan, "preprocess", spoiled)
+    monkeypatch.setattr(scan_image, "preprocess", spoiled)
     scan = ScanCase("case0", (scans / "case0.nii.gz",))
     with pytest.raises(InputError, match="is NaN or infinite after normalisation"):
         prepare_scan(scan, package.manifest)

@@ -28,7 +28,8 @@ from segmaformer.models import create_model
 from segmaformer.runtime.backends import open_session
 from segmaformer.runtime.errors import InputError, ParityError
 from segmaformer.runtime.package.reader import Package
-from segmaformer.runtime.system.digest import sha256_of
+from segmaformer.runtime.pipeline.scan_image import ScanOptions
+from segmaformer.runtime.system.digest import sha256_of, sha256_of_all
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +142,20 @@ def test_tiles_of_a_given_scan_decide_and_are_named_where_that_is_wanted(
     written = card + (package.path / "manifest.json").read_text()
     assert ("subject 7" in written) == names
     assert str(tmp_path) not in written
+
+
+def test_a_folder_of_dicom_may_decide(tiny_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    from support.scans.dicom_files import Series
+
+    voxels = (head_like((60, 40, 36)) * 100 + 500).clip(0, 4000).astype("u2")
+    folder = Series(voxels, step_mm=(0, 0.7, 2.4)).write(tmp_path / "subject 7")
+    reading = ScanOptions(where=("SeriesNumber=3",))
+    options = ExportOptions(verify_scan=(folder,), reading=reading)
+    package = export_package(tiny_checkpoint, tmp_path / "tiny.sgmf", options)
+    digest = sha256_of_all(folder.iterdir())
+    said = f"tiles of a scan, SHA-256 {digest}; DICOM images were chosen by SeriesNumber=3"
+    assert package.manifest.verification_tiles.endswith(said)
 
 
 def test_regions_are_exported_in_the_order_in_which_they_are_painted(

@@ -11,7 +11,8 @@ from segmaformer.calibration.ranges import METHODS, range_method
 from segmaformer.calibration.scores.gate import Gate
 from segmaformer.cli.console import print_path, progress_bar, say
 from segmaformer.cli.package_parameters import stored_model
-from segmaformer.cli.parameters import EXISTING_FOLDER, names_option, nan_to_option
+from segmaformer.cli.parameters import EXISTING_FOLDER, names_option, scan_options
+from segmaformer.runtime.pipeline.scan_image import ScanOptions
 from segmaformer.runtime.system.extras import require_extra
 
 # Need not exist: a killed run may have left the package moved aside, and is cleaned up first.
@@ -69,7 +70,7 @@ PACKAGE = click.Path(file_okay=False, path_type=Path)
 @click.option(
     "--accept-few", is_flag=True, help="Accept one or two scans instead of three or more."
 )
-@nan_to_option
+@scan_options
 @names_option
 @click.option("--overwrite", is_flag=True, help="Replace int8 variants that the package has.")
 def command(
@@ -83,7 +84,7 @@ def command(
     picture: Path | None,
     seed: int,
     accept_few: bool,
-    nan_to: float | None,
+    reading: ScanOptions,
     names: bool,
     overwrite: bool,
 ) -> None:
@@ -104,7 +105,7 @@ def command(
     from segmaformer.calibration.tiles import TileOptions
 
     options = CalibrationOptions(
-        tiles=TileOptions(seed=seed, labels=labels, accept_few=accept_few, nan_to=nan_to),
+        tiles=TileOptions(seed=seed, labels=labels, accept_few=accept_few, reading=reading),
         method=range_method(method),
         gate=Gate(least_dice, largest_loss),
         sensitivity=sensitivity,

@@ -13,9 +13,12 @@ from segmaformer.cli.parameters import (
     EXISTING_FILE,
     EXISTING_FOLDER,
     EXISTING_PATH,
+    SCAN_PATH,
     names_option,
-    nan_to_option,
+    require_scans,
+    scan_options,
 )
+from segmaformer.runtime.pipeline.scan_image import ScanOptions
 from segmaformer.runtime.system.extras import require_extra
 
 if TYPE_CHECKING:
@@ -40,9 +43,10 @@ if TYPE_CHECKING:
 @reading_options
 @click.option(
     "--verify-scan",
-    type=EXISTING_FILE,
+    type=SCAN_PATH,
     multiple=True,
-    help="Scan on whose tiles the variants are compared with PyTorch; repeat for each channel.",
+    help="Scan, a file or DICOM folder, on whose tiles the variants are compared with PyTorch; "
+    "repeat for each channel.",
 )
 @click.option(
     "--reference",
@@ -57,7 +61,7 @@ if TYPE_CHECKING:
     help="DICOM codes of the labels, for DICOM results: a ready table (totalsegmentator, brats, "
     "acdc, synapse or hippocampus) or a JSON file.",
 )
-@nan_to_option
+@scan_options
 @names_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing package.")
 def command(
@@ -69,10 +73,10 @@ def command(
     verify_scan: tuple[Path, ...],
     reference: tuple[Path, ...],
     codes: str | None,
-    nan_to: float | None,
+    reading: ScanOptions,
     names: bool,
     overwrite: bool,
-    **reading: Unpack[Reading],
+    **source: Unpack[Reading],
 ) -> None:
     """Turn CHECKPOINT into a verified package.
 
@@ -87,9 +91,9 @@ def command(
 
     if int8 != (calibration_data is not None):
         raise click.UsageError("--int8 and --calibration-data DIR go together; give both or none")
-    if nan_to is not None and not verify_scan and calibration_data is None:
-        raise click.UsageError("--nan-to needs scans: --verify-scan or --calibration-data")
-    loaded = load_source(checkpoint, **reading)
+    if not verify_scan and calibration_data is None:
+        require_scans(reading, "--verify-scan or --calibration-data")
+    loaded = load_source(checkpoint, **source)
     say(f"{loaded.arch}, {loaded.parameters:,} parameters")
     for assumption in loaded.assumptions:
         say(f"assumed: {assumption}")
@@ -101,7 +105,7 @@ def command(
             calibration_data=calibration_data,
             verify_scan=verify_scan,
             reference=reference,
-            nan_to=nan_to,
+            reading=reading,
             overwrite=overwrite,
             names=names,
             codes=codes,

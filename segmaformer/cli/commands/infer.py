@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,10 +26,9 @@ from segmaformer.cli.parameters import (
     device_option,
     json_option,
     memory_budget_option,
-    nan_to_option,
     parse_shard,
+    scan_options,
     threads_option,
-    where_option,
 )
 from segmaformer.cli.segment_case import segment_cases
 from segmaformer.runtime.backends import BackendOptions, Device, backend_names, find_backend
@@ -36,6 +36,7 @@ from segmaformer.runtime.ensemble import Ensemble
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.probabilities import label_channel
+from segmaformer.runtime.pipeline.scan_image import ScanOptions
 from segmaformer.runtime.predictor import Predictor
 from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
 from segmaformer.runtime.results.run_record import is_done
@@ -89,13 +90,7 @@ from segmaformer.runtime.system.atomic import atomic_file
     metavar="LABEL",
     help="Label whose probability map to write too; repeat for several.",
 )
-@nan_to_option
-@where_option
-@click.option(
-    "--keep-tilt",
-    is_flag=True,
-    help="Show the network a tilted DICOM series as it is, not straightened.",
-)
+@scan_options
 @click.option(
     "--resume", is_flag=True, help="Skip scans whose results exist and were made in the same way."
 )
@@ -123,9 +118,7 @@ def command(
     report: Path | None,
     names: bool,
     probabilities: tuple[str, ...],
-    nan_to: float | None,
-    where: tuple[str, ...],
-    keep_tilt: bool,
+    reading: ScanOptions,
     resume: bool,
     shard: tuple[int, int] | None,
     as_json: bool,
@@ -160,9 +153,7 @@ def command(
         variant=variant,
         tta=tta,
         memory_budget_mib=memory_budget,
-        nan_to=nan_to,
-        where=where,
-        keep_tilt=keep_tilt,
+        **dataclasses.asdict(reading),
         options=BackendOptions(threads=threads, device=device),
         report=say,
     )

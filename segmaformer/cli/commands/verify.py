@@ -18,7 +18,8 @@ from segmaformer.cli.parameters import (
     check_variants,
     device_option,
     json_option,
-    nan_to_option,
+    require_scans,
+    scan_options,
     threads_option,
     variants_option,
 )
@@ -26,6 +27,7 @@ from segmaformer.cli.provenance import provenance
 from segmaformer.cli.verify_layers import compare, layers_backend, print_layers
 from segmaformer.runtime.backends import BackendOptions, Device, backend_names, find_backend
 from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.pipeline.scan_image import ScanOptions
 from segmaformer.runtime.scans.channels import ScanCase, group_channels
 from segmaformer.runtime.system.atomic import atomic_file
 
@@ -53,7 +55,7 @@ from segmaformer.runtime.system.atomic import atomic_file
 )
 @device_option
 @variants_option
-@nan_to_option
+@scan_options
 @threads_option
 @click.option("--layers", is_flag=True, help="Compare every layer with fp32 on the CPU.")
 @click.option("--record", is_flag=True, help="Write the result to PACKAGE.verification.json.")
@@ -65,7 +67,7 @@ def command(
     backends: tuple[str, ...],
     device: Device | None,
     variants: tuple[str, ...],
-    nan_to: float | None,
+    reading: ScanOptions,
     threads: int | None,
     layers: bool,
     record: bool,
@@ -77,9 +79,10 @@ def command(
     was refused.
     """
     package = Package.open(model)
-    for option, value in (("--labels", labels), ("--nan-to", nan_to)):
-        if value is not None and data is None:
-            raise click.UsageError(f"{option} needs the scans: --data DIR")
+    if data is None and labels is not None:
+        raise click.UsageError("--labels needs the scans: --data DIR")
+    if data is None:
+        require_scans(reading, "--data DIR")
     if layers and data is not None and package.manifest.previous_stage is not None:
         raise click.UsageError("--layers compares a cascade on a phantom: leave --data out")
     seen_into = layers_backend(backends, device) if layers else None
@@ -88,10 +91,10 @@ def command(
     if data is None:
         result, case = verify_tile(package, choices, options=options, report=say), None
     else:
-        result, case = _on_scans(package, choices, data, labels, nan_to, options)
+        result, case = _on_scans(package, choices, data, labels, reading, options)
     if seen_into is not None and (data is None or case is not None):
         result["layers"] = compare(
-            package, seen_into, choices, case=case, nan_to=nan_to, threads=threads
+            package, seen_into, choices, case=case, reading=reading, threads=threads
         )
     document = {**provenance(package), **result}
     if record:
@@ -105,7 +108,7 @@ def _on_scans(
     choices: Sequence[Choice],
     data: Path,
     labels: Path | None,
-    nan_to: float | None,
+    reading: ScanOptions,
     options: BackendOptions,
 ) -> tuple[dict[str, Any], ScanCase | None]:
     """Compare on the scans of a folder; the result, and the first scan that could be used."""
@@ -116,7 +119,7 @@ def _on_scans(
             choices,
             cases,
             labels=labels,
-            nan_to=nan_to,
+            reading=reading,
             options=options,
             progress=show,
             report=say,

@@ -95,6 +95,22 @@ def test_a_folder_gives_its_scans_and_nothing_else(tmp_path: Path) -> None:
     assert all(case.refusal is None for case in cases)
 
 
+def test_a_folder_without_files_gives_its_dicom_folders(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    from support.scans.dicom_files import Series
+
+    voxels = np.ones((4, 4, 2), "u2")
+    for name in ("a.1", "b_0000", "b_0001"):
+        Series(voxels).write(tmp_path / name / "nested")
+    (tmp_path / "empty").mkdir()
+    cases = group_channels(tmp_path, channels=2)
+    assert [(case.name, len(case.files)) for case in cases] == [("a.1", 1), ("b", 2)]
+    (case,) = group_channels(tmp_path / "a.1" / "nested", channels=1)
+    assert case.files == (tmp_path / "a.1" / "nested",)
+    (tmp_path / "scan.nii").touch()
+    assert [case.name for case in group_channels(tmp_path, channels=1)] == ["scan"]
+
+
 def test_no_scans_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=rf"no scans are in {tmp_path}; expected files that end"):

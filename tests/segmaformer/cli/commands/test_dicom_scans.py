@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")
 
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless
 from support.packages.samples import head_like
 from support.scans.dicom_files import OBLIQUE, Series, save
+from support.scans.scan_files import peak_memory
 
 Sgmf = Callable[..., Any]
 
@@ -163,6 +167,113 @@ def test_probabilities_lie_on_the_tilted_images(
     assert sgmf(*command).code == 0
     (path,) = tmp_path.glob("labels_prob-*.nii.gz")
     assert nibabel.load(path).shape == VOXELS.shape
+
+
+def test_verify_takes_folders_and_the_same_choices(
+    sgmf: Sgmf, tiny_package_path: Path, tmp_path: Path
+) -> None:
+    data, labels = tmp_path / "data", tmp_path / "labels"
+    labels.mkdir()
+    for name in ("a.1", "a.2"):
+        folder = Series(VOXELS, step_mm=(0, 0.7, 2.4)).write(data / name / "nested")
+        Series(VOXELS + np.uint16(9), number=4).write(data / name / "other")
+        command = ("infer", folder, "-m", tiny_package_path, "-o", labels / f"{name}.nii.gz")
+        assert sgmf(*command, "--backend", "onnxruntime").code == 0
+    command = ("verify", tiny_package_path, "--data", data, "--backend", "onnxruntime", "--json")
+    assert "2 usable series" in sgmf(*command).stderr
+    run = sgmf(*command, "--labels", labels, "--where", "SeriesNumber=3")
+    document = json.loads(run.stdout)
+    assert (run.code, document["cases"], document["where"]) == (
+        0,
+        ["a.1", "a.2"],
+        ["SeriesNumber=3"],
+    )
+    means = document["runs"][0]["structures"].values()
+    assert {each["dice"]["value"] for each in means if each["dice"]} == {1.0}
+
+
+@pytest.mark.parametrize("option", [("--where", "SeriesNumber=3"), ("--keep-tilt",)])
+def test_choices_need_scans(sgmf: Sgmf, tiny_package_path: Path, option: tuple[str, ...]) -> None:
+    run = sgmf("verify", tiny_package_path, *option)
+    assert run.code == 2
+    assert f"{option[0]} needs scans: --data DIR" in run.stderr
+
+
+def bomb(folder: Path) -> Path:
+    """Let a deflated file of 130 kB unpack to 128 MiB of a header."""
+    path = Series(VOXELS, syntax=DeflatedExplicitVRLittleEndian).write(folder) / "IM0002"
+    content = path.read_bytes()
+    data_set_at = 144 + int.from_bytes(content[140:144], "little")
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+    private = b"\x09\0\x01\x10OB\0\0" + (1 << 30).to_bytes(4, "little")
+    packed = [deflater.compress(private), deflater.compress(bytes(1 << 27)), deflater.flush()]
+    path.write_bytes(content[:data_set_at] + b"".join(packed))
+    return folder
+
+
+def changed(**values: Any) -> Callable[[Path], Path]:
+    def change(dataset: Dataset, _index: int) -> None:
+        for keyword, value in values.items():
+            setattr(dataset, keyword, value)
+
+    return lambda folder: Series(VOXELS, change=change).write(folder)
+
+
+def other_size(folder: Path) -> Path:
+    """Give an image of 512 x 512 a codestream of another size."""
+    series = Series(VOXELS, syntax=JPEGLSLossless)
+    series.write(folder)
+    other = Series(np.ones((90, 80, 1), "u2")).slice(0)
+    other.compress(JPEGLSLossless)
+    image = series.slice(2)
+    save(image, folder / "IM0002", JPEGLSLossless)
+    image.PixelData = other.PixelData
+    image.save_as(folder / "IM0002", enforce_file_format=True)
+    return folder
+
+
+def index_of_files(folder: Path) -> Path:
+    content = (Series(VOXELS).write(folder) / "IM0002").read_bytes()
+    index = content.replace(b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.1.3.10\0\0\0\0\0\0", 1)
+    (folder / "DICOMDIR").write_bytes(index)
+    return folder / "DICOMDIR"
+
+
+def archive(folder: Path) -> Path:
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "series.zip", "w") as file:
+        file.writestr("IM0000", bytes(1000))
+    return folder / "series.zip"
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "a bomb": (bomb, "IM0002"),
+    "another size": (other_size, "compressed as 80 rows, 90 columns"),
+    "absurd rows": (changed(Rows=65535, Columns=65535), "cut off or damaged"),
+    "absurd frames": (changed(NumberOfFrames=1_000_000_000), "NumberOfFrames is no number"),
+    "no directions": (changed(ImageOrientationPatient=[0] * 6), "lengths 0 and 0"),
+    "a path as a UID": (changed(SeriesInstanceUID="1.2/../3"), "SeriesInstanceUID is no UID"),
+    "an index": (index_of_files, "DICOMDIR"),
+    "an archive": (archive, "zip"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_refused_and_nothing_is_written(
+    name: str,
+    sgmf: Sgmf,
+    tiny_package_path: Path,
+    tmp_path: Path,
+    tree: Callable[[Path], Any],
+) -> None:
+    make, message = HOSTILE[name]
+    scan = make(tmp_path / "scan")
+    before = tree(tmp_path)
+    with peak_memory() as peak:
+        run = sgmf("infer", scan, "-m", tiny_package_path, "--backend", "onnxruntime")
+    assert (run.code, message in run.stderr) == (3, True), run.stderr
+    assert peak() < 100 << 20
+    assert tree(tmp_path) == before
 
 
 MARKERS = (b"MARKERNAME", b"MARKERID", b"19010203")

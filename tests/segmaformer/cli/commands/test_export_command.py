@@ -300,7 +300,7 @@ def test_nan_in_a_scan_to_verify_on_is_refused_or_replaced(
     assert tree(tmp_path) == before
     assert sgmf(*arguments, "--nan-to", "0").code == 0
     tiles = Package.open(tmp_path / "x.sgmf").manifest.verification_tiles
-    assert tiles.endswith("NaN and infinite voxels set to 0")
+    assert tiles.endswith("voxels that were NaN or infinite counted as 0")
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="this system has no /sys")
