@@ -144,6 +144,7 @@ class Ensemble:
         cancel: threading.Event | None,
     ) -> Iterator[Map]:
         """Compute the mean for each channel, for as many at once as the budget holds."""
+        held_bytes += prepared.scan.image.nbytes  # which the caller keeps
         together = self._together(prepared.volume, len(channels), held_bytes)
         groups = [channels[i : i + together] for i in range(0, len(channels), together)]
         runs = len(groups) * len(self.members)

@@ -89,13 +89,15 @@ def test_regions_are_painted_where_the_mean_is_above_one_half(tmp_path: Path) ->
 def test_labels_are_the_same_for_every_budget(packages: list[Package]) -> None:
     scan = Volume(head_like((90, 80, 70))[None], np.eye(4))
     always = ensemble(packages)
-    expected = always.segment(always.prepare(scan)).labels
+    prepared = always.prepare(scan)
+    expected = always.segment(prepared).labels
+    held_bytes = 4 * scan.voxels[0].size + prepared.scan.image.nbytes
     small = ensemble(packages, 16)
     with pytest.raises(BudgetError) as refused:
-        small._together(scan, 3, 4 * scan.voxels[0].size)
+        small._together(scan, 3, held_bytes)
     least = -(-refused.value.least_bytes // 2**20)
     in_turn = ensemble(packages, least)
-    assert in_turn._together(scan, 3, 4 * scan.voxels[0].size) == 1
+    assert in_turn._together(scan, 3, held_bytes) == 1
     np.testing.assert_array_equal(in_turn.segment(in_turn.prepare(scan)).labels, expected)
     assert not any(member._network.is_open for member in in_turn.members)
 
