@@ -17,10 +17,17 @@ torch = pytest.importorskip("torch")
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/own_network.py"
 
 
-def test_the_example_segments_its_scan(tmp_path: Path) -> None:
-    command = [sys.executable, str(EXAMPLE), "--out", str(tmp_path / "out")]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    scan, labels = (nibabel.load(tmp_path / f"out/{name}.nii.gz") for name in ("scan", "labels"))
+@pytest.fixture(scope="module")
+def example_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Run the example; return its folder and what it said."""
+    folder = tmp_path_factory.mktemp("example") / "out"
+    command = [sys.executable, str(EXAMPLE), "--out", str(folder)]
+    return folder, subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_the_example_segments_its_scan(example_run: tuple[Path, str]) -> None:
+    folder, said = example_run
+    scan, labels = (nibabel.load(folder / f"{name}.nii.gz") for name in ("scan", "labels"))
     assert labels.shape == scan.shape
     np.testing.assert_allclose(labels.affine, scan.affine, atol=1e-5)
     found = np.unique(np.asanyarray(labels.dataobj))
@@ -29,13 +36,14 @@ def test_the_example_segments_its_scan(tmp_path: Path) -> None:
     assert "background: " in said
 
 
-def test_its_package_is_the_network(tmp_path: Path) -> None:
+def test_its_package_is_the_network(example_run: tuple[Path, str]) -> None:
     from segmaformer.runtime.backends import open_session
+    from segmaformer.runtime.package.reader import Package
 
     example = _module()
     torch.manual_seed(0)
-    network = example.SmallUNet()
-    package = example.export_module(network, tmp_path / "n.sgmf", example.network_use())
+    network = example.SmallUNet().eval()
+    package = Package.open(example_run[0] / "network.sgmf")
     tile = np.random.default_rng(0).normal(size=(1, 1, *example.TILE)).astype(np.float32)
     with torch.inference_mode():
         expected = network(torch.from_numpy(tile)).numpy()
