@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from segmaformer.runtime.package.codes import Code, LabelCodes
-from segmaformer.runtime.results.dicom.segmentation_object import (
+from segmaformer.runtime.results.dicom.common_parts import (
     concept,
     equipment,
     series_number,

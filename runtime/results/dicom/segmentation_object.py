@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-import segmaformer
-from segmaformer.runtime.errors import SgmfError
-from segmaformer.runtime.package.codes import Code
+from segmaformer.runtime.results.dicom.common_parts import (
+    concept,
+    equipment,
+    series_number,
+    without_names,
+)
 from segmaformer.runtime.results.dicom.frames import (
     fill_binary,
     fill_label_map,
@@ -113,28 +113,6 @@ def segmentation_object(segmentation: Segmentation, kind: SegmentationType) -> D
     return result
 
 
-@contextmanager
-def without_names(what: str) -> Iterator[None]:
-    """Keep out of messages what DICOM libraries say, which may be values of the patient.
-
-    Raises
-    ------
-    SgmfError
-        A library failed.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (SgmfError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        raise SgmfError(
-            f"{what} cannot be made of this series ({type(error).__name__} in highdicom); give -o "
-            "a name that ends in .nii.gz"
-        ) from None
-
-
 def _describe(
     segmentation: Segmentation,
     kind: SegmentationType,
@@ -174,29 +152,6 @@ def _describe(
     result.update(described)
     result.file_meta = described.file_meta
     return result
-
-
-def equipment(segmentation: Segmentation) -> dict[str, Any]:
-    """Return the device that made a result: this software, and the package by its hash."""
-    return {
-        "manufacturer": "segmaformer",
-        "manufacturer_model_name": segmentation.manifest.name[:64] or "segmaformer",
-        "software_versions": segmaformer.__version__,
-        "device_serial_number": segmentation.package_sha256,
-    }
-
-
-def series_number(header: Dataset, place: int) -> int:
-    """Return the number of a result's series: that of the source, with two digits behind it."""
-    source = int(header.get("SeriesNumber") or 0)
-    return (source * 100 if 0 < source < 10_000_000 else 0) + place
-
-
-def concept(code: Code) -> Any:
-    """Return a code as highdicom's."""
-    from highdicom.sr import CodedConcept
-
-    return CodedConcept(code.value, code.scheme, code.meaning)
 
 
 def _description(segment: Segment, segmentation: Segmentation) -> Any:
