@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,9 +37,18 @@ def compile_library(
     if over_op_library:
         library = op_library_path()
         command += [str(library), f"-Wl,-rpath,{library.parent}"]
-    result = subprocess.run([*command, "-o", str(output)], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    output.write_bytes(_compiled(tuple(command)))
     return output
+
+
+@functools.cache
+def _compiled(command: tuple[str, ...]) -> bytes:
+    """Run a compiler once for all tests of a process that build the same; return its output."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "library.so")
+        result = subprocess.run([*command, "-o", str(output)], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        return output.read_bytes() if "-fsyntax-only" not in command else b""
 
 
 def exported_symbols(library: Path) -> set[str]:
