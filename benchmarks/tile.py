@@ -24,7 +24,7 @@ import multiprocessing
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -269,6 +269,10 @@ def multiplications(
     )
     if kind in ("Conv3d", "ConcatConv3d") and not direct:  # 64 products for 8 outputs, or 16 for 4
         return math.prod(outputs[0]) * inputs[1][1] * (8 if inputs[1][2] == 3 else 4)
+    if kind == "PatchEmbed" and not direct:
+        return _least_of_patches(inputs, outputs[0])
+    if "Linear" in kind:
+        return math.prod(outputs[0]) * inputs[1][0]
     if kind in CONVOLUTIONS:
         return math.prod(outputs[0]) * math.prod(inputs[1][1:])
     if kind == "ConvTranspose":
@@ -277,6 +281,18 @@ def multiplications(
         rows = outputs[0][-2] if len(outputs[0]) > 1 else 1
         return math.prod(outputs[0]) * (math.prod(inputs[0][-2:]) // rows)
     return 0
+
+
+def _least_of_patches(inputs: Sequence[Sequence[int]], output: Sequence[int]) -> int:
+    """Count a patch embedding's products, of minimal filtering where its kernel allows that."""
+    x, weight = inputs[:2]
+    direct = math.prod(output) * math.prod(weight[1:])
+    axes = zip(x[2:], output[1:4], weight[2:], strict=True)
+    strides = [(round(before / after), kernel) for before, after, kernel in axes]
+    if any(kernel > 2 * stride for stride, kernel in strides):
+        return direct
+    shares = [(min(kernel, stride) + kernel) / (2 * kernel) for stride, kernel in strides]
+    return round(direct * math.prod(shares))
 
 
 def floor(work: dict[str, Any], limits: dict[str, float]) -> dict[str, float]:

@@ -159,6 +159,48 @@ def patches(channels: tuple[int, int], extent: int, kernel: int, stride: int) ->
             ("Transpose", ["c"], "y", {"perm": [0, 2, 3, 4, 1]}),
         ],
         native=("PatchEmbed", ["x", "w", "b"], "y", attributes),
+        constants=("w", "b"),
+    )
+
+
+def norm_linear(tokens: int, before: int, after: int) -> Pair:
+    """Return a LayerNorm and a product with bias."""
+    return Pair(
+        inputs={
+            "x": (1, tokens, before),
+            "w": (before, after),
+            "b": (after,),
+            "s": (before,),
+            "t": (before,),
+        },
+        token_major=(),
+        standard=[
+            ("LayerNormalization", ["x", "s", "t"], "n", {}),
+            ("MatMul", ["n", "w"], "p", {}),
+            ("Add", ["p", "b"], "y", {}),
+        ],
+        native=("NormLinear", ["x", "w", "b", "s", "t"], "y", {"epsilon": 1e-5}),
+        constants=("w", "b", "s", "t"),
+    )
+
+
+def linear_add(tokens: int, before: int, after: int) -> Pair:
+    """Return a product with bias and residual."""
+    return Pair(
+        inputs={
+            "x": (1, tokens, before),
+            "w": (before, after),
+            "b": (after,),
+            "r": (1, tokens, after),
+        },
+        token_major=(),
+        standard=[
+            ("MatMul", ["x", "w"], "p", {}),
+            ("Add", ["p", "b"], "q", {}),
+            ("Add", ["q", "r"], "y", {}),
+        ],
+        native=("LinearAdd", ["x", "w", "b", "r"], "y", {}),
+        constants=("w", "b"),
     )
 
 
@@ -182,6 +224,11 @@ PAIRS = {
     "CausalConv1dSilu 72 x 32768": causal(72, 32768),
     "PatchEmbed 4 x 128^3 to 36 x 32^3": patches((4, 36), 128, 7, 4),
     "PatchEmbed 36 x 32^3 to 66 x 16^3": patches((36, 66), 32, 3, 2),
+    "NormLinear 36 x 32768 to 144": norm_linear(32768, 36, 144),
+    "NormLinear 66 x 4096 to 264": norm_linear(4096, 66, 264),
+    "NormLinear 192 x 512 to 768": norm_linear(512, 192, 768),
+    "LinearAdd 72 x 32768 to 36": linear_add(32768, 72, 36),
+    "LinearAdd 768 x 512 to 192": linear_add(512, 768, 192),
 }
 
 

@@ -26,6 +26,12 @@ INSTANCE_NORM_RELU = "InstanceNormRelu"
 INSTANCE_NORM = "InstanceNorm"
 PATCH_EMBED = "PatchEmbed"
 UPSAMPLE = "Upsample"
+NORM_LINEAR = "NormLinear"
+LINEAR_ADD = "LinearAdd"
+GELU_LINEAR_ADD = "InstanceNormGeluLinearAdd"
+RELU_LINEAR = "InstanceNormReluLinear"
+LINEAR_UPSAMPLE_ADD = "LinearUpsampleAdd"
+COARSE = ("first", "second", "third")
 UPSAMPLE_ADD = "UpsampleAdd"
 
 TO_CHANNELS = [0, 4, 1, 2, 3]
@@ -148,17 +154,19 @@ def _patch_embed() -> onnx.FunctionProto:
 
 
 def _instance_norm_gelu() -> onnx.FunctionProto:
-    return _token_norm(
-        INSTANCE_NORM_GELU,
-        [
-            *_constants(root_two=math.sqrt(2), one=1.0, half=0.5),
-            helper.make_node("Div", ["normed", "root_two"], ["scaled"]),
-            helper.make_node("Erf", ["scaled"], ["erf"]),
-            helper.make_node("Add", ["erf", "one"], ["erf_plus_one"]),
-            helper.make_node("Mul", ["half", "erf_plus_one"], ["probability"]),
-            helper.make_node("Mul", ["normed", "probability"], ["y"]),
-        ],
-    )
+    return _token_norm(INSTANCE_NORM_GELU, _gelu("y"))
+
+
+def _gelu(result: str) -> list[NodeProto]:
+    """Return nodes for GELU of ``normed``."""
+    return [
+        *_constants(root_two=math.sqrt(2), one=1.0, half=0.5),
+        helper.make_node("Div", ["normed", "root_two"], ["scaled"]),
+        helper.make_node("Erf", ["scaled"], ["erf"]),
+        helper.make_node("Add", ["erf", "one"], ["erf_plus_one"]),
+        helper.make_node("Mul", ["half", "erf_plus_one"], ["probability"]),
+        helper.make_node("Mul", ["normed", "probability"], [result]),
+    ]
 
 
 def _instance_norm_relu() -> onnx.FunctionProto:
@@ -239,22 +247,95 @@ def _upsample_add() -> onnx.FunctionProto:
     )
 
 
-def _trilinear(source: str, result: str) -> list[NodeProto]:
-    """Return nodes that upsample a channel-major volume by the attribute ``scales``."""
+def _trilinear(source: str, result: str, scales: str = "scales") -> list[NodeProto]:
+    """Return nodes that upsample a channel-major volume by the attribute `scales`."""
+    neutral, spatial, every = (f"{result}_{part}" for part in ("neutral", "spatial", "scales"))
     return [
-        helper.make_node("Constant", [], ["neutral"], value_floats=[1.0, 1.0]),
+        helper.make_node("Constant", [], [neutral], value_floats=[1.0, 1.0]),
         _with_references(
-            helper.make_node("Constant", [], ["spatial"]),
-            value_floats=("scales", AttributeProto.FLOATS),
+            helper.make_node("Constant", [], [spatial]),
+            value_floats=(scales, AttributeProto.FLOATS),
         ),
-        helper.make_node("Concat", ["neutral", "spatial"], ["all_scales"], axis=0),
+        helper.make_node("Concat", [neutral, spatial], [every], axis=0),
         helper.make_node(
             "Resize",
-            [source, "", "all_scales"],
+            [source, "", every],
             [result],
             mode="linear",
             coordinate_transformation_mode="half_pixel",
         ),
+    ]
+
+
+def _norm_linear() -> onnx.FunctionProto:
+    norm = helper.make_node("LayerNormalization", ["x", "scale", "shift"], ["normed"])
+    return _function(
+        NORM_LINEAR,
+        ("x", "weight", "bias", "scale", "shift"),
+        {"epsilon": AttributeProto.FLOAT},
+        [
+            _with_references(norm, epsilon=("epsilon", AttributeProto.FLOAT)),
+            *_product("normed", "y"),
+        ],
+    )
+
+
+def _linear_add() -> onnx.FunctionProto:
+    total = helper.make_node("Add", ["biased", "rest"], ["y"])
+    nodes = [*_product("x", "biased"), total]
+    return _function(LINEAR_ADD, ("x", "weight", "bias", "rest"), {}, nodes)
+
+
+def _gelu_linear_add() -> onnx.FunctionProto:
+    return _function(
+        GELU_LINEAR_ADD,
+        ("x", "weight", "bias", "scale", "shift", "rest"),
+        {"epsilon": AttributeProto.FLOAT},
+        [
+            *_normalised((3, 2, 1), "scale", "shift"),
+            *_gelu("activated"),
+            *_product("activated", "biased"),
+            helper.make_node("Add", ["biased", "rest"], ["y"]),
+        ],
+    )
+
+
+def _relu_linear() -> onnx.FunctionProto:
+    return _function(
+        RELU_LINEAR,
+        ("x", "weight", "bias", "scale", "shift"),
+        {"epsilon": AttributeProto.FLOAT},
+        [
+            *_normalised((3, 2, 1), "scale", "shift"),
+            helper.make_node("Relu", ["normed"], ["activated"]),
+            *_product("activated", "y"),
+        ],
+    )
+
+
+def _linear_upsample_add() -> onnx.FunctionProto:
+    nodes = _product("x", "sum")
+    total = "sum"
+    for name in COARSE:
+        sum_with = "y" if name == COARSE[-1] else f"sum_with_{name}"
+        nodes += [
+            helper.make_node("Transpose", [name], [f"{name}_volume"], perm=TO_CHANNELS),
+            *_trilinear(f"{name}_volume", f"{name}_upsampled", f"{name}_scales"),
+            helper.make_node(
+                "Transpose", [f"{name}_upsampled"], [f"{name}_tokens"], perm=TO_TOKENS
+            ),
+            helper.make_node("Add", [total, f"{name}_tokens"], [sum_with]),
+        ]
+        total = sum_with
+    attributes = {f"{name}_scales": AttributeProto.FLOATS for name in COARSE}
+    return _function(LINEAR_UPSAMPLE_ADD, ("x", "weight", "bias", *COARSE), attributes, nodes)
+
+
+def _product(source: str, result: str) -> list[NodeProto]:
+    """Return nodes for the product with ``weight`` and the sum with ``bias``."""
+    return [
+        helper.make_node("MatMul", [source, "weight"], ["product"]),
+        helper.make_node("Add", ["product", "bias"], [result]),
     ]
 
 
@@ -297,4 +378,9 @@ _BODIES: dict[str, Callable[[], onnx.FunctionProto]] = {
     PATCH_EMBED: _patch_embed,
     UPSAMPLE: _upsample,
     UPSAMPLE_ADD: _upsample_add,
+    NORM_LINEAR: _norm_linear,
+    LINEAR_ADD: _linear_add,
+    GELU_LINEAR_ADD: _gelu_linear_add,
+    RELU_LINEAR: _relu_linear,
+    LINEAR_UPSAMPLE_ADD: _linear_upsample_add,
 }

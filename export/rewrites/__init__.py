@@ -17,6 +17,7 @@ from segmaformer.export.rewrites.norm_fold import fold_norms
 from segmaformer.export.rewrites.patch_embedding import embed_patches_natively
 from segmaformer.export.rewrites.repeated_constants import store_repeats_once
 from segmaformer.export.rewrites.token_major import flow_token_major
+from segmaformer.export.rewrites.token_products import multiply_tokens_natively
 from segmaformer.export.rewrites.upsampling import upsample_natively
 from segmaformer.export.rewrites.volume_convolution import convolve_natively
 from segmaformer.export.token_ops import add_token_functions
@@ -93,6 +94,7 @@ def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
             "upsampling": upsample_natively,
             "norm_fold": fold_norms,
             "linear_fold": fold_products,
+            "token_products": multiply_tokens_natively,
             "volume_convolution": convolve_natively,  # last: others match standard convolutions
         },
     )

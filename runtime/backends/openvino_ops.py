@@ -37,7 +37,6 @@ _SCAN_FLAGS = ("delta_softplus", "reverse")
 _SCAN_INPUTS = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
 _ELEMENTS = {"float32": FLOAT32, "float16": FLOAT16}
 _ABSENT = "NullNode"
-_CONVS = ("Conv3d", "ConcatConv3d")
 _VOLUME_NORM, _TOKEN_NORM = "InstanceNorm", "InstanceNormTokens"
 _TO_TOKENS, _TO_CHANNELS = (0, 2, 3, 4, 1), (0, 4, 1, 2, 3)
 _LEAST_CHANNELS = 8
@@ -171,8 +170,8 @@ def _address(array: np.ndarray) -> int:
 
 def _convert_token_op(op: str, threads: int, errors: list[Exception], node: Any) -> Any:
     inputs = [node.get_input(index) for index in range(node.get_input_size())]
-    if op in _CONVS:
-        return _conv(node, inputs)
+    if op in _OWN:
+        return _OWN[op](node, inputs)
     if op != _VOLUME_NORM or not _has_many_channels(inputs[0].get_partial_shape()):
         return _token_op(op, threads, errors, node, inputs).outputs()
     from openvino import opset8
@@ -194,6 +193,34 @@ def _conv(node: Any, inputs: Sequence[Any]) -> Any:
     convolved = opset8.convolution(x, weight, ones, pads[:3], pads[3:], ones)
     along_channels = opset8.unsqueeze(bias, [0, 2, 3, 4])
     return opset8.add(convolved, along_channels).outputs()
+
+
+def _norm_linear(node: Any, inputs: Sequence[Any]) -> Any:
+    """Convert to OpenVINO's own operators, which it fuses, and which need no call of Python."""
+    from openvino import opset8
+
+    x, weight, bias, scale, shift = inputs
+    normed = opset8.mvn(x, [-1], True, node.get_attribute("epsilon", 1e-5), "inside_sqrt")
+    scaled = opset8.add(opset8.multiply(normed, scale), shift)
+    return opset8.add(opset8.matmul(scaled, weight, False, False), bias).outputs()
+
+
+def _linear_add(node: Any, inputs: Sequence[Any]) -> Any:
+    """Convert to OpenVINO's own operators, for the same reason."""
+    from openvino import opset8
+
+    x, weight, bias, rest = inputs
+    biased = opset8.add(opset8.matmul(x, weight, False, False), bias)
+    return opset8.add(biased, rest).outputs()
+
+
+_OWN = {
+    "Conv3d": _conv,
+    "ConcatConv3d": _conv,
+    "NormLinear": _norm_linear,
+    "LinearAdd": _linear_add,
+}
+"""Ops that OpenVINO computes by itself, and their conversions."""
 
 
 def _has_many_channels(shape: Any) -> bool:
@@ -219,6 +246,8 @@ def _token_op(
 
 
 def _token_op_shape(op: str, attributes: TokenOpAttributes, shapes: Sequence[Any]) -> Any:
+    if "Linear" in op:
+        return _linear_shape(shapes)
     if op not in ("PatchEmbed", "Upsample"):
         return result_shape(op, shapes, attributes)
     if any(shape.rank.is_dynamic for shape in shapes):
@@ -232,6 +261,14 @@ def _token_op_shape(op: str, attributes: TokenOpAttributes, shapes: Sequence[Any
             for n, factor in zip(shapes[0], factors, strict=True)
         ]
     )
+
+
+def _linear_shape(shapes: Sequence[Any]) -> Any:
+    """Infer the shape of a product: that of x, but for the channels."""
+    x, weight = shapes[:2]
+    if x.rank.is_dynamic or weight.rank.is_dynamic:
+        return openvino.PartialShape.dynamic()
+    return openvino.PartialShape([*list(x)[:-1], weight[1]])
 
 
 def _patch_embed_shape(attributes: TokenOpAttributes, shapes: Sequence[Any]) -> Any:

@@ -48,7 +48,7 @@ class SelectiveScanGradientArgs(ctypes.Structure):
     )
 
 
-MOST_INPUTS = 4
+MOST_INPUTS = 6
 """Mirror of ``SGMF_TOKEN_OP_MAX_INPUTS``."""
 
 

@@ -24,6 +24,11 @@ INPUT_COUNTS = {
     "Upsample": 1,
     "CausalConv1dSilu": 3,
     "PatchEmbed": 3,
+    "NormLinear": 5,
+    "LinearAdd": 4,
+    "InstanceNormGeluLinearAdd": 6,
+    "InstanceNormReluLinear": 5,
+    "LinearUpsampleAdd": 6,
 }
 
 
@@ -57,6 +62,8 @@ def result_shape(
         room = (n + sum(pad) - k for n, pad, k in zip(extents, pads, kernel, strict=True))
         steps = (r // s + 1 for r, s in zip(room, attributes.strides, strict=True))
         return (batch, *steps, channels)
+    if "Linear" in op:
+        return (*shapes[0][:-1], shapes[1][1])
     return shapes[0]
 
 
@@ -81,7 +88,8 @@ def run_token_op(
         Attributes of the op.
     out
         Memory for the result, of :func:`result_shape`, float32 and C-contiguous. It overlaps no
-        input, but may be x itself for ``InstanceNorm*`` and y itself for ``UpsampleAdd``.
+        input, but may be x itself for ``InstanceNorm*``, y itself for ``UpsampleAdd`` and rest
+        itself for ``LinearAdd`` and ``InstanceNormGeluLinearAdd``.
     threads
         Number of threads; 0 uses every available processor.
     isa

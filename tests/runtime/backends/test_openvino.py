@@ -76,16 +76,16 @@ def test_nodes_that_differ_in_flags_alone_stay_two() -> None:
         np.testing.assert_array_equal(found[index], expected)
 
 
+ITS_OWN = ("Conv3d", "ConcatConv3d", "InstanceNorm", "NormLinear", "LinearAdd")
+"""Ops that OpenVINO computes by itself, and the norm, which the token-major kernel computes."""
+
+
 @pytest.mark.parametrize("batch", [None, "batch"], ids=["fixed batch", "free batch"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.op)
 def test_the_other_ops_are_their_kernels(case: Case, batch: str | None) -> None:
     compiled = compile_model(make_op_model(case, batch=batch))
     found = compiled(list(case.inputs))[0]
-    if case.op in (
-        "Conv3d",
-        "ConcatConv3d",
-        "InstanceNorm",
-    ):  # OpenVINO's own; the token-major kernel
+    if case.op in ITS_OWN:
         assert_close(found, case)
     else:
         np.testing.assert_array_equal(found, run(case))

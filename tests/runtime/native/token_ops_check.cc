@@ -206,6 +206,40 @@ Case patches(std::mt19937& random, const Extents& e, int64_t channels, const Ext
   return c;
 }
 
+// Tokens of `c` channels and a product with (c, k): after a layer norm, or with a residual.
+Case linear(std::mt19937& random, int64_t tokens, int64_t c, int64_t k, bool with_norm) {
+  Case made{{}, {draw(random, {tokens, c}), draw(random, {c, k}), draw(random, {k})}, {}, {}};
+  made.extents = {tokens, k};
+  made.args.op = with_norm ? "NormLinear" : "LinearAdd";
+  made.args.epsilon = 1e-5f;
+  if (with_norm) {
+    made.inputs.push_back(draw(random, {c}));
+    made.inputs.push_back(draw(random, {c}));
+  } else {
+    made.inputs.push_back(draw(random, {tokens, k}));
+  }
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float* x = made.inputs[0].values.data() + t * c;
+    double mean = 0, variance = 0;
+    for (int64_t i = 0; i < c; ++i) mean += x[i] / static_cast<double>(c);
+    for (int64_t i = 0; i < c; ++i) variance += std::pow(x[i] - mean, 2) / static_cast<double>(c);
+    for (int64_t j = 0; j < k; ++j) {
+      double sum = made.inputs[2].values[j];
+      if (!with_norm) sum += made.inputs[3].values[t * k + j];
+      for (int64_t i = 0; i < c; ++i) {
+        double value = x[i];
+        if (with_norm) {
+          value = (x[i] - mean) / std::sqrt(variance + 1e-5f) * made.inputs[3].values[i] +
+                  made.inputs[4].values[i];
+        }
+        sum += value * made.inputs[1].values[i * k + j];
+      }
+      made.exact.push_back(sum);
+    }
+  }
+  return made;
+}
+
 // Largest error, relative to the largest value.
 double error(Case& c, int threads, const char* isa) {
   Tensor y{c.extents, Floats(size_of(c.extents), NAN)};
@@ -243,6 +277,9 @@ int main() {
       causal(random, {1, 2, 8}, 9),
       patches(random, {2, 2, 9, 10, 70}, 29, {3, 4, 7}, {4, 4, 4}, {1, 2, 3}),
       patches(random, {1, 2, 5, 8, 37}, 13, {1, 2, 3}, {2, 3, 2}, {0, 1, 1}),
+      patches(random, {1, 2, 5, 9, 64}, 33, {3, 3, 3}, {2, 2, 2}, {1, 1, 1}),
+      linear(random, 101, 36, 72, true),
+      linear(random, 101, 66, 37, false),
   };
   bool good = true;
   std::istringstream names(sgmf_cpu_isas());

@@ -101,6 +101,54 @@ def patch_case(
     return Case("PatchEmbed", inputs, TokenOpAttributes(strides=strides, pads=pads))
 
 
+def norm_linear_case(tokens: tuple[int, ...], inputs: int, outputs: int) -> Case:
+    """Make x of shape (*tokens, inputs), each token about a mean of its own."""
+    x = draw(*tokens, inputs) + 5 * draw(*tokens, 1, seed=1)
+    weights = draw(inputs, outputs), draw(outputs)
+    return Case(
+        "NormLinear",
+        (x, *weights, draw(inputs, seed=2), draw(inputs, seed=3)),
+        TokenOpAttributes(),
+    )
+
+
+def linear_add_case(tokens: tuple[int, ...], inputs: int, outputs: int) -> Case:
+    """Make x of shape (*tokens, inputs)."""
+    arrays = draw(*tokens, inputs), draw(inputs, outputs), draw(outputs)
+    return Case("LinearAdd", (*arrays, draw(*tokens, outputs, seed=1)), TokenOpAttributes())
+
+
+def gelu_linear_add_case(volume: tuple[int, ...], inputs: int, outputs: int) -> Case:
+    """Make x of shape (*volume, inputs), each channel about a mean of its own."""
+    x, scale, shift = norm_case("InstanceNormGelu", *volume, inputs).inputs
+    arrays = x, draw(inputs, outputs), draw(outputs), scale, shift, draw(*volume, outputs, seed=1)
+    return Case("InstanceNormGeluLinearAdd", arrays, TokenOpAttributes())
+
+
+def relu_linear_case(volume: tuple[int, ...], inputs: int, outputs: int) -> Case:
+    """Make x of shape (*volume, inputs), each channel about a mean of its own."""
+    arrays = gelu_linear_add_case(volume, inputs, outputs).inputs[:-1]
+    return Case("InstanceNormReluLinear", arrays, TokenOpAttributes())
+
+
+def linear_upsample_add_case(
+    low: tuple[int, ...], scales: tuple[int, ...], inputs: int, outputs: int
+) -> Case:
+    """Make x whose extents are those of `low` (B, d, h, w) times `scales`.
+
+    The first coarse volume has these extents, the second those of x, and the third one voxel.
+    """
+    batch, *extents = low
+    high = tuple(n * s for n, s in zip(extents, scales, strict=True))
+    coarse = (
+        draw(batch, *each, outputs, seed=i)
+        for i, each in enumerate((tuple(extents), high, (1, 1, 1)))
+    )
+    x = draw(batch, *high, inputs)
+    arrays = x, draw(inputs, outputs), draw(outputs), *coarse
+    return Case("LinearUpsampleAdd", arrays, TokenOpAttributes())
+
+
 def run(case: Case, *, threads: int = 1, isa: str | None = None) -> np.ndarray:
     """Run the op library."""
     shapes = [array.shape for array in case.inputs]
@@ -219,6 +267,41 @@ def _patch_embed(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
     return np.tensordot(windows[:, :, ::d, ::h, ::w], weight, ((1, 5, 6, 7), (1, 2, 3, 4))) + bias
 
 
+def _layer_norm(case: Case) -> np.ndarray:
+    x, _, _, scale, shift = (array.astype(np.float64) for array in case.inputs)
+    mean, variance = (f(x, axis=-1, keepdims=True) for f in (np.mean, np.var))
+    return (x - mean) / np.sqrt(variance + case.attributes.epsilon) * scale + shift
+
+
+def _norm_linear(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    case = Case("NormLinear", tuple(inputs), attributes)
+    return _layer_norm(case) @ inputs[1] + inputs[2]
+
+
+def _linear_add(inputs: Arrays, _: TokenOpAttributes) -> np.ndarray:
+    x, weight, bias, rest = inputs
+    return x @ weight + bias + rest
+
+
+def _gelu_linear_add(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    x, weight, bias, scale, shift, rest = inputs
+    return _linear_add([_gelu([x, scale, shift], attributes), weight, bias, rest], attributes)
+
+
+def _relu_linear(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    x, weight, bias, scale, shift = inputs
+    return _relu([x, scale, shift], attributes) @ weight + bias
+
+
+def _linear_upsample_add(inputs: Arrays, _: TokenOpAttributes) -> np.ndarray:
+    x, weight, bias, *coarse = inputs
+    y = x @ weight + bias
+    for low in coarse:
+        scales = [n / m for n, m in zip(y.shape[1:4], low.shape[1:4], strict=True)]
+        y = y + _upsample_axes(low, 1, scales)
+    return y
+
+
 def _magnitudes(case: Case) -> Case:
     return replace(case, inputs=tuple(np.abs(array) for array in case.inputs))
 
@@ -257,6 +340,37 @@ def _causal_roundings(case: Case) -> np.ndarray:
     return (inputs[1].shape[2] + 4) * _causal_sum(inputs, case.attributes)
 
 
+def _norm_linear_roundings(case: Case) -> np.ndarray:
+    """Bound errors by one for each product and the bias, and those of the norm.
+
+    The mean loses one for each channel of the largest value, the scaled distance as many and
+    eight more.
+    """
+    x, weight, bias, scale, shift = (array.astype(np.float64) for array in case.inputs)
+    channels = x.shape[-1]
+    deviation = np.sqrt(x.var(axis=-1, keepdims=True) + case.attributes.epsilon)
+    largest = np.abs(x).max(axis=-1, keepdims=True) / deviation
+    normed = np.abs(_layer_norm(case))
+    of_norm = (channels + 8) * (np.abs(scale) * (1 + largest) + normed + np.abs(shift))
+    products = (channels + 1) * (normed @ np.abs(weight) + np.abs(bias))
+    return np.asarray(of_norm @ np.abs(weight) + products)
+
+
+def _instance_norm_linear_roundings(case: Case) -> np.ndarray:
+    """Bound errors by those of the norm, and one for each product, the bias and the residual."""
+    x, weight, bias, scale, shift, *rest = case.inputs
+    norm = Case("InstanceNormGelu", (x, scale, shift), case.attributes)
+    normed = np.abs(_normalised([a.astype(np.float64) for a in norm.inputs], case.attributes))
+    magnitudes = normed @ np.abs(weight) + np.abs(bias) + sum(np.abs(each) for each in rest)
+    return _norm_roundings(norm) @ np.abs(weight) + (len(weight) + 2) * magnitudes
+
+
+def _linear_upsample_add_roundings(case: Case) -> np.ndarray:
+    x, weight, bias, *coarse = (np.abs(array) for array in case.inputs)
+    largest = sum(low.max() for low in coarse)
+    return (len(weight) + 4) * (x @ weight + bias + largest) + 15 * largest
+
+
 _DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
     "Conv3d": _conv,
     "ConcatConv3d": _concat_conv,
@@ -269,6 +383,11 @@ _DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
     "UpsampleAdd": _upsample_add,
     "CausalConv1dSilu": _causal,
     "PatchEmbed": _patch_embed,
+    "NormLinear": _norm_linear,
+    "LinearAdd": _linear_add,
+    "InstanceNormGeluLinearAdd": _gelu_linear_add,
+    "InstanceNormReluLinear": _relu_linear,
+    "LinearUpsampleAdd": _linear_upsample_add,
 }
 _ROUNDINGS: dict[str, Callable[[Case], np.ndarray]] = {
     "Conv3d": _conv_roundings,
@@ -284,4 +403,9 @@ _ROUNDINGS: dict[str, Callable[[Case], np.ndarray]] = {
     "CausalConv1dSilu": _causal_roundings,
     # One for each product and the bias.
     "PatchEmbed": lambda case: (case.inputs[1][0].size + 1) * reference(_magnitudes(case)),
+    "NormLinear": _norm_linear_roundings,
+    "LinearAdd": lambda case: (len(case.inputs[1]) + 2) * reference(_magnitudes(case)),
+    "InstanceNormGeluLinearAdd": _instance_norm_linear_roundings,
+    "InstanceNormReluLinear": _instance_norm_linear_roundings,
+    "LinearUpsampleAdd": _linear_upsample_add_roundings,
 }

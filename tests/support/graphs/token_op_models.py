@@ -13,8 +13,13 @@ from support.graphs.token_op_cases import (
     concat_conv_case,
     conv_case,
     depthwise_case,
+    gelu_linear_add_case,
+    linear_add_case,
+    linear_upsample_add_case,
     norm_case,
+    norm_linear_case,
     patch_case,
+    relu_linear_case,
     upsample_add_case,
     upsample_case,
     volume_norm_case,
@@ -38,6 +43,11 @@ CASES = (
     upsample_case((2, 3, 2, 3, 4), (4, 2, 2)),
     causal_case((2, 30, 23), 4),
     patch_case((2, 3, 6, 7, 9), (13, 3, 3, 2, 4), (2, 3, 4), (1, 0, 2, 0, 1, 1)),
+    norm_linear_case((2, 3, 40), 23, 29),
+    linear_add_case((2, 111), 23, 29),
+    gelu_linear_add_case((2, 3, 4, 5), 23, 29),
+    relu_linear_case((2, 3, 4, 5), 23, 29),
+    linear_upsample_add_case((2, 3, 4, 5), (2, 1, 3), 23, 29),
 )
 
 ATTRIBUTES = {
@@ -52,6 +62,11 @@ ATTRIBUTES = {
     "Upsample": ("scales",),
     "CausalConv1dSilu": ("group", "pads"),
     "PatchEmbed": ("strides", "pads"),
+    "NormLinear": ("epsilon",),
+    "LinearAdd": (),
+    "InstanceNormGeluLinearAdd": ("epsilon",),
+    "InstanceNormReluLinear": ("epsilon",),
+    "LinearUpsampleAdd": (),
 }
 
 

@@ -18,6 +18,19 @@
  *   CausalConv1dSilu x (B,L,C), weight (C,1,K), bias (C)      group = C, pads
  *   PatchEmbed       x (B,C,D,H,W), weight (E,C,k,k',k''),    strides, pads
  *                    bias (E)
+ *   NormLinear       x (...,C), weight (C,K), bias (K),       epsilon
+ *                    scale (C), shift (C)
+ *   LinearAdd        x (...,C), weight (C,K), bias (K),
+ *                    rest (...,K)
+ *   InstanceNormGeluLinearAdd
+ *                    x (B,D,H,W,C), weight (C,K), bias (K),   epsilon
+ *                    scale (C), shift (C), rest (B,D,H,W,K)
+ *   InstanceNormReluLinear
+ *                    x (B,D,H,W,C), weight (C,K), bias (K),   epsilon
+ *                    scale (C), shift (C)
+ *   LinearUpsampleAdd
+ *                    x (B,D,H,W,C), weight (C,K), bias (K),
+ *                    three of (B,d,h,w,K)
  *
  * Conv3d is ONNX's Conv of stride one with zero padding to the extents of x, pads (1,1,1,1,1,1) or
  * (0,1,1,0,1,1); its result is (B,K,D,H,W). ConcatConv3d is the same of the channels of
@@ -29,7 +42,11 @@
  * clamped edges to (B,C,D,H,W), where D = d * scales[0] and so on; UpsampleAdd adds that of x to y.
  * CausalConv1dSilu gives SiLU(bias + sum_k weight[k] x[t - pads[0] + k]), zero outside the
  * sequence, in the shape of x. PatchEmbed is ONNX's Conv with strides and zero padding, its result
- * token-major: (B,D',H',W',E).
+ * token-major: (B,D',H',W',E). NormLinear is x weight + bias, (...,K), of ONNX's LayerNormalization
+ * of x over C; LinearAdd is x weight + bias + rest.
+ * InstanceNormGeluLinearAdd and InstanceNormReluLinear are such products of what InstanceNormGelu
+ * and InstanceNormRelu give. LinearUpsampleAdd adds to x weight + bias what Upsample makes of three
+ * volumes whose extents divide those of x.
  */
 #ifndef SGMF_TOKEN_OPS_H_
 #define SGMF_TOKEN_OPS_H_
@@ -43,7 +60,7 @@ extern "C" {
 #endif
 
 #define SGMF_TOKEN_OP_MAX_RANK 5
-#define SGMF_TOKEN_OP_MAX_INPUTS 4
+#define SGMF_TOKEN_OP_MAX_INPUTS 6
 
 typedef struct sgmf_tensor {
   float* data; /* of an input only read */
@@ -64,7 +81,8 @@ typedef struct sgmf_token_op_args {
   int64_t pads[6]; /* before each axis, then after each; CausalConv1dSilu has one axis, and its
                       two add up to K - 1 */
   sgmf_tensor y;   /* of the shape of the result; overlaps no input, but may be x itself for
-                      InstanceNorm* and y itself for UpsampleAdd */
+                      InstanceNorm*, y itself for UpsampleAdd and rest itself for LinearAdd and
+                      InstanceNormGeluLinearAdd */
 } sgmf_token_op_args;
 
 /* Returns NULL, or a text that says what does not fit, valid until this thread's next call.

@@ -5,7 +5,9 @@
 #include "kernels/isa/conv3d_kernel.h"
 #include "kernels/isa/depthwise_conv3d_kernel.h"
 #include "kernels/isa/instance_norm_kernel.h"
+#include "kernels/isa/linear_kernel.h"
 #include "kernels/isa/patch_embed_kernel.h"
+#include "kernels/isa/patch_filter_kernel.h"
 #include "kernels/isa/selective_scan_gradient_kernel.h"
 #include "kernels/isa/selective_scan_kernel.h"
 #include "kernels/isa/upsample_kernel.h"
@@ -22,6 +24,8 @@ struct CpuKernels {
   void (*depthwise_conv3d)(const DepthwiseConv3d& conv, const RowBlock& rows);
   const InstanceNormKernel* instance_norm;
   const VolumeNormKernel* volume_norm;
+  const LinearKernel* linear;
+  const PatchFilterKernel* patch_filter;
   void (*upsample_add)(const UpsampleAdd& op, int64_t begin, int64_t end, float* scratch);
   void (*upsample)(const Upsample& op, int64_t begin, int64_t end, float* scratch);
   void (*causal_conv1d_silu)(const CausalConv1d& conv, int64_t begin, int64_t end);

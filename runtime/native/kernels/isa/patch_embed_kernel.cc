@@ -10,7 +10,7 @@
 #include <array>
 #include <utility>
 
-#include "kernels/isa/simd.h"
+#include "kernels/isa/phases.h"
 
 namespace SGMF_ISA {
 namespace {
@@ -60,23 +60,6 @@ float* phase_of(const PatchEmbed& op, const Window& window, int64_t i, float* ro
          (wraps ? (at - op.stride[2]) * window.phase + 1 : at * window.phase);
 }
 
-// A vector for each of `stride` phases out of as many vectors, whose first float belongs to `first`
-// and whose next to `first + step`.
-template <int stride>
-void split(const Vec* x, int first, int step, float* const* phases, int64_t at) {
-  if constexpr (stride == 1) {
-    store(phases[first] + at, *x);
-  } else {
-    Vec even[stride / 2], odd[stride / 2];
-    for (int i = 0; i < stride / 2; ++i) {
-      even[i] = even_of(x[2 * i], x[2 * i + 1]);
-      odd[i] = odd_of(x[2 * i], x[2 * i + 1]);
-    }
-    split<stride / 2>(even, first, 2 * step, phases, at);
-    split<stride / 2>(odd, first + step, 2 * step, phases, at);
-  }
-}
-
 // As many whole vectors as `count` inputs make; returns how many floats of each phase.
 template <int stride>
 int64_t split_vectors(const PatchEmbed& op, const Window& window, const float* x, int64_t count,
@@ -85,9 +68,7 @@ int64_t split_vectors(const PatchEmbed& op, const Window& window, const float* x
   for (int i = 0; i < stride; ++i) phases[i] = phase_of(op, window, i, row);
   int64_t at = 0;
   for (; (at + lane_count) * stride <= count; at += lane_count) {
-    Vec in[stride];
-    for (int i = 0; i < stride; ++i) in[i] = load(x + at * stride + i * lane_count);
-    split<stride>(in, 0, 1, phases, at);
+    SGMF_ISA::split_vectors<stride>(x, phases, at);
   }
   return at;
 }

@@ -145,6 +145,27 @@ inline Vec zip_high(Vec a, Vec b) {
   return {_mm256_permute2f128_ps(low, _mm256_unpackhi_ps(a.v, b.v), 0x31)};
 }
 
+inline Vec load_lanes(const float* p, int lanes) {
+  const __m256i place = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
+  return {_mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), place))};
+}
+// By halves: a masked store is slow on AMD's processors.
+inline void store_lanes(float* p, Vec a, int lanes) {
+  if (lanes == lane_count) return store(p, a);
+  __m128 rest = _mm256_castps256_ps128(a.v);
+  if (lanes & 4) {
+    _mm_storeu_ps(p, rest);
+    rest = _mm256_extractf128_ps(a.v, 1);
+    p += 4;
+  }
+  if (lanes & 2) {
+    _mm_storel_pi(reinterpret_cast<__m64*>(p), rest);
+    rest = _mm_movehl_ps(rest, rest);
+    p += 2;
+  }
+  if (lanes & 1) _mm_store_ss(p, rest);
+}
+
 #elif defined(__ARM_NEON)
 
 constexpr int lane_count = 4;

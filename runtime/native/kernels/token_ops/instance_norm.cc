@@ -1,7 +1,7 @@
+#include "kernels/token_ops/instance_norm.h"
+
 #include <algorithm>
 #include <cmath>
-
-#include "kernels/token_ops/token_op.h"
 
 namespace sgmf {
 namespace {
@@ -53,46 +53,16 @@ class PartMoments {
   std::vector<Moments> parts_;
 };
 
-// The factors of one batch entry. What the mean loses as a float goes into the offset.
-struct Factors {
-  Factors(const Moments& moments, const TokenOpCall& call)
-      : centre(call.shape(1)[0]),
-        gain(centre.size()),
-        offset(centre.size()) {
-    for (std::size_t c = 0; c < centre.size(); ++c) {
-      const double variance = moments.spread[c] / static_cast<double>(moments.tokens);
-      const double factor = call.data(1)[c] / std::sqrt(variance + call.attributes.epsilon);
-      centre[c] = static_cast<float>(moments.mean[c]);
-      gain[c] = static_cast<float>(factor);
-      offset[c] = static_cast<float>(call.data(2)[c] - (moments.mean[c] - centre[c]) * factor);
-    }
-  }
-
-  std::vector<float> centre;
-  std::vector<float> gain;
-  std::vector<float> offset;
-};
-
 void run(const TokenOpCall& call, float* y, const Workers& workers, Activation activation) {
   const Shape& shape = call.shape(0);
   const int64_t channels = shape[4];
   const int64_t tokens = shape[1] * shape[2] * shape[3];
-  // A part does not depend on the number of threads, and neither does a sum.
-  constexpr int64_t part_size = 1 << 18;
-  const int64_t part = std::max<int64_t>(part_size / channels, (tokens + 255) / 256);
-  const int64_t parts = (tokens + part - 1) / part;
-  PartMoments moments(parts, channels);
   for (int64_t b = 0; b < shape[0]; ++b) {
     const float* x = call.data(0) + b * tokens * channels;
     float* out = y + b * tokens * channels;
-    workers.parallel(static_cast<std::size_t>(parts), [&](std::size_t i) {
-      const int64_t begin = static_cast<int64_t>(i) * part;
-      workers.kernels.instance_norm->measure(x + begin * channels, std::min(part, tokens - begin),
-                                             channels, &moments.part(i));
-    });
-    const Factors factors(moments.together(), call);
-    const Normalise how{factors.centre.data(), factors.gain.data(), factors.offset.data(),
-                        activation, call.attributes.alpha};
+    const NormFactors factors = find_factors(x, tokens, channels, call.data(1), call.data(2),
+                                             call.attributes.epsilon, workers);
+    const Normalise how = factors.with(activation, call.attributes.alpha);
     for_each_span(workers.parallel, tokens, channels, [&](int64_t begin, int64_t end) {
       workers.kernels.instance_norm->normalise(how, x + begin * channels, end - begin, channels,
                                                out + begin * channels);
@@ -105,6 +75,30 @@ constexpr const char* relu_name = "InstanceNormRelu";
 constexpr const char* tokens_name = "InstanceNormTokens";
 
 }  // namespace
+
+NormFactors find_factors(const float* x, int64_t tokens, int64_t channels, const float* scale,
+                         const float* bias, float epsilon, const Workers& workers) {
+  // A part does not depend on the number of threads, and neither does a sum.
+  constexpr int64_t part_size = 1 << 18;
+  const int64_t part = std::max<int64_t>(part_size / channels, (tokens + 255) / 256);
+  const int64_t parts = (tokens + part - 1) / part;
+  PartMoments moments(parts, channels);
+  workers.parallel(static_cast<std::size_t>(parts), [&](std::size_t i) {
+    const int64_t begin = static_cast<int64_t>(i) * part;
+    workers.kernels.instance_norm->measure(x + begin * channels, std::min(part, tokens - begin),
+                                           channels, &moments.part(i));
+  });
+  const Moments& all = moments.together();
+  NormFactors found;
+  for (int64_t c = 0; c < channels; ++c) {
+    const double variance = all.spread[c] / static_cast<double>(all.tokens);
+    const double gain = scale[c] / std::sqrt(variance + epsilon);
+    found.centre.push_back(static_cast<float>(all.mean[c]));
+    found.gain.push_back(static_cast<float>(gain));
+    found.offset.push_back(static_cast<float>(bias[c] - (all.mean[c] - found.centre[c]) * gain));
+  }
+  return found;
+}
 
 extern const TokenOp instance_norm_gelu_op = {
     gelu_name,

@@ -73,13 +73,37 @@ PatchEmbed describe(const TokenOpCall& call, float* y) {
   return op;
 }
 
-std::vector<float> pack(const float* weight, int64_t channels, int64_t taps) {
+// Whether minimal filtering takes clearly fewer products, in vectors that rows of tiles fill, for
+// enough outputs to make up for its transforms.
+bool is_filtered(const PatchEmbed& op, const Workers& workers) {
+  constexpr int64_t least_channels = 32;
+  int64_t products = 1, direct = 1;
+  for (int i = 0; i < 3; ++i) {
+    const int64_t phases = std::min(op.kernel[i], op.stride[i]);
+    if (op.kernel[i] > 2 * op.stride[i]) return false;
+    products *= phases + op.kernel[i];
+    direct *= 2 * op.kernel[i];
+  }
+  const bool fills_vectors = divide_up(op.output[2], 2) % workers.kernels.lanes == 0;
+  return op.channels >= least_channels && fills_vectors && 10 * products < 7 * direct;
+}
+
+std::vector<float> pack_groups(const PatchEmbed& op, const float* weight) {
   constexpr int64_t group = patch_channel_group;
-  std::vector<float> packed(divide_up(channels, group) * group * taps);
-  for (int64_t c = 0; c < channels; ++c) {
+  const int64_t taps = op.input_channels * op.kernel[0] * op.kernel[1] * op.kernel[2];
+  std::vector<float> packed(divide_up(op.channels, group) * group * taps);
+  for (int64_t c = 0; c < op.channels; ++c) {
     float* to = packed.data() + c / group * group * taps + c % group;
     for (int64_t k = 0; k < taps; ++k) to[k * group] = weight[c * taps + k];
   }
+  return packed;
+}
+
+std::vector<float> pack(const TokenOpCall& call, const Workers& workers) {
+  const PatchEmbed op = describe(call, nullptr);
+  if (!is_filtered(op, workers)) return pack_groups(op, call.data(1));
+  std::vector<float> packed(workers.kernels.patch_filter->packed_size(op));
+  workers.kernels.patch_filter->pack(op, call.data(1), packed.data());
   return packed;
 }
 
@@ -105,13 +129,9 @@ std::vector<PatchRows> make_blocks(const PatchEmbed& op, int64_t batch, const Wo
   return blocks;
 }
 
-void run(const TokenOpCall& call, float* y, const Workers& workers) {
-  PatchEmbed op = describe(call, y);
-  const int64_t taps = op.input_channels * op.kernel[0] * op.kernel[1] * op.kernel[2];
-  const std::vector<float> weights = pack(call.data(1), op.channels, taps);
-  op.weights = weights.data();
+void run_rows(const PatchEmbed& op, int64_t batch, const Workers& workers) {
   const CpuKernels& kernels = workers.kernels;
-  const std::vector<PatchRows> blocks = make_blocks(op, call.shape(0)[0], workers);
+  const std::vector<PatchRows> blocks = make_blocks(op, batch, workers);
   workers.parallel(blocks.size(), [&](std::size_t i) {
     const int64_t rows = blocks[i].height_end - blocks[i].height_begin;
     // The kernel fills it, so that nothing needs to be cleared before.
@@ -120,8 +140,33 @@ void run(const TokenOpCall& call, float* y, const Workers& workers) {
   });
 }
 
+// Tiles of one plane of them are cut only if there are too few planes for the threads.
+void run_tiles(const PatchEmbed& op, int64_t batch, const Workers& workers) {
+  const PatchFilterKernel& kernel = *workers.kernels.patch_filter;
+  const int64_t planes = divide_up(op.output[0], 2);
+  const int64_t tiles = divide_up(op.output[1], 2) * divide_up(op.output[2], 2);
+  const int64_t least_parts = divide_up(4 * workers.threads, batch * planes);
+  const int64_t part = divide_up(divide_up(tiles, kernel.block), least_parts) * kernel.block;
+  const int64_t parts = divide_up(tiles, part);
+  workers.parallel(static_cast<std::size_t>(batch * planes * parts), [&](std::size_t i) {
+    const int64_t plane = static_cast<int64_t>(i) / parts;
+    const int64_t begin = static_cast<int64_t>(i) % parts * part;
+    const std::unique_ptr<float[]> scratch(new float[kernel.scratch(op)]);
+    kernel.run(op, {plane / planes, plane % planes, begin, std::min(begin + part, tiles)},
+               scratch.get());
+  });
+}
+
+void run(const TokenOpCall& call, float* y, const Workers& workers) {
+  PatchEmbed op = describe(call, y);
+  const std::vector<float> own = call.packed ? std::vector<float>() : pack(call, workers);
+  op.weights = call.packed ? call.packed : own.data();
+  const int64_t batch = call.shape(0)[0];
+  is_filtered(op, workers) ? run_tiles(op, batch, workers) : run_rows(op, batch, workers);
+}
+
 }  // namespace
 
-extern const TokenOp patch_embed_op = {name, 3, -1, false, check, run};
+extern const TokenOp patch_embed_op = {name, 3, -1, false, check, run, 3, pack};
 
 }  // namespace sgmf

@@ -20,6 +20,11 @@ extern const TokenOp upsample_add_op;
 extern const TokenOp upsample_op;
 extern const TokenOp causal_conv1d_silu_op;
 extern const TokenOp patch_embed_op;
+extern const TokenOp norm_linear_op;
+extern const TokenOp linear_add_op;
+extern const TokenOp relu_linear_op;
+extern const TokenOp gelu_linear_add_op;
+extern const TokenOp linear_upsample_add_op;
 
 const std::vector<const TokenOp*>& token_ops() {
   static const std::vector<const TokenOp*> ops = {&conv3d_op,
@@ -32,7 +37,12 @@ const std::vector<const TokenOp*>& token_ops() {
                                                   &upsample_add_op,
                                                   &upsample_op,
                                                   &causal_conv1d_silu_op,
-                                                  &patch_embed_op};
+                                                  &patch_embed_op,
+                                                  &norm_linear_op,
+                                                  &linear_add_op,
+                                                  &relu_linear_op,
+                                                  &gelu_linear_add_op,
+                                                  &linear_upsample_add_op};
   return ops;
 }
 

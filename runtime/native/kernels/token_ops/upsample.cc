@@ -1,8 +1,11 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <memory>
 #include <stdexcept>
 
 #include "kernels/token_ops/enlargement.h"
+#include "kernels/token_ops/linear.h"
 #include "kernels/token_ops/token_op.h"
 
 namespace sgmf {
@@ -10,6 +13,10 @@ namespace {
 
 constexpr const char* name = "Upsample";
 constexpr const char* add_name = "UpsampleAdd";
+constexpr const char* linear_name = "LinearUpsampleAdd";
+
+// Coarse volumes of LinearUpsampleAdd: its inputs from this one on.
+constexpr std::size_t first_low = 3;
 
 void check_scales(const TokenOpCall& call, const char* op) {
   std::string found;
@@ -45,6 +52,30 @@ Shape check_add(const TokenOpCall& call) {
   return call.shape(1);
 }
 
+// Whether each extent of `high` is that of `low` times a whole number.
+bool enlarges(const Shape& low, const Shape& high) {
+  if (low.size() != 5 || low[0] != high[0] || low[4] != high[4]) return false;
+  for (int i = 1; i < 4; ++i) {
+    if (low[i] ? high[i] % low[i] : high[i]) return false;
+  }
+  return true;
+}
+
+Shape check_linear(const TokenOpCall& call) {
+  const Shape y = product_shape(call);
+  bool fits = y.size() == 5;
+  for (std::size_t i = first_low; i < call.inputs.size(); ++i) {
+    fits = fits && enlarges(call.shape(i), y);
+  }
+  if (!fits) {
+    refuse_shapes(linear_name,
+                  "x (B, D, H, W, C), weight (C, K), bias (K) and three times (B, d, h, w, K), "
+                  "D, H and W multiples of d, h and w",
+                  call);
+  }
+  return y;
+}
+
 // Where an output position lies between input positions: (o + 1/2) / scale - 1/2, clamped.
 std::vector<Tap> make_taps(int64_t low, int64_t high) {
   const int64_t scale = high / low;
@@ -58,22 +89,55 @@ std::vector<Tap> make_taps(int64_t low, int64_t high) {
   return taps;
 }
 
+// A coarse volume on its way to be added to a fine one.
+struct Addition {
+  Addition(const Tensor& low, const Shape& high, const float* added, float* y)
+      : taps{make_taps(low.shape[1], high[1]), make_taps(low.shape[2], high[2]),
+             make_taps(low.shape[3], high[3])},
+        op{{low.shape[1], low.shape[2], low.shape[3]},
+           {high[1], high[2], high[3]},
+           high[4],
+           {taps[0].data(), taps[1].data(), taps[2].data()},
+           static_cast<const float*>(low.data),
+           added,
+           y} {}
+
+  int64_t scratch() const { return op.low[2] * op.channels; }  // floats
+
+  std::array<std::vector<Tap>, 3> taps;
+  UpsampleAdd op;
+};
+
 void run_add(const TokenOpCall& call, float* y, const Workers& workers) {
-  const Shape& low = call.shape(0);
   const Shape& high = call.shape(1);
-  const std::vector<Tap> taps[3] = {make_taps(low[1], high[1]), make_taps(low[2], high[2]),
-                                    make_taps(low[3], high[3])};
-  const UpsampleAdd op{{low[1], low[2], low[3]},
-                       {high[1], high[2], high[3]},
-                       low[4],
-                       {taps[0].data(), taps[1].data(), taps[2].data()},
-                       call.data(0),
-                       call.data(1),
-                       y};
+  const Addition low(call.inputs[0], high, call.data(1), y);
   for_each_span(workers.parallel, high[0] * high[1] * high[2], high[3] * high[4],
                 [&](int64_t begin, int64_t end) {
-                  std::vector<float> scratch(low[3] * low[4]);
-                  workers.kernels.upsample_add(op, begin, end, scratch.data());
+                  std::vector<float> scratch(low.scratch());
+                  workers.kernels.upsample_add(low.op, begin, end, scratch.data());
+                });
+}
+
+// A row stays in the cache from its products to the last addition.
+void run_linear(const TokenOpCall& call, float* y, const Workers& workers) {
+  const CallWeights weights(call, workers);
+  const Linear& how = weights.how();
+  const Shape high = product_shape(call);
+  std::vector<std::unique_ptr<Addition>> lows;
+  for (std::size_t i = first_low; i < call.inputs.size(); ++i) {
+    lows.push_back(std::make_unique<Addition>(call.inputs[i], high, y, y));
+  }
+  const int64_t width = high[3];
+  for_each_span(workers.parallel, high[0] * high[1] * high[2], width * how.outputs,
+                [&](int64_t begin, int64_t end) {
+                  std::vector<float> scratch(width * how.outputs);
+                  for (int64_t row = begin; row < end; ++row) {
+                    workers.kernels.linear->multiply(how, call.data(0) + row * width * how.inputs,
+                                                     width, nullptr, y + row * width * how.outputs);
+                    for (const std::unique_ptr<Addition>& low : lows) {
+                      workers.kernels.upsample_add(low->op, row, row + 1, scratch.data());
+                    }
+                  }
                 });
 }
 
@@ -123,5 +187,7 @@ void Enlargement::rows(const float* x, int64_t begin, int64_t end, float* y) con
 
 extern const TokenOp upsample_op = {name, 1, -1, false, check, run};
 extern const TokenOp upsample_add_op = {add_name, 2, 1, true, check_add, run_add};
+extern const TokenOp linear_upsample_add_op = {linear_name,  6,          -1, false,
+                                               check_linear, run_linear, 3,  pack_linear};
 
 }  // namespace sgmf

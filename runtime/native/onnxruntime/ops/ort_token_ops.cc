@@ -129,7 +129,9 @@ OrtTokenOp::OrtTokenOp(const ort::Api& table, const TokenOp& which, int session_
   KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
   if (op.shaped_like >= 0) InferOutputShapeFn = infer_shape;
   if (op.in_place) {
-    GetMayInplace = op.shaped_like == 0 ? may_take<0> : may_take<1>;
+    constexpr decltype(GetMayInplace) by_input[] = {may_take<0>, may_take<1>, may_take<2>,
+                                                    may_take<3>, may_take<4>, may_take<5>};
+    GetMayInplace = by_input[op.shaped_like];
     ReleaseMayInplace = [](int* inputs, int* outputs) {
       delete inputs;
       delete outputs;

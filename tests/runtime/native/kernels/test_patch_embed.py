@@ -25,6 +25,16 @@ CASES = {
     "pads on one side": patch_case(
         (1, 2, 4, 4, 40), (24, 2, 3, 3, 3), (2,) * 3, (2, 0, 1, 0, 2, 5)
     ),
+    "SegMaFormer's first, filtered": patch_case(
+        (2, 4, 19, 33, 128), (36, 4, 7, 7, 7), (4,) * 3, (3,) * 6
+    ),
+    "its second, filtered": patch_case((2, 36, 5, 9, 63), (66, 36, 3, 3, 3), (2,) * 3, (1,) * 6),
+    "filtered, each axis its own": patch_case(
+        (1, 3, 9, 40, 93), (37, 3, 4, 6, 5), (2, 4, 3), (1, 2, 2, 0, 3, 2)
+    ),
+    "filtered, several chunks of channels": patch_case(
+        (1, 70, 4, 4, 64), (32, 70, 3, 3, 3), (2,) * 3, (1,) * 6
+    ),
     "several blocks of rows": patch_case((1, 8, 14, 280, 70), (3, 8, 7, 7, 7), (4,) * 3, (3,) * 6),
 }
 
@@ -56,10 +66,35 @@ def test_any_extents(case: Case) -> None:
         assert_close(run(case, isa=isa), case)
 
 
+@st.composite
+def filtered_cases(draw_from: Any) -> Case:
+    """Draw kernels of one and a half to two times the stride, and rows that fill vectors."""
+    strides = tuple(draw_from(st.integers(2, 5)) for _ in range(3))
+    kernel = tuple(draw_from(st.integers(s + (s + 1) // 2, 2 * s)) for s in strides)
+    outputs = (*(draw_from(st.integers(1, 9)) for _ in range(2)), draw_from(st.integers(31, 32)))
+    pads = tuple(draw_from(st.integers(0, 3)) for _ in range(6))
+    extents = (
+        max(1, (n - 1) * s + k - before - after)
+        for n, s, k, before, after in zip(outputs, strides, kernel, pads[:3], pads[3:], strict=True)
+    )
+    channels, made = draw_from(st.integers(1, 3)), draw_from(st.integers(32, 38))
+    return patch_case((1, channels, *extents), (made, channels, *kernel), strides, pads)
+
+
+@settings(max_examples=30, deadline=None)
+@given(filtered_cases())
+def test_minimal_filtering(case: Case) -> None:
+    for isa in cpu_isas():
+        assert_close(run(case, isa=isa, threads=2), case)
+
+
+@pytest.mark.parametrize(("width", "channels"), [(40, 14), (64, 33)], ids=["direct", "filtered"])
 @pytest.mark.parametrize("isa", cpu_isas())
-def test_no_voxel_reaches_beyond_the_patches_that_hold_it(isa: str) -> None:
+def test_no_voxel_reaches_beyond_the_patches_that_hold_it(
+    isa: str, width: int, channels: int
+) -> None:
     """One voxel that is not a number: nothing of other patches is read, not even times zero."""
-    case = patch_case((1, 2, 8, 8, 40), (14, 2, 3, 3, 3), (2,) * 3, (1,) * 6)
+    case = patch_case((1, 2, 8, 8, width), (channels, 2, 3, 3, 3), (2,) * 3, (1,) * 6)
     spoilt = case.inputs[0].copy()
     spoilt[0, 1, 3, 4, 5] = np.nan
     y = run(replace(case, inputs=(spoilt, *case.inputs[1:])), isa=isa)

@@ -15,8 +15,13 @@ from support.graphs.token_op_cases import (
     concat_conv_case,
     conv_case,
     depthwise_case,
+    gelu_linear_add_case,
+    linear_add_case,
+    linear_upsample_add_case,
     norm_case,
+    norm_linear_case,
     patch_case,
+    relu_linear_case,
     run,
     upsample_add_case,
     upsample_case,
@@ -33,6 +38,7 @@ isas = st.sampled_from(cpu_isas())
 batches = st.integers(1, 3)
 extents = st.tuples(*[st.integers(1, 7)] * 3)
 channels = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 48, 65]))
+token_counts = st.one_of(st.tuples(st.integers(1, 230)), extents)
 slopes = st.sampled_from([0.0, 0.01, 0.5, 1.0])
 factors = st.tuples(*[st.integers(1, 4)] * 3)
 
@@ -41,7 +47,13 @@ OF_CHANNELS = {"DepthwiseConv3d": -1, "CausalConv1dSilu": -1, "InstanceNorm": 1}
 )
 """Ops that treat channels alike and alone, and the axis of these."""
 
-BATCHED = {"UpsampleAdd": {0, 1}, "ConcatConv3d": {0, 3}}
+BATCHED = {
+    "UpsampleAdd": {0, 1},
+    "ConcatConv3d": {0, 3},
+    "LinearAdd": {0, 3},
+    "InstanceNormGeluLinearAdd": {0, 5},
+    "LinearUpsampleAdd": {0, 3, 4, 5},
+}
 """Inputs with a batch, of ops where those are not the first alone."""
 
 
@@ -58,7 +70,7 @@ def token_cases(draw: st.DrawFn, op: str) -> Case:
         return depthwise_case(batch, *volume, width)
     if op == "InstanceNorm":
         return volume_norm_case(batch, width, *volume, alpha=draw(slopes))
-    if op.startswith("InstanceNorm"):
+    if op.startswith("InstanceNorm") and "Linear" not in op:
         return norm_case(op, batch, *volume, width, alpha=draw(slopes))
     if op == "CausalConv1dSilu":
         taps = draw(st.integers(1, 4))
@@ -68,12 +80,25 @@ def token_cases(draw: st.DrawFn, op: str) -> Case:
         return upsample_add_case((batch, *draw(small_extents), width), draw(factors))
     if op == "Upsample":
         return upsample_case((batch, draw(st.integers(1, 5)), *draw(small_extents)), draw(factors))
+    if op == "LinearUpsampleAdd":
+        low = (batch, *draw(small_extents))
+        return linear_upsample_add_case(low, draw(factors), width, draw(channels))
+    if op in LINEAR_CASES:
+        counts = extents if op.startswith("InstanceNorm") else token_counts
+        return LINEAR_CASES[op]((batch, *draw(counts)), width, draw(channels))
     kernel, steps = draw(st.tuples(*[st.integers(1, 4)] * 3)), draw(factors)
     pads = draw(st.tuples(*[st.integers(0, 2)] * 6))
     room = tuple(n + k for n, k in zip(volume, kernel, strict=True))
     inputs = draw(st.integers(1, 3))
     return patch_case((batch, inputs, *room), (width, inputs, *kernel), steps, pads)
 
+
+LINEAR_CASES = {
+    "NormLinear": norm_linear_case,
+    "LinearAdd": linear_add_case,
+    "InstanceNormGeluLinearAdd": gelu_linear_add_case,
+    "InstanceNormReluLinear": relu_linear_case,
+}
 
 small_extents = st.tuples(*[st.integers(1, 4)] * 3)
 

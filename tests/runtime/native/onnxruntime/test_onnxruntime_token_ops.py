@@ -20,7 +20,7 @@ from support.graphs.token_op_cases import (
     patch_case,
     run,
 )
-from support.graphs.token_op_models import CASES, make_chain, make_model
+from support.graphs.token_op_models import ATTRIBUTES, CASES, make_chain, make_model
 
 from segmaformer.runtime.bindings.op_library import register_op_library
 from segmaformer.runtime.bindings.token_ops import TokenOpAttributes
@@ -102,6 +102,20 @@ def test_results_may_take_the_memory_of_what_nobody_reads_again(read_again: tupl
         np.testing.assert_array_equal(found, expected[name])
 
 
+def test_a_residual_that_is_multiplied_too_keeps_its_memory() -> None:
+    norm = norm_case("InstanceNormRelu", 1, 4, 4, 6, 23)
+    x, scale, bias = norm.inputs
+    feed = {"x": x, "scale": scale, "bias": bias, "weight": draw(23, 23)}
+    one = run(norm)
+    expected = run(Case("LinearAdd", (one, feed["weight"], bias, one), TokenOpAttributes()))
+    nodes = [
+        ("InstanceNormRelu", ["x", "scale", "bias"], "one", {}),
+        ("LinearAdd", ["one", "weight", "bias", "one"], "y", {}),
+    ]
+    (found,) = open_session(make_chain(nodes, feed, ["y"])).run(None, feed)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_epsilon_may_be_left_out() -> None:
     case = BY_NAME["InstanceNormRelu"]
     model = make_model(case)
@@ -149,8 +163,8 @@ def test_arrays_of_another_length_are_refused_on_loading(
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.op)
 def test_an_attribute_that_is_missing(case: Case) -> None:
-    if case.op.startswith("InstanceNorm"):
-        pytest.skip("its only attribute may be left out")
+    if set(ATTRIBUTES[case.op]) <= {"epsilon", "alpha"}:
+        pytest.skip("it has none that may not be left out")
     model = make_model(case)
     del model.graph.node[0].attribute[:]
     session = open_session(model)
