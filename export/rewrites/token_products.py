@@ -138,7 +138,7 @@ def _after_relu(graph: ir.Graph, product: _Product) -> bool:
 
 
 def _under_upsampling(graph: ir.Graph, product: _Product) -> bool:
-    value, coarse, scales = product.result, list[ir.Value | None](), dict[str, object]()
+    value, coarse, scales = product.result, list[ir.Value | None](), dict[str, Sequence[float]]()
     nodes = list(product.nodes)
     for name in token_ops.COARSE:
         reader = only_reader(value)
@@ -212,7 +212,7 @@ def _volume(value: ir.Value | None) -> tuple[int, int, int] | None:
     return (depth, height, width) if known else None  # type: ignore[return-value]
 
 
-def _epsilon(norm: ir.Node) -> dict[str, object]:
+def _epsilon(norm: ir.Node) -> dict[str, float]:
     return {"epsilon": norm.attributes.get_float("epsilon", 1e-5)}
 
 
@@ -259,7 +259,7 @@ def _finish(
     graph: ir.Graph,
     op_type: str,
     inputs: Sequence[ir.Value | None],
-    attributes: Mapping[str, object],
+    attributes: Mapping[str, float | Sequence[float]],
     nodes: Sequence[ir.Node],
     volume: Sequence[int] | None = None,
 ) -> bool:
