@@ -10,7 +10,10 @@ from typing import Literal
 
 Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
-NormalizationScheme = Literal["zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01"]
+NormalizationScheme = Literal[
+    "zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01", "clip", "zscore_nonzero"
+]
+Alignment = Literal["borders", "first_voxels"]
 TilingScheme = Literal["nnunet", "monai"]
 Reader = Literal["nibabel", "nibabel_reoriented", "simpleitk", "monai"]
 
@@ -34,10 +37,12 @@ class Region:
 
 @dataclass(frozen=True)
 class Normalization:
-    """Scaling of one channel's intensities; `mean` to `upper` only for ``ct``.
+    """Scaling of one channel's intensities; `mean` to `upper` only for ``ct`` and ``clip``.
 
-    ``rescale01`` scales the whole channel to 0..1, ``rescale01_slices`` each slice along the first
-    axis on its own.
+    Both clip to `lower` and `upper`, subtract `mean` and divide by `std`; those of ``ct`` are in
+    Hounsfield units. ``zscore_nonzero`` scales the channel's nonzero voxels by their own mean and
+    deviation and leaves the others zero. ``rescale01`` scales the whole channel to 0..1,
+    ``rescale01_slices`` each slice along the first axis on its own.
     """
 
     scheme: NormalizationScheme
@@ -53,13 +58,16 @@ class Resampling:
     """Spline orders; `order_z` is for the coarse axis if that is treated on its own.
 
     `separate_z` None decides by anisotropy: a ratio of spacings above
-    `anisotropy_threshold`.
+    `anisotropy_threshold`. `alignment` says what coincides of both grids: their outer borders, or
+    the centres of their first voxels as in MONAI, with exactly the stated spacing and orders up
+    to one.
     """
 
     order: int = 3
     order_z: int = 0
     separate_z: bool | None = None
     anisotropy_threshold: float = 3.0
+    alignment: Alignment = "borders"
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,10 @@ class Preprocessing:
     reader
         Reader of the training's scans, which decides the spacing of a scan, see
         :func:`segmaformer.runtime.scans.spacing.training_spacing`; None uses the affine's.
+    crop_above
+        Instead of `crop_to_nonzero`: crop to the voxels above this intensity in any channel.
+    resample_first
+        Whether intensities are normalised after resampling, as in MONAI, and not before.
     """
 
     channels: tuple[str, ...]
@@ -89,6 +101,8 @@ class Preprocessing:
     resampling: Resampling = Resampling()
     logits_resampling: Resampling = Resampling(order=1)
     reader: Reader | None = None
+    crop_above: float | None = None
+    resample_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,10 +129,14 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Output:
-    """Meaning of the logits: exclusive labels (softmax) or overlapping regions (sigmoid)."""
+    """Meaning of the logits: exclusive labels (softmax) or overlapping regions (sigmoid).
+
+    `interpolated` says what is resampled to the scan's grid before labels are decided.
+    """
 
     labels: tuple[Label, ...]
     regions: tuple[Region, ...] = ()
+    interpolated: Literal["logits", "probabilities"] = "logits"
 
     @property
     def channels(self) -> int:

@@ -123,7 +123,7 @@ def _input(manifest: Manifest) -> str:
 
 
 def _normalization(scaling: Normalization) -> str:
-    if scaling.scheme != "ct":
+    if scaling.scheme not in ("ct", "clip"):
         return f"{scaling.scheme} normalisation" + " inside nonzero voxels" * scaling.use_mask
     return (
         f"clipped to {scaling.lower:g}..{scaling.upper:g}, less {scaling.mean:g}, "

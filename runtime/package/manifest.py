@@ -208,6 +208,8 @@ def use_complaints(preprocessing: Preprocessing, tiling: Tiling, output: Output)
     yield from _preprocessing_complaints(preprocessing)
     yield from _tiling_complaints(tiling)
     yield from _output_complaints(output)
+    if output.interpolated == "probabilities" and preprocessing.logits_resampling.order > 1:
+        yield "output.interpolated is probabilities; expected splines of order 0 or 1"
 
 
 def _preprocessing_complaints(spec: Preprocessing) -> Iterator[str]:
@@ -219,10 +221,15 @@ def _preprocessing_complaints(spec: Preprocessing) -> Iterator[str]:
             f"for {len(spec.channels)} channels"
         )
     for index, normalization in enumerate(spec.normalization):
-        if normalization.scheme == "ct" and not _is_complete_ct(normalization):
+        if normalization.scheme in ("ct", "clip") and not _is_complete(normalization):
             yield (
-                f"preprocessing.normalization[{index}] is ct; expected mean, std above zero, "
-                "and lower below upper"
+                f"preprocessing.normalization[{index}] is {normalization.scheme}; expected mean, "
+                "std above zero, and lower below upper"
+            )
+        if spec.resample_first and normalization.use_mask:
+            yield (
+                f"preprocessing.normalization[{index}] is in a mask, which resample_first does "
+                "not allow"
             )
     if spec.orientation is not None and not _is_orientation(spec.orientation):
         yield f"preprocessing.orientation is {spec.orientation!r}; expected letters such as RAS"
@@ -234,9 +241,19 @@ def _preprocessing_complaints(spec: Preprocessing) -> Iterator[str]:
         resampling: Resampling = getattr(spec, name)
         if not (0 <= resampling.order <= 5 and 0 <= resampling.order_z <= 5):
             yield f"preprocessing.{name} has a spline order outside 0 to 5"
+        whole = resampling.order <= 1 and resampling.separate_z is False
+        if resampling.alignment == "first_voxels" and not whole:
+            yield (
+                f"preprocessing.{name} aligns first voxels; expected an order of 0 or 1 and "
+                "separate_z false"
+            )
+    if spec.resampling.alignment != spec.logits_resampling.alignment:
+        yield "preprocessing aligns the grids of image and logits in two ways"
+    if spec.crop_above is not None and spec.crop_to_nonzero:
+        yield "preprocessing has crop_above beside crop_to_nonzero"
 
 
-def _is_complete_ct(n: Normalization) -> bool:
+def _is_complete(n: Normalization) -> bool:
     if n.mean is None or n.std is None or n.lower is None or n.upper is None:
         return False
     return n.std > 0 and n.lower < n.upper

@@ -168,7 +168,7 @@ def _intensities(contrast: np.ndarray, normalization: Normalization) -> np.ndarr
     scan = contrast
     if normalization.scheme == "rgb01":
         scan = np.interp(contrast, (contrast.min(), contrast.max()), (0, 255))
-    elif normalization.scheme in ("ct", "none"):
+    elif normalization.scheme in ("ct", "clip", "none"):
         mean, std = normalization.mean or 0.0, normalization.std or 1.0
         scan = (contrast - contrast.mean()) / contrast.std() * std + mean
     return scan.astype(np.float32)

@@ -87,7 +87,7 @@ class Admission:
         if headers:
             header = outline(headers[0], len(spec.channels))
             self._check_spacing(header)
-            if not spec.crop_to_nonzero:
+            if not spec.crop_to_nonzero and spec.crop_above is None:
                 self.check(header, self._whole_grid(header))
         try:
             return read_scan(

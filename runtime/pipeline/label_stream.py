@@ -180,11 +180,12 @@ class LabelStream:
             Shape (len(channels), d, h, w), float32, from 0 to 1.
         """
         exclusive = not self._output.regions
+        activated = self._output.interpolated == "probabilities"
         maps = np.zeros([len(channels), *self._grid.shape], np.float32)
 
         def take(place: Box, logits: LogitLines, taps: list[AxisTaps]) -> None:
             maps[(slice(None), *place)] = resample_probabilities(
-                logits, taps, channels, exclusive=exclusive
+                logits, taps, channels, exclusive=exclusive, activated=activated
             )
 
         self._stream(take, progress)

@@ -141,6 +141,9 @@ class Prediction:
         """Make the stream that sums on the device; None, with a report, if that is impossible."""
         if self.resident is None:
             return None
+        if self.manifest.output.interpolated == "probabilities":
+            self.report(f"{ON_PROCESSOR}: probabilities are interpolated there")
+            return None
         self.resident.device.activate()
         try:
             stream = self._stream(0, self.resident)

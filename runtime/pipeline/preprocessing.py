@@ -1,9 +1,9 @@
 """Preparation of a scan on the network's grid, and the way back to the scan's.
 
-Order of operations: orient, transpose, crop, normalise, resample. Normalising comes
-before resampling, since interpolation would blur the border of the nonzero mask. The
-network's axes count depth, height, width: the stored axes in reverse, (Z, Y, X), then
-``transpose_forward``, as in nnU-Net v2.
+Order of operations: orient, transpose, crop, normalise, resample; or resample before
+normalising, if the specification says ``resample_first``. nnU-Net normalises first, since
+interpolation would blur the border of the nonzero mask. The network's axes count depth, height,
+width: the stored axes in reverse, (Z, Y, X), then ``transpose_forward``, as in nnU-Net v2.
 """
 
 from __future__ import annotations

@@ -39,7 +39,12 @@ def outside_crop(output: Output, channel: int) -> float:
 
 
 def resample_probabilities(
-    logits: LogitLines, taps: Sequence[AxisTaps], channels: Sequence[int], *, exclusive: bool
+    logits: LogitLines,
+    taps: Sequence[AxisTaps],
+    channels: Sequence[int],
+    *,
+    exclusive: bool,
+    activated: bool = False,
 ) -> npt.NDArray[np.float32]:
     """Compute probabilities of some channels on another grid.
 
@@ -54,12 +59,15 @@ def resample_probabilities(
     exclusive
         True for labels, of which each voxel has one (softmax over channels); False for
         regions, which may overlap (sigmoid).
+    activated
+        Whether the native pipeline made them probabilities already, those of regions less a half.
 
     Returns
     -------
     ndarray
         Shape (len(channels), d, h, w) of the target, float32, from 0 to 1. Logits are interpolated
-        first, then become probabilities, as in nnU-Net. A few rows are computed at a time.
+        first, then become probabilities, as in nnU-Net, unless they are `activated`. A few rows
+        are computed at a time.
     """
     depth, height, width = taps
     maps = np.empty([len(channels), *(len(axis) for axis in taps)], np.float32)
@@ -70,8 +78,10 @@ def resample_probabilities(
         for start in range(0, len(height), rows):
             part = height.part(start, min(start + rows, len(height)), 0)
             values = _between(_between(plane, part, 1), width, 2)
-            maps[:, z, start : start + rows] = to_probabilities(
-                values, channels, exclusive=exclusive
+            maps[:, z, start : start + rows] = (
+                values[list(channels)] + np.float32(0 if exclusive else 0.5)
+                if activated
+                else to_probabilities(values, channels, exclusive=exclusive)
             )
     return maps
 

@@ -141,7 +141,7 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def load_source(path: Path, **reading: Unpack[Reading]) -> Checkpoint:
-    """Load a checkpoint, the folds of a folder, a cascade, or a module of the user's own.
+    """Load a checkpoint, folds of a folder, a cascade, a MONAI bundle or a module of your own.
 
     Raises
     ------
@@ -149,6 +149,7 @@ def load_source(path: Path, **reading: Unpack[Reading]) -> Checkpoint:
         Options do not go together, or do not suit the network.
     """
     from segmaformer.checkpoint.folds import is_model_folder
+    from segmaformer.export.monai_bundle.configuration import is_bundle
 
     options: dict[str, Any] = dict(reading)
     config = parse_settings(options.pop("settings"))
@@ -160,6 +161,8 @@ def load_source(path: Path, **reading: Unpack[Reading]) -> Checkpoint:
             f"--folds and --checkpoint-name need nnU-Net's trained-model folder; {path} has no "
             "fold_0 or other fold in it"
         )
+    if is_bundle(path):
+        return _load_bundle(path, {**options, **own, "previous_stage": previous, "set": config})
     if previous is not None and (own["module"] is not None or path.suffix == ".onnx"):
         raise click.UsageError("--previous-stage is for nnU-Net's own trainings")
     if own["module"] is not None:
@@ -186,6 +189,18 @@ def _given(options: dict[str, Any], *names: str) -> dict[str, Any]:
     """Take the options of these names out, and keep those that have a value."""
     taken = {name: options.pop(name) for name in names}
     return {name: value for name, value in taken.items() if value is not None}
+
+
+def _load_bundle(path: Path, options: dict[str, Any]) -> Checkpoint:
+    from segmaformer.export.monai_bundle.bundle import load_bundle
+
+    key = options.pop("weights")
+    if surplus := [name for name, value in options.items() if value]:
+        raise click.UsageError(
+            f"--{surplus[0].replace('_', '-')} does not go with a MONAI bundle, which states "
+            "its own use; change its configs/inference.json"
+        )
+    return load_bundle(path, weights_key=key, report=say)
 
 
 def _load_module(

@@ -13,8 +13,9 @@ namespace {
 
 using Complaints = std::vector<std::string>;
 
-bool is_complete(const Normalization& ct) {
-  return !std::isnan(ct.mean) && ct.std > 0 && ct.lower < ct.upper;  // unset ones are NaN
+bool is_complete(const Normalization& n) {
+  if (n.scheme != NormalizationScheme::ct && n.scheme != NormalizationScheme::clip) return true;
+  return !std::isnan(n.mean) && n.std > 0 && n.lower < n.upper;  // unset ones are NaN
 }
 
 bool is_orientation(const std::string& codes) {
@@ -35,9 +36,17 @@ void check_preprocessing(const Preprocessing& spec, Complaints& complaints) {
   }
   for (std::size_t i = 0; i < spec.normalization.size(); ++i) {
     const Normalization& each = spec.normalization[i];
-    if (each.scheme != NormalizationScheme::ct || is_complete(each)) continue;
-    complaints.push_back("preprocessing.normalization[" + std::to_string(i) +
-                         "] is ct; expected mean, std above zero, and lower below upper");
+    const std::string name = "preprocessing.normalization[" + std::to_string(i) + "]";
+    if (!is_complete(each)) {
+      complaints.push_back(name +
+                           " is ct or clip; expected mean, std above zero, and lower below upper");
+    }
+    if (spec.resample_first && each.use_mask) {
+      complaints.push_back(name + " is in a mask, which resample_first does not allow");
+    }
+  }
+  if (spec.crop_above && spec.crop_to_nonzero) {
+    complaints.push_back("preprocessing has crop_above beside crop_to_nonzero");
   }
   if (!spec.orientation.empty() && !is_orientation(spec.orientation)) {
     complaints.push_back("preprocessing.orientation is no three letters such as RAS");
@@ -53,6 +62,15 @@ void check_preprocessing(const Preprocessing& spec, Complaints& complaints) {
   for (const Resampling& each : {spec.resampling, spec.logits_resampling}) {
     if (is_order(each.order) && is_order(each.order_z)) continue;
     complaints.push_back("preprocessing has a spline order outside 0 to 5");
+  }
+  for (const Resampling& each : {spec.resampling, spec.logits_resampling}) {
+    const bool whole = each.order <= 1 && !each.separate_z.value_or(true);
+    if (each.alignment == Alignment::borders || whole) continue;
+    complaints.push_back(
+        "preprocessing aligns first voxels; expected an order of 0 or 1 and separate_z false");
+  }
+  if (spec.resampling.alignment != spec.logits_resampling.alignment) {
+    complaints.push_back("preprocessing aligns the grids of image and logits in two ways");
   }
 }
 
@@ -77,6 +95,10 @@ void check_tiling(const Tiling& tiling, Complaints& complaints) {
 }
 
 void check_output(const Manifest& manifest, Complaints& complaints) {
+  if (manifest.spec.output.interpolates_probabilities &&
+      manifest.spec.preprocessing.logits_resampling.order > 1) {
+    complaints.push_back("output.interpolated is probabilities; expected splines of order 0 or 1");
+  }
   std::set<int32_t> values;
   bool counted = manifest.labels.size() >= 2;
   for (const Label& label : manifest.labels) {

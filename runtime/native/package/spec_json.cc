@@ -32,8 +32,9 @@ Normalization read_normalization(const Field& field) {
     return field.is_set(name) ? field.at(name).number() : std::nan("");
   };
   Normalization normalization;
-  normalization.scheme = static_cast<NormalizationScheme>(field.at("scheme").one_of(
-      {"zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01"}));
+  normalization.scheme = static_cast<NormalizationScheme>(
+      field.at("scheme").one_of({"zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01",
+                                 "clip", "zscore_nonzero"}));
   if (field.has("use_mask")) normalization.use_mask = field.at("use_mask").boolean();
   normalization.mean = number("mean");
   normalization.std = number("std");
@@ -44,7 +45,7 @@ Normalization read_normalization(const Field& field) {
 
 // What is not spelled out has the class's defaults, not those of its place.
 Resampling read_resampling(const Field& field) {
-  field.expect_fields({}, {"order", "order_z", "separate_z", "anisotropy_threshold"});
+  field.expect_fields({}, {"order", "order_z", "separate_z", "anisotropy_threshold", "alignment"});
   Resampling resampling;
   if (field.has("order")) resampling.order = read_order(field.at("order"));
   if (field.has("order_z")) resampling.order_z = read_order(field.at("order_z"));
@@ -52,13 +53,17 @@ Resampling read_resampling(const Field& field) {
   if (field.has("anisotropy_threshold")) {
     resampling.anisotropy_threshold = field.at("anisotropy_threshold").number();
   }
+  if (field.has("alignment")) {
+    resampling.alignment =
+        static_cast<Alignment>(field.at("alignment").one_of({"borders", "first_voxels"}));
+  }
   return resampling;
 }
 
 Preprocessing read_preprocessing(const Field& field) {
   field.expect_fields({"channels", "normalization"},
-                      {"orientation", "transpose_forward", "crop_to_nonzero", "spacing",
-                       "resampling", "logits_resampling", "reader"});
+                      {"orientation", "transpose_forward", "crop_to_nonzero", "crop_above",
+                       "spacing", "resampling", "logits_resampling", "resample_first", "reader"});
   Preprocessing spec;
   for (const Field& name : field.at("channels").list()) spec.channels.push_back(name.text());
   for (const Field& entry : field.at("normalization").list()) {
@@ -72,6 +77,8 @@ Preprocessing read_preprocessing(const Field& field) {
     }
   }
   if (field.has("crop_to_nonzero")) spec.crop_to_nonzero = field.at("crop_to_nonzero").boolean();
+  if (field.is_set("crop_above")) spec.crop_above = field.at("crop_above").number();
+  if (field.has("resample_first")) spec.resample_first = field.at("resample_first").boolean();
   if (field.is_set("spacing")) {
     const auto axes = field.at("spacing").list(3);
     spec.spacing_mm = {axes[0].number(), axes[1].number(), axes[2].number()};
@@ -102,8 +109,12 @@ Tiling read_tiling(const Field& field) {
 }
 
 NamedOutput read_output(const Field& field) {
-  field.expect_fields({"labels"}, {"regions"});
+  field.expect_fields({"labels"}, {"regions", "interpolated"});
   NamedOutput output;
+  if (field.has("interpolated")) {
+    output.interpolates_probabilities =
+        field.at("interpolated").one_of({"logits", "probabilities"}) == 1;
+  }
   for (const Field& label : field.at("labels").list()) {
     label.expect_fields({"value", "name"});
     output.labels.push_back({read_value(label.at("value")), label.at("name").text()});
@@ -120,6 +131,7 @@ NamedOutput read_output(const Field& field) {
 
 Output NamedOutput::values() const {
   Output output;
+  output.interpolates_probabilities = interpolates_probabilities;
   for (const Label& label : labels) {
     output.label_values.push_back(static_cast<uint16_t>(label.value));
   }

@@ -24,6 +24,7 @@ struct Region {
 struct NamedOutput {
   std::vector<Label> labels;
   std::vector<Region> regions;
+  bool interpolates_probabilities = false;
 
   Output values() const;
 };

@@ -9,6 +9,7 @@
 #include "pipeline/geometry/crop.h"
 #include "pipeline/sampling/normalize.h"
 #include "pipeline/sampling/resample.h"
+#include "pipeline/sampling/spaced_grid.h"
 
 namespace sgmf {
 namespace {
@@ -22,7 +23,15 @@ NetworkGrid grid_of(const Volume& volume, const Preprocessing& spec, const Box* 
   grid.box = box ? *box : whole(grid.uncropped_shape);
   grid.scan_spacing_mm = reordered(volume.spacing(), grid.reorientation);
   grid.spacing_mm = spec.spacing_mm.value_or(grid.scan_spacing_mm);
-  grid.shape = target_shape(grid.cropped_shape(), grid.scan_spacing_mm, grid.spacing_mm);
+  if (spec.spacing_mm && spec.resampling.alignment == Alignment::first_voxels) {
+    const SpacedGrid spaced =
+        spaced_grid(reordered(volume.affine, volume.shape, grid.reorientation, grid.box),
+                    grid.cropped_shape(), grid.scan_spacing_mm, grid.spacing_mm);
+    grid.spacing_mm = spaced.spacing_mm;
+    grid.shape = spaced.shape;
+  } else {
+    grid.shape = target_shape(grid.cropped_shape(), grid.scan_spacing_mm, grid.spacing_mm);
+  }
   double floats = static_cast<double>(volume.channels);
   for (const int64_t extent : grid.shape) floats *= static_cast<double>(extent);
   if (floats > most_floats) {
@@ -50,8 +59,9 @@ NetworkGrid whole_grid(const Volume& volume, const Preprocessing& spec) {
 
 NetworkGrid network_grid(const Volume& volume, const Preprocessing& spec) {
   check_channels(volume, spec);
-  if (!spec.crop_to_nonzero) return whole_grid(volume, spec);
-  const Box box = content_box(channel_views(volume, network_axes(volume.affine, spec)));
+  if (!spec.crop_to_nonzero && !spec.crop_above) return whole_grid(volume, spec);
+  const Box box =
+      content_box(channel_views(volume, network_axes(volume.affine, spec)), spec.crop_above);
   return grid_of(volume, spec, &box);
 }
 
@@ -73,9 +83,14 @@ void fill_image(const Volume& volume, const Preprocessing& spec, const NetworkGr
   const int64_t voxels = voxel_count(grid.shape);
   for (std::size_t i = 0; i < channels.size(); ++i, image += voxels) {
     if (cancelled && cancelled()) throw Error(ErrorCode::cancelled, "the prediction was cancelled");
-    const NormalizedChannel normalized(channels[i], spec.normalization[i],
-                                       masked ? mask.data() : nullptr, threads);
-    resize.run([&](const Box& box, float* out) { normalized.read(box, out); }, image);
+    if (spec.resample_first) {
+      resize.run([&](const Box& box, float* out) { channels[i].read(box, out); }, image);
+      normalize_in_place(image, grid.shape, spec.normalization[i], threads);
+    } else {
+      const NormalizedChannel normalized(channels[i], spec.normalization[i],
+                                         masked ? mask.data() : nullptr, threads);
+      resize.run([&](const Box& box, float* out) { normalized.read(box, out); }, image);
+    }
     if (!all_finite(image, voxels, threads)) {
       throw Error(ErrorCode::input,
                   "channel " + std::to_string(i) +

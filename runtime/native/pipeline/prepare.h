@@ -1,7 +1,8 @@
 // Preparation of a scan: the network's grid and intensities.
 //
-// Order of operations: orient, transpose, crop, normalise, resample. Normalising comes before
-// resampling, since interpolation would blur the border of the nonzero mask. The network's axes
+// Order of operations: orient, transpose, crop, normalise, resample. nnU-Net normalises before it
+// resamples, since interpolation would blur the border of the nonzero mask; where a specification
+// says so, as for MONAI, resampling comes first. The network's axes
 // count depth, height, width: the stored axes in reverse, (z, y, x), then `transpose_forward`, as
 // in nnU-Net v2.
 #pragma once

@@ -20,6 +20,15 @@ void check_orders(const Resampling& resampling, const char* name) {
   }
 }
 
+void check_alignment(const Resampling& resampling, const char* name) {
+  if (resampling.alignment == Alignment::borders) return;
+  if (resampling.order > 1 || resampling.separate_z.value_or(true)) {
+    refuse(std::string(name) +
+           " aligns first voxels; expected an order of 0 or 1 and separate_z "
+           "false");
+  }
+}
+
 bool is_orientation(const std::string& codes) {
   std::string pairs;
   for (const char code : codes) {
@@ -32,8 +41,9 @@ bool is_orientation(const std::string& codes) {
 }
 
 // Parameters that are not set are NaN.
-bool is_complete_ct(const Normalization& n) {
-  return !std::isnan(n.mean) && n.std > 0 && n.lower < n.upper;
+bool is_incomplete(const Normalization& n) {
+  const bool clips = n.scheme == NormalizationScheme::ct || n.scheme == NormalizationScheme::clip;
+  return clips && !(!std::isnan(n.mean) && n.std > 0 && n.lower < n.upper);
 }
 
 }  // namespace
@@ -52,8 +62,11 @@ void check(const Preprocessing& spec) {
            std::to_string(spec.channels.size()) + " channels");
   }
   for (const Normalization& normalization : spec.normalization) {
-    if (normalization.scheme == NormalizationScheme::ct && !is_complete_ct(normalization)) {
-      refuse("a normalization is ct; expected mean, std above zero, and lower below upper");
+    if (is_incomplete(normalization)) {
+      refuse("a normalization is ct or clip; expected mean, std above zero, lower below upper");
+    }
+    if (spec.resample_first && normalization.use_mask) {
+      refuse("a normalization in a mask comes after resampling; expected it before");
     }
   }
   if (!spec.orientation.empty() && !is_orientation(spec.orientation)) {
@@ -69,6 +82,12 @@ void check(const Preprocessing& spec) {
   }
   check_orders(spec.resampling, "resampling");
   check_orders(spec.logits_resampling, "logits_resampling");
+  check_alignment(spec.resampling, "resampling");
+  check_alignment(spec.logits_resampling, "logits_resampling");
+  if (spec.resampling.alignment != spec.logits_resampling.alignment) {
+    refuse("resampling and logits_resampling align grids in two ways");
+  }
+  if (spec.crop_above && spec.crop_to_nonzero) refuse("crop_above comes with crop_to_nonzero");
 }
 
 void check(const Tiling& tiling) {
@@ -98,6 +117,9 @@ void check(const Spec& spec) {
   check(spec.preprocessing);
   check(spec.tiling);
   check(spec.output);
+  if (spec.output.interpolates_probabilities && spec.preprocessing.logits_resampling.order > 1) {
+    refuse("probabilities are interpolated by a spline of order above 1");
+  }
 }
 
 }  // namespace sgmf

@@ -14,9 +14,18 @@ namespace sgmf {
 using Triple = std::array<int64_t, 3>;
 using Spacing = std::array<double, 3>;
 
-enum class NormalizationScheme { zscore, ct, none, rescale01, rescale01_slices, rgb01 };
+enum class NormalizationScheme {
+  zscore,
+  ct,
+  none,
+  rescale01,
+  rescale01_slices,
+  rgb01,
+  clip,
+  zscore_nonzero,
+};
 
-// Scaling of one channel's intensities; `mean` to `upper` only for `ct`.
+// Scaling of one channel's intensities; `mean` to `upper` only for `ct` and `clip`.
 struct Normalization {
   NormalizationScheme scheme = NormalizationScheme::zscore;
   bool use_mask = false;
@@ -27,12 +36,16 @@ struct Normalization {
 };
 
 // Spline orders 0 to 5; `order_z` along the coarse axis where it is treated on its own. Without
-// `separate_z` a ratio of spacings above `anisotropy_threshold` decides.
+// `separate_z` a ratio of spacings above `anisotropy_threshold` decides. `first_voxels` has orders
+// up to one and no separate axis.
+enum class Alignment { borders, first_voxels };
+
 struct Resampling {
   int order = 3;
   int order_z = 0;
   std::optional<bool> separate_z;
   double anisotropy_threshold = 3.0;
+  Alignment alignment = Alignment::borders;  // of two grids: what coincides
 };
 
 struct Preprocessing {
@@ -42,9 +55,11 @@ struct Preprocessing {
   std::string orientation = "RAS";
   std::array<int, 3> transpose_forward{0, 1, 2};  // of the (z, y, x) axes
   bool crop_to_nonzero = true;
+  std::optional<double> crop_above;   // instead: to the voxels above it in any channel
   std::optional<Spacing> spacing_mm;  // along the transposed axes; none keeps the scan's
   Resampling resampling;
-  Resampling logits_resampling{1, 0, std::nullopt, 3.0};
+  Resampling logits_resampling{1, 0, std::nullopt, 3.0, Alignment::borders};
+  bool resample_first = false;  // intensities are normalised after resampling
 };
 
 enum class TilingScheme { nnunet, monai };
@@ -71,6 +86,7 @@ struct Tiling {
 struct Output {
   std::vector<uint16_t> label_values;
   std::vector<uint16_t> region_values;
+  bool interpolates_probabilities = false;  // instead of logits, to the scan's grid
 
   int64_t channels() const {
     return static_cast<int64_t>(region_values.empty() ? label_values.size() : region_values.size());

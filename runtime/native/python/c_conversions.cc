@@ -46,7 +46,8 @@ Volume volume_of(const sgmf_scan& given) {
 
 Normalization normalization_of(const char* json) {
   const Normalization n = parsed(json, "normalization", read_normalization);
-  if (n.scheme == NormalizationScheme::ct && std::isnan(n.mean + n.std + n.lower + n.upper)) {
+  const bool clips = n.scheme == NormalizationScheme::ct || n.scheme == NormalizationScheme::clip;
+  if (clips && std::isnan(n.mean + n.std + n.lower + n.upper)) {
     throw Error(ErrorCode::argument, "ct normalisation needs mean, std, lower and upper");
   }
   return n;

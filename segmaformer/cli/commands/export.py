@@ -82,9 +82,9 @@ def command(
 
     Reads nnU-Net v2 checkpoints, bare state_dicts, Lightning checkpoints and safetensors. For
     weights split over several files, give the index or its folder; for an ensemble of folds,
-    nnU-Net's trained-model folder. With --module, CHECKPOINT holds the weights of your own
-    PyTorch module. Every variant is compared with PyTorch (int8 with float32) before the package
-    appears.
+    nnU-Net's trained-model folder; for a MONAI bundle, its folder. With --module, CHECKPOINT holds
+    the weights of your own PyTorch module. Every variant is compared with PyTorch (int8 with
+    float32) before the package appears.
     """
     require_extra("torch", "onnx", "onnxscript", extra="export")
     from segmaformer.export.pipeline import ExportOptions, export_package

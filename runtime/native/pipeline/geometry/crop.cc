@@ -15,10 +15,13 @@ namespace {
 template <typename T>
 class Bounds {
  public:
-  Bounds(const T* voxels, const Triple& shape, const Triple& strides, Box& box)
+  Bounds(const T* voxels, const Triple& shape, const Triple& strides,
+         const std::optional<double>& above, Box& box)
       : voxels_(voxels),
         shape_(shape),
         strides_(strides),
+        has_threshold_(above),
+        threshold_(static_cast<float>(above.value_or(0))),
         box_(box) {}
 
   void widen() {
@@ -35,7 +38,8 @@ class Bounds {
 
   bool is_set(int64_t z, int64_t y, int64_t x) const {
     const T voxel = voxels_[z * strides_[0] + y * strides_[1] + x * strides_[2]];
-    return static_cast<float>(voxel) != 0;
+    const float intensity = static_cast<float>(voxel);
+    return has_threshold_ ? intensity > threshold_ : intensity != 0;
   }
 
   bool is_row_set(int64_t z, int64_t y) const {
@@ -92,6 +96,8 @@ class Bounds {
   const T* voxels_;
   const Triple shape_;
   const Triple strides_;
+  const bool has_threshold_;
+  const float threshold_;
   Box& box_;
 };
 
@@ -109,15 +115,17 @@ void mark_plane(const T* voxels, const Triple& shape, const Triple& strides, int
 
 }  // namespace
 
-Box content_box(const std::vector<ChannelView>& channels) {
+Box content_box(const std::vector<ChannelView>& channels, const std::optional<double>& above) {
   Box box{};
   for (const ChannelView& channel : channels) {
     with_type(channel, [&](const auto* voxels) {
-      Bounds(voxels, channel.shape, channel.strides, box).widen();
+      Bounds(voxels, channel.shape, channel.strides, above, box).widen();
     });
   }
   if (box[0].size() < 1) {
-    throw Error(ErrorCode::input, "every voxel of the scan is zero; there is nothing to segment");
+    throw Error(ErrorCode::input, std::string("every voxel of the scan is ") +
+                                      (above ? "background to the model's cropping" : "zero") +
+                                      "; there is nothing to segment");
   }
   return box;
 }

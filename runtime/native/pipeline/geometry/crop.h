@@ -1,7 +1,8 @@
-// The box of a scan's content, as nnU-Net finds it before it normalises.
+// The box of a scan's content, as nnU-Net or MONAI finds it before it normalises.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "pipeline/geometry/box.h"
@@ -9,9 +10,10 @@
 
 namespace sgmf {
 
-// Smallest box outside which every channel is zero. Only the border is read, and the first
-// slices of what lies inside. Throws Error(input) where every voxel is zero.
-Box content_box(const std::vector<ChannelView>& channels);
+// Smallest box outside which every channel is zero; or, if `above` is given, not above that. Only
+// the border is read, and the first slices of what lies inside. Throws Error(input) where the box
+// is empty.
+Box content_box(const std::vector<ChannelView>& channels, const std::optional<double>& above);
 
 // 1 where any channel differs from zero, holes filled; C order. The mask of a scan inside its
 // content box is that of the box alone: all around it is zero, so what is open there is open to

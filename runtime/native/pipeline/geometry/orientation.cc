@@ -115,6 +115,20 @@ Reorientation network_axes(const Affine& affine, const Preprocessing& spec) {
   return oriented.then_permute({2, 1, 0}).then_permute(spec.transpose_forward);
 }
 
+Affine reordered(const Affine& affine, const Triple& stored_shape, const Reorientation& by,
+                 const Box& box) {
+  Affine result = affine;
+  for (int i = 0; i < 3; ++i) {
+    const int axis = by.axes[i];
+    const int64_t first = by.reverse[i] ? stored_shape[axis] - 1 - box[i].begin : box[i].begin;
+    for (int row = 0; row < 3; ++row) {
+      result[row][i] = by.reverse[i] ? -affine[row][axis] : affine[row][axis];
+      result[row][3] += affine[row][axis] * static_cast<double>(first);
+    }
+  }
+  return result;
+}
+
 Layout::Layout(const Triple& stored_shape, const Triple& stored_strides, const Reorientation& by)
     : shape(reordered(stored_shape, by)),
       strides(reordered(stored_strides, by)) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "pipeline/geometry/box.h"
 #include "pipeline/geometry/volume.h"
 #include "pipeline/spec.h"
 
@@ -31,6 +32,10 @@ template <typename T>
 std::array<T, 3> reordered(const std::array<T, 3>& values, const Reorientation& by) {
   return {values[by.axes[0]], values[by.axes[1]], values[by.axes[2]]};
 }
+
+// The affine of a box of a reoriented volume.
+Affine reordered(const Affine& affine, const Triple& stored_shape, const Reorientation& by,
+                 const Box& box);
 
 // Places of a reoriented array's elements in the array as it is stored.
 struct Layout {

@@ -8,6 +8,7 @@
 #include "kernels/interface/label_resample.h"
 #include "kernels/volumes/label_rows.h"
 #include "pipeline/error.h"
+#include "pipeline/labels/probabilities.h"
 #include "python/kernel_call.h"
 
 namespace sgmf {
@@ -42,11 +43,12 @@ std::vector<const float*> FinishedLogits::rows() const {
 }
 
 HostLines::HostLines(TileFeed& feed, const Triple& tile, const std::vector<float>& weights,
-                     int64_t classes, int threads, LogitSink& sink, Workspace& workspace)
+                     const Output& output, int threads, LogitSink& sink, Workspace& workspace)
     : feed_(feed),
       tile_(tile),
       weights_(weights),
-      classes_(classes),
+      output_(output),
+      classes_(output.channels()),
       threads_(threads),
       sink_(sink),
       memory_(workspace.sums) {}
@@ -124,6 +126,15 @@ void HostLines::divide(const Places& places, const std::vector<float>& divisors)
   args.lines = lines.data();
   args.channel_stride = width_;
   expect_success(sgmf_divide_lines(&args, threads_));
+  if (!output_.interpolates_probabilities) return;
+  std::atomic<bool> finite{true};
+  own_threads(worthwhile_threads(threads_, args.count * classes_ * width_))(
+      lines.size(), [&](std::size_t i) {
+        if (!to_probabilities(lines[i], width_, classes_, width_, output_.region_values.empty())) {
+          finite = false;
+        }
+      });
+  if (!finite) throw Error(ErrorCode::backend, not_finite);
 }
 
 void HostLines::finish(const Places& places, const Box& target, const GridTaps& taps) {

@@ -41,8 +41,8 @@ class LogitSink {
 class HostLines : public LogitLines {
  public:
   // `weights` are those of the voxels of a tile; they and all others are borrowed.
-  HostLines(TileFeed& feed, const Triple& tile, const std::vector<float>& weights, int64_t classes,
-            int threads, LogitSink& sink, Workspace& workspace);
+  HostLines(TileFeed& feed, const Triple& tile, const std::vector<float>& weights,
+            const Output& output, int threads, LogitSink& sink, Workspace& workspace);
 
   void begin(int64_t capacity, int64_t width) override;
   void clear(const std::vector<int64_t>& lines) override;
@@ -59,6 +59,7 @@ class HostLines : public LogitLines {
   TileFeed& feed_;
   const Triple tile_;
   const std::vector<float>& weights_;
+  const Output& output_;
   const int64_t classes_;
   const int threads_;
   LogitSink& sink_;

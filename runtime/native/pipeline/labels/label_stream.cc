@@ -77,7 +77,7 @@ LabelStream::MemoryLimit LabelStream::host_limit(const MemoryBudget& budget) con
     limit.subject = "scan, image, labels and logits, which a spline of order above one resamples,";
     limit.fixed_bytes += classes * (voxel_count(task_.shape) + voxels) * float_bytes;
   }
-  const int64_t summed = plan_.is_one_tile() ? 0 : classes;
+  const int64_t summed = takes_one_tile() ? 0 : classes;
   limit.sums_bytes = [summed](int64_t lines, int64_t width) {
     return lines * width * summed * float_bytes;
   };
@@ -100,7 +100,7 @@ LabelStream::MemoryLimit LabelStream::device_limit() const {
 int64_t LabelStream::enlarged_floats() const {
   const Triple& tile = task_.tiling.tile;
   if (task_.network.network->logits_shape(tile) == tile) return 0;
-  if (plan_.is_one_tile()) return task_.output.channels() * voxel_count(tile);
+  if (takes_one_tile()) return task_.output.channels() * voxel_count(tile);
   return std::min<int64_t>(task_.threads, tile[0]) * tile[1] * tile[2];
 }
 
@@ -140,7 +140,7 @@ void LabelStream::plan(const MemoryBudget& budget) {
   }
   planned_bytes_ = limits.front().needed(plan_.chosen());
   keeps_equal_ =
-      !on_device() && !plan_.is_one_tile() && planned_bytes_ + kept_bytes() <= budget.budget_bytes;
+      !on_device() && !takes_one_tile() && planned_bytes_ + kept_bytes() <= budget.budget_bytes;
   if (keeps_equal_) planned_bytes_ += kept_bytes();
 }
 
@@ -156,13 +156,12 @@ double LabelStream::logits(const float* image, LogitSink& sink, const Progress& 
                            Workspace& workspace) const {
   TileFeed feed(task_.network, {image, task_.channels, task_.shape}, plan_.padding().place,
                 plan_.tiles(), keeps_equal_, workspace);
-  if (plan_.is_one_tile()) {
+  if (takes_one_tile()) {
     take_tile(feed, sink, progress, workspace);
     return feed.network_seconds();
   }
   const std::vector<float> weights = tile_weights(task_.tiling);
-  HostLines lines(feed, task_.tiling.tile, weights, task_.output.channels(), task_.threads, sink,
-                  workspace);
+  HostLines lines(feed, task_.tiling.tile, weights, task_.output, task_.threads, sink, workspace);
   plan_.run(lines, weights, progress);
   return feed.network_seconds();
 }

@@ -65,8 +65,10 @@ class LabelStream {
   // before what follows. Throws BudgetError.
   void plan(const MemoryBudget& budget);
 
-  // Whether labels are made on a device.
-  bool on_device() const { return task_.device && streams(); }
+  // Whether labels are made on a device, which interpolates logits alone.
+  bool on_device() const {
+    return task_.device && streams() && !task_.output.interpolates_probabilities;
+  }
   // What the budget is charged with.
   int64_t planned_bytes() const { return planned_bytes_; }
   // Tiles of a run.
@@ -104,6 +106,10 @@ class LabelStream {
                  Workspace& workspace) const;
   void take_planes(const Enlargement& enlargement, const float* logits, const GridTaps& taps,
                    LogitSink& sink) const;
+  // Whether the logits of a single tile are taken as they are.
+  bool takes_one_tile() const {
+    return plan_.is_one_tile() && !task_.output.interpolates_probabilities;
+  }
   int64_t enlarged_floats() const;
   int64_t kept_bytes() const;
   double label_all(const float* image, LabelMap& map, const Progress& progress,

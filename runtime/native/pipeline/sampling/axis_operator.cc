@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <string>
 
 #include "pipeline/error.h"
@@ -145,7 +146,9 @@ AxisOperator nearest_operator(int64_t length, int64_t new_length) {
   return result;
 }
 
-AxisOperator linear_operator(int64_t length, int64_t new_length) {
+// Linear between the two voxels around each place.
+AxisOperator linear_operator(int64_t length, int64_t new_length,
+                             const std::function<double(int64_t)>& place) {
   AxisOperator result{length, {0}, {}, {}};
   const auto put = [&](int64_t column, double weight) {
     if (std::abs(weight) < least_weight) return;
@@ -153,8 +156,7 @@ AxisOperator linear_operator(int64_t length, int64_t new_length) {
     result.weights.push_back(weight);
   };
   for (int64_t i = 0; i < new_length; ++i) {
-    const double centre =
-        std::min(std::max(new_centre(i, length, new_length), 0.0), static_cast<double>(length - 1));
+    const double centre = std::min(std::max(place(i), 0.0), static_cast<double>(length - 1));
     const int64_t low = static_cast<int64_t>(std::floor(centre));
     const double near = 1 - (centre - static_cast<double>(low));
     put(low, near);
@@ -223,8 +225,24 @@ AxisOperator resize_operator(int64_t length, int64_t new_length, int order) {
     throw Error(ErrorCode::argument, "an axis has no voxels");
   }
   if (order == 0) return nearest_operator(length, new_length);
-  if (order == 1) return linear_operator(length, new_length);
+  if (order == 1) {
+    return linear_operator(length, new_length,
+                           [=](int64_t i) { return new_centre(i, length, new_length); });
+  }
   return spline_operator(length, new_length, order);
+}
+
+AxisOperator spaced_operator(int64_t length, int64_t new_length, double step, int order) {
+  const auto place = [=](int64_t i) { return static_cast<double>(i) * step; };
+  if (order == 1) return linear_operator(length, new_length, place);
+  AxisOperator result{length, {0}, {}, {}};
+  for (int64_t i = 0; i < new_length; ++i) {
+    const double last = static_cast<double>(length - 1);
+    result.columns.push_back(static_cast<int64_t>(std::nearbyint(std::min(place(i), last))));
+    result.weights.push_back(1);
+    result.starts.push_back(i + 1);
+  }
+  return result;
 }
 
 }  // namespace sgmf

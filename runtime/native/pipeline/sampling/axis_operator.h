@@ -36,4 +36,8 @@ struct AxisOperator {
 // ones'. Orders 0 to 5; for 0, a centre halfway between two voxels takes the upper one.
 AxisOperator resize_operator(int64_t length, int64_t new_length, int order);
 
+// The operator of MONAI's resampling: result i lies `step` * i voxels from the first one, or at the
+// last one where that is beyond. Order 0 (half to even) or 1.
+AxisOperator spaced_operator(int64_t length, int64_t new_length, double step, int order);
+
 }  // namespace sgmf

@@ -18,15 +18,13 @@ AxisTaps identity(int64_t length) {
   return taps;
 }
 
-AxisTaps axis_taps(int64_t length, int64_t new_length, int order) {
-  if (length == new_length) return identity(length);
-  const AxisOperator resize = resize_operator(length, new_length, order);
+AxisTaps axis_taps(const AxisOperator& by) {
   AxisTaps taps;
-  for (int64_t i = 0; i < new_length; ++i) {
-    const int64_t first = resize.starts[i], last = resize.starts[i + 1] - 1;
-    taps.low.push_back(resize.columns[first]);
-    taps.high.push_back(resize.columns[last]);
-    taps.weight.push_back(last > first ? resize.weights[last] : 0);
+  for (int64_t i = 0; i < by.count(); ++i) {
+    const int64_t first = by.starts[i], last = by.starts[i + 1] - 1;
+    taps.low.push_back(by.columns[first]);
+    taps.high.push_back(by.columns[last]);
+    taps.weight.push_back(last > first ? by.weights[last] : 0);
   }
   return taps;
 }
@@ -61,14 +59,13 @@ std::optional<GridTaps> grid_taps(const Triple& shape, const Triple& new_shape,
                                   const Spacing& spacing_mm, const Spacing& new_spacing_mm,
                                   const Resampling& resampling) {
   const std::optional<int> separate = separate_axis(spacing_mm, new_spacing_mm, resampling);
-  std::array<int, 3> orders;
-  for (int axis = 0; axis < 3; ++axis) {
-    orders[axis] = separate == axis ? resampling.order_z : resampling.order;
-    if (shape[axis] != new_shape[axis] && orders[axis] > 1) return std::nullopt;
-  }
   GridTaps taps;
   for (int axis = 0; axis < 3; ++axis) {
-    taps[axis] = axis_taps(shape[axis], new_shape[axis], orders[axis]);
+    const int order = separate == axis ? resampling.order_z : resampling.order;
+    if (shape[axis] != new_shape[axis] && order > 1) return std::nullopt;
+    const auto by =
+        axis_resize(axis, shape, new_shape, spacing_mm, new_spacing_mm, resampling, order);
+    taps[axis] = by ? axis_taps(*by) : identity(shape[axis]);
   }
   return taps;
 }

@@ -13,10 +13,15 @@ namespace {
 
 constexpr double least_divisor = 1e-8;
 
-// Calls f(plane index, voxels, count) for every plane across depth, in float32, of those inside
-// the mask.
+// Voxels that a statistic counts.
+struct Counted {
+  const uint8_t* mask = nullptr;  // null: everywhere
+  bool nonzero = false;           // alone
+};
+
+// Calls f(plane index, voxels, count) for every plane across depth, in float32, of those counted.
 template <typename F>
-void for_each_plane(const ChannelView& channel, const uint8_t* mask, int threads, F f) {
+void for_each_plane(const ChannelView& channel, const Counted& counted, int threads, F f) {
   const int64_t size = channel.shape[1] * channel.shape[2];
   // Several at once: neighbours in memory may lie across depth.
   const int64_t together = std::max<int64_t>(
@@ -30,12 +35,13 @@ void for_each_plane(const ChannelView& channel, const uint8_t* mask, int threads
     for (int64_t z = begin; z < end; ++z) {
       float* plane = planes.data() + (z - begin) * size;
       int64_t count = size;
-      if (mask) {
+      if (counted.mask) {
         count = 0;
         for (int64_t i = 0; i < size; ++i) {
-          if (mask[z * size + i]) plane[count++] = plane[i];
+          if (counted.mask[z * size + i]) plane[count++] = plane[i];
         }
       }
+      if (counted.nonzero) count = std::remove(plane, plane + count, 0.0f) - plane;
       f(z, plane, count);
     }
   });
@@ -72,10 +78,10 @@ struct Moments {
 };
 
 // Mean and population standard deviation.
-Moments moments(const ChannelView& channel, const uint8_t* mask, int threads) {
+Moments moments(const ChannelView& channel, const Counted& counted, int threads) {
   std::vector<double> sums(static_cast<std::size_t>(channel.shape[0]));
   std::vector<int64_t> counts(sums.size());
-  for_each_plane(channel, mask, threads, [&](int64_t z, const float* values, int64_t count) {
+  for_each_plane(channel, counted, threads, [&](int64_t z, const float* values, int64_t count) {
     sums[z] = lane_sum(values, count, [](float value) { return static_cast<double>(value); });
     counts[z] = count;
   });
@@ -83,7 +89,7 @@ Moments moments(const ChannelView& channel, const uint8_t* mask, int threads) {
   for (const int64_t some : counts) count += some;
   if (!count) return {};
   const double mean = compensated_sum(sums) / static_cast<double>(count);
-  for_each_plane(channel, mask, threads, [&](int64_t z, const float* values, int64_t some) {
+  for_each_plane(channel, counted, threads, [&](int64_t z, const float* values, int64_t some) {
     sums[z] =
         lane_sum(values, some, [mean](float value) { return (value - mean) * (value - mean); });
   });
@@ -98,7 +104,7 @@ struct Extremes {
 // Of each plane across depth.
 std::vector<Extremes> extremes(const ChannelView& channel, int threads) {
   std::vector<Extremes> found(static_cast<std::size_t>(channel.shape[0]));
-  for_each_plane(channel, nullptr, threads, [&](int64_t z, const float* values, int64_t count) {
+  for_each_plane(channel, {}, threads, [&](int64_t z, const float* values, int64_t count) {
     const auto [low, high] = std::minmax_element(values, values + count);
     found[z] = {*low, *high};
   });
@@ -140,12 +146,20 @@ NormalizedChannel::NormalizedChannel(const ChannelView& channel, const Normaliza
                     "this z-score is taken inside a mask; give the mask of nonzero voxels");
       }
       mask_ = spec.use_mask ? mask : nullptr;
-      const Moments found = moments(channel, mask_, threads);
+      const Moments found = moments(channel, {mask_, false}, threads);
+      subtracted_ = {static_cast<float>(found.mean)};
+      divisor_ = {divisor_of(found.deviation)};
+      return;
+    }
+    case NormalizationScheme::zscore_nonzero: {
+      nonzero_ = true;
+      const Moments found = moments(channel, {nullptr, true}, threads);
       subtracted_ = {static_cast<float>(found.mean)};
       divisor_ = {divisor_of(found.deviation)};
       return;
     }
     case NormalizationScheme::ct:
+    case NormalizationScheme::clip:
       clipped_ = true;
       lower_ = static_cast<float>(spec.lower);
       upper_ = static_cast<float>(spec.upper);
@@ -177,9 +191,21 @@ NormalizedChannel::NormalizedChannel(const ChannelView& channel, const Normaliza
 
 void NormalizedChannel::read(const Box& box, float* out) const {
   channel_.read(box, out);
+  rescale(box, out);
+}
+
+void NormalizedChannel::rescale(const Box& box, float* values) const {
   if (unchanged_) return;
-  if (mask_) return scale_inside_mask(box, out);
-  scale(box, out);
+  if (mask_) return scale_inside_mask(box, values);
+  if (nonzero_) return scale_nonzero(values, voxel_count(extent(box)));
+  scale(box, values);
+}
+
+void NormalizedChannel::scale_nonzero(float* values, int64_t count) const {
+  const float subtracted = subtracted_.front(), divisor = divisor_.front();
+  for (int64_t i = 0; i < count; ++i) {
+    values[i] = values[i] != 0 ? (values[i] - subtracted) / divisor : values[i];
+  }
 }
 
 void NormalizedChannel::scale(const Box& box, float* values) const {
@@ -207,6 +233,20 @@ void NormalizedChannel::scale_inside_mask(const Box& box, float* values) const {
       }
     }
   }
+}
+
+void normalize_in_place(float* values, const Triple& shape, const Normalization& normalization,
+                        int threads) {
+  const int64_t plane = shape[1] * shape[2];
+  const ChannelView view{
+      reinterpret_cast<const char*>(values), ElementType::float32, shape, {plane, shape[2], 1}};
+  const NormalizedChannel normalized(view, normalization, nullptr, threads);
+  own_threads(worthwhile_threads(threads, shape[0] * plane))(
+      static_cast<std::size_t>(shape[0]), [&](std::size_t z) {
+        Box box = whole(shape);
+        box[0] = {static_cast<int64_t>(z), static_cast<int64_t>(z) + 1};
+        normalized.rescale(box, values + box[0].begin * plane);
+      });
 }
 
 }  // namespace sgmf

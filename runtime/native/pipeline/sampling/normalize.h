@@ -27,14 +27,18 @@ class NormalizedChannel {
 
   // Scaled intensities inside a box, C order.
   void read(const Box& box, float* out) const;
+  // The same of intensities that were read, in their place.
+  void rescale(const Box& box, float* values) const;
 
  private:
   void scale(const Box& box, float* values) const;
   void scale_inside_mask(const Box& box, float* values) const;
+  void scale_nonzero(float* values, int64_t count) const;
 
   ChannelView channel_;
   const uint8_t* mask_;  // null: everywhere
   bool unchanged_ = false;
+  bool nonzero_ = false;  // voxels that are zero count for nothing and stay zero
   bool clipped_ = false;
   float lower_ = 0;
   float upper_ = 0;
@@ -42,5 +46,9 @@ class NormalizedChannel {
   std::vector<float> subtracted_;
   std::vector<float> divisor_;
 };
+
+// Scales intensities (*shape), C order, by a normalization without a mask.
+void normalize_in_place(float* values, const Triple& shape, const Normalization& normalization,
+                        int threads);
 
 }  // namespace sgmf

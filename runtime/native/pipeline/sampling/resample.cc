@@ -66,19 +66,35 @@ void apply(const AxisOperator& by, int64_t outer, int64_t inner, const S* source
 
 }  // namespace
 
+int64_t rounded_extent(double voxels) {
+  const double rounded = half_to_even(voxels);
+  if (!(rounded < most_extent)) {
+    throw Error(ErrorCode::geometry,
+                "resampled, the scan would have over a million voxels along an axis; check its "
+                "spacing");
+  }
+  return std::max<int64_t>(1, static_cast<int64_t>(rounded));
+}
+
 Triple target_shape(const Triple& shape, const Spacing& spacing_mm, const Spacing& new_spacing_mm) {
   Triple result;
   for (int axis = 0; axis < 3; ++axis) {
-    const double voxels =
-        half_to_even(spacing_mm[axis] / new_spacing_mm[axis] * static_cast<double>(shape[axis]));
-    if (!(voxels < most_extent)) {
-      throw Error(ErrorCode::geometry,
-                  "resampled, the scan would have over a million voxels along an axis; check its "
-                  "spacing");
-    }
-    result[axis] = std::max<int64_t>(1, static_cast<int64_t>(voxels));
+    result[axis] =
+        rounded_extent(spacing_mm[axis] / new_spacing_mm[axis] * static_cast<double>(shape[axis]));
   }
   return result;
+}
+
+std::optional<AxisOperator> axis_resize(int axis, const Triple& shape, const Triple& new_shape,
+                                        const Spacing& spacing_mm, const Spacing& new_spacing_mm,
+                                        const Resampling& resampling, int order) {
+  if (resampling.alignment == Alignment::first_voxels) {
+    if (shape[axis] == new_shape[axis] && spacing_mm[axis] == new_spacing_mm[axis]) return {};
+    return spaced_operator(shape[axis], new_shape[axis], new_spacing_mm[axis] / spacing_mm[axis],
+                           order);
+  }
+  if (shape[axis] == new_shape[axis]) return {};
+  return resize_operator(shape[axis], new_shape[axis], order);
 }
 
 std::optional<int> separate_axis(const Spacing& spacing_mm, const Spacing& new_spacing_mm,
@@ -122,9 +138,9 @@ ChannelResize::ChannelResize(const Triple& shape, const Triple& new_shape,
       inner_{outer_ == 0 ? 1 : 0, outer_ == 2 ? 1 : 2},
       threads_(threads) {
   for (int axis = 0; axis < 3; ++axis) {
-    if (shape[axis] == new_shape[axis]) continue;
     const int order = separate_ == axis ? resampling.order_z : resampling.order;
-    operators_[axis] = resize_operator(shape[axis], new_shape[axis], order);
+    operators_[axis] =
+        axis_resize(axis, shape, new_shape, spacing_mm, new_spacing_mm, resampling, order);
   }
 }
 
@@ -136,7 +152,9 @@ bool ChannelResize::overshoots() const {
 // Source plane i is kept at i modulo `kept`, resized along its own axes, in double. No part wraps
 // around: `kept` is a multiple of its length or every plane.
 void ChannelResize::run(const ReadBox& source, float* target) const {
-  if (shape_ == new_shape_) return read_all(source, target);
+  if (std::none_of(operators_.begin(), operators_.end(), [](const auto& by) { return !!by; })) {
+    return read_all(source, target);
+  }
   const int64_t length = shape_[outer_];
   const AxisOperator across = operators_[outer_].value_or(AxisOperator::identity(length));
   const int64_t plane = shape_[inner_[0]] * shape_[inner_[1]];

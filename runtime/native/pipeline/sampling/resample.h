@@ -15,7 +15,11 @@
 
 namespace sgmf {
 
-// Voxels that cover the same extent at another spacing, rounded half to even, at least one.
+// A number of voxels along an axis: rounded half to even, at least one. Throws Error(geometry) for
+// so many that the spacing must be wrong.
+int64_t rounded_extent(double voxels);
+
+// Voxels that cover the same extent at another spacing.
 Triple target_shape(const Triple& shape, const Spacing& spacing_mm, const Spacing& new_spacing_mm);
 
 // Coarse axis that is resampled on its own, or none where all go together: that of the largest
@@ -23,6 +27,11 @@ Triple target_shape(const Triple& shape, const Spacing& spacing_mm, const Spacin
 // decides if it is anisotropic beyond the threshold, otherwise the new one.
 std::optional<int> separate_axis(const Spacing& spacing_mm, const Spacing& new_spacing_mm,
                                  const Resampling& resampling);
+
+// The operator that resamples an axis; none where its voxels stay.
+std::optional<AxisOperator> axis_resize(int axis, const Triple& shape, const Triple& new_shape,
+                                        const Spacing& spacing_mm, const Spacing& new_spacing_mm,
+                                        const Resampling& resampling, int order);
 
 // Fills its second argument with the voxels inside a box, C order. Called from one thread at once
 // for each plane; boxes span one axis in part and the others whole.
@@ -56,7 +65,7 @@ class ChannelResize {
 
   Triple shape_;
   Triple new_shape_;
-  std::array<std::optional<AxisOperator>, 3> operators_;  // none: the length stays
+  std::array<std::optional<AxisOperator>, 3> operators_;  // none: the voxels stay
   std::optional<int> separate_;
   int outer_;                 // axis across planes
   std::array<int, 2> inner_;  // axes of a plane

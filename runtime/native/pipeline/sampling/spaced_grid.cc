@@ -1,0 +1,78 @@
+#include "pipeline/sampling/spaced_grid.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "pipeline/error.h"
+#include "pipeline/sampling/resample.h"
+
+namespace sgmf {
+namespace {
+
+constexpr double same_spacing_mm = 1e-3;
+constexpr double same_scale = 1e-3 + 1e-5;
+constexpr double most_cosine = 1e-3;
+
+void check_perpendicular(const Affine& affine) {
+  for (int a = 0; a < 3; ++a) {
+    const int b = (a + 1) % 3;
+    double product = 0, a_square = 0, b_square = 0;
+    for (int row = 0; row < 3; ++row) {
+      product += affine[row][a] * affine[row][b];
+      a_square += affine[row][a] * affine[row][a];
+      b_square += affine[row][b] * affine[row][b];
+    }
+    if (std::abs(product) > most_cosine * std::sqrt(a_square * b_square)) {
+      throw Error(
+          ErrorCode::geometry,
+          "the scan's axes are not perpendicular; the model's training resampled such scans "
+          "along other axes. Straighten the scan first");
+    }
+  }
+}
+
+// The only row of the affine that an axis runs along; none for an oblique one.
+std::optional<int> only_row(const Affine& affine, int axis) {
+  std::optional<int> found;
+  for (int row = 0; row < 3; ++row) {
+    if (affine[row][axis] == 0) continue;
+    if (found) return std::nullopt;
+    found = row;
+  }
+  return found;
+}
+
+// Voxels along an axis, before rounding. Scans of 5 mm slices often end on exactly half a voxel of
+// 2 mm: there the rounding of each of MONAI's products decides, so they are done one by one.
+double voxels_along(const Affine& affine, int axis, int64_t length, double spacing, double wanted) {
+  const double steps = static_cast<double>(length - 1);
+  const std::optional<int> row = only_row(affine, axis);
+  if (!row) return spacing / wanted * steps + 1;
+  const double edge = affine[*row][axis];
+  const double rotation = edge * (1 / std::abs(edge));
+  const double inverse = 1 / (rotation * wanted);
+  const double first = affine[*row][3] * inverse;
+  const double last = edge * inverse * steps + first;
+  return std::abs(last - first) + 1;
+}
+
+}  // namespace
+
+SpacedGrid spaced_grid(const Affine& affine, const Triple& shape, const Spacing& spacing_mm,
+                       const Spacing& wanted_mm) {
+  check_perpendicular(affine);
+  SpacedGrid grid{wanted_mm, shape};
+  bool same = true;
+  for (int axis = 0; axis < 3; ++axis) {
+    const double scan = spacing_mm[axis];
+    if (std::abs(scan - wanted_mm[axis]) <= same_spacing_mm) grid.spacing_mm[axis] = scan;
+    grid.shape[axis] =
+        rounded_extent(voxels_along(affine, axis, shape[axis], scan, grid.spacing_mm[axis]));
+    same = same && std::abs(grid.spacing_mm[axis] / scan - 1) <= same_scale;
+  }
+  if (same && grid.shape == shape) grid.spacing_mm = spacing_mm;
+  return grid;
+}
+
+}  // namespace sgmf
