@@ -1,4 +1,4 @@
-"""From a bundle's postprocessing to the meaning of the logits.
+"""Translation of a bundle's postprocessing into the meaning of the logits.
 
 Only what the pipeline computes exactly as MONAI does is taken; everything else is refused by name.
 """

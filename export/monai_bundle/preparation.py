@@ -1,4 +1,4 @@
-"""From a bundle's preprocessing to the specification of the native pipeline.
+"""Translation of a bundle's preprocessing into the native pipeline's specification.
 
 Only what the pipeline computes exactly as MONAI does is taken; everything else is refused by name.
 """

@@ -237,6 +237,12 @@ def _preprocessing_complaints(spec: Preprocessing) -> Iterator[str]:
         yield f"preprocessing.transpose_forward is {spec.transpose_forward}; expected 0, 1 and 2"
     if spec.spacing is not None and min(spec.spacing) <= 0:
         yield f"preprocessing.spacing is {spec.spacing}; expected millimetres above zero"
+    if spec.crop_above is not None and spec.crop_to_nonzero:
+        yield "preprocessing has crop_above beside crop_to_nonzero"
+    yield from _resampling_complaints(spec)
+
+
+def _resampling_complaints(spec: Preprocessing) -> Iterator[str]:
     for name in ("resampling", "logits_resampling"):
         resampling: Resampling = getattr(spec, name)
         if not (0 <= resampling.order <= 5 and 0 <= resampling.order_z <= 5):
@@ -249,8 +255,6 @@ def _preprocessing_complaints(spec: Preprocessing) -> Iterator[str]:
             )
     if spec.resampling.alignment != spec.logits_resampling.alignment:
         yield "preprocessing aligns the grids of image and logits in two ways"
-    if spec.crop_above is not None and spec.crop_to_nonzero:
-        yield "preprocessing has crop_above beside crop_to_nonzero"
 
 
 def _is_complete(n: Normalization) -> bool:

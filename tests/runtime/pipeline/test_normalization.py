@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import typing
+
 import numpy as np
 import pytest
 
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.pipeline.normalization import normalize
-from segmaformer.runtime.spec import Normalization
+from segmaformer.runtime.spec import Normalization, NormalizationScheme
 
 SHAPE = (5, 6, 7)
 
@@ -124,9 +126,7 @@ def test_rescale01_slices_spans_zero_to_one_in_every_slice(channel: np.ndarray) 
         np.testing.assert_allclose(result[index], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "scheme", ["zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01"]
-)
+@pytest.mark.parametrize("scheme", typing.get_args(NormalizationScheme))
 def test_the_input_is_never_changed(scheme: str) -> None:
     channel = np.arange(210, dtype=np.float32).reshape(7, 6, 5).transpose(2, 1, 0)
     before = channel.copy()

@@ -37,11 +37,11 @@ TRIPLES = st.tuples(*[st.integers(1, 200)] * 3)
 
 NORMALIZATIONS = st.builds(
     Normalization,
-    st.sampled_from(["zscore", "none", "rescale01", "rescale01_slices", "rgb01"]),
+    st.sampled_from(["zscore", "none", "rescale01", "rescale01_slices", "rgb01", "zscore_nonzero"]),
     st.booleans(),
 ) | st.builds(
     Normalization,
-    st.just("ct"),
+    st.sampled_from(["ct", "clip"]),
     mean=FINITE,
     std=POSITIVE,
     lower=st.floats(-1e3, 0),
@@ -49,6 +49,9 @@ NORMALIZATIONS = st.builds(
 )
 RESAMPLINGS = st.builds(
     Resampling, st.integers(0, 5), st.integers(0, 5), st.none() | st.booleans(), POSITIVE
+)
+FIRST_VOXELS = st.builds(
+    Resampling, st.integers(0, 1), separate_z=st.just(False), alignment=st.just("first_voxels")
 )
 OUTPUTS = st.integers(2, 5).map(
     lambda count: Output(tuple(Label(value, f"label {value}") for value in range(count)))
@@ -71,16 +74,23 @@ CODES: dict[str, Any] = dataclasses.asdict(KIDNEY)
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     channels = draw(st.integers(1, 3))
+    normalization = draw(st.lists(NORMALIZATIONS, min_size=channels, max_size=channels))
+    cropped = draw(st.booleans())
+    resampling, logits_resampling = draw(
+        st.tuples(RESAMPLINGS, RESAMPLINGS) | st.tuples(FIRST_VOXELS, FIRST_VOXELS)
+    )
     preprocessing = Preprocessing(
         channels=tuple(draw(st.lists(TEXT, min_size=channels, max_size=channels))),
-        normalization=tuple(draw(st.lists(NORMALIZATIONS, min_size=channels, max_size=channels))),
+        normalization=tuple(normalization),
         orientation=draw(st.sampled_from([None, "RAS", "LPS", "ASR"])),
         transpose_forward=draw(st.permutations([0, 1, 2]).map(tuple)),
-        crop_to_nonzero=draw(st.booleans()),
+        crop_to_nonzero=cropped,
         spacing=draw(st.none() | st.tuples(POSITIVE, POSITIVE, POSITIVE)),
-        resampling=draw(RESAMPLINGS),
-        logits_resampling=draw(RESAMPLINGS),
+        resampling=resampling,
+        logits_resampling=logits_resampling,
         reader=draw(st.sampled_from([None, *typing.get_args(Reader)])),
+        crop_above=None if cropped else draw(st.none() | FINITE),
+        resample_first=not any(each.use_mask for each in normalization) and draw(st.booleans()),
     )
     axes = draw(st.sets(st.integers(0, 2)))
     tiling = Tiling(draw(TRIPLES), draw(st.floats(0.1, 1)), draw(st.booleans()), tuple(axes))
@@ -91,6 +101,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
         for name in draw(st.sampled_from([["fp32"], ["fp32", "fp16"]]))
     }
     output = draw(OUTPUTS)
+    if logits_resampling.order <= 1 and draw(st.booleans()):
+        output = dataclasses.replace(output, interpolated="probabilities")
     return Manifest(
         name=draw(TEXT),
         network=Network(
@@ -209,6 +221,10 @@ CONTRADICTIONS: list[Any] = [
         {"scheme": "ct", "mean": 0, "std": 1, "lower": 1, "upper": 1},
         "lower below upper",
     ),
+    ("preprocessing/normalization/0", {"scheme": "clip"}, "expected mean"),
+    ("preprocessing/crop_above", 0, "crop_above beside crop_to_nonzero"),
+    ("preprocessing/resampling/alignment", "first_voxels", "separate_z false"),
+    ("preprocessing/resampling/alignment", "first_voxels", "in two ways"),
     ("tiling/tile", [8, 0, 8], "tiling.tile"),
     ("tiling/tile", [2048, 2048, 1024], "tiling.tile"),
     ("tiling/tile", [2**62, 2**62, 2**62], "tiling.tile"),

@@ -32,12 +32,14 @@ void add(Lines& lines, const sgmf::Resampling& resampling) {
   lines.add("order_z", resampling.order_z);
   lines.add("separate_z", resampling.separate_z ? (*resampling.separate_z ? 1 : 0) : -1);
   lines.add("threshold", resampling.anisotropy_threshold);
+  lines.add("alignment", static_cast<int>(resampling.alignment));
 }
 
 void add(Lines& lines, const sgmf::Preprocessing& spec) {
   for (const std::string& name : spec.channels) lines.add("channel", name);
   for (const sgmf::Normalization& each : spec.normalization) {
-    const bool ct = each.scheme == sgmf::NormalizationScheme::ct;
+    const bool ct = each.scheme == sgmf::NormalizationScheme::ct ||
+                    each.scheme == sgmf::NormalizationScheme::clip;
     lines.add("scheme", static_cast<int>(each.scheme));
     lines.add("use_mask", each.use_mask);
     for (const double value : {each.mean, each.std, each.lower, each.upper}) {
@@ -47,6 +49,8 @@ void add(Lines& lines, const sgmf::Preprocessing& spec) {
   lines.add("orientation", spec.orientation);
   for (const int axis : spec.transpose_forward) lines.add("transpose_forward", axis);
   lines.add("crop", spec.crop_to_nonzero);
+  if (spec.crop_above) lines.add("crop_above", *spec.crop_above);
+  lines.add("resample_first", spec.resample_first);
   for (const double step : spec.spacing_mm.value_or(sgmf::Spacing{})) lines.add("spacing", step);
   add(lines, spec.resampling);
   add(lines, spec.logits_resampling);
@@ -68,6 +72,7 @@ std::string summary(const sgmf::Manifest& manifest) {
     lines.add("label", label.name);
   }
   for (const uint16_t value : manifest.spec.output.region_values) lines.add("paints", value);
+  lines.add("probabilities", manifest.spec.output.interpolates_probabilities);
   for (const auto& [name, file] : manifest.variants) lines.add(name.c_str(), file);
   return lines.text();
 }

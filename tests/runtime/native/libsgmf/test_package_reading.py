@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import hashlib
 import os
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,11 +30,12 @@ from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.package.manifest import FileRecord, Manifest, parse_manifest
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.package.seal import seal
-from segmaformer.runtime.spec import Resampling
+from segmaformer.runtime.spec import Alignment, NormalizationScheme, Resampling
 
 FACE = Path(__file__).with_name("package_face.cc")
 SOURCES = ("folder", "manifest", "manifest_checks", "package", "sha256", "spec_json", "typed_json")
-SCHEMES = ("zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01")
+SCHEMES = typing.get_args(NormalizationScheme)
+ALIGNMENTS = typing.get_args(Alignment)
 READ, REFUSED, NOT_FOUND = 0, 1, 2
 
 
@@ -98,6 +100,7 @@ def _resampling(resampling: Resampling) -> list[str]:
         f"order_z={resampling.order_z}",
         f"separate_z={separate}",
         f"threshold={_number(resampling.anisotropy_threshold)}",
+        f"alignment={ALIGNMENTS.index(resampling.alignment)}",
     ]
 
 
@@ -106,12 +109,16 @@ def summary(manifest: Manifest) -> str:
     spec, tiling = manifest.preprocessing, manifest.tiling
     lines = [f"name={manifest.name}", *(f"channel={name}" for name in spec.channels)]
     for each in spec.normalization:
-        ct = (each.mean, each.std, each.lower, each.upper) if each.scheme == "ct" else (0,) * 4
+        bounds = (each.mean, each.std, each.lower, each.upper)
+        ct = bounds if each.scheme in ("ct", "clip") else (0,) * 4
         lines += [f"scheme={SCHEMES.index(each.scheme)}", f"use_mask={int(each.use_mask)}"]
         lines += [f"ct={_number(value)}" for value in ct]
     lines.append(f"orientation={spec.orientation or ''}")
     lines += [f"transpose_forward={axis}" for axis in spec.transpose_forward]
     lines.append(f"crop={int(spec.crop_to_nonzero)}")
+    if spec.crop_above is not None:
+        lines.append(f"crop_above={_number(spec.crop_above)}")
+    lines.append(f"resample_first={int(spec.resample_first)}")
     lines += [f"spacing={_number(step)}" for step in spec.spacing or (0, 0, 0)]
     lines += _resampling(spec.resampling) + _resampling(spec.logits_resampling)
     lines.append(f"reader={spec.reader or ''}")
@@ -122,6 +129,7 @@ def summary(manifest: Manifest) -> str:
     for label in manifest.output.labels:
         lines += [f"label={label.value}", f"label={label.name}"]
     lines += [f"paints={region.value}" for region in manifest.output.regions]
+    lines.append(f"probabilities={int(manifest.output.interpolated == 'probabilities')}")
     variants = sorted(manifest.variants.items())
     return "".join(f"{line}\n" for line in lines + [f"{n}={v.file}" for n, v in variants])
 
