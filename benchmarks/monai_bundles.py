@@ -144,7 +144,7 @@ CASES = (
         {"_target_": "DynUNet", "kernel_size": [3, 3, 3], "strides": [1, 2, 2],
          "upsample_kernel_size": [2, 2], "filters": [8, 16, 32]}, (1, 3),
         (*LOAD, {**RAS, "axcodes": "LPS"}, ZSCORE, spacing(0.8, 0.8, 1.1)), PROBABILITIES,
-        (32, 32, 32), {"mode": "gaussian"}, turned=17,
+        (32, 32, 32), {"mode": "gaussian"}, turned=14,
     ),
     Case(
         "SegResNetDS, labels back to the nearest", [CT],

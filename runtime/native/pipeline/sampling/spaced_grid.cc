@@ -1,6 +1,7 @@
 #include "pipeline/sampling/spaced_grid.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <optional>
 
@@ -13,6 +14,7 @@ namespace {
 constexpr double same_spacing_mm = 1e-3;
 constexpr double same_scale = 1e-3 + 1e-5;
 constexpr double most_cosine = 1e-3;
+constexpr double same_corner = 1e-8;  // in voxels
 
 void check_perpendicular(const Affine& affine) {
   for (int a = 0; a < 3; ++a) {
@@ -30,6 +32,36 @@ void check_perpendicular(const Affine& affine) {
           "along other axes. Straighten the scan first");
     }
   }
+}
+
+double dot(const std::array<double, 3>& a, const std::array<double, 3>& b) {
+  return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+}
+
+// Whether no voxel lies before the first one along the new grid's axes, which are those of the
+// affine made perpendicular in their order. A float32 header of an oblique scan may be off by just
+// enough: MONAI then puts the centres of both grids, not their first voxels, at one place.
+bool keeps_first_voxel(const Affine& affine, const Triple& shape, const Spacing& wanted_mm) {
+  std::array<std::array<double, 3>, 3> columns, units;
+  for (int axis = 0; axis < 3; ++axis) {
+    for (int row = 0; row < 3; ++row) columns[axis][row] = affine[row][axis];
+  }
+  for (int axis = 0; axis < 3; ++axis) {
+    units[axis] = columns[axis];
+    for (int before = 0; before < axis; ++before) {
+      const double share = dot(units[before], columns[axis]);
+      for (int row = 0; row < 3; ++row) units[axis][row] -= share * units[before][row];
+    }
+    const double length = std::sqrt(dot(units[axis], units[axis]));
+    for (double& part : units[axis]) part /= length;
+    double before_first = 0;
+    for (int other = axis + 1; other < 3; ++other) {
+      const double steps = static_cast<double>(shape[other] - 1);
+      before_first += std::min(0.0, dot(units[axis], columns[other]) * steps / wanted_mm[axis]);
+    }
+    if (before_first < -same_corner) return false;
+  }
+  return true;
 }
 
 // The only row of the affine that an axis runs along; none for an oblique one.
@@ -71,7 +103,15 @@ SpacedGrid spaced_grid(const Affine& affine, const Triple& shape, const Spacing&
         rounded_extent(voxels_along(affine, axis, shape[axis], scan, grid.spacing_mm[axis]));
     same = same && std::abs(grid.spacing_mm[axis] / scan - 1) <= same_scale;
   }
-  if (same && grid.shape == shape) grid.spacing_mm = spacing_mm;
+  if (same && grid.shape == shape) {
+    grid.spacing_mm = spacing_mm;
+  } else if (!keeps_first_voxel(affine, shape, grid.spacing_mm)) {
+    throw Error(
+        ErrorCode::geometry,
+        "the scan is oblique, and its header is rounded so that the model's training would "
+        "have moved its grid by parts of a voxel, which is not done here; resample the scan "
+        "along the axes of the body first");
+  }
   return grid;
 }
 

@@ -16,7 +16,8 @@ struct SpacedGrid {
 
 // `affine` has a column for each axis of `shape`. An axis keeps its spacing where it is within a
 // micrometre of the wanted one, and all keep theirs where that changes next to nothing. Throws
-// Error(geometry) where axes are not perpendicular, since no grid along them is then regular.
+// Error(geometry) where axes are not perpendicular, since no grid along them is then regular, and
+// where the grids' first voxels would not coincide.
 SpacedGrid spaced_grid(const Affine& affine, const Triple& shape, const Spacing& spacing_mm,
                        const Spacing& wanted_mm);
 
