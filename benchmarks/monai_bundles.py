@@ -155,7 +155,7 @@ CASES = (
     Case(
         "VNet, logits interpolated", [HIPPOCAMPUS],
         {"_target_": "VNet", "dropout_dim": 3}, (1, 3),
-        (*LOAD, RAS, spacing(1.2, 1.2, 1.2), NONZERO), (LINEAR, ARGMAX), (32, 32, 32),
+        (*LOAD, RAS, NONZERO, spacing(1.2, 1.2, 1.2)), (LINEAR, ARGMAX), (32, 32, 32),
     ),
     Case(
         "AttentionUnet, one mask", [CT],
@@ -167,7 +167,7 @@ CASES = (
     Case(
         "BasicUNet, cropped before Spacing", [MS[1]],
         {"_target_": "BasicUNet", "features": [8, 8, 16, 32, 64, 8]}, (1, 4),
-        (*LOAD, POSITIVE, RAS, spacing(2, 2, 2), {**ZSCORE, "nonzero": True}), PROBABILITIES,
+        (*LOAD, POSITIVE, RAS, spacing(2, 2, 2), ZSCORE), PROBABILITIES,
         (64, 64, 64), {"mode": "gaussian"},
     ),
     Case(

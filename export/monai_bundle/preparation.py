@@ -181,6 +181,11 @@ def _scale(found: Preparation, transform: Transform, channels: int) -> Preparati
 def _normalize(found: Preparation, transform: Transform, channels: int) -> Preparation:
     transform.expect("dtype", "float32")
     nonzero, channel_wise = transform.flag("nonzero"), transform.flag("channel_wise")
+    if nonzero and found.spacing is not None:
+        raise transform.refused(
+            "takes nonzero voxels after Spacing, which cannot be honoured exactly: rounding in "
+            "MONAI's interpolation decides which voxels of the background are zero"
+        )
     stated = transform.take("subtrahend"), transform.take("divisor")
     if stated != (None, None):
         if nonzero or channel_wise or not all(type(each) in (int, float) for each in stated):

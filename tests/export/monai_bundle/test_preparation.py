@@ -106,6 +106,7 @@ def test_chains(chain: list[dict[str, Any]], expected: Preparation) -> None:
         ([step("CropForegroundd", select_fn="$lambda x: x > 1")], "not evaluated"),
         ([step("NormalizeIntensityd"), step("CropForegroundd")], "decides where"),
         ([RANGE, step("NormalizeIntensityd")], "another scaling"),
+        ([SPACING, step("NormalizeIntensityd", nonzero=True)], "nonzero voxels after Spacing"),
         ([step("ScaleIntensityRanged", a_min=1, a_max=1)], "a_min below a_max"),
         ([step("ScaleIntensityRanged", a_min=0, a_max=1, b_min=0)], "alone"),
         ([step("NormalizeIntensityd", subtrahend=[1.0])], "one number"),
