@@ -13,7 +13,7 @@ from segmaformer.export.token_ops import inline_token_functions, separate_concat
 
 RANDOM = np.random.default_rng(0)
 C, K = 8, 5
-EXTENTS = (4, 6, 7)
+EXTENTS = (4, 6, 11)
 
 
 def draw(*shape: int) -> np.ndarray:
@@ -72,9 +72,9 @@ def test_dense_convolutions_are_native(
     ("weight", "attributes", "extents", "made"),
     [
         ((K, 7, 3, 3, 3), SAME, EXTENTS, EXTENTS),
-        ((K, C, 3, 3, 3), SAME, (4, 4, 6), (4, 4, 6)),
+        ((K, C, 3, 3, 3), SAME, (6, 6, 6), (6, 6, 6)),
         ((K, C, 3, 3, 3), {"pads": [0] * 6}, (8, 8, 8), (6, 6, 6)),
-        ((K, C, 3, 3, 3), {"pads": [1, 1, 1, 1, 1, 0]}, EXTENTS, (4, 6, 6)),
+        ((K, C, 3, 3, 3), {"pads": [1, 1, 1, 1, 1, 0]}, EXTENTS, (4, 6, 10)),
         ((K, C, 3, 3, 3), {**SAME, "strides": [1, 1, 2]}, (8, 8, 8), (8, 8, 4)),
         ((K, C, 3, 3, 3), {"pads": [2] * 6, "dilations": [2] * 3}, EXTENTS, EXTENTS),
         ((4, C, 3, 3, 3), {**SAME, "group": 2}, EXTENTS, EXTENTS),

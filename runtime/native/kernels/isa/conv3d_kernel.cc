@@ -369,57 +369,78 @@ int64_t scratch(const Conv& conv) {
          slack;
 }
 
+// Weights of a group of outputs; in double, so that packed ones are rounded once.
+typedef double Doubles __attribute__((vector_size(sizeof(double) * group)));
+typedef float Singles __attribute__((vector_size(sizeof(float) * group)));
+
 // Three taps `step` apart as four points.
-void transform_taps(const double* taps, int step, double* points, int point_step) {
-  const double outer = (taps[0] + taps[2 * step]) / 2;
-  const double inner = taps[step] / 2;
+inline void transform_taps(const Doubles* taps, int step, Doubles* points, int point_step) {
+  const Doubles outer = (taps[0] + taps[2 * step]) * 0.5;
+  const Doubles inner = taps[step] * 0.5;
   points[0] = taps[0];
   points[point_step] = outer + inner;
   points[2 * point_step] = outer - inner;
   points[3 * point_step] = taps[2 * step];
 }
 
-// Taps (depth_taps, 3, 3) as points (4 or 1, 4, 4).
-void transform_weights(const float* weights, int depth_taps, double* points) {
-  double taps[27];
-  double rows[36];   // (depth_taps, 3, 4)
-  double tiles[48];  // (depth_taps, 4, 4)
-  std::copy(weights, weights + depth_taps * 9, taps);
-  for (int i = 0; i < depth_taps * 3; ++i) transform_taps(taps + i * 3, 1, rows + i * 4, 1);
-  for (int d = 0; d < depth_taps; ++d) {
-    for (int j = 0; j < 4; ++j) transform_taps(rows + d * 12 + j, 4, tiles + d * 16 + j, 4);
+// Taps (3, 3) of one plane as points (4, 4).
+inline void transform_plane(const float (*weights)[group], Doubles* points) {
+  Doubles taps[9];
+  Doubles rows[12];  // (3, 4)
+  for (int i = 0; i < 9; ++i) {
+    Singles given;
+    std::memcpy(&given, weights[i], sizeof(given));
+    taps[i] = __builtin_convertvector(given, Doubles);
   }
-  if (depth_taps == 1) {
-    std::copy(tiles, tiles + plane_points, points);
-    return;
-  }
-  for (int i = 0; i < plane_points; ++i) transform_taps(tiles + i, 16, points + i, 16);
+  for (int i = 0; i < 3; ++i) transform_taps(taps + i * 3, 1, rows + i * 4, 1);
+  for (int j = 0; j < 4; ++j) transform_taps(rows + j, 4, points + j, 4);
 }
 
+// Taps (depth taps, 3, 3) of one channel as points (4 or 1, 4, 4) that lie `step` apart.
 template <int taps>
-void pack_outputs(const Conv& conv, const float* weights, int64_t begin, int64_t end,
-                  float* packed) {
-  double points[64] = {};
-  for (int64_t k = begin; k < divide_up(end, group) * group; ++k) {
-    for (int64_t c = 0; c < conv.channels; ++c) {
-      const int64_t channel = c / chunk_channels * chunk_channels;
-      if (k < conv.outputs) {
-        transform_weights(weights + (k * conv.channels + c) * taps * 9, taps, points);
-      } else {
-        std::fill_n(points, 64, 0.0);
-      }
-      for (int i = 0; i < Depth<taps>::points * plane_points; ++i) {
-        const int64_t place =
-            packed_offset<taps>(conv, channel, i, k / group) + (c - channel) * group + k % group;
-        packed[place] = static_cast<float>(points[i]);
-      }
+void transform_weights(const float (*weights)[group], Singles* points, int step) {
+  Doubles planes[taps * plane_points];
+  for (int d = 0; d < taps; ++d) transform_plane(weights + d * 9, planes + d * plane_points);
+  for (int i = 0; i < plane_points; ++i) {
+    Doubles along[4] = {planes[i]};
+    if (taps == 3) transform_taps(planes + i, plane_points, along, 1);
+    for (int d = 0; d < Depth<taps>::points; ++d) {
+      points[(d * plane_points + i) * step] = __builtin_convertvector(along[d], Singles);
     }
   }
 }
 
-void pack(const Conv& conv, const float* weights, int64_t begin, int64_t end, float* packed) {
-  conv.depth_taps == 3 ? pack_outputs<3>(conv, weights, begin, end, packed)
-                       : pack_outputs<1>(conv, weights, begin, end, packed);
+// Packs the weights of a group of outputs, some channels at once: those of one point lie side by
+// side, and those of the next far away.
+template <int taps>
+void pack_group(const Conv& conv, const float* weights, int64_t output_group, float* packed) {
+  constexpr int most_channels = 16;
+  constexpr int points = Depth<taps>::points * plane_points;
+  const int64_t first = output_group * group;
+  const int64_t outputs = std::min<int64_t>(group, conv.outputs - first);
+  float given[most_channels * taps * 9][group] = {};
+  Singles found[points][most_channels];
+  int64_t count = 0;
+  for (int64_t channel = 0; channel < conv.channels; channel += count) {
+    const int64_t chunk = channel / chunk_channels * chunk_channels;
+    count = std::min<int64_t>(most_channels, conv.channels - channel);
+    for (int64_t k = 0; k < outputs; ++k) {
+      const float* of = weights + ((first + k) * conv.channels + channel) * taps * 9;
+      for (int64_t i = 0; i < count * taps * 9; ++i) given[i][k] = of[i];
+    }
+    for (int64_t c = 0; c < count; ++c) {
+      transform_weights<taps>(given + c * taps * 9, &found[0][c], most_channels);
+    }
+    for (int i = 0; i < points; ++i) {
+      float* to = packed + packed_offset<taps>(conv, chunk, i, output_group);
+      std::memcpy(to + (channel - chunk) * group, found[i], count * sizeof(Singles));
+    }
+  }
+}
+
+void pack(const Conv& conv, const float* weights, int64_t output_group, float* packed) {
+  conv.depth_taps == 3 ? pack_group<3>(conv, weights, output_group, packed)
+                       : pack_group<1>(conv, weights, output_group, packed);
 }
 
 int64_t packed_size(const Conv& conv) {
@@ -429,6 +450,6 @@ int64_t packed_size(const Conv& conv) {
 
 }  // namespace
 
-extern const sgmf::Conv3dKernel conv3d_kernel = {block, packed_size, pack, group, scratch, run};
+extern const sgmf::Conv3dKernel conv3d_kernel = {block, groups_of, packed_size, pack, scratch, run};
 
 }  // namespace SGMF_ISA

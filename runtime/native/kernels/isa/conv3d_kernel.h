@@ -26,12 +26,12 @@ struct Conv3d {
 // beyond the volume where an extent is odd.
 struct Conv3dKernel {
   int block;  // tiles that are computed together
+  // Groups of outputs, which are packed apart.
+  int64_t (*groups)(const Conv3d& conv);
   // Floats of packed weights.
   int64_t (*packed_size)(const Conv3d& conv);
-  // Packs weights (outputs, channels, depth_taps, 3, 3) of a range of outputs that begins at a
-  // multiple of `group` and ends at one, or at the last.
-  void (*pack)(const Conv3d& conv, const float* weights, int64_t begin, int64_t end, float* packed);
-  int group;
+  // Packs weights (outputs, channels, depth_taps, 3, 3) of one group of outputs.
+  void (*pack)(const Conv3d& conv, const float* weights, int64_t group, float* packed);
   // Floats of memory that `run` needs.
   int64_t (*scratch)(const Conv3d& conv);
   // Computes tiles begin to end; begin is a multiple of `block`.
