@@ -12,10 +12,10 @@ import onnx
 import torch
 from torch import nn
 
+from segmaformer.export import attention_translation, scan_translation
 from segmaformer.export.function_body import add_function_body
 from segmaformer.export.model_check import check_model
 from segmaformer.export.scan_op import OPSET
-from segmaformer.export.scan_translation import translation_table
 from segmaformer.export.user_line import user_line
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.progress import Report
@@ -89,7 +89,8 @@ def _trace(model: nn.Module, example: torch.Tensor, *, free_batch: bool) -> Any:
             opset_version=OPSET,
             input_names=[INPUT],
             output_names=[OUTPUT],
-            custom_translation_table=translation_table(),
+            custom_translation_table=scan_translation.translation_table()
+            | attention_translation.translation_table(),
             verbose=False,
         )
     if program is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +20,7 @@ sum in another order for another batch."""
 
 
 class FirstOutput(nn.Module):
-    """The finest logits of a network that may give several.
+    """The finest logits of a network that may give several; what it prints goes to standard error.
 
     Parameters
     ----------
@@ -40,7 +42,7 @@ class FirstOutput(nn.Module):
         InputError
             No result has that shape.
         """
-        with CpuOnly():
+        with CpuOnly(), contextlib.redirect_stdout(sys.stderr):
             found = list(_tensors(self.module(volume)))
         expected = (volume.shape[0], self.outputs, *volume.shape[2:])
         for tensor in found:

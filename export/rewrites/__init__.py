@@ -11,6 +11,7 @@ from onnx_ir.passes import common
 from segmaformer.export.model_check import check_model
 from segmaformer.export.rewrites.constant_slices import cut_constants
 from segmaformer.export.rewrites.decoder_fold import fold_decoder
+from segmaformer.export.rewrites.gelu import halve_gelu_last
 from segmaformer.export.rewrites.instance_norm import sum_norms_accurately
 from segmaformer.export.rewrites.linear_fold import fold_products
 from segmaformer.export.rewrites.norm_fold import fold_norms
@@ -95,6 +96,7 @@ def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
             "norm_fold": fold_norms,
             "linear_fold": fold_products,
             "token_products": multiply_tokens_natively,
+            "gelu": halve_gelu_last,  # those that no other op took
             "volume_convolution": convolve_natively,  # last: others match standard convolutions
         },
     )

@@ -29,11 +29,11 @@ def norm_activation(value: ir.Value) -> tuple[str, list[ir.Node]] | None:
     relu = only_reader(value)
     if relu is not None and is_op(relu, "Relu"):
         return token_ops.INSTANCE_NORM_RELU, [relu]
-    gelu = _gelu(value)
+    gelu = gelu_nodes(value)
     return None if gelu is None else (token_ops.INSTANCE_NORM_GELU, gelu)
 
 
-def _gelu(value: ir.Value) -> list[ir.Node] | None:
+def gelu_nodes(value: ir.Value) -> list[ir.Node] | None:
     """Find the nodes of ``value * (half * (erf(value / root two) + 1))``, read by nothing else."""
     readers = [use.node for use in value.uses()]
     division = next((node for node in readers if _divides_by_root_two(node, value)), None)

@@ -128,6 +128,20 @@ def test_code_that_asks_for_cuda(tmp_path: Path, documents: tuple[Path, Path]) -
     np.testing.assert_allclose(logits, expected, atol=2e-5 * np.ptp(expected))
 
 
+def test_code_that_prints(
+    tmp_path: Path, documents: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Talking(Small):
+        def forward(self, x: Any) -> Any:
+            print("hello from the module")
+            return super().forward(x)
+
+    export_module(Talking(), tmp_path / "own.sgmf", use_of_plans(*documents))
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "hello from the module" in said.err
+
+
 def test_one_tile_at_a_time(tmp_path: Path, documents: tuple[Path, Path]) -> None:
     class OneTile(Small):
         def forward(self, x: Any) -> Any:
