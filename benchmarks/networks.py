@@ -42,8 +42,8 @@ def _onnxruntime(_name: str, folder: Path, rounds: int) -> dict[str, Any]:
     from segmaformer.runtime import Package
     from segmaformer.runtime.backends.onnxruntime_cpu import open_network
 
-    network = Package.open(folder / PACKAGE).network("fp32")
-    session = open_network(network, threads=available_threads())
+    package = Package.open(folder / PACKAGE)
+    session = open_network(package.network("fp32"), threads=available_threads())
     return timed(lambda tile: session.run(None, {"tiles": tile})[0], first_tile(folder), rounds)
 
 
@@ -62,6 +62,7 @@ def _in_openvino(network: Any, tile: np.ndarray, rounds: int) -> dict[str, Any]:
     from segmaformer.runtime.backends.openvino import open_network
 
     compiled = open_network(network, tile.shape, threads=available_threads(), errors=[])
+    del network  # as large as the weights
     request = compiled.create_infer_request()
     return timed(
         lambda given: request.infer([given], share_inputs=True, share_outputs=True)[0], tile, rounds
