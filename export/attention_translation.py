@@ -46,7 +46,8 @@ def _translate(
     turned = op.Transpose(key, perm=[*range(rank - 2), rank - 1, rank - 2])
     scores = op.MatMul(op.Mul(query, factor), op.Mul(turned, factor))
     if attn_mask is not None and attn_mask.dtype == ir.DataType.BOOL:
-        lowest, zero = op.Constant(value_float=-math.inf), op.Constant(value_float=0.0)
+        lowest: Any = op.Constant(value_float=-math.inf)
+        zero: Any = op.Constant(value_float=0.0)
         attn_mask = op.Where(attn_mask, zero, lowest)
     if attn_mask is not None:
         scores = op.Add(scores, attn_mask)

@@ -27,10 +27,10 @@ def _replace(graph: ir.Graph, erf: ir.Node) -> bool:
         return False
     *_, plus_one, halved, product = nodes
     (half,) = (value for value in halved.inputs if value is not plus_one.outputs[0])
-    doubled = ir.node("Mul", [x, plus_one.outputs[0]], name=f"{product.name}_doubled").outputs[0]
-    result = product.outputs[0]
+    sum_times_x = ir.node("Mul", [x, plus_one.outputs[0]], name=f"{product.name}_doubled")
+    doubled, result = sum_times_x.outputs[0], product.outputs[0]
     doubled.name, doubled.shape, doubled.type = f"{result.name}_doubled", result.shape, result.type
-    graph.insert_before(product, doubled.producer())
+    graph.insert_before(product, sum_times_x)
     take_place(graph, product, ir.node("Mul", [doubled, half], name=product.name))
     graph.remove(halved, safe=True)
     return True
