@@ -374,6 +374,7 @@ def _manifest(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         codes=codes,
         previous_stage=checkpoint.previous_stage,
+        postprocessing=checkpoint.postprocessing,
     )
 
 

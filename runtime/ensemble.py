@@ -24,11 +24,13 @@ from segmaformer.runtime.errors import BudgetError, InputError
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.labels import label_dtype
+from segmaformer.runtime.pipeline.postprocessing import postprocess
 from segmaformer.runtime.pipeline.probabilities import label_channel
 from segmaformer.runtime.predictor import Predictor, Prepared
 from segmaformer.runtime.progress import Progress
 from segmaformer.runtime.results.segmentation import Segmentation
 from segmaformer.runtime.scans.volume import Volume
+from segmaformer.runtime.spec import KeepLargest
 
 Map = npt.NDArray[np.float32]
 
@@ -46,7 +48,8 @@ class Ensemble:
     Raises
     ------
     InputError
-        The packages differ in channels, or in labels or regions.
+        The packages differ in channels, in labels or regions, or in the postprocessing that is to
+        be applied.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Ensemble:
             self._end_turns()
         first = self.members[0]
         self.nan_to, self.where, self.keep_tilt = first.nan_to, first.where, first.keep_tilt
+        self.postprocessing = _same_steps(self.members)
         axes = {axis for member in self.members for axis in member.mirrored_axes}
         self.mirrored_axes = tuple(sorted(axes))
 
@@ -101,6 +105,8 @@ class Ensemble:
             else:
                 labels[mean > best] = channel
                 np.maximum(best, mean, out=best)
+        del best, means, mean  # more than postprocessing takes
+        postprocess(labels, self.postprocessing)
         return Segmentation(
             labels,
             prepared.volume,
@@ -109,6 +115,7 @@ class Ensemble:
             {**prepared.seconds, "networks and labels": time.perf_counter() - start},
             self.mirrored_axes,
             self.sha256,
+            self.postprocessing,
         )
 
     def probabilities(
@@ -199,6 +206,17 @@ def _check_same(first: Manifest, other: Manifest) -> None:
                 f"{other.name} and {first.name} differ in {title}, so their probabilities have no "
                 f"mean; give packages of one data set"
             )
+
+
+def _same_steps(members: Sequence[Predictor]) -> tuple[KeepLargest, ...]:
+    """Return the postprocessing of all members: nnU-Net determines it for an ensemble anew."""
+    first, *others = (member.postprocessing for member in members)
+    if any(other != first for other in others):
+        raise InputError(
+            "the packages list different postprocessing; export each with the postprocessing.json "
+            "of the ensemble (--postprocessing), or leave it out (--no-postprocessing)"
+        )
+    return first
 
 
 def _map_bytes(volume: Volume) -> int:

@@ -22,6 +22,7 @@ from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.admission import Admission, never_run
 from segmaformer.runtime.pipeline.label_masks import with_masks
 from segmaformer.runtime.pipeline.labels import label_dtype
+from segmaformer.runtime.pipeline.postprocessing import postprocess
 from segmaformer.runtime.pipeline.prediction import Prediction
 from segmaformer.runtime.pipeline.preprocessing import (
     Preprocessed,
@@ -67,6 +68,8 @@ class Predictor:
     keep_tilt
         Give the network a tilted DICOM series as it is. Otherwise it sees the series straightened;
         labels lie on the original images in both cases.
+    postprocessing
+        Apply the steps on the label map that the package lists. Probabilities stay as they are.
     report
         See :func:`segmaformer.runtime.backends.open_session`; also called with a line if logits
         leave the device although they could be summed there, and by :meth:`predict` with warnings
@@ -76,6 +79,8 @@ class Predictor:
     ----------
     mirrored_axes
         Axes over which `tta` averages; empty without it.
+    postprocessing
+        Steps that are applied.
 
     Examples
     --------
@@ -94,6 +99,7 @@ class Predictor:
         nan_to: float | None = None,
         where: Sequence[str] = (),
         keep_tilt: bool = False,
+        postprocessing: bool = True,
         options: BackendOptions = BackendOptions(),  # noqa: B008  (frozen)
         report: Report = lambda line: None,
     ):
@@ -104,6 +110,7 @@ class Predictor:
         self.where = tuple(where)
         self.keep_tilt = keep_tilt
         self.mirrored_axes = package.manifest.tiling.mirror_axes if tta else ()
+        self.postprocessing = package.manifest.postprocessing if postprocessing else ()
         self._budget_bytes = budget_bytes(memory_budget_mib)
         self._threads = options.threads or available_processors()
         self._report = report
@@ -217,6 +224,8 @@ class Predictor:
                 self.close()
             if prepared.straightening is not None:
                 labels = prepared.straightening.sheared(labels)
+            with ended_by(cancel):
+                postprocess(labels, self.postprocessing)
         return Segmentation(
             labels,
             prepared.volume,
@@ -225,6 +234,7 @@ class Predictor:
             seconds,
             self.mirrored_axes,
             self.package.manifest_sha256,
+            self.postprocessing,
         )
 
     def probabilities(
@@ -358,6 +368,7 @@ class Predictor:
             budget_bytes=self._budget_bytes,
             scan_bytes=held_bytes,
             threads=self._threads,
+            postprocessing=self.postprocessing,
             resident=self._network.on_device(cancel),
             report=self._report,
         )

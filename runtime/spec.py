@@ -10,6 +10,9 @@ from typing import Literal
 
 Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
+GridSpacing = tuple[float | None, float | None, float | None]
+"""Millimetres along each axis; None keeps the scan's."""
+ResamplingMethod = Literal["spline", "torch"]
 NormalizationScheme = Literal[
     "zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01", "clip", "zscore_nonzero"
 ]
@@ -58,15 +61,16 @@ class Resampling:
     """Spline orders; `order_z` is for the coarse axis if that is treated on its own.
 
     `separate_z` None decides by anisotropy: a ratio of spacings above
-    `anisotropy_threshold`. `alignment` says what coincides of both grids: their outer borders, or
-    the centres of their first voxels as in MONAI, with exactly the stated spacing and orders up
-    to one.
+    `anisotropy_threshold`. The `method` ``torch`` takes places in float32, as PyTorch does; its
+    orders are 1 and 0. `alignment` says what coincides of both grids: their outer borders, or the
+    centres of their first voxels as in MONAI, with exactly the stated spacing and orders up to one.
     """
 
     order: int = 3
     order_z: int = 0
     separate_z: bool | None = None
     anisotropy_threshold: float = 3.0
+    method: ResamplingMethod = "spline"
     alignment: Alignment = "borders"
 
 
@@ -82,7 +86,7 @@ class Preprocessing:
     transpose_forward
         Order of the (z, y, x) axes that the network sees.
     spacing
-        Millimetres along the transposed axes, or None to keep the scan's.
+        Millimetres along the transposed axes, or None to keep the scan's along all of them.
     reader
         Reader of the training's scans, which decides the spacing of a scan, see
         :func:`segmaformer.runtime.scans.spacing.training_spacing`; None uses the affine's.
@@ -97,7 +101,7 @@ class Preprocessing:
     orientation: str | None = "RAS"
     transpose_forward: Triple = (0, 1, 2)
     crop_to_nonzero: bool = True
-    spacing: Spacing | None = None
+    spacing: GridSpacing | None = None
     resampling: Resampling = Resampling()
     logits_resampling: Resampling = Resampling(order=1)
     reader: Reader | None = None
@@ -159,6 +163,20 @@ class PreviousStage:
 
     labels: tuple[int, ...]
     resampling: Resampling = Resampling(order=1)
+
+
+@dataclass(frozen=True)
+class KeepLargest:
+    """Step after the network: of the voxels with one of these labels, only the largest component.
+
+    Voxels that touch by a face, an edge or a corner are of one component; of equally large ones
+    each stays. The voxels of all others become background, 0.
+    """
+
+    keep_largest: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"largest component of {' and '.join(map(str, self.keep_largest))}"
 
 
 Box = tuple[slice, slice, slice]

@@ -41,7 +41,7 @@ class OpenOptions(Sized):
         ("variant", ctypes.c_char_p),
         ("backend_library", ctypes.c_char_p),
         ("mirror", ctypes.c_int32),
-        ("reserved", ctypes.c_int32),
+        ("without_postprocessing", ctypes.c_int32),
     )
 
 

@@ -14,6 +14,7 @@ from numpy.ctypeslib import ndpointer
 
 from segmaformer.runtime.bindings.installed_library import Library
 from segmaformer.runtime.bindings.kernel_structs import (
+    KeepLargestArgs,
     SelectiveScanArgs,
     SelectiveScanGradientArgs,
     TokenOpArgs,
@@ -60,6 +61,9 @@ _KERNELS: Signatures = {
     "sgmf_token_op": (_TEXT, POINTER(TokenOpArgs), c_int32, _TEXT),
     # kernels/interface/self_contained.h
     "sgmf_reason_to_refuse": (c_int32, _TEXT, c_int64, _BYTES, c_int64),
+    # kernels/interface/keep_largest.h
+    "sgmf_keep_largest": (_TEXT, POINTER(KeepLargestArgs), c_int32),
+    "sgmf_keep_largest_bytes": (c_int64, _TRIPLE),
     # python/coarse_model.h
     "sgmf_without_last_upsampling": (c_int64, _TEXT, c_int64, _ADDRESS, _TRIPLE),
     # python/run_lengths.h

@@ -79,6 +79,19 @@ class TokenOpArgs(ctypes.Structure):
     )
 
 
+class KeepLargestArgs(ctypes.Structure):
+    """Mirror of ``sgmf_keep_largest_args``."""
+
+    _fields_ = (
+        ("labels", ctypes.c_void_p),
+        ("is_uint16", ctypes.c_int32),
+        ("extent", ctypes.c_int64 * 3),
+        ("stride", ctypes.c_int64 * 3),
+        ("values", ctypes.c_void_p),
+        ("value_count", ctypes.c_int64),
+    )
+
+
 class AxisTapsArgs(ctypes.Structure):
     """Mirror of ``sgmf_axis_taps``."""
 

@@ -90,6 +90,7 @@ class MemoryBudgetArgs(ctypes.Structure):
         ("scan_voxels", ctypes.c_int64),
         ("bytes_per_label", ctypes.c_int64),
         ("probability_maps", ctypes.c_int64),
+        ("postprocessing_bytes", ctypes.c_int64),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from segmaformer.runtime.package.manifest import EARLIER_BOUND, EXACT_VARIANT, Manifest, Variant
-from segmaformer.runtime.spec import Normalization
+from segmaformer.runtime.spec import GridSpacing, Normalization
 from segmaformer.runtime.system.printable import printable, printable_block
 
 _CASCADE = (
@@ -31,6 +31,7 @@ def model_card(manifest: Manifest) -> str:
         "diagnosis or treatment. A person who knows the anatomy must look at every result.",
         "## Labels",
         _labels(manifest),
+        *_postprocessing(manifest),
         "## Input",
         _input(manifest),
         "## What was checked",
@@ -97,6 +98,13 @@ def _int8_truth(name: str, record: dict[str, Any]) -> str:
     return f"{name}: Dice with label maps {after:.4f} (fp32 {before:.4f}) where it loses most"
 
 
+def _postprocessing(manifest: Manifest) -> list[str]:
+    if not manifest.postprocessing:
+        return []
+    steps = _bullets(map(str, manifest.postprocessing))
+    return ["## After the network", f"Of the label map these stay, in this order:\n\n{steps}"]
+
+
 def _labels(manifest: Manifest) -> str:
     output = manifest.output
     if not output.regions:
@@ -116,7 +124,7 @@ def _input(manifest: Manifest) -> str:
         f"channel {index}: {_line(name)}, {_normalization(scaling)}"
         for index, (name, scaling) in enumerate(zip(spec.channels, spec.normalization, strict=True))
     ]
-    spacing = "the scan's own" if spec.spacing is None else _by(spec.spacing) + " mm"
+    spacing = "the scan's own" if spec.spacing is None else spacing_text(spec.spacing)
     orientation = spec.orientation or "as stored in the file"
     stage = "" if manifest.previous_stage is None else _CASCADE
     return _bullets((*rows, f"spacing {spacing}", f"orientation {orientation}")) + stage
@@ -178,6 +186,12 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _line(text: str) -> str:
     """Return `text` on one line, by :func:`printable`, without the character that ends a cell."""
     return printable(" ".join(text.split())).replace("|", r"\|")
+
+
+def spacing_text(spacing: GridSpacing) -> str:
+    """Return the spacing of a network's grid, such as ``the scan's x 0.8 x 0.8 mm``."""
+    steps = ("the scan's" if step is None else f"{step:g}" for step in spacing)
+    return f"{' x '.join(steps)} mm"
 
 
 def _by(extents: tuple[float, ...]) -> str:

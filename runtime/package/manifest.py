@@ -20,6 +20,7 @@ from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.package.codes import LabelCodes, code_complaints
 from segmaformer.runtime.package.typed_json import build, build_value, load_json_object
 from segmaformer.runtime.spec import (
+    KeepLargest,
     Normalization,
     Output,
     Preprocessing,
@@ -103,6 +104,8 @@ class Manifest:
     previous_stage
         For a cascade: its first network, the package in :data:`PREVIOUS_STAGE`, as this one sees
         it. Everything else here is of the second network.
+    postprocessing
+        Steps on the label map of the scan's grid, in this order.
     """
 
     name: str
@@ -118,6 +121,7 @@ class Manifest:
     calibration: dict[str, Any] | None = None
     codes: dict[str, LabelCodes] = field(default_factory=dict)
     previous_stage: PreviousStage | None = None
+    postprocessing: tuple[KeepLargest, ...] = ()
     format_version: str = FORMAT_VERSION
 
     @property
@@ -198,6 +202,7 @@ def _complaints(manifest: Manifest) -> Iterator[str]:
     """List well-formed values that make no sense."""
     yield from use_complaints(manifest.preprocessing, manifest.tiling, manifest.output)
     yield from code_complaints(manifest.codes, manifest.output)
+    yield from _postprocessing_complaints(manifest)
     yield from _file_complaints(manifest)
     if manifest.previous_stage is not None:
         yield from _stage_complaints(manifest.previous_stage, manifest)
@@ -235,7 +240,7 @@ def _preprocessing_complaints(spec: Preprocessing) -> Iterator[str]:
         yield f"preprocessing.orientation is {spec.orientation!r}; expected letters such as RAS"
     if sorted(spec.transpose_forward) != [0, 1, 2]:
         yield f"preprocessing.transpose_forward is {spec.transpose_forward}; expected 0, 1 and 2"
-    if spec.spacing is not None and min(spec.spacing) <= 0:
+    if any(step is not None and step <= 0 for step in spec.spacing or ()):
         yield f"preprocessing.spacing is {spec.spacing}; expected millimetres above zero"
     if spec.crop_above is not None and spec.crop_to_nonzero:
         yield "preprocessing has crop_above beside crop_to_nonzero"
@@ -253,6 +258,8 @@ def _resampling_complaints(spec: Preprocessing) -> Iterator[str]:
                 f"preprocessing.{name} aligns first voxels; expected an order of 0 or 1 and "
                 "separate_z false"
             )
+        if resampling.method == "torch" and max(resampling.order, resampling.order_z) > 1:
+            yield f"preprocessing.{name} has an order above 1, which the method torch lacks"
     if spec.resampling.alignment != spec.logits_resampling.alignment:
         yield "preprocessing aligns the grids of image and logits in two ways"
 
@@ -299,6 +306,16 @@ def _stage_complaints(stage: PreviousStage, manifest: Manifest) -> Iterator[str]
         yield "previous_stage.resampling is no order 0 or 1 with order_z 0"
     if f"{PREVIOUS_STAGE}/manifest.json" not in manifest.files:
         yield f"files does not list {PREVIOUS_STAGE}/manifest.json, the package of previous_stage"
+
+
+def _postprocessing_complaints(manifest: Manifest) -> Iterator[str]:
+    values = {label.value for label in manifest.output.labels} - {0}
+    for index, step in enumerate(manifest.postprocessing):
+        if not step.keep_largest or not set(step.keep_largest) <= values:
+            yield (
+                f"postprocessing[{index}] keeps {list(step.keep_largest)}; expected some of the "
+                f"labels {sorted(values)}"
+            )
 
 
 def _file_complaints(manifest: Manifest) -> Iterator[str]:

@@ -125,7 +125,9 @@ def _phantom(
     *,
     air: bool,
 ) -> np.ndarray:
-    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in tile), indexing="ij"))
+    # A tile of one slice shows the middle of the body.
+    axes = (np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in tile)
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"))
     body = _ellipsoid(grid, random.uniform(-0.2, 0.2, 3), random.uniform(0.7, 1.1, 3))
     organs = [
         _ellipsoid(grid, random.uniform(-0.6, 0.6, 3), random.uniform(0.1, 0.4, 3))

@@ -135,6 +135,7 @@ class Admission:
             budget_bytes=self.budget_bytes,
             scan_bytes=volume.voxels.nbytes + held_bytes,
             threads=self.threads,
+            postprocessing=self.manifest.postprocessing,
         ).check_budget(maps)
 
     def _check_spacing(self, volume: Volume) -> None:

@@ -72,6 +72,8 @@ class MemoryBudget:
         Bytes of a voxel of the label map.
     probability_maps
         Maps of probabilities that are computed at once.
+    postprocessing_bytes
+        Held after the stream, beside scan, image and label map.
     """
 
     budget_bytes: int
@@ -79,6 +81,7 @@ class MemoryBudget:
     scan_voxels: int = 0
     bytes_per_label: int = 0
     probability_maps: int = 0
+    postprocessing_bytes: int = 0
 
 
 class LabelStream:

@@ -13,10 +13,12 @@ from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.pipeline.device_network import DeviceNetwork
 from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid, MemoryBudget
 from segmaformer.runtime.pipeline.labels import label_dtype
+from segmaformer.runtime.pipeline.postprocessing import postprocessing_bytes
 from segmaformer.runtime.pipeline.preprocessing import Preprocessed, restore_logits
 from segmaformer.runtime.pipeline.probabilities import to_probabilities
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
 from segmaformer.runtime.progress import Report, StepProgress
+from segmaformer.runtime.spec import KeepLargest
 
 ON_PROCESSOR = "logits are copied back and summed by the processor"
 """Report if logits could have been summed on a device, but are not."""
@@ -40,6 +42,8 @@ class Prediction:
         Memory that the scan holds of that, in bytes.
     threads
         Number of threads for blending and interpolation.
+    postprocessing
+        Steps on the label map that follow, whose memory the budget must hold too.
     resident
         Network that leaves logits on a device, to be summed there for labels; None without one.
     report
@@ -52,6 +56,7 @@ class Prediction:
     budget_bytes: int
     scan_bytes: int
     threads: int
+    postprocessing: Sequence[KeepLargest] = ()
     resident: DeviceNetwork | None = None
     report: Report = lambda line: None
 
@@ -165,6 +170,7 @@ class Prediction:
             math.prod(prepared.uncropped_shape),
             np.dtype(label_dtype(output)).itemsize,
             maps,
+            0 if maps else postprocessing_bytes(self.postprocessing, prepared.uncropped_shape),
         )
         return LabelStream(
             prepared.image,

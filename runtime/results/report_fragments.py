@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from segmaformer.runtime.package.card import spacing_text
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.results.display_planes import PLANES, Plane
 from segmaformer.runtime.results.statistics import MM3_PER_ML
@@ -145,7 +146,7 @@ def _scan_facts(volume: Volume, reader: Reader | None, *, names: bool) -> dict[s
 
 def _package_facts(manifest: Manifest) -> dict[str, Any]:
     network, spec = manifest.network, manifest.preprocessing
-    spacing = "the scan's" if spec.spacing is None else f"{product_text(spec.spacing)} mm"
+    spacing = "the scan's" if spec.spacing is None else spacing_text(spec.spacing)
     return {
         "name": manifest.name,
         "created": manifest.created,

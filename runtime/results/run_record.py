@@ -17,6 +17,7 @@ from typing import Any
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.results.segmentation import Segmentation
 from segmaformer.runtime.scans.digest import file_facts
+from segmaformer.runtime.spec import KeepLargest
 from segmaformer.runtime.system.atomic import Target
 from segmaformer.runtime.system.digest import sha256_of
 
@@ -62,6 +63,10 @@ def run_record(
         "where": list(where),
         "keep_tilt": keep_tilt,
         "segmentation_type": segmentation_type,
+        "postprocessing": _steps(segmentation.postprocessing),
+        "postprocessing_left_out": _steps(package.manifest.postprocessing)
+        if not segmentation.postprocessing
+        else [],
         **_replacement_facts(segmentation),
         "label_map_sha256": sha256_of(label_map),
         "seconds": segmentation.seconds,
@@ -86,6 +91,7 @@ def is_done(
     where: Sequence[str] = (),
     keep_tilt: bool = False,
     segmentation_type: str | None = None,
+    postprocessing: Sequence[KeepLargest] = (),
 ) -> bool:
     """Tell if `record` describes such a run of this package on these very files.
 
@@ -102,6 +108,7 @@ def is_done(
             and document.get("where", []) == list(where)
             and document.get("keep_tilt", False) == keep_tilt
             and document.get("segmentation_type") == segmentation_type
+            and document.get("postprocessing", []) == _steps(postprocessing)
             and document["scan"] == [file_facts(path) for path in scan]
             and document["label_map_sha256"] == sha256_of(label_map)
         )
@@ -116,6 +123,10 @@ def _replacement_facts(segmentation: Segmentation) -> dict[str, Any]:
         "nan_to": None if replacement is None else replacement.value,
         "replaced_voxels": None if replacement is None else replacement.voxels,
     }
+
+
+def _steps(postprocessing: Sequence[KeepLargest]) -> list[str]:
+    return [str(step) for step in postprocessing]
 
 
 def _package_facts(package: Package) -> dict[str, str]:

@@ -13,6 +13,7 @@ from segmaformer.runtime.results.statistics import label_statistics
 from segmaformer.runtime.scans.formats import write_label_map
 from segmaformer.runtime.scans.spacing import voxel_volumes
 from segmaformer.runtime.scans.volume import Volume
+from segmaformer.runtime.spec import KeepLargest
 from segmaformer.runtime.system.atomic import Target
 
 DICOM_SUFFIX = ".dcm"
@@ -40,6 +41,8 @@ class Segmentation:
     package_sha256
         SHA-256 of the package's manifest, see
         :attr:`~segmaformer.runtime.package.reader.Package.manifest_sha256`.
+    postprocessing
+        Steps that were applied to the label map.
     """
 
     labels: np.ndarray
@@ -49,6 +52,7 @@ class Segmentation:
     seconds: dict[str, float]
     mirrored_axes: tuple[int, ...] = ()
     package_sha256: str = ""
+    postprocessing: tuple[KeepLargest, ...] = ()
 
     @property
     def label_names(self) -> dict[int, str]:

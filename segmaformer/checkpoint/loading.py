@@ -13,6 +13,12 @@ from torch import nn
 
 from segmaformer.checkpoint.aliases import drop_aliases
 from segmaformer.checkpoint.files.container import CheckpointFile, read_checkpoint_file
+from segmaformer.checkpoint.planes import (
+    axes_with_depth,
+    check_plane,
+    is_of_planes,
+    weights_with_depth,
+)
 from segmaformer.checkpoint.recognition import Architecture
 from segmaformer.checkpoint.strict import check_names_and_shapes, load_weights
 from segmaformer.checkpoint.training.documents import Documents, gather_documents
@@ -23,7 +29,15 @@ from segmaformer.checkpoint.weight_sets import choose_weights
 from segmaformer.models import create_model, model_config
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.package.manifest import MOST_TILE_VOXELS
-from segmaformer.runtime.spec import Label, Output, Preprocessing, PreviousStage, Tiling, Triple
+from segmaformer.runtime.spec import (
+    KeepLargest,
+    Label,
+    Output,
+    Preprocessing,
+    PreviousStage,
+    Tiling,
+    Triple,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +71,8 @@ class Checkpoint:
     first
         A cascade's first network, see
         :func:`segmaformer.checkpoint.cascade.with_previous_stage`.
+    postprocessing
+        Steps on the label map; loading finds none.
     """
 
     model: nn.Module
@@ -74,6 +90,7 @@ class Checkpoint:
     plan: PlanEntry | None = None
     previous_stage: PreviousStage | None = None
     first: Checkpoint | None = None
+    postprocessing: tuple[KeepLargest, ...] = ()
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -199,11 +216,25 @@ def load_checkpoint(
     network = chosen.arch
     model_config(network.name, **(config or {}))
     tensors = drop_aliases(chosen.weights)
+    of_planes = network.support.takes_planes and is_of_planes(tensors)
+    if of_planes:
+        tensors = weights_with_depth(tensors)
+        file = dataclasses.replace(file, mirror_axes=axes_with_depth(file.mirror_axes))
     documents = gather_documents(file, plans=plans, dataset_json=dataset_json)
-    full_config, assumed = _full_config(network, file, documents, tensors, configuration, config)
-    usage = usage_of(
-        file, documents, network.name, full_config, configuration=configuration, tile=tile
+    full_config, assumed = _full_config(
+        network, file, documents, tensors, configuration, config, of_planes=of_planes
     )
+    usage = usage_of(
+        file,
+        documents,
+        network.name,
+        full_config,
+        configuration=configuration,
+        tile=tile,
+        of_planes=of_planes,
+    )
+    if of_planes and usage.tiling is not None:
+        check_plane(usage.tiling.tile)
     if usage.tiling is not None:
         network.support.check_tile(full_config, usage.tiling.tile)
     known_tiling, told = with_given_tiling(usage.tiling, tiling, overlap)
@@ -248,6 +279,8 @@ def _full_config(
     tensors: Mapping[str, torch.Tensor],
     configuration: str | None,
     config: Mapping[str, Any] | None,
+    *,
+    of_planes: bool,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Infer every key of the network's configuration, and list the assumptions made."""
     if configuration is not None and documents.plans is None:
@@ -261,6 +294,7 @@ def _full_config(
         network.name,
         configuration=configuration,
         keys_of_plan=network.support.keys_of_plan,
+        of_planes=of_planes,
     )
     full_config, assumptions = network.support.infer_config(
         {key: tuple(tensor.shape) for key, tensor in tensors.items()},

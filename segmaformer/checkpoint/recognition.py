@@ -83,11 +83,14 @@ class Support:
     keys_of_plan
         Reads configuration keys from the U-Net that nnU-Net planned, for networks that take its
         shape.
+    takes_planes
+        Whether there is a 2-D form, see :mod:`segmaformer.checkpoint.planes`.
     """
 
     infer_config: InferConfig
     check_tile: Callable[[Mapping[str, Any], Triple], None]
     keys_of_plan: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    takes_planes: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,10 +121,10 @@ class Architecture:
 
 _SEGMAMBA = Support(segmamba_config, check_segmamba_tile)
 _TAMING = Support(taming_config, check_unet_tile, taming_keys_of_plan)
-_PLAIN = Support(plain_config, check_unet_tile, nnunet_keys_of_plan)
-_RESENC = Support(resenc_config, check_unet_tile, nnunet_keys_of_plan)
-_BOT = Support(umamba_bot_config, check_umamba_tile, umamba_bot_keys_of_plan)
-_ENC = Support(umamba_enc_config, check_umamba_tile, umamba_enc_keys_of_plan)
+_PLAIN = Support(plain_config, check_unet_tile, nnunet_keys_of_plan, takes_planes=True)
+_RESENC = Support(resenc_config, check_unet_tile, nnunet_keys_of_plan, takes_planes=True)
+_BOT = Support(umamba_bot_config, check_umamba_tile, umamba_bot_keys_of_plan, takes_planes=True)
+_ENC = Support(umamba_enc_config, check_umamba_tile, umamba_enc_keys_of_plan, takes_planes=True)
 _DECODER = "decoder.stages.0.convs.0.conv.weight"
 _UP, _TRANSPOSED = "decoder.upsample_layers.0.conv.weight", "decoder.transpconvs.0.weight"
 _TWO_WAY = "encoder.mamba_layers.0.mamba.fwd_mamba.mamba.A_log"
@@ -186,6 +189,7 @@ ARCHITECTURES = (
     ),
     Architecture("umamba-bot", "U-Mamba Bot", ("mamba_layer.mamba.A_log", _UP), _BOT),
     Architecture("umamba-enc", "U-Mamba Enc", ("encoder.mamba_layers.0.mamba.A_log", _UP), _ENC),
+    Architecture("umamba-enc", "U-Mamba Enc", ("encoder.mamba_layers.1.mamba.A_log", _UP), _ENC),
     Architecture("umamba-bot", "U-Mamba Bot", ("ln.weight", "mamba.A_log", _TRANSPOSED), _BOT),
     Architecture(
         "umamba-enc", "U-Mamba Enc", ("encoder.mamba_layers.0.mamba.A_log", _TRANSPOSED), _ENC
@@ -228,7 +232,9 @@ def find_networks(names: Iterable[str]) -> list[Recognised]:
         prefixes = [_prefixes(by_name, key) for key in row.fingerprint]
         for prefix in dict.fromkeys(prefixes[0]):
             if all(prefix in others for others in prefixes[1:]):
-                found.setdefault(prefix, []).append(row)
+                fitting = found.setdefault(prefix, [])
+                if all(row.name != other.name for other in fitting):
+                    fitting.append(row)
     return [
         Recognised(prefix, tuple(rows))
         for prefix, rows in sorted(found.items(), key=lambda entry: len(entry[0]))

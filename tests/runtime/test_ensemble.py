@@ -20,6 +20,8 @@ from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.ensemble import Ensemble
 from segmaformer.runtime.errors import BudgetError, InputError
 from segmaformer.runtime.package.reader import read_manifest
+from segmaformer.runtime.pipeline.postprocessing import postprocess
+from segmaformer.runtime.spec import KeepLargest
 
 ONE_THREAD = BackendOptions(threads=1)
 ORGANS = ["organ 0", "organ 1", "organ 2"]
@@ -66,6 +68,23 @@ def test_the_mean_decides(packages: list[Package], volume: Volume) -> None:
     for package in packages:
         own = Predictor(package, "onnxruntime", options=ONE_THREAD).predict(volume).labels
         assert (own != found.labels).any()
+
+
+def test_postprocessing_must_be_the_same(packages: list[Package], volume: Volume) -> None:
+    steps = (KeepLargest((1, 2)), KeepLargest((1,)))
+    listed = [
+        dataclasses.replace(each, manifest=dataclasses.replace(each.manifest, postprocessing=steps))
+        for each in packages
+    ]
+    plain = ensemble(packages)
+    expected = plain.segment(plain.prepare(volume)).labels
+    postprocess(expected, steps)
+    both = ensemble(listed)
+    found = both.segment(both.prepare(volume))
+    np.testing.assert_array_equal(found.labels, expected)
+    assert found.postprocessing == steps
+    with pytest.raises(InputError, match="list different postprocessing"):
+        ensemble([packages[0], listed[1]])
 
 
 def test_regions_are_painted_where_the_mean_is_above_one_half(tmp_path: Path) -> None:

@@ -95,7 +95,8 @@ typedef struct sgmf_open_options {
                                  VIRTUAL_ENV, else the system's */
   int32_t mirror;              /* 1: average over the mirrored axes that the package allows, which
                                   doubles the work with each */
-  int32_t reserved;            /* 0 */
+  int32_t without_postprocessing; /* 1: labels as the network gives them, without the steps that
+                                     the package lists after it */
 } sgmf_open_options;
 
 /* Opens a package: checks the hash of each of its files, loads the backend and the network.

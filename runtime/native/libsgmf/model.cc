@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <utility>
 
 #include "kernels/parallel.h"
@@ -83,6 +84,7 @@ Model::Model(const sgmf_open_options& options)
   const Package package(options.package_path);
   manifest_ = package.manifest();
   check(manifest_.spec);
+  if (options.without_postprocessing != 0) manifest_.spec.postprocessing.clear();
   check_variant(manifest_, variant_);
   OpenNetwork opened = backend({package, variant_, text_or(options.backend_library, ""), threads_});
   network_ = std::move(opened.network);
@@ -102,7 +104,7 @@ sgmf_info Model::info() const {
   const Spacing spacing = spec.preprocessing.spacing_mm.value_or(Spacing{});
   for (std::size_t i = 0; i < 3; ++i) {
     info.tile[i] = spec.tiling.tile[i];
-    info.spacing_mm[i] = spacing[i];
+    info.spacing_mm[i] = std::isnan(spacing[i]) ? 0 : spacing[i];
   }
   info.name = manifest_.name.c_str();
   info.network = manifest_.network.c_str();

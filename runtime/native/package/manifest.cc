@@ -139,9 +139,10 @@ void refuse_cascade(const Field& document) {
 }
 
 Manifest read_manifest(const Field& document) {
-  document.expect_fields({"name", "network", "preprocessing", "tiling", "output", "variants",
-                          "verification_tiles", "software", "created"},
-                         {"files", "calibration", "codes", "previous_stage", "format_version"});
+  document.expect_fields(
+      {"name", "network", "preprocessing", "tiling", "output", "variants", "verification_tiles",
+       "software", "created"},
+      {"files", "calibration", "codes", "previous_stage", "postprocessing", "format_version"});
   refuse_cascade(document);
   Manifest manifest;
   manifest.format_version = document.at("format_version").text();
@@ -155,6 +156,9 @@ Manifest read_manifest(const Field& document) {
   manifest.spec.output = output.values();
   manifest.labels = std::move(output.labels);
   manifest.regions = std::move(output.regions);
+  if (document.has("postprocessing")) {
+    manifest.spec.postprocessing = read_postprocessing(document.at("postprocessing"));
+  }
   read_files(document, manifest);
   document.at("verification_tiles").text();
   check_texts(document.at("software"));

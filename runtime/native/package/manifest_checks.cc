@@ -25,7 +25,11 @@ bool is_orientation(const std::string& codes) {
   return codes.size() == 3 && has_one_of("LR") && has_one_of("PA") && has_one_of("IS");
 }
 
-bool is_order(int order) { return order >= 0 && order <= 5; }
+bool has_orders(const Resampling& resampling) {
+  const int most = resampling.method == ResamplingMethod::torch ? 1 : 5;
+  return std::min(resampling.order, resampling.order_z) >= 0 &&
+         std::max(resampling.order, resampling.order_z) <= most;
+}
 
 void check_preprocessing(const Preprocessing& spec, Complaints& complaints) {
   if (spec.channels.empty()) complaints.push_back("preprocessing.channels is empty");
@@ -56,12 +60,13 @@ void check_preprocessing(const Preprocessing& spec, Complaints& complaints) {
   if (axes != std::array<int, 3>{0, 1, 2}) {
     complaints.push_back("preprocessing.transpose_forward is not made of 0, 1 and 2");
   }
-  if (spec.spacing_mm && *std::min_element(spec.spacing_mm->begin(), spec.spacing_mm->end()) <= 0) {
+  const Spacing spacing_mm = spec.spacing_mm.value_or(Spacing{1, 1, 1});
+  if (std::any_of(spacing_mm.begin(), spacing_mm.end(), [](double step) { return step <= 0; })) {
     complaints.push_back("preprocessing.spacing is not above zero; expected millimetres");
   }
   for (const Resampling& each : {spec.resampling, spec.logits_resampling}) {
-    if (is_order(each.order) && is_order(each.order_z)) continue;
-    complaints.push_back("preprocessing has a spline order outside 0 to 5");
+    if (has_orders(each)) continue;
+    complaints.push_back("preprocessing has an order outside 0 to 5, or to 1 for torch");
   }
   for (const Resampling& each : {spec.resampling, spec.logits_resampling}) {
     const bool whole = each.order <= 1 && !each.separate_z.value_or(true);
@@ -118,6 +123,19 @@ void check_output(const Manifest& manifest, Complaints& complaints) {
   }
 }
 
+void check_postprocessing(const Manifest& manifest, Complaints& complaints) {
+  std::set<int32_t> values;
+  for (const Label& label : manifest.labels) values.insert(label.value);
+  for (const KeepLargest& step : manifest.spec.postprocessing) {
+    const bool known = std::all_of(step.labels.begin(), step.labels.end(), [&](uint16_t label) {
+      return label > 0 && values.count(label);
+    });
+    if (known && !step.labels.empty()) continue;
+    complaints.push_back(
+        "a step of postprocessing keeps other labels than those above 0 of output");
+  }
+}
+
 bool is_word(const std::string& part) {
   constexpr const char* first = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
   return !part.empty() && std::strchr(first, part[0]) && part[0] != '\0' &&
@@ -163,6 +181,7 @@ void check_manifest(const Manifest& manifest) {
   check_preprocessing(manifest.spec.preprocessing, complaints);
   check_tiling(manifest.spec.tiling, complaints);
   check_output(manifest, complaints);
+  check_postprocessing(manifest, complaints);
   check_files(manifest, complaints);
   if (complaints.empty()) return;
   std::string text;

@@ -45,13 +45,18 @@ Normalization read_normalization(const Field& field) {
 
 // What is not spelled out has the class's defaults, not those of its place.
 Resampling read_resampling(const Field& field) {
-  field.expect_fields({}, {"order", "order_z", "separate_z", "anisotropy_threshold", "alignment"});
+  field.expect_fields(
+      {}, {"order", "order_z", "separate_z", "anisotropy_threshold", "method", "alignment"});
   Resampling resampling;
   if (field.has("order")) resampling.order = read_order(field.at("order"));
   if (field.has("order_z")) resampling.order_z = read_order(field.at("order_z"));
   if (field.is_set("separate_z")) resampling.separate_z = field.at("separate_z").boolean();
   if (field.has("anisotropy_threshold")) {
     resampling.anisotropy_threshold = field.at("anisotropy_threshold").number();
+  }
+  if (field.has("method")) {
+    resampling.method =
+        static_cast<ResamplingMethod>(field.at("method").one_of({"spline", "torch"}));
   }
   if (field.has("alignment")) {
     resampling.alignment =
@@ -81,7 +86,10 @@ Preprocessing read_preprocessing(const Field& field) {
   if (field.has("resample_first")) spec.resample_first = field.at("resample_first").boolean();
   if (field.is_set("spacing")) {
     const auto axes = field.at("spacing").list(3);
-    spec.spacing_mm = {axes[0].number(), axes[1].number(), axes[2].number()};
+    spec.spacing_mm.emplace();
+    for (std::size_t i = 0; i < 3; ++i) {
+      (*spec.spacing_mm)[i] = axes[i].is_null() ? scans_own_mm : axes[i].number();
+    }
   }
   if (field.has("resampling")) spec.resampling = read_resampling(field.at("resampling"));
   if (field.has("logits_resampling")) {
@@ -127,6 +135,19 @@ NamedOutput read_output(const Field& field) {
     output.regions.push_back(std::move(read));
   }
   return output;
+}
+
+// Values beyond those of labels become 0, which no step may keep.
+std::vector<KeepLargest> read_postprocessing(const Field& field) {
+  std::vector<KeepLargest> steps;
+  for (const Field& step : field.list()) {
+    step.expect_fields({"keep_largest"});
+    steps.emplace_back();
+    for (const Field& label : step.at("keep_largest").list()) {
+      steps.back().labels.push_back(static_cast<uint16_t>(std::max(read_value(label), 0)));
+    }
+  }
+  return steps;
 }
 
 Output NamedOutput::values() const {

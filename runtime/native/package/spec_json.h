@@ -36,5 +36,6 @@ Resampling read_resampling(const Field& field);
 Preprocessing read_preprocessing(const Field& field);
 Tiling read_tiling(const Field& field);
 NamedOutput read_output(const Field& field);
+std::vector<KeepLargest> read_postprocessing(const Field& field);
 
 }  // namespace sgmf

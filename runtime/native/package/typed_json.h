@@ -33,6 +33,7 @@ class Field {
   bool has(const char* name) const { return value_->contains(name); }
   // Whether the field is there and not null.
   bool is_set(const char* name) const { return has(name) && !value_->at(name).is_null(); }
+  bool is_null() const { return value_->is_null(); }
   Field at(const char* name) const;
 
   std::vector<std::pair<std::string, Field>> mapping() const;

@@ -39,7 +39,7 @@ double tile_count(const Triple& shape, const Tiling& tiling) {
     const double rest = std::max(0.0, static_cast<double>(shape[axis]) - tile);
     const double stride = tiling.scheme == TilingScheme::monai
                               ? std::max(1.0, std::floor(tile * tiling.step))
-                              : tile * tiling.step;
+                              : (tile == 1 ? 1.0 : tile * tiling.step);
     count *= std::ceil(rest / stride) + 1;
   }
   return count;

@@ -1,6 +1,7 @@
 #include "pipeline/prepare.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ NetworkGrid grid_of(const Volume& volume, const Preprocessing& spec, const Box* 
   grid.box = box ? *box : whole(grid.uncropped_shape);
   grid.scan_spacing_mm = reordered(volume.spacing(), grid.reorientation);
   grid.spacing_mm = spec.spacing_mm.value_or(grid.scan_spacing_mm);
+  for (int axis = 0; axis < 3; ++axis) {
+    if (std::isnan(grid.spacing_mm[axis])) grid.spacing_mm[axis] = grid.scan_spacing_mm[axis];
+  }
   if (spec.spacing_mm && spec.resampling.alignment == Alignment::first_voxels) {
     const SpacedGrid spaced =
         spaced_grid(reordered(volume.affine, volume.shape, grid.reorientation, grid.box),

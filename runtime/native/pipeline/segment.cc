@@ -9,6 +9,7 @@
 #include "pipeline/grid_check.h"
 #include "pipeline/labels/host_lines.h"
 #include "pipeline/labels/label_stream.h"
+#include "pipeline/labels/postprocess.h"
 #include "pipeline/prepare.h"
 
 namespace sgmf {
@@ -58,8 +59,14 @@ int64_t image_floats(const Volume& volume, const NetworkGrid& grid) {
   return volume.channels * voxel_count(grid.shape);
 }
 
-MemoryBudget budget_of(const Volume& volume, const LabelBuffer& labels, int64_t budget_bytes) {
-  return {budget_bytes, volume.bytes(), voxel_count(volume.shape), labels.bytes_per_label(), 0};
+MemoryBudget budget_of(const Volume& volume, const Spec& spec, const LabelBuffer& labels,
+                       int64_t budget_bytes) {
+  return {budget_bytes,
+          volume.bytes(),
+          voxel_count(volume.shape),
+          labels.bytes_per_label(),
+          0,
+          postprocessing_bytes(spec.postprocessing, volume.shape)};
 }
 
 // Plans to sum logits on the network's device, where there is one, it has the memory and nothing
@@ -94,7 +101,7 @@ SegmentStatistics segment(const Volume& volume, const Spec& spec, Network& netwo
   check_grid(whole_grid(volume, spec.preprocessing), spec.tiling);
   const NetworkGrid grid = network_grid(volume, spec.preprocessing);
   const LabelStream stream = planned_stream(task_of(volume, spec, network, options, grid),
-                                            budget_of(volume, labels, options.budget_bytes));
+                                            budget_of(volume, spec, labels, options.budget_bytes));
   statistics.on_device = stream.on_device();
   statistics.peak_bytes = stream.planned_bytes();
   statistics.tiles = stream.tile_runs();
@@ -111,6 +118,9 @@ SegmentStatistics segment(const Volume& volume, const Spec& spec, Network& netwo
     if (options.progress && !options.progress(done, count)) cancel();
   };
   statistics.network_seconds = stream.labels(image, map, progress, workspace);
+  const int64_t later_bytes = postprocessing_bytes(spec.postprocessing, volume.shape);
+  if (workspace.bytes() + volume.bytes() + later_bytes > options.budget_bytes) workspace.release();
+  postprocess(labels, volume.shape, spec.postprocessing, options.cancelled);
   statistics.total_seconds = seconds_since(begin);
   return statistics;
 }
@@ -124,7 +134,8 @@ int64_t least_budget_bytes(const Volume& volume, const Spec& spec, Network& netw
   check_grid(grid, spec.tiling);
   LabelTask task = task_of(volume, spec, network, options, grid);
   task.device = nullptr;  // what the processor needs is enough wherever logits are summed
-  return LabelStream(std::move(task)).least_bytes(budget_of(volume, labels, options.budget_bytes));
+  return LabelStream(std::move(task))
+      .least_bytes(budget_of(volume, spec, labels, options.budget_bytes));
 }
 
 }  // namespace sgmf

@@ -18,6 +18,10 @@ void check_orders(const Resampling& resampling, const char* name) {
       std::max(resampling.order, resampling.order_z) > 5) {
     refuse(std::string(name) + " has a spline order outside 0 to 5");
   }
+  if (resampling.method == ResamplingMethod::torch &&
+      std::max(resampling.order, resampling.order_z) > 1) {
+    refuse(std::string(name) + " has an order above 1, which the method torch lacks");
+  }
 }
 
 void check_alignment(const Resampling& resampling, const char* name) {
@@ -77,7 +81,7 @@ void check(const Preprocessing& spec) {
   if (order != std::array<int, 3>{0, 1, 2}) refuse("transpose_forward is no order of 0, 1 and 2");
   if (spec.spacing_mm) {
     for (const double step : *spec.spacing_mm) {
-      if (!(step > 0 && std::isfinite(step))) refuse("a spacing is not above zero");
+      if (step <= 0 || std::isinf(step)) refuse("a spacing is not above zero");
     }
   }
   check_orders(spec.resampling, "resampling");

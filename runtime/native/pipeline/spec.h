@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,6 +14,9 @@ namespace sgmf {
 
 using Triple = std::array<int64_t, 3>;
 using Spacing = std::array<double, 3>;
+
+// Is not a number.
+constexpr double scans_own_mm = std::numeric_limits<double>::quiet_NaN();
 
 enum class NormalizationScheme {
   zscore,
@@ -35,16 +39,19 @@ struct Normalization {
   double upper = 0;
 };
 
-// Spline orders 0 to 5; `order_z` along the coarse axis where it is treated on its own. Without
-// `separate_z` a ratio of spacings above `anisotropy_threshold` decides. `first_voxels` has orders
-// up to one and no separate axis.
+enum class ResamplingMethod { spline, torch };
 enum class Alignment { borders, first_voxels };
 
+// Spline orders 0 to 5; `order_z` along the coarse axis where it is treated on its own. Without
+// `separate_z` a ratio of spacings above `anisotropy_threshold` decides. The method torch takes
+// places in float32, as PyTorch does; its orders are 1 and 0. `first_voxels` has orders up to one
+// and no separate axis.
 struct Resampling {
   int order = 3;
   int order_z = 0;
   std::optional<bool> separate_z;
   double anisotropy_threshold = 3.0;
+  ResamplingMethod method = ResamplingMethod::spline;
   Alignment alignment = Alignment::borders;  // of two grids: what coincides
 };
 
@@ -55,10 +62,12 @@ struct Preprocessing {
   std::string orientation = "RAS";
   std::array<int, 3> transpose_forward{0, 1, 2};  // of the (z, y, x) axes
   bool crop_to_nonzero = true;
-  std::optional<double> crop_above;   // instead: to the voxels above it in any channel
-  std::optional<Spacing> spacing_mm;  // along the transposed axes; none keeps the scan's
+  std::optional<double> crop_above;  // instead: to the voxels above it in any channel
+  // Along the transposed axes; none keeps the scan's, scans_own_mm that of an axis.
+  std::optional<Spacing> spacing_mm;
   Resampling resampling;
-  Resampling logits_resampling{1, 0, std::nullopt, 3.0, Alignment::borders};
+  Resampling logits_resampling{
+      1, 0, std::nullopt, 3.0, ResamplingMethod::spline, Alignment::borders};
   bool resample_first = false;  // intensities are normalised after resampling
 };
 
@@ -95,10 +104,16 @@ struct Output {
   uint16_t largest_value() const;
 };
 
+// Of the voxels with one of these labels, only the largest component stays; others become 0.
+struct KeepLargest {
+  std::vector<uint16_t> labels;
+};
+
 struct Spec {
   Preprocessing preprocessing;
   Tiling tiling;
   Output output;
+  std::vector<KeepLargest> postprocessing;  // of the label map, in this order
 };
 
 // Throws Error(argument) where a specification contradicts itself; a manifest that Python reads

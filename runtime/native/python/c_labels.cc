@@ -36,8 +36,8 @@ LabelTask task_of(const sgmf_label_task& given, CallbackNetwork& network,
 }
 
 MemoryBudget budget_of(const sgmf_memory_budget& given) {
-  return {given.budget_bytes, given.scan_bytes, given.scan_voxels, given.bytes_per_label,
-          given.probability_maps};
+  return {given.budget_bytes,    given.scan_bytes,       given.scan_voxels,
+          given.bytes_per_label, given.probability_maps, given.postprocessing_bytes};
 }
 
 LabelStream::Progress progress_of(sgmf_progress callback, void* user) {
@@ -144,8 +144,10 @@ int32_t sgmf_stream_logits(const sgmf_stream* stream, const float* image, sgmf_p
 
 int32_t sgmf_segment_volume(const sgmf_segment_args* args, sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
-    sgmf::Spec spec{sgmf::preprocessing_of(args->preprocessing), sgmf::tiling_of(args->tiling),
-                    sgmf::output_of(args->output)};
+    sgmf::Spec spec{sgmf::preprocessing_of(args->preprocessing),
+                    sgmf::tiling_of(args->tiling),
+                    sgmf::output_of(args->output),
+                    {}};
     spec.tiling.mirror_axes = sgmf::axes_of(args->network.mirrored_axes);
     sgmf::CallbackNetwork network(args->network, args->user);
     sgmf::SegmentOptions options;

@@ -164,7 +164,8 @@ typedef struct sgmf_memory_budget {
   int64_t scan_bytes;
   int64_t scan_voxels; /* of a channel: of the label map as well */
   int64_t bytes_per_label;
-  int64_t probability_maps; /* float32, in one array on the labels' grid */
+  int64_t probability_maps;     /* float32, in one array on the labels' grid */
+  int64_t postprocessing_bytes; /* held after the stream, beside scan, image and label map */
 } sgmf_memory_budget;
 
 /* An image on the network's grid, the grid that its labels belong to, and what makes them. */

@@ -36,7 +36,12 @@ _NAMES_BEFORE: Final = {
     "n_conv_per_stage_encoder": "n_conv_per_stage_encoder",
     "n_conv_per_stage_decoder": "n_conv_per_stage_decoder",
 }
-_NORMS: Final = {"InstanceNorm3d": "instance", "BatchNorm3d": "batch"}
+_NORMS: Final = {
+    "InstanceNorm3d": "instance",
+    "BatchNorm3d": "batch",
+    "InstanceNorm2d": "instance",
+    "BatchNorm2d": "batch",
+}
 _ACTIVATIONS: Final = ("LeakyReLU", "ReLU")
 _OTHER_BLOCKS: Final = {
     "nonlin_first": False,

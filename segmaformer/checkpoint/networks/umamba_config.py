@@ -20,7 +20,12 @@ from segmaformer.checkpoint.shapes import (
     shape_of,
 )
 from segmaformer.models import model_config
-from segmaformer.models.planned_unets.umamba import channel_tokens, stage_voxels, thinned
+from segmaformer.models.planned_unets.umamba import (
+    channel_tokens,
+    has_layer,
+    stage_voxels,
+    thinned,
+)
 from segmaformer.runtime.errors import InputError
 
 _NETWORK: Final = "U-Mamba"
@@ -60,10 +65,11 @@ def umamba_enc_config(
         Every key of the network; nothing is assumed.
     """
     given = dict(given or {})
+    last = count_numbered(shapes, "encoder.stages.") - 1  # its 2-D form lacks others
     config = {
         **model_config("umamba-enc"),
         "input_size": None,
-        **_known(shapes, given, "encoder.mamba_layers.0.mamba."),
+        **_known(shapes, given, f"encoder.mamba_layers.{last}.mamba."),
     }
     if config["generation"] == 2:
         _check_tokens(shapes, config)
@@ -125,6 +131,9 @@ def _from_shapes(shapes: Shapes, mixer: str) -> dict[str, Any]:
             for level in stages[:-1]
         ]
         seen["strides"] = [[1, 1, 1], *(list(kernel[2:]) for kernel in reversed(ups))]
+    else:
+        finest = conv_shape(shapes, f"decoder.stages.{len(stages) - 2}.0.conv1.weight", _NETWORK)
+        seen["planar"] = finest[1] == widths[0]
     return seen
 
 
@@ -137,6 +146,8 @@ def _check_tokens(shapes: Shapes, config: Mapping[str, Any]) -> None:
         )
     voxels = stage_voxels(config["input_size"], config["strides"])
     for stage, over_channels in enumerate(channel_tokens(dict(config))):
+        if not has_layer(dict(config), stage):
+            continue
         width = shape_of(shapes, f"encoder.mamba_layers.{stage}.norm.weight", 1, _NETWORK)[0]
         expected = voxels[stage] if over_channels else config["features_per_stage"][stage]
         if width != expected:

@@ -7,6 +7,7 @@ from nnU-Net is an error; nothing is approximated.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -18,15 +19,16 @@ from segmaformer.checkpoint.fields import (
     sequence,
     triple,
 )
+from segmaformer.checkpoint.planes import plan_is_of_planes, plan_with_depth
 from segmaformer.checkpoint.training.readers import TrainingReader
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.spec import (
+    GridSpacing,
     Normalization,
     NormalizationScheme,
     Preprocessing,
     PreviousStage,
     Resampling,
-    Spacing,
     Triple,
 )
 
@@ -37,15 +39,30 @@ _SCHEMES: Final[dict[str, NormalizationScheme]] = {
     "RescaleTo01Normalization": "rescale01",
     "RGBTo01Normalization": "rgb01",
 }
-_RESAMPLING_FUNCTION = "resample_data_or_seg_to_shape"
-_RESAMPLING_DEFAULTS: Final[dict[str, Any]] = {
-    "is_seg": False,
-    "order": 3,
-    "order_z": 0,
-    "force_separate_z": False,
-    "separate_z_anisotropy_threshold": 3.0,
+_OF_DATA, _OF_LOGITS = "resampling_fn_data", "resampling_fn_probabilities"
+_SPLINES, _TORCH = "resample_data_or_seg_to_shape", "resample_torch_fornnunet"
+_WITHOUT = ("no_resampling_hack", "no_resampling_data_or_seg_to_shape")
+_ONLY: Final = {"mode": "linear", "aniso_axis_mode": "nearest-exact"}
+_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
+    _SPLINES: {
+        "is_seg": False,
+        "order": 3,
+        "order_z": 0,
+        "force_separate_z": False,
+        "separate_z_anisotropy_threshold": 3.0,
+    },
+    _TORCH: {
+        "is_seg": False,
+        "force_separate_z": None,
+        "separate_z_anisotropy_threshold": 3.0,
+        "memefficient_seg_resampling": False,
+        "num_threads": 4,
+        "mode": "linear",
+        "aniso_axis_mode": "nearest-exact",
+    },
+    **{function: {} for function in _WITHOUT},
 }
-"""The function's own defaults, which differ from the values that nnU-Net's planner passes."""
+"""The functions' own defaults, which differ from the values that nnU-Net's planners pass."""
 _MOST_ANCESTORS = 20
 _FINEST_MM, _COARSEST_MM = 1e-6, 1e6
 _PREPROCESSOR = "DefaultPreprocessor"
@@ -53,7 +70,7 @@ _LABEL_MANAGER = "LabelManager"
 
 
 def resolve_configuration(
-    plans: Mapping[str, Any], name: str | None
+    plans: Mapping[str, Any], name: str | None, *, of_planes: bool = False
 ) -> tuple[str, Mapping[str, Any]]:
     """Return one configuration with everything it inherits.
 
@@ -62,32 +79,40 @@ def resolve_configuration(
     plans
         Content of plans.json.
     name
-        Name such as ``3d_fullres``; None takes the only configuration that is three-dimensional
-        and stands alone.
+        Name such as ``3d_fullres``; None takes the only configuration that suits the network and
+        stands alone.
+    of_planes
+        Whether the network is 2-D; its configuration is then returned with a depth of one voxel,
+        see :func:`segmaformer.checkpoint.planes.plan_with_depth`.
 
     Raises
     ------
     InputError
-        The configuration does not exist or inherits from nowhere; or `name` is None and there is
-        not exactly one.
+        The configuration does not exist, has other axes than the network or inherits from nowhere;
+        or `name` is None and there is not exactly one.
     """
     configurations = mapping(plans.get("configurations"), "plans.json: configurations")
     if name is None:
-        name = _only_configuration(configurations)
-    return name, _inherit(configurations, name, ())
+        name = _only_configuration(configurations, of_planes=of_planes)
+    resolved = _inherit(configurations, name, ())
+    if plan_is_of_planes(resolved) != of_planes:
+        raise InputError(
+            f"configuration {name} has the patch_size {resolved.get('patch_size')}, but the "
+            f"network is {'2-D' if of_planes else '3-D'}; give the configuration of its training"
+        )
+    return name, plan_with_depth(resolved) if of_planes else resolved
 
 
-def _only_configuration(configurations: Mapping[str, Any]) -> str:
+def _only_configuration(configurations: Mapping[str, Any], *, of_planes: bool) -> str:
     candidates = []
     for name in configurations:
         resolved = _inherit(configurations, name, ())
-        patch = resolved.get("patch_size")
-        volumetric = isinstance(patch, list | tuple) and len(patch) == 3
-        if volumetric and resolved.get("previous_stage") is None:
+        if plan_is_of_planes(resolved) == of_planes and resolved.get("previous_stage") is None:
             candidates.append(name)
+    kind = "2-D" if of_planes else "3-D"
     if len(candidates) != 1:
         raise InputError(
-            f"plans.json describes {', '.join(candidates) or 'no 3-D configuration'}; "
+            f"plans.json describes {', '.join(candidates) or f'no {kind} configuration'}; "
             "say which one the weights belong to (configuration)"
         )
     return candidates[0]
@@ -197,9 +222,9 @@ def preprocessing_of(
         orientation=reader.orientation,
         transpose_forward=_transpose(plans),
         crop_to_nonzero=True,
-        spacing=_spacing(configuration),
-        resampling=_resampling(configuration, "resampling_fn_data", order=3),
-        logits_resampling=_resampling(configuration, "resampling_fn_probabilities", order=1),
+        spacing=_spacing(configuration) if _is_resampled(configuration) else None,
+        resampling=_resampling(configuration, _OF_DATA, order=3),
+        logits_resampling=_resampling(configuration, _OF_LOGITS, order=1),
         reader=reader.rule,
     )
 
@@ -241,17 +266,23 @@ def _transpose(plans: Mapping[str, Any]) -> Triple:
     return first, second, third
 
 
-def _spacing(configuration: Mapping[str, Any]) -> Spacing:
+def _spacing(configuration: Mapping[str, Any]) -> GridSpacing:
     where = "plans.json: spacing"
-    depth, height, width = (
-        number(value, where) for value in sequence(configuration.get("spacing"), where, length=3)
-    )
-    if not all(_FINEST_MM <= step <= _COARSEST_MM for step in (depth, height, width)):
+    depth, height, width = sequence(configuration.get("spacing"), where, length=3)
+    depth = None if depth is None and _is_plane(configuration) else number(depth, where)
+    height, width = number(height, where), number(width, where)
+    steps = [step for step in (depth, height, width) if step is not None]
+    if not all(_FINEST_MM <= step <= _COARSEST_MM for step in steps):
         raise InputError(
             f"{where} is {(depth, height, width)}; expected positive millimetres, "
             f"{_FINEST_MM:g} to {_COARSEST_MM:g}"
         )
     return depth, height, width
+
+
+def _is_plane(configuration: Mapping[str, Any]) -> bool:
+    """Tell if a patch is one voxel deep, so that slices may keep their distance."""
+    return patch_size(configuration)[0] == 1
 
 
 def _normalization(
@@ -316,36 +347,57 @@ def _intensities(plans: Mapping[str, Any], channel: int) -> dict[str, float]:
     return {name: number(values.get(name), f"{where}, {name}") for name in names}
 
 
+def _is_resampled(configuration: Mapping[str, Any]) -> bool:
+    """Tell if scans and logits are resampled: both or neither."""
+    functions = [configuration.get(key, _SPLINES) for key in (_OF_DATA, _OF_LOGITS)]
+    kept = [function in _WITHOUT for function in functions]
+    if any(kept) != all(kept):
+        raise InputError(
+            f"plans.json: {_OF_DATA} is {functions[0]!r}, but {_OF_LOGITS} is {functions[1]!r}; "
+            "expected that both resample, or neither"
+        )
+    return not all(kept)
+
+
 def _resampling(
     configuration: Mapping[str, Any], key: str, *, order: int, of_labels: bool = False
 ) -> Resampling:
-    """Read arguments of nnU-Net's resampling function; `order` is its planner's value."""
-    function = configuration.get(key, _RESAMPLING_FUNCTION)
-    if function != _RESAMPLING_FUNCTION:
-        raise InputError(f"plans.json: {key} is {function!r}; known: {_RESAMPLING_FUNCTION}")
+    """Read arguments of nnU-Net's resampling functions; `order` is its planner's value."""
+    function = configuration.get(key, _SPLINES)
     where = f"plans.json: {key}_kwargs"
     planned = {"order": order, "force_separate_z": None, "is_seg": of_labels}
+    planned = planned if function == _SPLINES else {}
     given = mapping(configuration.get(f"{key}_kwargs", planned), where)
-    unknown = sorted(set(given) - set(_RESAMPLING_DEFAULTS))
+    known_functions = (_SPLINES,) if of_labels else tuple(_DEFAULTS)
+    if function not in known_functions:
+        raise InputError(f"plans.json: {key} is {function!r}; known: {', '.join(known_functions)}")
+    defaults = _DEFAULTS[function]
+    unknown = sorted(set(given) - set(defaults))
     if unknown:
         raise InputError(
-            f"{where} has {', '.join(unknown)}, which {_RESAMPLING_FUNCTION} does not know; "
-            f"known: {', '.join(_RESAMPLING_DEFAULTS)}"
+            f"{where} has {', '.join(unknown)}, which {function} does not know; "
+            f"known: {', '.join(defaults) or 'none'}"
         )
-    options = {**_RESAMPLING_DEFAULTS, **given}
+    if function in _WITHOUT:
+        return Resampling(order=order)
+    options = {**defaults, **given}
+    kind = "labels" if of_labels else "images"
+    for name, known in {**_ONLY, "is_seg": of_labels}.items():
+        if name in options and options[name] != known:
+            raise InputError(
+                f"{where}: {name} is {options[name]!r}; expected {json.dumps(known)} for {kind}"
+            )
     separate = options["force_separate_z"]
     if separate is not None and not isinstance(separate, bool):
         raise InputError(f"{where}: force_separate_z is {separate!r}; expected true, false or null")
-    if options["is_seg"] is not of_labels:
-        expected = "true for labels" if of_labels else "false for images"
-        raise InputError(f"{where}: is_seg is {options['is_seg']!r}; expected {expected}")
     return Resampling(
-        order=_spline_order(options["order"], f"{where}: order"),
-        order_z=_spline_order(options["order_z"], f"{where}: order_z"),
+        order=_spline_order(options.get("order", 1), f"{where}: order"),
+        order_z=_spline_order(options.get("order_z", 0), f"{where}: order_z"),
         separate_z=separate,
         anisotropy_threshold=number(
             options["separate_z_anisotropy_threshold"], f"{where}: threshold"
         ),
+        method="torch" if function == _TORCH else "spline",
     )
 
 

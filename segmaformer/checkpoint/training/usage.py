@@ -80,6 +80,7 @@ def usage_of(
     *,
     configuration: str | None = None,
     tile: Triple | None = None,
+    of_planes: bool = False,
 ) -> Usage:
     """Combine the known facts about the use of a network.
 
@@ -95,6 +96,8 @@ def usage_of(
         Configuration of the plans; overrides the checkpoint's own.
     tile
         Patch size in voxels; overrides that of the plans.
+    of_planes
+        Whether the network is 2-D.
 
     Raises
     ------
@@ -107,7 +110,7 @@ def usage_of(
         published = published_use(arch, in_channels, num_classes)
         if published is not None:
             return _as_published(published, file, tile, notes)
-    plan_entry, plan = _planned(file, documents, configuration)
+    plan_entry, plan = _planned(file, documents, configuration, of_planes=of_planes)
     stage = _previous_stage(documents, plan)
     in_channels -= 0 if stage is None else len(stage.labels)
     channels = _channels(documents, in_channels, num_classes, notes)
@@ -134,13 +137,14 @@ def usage_of(
 
 
 def _planned(
-    file: CheckpointFile, documents: Documents, configuration: str | None
+    file: CheckpointFile, documents: Documents, configuration: str | None, *, of_planes: bool
 ) -> tuple[PlanEntry | None, Mapping[str, Any]]:
     """Return the network's entry in the plans, and what stands there."""
     plans = documents.plans
     if plans is None:
         return None, {}
-    name, plan = resolve_configuration(plans, configuration or _recorded_configuration(file))
+    recorded = _recorded_configuration(file)
+    name, plan = resolve_configuration(plans, configuration or recorded, of_planes=of_planes)
     previous = plan.get("previous_stage")
     entry = PlanEntry(
         str(plans.get("dataset_name")),
@@ -169,6 +173,7 @@ def stated_config(
     *,
     configuration: str | None = None,
     keys_of_plan: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
+    of_planes: bool = False,
 ) -> dict[str, Any]:
     """Return the configuration keys of network `arch` that the plans state; see :func:`usage_of`.
 
@@ -181,7 +186,9 @@ def stated_config(
     """
     if documents.plans is None:
         return {}
-    _, plan = resolve_configuration(documents.plans, configuration or _recorded_configuration(file))
+    _, plan = resolve_configuration(
+        documents.plans, configuration or _recorded_configuration(file), of_planes=of_planes
+    )
     if keys_of_plan is not None:
         keys = keys_of_plan(plan)
     else:

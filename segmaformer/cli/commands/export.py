@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ from segmaformer.runtime.system.extras import require_extra
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # typing has it from Python 3.11 on
+
+    from segmaformer.checkpoint import Checkpoint
 
 
 @click.command("export")
@@ -56,6 +59,12 @@ if TYPE_CHECKING:
     "must agree with it too. Repeat for more tiles.",
 )
 @click.option(
+    "--postprocessing",
+    type=EXISTING_FILE,
+    help="postprocessing.json of nnU-Net. Default: that in the trained-model folder, if any.",
+)
+@click.option("--no-postprocessing", is_flag=True, help="Leave out what that folder has.")
+@click.option(
     "--codes",
     metavar="TABLE|FILE",
     help="DICOM codes of the labels, for DICOM results: a ready table (totalsegmentator, brats, "
@@ -72,6 +81,8 @@ def command(
     calibration_data: Path | None,
     verify_scan: tuple[Path, ...],
     reference: tuple[Path, ...],
+    postprocessing: Path | None,
+    no_postprocessing: bool,
     codes: str | None,
     reading: ScanOptions,
     names: bool,
@@ -91,9 +102,13 @@ def command(
 
     if int8 != (calibration_data is not None):
         raise click.UsageError("--int8 and --calibration-data DIR go together; give both or none")
+    if no_postprocessing and postprocessing is not None:
+        raise click.UsageError("--postprocessing and --no-postprocessing exclude each other")
     if not verify_scan and calibration_data is None:
         require_scans(reading, "--verify-scan or --calibration-data")
     loaded = load_source(checkpoint, **source)
+    if not no_postprocessing:
+        loaded = _with_postprocessing(loaded, checkpoint, postprocessing, source["folds"])
     say(f"{loaded.arch}, {loaded.parameters:,} parameters")
     for assumption in loaded.assumptions:
         say(f"assumed: {assumption}")
@@ -113,6 +128,26 @@ def command(
         report=say,
     )
     print_path(package.path)
+
+
+def _with_postprocessing(
+    loaded: Checkpoint, folder: Path, given: Path | None, folds: tuple[str, ...] | None
+) -> Checkpoint:
+    """Add the given postprocessing, or that of nnU-Net's trained-model folder."""
+    from segmaformer.checkpoint.folds import FOLDS, is_model_folder
+    from segmaformer.checkpoint.training.postprocessing import (
+        find_postprocessing,
+        read_postprocessing,
+    )
+
+    file = given
+    if file is None and is_model_folder(folder):
+        file = find_postprocessing(folder, folds or FOLDS)
+    if file is None:
+        return loaded
+    steps = read_postprocessing(file, loaded.output)
+    say(f"postprocessing of {file}: {'; '.join(map(str, steps)) or 'none improved the training'}")
+    return dataclasses.replace(loaded, postprocessing=steps)
 
 
 def package_name(checkpoint: Path) -> str:

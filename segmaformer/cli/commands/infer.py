@@ -92,6 +92,11 @@ from segmaformer.runtime.system.atomic import atomic_file
 )
 @scan_options
 @click.option(
+    "--no-postprocessing",
+    is_flag=True,
+    help="Write the labels of the network, without the package's postprocessing.",
+)
+@click.option(
     "--resume", is_flag=True, help="Skip scans whose results exist and were made in the same way."
 )
 @click.option(
@@ -119,6 +124,7 @@ def command(
     names: bool,
     probabilities: tuple[str, ...],
     reading: ScanOptions,
+    no_postprocessing: bool,
     resume: bool,
     shard: tuple[int, int] | None,
     as_json: bool,
@@ -154,6 +160,7 @@ def command(
         tta=tta,
         memory_budget_mib=memory_budget,
         **dataclasses.asdict(reading),
+        postprocessing=not no_postprocessing,
         options=BackendOptions(threads=threads, device=device),
         report=say,
     )
@@ -215,6 +222,7 @@ def _is_done(predictor: Predictor | Ensemble, case: Case) -> bool:
         where=predictor.where,
         keep_tilt=predictor.keep_tilt,
         segmentation_type=case.segmentation_type,
+        postprocessing=predictor.postprocessing,
     )
 
 

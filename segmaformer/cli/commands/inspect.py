@@ -56,6 +56,7 @@ def package_facts(manifest: Manifest) -> dict[str, Any]:
         "orientation": manifest.preprocessing.orientation or "as stored",
         "labels": {str(label.value): label.name for label in manifest.output.labels},
         "codes": {name: _code_text(codes) for name, codes in manifest.codes.items()},
+        "postprocessing": [str(step) for step in manifest.postprocessing],
         "regions": [region.name for region in manifest.output.regions],
         "variants": {
             name: {

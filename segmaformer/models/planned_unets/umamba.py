@@ -49,6 +49,12 @@ def channel_tokens(config: dict[str, Any]) -> list[bool]:
     return [count <= width for count, width in zip(voxels, widths, strict=True)]
 
 
+def has_layer(config: dict[str, Any], stage: int) -> bool:
+    """Tell if an Enc has a Mamba layer after a stage: its 2-D form has one after every other."""
+    stages = len(config["strides"])
+    return not config["planar"] or stage % 2 != stages % 2
+
+
 def style_of(config: dict[str, Any]) -> BlockStyle:
     """Choices that the code fixes, whatever the plans say."""
     return BlockStyle(bias=True, eps=config["norm_eps"])
@@ -104,20 +110,25 @@ class Decoder(nn.Module):
     """Enlarged and residually convolved features up to full resolution.
 
     Checkpoints hold a classifier for every level, which training supervises; the last
-    one gives the result.
+    one gives the result. The 2-D form takes no features of the encoder at full resolution.
     """
 
     def __init__(self, config: dict[str, Any]):
         super().__init__()
+        self.planar = config["planar"]
         widths, kernels = config["features_per_stage"][::-1], config["kernel_sizes"][::-1]
         levels = list(zip(widths, widths[1:], config["strides"][:0:-1], strict=False))
         self.upsample_layers = nn.ModuleList(
             Upsample(coarse, fine, stride) for coarse, fine, stride in levels
         )
         self.stages = nn.ModuleList(
-            residual_stage(2 * width, width, kernel, depth=depth, style=style_of(config))
-            for width, kernel, depth in zip(
-                widths[1:], kernels[1:], config["n_conv_per_stage_decoder"], strict=True
+            residual_stage(taken, width, kernel, depth=depth, style=style_of(config))
+            for taken, width, kernel, depth in zip(
+                [*(2 * width for width in widths[1:-1]), widths[-1] * (1 if self.planar else 2)],
+                widths[1:],
+                kernels[1:],
+                config["n_conv_per_stage_decoder"],
+                strict=True,
             )
         )
         self.seg_layers = nn.ModuleList(
@@ -128,7 +139,10 @@ class Decoder(nn.Module):
         """Feature volumes, finest first -> logits at full resolution."""
         *skips, decoded = features
         for up, stage in zip(self.upsample_layers, self.stages, strict=True):
-            decoded = stage(torch.cat((up(decoded), skips.pop()), dim=1))
+            decoded, skip = up(decoded), skips.pop()
+            if skips or not self.planar:
+                decoded = torch.cat((decoded, skip), dim=1)
+            decoded = stage(decoded)
         logits: torch.Tensor = self.seg_layers[-1](decoded)
         return logits
 
@@ -192,13 +206,19 @@ class UMambaEnc(UMamba):
         widths = config["features_per_stage"]
         voxels = stage_voxels(config["input_size"], config["strides"])
         return [
-            ChannelLayer(count, make_mixer(config, count))
-            if over_channels
-            else voxel_layer(config, width)
-            for width, count, over_channels in zip(
-                widths, voxels, channel_tokens(config), strict=True
+            self._layer(config, width, count, over_channels)
+            if has_layer(config, stage)
+            else nn.Identity()
+            for stage, (width, count, over_channels) in enumerate(
+                zip(widths, voxels, channel_tokens(config), strict=True)
             )
         ]
+
+    @staticmethod
+    def _layer(config: dict[str, Any], width: int, voxels: int, over_channels: bool) -> nn.Module:
+        if over_channels:
+            return ChannelLayer(voxels, make_mixer(config, voxels))
+        return voxel_layer(config, width)
 
 
 def thinned(encoder: list[int], decoder: list[int]) -> tuple[list[int], list[int]]:
@@ -236,6 +256,7 @@ BOT_DEFAULTS: dict[str, Any] = {
     "d_conv": 4,
     "expand": 2,
     "generation": 2,
+    "planar": False,
     "deep_supervision": False,
 }
 """nnU-Net's plan for abdominal CT."""

@@ -35,6 +35,7 @@ MIRRORS: dict[str, type[ctypes.Structure]] = {
     "sgmf_selective_scan_gradient_args": kernel_structs.SelectiveScanGradientArgs,
     "sgmf_tensor": kernel_structs.TensorArgs,
     "sgmf_token_op_args": kernel_structs.TokenOpArgs,
+    "sgmf_keep_largest_args": kernel_structs.KeepLargestArgs,
     "sgmf_axis_taps": kernel_structs.AxisTapsArgs,
     "sgmf_blend_tile_args": single_functions.BlendTileArgs,
     "sgmf_divide_lines_args": single_functions.DivideLinesArgs,

@@ -289,3 +289,10 @@ def test_a_nifti_2_scan_comes_back_as_nifti_2(data_dir: Path, tmp_path: Path) ->
     assert isinstance(written, nibabel.Nifti2Image)
     assert np.array_equal(written.affine, whole.affine)
     assert written.shape == whole.shape[:3]
+
+
+def test_an_axis_without_a_spacing_keeps_the_scans() -> None:
+    volume = scan(np.diag([0.5, 2.0, 3.0, 1.0]))
+    prepared = preprocess(volume, spec(spacing=(None, 1.0, 1.0), crop_to_nonzero=False))
+    assert prepared.spacing_mm == (3.0, 1.0, 1.0)
+    assert prepared.image.shape == (1, 5, 12, 4)

@@ -262,3 +262,50 @@ def test_a_real_anisotropic_scan(data_dir: Path, new_spacing_mm: Spacing) -> Non
         image, shape, spacing_mm=spacing_mm, new_spacing_mm=new_spacing_mm, resampling=Resampling()
     )
     assert_same(found, resize_separately(image[0], shape, 0, 3, 0)[None], image)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 14)] * 3),
+    new_shape=st.tuples(*[st.integers(1, 40)] * 3),
+    axis=st.none() | st.integers(0, 2),
+)
+def test_the_method_torch_is_that_of_pytorch(
+    shape: Triple, new_shape: Triple, axis: int | None
+) -> None:
+    torch = pytest.importorskip("torch")
+    image = noise(2, *shape)
+    spacing: Spacing = tuple(5.0 if each == axis else 1.0 for each in range(3))  # type: ignore[assignment]
+    method = Resampling(1, 0, None, 3.0, "torch")
+    found = resample(
+        image, new_shape, spacing_mm=spacing, new_spacing_mm=ISOTROPIC, resampling=method
+    )
+    planes = (
+        new_shape
+        if axis is None
+        else tuple(shape[each] if each == axis else new_shape[each] for each in range(3))
+    )
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(image)[None], planes, mode="trilinear", align_corners=False
+    )
+    if axis is not None:
+        expected = torch.nn.functional.interpolate(expected, new_shape, mode="nearest-exact")
+    assert_same(found, expected[0].numpy(), image)
+
+
+@pytest.mark.parametrize(("length", "new_length"), [(37, 301), (301, 37), (512, 340), (3, 999)])
+def test_the_nearest_voxel_of_the_method_torch(length: int, new_length: int) -> None:
+    torch = pytest.importorskip("torch")
+    places = np.arange(length, dtype=np.float32).reshape(1, length, 1, 1)
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(places)[None], (new_length, 1, 1), mode="nearest-exact"
+    )
+    method = Resampling(1, 0, True, 3.0, "torch")
+    found = resample(
+        places,
+        (new_length, 1, 1),
+        spacing_mm=(5.0, 1.0, 1.0),
+        new_spacing_mm=ISOTROPIC,
+        resampling=method,
+    )
+    np.testing.assert_array_equal(found[0], expected[0, 0].numpy())

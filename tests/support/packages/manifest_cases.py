@@ -13,6 +13,7 @@ from support.packages.samples import sample_manifest
 from segmaformer.runtime.package.codes import Code, LabelCodes, coded_names
 from segmaformer.runtime.package.manifest import FileRecord, Manifest, Network, Variant
 from segmaformer.runtime.spec import (
+    KeepLargest,
     Label,
     Normalization,
     Output,
@@ -49,7 +50,7 @@ NORMALIZATIONS = st.builds(
 )
 RESAMPLINGS = st.builds(
     Resampling, st.integers(0, 5), st.integers(0, 5), st.none() | st.booleans(), POSITIVE
-)
+) | st.builds(Resampling, st.just(1), st.just(0), st.booleans(), POSITIVE, st.just("torch"))
 FIRST_VOXELS = st.builds(
     Resampling, st.integers(0, 1), separate_z=st.just(False), alignment=st.just("first_voxels")
 )
@@ -85,7 +86,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         orientation=draw(st.sampled_from([None, "RAS", "LPS", "ASR"])),
         transpose_forward=draw(st.permutations([0, 1, 2]).map(tuple)),
         crop_to_nonzero=cropped,
-        spacing=draw(st.none() | st.tuples(POSITIVE, POSITIVE, POSITIVE)),
+        spacing=draw(st.none() | st.tuples(st.none() | POSITIVE, POSITIVE, POSITIVE)),
         resampling=resampling,
         logits_resampling=logits_resampling,
         reader=draw(st.sampled_from([None, *typing.get_args(Reader)])),
@@ -124,6 +125,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         files={v.file: FileRecord(draw(DIGESTS), draw(COUNTS)) for v in variants.values()},
         calibration=draw(st.none() | objects),
         codes=draw(st.dictionaries(st.sampled_from(coded_names(output)), st.just(KIDNEY))),
+        postprocessing=draw(st.sampled_from([(), (KeepLargest((output.labels[1].value,)),)])),
     )
 
 
@@ -188,11 +190,15 @@ WRONG_FIELDS: list[Any] = [
         "manifest.preprocessing.normalization[0].scheme is 'minmax'; expected one of zscore",
     ),
     ("preprocessing/normalization/0/scheme", ["ct"], "normalization[0].scheme is ['ct']"),
+    ("preprocessing/resampling/method", "itk", "resampling.method is 'itk'; expected one of sp"),
     ("preprocessing/reader", "itk", "manifest.preprocessing.reader is 'itk'; expected one of nib"),
     ("tiling/tile", [8, 8, 8.5], "manifest.tiling.tile[2] is 8.5; expected an integer"),
     ("tiling/tile", [8, 8], "manifest.tiling.tile is [8, 8]; expected 3 entries"),
     ("tiling/step", True, "manifest.tiling.step is True; expected a number"),
     ("tiling/step", None, "manifest.tiling.step is None; expected a number"),
+    ("postprocessing", {}, "manifest.postprocessing is {}; expected a list"),
+    ("postprocessing", [{"fill_holes": [1]}], "manifest.postprocessing[0]"),
+    ("postprocessing", [{"keep_largest": 1}], "postprocessing[0].keep_largest is 1; expected a li"),
     ("output/labels/0/value", "0", "manifest.output.labels[0].value is '0'"),
     ("variants/fp32/file", MISSING, "manifest.variants.fp32 lacks file"),
     ("variants/fp32/precision", {"Conv": 16}, "manifest.variants.fp32.precision.Conv is 16"),
@@ -209,6 +215,8 @@ CONTRADICTIONS: list[Any] = [
     ("preprocessing/orientation", "RASR", "orientation"),
     ("preprocessing/spacing", [1, 0, 1], "spacing"),
     ("preprocessing/resampling/order", 6, "preprocessing.resampling"),
+    ("preprocessing/resampling/method", "torch", "has an order above 1"),
+    ("preprocessing/spacing", [None, 0, 1], "spacing"),
     ("preprocessing/logits_resampling/order_z", -1, "preprocessing.logits_resampling"),
     ("preprocessing/normalization/0", {"scheme": "ct"}, "normalization[0] is ct"),
     (
@@ -247,6 +255,10 @@ CONTRADICTIONS: list[Any] = [
         [{"name": "a", "labels": [1], "value": 0}],
         "output.regions[0] paints 0",
     ),
+    ("postprocessing", [{"keep_largest": []}], "postprocessing[0] keeps []; expected some of"),
+    ("postprocessing", [{"keep_largest": [1, 0]}], "keeps [1, 0]; expected some of the labels [1]"),
+    ("postprocessing", [{"keep_largest": [2]}], "postprocessing[0] keeps [2]"),
+    ("postprocessing", [{"keep_largest": [-1]}], "postprocessing[0] keeps [-1]"),
     ("variants", {}, "variants lacks fp32"),
     ("variants/fp32/file", "other.onnx", "files does not list 'other.onnx'"),
     ("files/fp32.onnx/size", -1, "sha256 and size for 'fp32.onnx'"),

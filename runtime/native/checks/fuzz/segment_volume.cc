@@ -74,6 +74,7 @@ sgmf::Spec specification(FuzzedDataProvider& data, int64_t channels) {
   spec.tiling.scheme = static_cast<sgmf::TilingScheme>(data.ConsumeIntegralInRange(0, 1));
   spec.output.label_values = {0, 1, 2};
   if (data.ConsumeBool()) spec.output.region_values = {2, 1, 2};
+  if (data.ConsumeBool()) spec.postprocessing = {{{1, 2}}, {{1}}};
   return spec;
 }
 

@@ -84,6 +84,16 @@ LabelStream::MemoryLimit LabelStream::host_limit(const MemoryBudget& budget) con
   return limit;
 }
 
+// The limit for what postprocessing holds once the stream is done.
+LabelStream::MemoryLimit LabelStream::later_limit(const MemoryBudget& budget) const {
+  MemoryLimit limit;
+  limit.bytes = budget.budget_bytes;
+  limit.subject = "scan, image, labels and their components";
+  limit.fixed_bytes = held_bytes(budget) + budget.postprocessing_bytes;
+  limit.sums_bytes = [](int64_t, int64_t) { return int64_t{0}; };
+  return limit;
+}
+
 LabelStream::MemoryLimit LabelStream::device_limit() const {
   const LogitDevice* device = task_.device;
   MemoryLimit limit;
@@ -118,11 +128,11 @@ int64_t LabelStream::least_bytes(const MemoryLimit& limit) const {
 }
 
 int64_t LabelStream::least_bytes(const MemoryBudget& budget) const {
-  return least_bytes(host_limit(budget));
+  return std::max(least_bytes(host_limit(budget)), least_bytes(later_limit(budget)));
 }
 
 void LabelStream::plan(const MemoryBudget& budget) {
-  std::vector<MemoryLimit> limits = {host_limit(budget)};
+  std::vector<MemoryLimit> limits = {host_limit(budget), later_limit(budget)};
   if (on_device()) limits.push_back(device_limit());
   for (const MemoryLimit& limit : limits) {
     const int64_t least = least_bytes(limit);
@@ -142,6 +152,7 @@ void LabelStream::plan(const MemoryBudget& budget) {
   keeps_equal_ =
       !on_device() && !takes_one_tile() && planned_bytes_ + kept_bytes() <= budget.budget_bytes;
   if (keeps_equal_) planned_bytes_ += kept_bytes();
+  planned_bytes_ = std::max(planned_bytes_, limits[1].needed(plan_.chosen()));
 }
 
 double LabelStream::labels(const float* image, LabelMap& map, const Progress& progress,

@@ -38,7 +38,8 @@ struct MemoryBudget {
   int64_t scan_bytes = 0;
   int64_t scan_voxels = 0;  // of a channel: of the label map as well
   int64_t bytes_per_label = 0;
-  int64_t probability_maps = 0;  // float32, in one array on the target's grid
+  int64_t probability_maps = 0;      // float32, in one array on the target's grid
+  int64_t postprocessing_bytes = 0;  // held after the stream, beside scan, image and label map
 };
 
 class LabelStream {
@@ -99,6 +100,7 @@ class LabelStream {
   };
 
   MemoryLimit host_limit(const MemoryBudget& budget) const;
+  MemoryLimit later_limit(const MemoryBudget& budget) const;
   MemoryLimit device_limit() const;
   int64_t least_bytes(const MemoryLimit& limit) const;
   double label_on_device(const float* image, LabelMap& map, const Progress& progress) const;

@@ -131,15 +131,30 @@ AxisOperator spline_operator(int64_t length, int64_t new_length, int order) {
   return result;
 }
 
-AxisOperator nearest_operator(int64_t length, int64_t new_length) {
+// Places of new voxels between the old, no further out than the last ones' centres.
+using Centre = double (*)(int64_t index, int64_t length, int64_t new_length);
+
+double inside(double centre, int64_t length) {
+  return std::min(std::max(centre, 0.0), static_cast<double>(length - 1));
+}
+
+double nearest_centre(int64_t index, int64_t length, int64_t new_length) {
+  return inside(static_cast<double>(length) / static_cast<double>(new_length) *
+                        (static_cast<double>(index) + 0.5) -
+                    0.5,
+                length);
+}
+
+double float32_centre(int64_t index, int64_t length, int64_t new_length) {
+  const float scale = static_cast<float>(length) / static_cast<float>(new_length);
+  return inside(scale * (static_cast<float>(index) + 0.5f) - 0.5f, length);
+}
+
+AxisOperator nearest_operator(int64_t length, int64_t new_length, Centre centre_of) {
   AxisOperator result{length, {0}, {}, {}};
-  const double last = static_cast<double>(length - 1);
   for (int64_t i = 0; i < new_length; ++i) {
-    const double centre = static_cast<double>(length) / static_cast<double>(new_length) *
-                              (static_cast<double>(i) + 0.5) -
-                          0.5;
-    result.columns.push_back(
-        static_cast<int64_t>(std::floor(std::min(std::max(centre, 0.0), last) + 0.5)));
+    const double centre = centre_of(i, length, new_length);
+    result.columns.push_back(static_cast<int64_t>(std::floor(centre + 0.5)));
     result.weights.push_back(1);
     result.starts.push_back(i + 1);
   }
@@ -216,18 +231,24 @@ AxisOperator AxisOperator::part(int64_t begin, int64_t end, int64_t slots) const
   return result;
 }
 
-AxisOperator resize_operator(int64_t length, int64_t new_length, int order) {
-  if (order < 0 || order > 5) {
-    throw Error(ErrorCode::argument,
-                "the spline order is " + std::to_string(order) + "; expected 0 to 5");
+AxisOperator resize_operator(int64_t length, int64_t new_length, int order,
+                             ResamplingMethod method) {
+  const bool is_torch = method == ResamplingMethod::torch;
+  const int most = is_torch ? 1 : 5;
+  if (order < 0 || order > most) {
+    throw Error(ErrorCode::argument, "the spline order is " + std::to_string(order) +
+                                         "; expected 0 to " + std::to_string(most));
   }
   if (length < 1 || new_length < 1) {
     throw Error(ErrorCode::argument, "an axis has no voxels");
   }
-  if (order == 0) return nearest_operator(length, new_length);
+  if (order == 0) {
+    return nearest_operator(length, new_length, is_torch ? float32_centre : nearest_centre);
+  }
   if (order == 1) {
+    const Centre centre_of = is_torch ? float32_centre : new_centre;
     return linear_operator(length, new_length,
-                           [=](int64_t i) { return new_centre(i, length, new_length); });
+                           [=](int64_t i) { return centre_of(i, length, new_length); });
   }
   return spline_operator(length, new_length, order);
 }

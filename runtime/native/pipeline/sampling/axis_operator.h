@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "pipeline/spec.h"
+
 namespace sgmf {
 
 // Result i is the sum of weights[t] * source[columns[t]] over t from starts[i] to starts[i + 1],
@@ -33,8 +35,10 @@ struct AxisOperator {
 
 // The operator that resizes an axis as nnU-Net does: a spline through voxel centres of the
 // edge-extended axis, at the centres of the new voxels, whose outer borders coincide with the old
-// ones'. Orders 0 to 5; for 0, a centre halfway between two voxels takes the upper one.
-AxisOperator resize_operator(int64_t length, int64_t new_length, int order);
+// ones'. Orders 0 to 5; for 0, a centre halfway between two voxels takes the upper one. The method
+// torch has orders 0 and 1 alone, and centres in float32.
+AxisOperator resize_operator(int64_t length, int64_t new_length, int order,
+                             ResamplingMethod method = ResamplingMethod::spline);
 
 // The operator of MONAI's resampling: result i lies `step` * i voxels from the first one, or at the
 // last one where that is beyond. Order 0 (half to even) or 1.

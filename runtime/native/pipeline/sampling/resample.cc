@@ -94,7 +94,7 @@ std::optional<AxisOperator> axis_resize(int axis, const Triple& shape, const Tri
                            order);
   }
   if (shape[axis] == new_shape[axis]) return {};
-  return resize_operator(shape[axis], new_shape[axis], order);
+  return resize_operator(shape[axis], new_shape[axis], order, resampling.method);
 }
 
 std::optional<int> separate_axis(const Spacing& spacing_mm, const Spacing& new_spacing_mm,

@@ -120,10 +120,15 @@ std::vector<float> monai_weights(const Triple& tile) {
   return weights;
 }
 
+// A tile of one voxel, as the slices of a 2-D network, has a step of one whatever is asked for.
+double stride_of(int64_t tile, double step) {
+  return tile == 1 ? 1.0 : static_cast<double>(tile) * step;
+}
+
 std::vector<int64_t> spread_starts(int64_t extent, int64_t tile, double step) {
-  const int64_t count = static_cast<int64_t>(std::ceil(static_cast<double>(extent - tile) /
-                                                       (static_cast<double>(tile) * step))) +
-                        1;
+  const int64_t count =
+      static_cast<int64_t>(std::ceil(static_cast<double>(extent - tile) / stride_of(tile, step))) +
+      1;
   const double spread =
       count > 1 ? static_cast<double>(extent - tile) / static_cast<double>(count - 1) : 0.0;
   std::vector<int64_t> starts;

@@ -1,4 +1,5 @@
 // The package's C++ as functions that Python's tests can call.
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -33,6 +34,7 @@ void add(Lines& lines, const sgmf::Resampling& resampling) {
   lines.add("separate_z", resampling.separate_z ? (*resampling.separate_z ? 1 : 0) : -1);
   lines.add("threshold", resampling.anisotropy_threshold);
   lines.add("alignment", static_cast<int>(resampling.alignment));
+  lines.add("method", static_cast<int>(resampling.method));
 }
 
 void add(Lines& lines, const sgmf::Preprocessing& spec) {
@@ -51,7 +53,9 @@ void add(Lines& lines, const sgmf::Preprocessing& spec) {
   lines.add("crop", spec.crop_to_nonzero);
   if (spec.crop_above) lines.add("crop_above", *spec.crop_above);
   lines.add("resample_first", spec.resample_first);
-  for (const double step : spec.spacing_mm.value_or(sgmf::Spacing{})) lines.add("spacing", step);
+  for (const double step : spec.spacing_mm.value_or(sgmf::Spacing{})) {
+    lines.add("spacing", std::isnan(step) ? -1 : step);
+  }
   add(lines, spec.resampling);
   add(lines, spec.logits_resampling);
 }
@@ -73,6 +77,9 @@ std::string summary(const sgmf::Manifest& manifest) {
   }
   for (const uint16_t value : manifest.spec.output.region_values) lines.add("paints", value);
   lines.add("probabilities", manifest.spec.output.interpolates_probabilities);
+  for (const sgmf::KeepLargest& step : manifest.spec.postprocessing) {
+    for (const uint16_t label : step.labels) lines.add("keeps", label);
+  }
   for (const auto& [name, file] : manifest.variants) lines.add(name.c_str(), file);
   return lines.text();
 }

@@ -101,6 +101,7 @@ def _resampling(resampling: Resampling) -> list[str]:
         f"separate_z={separate}",
         f"threshold={_number(resampling.anisotropy_threshold)}",
         f"alignment={ALIGNMENTS.index(resampling.alignment)}",
+        f"method={('spline', 'torch').index(resampling.method)}",
     ]
 
 
@@ -119,7 +120,8 @@ def summary(manifest: Manifest) -> str:
     if spec.crop_above is not None:
         lines.append(f"crop_above={_number(spec.crop_above)}")
     lines.append(f"resample_first={int(spec.resample_first)}")
-    lines += [f"spacing={_number(step)}" for step in spec.spacing or (0, 0, 0)]
+    spacing = [-1 if step is None else step for step in spec.spacing or (0, 0, 0)]
+    lines += [f"spacing={_number(step)}" for step in spacing]
     lines += _resampling(spec.resampling) + _resampling(spec.logits_resampling)
     lines.append(f"reader={spec.reader or ''}")
     lines += [f"tile={extent}" for extent in tiling.tile]
@@ -130,6 +132,7 @@ def summary(manifest: Manifest) -> str:
         lines += [f"label={label.value}", f"label={label.name}"]
     lines += [f"paints={region.value}" for region in manifest.output.regions]
     lines.append(f"probabilities={int(manifest.output.interpolated == 'probabilities')}")
+    lines += [f"keeps={label}" for step in manifest.postprocessing for label in step.keep_largest]
     variants = sorted(manifest.variants.items())
     return "".join(f"{line}\n" for line in lines + [f"{n}={v.file}" for n, v in variants])
 

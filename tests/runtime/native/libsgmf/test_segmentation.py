@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support.native.libsgmf import Entry, Handle, Info, Region, Statistics, labels_of, volume_of
-from support.packages.samples import head_like
+from support.packages.samples import copy_package, edit_manifest, head_like
 
 from segmaformer.runtime import Package, Predictor
 from segmaformer.runtime.backends import BackendOptions
@@ -89,6 +90,22 @@ def test_mirroring_is_that_of_python(ct_package: Path) -> None:
     with Handle(ct_package, mirror=1) as handle:
         np.testing.assert_array_equal(by_c(handle, voxels, OBLIQUE), expected)
     assert (expected != by_python(ct_package, voxels, OBLIQUE)).any()
+
+
+def test_postprocessing_is_that_of_python(ct_package: Path, tmp_path: Path) -> None:
+    package = copy_package(ct_package, tmp_path)
+    steps = json.dumps([{"keep_largest": [3, 5]}, {"keep_largest": [1]}])
+    edit_manifest(package, '"postprocessing": []', f'"postprocessing": {steps}')
+    voxels = scan(1)
+    expected, plain = by_python(package, voxels, OBLIQUE), by_python(ct_package, voxels, OBLIQUE)
+    with Handle(package) as handle:
+        np.testing.assert_array_equal(by_c(handle, voxels, OBLIQUE), expected)
+    with Handle(package, without_postprocessing=1) as handle:
+        np.testing.assert_array_equal(by_c(handle, voxels, OBLIQUE), plain)
+    cleared = expected != plain
+    assert cleared.any()
+    assert set(np.unique(plain[cleared])) <= {1, 3, 5}
+    assert not expected[cleared].any()
 
 
 def test_another_variant_gives_its_own_labels(tiny_package_path: Path) -> None:

@@ -110,6 +110,33 @@ def test_resampling_options(plans: Plans) -> None:
     assert read(plans).resampling == Resampling(1, 1, True, 2.0)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"is_seg": False, "force_separate_z": False, "memefficient_seg_resampling": False}, False),
+        ({"force_separate_z": None}, None),
+        ({}, None),
+    ],
+)
+def test_resampling_by_pytorch(plans: Plans, given: Any, expected: bool | None) -> None:
+    for key in ("resampling_fn_data", "resampling_fn_probabilities"):
+        fullres(plans)[key] = "resample_torch_fornnunet"
+        fullres(plans)[f"{key}_kwargs"] = given
+    preprocessing = read(plans)
+    assert preprocessing.resampling == Resampling(1, 0, expected, 3.0, "torch")
+    assert preprocessing.logits_resampling == preprocessing.resampling
+
+
+def test_without_resampling_the_scans_grid_stays(plans: Plans) -> None:
+    fullres(plans)["resampling_fn_data"] = "no_resampling_hack"
+    fullres(plans)["resampling_fn_data_kwargs"] = {}
+    with pytest.raises(InputError, match="expected that both resample, or neither"):
+        read(plans)
+    fullres(plans)["resampling_fn_probabilities"] = "no_resampling_hack"
+    fullres(plans)["resampling_fn_probabilities_kwargs"] = {}
+    assert read(plans).spacing is None
+
+
 def test_options_left_out_have_the_defaults_of_the_function(plans: Plans) -> None:
     """Test values that nnU-Net's planner never writes; parity_cases.py has none of these."""
     fullres(plans)["resampling_fn_data_kwargs"] = {"order": 1}
@@ -147,7 +174,7 @@ def test_no_volumetric_configuration(plans: Plans) -> None:
     del plans["configurations"]["3d_fullres"]
     with pytest.raises(InputError, match="no 3-D configuration"):
         resolve_configuration(plans, None)
-    with pytest.raises(InputError, match="patch_size has 2 entries"):
+    with pytest.raises(InputError, match=r"patch_size \[.*\], but the network is 3-D"):
         read(plans, "2d")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -9,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from support.networks.networks import TINY_TILE, save_tiny_checkpoint
+from support.networks.nnunet_folders import write_model_folder
 from support.packages.samples import head_like, with_scaled_weights, write_scan
 
 torch = pytest.importorskip("torch")
 
 from segmaformer.export import pipeline
 from segmaformer.runtime.package.reader import Package
-from segmaformer.runtime.spec import Tiling
+from segmaformer.runtime.spec import KeepLargest, Tiling
 from segmaformer.runtime.system.digest import sha256_of
 
 Sgmf = Callable[..., Any]
@@ -325,3 +327,32 @@ def test_an_interrupt_leaves_nothing(
     assert (run.code, run.stdout) == (1, "")
     assert run.stderr.endswith("sgmf: interrupted\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_postprocessing_is_taken_from_the_folder_or_a_file(sgmf: Sgmf, tmp_path: Path) -> None:
+    folder = tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    folder.mkdir()
+    write_model_folder(folder, ["0"])
+    function = "remove_all_but_largest_component_from_segmentation"
+    kwargs = [{"labels_or_regions": [1, 2]}, {"labels_or_regions": 2}]
+    document = {"postprocessing_fns": [function] * 2, "postprocessing_kwargs": kwargs}
+    (folder / "crossval_results_folds_0").mkdir()
+    there = folder / "crossval_results_folds_0" / "postprocessing.json"
+    there.write_text(json.dumps(document))
+    given = tmp_path / "other.json"
+    given.write_text(json.dumps({key: values[1:] for key, values in document.items()}))
+    both, one = KeepLargest((1, 2)), KeepLargest((2,))
+    for options, expected in (
+        ((), (both, one)),
+        (("--postprocessing", given), (one,)),
+        (("--no-postprocessing",), ()),
+    ):
+        target = tmp_path / "brain.sgmf"
+        run = sgmf("export", folder, "--folds", "0", "-o", target, "--overwrite", *options)
+        assert run.code == 0, run.stderr
+        assert Package.open(target).manifest.postprocessing == expected
+        card = (target / "card.md").read_text()
+        assert ("largest component of 2" in card) == bool(expected)
+        assert ("postprocessing of " in run.stderr) == bool(expected)
+    run = sgmf("export", folder, "--postprocessing", given, "--no-postprocessing")
+    assert (run.code, "exclude each other" in run.stderr) == (2, True)

@@ -596,3 +596,24 @@ def test_the_report_is_a_page_of_its_own(
     run = sgmf("infer", scan, "-m", tiny_package_path, "--report", tmp_path / "look.html")
     assert run.code == 0
     assert (tmp_path / "look.html").read_text(encoding="utf-8").lower().startswith("<!doctype html")
+
+
+def test_postprocessing_can_be_left_out_and_the_record_says_so(
+    sgmf: Sgmf, tiny_package_path: Path, scan: Path, tmp_path: Path
+) -> None:
+    package = copy_package(tiny_package_path, tmp_path)
+    edit_manifest(package, '"postprocessing": []', '"postprocessing": [{"keep_largest": [1, 2]}]')
+    found = {}
+    for options in ((), ("--no-postprocessing",)):
+        assert sgmf("infer", scan, "-m", package, *options).code == 0
+        record = json.loads(scan.with_name("scan_seg.run.json").read_text())
+        labels = np.asanyarray(nibabel.load(scan.with_name("scan_seg.nii.gz")).dataobj)
+        found[options] = record["postprocessing"], record["postprocessing_left_out"], labels
+    step = ["largest component of 1 and 2"]
+    assert [each[:2] for each in found.values()] == [(step, []), ([], step)]
+    plain = sgmf("infer", scan, "-m", tiny_package_path)
+    assert plain.code == 0
+    expected = np.asanyarray(nibabel.load(scan.with_name("scan_seg.nii.gz")).dataobj)
+    np.testing.assert_array_equal(found[("--no-postprocessing",)][2], expected)
+    inspected = json.loads(sgmf("inspect", package, "--json").stdout)
+    assert inspected["postprocessing"] == step
