@@ -115,7 +115,10 @@ def test_positions_of_tiles() -> None:
     tiling = recorded("tiling")
     expected = np.split(tiling["starts"], np.cumsum(tiling["counts"])[:-1])
     for case, starts in zip(cases.step_cases(), expected, strict=True):
-        assert tile_starts(*case) == starts.tolist(), case
+        _, tile, _ = case
+        # nnU-Net runs tiles of one voxel more than once, at the same place.
+        once = starts.tolist() if tile > 1 else sorted(set(starts.tolist()))
+        assert tile_starts(*case) == once, case
 
 
 @pytest.mark.parametrize("name", cases.WEIGHT_TILES)
