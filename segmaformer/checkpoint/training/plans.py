@@ -7,12 +7,10 @@ from nnU-Net is an error; nothing is approximated.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from segmaformer.checkpoint.fields import (
-    integer,
     integers,
     mapping,
     number,
@@ -20,6 +18,13 @@ from segmaformer.checkpoint.fields import (
     triple,
 )
 from segmaformer.checkpoint.planes import plan_is_of_planes, plan_with_depth
+from segmaformer.checkpoint.training.plans_resampling import (
+    OF_DATA,
+    OF_LABELS,
+    OF_LOGITS,
+    is_resampled,
+    resampling_of,
+)
 from segmaformer.checkpoint.training.readers import TrainingReader
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.spec import (
@@ -28,7 +33,6 @@ from segmaformer.runtime.spec import (
     NormalizationScheme,
     Preprocessing,
     PreviousStage,
-    Resampling,
     Triple,
 )
 
@@ -39,30 +43,6 @@ _SCHEMES: Final[dict[str, NormalizationScheme]] = {
     "RescaleTo01Normalization": "rescale01",
     "RGBTo01Normalization": "rgb01",
 }
-_OF_DATA, _OF_LOGITS = "resampling_fn_data", "resampling_fn_probabilities"
-_SPLINES, _TORCH = "resample_data_or_seg_to_shape", "resample_torch_fornnunet"
-_WITHOUT = ("no_resampling_hack", "no_resampling_data_or_seg_to_shape")
-_ONLY: Final = {"mode": "linear", "aniso_axis_mode": "nearest-exact"}
-_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
-    _SPLINES: {
-        "is_seg": False,
-        "order": 3,
-        "order_z": 0,
-        "force_separate_z": False,
-        "separate_z_anisotropy_threshold": 3.0,
-    },
-    _TORCH: {
-        "is_seg": False,
-        "force_separate_z": None,
-        "separate_z_anisotropy_threshold": 3.0,
-        "memefficient_seg_resampling": False,
-        "num_threads": 4,
-        "mode": "linear",
-        "aniso_axis_mode": "nearest-exact",
-    },
-    **{function: {} for function in _WITHOUT},
-}
-"""The functions' own defaults, which differ from the values that nnU-Net's planners pass."""
 _MOST_ANCESTORS = 20
 _FINEST_MM, _COARSEST_MM = 1e-6, 1e6
 _PREPROCESSOR = "DefaultPreprocessor"
@@ -222,9 +202,9 @@ def preprocessing_of(
         orientation=reader.orientation,
         transpose_forward=_transpose(plans),
         crop_to_nonzero=True,
-        spacing=_spacing(configuration) if _is_resampled(configuration) else None,
-        resampling=_resampling(configuration, _OF_DATA, order=3),
-        logits_resampling=_resampling(configuration, _OF_LOGITS, order=1),
+        spacing=_spacing(configuration) if is_resampled(configuration) else None,
+        resampling=resampling_of(configuration, OF_DATA, order=3),
+        logits_resampling=resampling_of(configuration, OF_LOGITS, order=1),
         reader=reader.rule,
     )
 
@@ -248,7 +228,7 @@ def previous_stage_of(
     """
     if configuration.get("previous_stage") is None:
         return None
-    resampling = _resampling(configuration, "resampling_fn_seg", order=1, of_labels=True)
+    resampling = resampling_of(configuration, OF_LABELS, order=1, of_labels=True)
     if resampling.order > 1 or resampling.order_z != 0:
         raise InputError(
             f"plans.json: resampling_fn_seg_kwargs state order {resampling.order} and order_z "
@@ -345,64 +325,3 @@ def _intensities(plans: Mapping[str, Any], channel: int) -> dict[str, float]:
     values = mapping(properties.get(str(channel)), where)
     names = ("mean", "std", "percentile_00_5", "percentile_99_5")
     return {name: number(values.get(name), f"{where}, {name}") for name in names}
-
-
-def _is_resampled(configuration: Mapping[str, Any]) -> bool:
-    """Tell if scans and logits are resampled: both or neither."""
-    functions = [configuration.get(key, _SPLINES) for key in (_OF_DATA, _OF_LOGITS)]
-    kept = [function in _WITHOUT for function in functions]
-    if any(kept) != all(kept):
-        raise InputError(
-            f"plans.json: {_OF_DATA} is {functions[0]!r}, but {_OF_LOGITS} is {functions[1]!r}; "
-            "expected that both resample, or neither"
-        )
-    return not all(kept)
-
-
-def _resampling(
-    configuration: Mapping[str, Any], key: str, *, order: int, of_labels: bool = False
-) -> Resampling:
-    """Read arguments of nnU-Net's resampling functions; `order` is its planner's value."""
-    function = configuration.get(key, _SPLINES)
-    where = f"plans.json: {key}_kwargs"
-    planned = {"order": order, "force_separate_z": None, "is_seg": of_labels}
-    planned = planned if function == _SPLINES else {}
-    given = mapping(configuration.get(f"{key}_kwargs", planned), where)
-    known_functions = (_SPLINES,) if of_labels else tuple(_DEFAULTS)
-    if function not in known_functions:
-        raise InputError(f"plans.json: {key} is {function!r}; known: {', '.join(known_functions)}")
-    defaults = _DEFAULTS[function]
-    unknown = sorted(set(given) - set(defaults))
-    if unknown:
-        raise InputError(
-            f"{where} has {', '.join(unknown)}, which {function} does not know; "
-            f"known: {', '.join(defaults) or 'none'}"
-        )
-    if function in _WITHOUT:
-        return Resampling(order=order)
-    options = {**defaults, **given}
-    kind = "labels" if of_labels else "images"
-    for name, known in {**_ONLY, "is_seg": of_labels}.items():
-        if name in options and options[name] != known:
-            raise InputError(
-                f"{where}: {name} is {options[name]!r}; expected {json.dumps(known)} for {kind}"
-            )
-    separate = options["force_separate_z"]
-    if separate is not None and not isinstance(separate, bool):
-        raise InputError(f"{where}: force_separate_z is {separate!r}; expected true, false or null")
-    return Resampling(
-        order=_spline_order(options.get("order", 1), f"{where}: order"),
-        order_z=_spline_order(options.get("order_z", 0), f"{where}: order_z"),
-        separate_z=separate,
-        anisotropy_threshold=number(
-            options["separate_z_anisotropy_threshold"], f"{where}: threshold"
-        ),
-        method="torch" if function == _TORCH else "spline",
-    )
-
-
-def _spline_order(value: Any, where: str) -> int:
-    order = integer(value, where)
-    if not 0 <= order <= 5:
-        raise InputError(f"{where} is {order}; expected a spline order from 0 to 5")
-    return order
