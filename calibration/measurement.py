@@ -14,7 +14,7 @@ from segmaformer.calibration.ranges import RangeMethod, choose_scale
 from segmaformer.calibration.statistics import ObservationOptions, observe
 from segmaformer.calibration.tile_set import CalibrationTiles
 from segmaformer.calibration.tiles import TileOptions, collect_tiles
-from segmaformer.export.token_ops import separate_concats
+from segmaformer.export.separate_ops import separate_layers
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.package.manifest import EXACT_VARIANT
 from segmaformer.runtime.package.reader import Package
@@ -88,7 +88,7 @@ def measure(
         that int8 would help.
     """
     model = onnx.load_from_string(package.network(EXACT_VARIANT))
-    separate_concats(model)
+    separate_layers(model)
     layers = find_layers(model)
     tensors = list(
         dict.fromkeys(

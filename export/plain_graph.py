@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import onnx
-from onnx import helper, inliner, shape_inference
+from onnx import inliner, shape_inference
 
 from segmaformer.export.function_body import ScanSignature, node_signature
 from segmaformer.export.parallel_body import parallel_scan_function
-from segmaformer.export.scan_op import DOMAIN, INPUTS, OP_TYPE, OPSET, scan_nodes
+from segmaformer.export.scan_op import OP_TYPE, scan_nodes, shape_of_scan
 from segmaformer.export.token_ops import inline_token_functions
 
 STANDARD = ("", "ai.onnx")
@@ -87,23 +87,11 @@ def _give_bodies(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> 
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Infer the extents of every value; 0 for free ones.
-
-    A stand-in for the scan passes the shape of u on, since inference cannot see through a loop.
-    """
+    """Infer the extents of every value; 0 for free ones."""
     seen = onnx.ModelProto()
     seen.CopyFrom(model)
     del seen.functions[:]
-    stand_in = helper.make_function(
-        DOMAIN,
-        OP_TYPE,
-        list(INPUTS),
-        ["y"],
-        [helper.make_node("Identity", ["u"], ["y"])],
-        [helper.make_opsetid("", OPSET)],
-        attributes=["delta_softplus", "reverse"],
-    )
-    seen.functions.append(stand_in)
+    seen.functions.append(shape_of_scan())
     graph = shape_inference.infer_shapes(seen, strict_mode=True, data_prop=True).graph
     values = {
         value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)

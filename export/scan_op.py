@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx
+from onnx import helper
 
 DOMAIN = "segmaformer"
 VERSION = 1
@@ -17,3 +18,16 @@ OPTIONAL_INPUTS = ("D", "z", "delta_bias")
 def scan_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """List the SelectiveScan nodes of a model's main graph."""
     return [node for node in model.graph.node if (node.domain, node.op_type) == (DOMAIN, OP_TYPE)]
+
+
+def shape_of_scan() -> onnx.FunctionProto:
+    """Return a body for the inference of shapes, which cannot see through a loop: y is as u."""
+    return helper.make_function(
+        DOMAIN,
+        OP_TYPE,
+        list(INPUTS),
+        ["y"],
+        [helper.make_node("Identity", ["u"], ["y"])],
+        [helper.make_opsetid("", OPSET)],
+        attributes=["delta_softplus", "reverse"],
+    )

@@ -60,23 +60,6 @@ def inline_token_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     return inliner.inline_selected_functions(model, names)
 
 
-def separate_concats(model: onnx.ModelProto) -> None:
-    """Write each ``ConcatConv3d`` as ``Concat`` and ``Conv3d`` of its name, in place."""
-    nodes = list(model.graph.node)
-    if not any(node.op_type == CONCAT_CONV for node in nodes):
-        return
-    del model.graph.node[:]
-    for node in nodes:
-        if (node.domain, node.op_type) == (DOMAIN, CONCAT_CONV):
-            x, weight, bias, rest = node.input
-            both = f"{node.output[0]}_inputs"
-            model.graph.node.append(helper.make_node("Concat", [x, rest], [both], both, axis=1))
-            node.op_type = CONV
-            node.input[:] = [both, weight, bias]
-        model.graph.node.append(node)
-    add_token_functions(model)
-
-
 def _conv() -> onnx.FunctionProto:
     conv = helper.make_node("Conv", ["x", "weight", "bias"], ["y"])
     ints = AttributeProto.INTS

@@ -22,7 +22,7 @@ from segmaformer.export.function_body import add_function_body
 from segmaformer.export.model_check import check_model
 from segmaformer.export.onnx_export import INPUT, IR_VERSION, OUTPUT, strip_metadata
 from segmaformer.export.rewrites import rewrite_norms
-from segmaformer.export.scan_op import DOMAIN, OP_TYPE, OPSET
+from segmaformer.export.scan_op import DOMAIN, OP_TYPE, OPSET, scan_nodes, shape_of_scan
 from segmaformer.export.token_ops import add_token_functions, inline_token_functions
 from segmaformer.export.verification.parity_gate import ReferenceNames
 from segmaformer.runtime.backends.onnxruntime_cpu import open_network, run_network
@@ -256,7 +256,11 @@ def _settled(proto: onnx.ModelProto) -> onnx.ModelProto:
     optimizer.optimize(model)
     settled = ir.to_proto(model)
     strip_metadata(settled)
-    return shape_inference.infer_shapes(settled, data_prop=True)
+    if scan_nodes(settled):
+        settled.functions.append(shape_of_scan())
+    inferred = shape_inference.infer_shapes(settled, data_prop=True)
+    del inferred.functions[:]
+    return inferred
 
 
 def _place_of_logits(model: onnx.ModelProto, path: Path, shape: tuple[int, ...]) -> int:

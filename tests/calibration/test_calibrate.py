@@ -23,6 +23,7 @@ from segmaformer.calibration.layers import find_layers
 from segmaformer.calibration.placement import place
 from segmaformer.calibration.scores.gate import Gate
 from segmaformer.calibration.tiles import TileOptions
+from segmaformer.export.separate_ops import separate_layers
 from segmaformer.runtime.backends import open_session
 from segmaformer.runtime.errors import InputError, PackageError, ParityError
 from segmaformer.runtime.package.reader import Package
@@ -124,6 +125,7 @@ def test_both_graphs_follow_from_the_scales_in_the_manifest(calibrated: Package)
     record = calibrated.manifest.calibration
     assert record is not None
     model = onnx.load_from_string(calibrated.read("fp32.onnx"))
+    separate_layers(model)
     layers = {layer.name: layer for layer in find_layers(model)}
     for flavour in FLAVOURS:
         names = record["variants"][flavour.variant]

@@ -100,7 +100,7 @@ def resampling_of(
     options = {**defaults, **given}
     kind = "labels" if of_labels else "images"
     for name, known in {**_ONLY, "is_seg": of_labels}.items():
-        if name in options and options[name] != known:
+        if name in options and (type(options[name]), options[name]) != (type(known), known):
             raise InputError(
                 f"{where}: {name} is {options[name]!r}; expected {json.dumps(known)} for {kind}"
             )

@@ -146,7 +146,11 @@ def test_code_of_a_bundle_is_never_run(tmp_path: Path) -> None:
         "print('scripts' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,  # away from the sources, which lie otherwise than the installed package
     )
     assert "'scripts.Net'" in done.stdout
     assert done.stdout.endswith("False\n")

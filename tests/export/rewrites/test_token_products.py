@@ -4,11 +4,13 @@ import math
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import NodeProto, helper
 from support.graphs.graphs import model_of, operators, run
 
 from segmaformer.export.rewrites import rewrite_for_cpu
+from segmaformer.export.separate_ops import separate_layers
 
 RANDOM = np.random.default_rng(0)
 C, K = 6, 5
@@ -182,6 +184,23 @@ def test_becomes_one_op(model: Any, expected: dict[str, int]) -> None:
     # Sums of a few products of order one, added up in another order.
     np.testing.assert_allclose(
         run(rewritten, {"x": TOKENS}), run(model, {"x": TOKENS}), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(("model", "expected"), CASES.values(), ids=CASES)
+def test_its_product_can_be_a_node_again(model: Any, expected: dict[str, int]) -> None:
+    """As the choice of int8 layers needs it, with the values of the one op."""
+    joined, _ = rewrite_for_cpu(model)
+    separate = onnx.ModelProto()
+    separate.CopyFrom(joined)
+    separate_layers(separate)
+    onnx.checker.check_model(separate)
+    found = operators(separate)
+    assert found.count("MatMul") == operators(model).count("MatMul")
+    assert not {name for name, count in expected.items() if count} & ({*found} - {"MatMul"})
+    assert len({node.name for node in separate.graph.node}) == len(found)
+    np.testing.assert_allclose(
+        run(separate, {"x": TOKENS}), run(joined, {"x": TOKENS}), rtol=1e-4, atol=1e-4
     )
 
 

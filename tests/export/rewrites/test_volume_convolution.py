@@ -9,7 +9,8 @@ from onnx import helper
 from support.graphs.graphs import model_of, run
 
 from segmaformer.export.rewrites import rewrite_for_cpu
-from segmaformer.export.token_ops import inline_token_functions, separate_concats
+from segmaformer.export.separate_ops import separate_layers
+from segmaformer.export.token_ops import inline_token_functions
 
 RANDOM = np.random.default_rng(0)
 C, K = 8, 5
@@ -146,7 +147,7 @@ def test_a_concatenation_goes_into_the_convolution_that_alone_reads_it() -> None
     body = inline_token_functions(rewritten)
     assert [node.op_type for node in body.graph.node][2:] == ["Concat", "Conv", "Sum"]
     np.testing.assert_allclose(run(body, x), expected, atol=1e-5)
-    separate_concats(rewritten)
+    separate_layers(rewritten)
     assert [(n.op_type, n.name) for n in rewritten.graph.node][3] == ("Conv3d", "conv0")
     onnx.checker.check_model(rewritten)
     np.testing.assert_allclose(run(rewritten, x), expected, atol=1e-4)
