@@ -1,4 +1,4 @@
-"""`sgmf export` of a published network at its published size, run as a user does."""
+"""`sgmf export` of published networks at their published size, run as a user does."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ def script() -> ModuleType:
     return module
 
 
+@pytest.mark.parametrize("name", ["segmaformer", "segformer3d", "segresmamba"])
 def test_the_command_exports_the_network_at_its_published_size(
-    script: ModuleType, tmp_path: Path
+    script: ModuleType, name: str, tmp_path: Path
 ) -> None:
-    assert script.TILES["segmaformer"] == (4, 128, 128, 128)
-    checkpoint = script.write_checkpoint("segmaformer", tmp_path)
+    assert script.TILES[name] == (4, 128, 128, 128)
+    checkpoint = script.write_checkpoint(name, tmp_path)
     found = script.export(checkpoint, tmp_path / "network.sgmf")
     assert found["exit_code"] == 0, found["said"]
     assert found["error"] <= found["bound"]
