@@ -24,7 +24,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 
 TIE = 1e-4
@@ -62,10 +61,7 @@ PROBABILITIES = (SOFTMAX, LINEAR, ARGMAX)
 
 @dataclass(frozen=True)
 class Case:
-    """A bundle and the scan that it segments.
-
-    `turned` rotates the scan's header by this many degrees around two axes.
-    """
+    """A bundle and the scan that it segments."""
 
     name: str
     scan: Sequence[str]
@@ -77,7 +73,6 @@ class Case:
     inferer: dict[str, Any] = field(default_factory=dict)
     names: Sequence[str] = ()
     modality: str = "MR"
-    turned: float = 0
 
     def configuration(self) -> dict[str, Any]:
         """Return the content of ``inference.json``."""
@@ -140,11 +135,11 @@ CASES = (
         PROBABILITIES, (64, 64, 64),
     ),
     Case(
-        "DynUNet, oblique, normalised first", [HIPPOCAMPUS],
+        "DynUNet, normalised first", [HIPPOCAMPUS],
         {"_target_": "DynUNet", "kernel_size": [3, 3, 3], "strides": [1, 2, 2],
          "upsample_kernel_size": [2, 2], "filters": [8, 16, 32]}, (1, 3),
         (*LOAD, {**RAS, "axcodes": "LPS"}, ZSCORE, spacing(0.8, 0.8, 1.1)), PROBABILITIES,
-        (32, 32, 32), {"mode": "gaussian"}, turned=14,
+        (32, 32, 32), {"mode": "gaussian"},
     ),
     Case(
         "SegResNetDS, labels back to the nearest", [CT],
@@ -272,24 +267,8 @@ def sgmf_labels(bundle: Path, scans: Sequence[Path], folder: Path) -> np.ndarray
     return Predictor(package, "onnxruntime").predict(scans).labels
 
 
-def scans_of(case: Case, data: Path, folder: Path) -> list[Path]:
-    """Return the files of a scan, rewritten if its header is to be turned."""
-    files = [data / name for name in case.scan]
-    if not case.turned:
-        return files
-    angle = np.radians(case.turned)
-    turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    tip = turn[np.ix_([1, 2, 0, 3], [1, 2, 0, 3])]
-    image = nibabel.load(files[0])
-    path = folder / "turned.nii.gz"
-    voxels = np.asanyarray(image.dataobj)
-    nibabel.save(nibabel.Nifti1Image(voxels, tip @ turn @ image.affine), path)
-    return [path]
-
-
 def compare(case: Case, data: Path, folder: Path) -> dict[str, Any]:
-    scans = scans_of(case, data, folder)
+    scans = [data / name for name in case.scan]
     bundle = write_bundle(case, scans, folder / "bundle")
     begin = time.perf_counter()
     theirs, ties = monai_labels(case, bundle, scans)

@@ -34,13 +34,31 @@ void check_perpendicular(const Affine& affine) {
   }
 }
 
+// MONAI's grids of oblique scans were seen to lie elsewhere than this project's.
+void check_along_body(const Affine& affine) {
+  for (int axis = 0; axis < 3; ++axis) {
+    double square = 0, largest = 0;
+    for (int row = 0; row < 3; ++row) {
+      const double part = affine[row][axis] * affine[row][axis];
+      square += part;
+      largest = std::max(largest, part);
+    }
+    if (square - largest > most_cosine * most_cosine * square) {
+      throw Error(ErrorCode::geometry,
+                  "the scan is oblique: its axes do not run along those of the body, where the "
+                  "grid of the model's training is not known to the voxel; resample the scan along "
+                  "the axes of the body first");
+    }
+  }
+}
+
 double dot(const std::array<double, 3>& a, const std::array<double, 3>& b) {
   return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 }
 
 // Whether no voxel lies before the first one along the new grid's axes, which are those of the
-// affine made perpendicular in their order. A float32 header of an oblique scan may be off by just
-// enough: MONAI then puts the centres of both grids, not their first voxels, at one place.
+// affine made perpendicular in their order. A float32 header may be off by just enough: MONAI then
+// puts the centres of both grids, not their first voxels, at one place.
 bool keeps_first_voxel(const Affine& affine, const Triple& shape, const Spacing& wanted_mm) {
   std::array<std::array<double, 3>, 3> columns, units;
   for (int axis = 0; axis < 3; ++axis) {
@@ -94,6 +112,7 @@ double voxels_along(const Affine& affine, int axis, int64_t length, double spaci
 SpacedGrid spaced_grid(const Affine& affine, const Triple& shape, const Spacing& spacing_mm,
                        const Spacing& wanted_mm) {
   check_perpendicular(affine);
+  check_along_body(affine);
   SpacedGrid grid{wanted_mm, shape};
   bool same = true;
   for (int axis = 0; axis < 3; ++axis) {
@@ -108,9 +127,9 @@ SpacedGrid spaced_grid(const Affine& affine, const Triple& shape, const Spacing&
   } else if (!keeps_first_voxel(affine, shape, grid.spacing_mm)) {
     throw Error(
         ErrorCode::geometry,
-        "the scan is oblique, and its header is rounded so that the model's training would "
-        "have moved its grid by parts of a voxel, which is not done here; resample the scan "
-        "along the axes of the body first");
+        "the scan's axes are a little less than perpendicular, by the rounding of its header; the "
+        "model's training would have moved its grid by parts of a voxel, which is not done here; "
+        "resample the scan along the axes of the body first");
   }
   return grid;
 }
