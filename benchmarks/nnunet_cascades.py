@@ -11,7 +11,6 @@ Sums and ties are those of ``nnunet_predictions.py``.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import tempfile
@@ -23,7 +22,6 @@ import nibabel
 import numpy as np
 from nnunet_networks import (
     ALL,
-    CONFIGURATION,
     NIBABEL,
     NIBABEL_TURNED,
     ONE_MM,
@@ -33,9 +31,10 @@ from nnunet_networks import (
     Case,
     dataset_json,
     plans_json,
+    run_command,
 )
 from nnunet_predictions import Case as Written
-from nnunet_predictions import differences, nnunet_labels, report
+from nnunet_predictions import differences, nnunet_labels
 
 FIRST, SECOND = "3d_lowres", "3d_cascade_fullres"
 
@@ -81,8 +80,8 @@ def cascade_plans(case: Cascade) -> dict[str, Any]:
         **plans,
         "configurations": {
             FIRST: {**coarse, "data_identifier": f"nnUNetPlans_{FIRST}", "next_stage": SECOND},
-            CONFIGURATION: fine,
-            SECOND: {"inherits_from": CONFIGURATION, "previous_stage": FIRST},
+            case.second.configuration: fine,
+            SECOND: {"inherits_from": case.second.configuration, "previous_stage": FIRST},
         },
     }
 
@@ -169,18 +168,5 @@ def compare(case: Cascade, data: Path) -> dict[str, Any]:
     return {**dataclasses.asdict(case), "first": of_first, **differences(ours, theirs, ties)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--only", type=int, nargs="*", help="numbers of cases, from 1")
-    options = parser.parse_args()
-    rows = []
-    for number in options.only or range(1, len(CASCADES) + 1):
-        rows.append(compare(CASCADES[number - 1], options.data))
-        print(number, json.dumps(rows[-1]), flush=True)
-    report(rows, options.out)
-
-
 if __name__ == "__main__":
-    main()
+    run_command(__doc__, CASCADES, compare)

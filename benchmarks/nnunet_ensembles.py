@@ -11,7 +11,6 @@ means are closer than `TIE` of a logit is a tie, as in ``nnunet_predictions.py``
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -34,10 +33,11 @@ from nnunet_networks import (
     TWO_MM,
     Case,
     nnunet_predictor,
+    run_command,
     write_training,
 )
 from nnunet_predictions import Case as Written
-from nnunet_predictions import _ties, differences, report
+from nnunet_predictions import _ties, differences
 
 
 @dataclass(frozen=True)
@@ -130,18 +130,5 @@ def compare(pair: Pair, data: Path) -> dict[str, Any]:
     return {**dataclasses.asdict(pair), **differences(ours, theirs, ties)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--only", type=int, nargs="*", help="numbers of pairs, from 1")
-    options = parser.parse_args()
-    rows = []
-    for number in options.only or range(1, len(PAIRS) + 1):
-        rows.append(compare(PAIRS[number - 1], options.data))
-        print(number, json.dumps(rows[-1]), flush=True)
-    report(rows, options.out)
-
-
 if __name__ == "__main__":
-    main()
+    run_command(__doc__, PAIRS, compare)

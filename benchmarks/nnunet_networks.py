@@ -17,6 +17,7 @@ import copy
 import dataclasses
 import json
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,7 @@ def plans_json(case: Case) -> dict[str, Any]:
         "resampling_fn_data": shape,
         "resampling_fn_data_kwargs": resampling,
         "resampling_fn_seg": shape,
-        "resampling_fn_seg_kwargs": resampling,
+        "resampling_fn_seg_kwargs": resampling and {**resampling, **order, "is_seg": True},
         "resampling_fn_probabilities": shape,
         "resampling_fn_probabilities_kwargs": {**resampling, **order},
         **(_old_network if case.old_plans else _network)(case),
@@ -421,18 +422,21 @@ def compare(case: Case, data: Path) -> dict[str, Any]:
     return {**dataclasses.asdict(case), **differences(ours, theirs, ties)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def run_command(
+    description: str | None, cases: Sequence[Any], compare: Callable[[Any, Path], dict[str, Any]]
+) -> None:
+    """Compare the cases that the command line asks for, and report them."""
+    parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", type=int, nargs="*", help="numbers of cases, from 1")
     options = parser.parse_args()
     rows = []
-    for number in options.only or range(1, len(CASES) + 1):
-        rows.append(compare(CASES[number - 1], options.data))
+    for number in options.only or range(1, len(cases) + 1):
+        rows.append(compare(cases[number - 1], options.data))
         print(number, json.dumps(rows[-1]), flush=True)
     report(rows, options.out)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(__doc__, CASES, compare)
