@@ -9,7 +9,7 @@ import numpy as np
 _X, _Y = np.indices((24, 16))
 _DISC = (_X - 12) ** 2 + (_Y - 8) ** 2 < 30
 NUMBERS = (1000 + 40 * _X + 25 * _Y + 300 * _DISC).astype("u2")
-"""What they show (column, row), below 4096."""
+"""Values of the image at (column, row), below 4096."""
 
 HTJ2K_LOSSLESS = base64.b64decode(
     "/0//UQApQAAAAAAYAAAAEAAAAAAAAAAAAAAAGAAAABAAAAAAAAAAAAABDwEB/1AACAACAAAACv9SAAwAAgABAAUEBEAB/1"

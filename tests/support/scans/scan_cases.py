@@ -68,6 +68,20 @@ def make_inputs(
     }
 
 
+def scan_args(arrays: Arrays, *, softplus: bool, reverse: bool) -> SelectiveScanArgs:
+    """Describe inputs that the caller keeps alive, but for the element type and the result."""
+    batch, length, channels = arrays["u"].shape
+    return SelectiveScanArgs(
+        delta_softplus=softplus,
+        reverse=reverse,
+        batch=batch,
+        length=length,
+        channels=channels,
+        states=arrays["A"].shape[1],
+        **{name: values.ctypes.data for name, values in arrays.items()},
+    )
+
+
 def run_scan(
     run: Callable[[SelectiveScanArgs], None],
     inputs: Arrays,
@@ -85,18 +99,8 @@ def run_scan(
         for name, values in inputs.items()
     }
     y = np.full_like(arrays["u"], 77)
-    batch, length, channels = y.shape
-    args = SelectiveScanArgs(
-        element_type=element_type,
-        delta_softplus=softplus,
-        reverse=reverse,
-        batch=batch,
-        length=length,
-        channels=channels,
-        states=inputs["A"].shape[1],
-        y=y.ctypes.data,
-        **{name: values.ctypes.data for name, values in arrays.items()},
-    )
+    args = scan_args(arrays, softplus=softplus, reverse=reverse)
+    args.element_type, args.y = element_type, y.ctypes.data
     run(args)
     return from_element(y, element_type)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.scans.scan_cases import OPTIONAL, Arrays, make_inputs
+from support.scans.scan_cases import OPTIONAL, Arrays, make_inputs, scan_args
 
 from segmaformer.runtime.bindings.kernel_structs import (
     FLOAT16,
@@ -40,16 +40,7 @@ def gradients(
 ) -> Arrays:
     """Run the C function; what it does not write stays 77."""
     grad_y, found = incoming(inputs), {n: np.full_like(v, 77) for n, v in inputs.items()}
-    batch, length, channels = inputs["u"].shape
-    scan = SelectiveScanArgs(
-        delta_softplus=softplus,
-        reverse=reverse,
-        batch=batch,
-        length=length,
-        channels=channels,
-        states=inputs["A"].shape[1],
-        **{name: values.ctypes.data for name, values in inputs.items()},
-    )
+    scan = scan_args(inputs, softplus=softplus, reverse=reverse)
     targets = {f"grad_{name}": values.ctypes.data for name, values in found.items()}
     args = SelectiveScanGradientArgs(scan=scan, grad_y=grad_y.ctypes.data, **targets)
     run_selective_scan_gradient(args, threads=threads, isa=isa)
