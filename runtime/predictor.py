@@ -20,7 +20,6 @@ from segmaformer.runtime.bindings.processors import available_processors
 from segmaformer.runtime.open_network import OpenNetwork
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.admission import Admission, never_run
-from segmaformer.runtime.pipeline.label_masks import with_masks
 from segmaformer.runtime.pipeline.labels import label_dtype
 from segmaformer.runtime.pipeline.postprocessing import postprocess
 from segmaformer.runtime.pipeline.prediction import Prediction
@@ -30,6 +29,7 @@ from segmaformer.runtime.pipeline.preprocessing import (
     network_grid,
     preprocess,
     restore_map,
+    with_masks,
 )
 from segmaformer.runtime.pipeline.probabilities import label_channel, outside_crop
 from segmaformer.runtime.pipeline.straightening import (

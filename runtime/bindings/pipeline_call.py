@@ -16,7 +16,14 @@ from segmaformer.runtime.errors import (
     GeometryError,
     InputError,
 )
-from segmaformer.runtime.spec import Normalization, Output, Preprocessing, Resampling, Tiling
+from segmaformer.runtime.spec import (
+    Normalization,
+    Output,
+    Preprocessing,
+    PreviousStage,
+    Resampling,
+    Tiling,
+)
 from segmaformer.runtime.system.interruption import signals_deferred
 
 _BUDGET, _CALLBACK = 4, 8
@@ -30,7 +37,9 @@ _ERRORS: dict[int, type[Exception]] = {
 }
 
 
-def as_json(spec: Preprocessing | Normalization | Resampling | Tiling | Output) -> bytes:
+def as_json(
+    spec: Preprocessing | Normalization | Resampling | Tiling | Output | PreviousStage,
+) -> bytes:
     """Specification as a manifest spells it, which is how the native pipeline takes it.
 
     Raises

@@ -24,7 +24,15 @@ from segmaformer.runtime.bindings.structs import (
 from segmaformer.runtime.pipeline.resampling import resample
 from segmaformer.runtime.scans.spacing import training_affine, training_spacing
 from segmaformer.runtime.scans.volume import Element, Reorientation, Volume
-from segmaformer.runtime.spec import Box, Preprocessing, Resampling, Spacing, Tiling, Triple
+from segmaformer.runtime.spec import (
+    Box,
+    Preprocessing,
+    PreviousStage,
+    Resampling,
+    Spacing,
+    Tiling,
+    Triple,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +73,6 @@ def preprocess(
     volume: Volume,
     spec: Preprocessing,
     *,
-    masks: int = 0,
     threads: int = 0,
     admit: Callable[[Preprocessed], None] = lambda grid: None,
 ) -> Preprocessed:
@@ -75,8 +82,6 @@ def preprocess(
 
     Parameters
     ----------
-    masks
-        Number of further channels, which are left zero.
     threads
         Number of threads; 0 uses every available processor.
     admit
@@ -91,25 +96,44 @@ def preprocess(
     scan, specification = _scan(volume, spec), as_json(spec)
     grid = _find_grid(scan, specification, whole=False)
     channels = len(volume.voxels)
-    admit(_without_image(grid, channels + masks))
-    image = np.zeros((channels + masks, *grid.shape), np.float32)
-    call("sgmf_fill_image", scan, specification, grid, threads, image[:channels])
+    admit(_without_image(grid, channels))
+    image = np.empty((channels, *grid.shape), np.float32)
+    call("sgmf_fill_image", scan, specification, grid, None, threads, image)
     return _preprocessed(grid, image)
 
 
-def nonzero_mask(volume: Volume, spec: Preprocessing, *, threads: int = 0) -> npt.NDArray[np.uint8]:
-    """Mark voxels where a channel of the cropped scan differs from zero, and holes in them.
+def with_masks(
+    volume: Volume,
+    spec: Preprocessing,
+    labels: npt.NDArray[np.unsignedinteger],
+    stage: PreviousStage,
+    *,
+    threads: int = 0,
+) -> Preprocessed:
+    """Prepare a scan for a cascade's second network: with masks of the first one's labels.
 
-    Returns
-    -------
-    ndarray
-        Shape :attr:`Preprocessed.cropped_shape`, 1 or 0.
+    nnU-Net resizes a label map label by label: the indicator of each is interpolated as an image
+    is, and a voxel takes the label with the largest value, of equals that of the nearest voxel, or
+    else the smallest. Beyond the scan's nonzero part, the background is a label of its own. A
+    normalisation in a mask takes the first network's foreground to be inside.
+
+    Parameters
+    ----------
+    volume, spec, threads
+        As for :func:`preprocess`.
+    labels
+        The first network's label map (X, Y, Z) in the order in which `volume` is stored.
+    stage
+        Labels that become masks, and their resampling.
     """
-    scan = _scan(volume, spec)
-    grid = _find_grid(scan, as_json(spec), whole=False)
-    mask = np.empty(_preprocessed(grid, np.empty(0, np.float32)).cropped_shape, np.uint8)
-    call("sgmf_nonzero_mask", scan, grid, threads, mask)
-    return mask
+    scan, specification = _scan(volume, spec), as_json(spec)
+    grid = _find_grid(scan, specification, whole=False)
+    channels = len(volume.voxels)
+    image = np.empty((channels + len(stage.labels), *grid.shape), np.float32)
+    label_map = VolumeArgs.of(labels[np.newaxis], volume.affine)
+    call("sgmf_fill_image", scan, specification, grid, label_map, threads, image[:channels])
+    call("sgmf_fill_masks", scan, grid, label_map, as_json(stage), threads, image[channels:])
+    return _preprocessed(grid, image)
 
 
 def network_grid(
@@ -122,7 +146,7 @@ def network_grid(
     whole
         Assume that nothing is cropped; voxels are then not read.
     masks
-        As for :func:`preprocess`.
+        Number of masks that :func:`with_masks` adds.
 
     Raises
     ------

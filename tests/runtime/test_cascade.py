@@ -12,9 +12,8 @@ from support.packages.small_packages import write_cascade_package
 from segmaformer.runtime import Package, Predictor, Volume
 from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.errors import BudgetError, PackageError
-from segmaformer.runtime.pipeline.label_masks import with_masks
 from segmaformer.runtime.pipeline.labels import logits_to_labels
-from segmaformer.runtime.pipeline.preprocessing import restore_map
+from segmaformer.runtime.pipeline.preprocessing import restore_map, with_masks
 
 ONE_THREAD = BackendOptions(threads=1)
 PREVIOUS = Path("previous_stage")

@@ -84,7 +84,8 @@ typedef struct sgmf_open_options {
   int32_t threads;             /* 0: every processor that this process may use */
   int64_t memory_budget_mib;   /* for what grows with a volume: its image on the model's grid, sums
                                   of logits, tiles, and the caller's voxels and labels; the network
-                                  itself comes on top. 0: half of what the machine has free */
+                                  itself comes on top. 0: half of what the machine has free.
+                                  Otherwise one network of a cascade is open at a time */
   const char* package_path;    /* the folder NAME.sgmf */
   const char* backend;         /* "onnxruntime", on the CPU; "tensorrt", with the engine that
                                   `sgmf build` made here; NULL: onnxruntime */
@@ -219,9 +220,10 @@ typedef struct sgmf_labels {
   int64_t strides[3];
 } sgmf_labels;
 
-/* Receives the number of tiles done and of all tiles; the first call has none done. Runs on the
- * thread that called sgmf_run. Return 0 to continue, anything else to stop. It may call sgmf_cancel
- * and no other function on the handle, and must return: no exception, no longjmp. */
+/* Receives the number of tiles done and of all tiles; the first call has none done. A cascade of
+ * two networks counts the first one's tiles, then anew the second one's. Runs on the thread that
+ * called sgmf_run. Return 0 to continue, anything else to stop. It may call sgmf_cancel and no
+ * other function on the handle, and must return: no exception, no longjmp. */
 typedef int32_t (*sgmf_progress)(void* user_data, int64_t done, int64_t count);
 
 typedef struct sgmf_run_options {

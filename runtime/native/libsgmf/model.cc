@@ -6,9 +6,7 @@
 #include <utility>
 
 #include "kernels/parallel.h"
-#include "libsgmf/backends.h"
 #include "libsgmf/buffers.h"
-#include "package/package.h"
 #include "pipeline/geometry/box.h"
 #include "system/free_memory.h"
 
@@ -50,13 +48,6 @@ int64_t checked_budget(int64_t budget_mib) {
   return budget_mib > 0 ? budget_mib * mib : default_budget_bytes();
 }
 
-void check_variant(const Manifest& manifest, const std::string& variant) {
-  if (manifest.variants.count(variant)) return;
-  std::string names;
-  for (const auto& [name, file] : manifest.variants) names += (names.empty() ? "" : ", ") + name;
-  refuse("the package has no variant " + variant + "; it has " + names);
-}
-
 // Asks the caller's function. What it throws must not pass through code in other languages.
 bool go_on(const sgmf_run_options& options, int64_t done, int64_t count) {
   if (!options.progress) return true;
@@ -64,6 +55,30 @@ bool go_on(const sgmf_run_options& options, int64_t done, int64_t count) {
     return options.progress(options.user_data, done, count) == 0;
   } catch (...) {
     refuse("the progress callback threw an exception; it must return 0 or another number");
+  }
+}
+
+// Adds a network's run to those before it.
+void add(sgmf_statistics& sums, const SegmentStatistics& run) {
+  sums.preprocess_seconds += run.preprocess_seconds;
+  sums.network_seconds += run.network_seconds;
+  sums.labels_seconds += run.total_seconds - run.preprocess_seconds - run.network_seconds;
+  sums.total_seconds += run.total_seconds;
+  sums.tiles += run.tiles;
+  sums.on_device = run.on_device;
+  sums.peak_bytes = std::max(sums.peak_bytes, run.peak_bytes);
+}
+
+void run_empty_tiles(const Spec& spec, Network& network, Workspace& workspace) {
+  const int64_t count = network.tiles_at_once();
+  const int64_t voxels = count * voxel_count(spec.tiling.tile);
+  const int64_t values = voxels * spec.image_channels();
+  float* tiles = workspace.tiles.at_least(values);
+  std::fill(tiles, tiles + values, 0.0f);
+  if (network.lends()) {
+    network.lend(tiles, count);
+  } else {
+    network.run(tiles, count, workspace.logits.at_least(voxels * spec.output.channels()));
   }
 }
 
@@ -80,24 +95,40 @@ Model::Model(const sgmf_open_options& options)
   if (!options.package_path || !*options.package_path) {
     refuse("package_path is NULL or empty; expected the folder of a package");
   }
-  const Backend backend = find_backend(text_or(options.backend, "onnxruntime"));
-  const Package package(options.package_path);
-  manifest_ = package.manifest();
-  check(manifest_.spec);
-  if (options.without_postprocessing != 0) manifest_.spec.postprocessing.clear();
-  check_variant(manifest_, variant_);
-  OpenNetwork opened = backend({package, variant_, text_or(options.backend_library, ""), threads_});
-  network_ = std::move(opened.network);
-  backend_ = std::move(opened.description);
+  open(options);
   statistics_.open_seconds = watch.seconds();
 }
 
+void Model::open(const sgmf_open_options& options) {
+  StageOptions settings{text_or(options.backend, "onnxruntime"), variant_,
+                        text_or(options.backend_library, ""), threads_, false};
+  find_backend(settings.backend);
+  auto package = std::make_unique<const Package>(options.package_path);
+  std::unique_ptr<const Package> first = package->previous_stage();
+  one_at_a_time_ = first && options.memory_budget_mib > 0;
+  if (first) {
+    stages_.push_back(std::make_unique<Stage>(std::move(first), settings));
+    backend_ = stages_.front()->description();
+    end_turn(*stages_.front());
+  }
+  settings.postprocessing = options.without_postprocessing == 0;
+  stages_.push_back(std::make_unique<Stage>(std::move(package), settings));
+  const std::string& own = stages_.back()->description();
+  backend_ = backend_.empty() || backend_ == own ? own : backend_ + ", then " + own;
+  end_turn(*stages_.back());
+}
+
+void Model::end_turn(Stage& stage) {
+  if (one_at_a_time_) stage.close();
+}
+
 sgmf_info Model::info() const {
-  const Spec& spec = manifest_.spec;
+  const Manifest& own = manifest();
+  const Spec& spec = own.spec;
   sgmf_info info{};
   info.inputs = static_cast<int32_t>(spec.preprocessing.channels.size());
-  info.labels = static_cast<int32_t>(manifest_.labels.size());
-  info.regions = static_cast<int32_t>(manifest_.regions.size());
+  info.labels = static_cast<int32_t>(own.labels.size());
+  info.regions = static_cast<int32_t>(own.regions.size());
   info.label_type = to_c(spec.output.largest_value() <= UINT8_MAX);
   info.threads = threads_;
   info.memory_budget_bytes = budget_bytes_;
@@ -106,13 +137,13 @@ sgmf_info Model::info() const {
     info.tile[i] = spec.tiling.tile[i];
     info.spacing_mm[i] = std::isnan(spacing[i]) ? 0 : spacing[i];
   }
-  info.name = manifest_.name.c_str();
-  info.network = manifest_.network.c_str();
-  info.created = manifest_.created.c_str();
-  info.format_version = manifest_.format_version.c_str();
+  info.name = own.name.c_str();
+  info.network = own.network.c_str();
+  info.created = own.created.c_str();
+  info.format_version = own.format_version.c_str();
   info.variant = variant_.c_str();
   info.backend = backend_.c_str();
-  info.reader = manifest_.reader.empty() ? nullptr : manifest_.reader.c_str();
+  info.reader = own.reader.empty() ? nullptr : own.reader.c_str();
   return info;
 }
 
@@ -125,7 +156,7 @@ SegmentOptions Model::segment_options() const {
 }
 
 void Model::check_channels(const sgmf_volume& volume) const {
-  const auto& names = manifest_.spec.preprocessing.channels;
+  const auto& names = manifest().spec.preprocessing.channels;
   if (volume.channels == static_cast<int64_t>(names.size())) return;
   std::string expected;
   for (const std::string& name : names) expected += (expected.empty() ? "" : ", ") + name;
@@ -139,47 +170,46 @@ void Model::run(const sgmf_volume& volume, const sgmf_labels& labels,
                 const sgmf_run_options& options) {
   check_channels(volume);
   const Volume voxels = to_volume(volume);
-  const LabelBuffer buffer = to_label_buffer(labels, volume, manifest_.spec.output.largest_value());
+  const LabelBuffer buffer =
+      to_label_buffer(labels, volume, manifest().spec.output.largest_value());
   cancelled_ = false;
   SegmentOptions settings = segment_options();
   settings.cancelled = [this] { return cancelled_.load(); };
   settings.progress = [&](int64_t done, int64_t count) {
     return !cancelled_ && go_on(options, done, count);
   };
-  const SegmentStatistics found =
-      segment(voxels, manifest_.spec, *network_, buffer, settings, workspace_);
-  statistics_.preprocess_seconds = found.preprocess_seconds;
-  statistics_.network_seconds = found.network_seconds;
-  statistics_.labels_seconds =
-      found.total_seconds - found.preprocess_seconds - found.network_seconds;
-  statistics_.total_seconds = found.total_seconds;
-  statistics_.tiles = found.tiles;
-  statistics_.on_device = found.on_device;
-  statistics_.peak_bytes = found.peak_bytes;
+  sgmf_statistics sums{};
+  sums.open_seconds = statistics_.open_seconds;
+  sums.warm_up_seconds = statistics_.warm_up_seconds;
+  for (const auto& stage : stages_) {
+    add(sums,
+        segment(voxels, stage->manifest().spec, stage->network(), buffer, settings, workspace_));
+    end_turn(*stage);
+  }
+  statistics_ = sums;
 }
 
 void Model::warm_up() {
   const Stopwatch watch;
-  const Spec& spec = manifest_.spec;
-  const int64_t count = network_->tiles_at_once();
-  const int64_t voxels = count * voxel_count(spec.tiling.tile);
-  const int64_t values = voxels * static_cast<int64_t>(spec.preprocessing.channels.size());
-  float* tiles = workspace_.tiles.at_least(values);
-  std::fill(tiles, tiles + values, 0.0f);
-  if (network_->lends()) {
-    network_->lend(tiles, count);
-  } else {
-    network_->run(tiles, count, workspace_.logits.at_least(voxels * spec.output.channels()));
+  for (const auto& stage : stages_) {
+    run_empty_tiles(stage->manifest().spec, stage->network(), workspace_);
+    end_turn(*stage);
   }
   statistics_.warm_up_seconds = watch.seconds();
 }
 
-int64_t Model::least_budget(const sgmf_volume& volume, const sgmf_labels& labels) const {
+int64_t Model::least_budget(const sgmf_volume& volume, const sgmf_labels& labels) {
   check_channels(volume);
-  return least_budget_bytes(
-      to_volume_without_memory(volume), manifest_.spec, *network_,
-      to_label_buffer_without_memory(labels, volume, manifest_.spec.output.largest_value()),
-      segment_options());
+  const Volume place = to_volume_without_memory(volume);
+  const LabelBuffer buffer =
+      to_label_buffer_without_memory(labels, volume, manifest().spec.output.largest_value());
+  int64_t least = 0;
+  for (const auto& stage : stages_) {
+    least = std::max(least, least_budget_bytes(place, stage->manifest().spec, stage->network(),
+                                               buffer, segment_options()));
+    end_turn(*stage);
+  }
+  return least;
 }
 
 }  // namespace sgmf::embedding

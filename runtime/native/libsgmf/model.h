@@ -1,14 +1,14 @@
-// Content of a handle: an open package with its network, and the state of the current call.
+// Content of a handle: an open package with its networks, and the state of the current call.
 #pragma once
 
 #include <atomic>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "libsgmf/stage.h"
 #include "libsgmf/status.h"
-#include "package/manifest.h"
 #include "pipeline/segment.h"
-#include "pipeline/tiles/network.h"
 #include "sgmf.h"
 
 namespace sgmf::embedding {
@@ -18,7 +18,7 @@ class Model {
   // Throws the exceptions that current_status converts.
   explicit Model(const sgmf_open_options& options);
 
-  const Manifest& manifest() const { return manifest_; }
+  const Manifest& manifest() const { return stages_.back()->manifest(); }
   sgmf_info info() const;
   const sgmf_statistics& statistics() const { return statistics_; }
 
@@ -26,19 +26,22 @@ class Model {
   void warm_up();
   // From any thread.
   void cancel() { cancelled_ = true; }
-  int64_t least_budget(const sgmf_volume& volume, const sgmf_labels& labels) const;
+  int64_t least_budget(const sgmf_volume& volume, const sgmf_labels& labels);
 
  private:
+  void open(const sgmf_open_options& options);
   SegmentOptions segment_options() const;
   void check_channels(const sgmf_volume& volume) const;
+  // Frees the network of a cascade, of which one is open at a time.
+  void end_turn(Stage& stage);
 
   int threads_;
   int64_t budget_bytes_;
   bool mirror_;
   std::string variant_;
   std::string backend_;
-  Manifest manifest_;
-  std::unique_ptr<Network> network_;
+  std::vector<std::unique_ptr<Stage>> stages_;  // two of a cascade; the package's own is the last
+  bool one_at_a_time_ = false;
   Workspace workspace_;
   sgmf_statistics statistics_{};
   std::atomic<bool> cancelled_{false};

@@ -131,19 +131,11 @@ void read_files(const Field& document, Manifest& manifest) {
   }
 }
 
-void refuse_cascade(const Field& document) {
-  if (!document.is_set("previous_stage")) return;
-  throw PackageError(
-      "the package is a cascade of two networks, and libsgmf runs packages of one; run it with "
-      "sgmf infer or sgmf serve, or export a configuration that stands alone, such as 3d_fullres");
-}
-
 Manifest read_manifest(const Field& document) {
   document.expect_fields(
       {"name", "network", "preprocessing", "tiling", "output", "variants", "verification_tiles",
        "software", "created"},
       {"files", "calibration", "codes", "previous_stage", "postprocessing", "format_version"});
-  refuse_cascade(document);
   Manifest manifest;
   manifest.format_version = document.at("format_version").text();
   manifest.name = document.at("name").text();
@@ -158,6 +150,9 @@ Manifest read_manifest(const Field& document) {
   manifest.regions = std::move(output.regions);
   if (document.has("postprocessing")) {
     manifest.spec.postprocessing = read_postprocessing(document.at("postprocessing"));
+  }
+  if (document.is_set("previous_stage")) {
+    manifest.spec.previous_stage = read_previous_stage(document.at("previous_stage"));
   }
   read_files(document, manifest);
   document.at("verification_tiles").text();

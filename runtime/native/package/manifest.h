@@ -29,6 +29,8 @@ struct Manifest {
   std::map<std::string, FileRecord> files;
 };
 
+constexpr const char* previous_stage_manifest = "previous_stage/manifest.json";
+
 // Reads a manifest without its seal. Throws PackageError: not JSON, an unknown major version, or
 // a field that is missing, unknown, of the wrong type or in contradiction to another.
 Manifest parse_manifest(const std::string& text);

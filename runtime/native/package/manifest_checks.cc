@@ -136,6 +136,23 @@ void check_postprocessing(const Manifest& manifest, Complaints& complaints) {
   }
 }
 
+void check_previous_stage(const Manifest& manifest, Complaints& complaints) {
+  if (!manifest.spec.previous_stage) return;
+  const auto& [labels, resampling] = *manifest.spec.previous_stage;
+  const std::set<uint16_t> values(labels.begin(), labels.end());
+  if (values.empty() || values.size() < labels.size() || *values.begin() == 0) {
+    complaints.push_back("previous_stage.labels are not different ones above 0");
+  }
+  if (resampling.order < 0 || resampling.order > 1 || resampling.order_z != 0) {
+    complaints.push_back("previous_stage.resampling is no order 0 or 1 with order_z 0");
+  }
+  if (!manifest.files.count(previous_stage_manifest)) {
+    complaints.push_back(
+        "files does not list previous_stage/manifest.json, the package of "
+        "previous_stage");
+  }
+}
+
 bool is_word(const std::string& part) {
   constexpr const char* first = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
   return !part.empty() && std::strchr(first, part[0]) && part[0] != '\0' &&
@@ -182,6 +199,7 @@ void check_manifest(const Manifest& manifest) {
   check_tiling(manifest.spec.tiling, complaints);
   check_output(manifest, complaints);
   check_postprocessing(manifest, complaints);
+  check_previous_stage(manifest, complaints);
   check_files(manifest, complaints);
   if (complaints.empty()) return;
   std::string text;

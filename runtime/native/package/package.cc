@@ -31,6 +31,23 @@ Manifest unsealed_manifest(const Folder& folder, const std::string& content) {
   }
 }
 
+// Why two networks are no cascade; empty if they are.
+std::string stage_complaint(const Manifest& first, const Manifest& second) {
+  if (first.spec.previous_stage) return "it is a cascade itself; expected one network";
+  if (first.spec.preprocessing.channels != second.spec.preprocessing.channels) {
+    return "it takes other channels";
+  }
+  const bool same_output =
+      first.labels == second.labels && first.regions == second.regions &&
+      first.spec.output.interpolates_probabilities == second.spec.output.interpolates_probabilities;
+  if (!same_output) return "it has other labels";
+  for (const auto& [name, record] : first.files) {
+    const std::string listed = "previous_stage/" + name;
+    if (!second.files.count(listed)) return "the manifest does not list " + listed;
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string unseal(const std::string& content) {
@@ -61,6 +78,18 @@ Package::Package(const std::string& path) : folder_(path) {
   for (const auto& [name, record] : manifest_.files) {
     check(name, record, [](const char*, std::size_t) {});
   }
+  previous_stage();
+}
+
+std::unique_ptr<Package> Package::previous_stage() const {
+  if (!manifest_.spec.previous_stage) return nullptr;
+  auto first = std::make_unique<Package>(path() + "/previous_stage");
+  std::string complaint = stage_complaint(first->manifest(), manifest_);
+  if (first->manifest_sha256() != manifest_.files.at(previous_stage_manifest).sha256) {
+    complaint = std::string("its manifest.json was exchanged; ") + remedy;
+  }
+  if (complaint.empty()) return first;
+  throw PackageError(first->path() + " is no first stage of " + path() + ": " + complaint);
 }
 
 std::string Package::read(const std::string& name) const {

@@ -2,6 +2,7 @@
 // runtime/package/seal.py.
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "package/folder.h"
@@ -16,14 +17,18 @@ std::string unseal(const std::string& content);
 // A checked package folder.
 class Package {
  public:
-  // Opens a package and checks size and SHA-256 of every file in the manifest. Throws
-  // PackageNotFound and PackageError.
+  // Opens a package and checks size and SHA-256 of every file in the manifest, and those of a
+  // cascade's first network. Throws PackageNotFound and PackageError.
   explicit Package(const std::string& path);
 
   const std::string& path() const { return folder_.path(); }
   const Manifest& manifest() const { return manifest_; }
   // SHA-256 of the manifest's file, which lists that of every other.
   const std::string& manifest_sha256() const { return manifest_sha256_; }
+
+  // The package of a cascade's first network; null if this is no cascade. Throws PackageError: it
+  // is none, or does not suit this one.
+  std::unique_ptr<Package> previous_stage() const;
 
   // Reads a listed file and checks it again: the bytes that were checked are those returned.
   std::string read(const std::string& name) const;

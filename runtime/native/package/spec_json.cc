@@ -150,6 +150,17 @@ std::vector<KeepLargest> read_postprocessing(const Field& field) {
   return steps;
 }
 
+// Values beyond those of labels become 0, which no mask may have.
+PreviousStage read_previous_stage(const Field& field) {
+  field.expect_fields({"labels"}, {"resampling"});
+  PreviousStage stage;
+  for (const Field& label : field.at("labels").list()) {
+    stage.labels.push_back(static_cast<uint16_t>(std::max(read_value(label), 0)));
+  }
+  if (field.has("resampling")) stage.resampling = read_resampling(field.at("resampling"));
+  return stage;
+}
+
 Output NamedOutput::values() const {
   Output output;
   output.interpolates_probabilities = interpolates_probabilities;

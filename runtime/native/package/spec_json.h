@@ -13,12 +13,18 @@ namespace sgmf {
 struct Label {
   int32_t value;
   std::string name;
+
+  bool operator==(const Label& other) const { return value == other.value && name == other.name; }
 };
 
 struct Region {
   std::string name;
   std::vector<int32_t> labels;
   int32_t value;
+
+  bool operator==(const Region& other) const {
+    return name == other.name && labels == other.labels && value == other.value;
+  }
 };
 
 struct NamedOutput {
@@ -37,5 +43,6 @@ Preprocessing read_preprocessing(const Field& field);
 Tiling read_tiling(const Field& field);
 NamedOutput read_output(const Field& field);
 std::vector<KeepLargest> read_postprocessing(const Field& field);
+PreviousStage read_previous_stage(const Field& field);
 
 }  // namespace sgmf

@@ -55,6 +55,19 @@ void check_channels(const Volume& volume, const Preprocessing& spec) {
                   std::to_string(spec.normalization.size()) + ", in this order: " + names);
 }
 
+std::vector<uint8_t> normalization_mask(const std::vector<ChannelView>& channels,
+                                        const ChannelView* labels, int threads) {
+  std::vector<uint8_t> mask = nonzero_mask(channels, threads);
+  if (!labels) return mask;
+  const int64_t size = labels->shape[1] * labels->shape[2];
+  std::vector<float> plane(static_cast<std::size_t>(size));
+  for (int64_t z = 0; z < labels->shape[0]; ++z) {
+    labels->read({Range{z, z + 1}, {0, labels->shape[1]}, {0, labels->shape[2]}}, plane.data());
+    for (int64_t i = 0; i < size; ++i) mask[z * size + i] |= plane[i] > 0;
+  }
+  return mask;
+}
+
 }  // namespace
 
 NetworkGrid whole_grid(const Volume& volume, const Preprocessing& spec) {
@@ -76,12 +89,13 @@ std::vector<ChannelView> cropped_channels(const Volume& volume, const NetworkGri
 }
 
 void fill_image(const Volume& volume, const Preprocessing& spec, const NetworkGrid& grid,
-                int threads, const std::function<bool()>& cancelled, float* image) {
+                const ChannelView* labels, int threads, const std::function<bool()>& cancelled,
+                float* image) {
   const std::vector<ChannelView> channels = cropped_channels(volume, grid);
   const bool masked = std::any_of(spec.normalization.begin(), spec.normalization.end(),
                                   [](const Normalization& n) { return n.use_mask; });
   std::vector<uint8_t> mask;
-  if (masked) mask = nonzero_mask(channels, threads);
+  if (masked) mask = normalization_mask(channels, labels, threads);
   const ChannelResize resize(grid.cropped_shape(), grid.shape, grid.scan_spacing_mm,
                              grid.spacing_mm, spec.resampling, threads);
   const int64_t voxels = voxel_count(grid.shape);

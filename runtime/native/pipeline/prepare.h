@@ -43,9 +43,11 @@ std::vector<ChannelView> cropped_channels(const Volume& volume, const NetworkGri
 
 // Fills `image` (channels, *grid.shape), C order, with normalised intensities. Beside it, memory
 // holds a few planes, and a mask where a normalisation needs it. `cancelled` is asked before each
-// channel. Throws Error: input for intensities that do not suit the normalisation or are not
-// finite, cancelled.
+// channel. In a cascade's second network `labels` is the first one's label map in the grid's box,
+// otherwise null: as in nnU-Net, a mask holds its foreground too. Throws Error: input for
+// intensities that do not suit the normalisation or are not finite, cancelled.
 void fill_image(const Volume& volume, const Preprocessing& spec, const NetworkGrid& grid,
-                int threads, const std::function<bool()>& cancelled, float* image);
+                const ChannelView* labels, int threads, const std::function<bool()>& cancelled,
+                float* image);
 
 }  // namespace sgmf

@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "kernels/parallel.h"
+#include "pipeline/geometry/crop.h"
 #include "pipeline/grid_check.h"
 #include "pipeline/labels/host_lines.h"
+#include "pipeline/labels/label_masks.h"
 #include "pipeline/labels/label_stream.h"
 #include "pipeline/labels/postprocess.h"
 #include "pipeline/prepare.h"
@@ -41,7 +43,7 @@ LabelTask task_of(const Volume& volume, const Spec& spec, Network& network,
   LabelTask task;
   task.tiling = spec.tiling;
   task.output = spec.output;
-  task.channels = volume.channels;
+  task.channels = spec.image_channels();
   task.shape = grid.shape;
   task.spacing_mm = grid.spacing_mm;
   task.target_shape = grid.cropped_shape();
@@ -55,8 +57,19 @@ LabelTask task_of(const Volume& volume, const Spec& spec, Network& network,
   return task;
 }
 
-int64_t image_floats(const Volume& volume, const NetworkGrid& grid) {
-  return volume.channels * voxel_count(grid.shape);
+// Fills the image (spec.image_channels(), *grid.shape); `labels` is the label map of a previous
+// stage.
+void fill_whole_image(const Volume& volume, const Spec& spec, const NetworkGrid& grid,
+                      const LabelBuffer& labels, const SegmentOptions& options, float* image) {
+  const int threads = threads_of(options);
+  const ChannelView map = view(labels, volume.shape, grid.reorientation).cut(grid.box);
+  fill_image(volume, spec.preprocessing, grid, spec.previous_stage ? &map : nullptr, threads,
+             options.cancelled, image);
+  if (!spec.previous_stage) return;
+  if (options.cancelled && options.cancelled()) cancel();
+  const auto inside = nonzero_mask(cropped_channels(volume, grid), threads);
+  float* masks = image + volume.channels * voxel_count(grid.shape);
+  fill_masks(map, inside, grid, *spec.previous_stage, threads, masks);
 }
 
 MemoryBudget budget_of(const Volume& volume, const Spec& spec, const LabelBuffer& labels,
@@ -108,11 +121,10 @@ SegmentStatistics segment(const Volume& volume, const Spec& spec, Network& netwo
   if (options.cancelled && options.cancelled()) cancel();
   // What is left of a larger scan may be too much beside this one.
   if (workspace.bytes() + volume.bytes() > options.budget_bytes) workspace.release();
-  float* image = workspace.image.at_least(image_floats(volume, grid));
-  const int threads = threads_of(options);
-  fill_image(volume, spec.preprocessing, grid, threads, options.cancelled, image);
+  float* image = workspace.image.at_least(spec.image_channels() * voxel_count(grid.shape));
+  fill_whole_image(volume, spec, grid, labels, options, image);
   statistics.preprocess_seconds = seconds_since(begin);
-  LabelMap map(labels, volume.shape, grid.reorientation, grid.box, threads);
+  LabelMap map(labels, volume.shape, grid.reorientation, grid.box, threads_of(options));
   map.clear_outside();
   const auto progress = [&](int64_t done, int64_t count) {
     if (options.progress && !options.progress(done, count)) cancel();

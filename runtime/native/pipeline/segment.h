@@ -38,6 +38,9 @@ struct SegmentStatistics {
 // Segments `volume` into `labels`. The result is the same whatever the budget, the threads and the
 // order in which axes are stored.
 //
+// With `spec.previous_stage`, the network is the second one of a cascade, and `labels` holds the
+// first one's label map.
+//
 // `workspace` keeps its memory for the next volume; one volume at a time may use it. After an
 // error `labels` holds anything, and the workspace may be used again.
 //

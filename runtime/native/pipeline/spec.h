@@ -109,11 +109,25 @@ struct KeepLargest {
   std::vector<uint16_t> labels;
 };
 
+// Labels of a cascade's first network as further channels of the second one's image: masks, in this
+// order. Orders of the resampling are up to one; `order_z` is 0.
+struct PreviousStage {
+  std::vector<uint16_t> labels;
+  Resampling resampling{1, 0, std::nullopt, 3.0, ResamplingMethod::spline, Alignment::borders};
+};
+
 struct Spec {
   Preprocessing preprocessing;
   Tiling tiling;
   Output output;
   std::vector<KeepLargest> postprocessing;  // of the label map, in this order
+  std::optional<PreviousStage> previous_stage;
+
+  // Of the network's image: those of the scan, then the masks.
+  int64_t image_channels() const {
+    const std::size_t masks = previous_stage ? previous_stage->labels.size() : 0;
+    return static_cast<int64_t>(preprocessing.channels.size() + masks);
+  }
 };
 
 // Throws Error(argument) where a specification contradicts itself; a manifest that Python reads

@@ -70,6 +70,10 @@ Output output_of(const char* json) {
   return named.values();
 }
 
+PreviousStage previous_stage_of(const char* json) {
+  return parsed(json, "previous_stage", read_previous_stage);
+}
+
 NetworkGrid grid_of(const sgmf_network_grid& given) {
   NetworkGrid grid;
   for (int axis = 0; axis < 3; ++axis) {

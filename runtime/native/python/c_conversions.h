@@ -38,6 +38,7 @@ Resampling resampling_of(const char* json);
 Preprocessing preprocessing_of(const char* json);
 Tiling tiling_of(const char* json);
 Output output_of(const char* json);
+PreviousStage previous_stage_of(const char* json);
 NetworkGrid grid_of(const sgmf_network_grid& given);
 void store(const NetworkGrid& grid, sgmf_network_grid* out);
 void store(const Box& box, int64_t* out);

@@ -147,6 +147,7 @@ int32_t sgmf_segment_volume(const sgmf_segment_args* args, sgmf_failure* failure
     sgmf::Spec spec{sgmf::preprocessing_of(args->preprocessing),
                     sgmf::tiling_of(args->tiling),
                     sgmf::output_of(args->output),
+                    {},
                     {}};
     spec.tiling.mirror_axes = sgmf::axes_of(args->network.mirrored_axes);
     sgmf::CallbackNetwork network(args->network, args->user);

@@ -5,6 +5,7 @@
 #include "pipeline/geometry/crop.h"
 #include "pipeline/geometry/orientation.h"
 #include "pipeline/grid_check.h"
+#include "pipeline/labels/label_masks.h"
 #include "pipeline/prepare.h"
 #include "pipeline/sampling/axis_operator.h"
 #include "pipeline/sampling/normalize.h"
@@ -28,20 +29,27 @@ int32_t sgmf_check_grid(const sgmf_network_grid* grid, const char* tiling, sgmf_
 }
 
 int32_t sgmf_fill_image(const sgmf_scan* volume, const char* preprocessing,
-                        const sgmf_network_grid* grid, int32_t threads, float* image,
-                        sgmf_failure* failure) {
+                        const sgmf_network_grid* grid, const sgmf_scan* labels, int32_t threads,
+                        float* image, sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
-    sgmf::fill_image(sgmf::volume_of(*volume), sgmf::preprocessing_of(preprocessing),
-                     sgmf::grid_of(*grid), sgmf::threads_of(threads), nullptr, image);
+    const sgmf::NetworkGrid found = sgmf::grid_of(*grid);
+    std::vector<sgmf::ChannelView> map;
+    if (labels) map = sgmf::cropped_channels(sgmf::volume_of(*labels), found);
+    sgmf::fill_image(sgmf::volume_of(*volume), sgmf::preprocessing_of(preprocessing), found,
+                     labels ? &map.at(0) : nullptr, sgmf::threads_of(threads), nullptr, image);
   });
 }
 
-int32_t sgmf_nonzero_mask(const sgmf_scan* volume, const sgmf_network_grid* grid, int32_t threads,
-                          uint8_t* mask, sgmf_failure* failure) {
+int32_t sgmf_fill_masks(const sgmf_scan* volume, const sgmf_network_grid* grid,
+                        const sgmf_scan* labels, const char* stage, int32_t threads, float* masks,
+                        sgmf_failure* failure) {
   return sgmf::guarded(failure, [&] {
-    const auto channels = sgmf::cropped_channels(sgmf::volume_of(*volume), sgmf::grid_of(*grid));
-    const auto found = sgmf::nonzero_mask(channels, sgmf::threads_of(threads));
-    std::copy(found.begin(), found.end(), mask);
+    const sgmf::NetworkGrid found = sgmf::grid_of(*grid);
+    const int count = sgmf::threads_of(threads);
+    const auto inside =
+        sgmf::nonzero_mask(sgmf::cropped_channels(sgmf::volume_of(*volume), found), count);
+    const auto map = sgmf::cropped_channels(sgmf::volume_of(*labels), found);
+    sgmf::fill_masks(map.at(0), inside, found, sgmf::previous_stage_of(stage), count, masks);
   });
 }
 

@@ -15,8 +15,7 @@ struct Interface {
 };
 
 inline Interface interface_of(const Spec& spec) {
-  return {static_cast<int64_t>(spec.preprocessing.channels.size()), spec.output.channels(),
-          spec.tiling.tile};
+  return {spec.image_channels(), spec.output.channels(), spec.tiling.tile};
 }
 
 }  // namespace sgmf

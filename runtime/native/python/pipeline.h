@@ -64,15 +64,17 @@ SGMF_API int32_t sgmf_find_network_grid(const sgmf_scan* volume, const char* pre
 SGMF_API int32_t sgmf_check_grid(const sgmf_network_grid* grid, const char* tiling,
                                  sgmf_failure* failure);
 
-/* Fills `image` (channels, *grid->shape), C order. `threads` 0 takes every processor. */
+/* Fills `image` (channels, *grid->shape), C order. `labels` is NULL, or in a cascade a label map of
+ * one channel on the scan's grid. `threads` 0 takes every processor. */
 SGMF_API int32_t sgmf_fill_image(const sgmf_scan* volume, const char* preprocessing,
-                                 const sgmf_network_grid* grid, int32_t threads, float* image,
-                                 sgmf_failure* failure);
+                                 const sgmf_network_grid* grid, const sgmf_scan* labels,
+                                 int32_t threads, float* image, sgmf_failure* failure);
 
-/* Fills `mask` (cropped shape of the grid), C order: 1 where a channel differs from zero, holes
- * filled. */
-SGMF_API int32_t sgmf_nonzero_mask(const sgmf_scan* volume, const sgmf_network_grid* grid,
-                                   int32_t threads, uint8_t* mask, sgmf_failure* failure);
+/* Fills `masks` (labels of the stage, *grid->shape), C order, from a label map as sgmf_fill_image
+ * takes it; `stage` is the text of previous_stage. */
+SGMF_API int32_t sgmf_fill_masks(const sgmf_scan* volume, const sgmf_network_grid* grid,
+                                 const sgmf_scan* labels, const char* stage, int32_t threads,
+                                 float* masks, sgmf_failure* failure);
 
 /* Refuses an invalid affine, and measures the distances of neighbours. */
 SGMF_API int32_t sgmf_measure_affine(const double affine[16], double spacing_mm[3],

@@ -112,9 +112,10 @@ def write_cascade_package(folder: Path) -> Path:
     """Write a cascade of two convolutional networks; the first one's grid is coarser."""
     labels = tuple(Label(value, f"organ {value}") for value in range(3))
     spec = Preprocessing(("T1",), (Normalization("zscore"),), spacing=(1.0, 1.0, 1.0))
-    write_package(folder, spec, Output(labels), convolutions(3, 3))
+    # Both find all three labels.
+    write_package(folder, spec, Output(labels), convolutions(3, 3, width=11))
     coarse = dataclasses.replace(spec, spacing=(2.0, 2.0, 2.0))
-    model = convolutions(1, 3, width=20)  # it finds all three labels
+    model = convolutions(1, 3, width=20)
     first = write_package(folder / PREVIOUS_STAGE, coarse, Output(labels), model)
     manifest = read_manifest(folder)
     files = {

@@ -90,4 +90,11 @@ std::vector<ChannelView> channel_views(const Volume& volume, const Reorientation
   return views;
 }
 
+ChannelView view(const LabelBuffer& labels, const Triple& stored_shape, const Reorientation& by) {
+  const Layout layout(stored_shape, labels.strides, by);
+  const char* first =
+      static_cast<const char*>(labels.labels) + layout.first * element_bytes(labels.type);
+  return {first, labels.type, layout.shape, layout.strides};
+}
+
 }  // namespace sgmf

@@ -26,6 +26,9 @@ struct ChannelView {
 // Every channel of a volume.
 std::vector<ChannelView> channel_views(const Volume& volume, const Reorientation& reorientation);
 
+// A label map on the grid of a scan of that shape.
+ChannelView view(const LabelBuffer& labels, const Triple& stored_shape, const Reorientation& by);
+
 // Calls f with a pointer to the first voxel in its own type.
 template <typename F>
 auto with_type(const ChannelView& view, F f) {

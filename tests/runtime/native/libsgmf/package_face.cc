@@ -80,6 +80,10 @@ std::string summary(const sgmf::Manifest& manifest) {
   for (const sgmf::KeepLargest& step : manifest.spec.postprocessing) {
     for (const uint16_t label : step.labels) lines.add("keeps", label);
   }
+  if (const auto& stage = manifest.spec.previous_stage) {
+    for (const uint16_t label : stage->labels) lines.add("mask", label);
+    add(lines, stage->resampling);
+  }
   for (const auto& [name, file] : manifest.variants) lines.add(name.c_str(), file);
   return lines.text();
 }

@@ -133,6 +133,8 @@ def summary(manifest: Manifest) -> str:
     lines += [f"paints={region.value}" for region in manifest.output.regions]
     lines.append(f"probabilities={int(manifest.output.interpolated == 'probabilities')}")
     lines += [f"keeps={label}" for step in manifest.postprocessing for label in step.keep_largest]
+    if stage := manifest.previous_stage:
+        lines += [f"mask={label}" for label in stage.labels] + _resampling(stage.resampling)
     variants = sorted(manifest.variants.items())
     return "".join(f"{line}\n" for line in lines + [f"{n}={v.file}" for n, v in variants])
 

@@ -22,10 +22,9 @@ OBLIQUE = np.array(
 )
 
 
-@pytest.fixture(params=["tiny", "ct", "regions"])
+@pytest.fixture(params=["tiny_package_path", "ct_package", "region_package", "cascade_package"])
 def package(request: pytest.FixtureRequest) -> Any:
-    fixtures = {"tiny": "tiny_package_path", "ct": "ct_package", "regions": "region_package"}
-    return request.getfixturevalue(fixtures[request.param])
+    return request.getfixturevalue(request.param)
 
 
 def scan(channels: int, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
@@ -127,6 +126,37 @@ def test_a_budget_changes_memory_and_not_labels(ct_package: Path) -> None:
         large = handle.get("statistics", Statistics())
     assert small.peak_bytes <= 4 << 20 < large.peak_bytes
     assert small.tiles >= large.tiles
+
+
+def test_one_network_of_a_cascade_at_a_time_gives_the_same(cascade_package: Path) -> None:
+    """With a budget, each network opens when it is needed, and closes."""
+    voxels = scan(1, (120, 100, 80))
+    expected = by_python(cascade_package, voxels, OBLIQUE)
+    least = ctypes.c_int64()
+    with Handle(cascade_package) as handle:
+        np.testing.assert_array_equal(by_c(handle, voxels, OBLIQUE), expected)
+        labels = np.zeros(voxels.shape[1:], np.uint8, order="F")
+        status = handle.call("least_budget", volume_of(voxels, OBLIQUE), labels_of(labels), least)
+        assert status == "SGMF_OK", handle.message
+    budget_mib = -(-least.value // 2**20)
+    with Handle(cascade_package, memory_budget_mib=budget_mib) as handle:
+        assert handle.call("warm_up") == "SGMF_OK", handle.message
+        for _ in range(2):
+            np.testing.assert_array_equal(by_c(handle, voxels, OBLIQUE), expected)
+        assert handle.get("statistics", Statistics()).peak_bytes <= budget_mib << 20
+    with Handle(cascade_package, memory_budget_mib=1) as handle:
+        status = handle.run(volume_of(voxels, OBLIQUE), labels_of(labels))
+    assert status == "SGMF_BUDGET_TOO_SMALL"
+
+
+def test_a_first_network_that_was_exchanged_is_refused(
+    cascade_package: Path, tmp_path: Path
+) -> None:
+    package = copy_package(cascade_package, tmp_path)
+    edit_manifest(package / "previous_stage", "organ 2", "organ 3")
+    handle = Handle(package)
+    assert handle.opened == "SGMF_PACKAGE_REFUSED"
+    assert "previous_stage/manifest.json" in handle.open_message
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.native.libsgmf import Handle
 from support.networks.nnunet_folders import write_cascade
 from support.packages.samples import write_scan
 
@@ -93,10 +92,3 @@ def test_calibrate_refuses_a_cascade(sgmf: Sgmf, package: Path, tmp_path: Path) 
     run = sgmf("calibrate", package, tmp_path / "data")
     assert run.code == 3
     assert "is a cascade" in run.stderr
-
-
-def test_libsgmf_refuses_a_cascade_by_name(package: Path) -> None:
-    handle = Handle(package)
-    assert handle.opened != "SGMF_OK"
-    assert "cascade of two networks" in handle.open_message
-    assert "run it with sgmf infer" in handle.open_message

@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segmaformer.runtime.pipeline.label_masks import fill_masks, with_masks
-from segmaformer.runtime.pipeline.preprocessing import Preprocessed
-from segmaformer.runtime.scans.volume import Reorientation, Volume
+from segmaformer.runtime.pipeline.preprocessing import with_masks
+from segmaformer.runtime.scans.volume import Volume
 from segmaformer.runtime.spec import Normalization, Preprocessing, PreviousStage, Resampling, Triple
 
-ISOTROPIC, SLICES = (1.0, 1.0, 1.0), (5.0, 1.0, 1.0)
+LABELS = (1, 2, 3)
+WAYS = {
+    "together": Resampling(order=1, separate_z=False),
+    "by slices": Resampling(order=1, separate_z=True),
+    "nearest": Resampling(order=0, separate_z=False),
+}
+THICK = 5.0
 
 
 def zoomed(image: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray:
@@ -39,46 +44,66 @@ def resized_by_slices(labels: np.ndarray, shape: Triple) -> np.ndarray:
 
 
 def found_masks(
-    labels: np.ndarray, inside: np.ndarray, shape: Triple, **changes: object
+    labels: np.ndarray, inside: np.ndarray, shape: Triple, resampling: Resampling
 ) -> np.ndarray:
-    facts = {"spacing_mm": ISOTROPIC, "scan_spacing_mm": ISOTROPIC, "order": 1, **changes}
-    grid = Preprocessed(
-        np.zeros((1, *shape), np.float32),
-        facts["spacing_mm"],  # type: ignore[arg-type]
-        Reorientation((0, 1, 2), (False,) * 3),
-        labels.shape,  # type: ignore[arg-type]
-        tuple(slice(0, extent) for extent in labels.shape),  # type: ignore[arg-type]
-        facts["scan_spacing_mm"],  # type: ignore[arg-type]
+    """Return masks (3, D, H, W) of labels (D, H, W) of a scan that is not zero `inside`."""
+    spacing = (THICK, 1.0, 1.0)
+    depth, height, width = (
+        step * old / new for step, old, new in zip(spacing, labels.shape, shape, strict=True)
     )
-    masks = np.zeros((3, *shape), np.float32)
-    stage = PreviousStage((1, 2, 3), Resampling(order=int(str(facts["order"]))))
-    fill_masks(masks, labels, inside, grid, stage)
-    return masks
+    spec = Preprocessing(
+        ("T1",),
+        (Normalization("none"),),
+        orientation=None,
+        crop_to_nonzero=False,
+        spacing=(depth, height, width),
+    )
+    volume = Volume(inside.T[None].astype(np.float32), np.diag([*spacing[::-1], 1.0]))
+    image = with_masks(volume, spec, labels.T, PreviousStage(LABELS, resampling)).image
+    assert image.shape[1:] == shape
+    return image[1:]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("shape", [(8, 10, 12), (16, 20, 24), (4, 5, 6), (11, 7, 13), (1, 9, 30)])
-@pytest.mark.parametrize("way", ["together", "by slices", "nearest"])
-def test_masks_are_those_of_the_rule(shape: Triple, way: str) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_masks_are_those_of_the_rule(shape: Triple, way: str, dtype: type) -> None:
     random = np.random.default_rng(sum(shape))
-    labels = random.integers(0, 4, (8, 10, 12)).astype(np.uint8)
-    inside = (random.random(labels.shape) > 0.3).astype(np.uint8)
-    signed = np.where((labels == 0) & (inside == 0), -1, labels.astype(int))
+    labels = random.integers(0, 4, (8, 10, 12)).astype(dtype)
+    nonzero = random.random(labels.shape) > 0.3
+    signed = np.where((labels == 0) & ~ndimage.binary_fill_holes(nonzero), -1, labels.astype(int))
     if way == "together":
-        found, expected = found_masks(labels, inside, shape), resized(signed, shape)
+        expected = resized(signed, shape)
     elif way == "nearest":
-        found, expected = found_masks(labels, inside, shape, order=0), zoomed(signed, shape, 0)
+        expected = zoomed(signed, shape, 0)
     else:
-        found = found_masks(labels, inside, shape, scan_spacing_mm=SLICES)
         expected = resized_by_slices(signed, shape)
-    np.testing.assert_array_equal(found, np.stack([expected == value for value in (1, 2, 3)]))
+    found = found_masks(labels, nonzero, shape, WAYS[way])
+    np.testing.assert_array_equal(found, np.stack([expected == value for value in LABELS]))
 
 
 def test_what_lies_beyond_the_scan_is_no_background() -> None:
     """The label in the middle ties with the background, or beats one half of it."""
     labels = np.array([[[1, 1], [0, 0]]], np.uint8)
     beyond = np.array([[[1, 1], [0, 1]]], np.uint8)
-    assert found_masks(labels, np.ones_like(labels), (1, 3, 3))[0, 0, 1, 1] == 0
-    assert found_masks(labels, beyond, (1, 3, 3))[0, 0, 1, 1] == 1
+    way = WAYS["together"]
+    assert found_masks(labels, np.ones_like(labels), (1, 3, 3), way)[0, 0, 1, 1] == 0
+    assert found_masks(labels, beyond, (1, 3, 3), way)[0, 0, 1, 1] == 1
+
+
+def test_a_first_label_beyond_the_scan_is_normalised_too() -> None:
+    voxels = np.zeros((1, 8, 8, 8), np.float32)
+    voxels[0, 2:, 2:, 2:] = np.random.default_rng(0).random((6, 6, 6)) + 1
+    labels = np.zeros(voxels.shape[1:], np.uint8)
+    labels[0, 3:6, 4:7] = 1
+    spec = Preprocessing(
+        ("T1",), (Normalization("zscore", use_mask=True),), orientation=None, crop_to_nonzero=False
+    )
+    image = with_masks(Volume(voxels, np.eye(4)), spec, labels, PreviousStage((1,))).image[0].T
+    inside = (voxels[0] > 0) | (labels > 0)
+    seen = voxels[0, inside]
+    np.testing.assert_allclose(image[inside], (seen - seen.mean()) / seen.std(), rtol=1e-5)
+    assert not image[~inside].any()
 
 
 def test_masks_follow_the_channels_of_the_scan() -> None:
