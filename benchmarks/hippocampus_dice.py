@@ -21,12 +21,14 @@ import torch
 from segmaformer.checkpoint import load_checkpoint
 from segmaformer.export.pipeline import ExportOptions, export_package
 from segmaformer.runtime import Predictor
+from segmaformer.runtime.open_network import OpenNetwork
 
 
 class _PyTorchSession:
     description = "PyTorch, CPU, float32"
     tiles_at_once = 1
     overlap = False
+    identity = coarse = resident = None
 
     def __init__(self, model: torch.nn.Module):
         self._model = model
@@ -42,7 +44,7 @@ def predictors(checkpoint_path: Path, folder: Path) -> dict[str, Predictor]:
     checkpoint = load_checkpoint(checkpoint_path)
     package = export_package(checkpoint, folder / "m.sgmf", ExportOptions(fp16=True), report=print)
     reference = Predictor(package)
-    reference._session = _PyTorchSession(checkpoint.model)
+    reference.network = OpenNetwork(lambda: _PyTorchSession(checkpoint.model), (), print)
     variants = {name: Predictor(package, variant=name) for name in ("fp32", "fp16")}
     return {"PyTorch": reference, **variants}
 

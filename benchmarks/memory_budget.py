@@ -54,6 +54,7 @@ def _run(folder: Path, budget_mib: int) -> dict[str, Any]:
 
 def _compare_on_crop(folder: Path) -> dict[str, int]:
     from segmaformer.runtime import Package, Predictor
+    from segmaformer.runtime.backends import open_session
     from segmaformer.runtime.pipeline.label_stream import LabelStream, LogitsGrid, MemoryBudget
     from segmaformer.runtime.pipeline.labels import logits_to_labels
     from segmaformer.runtime.pipeline.preprocessing import preprocess, restore_logits, restore_map
@@ -68,7 +69,7 @@ def _compare_on_crop(folder: Path) -> dict[str, int]:
     streamed = Predictor(package, memory_budget_mib=400).predict(volume).labels
     manifest = package.manifest
     prepared = preprocess(volume, manifest.preprocessing)
-    run = Predictor(package)._session.run
+    run = open_session(package).run
     depth, height, width = prepared.image.shape[1:]
     stream = LabelStream(
         prepared.image,

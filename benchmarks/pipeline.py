@@ -16,6 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,20 @@ class Stopwatch:
         return timed
 
 
+class TimedSession:
+    """Session whose runs count as the network's; other attributes are those of the given one."""
+
+    def __init__(self, session: Any, watch: Stopwatch):
+        self._session = session
+        self.run = watch.wrap("network", session.run)
+        coarse = session.coarse
+        # Where the pipeline makes logits larger itself, that is work around the network.
+        self.coarse = coarse and replace(coarse, run=watch.wrap("network", coarse.run))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+
 def export(folder: Path) -> None:
     from segmaformer.checkpoint import load_checkpoint
     from segmaformer.export.pipeline import export_package
@@ -108,13 +123,12 @@ def export(folder: Path) -> None:
 
 def run_sgmf(folder: Path, scan: Path, output: Path) -> Stages:
     from segmaformer.runtime import Package, Predictor
+    from segmaformer.runtime.open_network import OpenNetwork
 
     watch = Stopwatch()
     predictor = Predictor(Package.open(folder / "model.sgmf"))
-    session: Any = predictor._session
-    # Where the pipeline makes logits larger itself, that is work around the network.
-    method = "run" if session.coarse is None else "run_coarse"
-    setattr(session, method, watch.wrap("network", getattr(session, method)))
+    session = TimedSession(predictor.network.session, watch)
+    predictor.network = OpenNetwork(lambda: session, (), print)
     start = time.perf_counter()
     segmentation = predictor.predict(scan)
     segmentation.save(output)

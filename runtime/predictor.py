@@ -81,6 +81,8 @@ class Predictor:
         Axes over which `tta` averages; empty without it.
     postprocessing
         Steps that are applied.
+    network
+        Open network that the tiles run in.
 
     Examples
     --------
@@ -114,7 +116,7 @@ class Predictor:
         self._budget_bytes = budget_bytes(memory_budget_mib)
         self._threads = options.threads or available_processors()
         self._report = report
-        self._network = OpenNetwork(
+        self.network = OpenNetwork(
             lambda: open_session(
                 package, backend=backend, variant=variant, options=options, report=report
             ),
@@ -124,7 +126,7 @@ class Predictor:
         self._admission = Admission(
             package.manifest,
             self._budget_bytes,
-            dataclasses.replace(self._network.on_processor(None), run=never_run),
+            dataclasses.replace(self.network.on_processor(None), run=never_run),
             self._threads,
         )
         self._first: Predictor | None = None
@@ -146,9 +148,9 @@ class Predictor:
     @property
     def backend(self) -> str:
         """Backend, device and variant in use; of both networks of a cascade, if they differ."""
-        if self._first is None or self._first.backend == self._network.description:
-            return self._network.description
-        return f"{self._first.backend}, then {self._network.description}"
+        if self._first is None or self._first.backend == self.network.description:
+            return self.network.description
+        return f"{self._first.backend}, then {self.network.description}"
 
     def predict(
         self,
@@ -307,7 +309,7 @@ class Predictor:
 
     def close(self) -> None:
         """Free the memory of the network, and of a cascade's first; they open again when used."""
-        self._network.close()
+        self.network.close()
         if self._first is not None:
             self._first.close()
 
@@ -364,12 +366,12 @@ class Predictor:
         return Prediction(
             scan,
             self.package.manifest,
-            self._network.on_processor(cancel),
+            self.network.on_processor(cancel),
             budget_bytes=self._budget_bytes,
             scan_bytes=held_bytes,
             threads=self._threads,
             postprocessing=self.postprocessing,
-            resident=self._network.on_device(cancel),
+            resident=self.network.on_device(cancel),
             report=self._report,
         )
 

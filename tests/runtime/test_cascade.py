@@ -48,7 +48,7 @@ def test_the_second_network_sees_the_labels_of_the_first(cascade: Path, volume: 
         for tile, extent in zip(manifest.tiling.tile, prepared.image.shape[1:], strict=True)
     ]
     padded[(0, slice(None), *place)] = prepared.image
-    logits = whole._network.session.run(padded)[0][(slice(None), *place)]
+    logits = whole.network.session.run(padded)[0][(slice(None), *place)]
     expected = restore_map(logits_to_labels(logits, manifest.output), prepared)
     np.testing.assert_array_equal(whole.predict(volume).labels, expected)
 
@@ -60,8 +60,8 @@ def test_one_network_at_a_time_gives_the_same(cascade: Path, volume: Volume) -> 
     for _ in range(2):
         found = in_turn.predict(volume)
         np.testing.assert_array_equal(found.labels, always.predict(volume).labels)
-        assert not in_turn._network.is_open
-        assert not first._network.is_open
+        assert not in_turn.network.is_open
+        assert not first.network.is_open
     assert [*found.seconds][2:] == ["previous stage", "masks", "network and labels"]
 
 
@@ -85,7 +85,7 @@ def test_both_networks_are_named_where_they_differ(cascade: Path) -> None:
     whole = predictor(cascade)
     assert whole._first is not None
     assert whole.backend == whole._first.backend
-    whole._first._network.description = "TensorRT, fp16"
+    whole._first.network.description = "TensorRT, fp16"
     assert whole.backend.startswith("TensorRT, fp16, then ONNX Runtime")
 
 

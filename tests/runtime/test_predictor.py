@@ -136,7 +136,7 @@ def test_one_tile_gives_the_argmax_of_the_network(predictor: Predictor) -> None:
     voxels = head_like((width, height, depth)) + np.float32(1)
     standardized = (voxels - voxels.mean(dtype=np.float64)) / voxels.std(dtype=np.float64)
     tile = np.ascontiguousarray(standardized.astype(np.float32).T[None, None])
-    logits = predictor._network.session.run(tile)[0]
+    logits = predictor.network.session.run(tile)[0]
     found = predictor.predict(Volume(voxels[None], np.eye(4))).labels
     assert (found == logits.argmax(0).T).mean() > 0.9999
 
