@@ -1,0 +1,98 @@
+"""Faster layers, one step, resumption and the checkpoint."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from segmaformer.checkpoint import load_checkpoint
+from segmaformer.models import create_model
+
+
+def cases() -> list[Any]:
+    from cases import Case
+
+    torch.manual_seed(0)
+    labels = torch.zeros(6, 150, 150, dtype=torch.uint8)
+    labels[1:5, 40:80, 40:60], labels[1:5, 40:80, 60:70], labels[1:5, 40:80, 70:100] = 1, 2, 3
+    image = labels[None] - 1.0 + 0.1 * torch.randn(1, 6, 150, 150)
+    return [Case(f"patient{number:03d}_frame01", image, labels) for number in (1, 2)]
+
+
+def test_faster_layers_compute_the_same() -> None:
+    from cpu_layers import speed_up
+
+    torch.manual_seed(0)
+    network = create_model("segmaformer", preset="acdc_fixed").double()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "gamma" in name:
+                parameter.fill_(0.3)
+    faster = speed_up(copy.deepcopy(network))
+    tile = torch.randn(2, 1, 4, 64, 64, dtype=torch.float64)
+    expected, found = network(tile), faster(tile)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 * float(expected.detach().std()))
+    for logits in (expected, found):
+        logits.square().mean().backward()
+    largest = max(float(p.grad.abs().max()) for p in network.parameters() if p.grad is not None)
+    for (name, before), after in zip(network.named_parameters(), faster.parameters(), strict=True):
+        torch.testing.assert_close(
+            after.grad, before.grad, rtol=1e-6, atol=1e-6 * largest, msg=f"gradient of {name}"
+        )
+
+
+def test_a_resumed_training_goes_on_as_if_nothing_happened(tmp_path: Path) -> None:
+    from training import Training
+
+    through = Training(steps=10, rate=1e-3, seed=0)
+    through.advance(cases(), 1)
+    through.save(tmp_path / "state.pt")
+    expected = through.advance(cases(), 1)
+    resumed = Training(steps=10, rate=1e-3, seed=7)
+    resumed.resume(tmp_path / "state.pt")
+    assert resumed.step == 1
+    assert resumed.advance(cases(), 1) == pytest.approx(expected, rel=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_its_checkpoint_is_read_with_the_plans_of_the_training(tmp_path: Path) -> None:
+    from training import Training
+    from training_plans import PATCH, preprocessing
+
+    training = Training(steps=10, rate=1e-3, seed=0)
+    training.export(tmp_path / "checkpoint_final.pth")
+    checkpoint = load_checkpoint(tmp_path / "checkpoint_final.pth")
+    assert checkpoint.preprocessing == preprocessing()
+    assert checkpoint.tiling.tile == PATCH
+    assert [label.name for label in checkpoint.output.labels] == ["background", "RV", "Myo", "LV"]
+    own = training.average.module.state_dict()
+    assert all(
+        torch.equal(value, own[name]) for name, value in checkpoint.model.state_dict().items()
+    )
+
+
+def test_patients_are_held_out_with_both_phases() -> None:
+    from cases import Case, divide
+
+    empty = torch.zeros(1)
+    names = [f"patient{n:03d}_frame{f:02d}" for n in range(1, 11) for f in (1, 12)]
+    training, held_out = divide([Case(name, empty, empty) for name in names])
+    assert {case.patient for case in held_out} == {"patient001", "patient006"}
+    assert len(held_out) == 4
+    assert len(training) == 16
+
+
+def test_whole_cases_are_scored() -> None:
+    from scores import mean_dice
+
+    class Perfect(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.stack([-(image[:, 0] + 1 - value).abs() for value in range(4)], dim=1)
+
+    dice = mean_dice(Perfect(), cases())
+    assert dice["mean"] > 0.99
+    assert set(dice) == {"RV", "Myo", "LV", "mean"}
