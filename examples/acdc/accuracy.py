@@ -44,15 +44,18 @@ class PyTorchSession:
 
 
 def predictors(checkpoint: Path, package: Package) -> dict[str, Predictor]:
-    """Return the same pipeline around PyTorch, every variant in ONNX Runtime, and OpenVINO."""
+    """Return the same pipeline around PyTorch, every variant in ONNX Runtime, and OpenVINO.
+
+    Each is named by what runs in it, PyTorch first.
+    """
     pytorch = Predictor(package, "onnxruntime", variant="fp32")
-    session = PyTorchSession(load_checkpoint(checkpoint).model)
-    pytorch._network = OpenNetwork(lambda: session, (), print)
-    found = {"PyTorch": pytorch}
+    network = load_checkpoint(checkpoint).model
+    pytorch.network = OpenNetwork(lambda: PyTorchSession(network), (), print)
+    found = [pytorch]
     for variant in package.manifest.variants:
-        found[variant] = Predictor(package, "onnxruntime", variant=variant)
-    found["fp32, OpenVINO"] = Predictor(package, "openvino", variant="fp32")
-    return found
+        found.append(Predictor(package, "onnxruntime", variant=variant))
+    found.append(Predictor(package, "openvino", variant="fp32"))
+    return {predictor.backend: predictor for predictor in found}
 
 
 def score_scan(
