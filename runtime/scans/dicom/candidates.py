@@ -99,7 +99,8 @@ def find_candidates(path: Path, where: Sequence[Condition] = ()) -> list[Candida
         file, planes = found
         for plane in filter(meets, planes):
             _put(groups, plane)
-        if planes or not meets(file):
+        # A file that does not tell its series may belong to any, whatever the conditions.
+        if planes or (file.has_series and not meets(file)):
             continue
         if file.fault:
             faulty[file.series_uid].append(file)
@@ -200,7 +201,9 @@ def _candidate(planes: Sequence[Plane], faulty: Sequence[ImageFile]) -> Candidat
     files = tuple({plane.file.path: plane.file for plane in planes}.values())
     fault = next((file for file in (*faulty, *files) if file.fault), None)
     if fault is not None:
-        return Candidate(files, tuple(planes), None, f"{fault.path.name}: {fault.fault}")
+        # No condition leaves out a file that does not tell its series.
+        known = tuple(planes) if fault.has_series else ()
+        return Candidate(files, known, None, f"{fault.path.name}: {fault.fault}")
     refusal, found = why_no_stack(planes)
     return Candidate(files, tuple(planes) if found is None else found.planes, found, refusal)
 

@@ -40,6 +40,8 @@ _NO_VOLUMES = {
     "MIP": "a projection",
     "MINIP": "a projection",
 }
+_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+_BYTES_BEFORE_CONTENT = 132
 _MOST_FRAMES = 1 << 20
 _COSINE_TOLERANCE = 1e-3
 _FARTHEST_MM = 1e5
@@ -68,7 +70,10 @@ def read_image_file(path: Path, wanted: frozenset[int]) -> tuple[ImageFile, list
     """
     state = file_state(path)
     opened = open_file(path)
-    if opened is None or opened.is_directory:
+    if opened is None:
+        fault = _lost_content(path)
+        return None if not fault else (_unknown(path, state, fault), [])
+    if opened.is_directory:
         return None
     # The data sets of unknown transfer syntaxes are explicit, all but those of private ones.
     syntax = opened.syntax or EXPLICIT
@@ -79,6 +84,28 @@ def read_image_file(path: Path, wanted: frozenset[int]) -> tuple[ImageFile, list
             return _Reading(opened, header, window.end).image_file(state)
     except InputError as error:
         return ImageFile(opened, state, fault=str(error), has_series=False), []
+
+
+def _lost_content(path: Path) -> str:
+    """Tell what became of an image whose name alone is left; empty if the file never was one.
+
+    A failed copy leaves an empty file, or one of zeros. At an end of a series it would leave no
+    gap.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(_BYTES_BEFORE_CONTENT)
+    suffix = path.suffix.lower()
+    numbered = suffix[1:].isdigit() or (not suffix and any(map(str.isdigit, path.name)))
+    what = "is empty" if not start else "begins with zeros alone" if not any(start) else ""
+    if suffix in _SUFFIXES and not what:
+        what = "holds no DICOM"
+    if not what or not (suffix in _SUFFIXES or numbered):
+        return ""
+    return f"it {what}, so an image may be missing; copy it again, or take it away"
+
+
+def _unknown(path: Path, state: tuple[int, ...], fault: str) -> ImageFile:
+    return ImageFile(OpenedFile(path, None, "", 0, "", ""), state, fault=fault, has_series=False)
 
 
 @dataclass(frozen=True)

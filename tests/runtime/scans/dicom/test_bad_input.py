@@ -258,3 +258,33 @@ def test_a_file_that_changes_is_refused(tmp_path: Path) -> None:
     save(Series(VOXELS).slice(1), folder / "IM0001", ExplicitVRLittleEndian)
     with pytest.raises(InputError, match="was replaced or changed while it was read"):
         read_volume([header])
+
+
+LOST = {
+    "empty": ("{}", b"", "it is empty"),
+    "of zeros": ("{}", bytes(4096), "it begins with zeros alone"),
+    "empty, named as DICOM": ("{}.dcm", b"", "it is empty"),
+    "an error page": ("{}.DCM", b"<html>404</html>", "it holds no DICOM"),
+    "a number as suffix": ("CT.1.3.{}", b"", "it is empty"),
+}
+
+
+@pytest.mark.parametrize("where", [(), ("Rows=36",)], ids=["all", "where"])
+@pytest.mark.parametrize(("name", "content", "reason"), LOST.values(), ids=LOST)
+def test_an_end_slice_whose_content_is_lost_is_missed(
+    name: str, content: bytes, reason: str, where: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = Series(VOXELS).write(tmp_path / "series", lambda index: name.format(index + 1))
+    (folder / name.format(1)).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name.format(1)}: {reason}"):
+        read_series(folder, where=where)
+
+
+@pytest.mark.parametrize("name", ["LOCKFILE", "notes.txt", "DICOMDIR", "Thumbs.db", "labels.nii"])
+@pytest.mark.parametrize("content", [b"", bytes(4096)], ids=["empty", "zeros"])
+def test_other_files_beside_a_series_change_nothing(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    folder = Series(VOXELS).write(tmp_path / "series")
+    (folder / name).write_bytes(content)
+    assert read_series(folder).voxels.shape[-1] == VOXELS.shape[-1]
