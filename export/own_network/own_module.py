@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from segmaformer.checkpoint.training.plans import (
 from segmaformer.checkpoint.training.readers import training_reader
 from segmaformer.export.own_network.module_probe import FirstOutput, probe_module
 from segmaformer.export.own_network.onnx_network import read_onnx
+from segmaformer.export.own_network.program_network import read_program_network
 from segmaformer.export.pipeline import ExportOptions, export_package
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.package.manifest import use_complaints
@@ -219,6 +220,32 @@ def onnx_checkpoint(path: Path, use: Use, sha256: str) -> Checkpoint:
             "The network is an ONNX file of the user's own. The reference of every comparison is "
             "ONNX Runtime on that file, not PyTorch.",
         ),
+        path=path,
+        sha256=sha256,
+    )
+
+
+def program_checkpoint(path: Path, use: Use, sha256: str) -> Checkpoint:
+    """Bring a network that ``torch.export.save`` wrote into the form of a loaded checkpoint.
+
+    Parameters
+    ----------
+    path, sha256
+        The ``.pt2`` file, and its digest.
+    use
+        How it is used: :func:`use_of_plans`, :func:`read_use`, or stated.
+
+    Raises
+    ------
+    InputError
+        The file cannot be taken, as :func:`segmaformer.export.own_network.program_network.
+        read_program_network` says, or the network cannot be exported, as for
+        :func:`module_checkpoint`.
+    """
+    network = read_program_network(path, (len(use.preprocessing.channels), *use.tiling.tile))
+    return replace(
+        module_checkpoint(network, use, name="pt2"),
+        assumptions=("The network is a program of the user's own that torch.export saved.",),
         path=path,
         sha256=sha256,
     )

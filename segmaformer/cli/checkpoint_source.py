@@ -26,13 +26,8 @@ if TYPE_CHECKING:
     from segmaformer.checkpoint.files.container import CheckpointFile
     from segmaformer.export.own_network.own_module import Use
 
-_PT2 = (
-    "a .pt2 file cannot be read without running what is in it: torch.export.load unpickles weights "
-    "and constants. If you trust the file, convert it yourself: import torch; "
-    "torch.onnx.export(torch.export.load('network.pt2'), f='network.onnx', dynamo=True, "
-    "opset_version=18, external_data=False). Then export network.onnx, or give the module's code "
-    "with --module"
-)
+_WHOLE_NETWORKS = (".onnx", ".pt2")
+"""Suffixes of files that hold a network and its weights."""
 
 
 class Reading(TypedDict):
@@ -141,7 +136,7 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def load_source(path: Path, **reading: Unpack[Reading]) -> Checkpoint:
-    """Load a checkpoint, folds of a folder, a cascade, a MONAI bundle or a module of your own.
+    """Load a checkpoint, folds, a cascade, a MONAI bundle, or a network of your own.
 
     Raises
     ------
@@ -163,16 +158,16 @@ def load_source(path: Path, **reading: Unpack[Reading]) -> Checkpoint:
         )
     if is_bundle(path):
         return _load_bundle(path, {**options, **own, "previous_stage": previous, "set": config})
-    if previous is not None and (own["module"] is not None or path.suffix == ".onnx"):
+    if previous is not None and (own["module"] is not None or path.suffix in _WHOLE_NETWORKS):
         raise click.UsageError("--previous-stage is for nnU-Net's own trainings")
     if own["module"] is not None:
         return _load_module(path, config, own, options)
-    if path.suffix == ".onnx":
-        return _load_onnx(path, config, own, options)
-    if path.suffix == ".pt2":
-        raise InputError(_PT2)
+    if path.suffix in _WHOLE_NETWORKS:
+        return _load_whole_network(path, config, own, options)
     if unused := [key for key, value in own.items() if value is not None]:
-        raise click.UsageError(f"--{unused[0].replace('_', '-')} needs --module or an ONNX file")
+        raise click.UsageError(
+            f"--{unused[0].replace('_', '-')} needs --module, an ONNX or a .pt2 file"
+        )
     from segmaformer.checkpoint import load_checkpoint, load_folds, with_previous_stage
 
     try:
@@ -218,17 +213,18 @@ def _load_module(
     return module_checkpoint(network, use, weights=file, weights_key=key, name=own["module"])
 
 
-def _load_onnx(
+def _load_whole_network(
     path: Path, config: dict[str, Any], own: dict[str, Any], options: dict[str, Any]
 ) -> Checkpoint:
     from segmaformer.checkpoint.files.container import CheckpointFile
-    from segmaformer.export.own_network.own_module import onnx_checkpoint
+    from segmaformer.export.own_network.own_module import onnx_checkpoint, program_checkpoint
     from segmaformer.runtime.system.digest import sha256_of
 
     options |= _given(own, "module_path", "module_args")
     taken = _taken_for_use(options, config, own)
     file = CheckpointFile(path, sha256_of(path), ())
-    return onnx_checkpoint(path, _use(file, own["use"], **taken), file.sha256)
+    read = onnx_checkpoint if path.suffix == ".onnx" else program_checkpoint
+    return read(path, _use(file, own["use"], **taken), file.sha256)
 
 
 def _taken_for_use(

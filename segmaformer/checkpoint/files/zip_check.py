@@ -51,15 +51,33 @@ def check_zip(file: IO[bytes], path: Path) -> tuple[str, ...]:
         A member is damaged, encrypted, listed twice or larger than the file admits, or
         ``torch.save`` did not write the archive.
     """
+    names, sentences = check_members(file, path)
+    _check_writer(names, path)
+    return sentences
+
+
+def check_members(file: IO[bytes], path: Path) -> tuple[list[str], tuple[str, ...]]:
+    """Check an archive as :func:`check_zip` does, whoever wrote it.
+
+    Returns
+    -------
+    names : list of str
+        Names of the members.
+    sentences : tuple of str
+        A sentence if the file was written without checksums.
+
+    Raises
+    ------
+    InputError
+        A member is damaged, encrypted, listed twice or larger than the file admits.
+    """
     start = file.tell()
     try:
         members = _members(file, path)
         names = [member.filename for member in members]
         _check_unique(names, path)
         _check_sizes(members, os.fstat(file.fileno()).st_size, path)
-        sentences = _check_content(file, members, path)
-        _check_writer(names, path)
-        return sentences
+        return names, _check_content(file, members, path)
     finally:
         file.seek(start)
 
@@ -126,8 +144,8 @@ def _check_unique(names: list[str], path: Path) -> None:
     twice, count = next(iter(Counter(names).most_common(1)), ("", 0))
     if count > 1:
         raise InputError(
-            f"{path} lists {twice!r} more than once in its zip archive, so it is not as torch.save "
-            "wrote it; save the weights again"
+            f"{path} lists {twice!r} more than once in its zip archive, so it is not as PyTorch "
+            "wrote it; save it again"
         )
 
 

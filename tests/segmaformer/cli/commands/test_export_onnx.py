@@ -1,4 +1,4 @@
-"""``sgmf export`` of an ONNX file, and the refusal of a .pt2 file."""
+"""``sgmf export`` of an ONNX file."""
 
 from __future__ import annotations
 
@@ -110,10 +110,3 @@ def test_other_options(sgmf: Sgmf, tmp_path: Path, options: tuple[str, ...], mes
     run = sgmf("export", saved_onnx(tmp_path), "-o", tmp_path / "own.sgmf", *options)
     assert run.code in (2, 3)
     assert message in " ".join(run.stderr.split())
-
-
-def test_a_pt2_file_is_refused_with_the_way_out(sgmf: Sgmf, tmp_path: Path) -> None:
-    (tmp_path / "network.pt2").write_bytes(b"PK\x03\x04")
-    run = sgmf("export", tmp_path / "network.pt2", "-o", tmp_path / "own.sgmf")
-    assert run.code == 3
-    assert "torch.onnx.export(torch.export.load('network.pt2')" in run.stderr
