@@ -25,7 +25,7 @@ WAY_OUT: Final = (
     "or, if you trust the file, convert it to ONNX"
 )
 SCHEMA: Final = 8
-"""Major version of the program's schema, as PyTorch has written it from 2.6 on."""
+"""Major version of the program's schema."""
 
 DTYPES: Final = {
     1: torch.uint8,

@@ -1,7 +1,7 @@
 """Operators that a program of ``torch.export`` may call.
 
-PyTorch has operators that map files, read memory that was never written or draw random numbers.
-So the permitted ones are stated: those that compute tensors from tensors.
+PyTorch has operators that map files, read memory that was never written or lies beyond a tensor,
+or draw random numbers. So the permitted ones are stated: those that compute tensors from tensors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from segmaformer.runtime.errors import InputError
 
 _WORDS: Final = """
 _adaptive_avg_pool2d _adaptive_avg_pool3d _assert_scalar _conj _local_scalar_dense _log_softmax
-_native_batch_norm_legit_no_training _prelu_kernel _reshape_alias _softmax _to_copy _unsafe_view
+_native_batch_norm_legit_no_training _prelu_kernel _softmax _to_copy _unsafe_view
 abs acos acosh adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
 adaptive_max_pool2d adaptive_max_pool3d add addbmm addcdiv addcmul addmm alias all amax amin any
 arange argmax argmin argsort asin asinh atan atan2 atanh atleast_1d avg_pool1d avg_pool2d
