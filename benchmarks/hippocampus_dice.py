@@ -11,32 +11,29 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import torch
+from replaced_network import replace_network
 
 from segmaformer.checkpoint import load_checkpoint
 from segmaformer.export.pipeline import ExportOptions, export_package
 from segmaformer.runtime import Predictor
-from segmaformer.runtime.open_network import OpenNetwork
 
 
-class _PyTorchSession:
-    description = "PyTorch, CPU, float32"
-    tiles_at_once = 1
-    overlap = False
-    identity = coarse = resident = None
+def run_by(model: torch.nn.Module) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the network in PyTorch as a function from tiles to logits."""
 
-    def __init__(self, model: torch.nn.Module):
-        self._model = model
-
-    def run(self, tiles: np.ndarray) -> np.ndarray:
+    def run(tiles: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            logits: np.ndarray = self._model(torch.from_numpy(tiles)).numpy()
+            logits: np.ndarray = model(torch.from_numpy(tiles)).numpy()
         return logits
+
+    return run
 
 
 def predictors(checkpoint_path: Path, folder: Path) -> dict[str, Predictor]:
@@ -44,7 +41,7 @@ def predictors(checkpoint_path: Path, folder: Path) -> dict[str, Predictor]:
     checkpoint = load_checkpoint(checkpoint_path)
     package = export_package(checkpoint, folder / "m.sgmf", ExportOptions(fp16=True), report=print)
     reference = Predictor(package)
-    reference.network = OpenNetwork(lambda: _PyTorchSession(checkpoint.model), (), print)
+    replace_network(reference, run_by(checkpoint.model), "PyTorch, CPU, float32")
     variants = {name: Predictor(package, variant=name) for name in ("fp32", "fp16")}
     return {"PyTorch": reference, **variants}
 

@@ -23,6 +23,7 @@ import nibabel
 import numpy as np
 import onnx
 from hippocampus_dice import dice
+from replaced_network import replace_network
 from turns import machine
 
 from segmaformer.calibration.flavours import CPU, FLAVOURS
@@ -50,18 +51,6 @@ class Row:
     dice_drop: list[float]
 
 
-class _Session:
-    tiles_at_once, overlap = 1, False
-    description = "candidate"
-
-    def __init__(self, content: bytes):
-        self._session = open_network(content, threads=2)
-
-    def run(self, tiles: np.ndarray) -> np.ndarray:
-        logits: np.ndarray = self._session.run(None, {"tiles": tiles})[0]
-        return logits
-
-
 class Judge:
     """Compare a network's label maps on the held-out cases with those of fp32."""
 
@@ -74,7 +63,10 @@ class Judge:
         self._reference = self._labels(package.read("fp32.onnx"))
 
     def _labels(self, content: bytes) -> list[np.ndarray]:
-        self._predictor._session = _Session(content)
+        session = open_network(content, threads=2)
+        replace_network(
+            self._predictor, lambda tiles: session.run(None, {"tiles": tiles})[0], "candidate"
+        )
         return [self._predictor.segment(each).labels for each in self._prepared]
 
     def row(self, name: str, model: onnx.ModelProto) -> Row:

@@ -37,7 +37,7 @@ from nnunet_networks import (
     write_training,
 )
 from nnunet_predictions import Case as Written
-from nnunet_predictions import _ties, differences
+from nnunet_predictions import differences, find_ties
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def nnunet_mean(case: Case, training: Path, names: list[Path], folder: Path) -> 
     files = [f"{name}.npz" for name in names]
     merge_files(files, str(folder / "mean"), ".nii.gz", writer, meaning)
     labels = np.asanyarray(nibabel.load(folder / "mean.nii.gz").dataobj)
-    ties = _ties(np.asarray(average_probabilities(files), np.float64), case.regions)
+    ties = find_ties(np.asarray(average_probabilities(files), np.float64), case.regions)
     return labels, ties.transpose(2, 1, 0)
 
 

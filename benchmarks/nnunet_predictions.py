@@ -133,7 +133,7 @@ def nnunet_labels(
     labels, probabilities = to_labels(
         logits, manager, configuration, meaning, properties, return_probabilities=True
     )
-    ties = _ties(np.asarray(probabilities, np.float64), meaning.has_regions)
+    ties = find_ties(np.asarray(probabilities, np.float64), meaning.has_regions)
     found = []
     for name, values in (("ties", ties.astype(np.uint8)), ("labels", np.asarray(labels))):
         path = folder / f"nnunet_{name}.nii.gz"
@@ -142,7 +142,7 @@ def nnunet_labels(
     return tuple(found)
 
 
-def _ties(probabilities: np.ndarray, regions: bool) -> np.ndarray:
+def find_ties(probabilities: np.ndarray, regions: bool) -> np.ndarray:
     """Voxels whose label changes if a logit does by :data:`TIE`."""
     tiny = 1e-300
     if regions:

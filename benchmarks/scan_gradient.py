@@ -55,10 +55,10 @@ def _without_the_library() -> None:
     from segmaformer.ops import library
 
     def by_torch(*arguments: Any) -> list[Any]:
-        gradients = library._gradients_by_torch(*arguments)
+        gradients = library._gradients_by_torch(*arguments)  # noqa: SLF001
         return [gradient for gradient in gradients if gradient is not None]
 
-    library._gradients_on_cpu = by_torch
+    library._gradients_on_cpu = by_torch  # noqa: SLF001
 
 
 def loop() -> Run:

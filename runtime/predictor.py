@@ -204,7 +204,7 @@ class Predictor:
                 straight,
                 first.package.manifest.preprocessing,
                 threads=self._threads,
-                admit=lambda grid: first._admission.check(straight, grid),
+                admit=lambda grid: first._admission.check(straight, grid),  # noqa: SLF001 -- a predictor too
             )
             if self._first is not None:
                 self._admission.check(straight, held_bytes=prepared.image.nbytes)
@@ -333,7 +333,7 @@ class Predictor:
         if self._first is None or stage is None:
             return prepared.scan, held_bytes
         with _timed(seconds, "previous stage"):
-            labels = self._first._labels(
+            labels = self._first._labels(  # noqa: SLF001 -- a predictor too
                 prepared.scan, held_bytes, _for_stage(progress, "previous stage"), cancel
             )
             if self._one_at_a_time:

@@ -68,7 +68,7 @@ def _register(module: nn.Module, name: str, tensor: torch.Tensor, is_parameter: 
     """Register a tensor under a dotted name, in modules that hold nothing else."""
     *folders, last = name.split(".")
     for folder in folders:
-        if folder not in module._modules:
+        if folder not in dict(module.named_children()):
             module.add_module(folder, nn.Module())
         module = module.get_submodule(folder)
     if is_parameter and tensor.is_floating_point():

@@ -108,8 +108,8 @@ def find_operator(target: str) -> tuple[Callable[..., Any], Any]:
     writes_into_an_argument = match is not None and re.search(r"(^|_)out$", match[2])
     if match and match[1].removesuffix("_") in _ATEN and not writes_into_an_argument:
         overload = getattr(getattr(torch.ops.aten, match[1], None), match[2], None)
-        if isinstance(overload, torch._ops.OpOverload):
-            return overload, overload._schema
+        if isinstance(overload, torch._ops.OpOverload):  # noqa: SLF001
+            return overload, overload._schema  # noqa: SLF001
     raise InputError(
         f"it calls {target!r:.100}, which is not among the operators that a program may call: "
         "those of PyTorch that compute tensors from tensors and draw no random numbers, and this "
@@ -120,4 +120,4 @@ def find_operator(target: str) -> tuple[Callable[..., Any], Any]:
 
 def _schema(target: str) -> Any:
     namespace, name, overload = target.removeprefix("torch.ops.").split(".")
-    return getattr(getattr(getattr(torch.ops, namespace), name), overload)._schema
+    return getattr(getattr(getattr(torch.ops, namespace), name), overload)._schema  # noqa: SLF001

@@ -186,7 +186,7 @@ def open_network(content: bytes, *, threads: int, op_library: bool = True) -> An
         raise
     except Exception as error:  # its own exception types share no public base
         raise BackendError(f"ONNX Runtime cannot open the network: {error}") from error
-    session._model_bytes = None  # of no use without its fallback, and as large as the weights
+    session._model_bytes = None  # noqa: SLF001 -- of no use without its fallback, and as large as the weights
     if session.get_providers() != [PROVIDER]:
         raise BackendError(f"asked ONNX Runtime for {PROVIDER}, got {session.get_providers()}")
     return session

@@ -53,7 +53,7 @@ class CudaDriver:
 
     def __init__(self, library: Any):
         self._library = library
-        self.path: str = library._name
+        self.path: str = library._name  # noqa: SLF001 -- public, by ctypes
         try:
             self.call("cuInit", ctypes.c_uint(0))
         except CudaError as error:
