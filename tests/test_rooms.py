@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 from collections.abc import Iterator
@@ -124,6 +125,36 @@ def is_there(module: str, name: str) -> bool:
     except ModuleNotFoundError as error:
         # A package of an extra that is not installed says nothing about the project's own names.
         return not (error.name or "").startswith("segmaformer")
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "examples"])
+def test_what_scripts_import_from_those_beside_them_exists(folder: str) -> None:
+    missing = {
+        f"{path.relative_to(ROOT)}: {node.module}.{alias.name}"
+        for path in files(ROOT / folder)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        and (beside := path.with_name(f"{node.module}.py")).is_file()
+        for alias in node.names
+        if alias.name not in names_of(beside)
+    }
+    assert not missing
+
+
+@functools.cache
+def names_of(path: Path) -> frozenset[str]:
+    """Names that a module defines or imports at its top, read as text."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            parts = (part for target in targets for part in ast.walk(target))
+            found.update(part.id for part in parts if isinstance(part, ast.Name))
+    return frozenset(found)
 
 
 def test_only_the_bindings_call_c() -> None:
