@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from segmaformer.runtime.bindings.run_lengths import decode_run_lengths
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.scans.dicom.codestream import check_codestream
-from segmaformer.runtime.scans.dicom.decoding import CompressedImage, decoded
+from segmaformer.runtime.scans.dicom.compressed.codestream import check_codestream
+from segmaformer.runtime.scans.dicom.compressed.decoding import CompressedImage, decoded
+from segmaformer.runtime.scans.dicom.compressed.fragments import frame_spans, read_spans
 from segmaformer.runtime.scans.dicom.elements import PixelPlace
-from segmaformer.runtime.scans.dicom.fragments import frame_spans, read_spans
 from segmaformer.runtime.scans.dicom.image_file import ImageFile, Plane
 from segmaformer.runtime.scans.dicom.opening import LONGEST_HEADER
 from segmaformer.runtime.scans.dicom.pixels import PixelFormat

@@ -21,7 +21,7 @@ from pydicom.uid import (
 from support.scans.dicom_files import Series, save
 
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.scans.dicom.fragments import frame_spans
+from segmaformer.runtime.scans.dicom.compressed.fragments import frame_spans
 from segmaformer.runtime.scans.dicom.listing import list_series
 from segmaformer.runtime.scans.dicom.scan import read_series
 

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.scans.dicom.codestream import check_codestream
+from segmaformer.runtime.scans.dicom.compressed.codestream import check_codestream
+from segmaformer.runtime.scans.dicom.compressed.fragments import read_spans
 from segmaformer.runtime.scans.dicom.encoding import transfer_syntax
-from segmaformer.runtime.scans.dicom.fragments import read_spans
 
 _SPARE_BYTES = 192 << 20
 _COPIES = 16

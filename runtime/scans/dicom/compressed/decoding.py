@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from segmaformer.runtime.bindings.processors import available_processors
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.scans.dicom.fragments import Span
+from segmaformer.runtime.scans.dicom.compressed.fragments import Span
 from segmaformer.runtime.scans.dicom.image_file import ImageFile
 from segmaformer.runtime.scans.dicom.pixels import PixelFormat
 from segmaformer.runtime.system.interruption import check
@@ -25,7 +25,7 @@ from segmaformer.runtime.system.interruption import check
 # Without the working folder on the path, where a stranger's file could have a module's name.
 _PROGRAM = (
     "import sys; sys.path[:] = filter(None, sys.path); "
-    "from segmaformer.runtime.scans.dicom.worker import main; main()"
+    "from segmaformer.runtime.scans.dicom.compressed.worker import main; main()"
 )
 _IMAGES_PER_PROCESS = 4
 _MOST_WAITING = 2
