@@ -20,9 +20,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from hostile_input import HostileInput
+from hostile.hostile_input import HostileInput
 
 CHECK, INSPECT = ("check", "{path}"), ("inspect", "{path}")
 KINDS: dict[str, tuple[str, ...]] = {
@@ -52,7 +52,7 @@ ADDRESS_SPACE_BYTES = 1 << 30
 
 def inputs_of(kind: str) -> list[HostileInput]:
     """Return every input of a kind, in order."""
-    return [*importlib.import_module(f"{kind}_inputs").inputs()]
+    return [*importlib.import_module(f"hostile.inputs.{kind}").inputs()]
 
 
 def main(folder: Path, *kinds: str) -> None:

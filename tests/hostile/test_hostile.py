@@ -11,11 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from hostile_input import TAKEN, HostileInput
-from run_kind import KINDS, WITH_PYTORCH, WITHOUT_PYTORCH, inputs_of
+from hostile.hostile_input import TAKEN, HostileInput
+from hostile.run_kind import KINDS, WITH_PYTORCH, WITHOUT_PYTORCH, inputs_of
 
 from segmaformer.runtime.system.printable import printable_block
 

@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from hostile_input import REFUSED, TAKEN, HostileInput, read_as_scan
-from nifti_inputs import file_of
+from hostile.hostile_input import REFUSED, TAKEN, HostileInput, read_as_scan
+from hostile.inputs.nifti import file_of
 from support.scans.text_scans import VOXELS, nrrd_bytes
 
 # Field, value (None leaves it out) and verdict.

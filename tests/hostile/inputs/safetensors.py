@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from checkpoint_inputs import command_if, document, read_checkpoint
-from hostile_input import REFUSED, TAKEN, HostileInput
+from hostile.hostile_input import REFUSED, TAKEN, HostileInput
+from hostile.inputs.checkpoint import command_if, document, read_checkpoint
 
 NAME, INDEX = "model.safetensors", "model.safetensors.index.json"
 PARTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hostile_input import TAKEN, UNVERIFIED, HostileInput
+from hostile.hostile_input import TAKEN, UNVERIFIED, HostileInput
 from support.packages.samples import sample_manifest
 
 from segmaformer.runtime.package.reader import Package

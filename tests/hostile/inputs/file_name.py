@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from hostile_input import REFUSED, TAKEN, USAGE, HostileInput
-from nifti_inputs import nifti
+from hostile.hostile_input import REFUSED, TAKEN, USAGE, HostileInput
+from hostile.inputs.nifti import nifti
 
 NAMES: dict[str, bytes] = {
     "a newline": b"a\nb.nii",

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch_pickles as pickles
-from file_name_inputs import NAMES, Named
-from hostile_input import REFUSED, TAKEN, HostileInput
+from hostile.hostile_input import REFUSED, TAKEN, HostileInput
+from hostile.inputs import torch_pickles as pickles
+from hostile.inputs.file_name import NAMES, Named
 from support.networks.networks import save_tiny_checkpoint
 
 HUGE = 10**12

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hostile_input import REFUSED, TAKEN, USAGE, HostileInput
-from nifti_inputs import nifti
+from hostile.hostile_input import REFUSED, TAKEN, USAGE, HostileInput
+from hostile.inputs.nifti import nifti
 
 INFER = ("infer", "{path}", "-m", "{package}", "-o", "{out}")
 SEGMENTED = ("scan_seg.nii.gz", "scan_seg.run.json", "summary.json")

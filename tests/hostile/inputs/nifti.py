@@ -10,7 +10,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from hostile_input import REFUSED, TAKEN, USAGE, HostileInput, read_as_scan
+from hostile.hostile_input import REFUSED, TAKEN, USAGE, HostileInput, read_as_scan
 from support.scans.scan_files import SHAPE, ramp
 
 NAN, INF = float("nan"), float("inf")

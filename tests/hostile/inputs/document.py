@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from checkpoint_inputs import weights_alone
-from hostile_input import REFUSED, TAKEN, HostileInput
+from hostile.hostile_input import REFUSED, TAKEN, HostileInput
+from hostile.inputs.checkpoint import weights_alone
 from support.networks.networks import tiny_dataset_json, tiny_plans
 
 BIG = 10**400

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from checkpoint_inputs import good
-from hostile_input import TAKEN, USAGE, HostileInput
-from nifti_inputs import nifti
+from hostile.hostile_input import TAKEN, USAGE, HostileInput
+from hostile.inputs.checkpoint import good
+from hostile.inputs.nifti import nifti
 
 INFER = ("infer", "{path}/scan.nii", "-m", "{path}/model.sgmf")
 EXPORT = ("export", "{path}/model.pth")
@@ -44,7 +44,7 @@ def _refused(name: str, *command: str) -> HostileInput:
 
 def write(folder: Path) -> Path:
     """Write a scan, a checkpoint, a package, and what has nothing to do with them."""
-    from run_kind import write_small_package
+    from hostile.run_kind import write_small_package
 
     write_small_package(folder / "model.sgmf")
     for name in ("scan.nii", "drawn.nii", "drawn_seg.nii.gz"):

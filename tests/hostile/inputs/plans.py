@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hostile_input import REFUSED, TAKEN, HostileInput
-from nifti_inputs import file_of
+from hostile.hostile_input import REFUSED, TAKEN, HostileInput
+from hostile.inputs.nifti import file_of
 from support.networks.networks import tiny_plans
 
 NAN, INF = float("nan"), float("inf")

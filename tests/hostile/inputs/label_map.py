@@ -7,8 +7,8 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from hostile_input import REFUSED, TAKEN, HostileInput
-from nifti_inputs import file_of, nifti
+from hostile.hostile_input import REFUSED, TAKEN, HostileInput
+from hostile.inputs.nifti import file_of, nifti
 from support.scans.scan_files import SHAPE, ramp
 
 from segmaformer.calibration.prepared_scan import read_label_map

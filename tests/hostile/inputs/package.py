@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hostile_input import TAKEN, UNVERIFIED, USAGE, HostileInput
+from hostile.hostile_input import TAKEN, UNVERIFIED, USAGE, HostileInput
 from support.packages.manifest_cases import (
     CONTRADICTIONS,
     HOSTILE_NAMES,

@@ -6,22 +6,20 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-import checkpoint_inputs
-import plans_inputs
-import safetensors_inputs
-from checkpoint_inputs import weights_alone
-from hostile_input import TAKEN, HostileInput
+from hostile.hostile_input import TAKEN, HostileInput
+from hostile.inputs import checkpoint, plans, safetensors
+from hostile.inputs.checkpoint import weights_alone
 
 OUTPUT = ("-o", "{out}/model.sgmf")
 
 
 def inputs() -> Iterator[HostileInput]:
     """Yield the refused inputs of other kinds: what is taken is exported elsewhere."""
-    for kind in (checkpoint_inputs, safetensors_inputs):
+    for kind in (checkpoint, safetensors):
         for each in kind.inputs():
             if each.verdict != TAKEN and each.read is not None:
                 yield _exported(each, "export", "{path}", *OUTPUT)
-    for each in plans_inputs.inputs():
+    for each in plans.inputs():
         if each.verdict != TAKEN:
             arguments = ("export", "{path}.pth", "--plans", "{path}", *OUTPUT)
             yield _exported(_with_weights(each), *arguments)

@@ -12,8 +12,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from hostile_input import REFUSED, TAKEN, HostileInput, read_as_scan
-from nifti_inputs import file_of, nifti
+from hostile.hostile_input import REFUSED, TAKEN, HostileInput, read_as_scan
+from hostile.inputs.nifti import file_of, nifti
 
 PLAIN = nifti()
 PACKED = gzip.compress(PLAIN, mtime=0)
