@@ -118,7 +118,7 @@ def test_labels_are_the_same_for_every_budget(packages: list[Package]) -> None:
     in_turn = ensemble(packages, least)
     assert in_turn._together(scan, 3, held_bytes) == 1
     np.testing.assert_array_equal(in_turn.segment(in_turn.prepare(scan)).labels, expected)
-    assert not any(member._network.is_open for member in in_turn.members)
+    assert not any(member.network.is_open for member in in_turn.members)
 
 
 def test_all_members_are_named(packages: list[Package], volume: Volume) -> None:
