@@ -106,13 +106,9 @@ def test_the_runtime_needs_neither_torch_nor_the_exporter(path: Path) -> None:
 def test_what_is_imported_from_the_project_exists(folder: str) -> None:
     """Check also files that do not run here, as those for a GPU."""
     missing = {
-        f"{path.relative_to(ROOT)}: {module}.{alias.name}"
-        for path in files(ROOT / folder)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ImportFrom)
-        and (module := node.module or "").startswith("segmaformer")
-        for alias in node.names
-        if not is_there(module, alias.name)
+        f"{path.relative_to(ROOT)}: {module}.{name}"
+        for path, module, name in imported_names(folder)
+        if module.startswith("segmaformer") and not is_there(module, name)
     }
     assert not missing
 
@@ -130,15 +126,19 @@ def is_there(module: str, name: str) -> bool:
 @pytest.mark.parametrize("folder", ["benchmarks", "examples"])
 def test_what_scripts_import_from_those_beside_them_exists(folder: str) -> None:
     missing = {
-        f"{path.relative_to(ROOT)}: {node.module}.{alias.name}"
-        for path in files(ROOT / folder)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ImportFrom)
-        and (beside := path.with_name(f"{node.module}.py")).is_file()
-        for alias in node.names
-        if alias.name not in names_of(beside)
+        f"{path.relative_to(ROOT)}: {module}.{name}"
+        for path, module, name in imported_names(folder)
+        if (beside := path.with_name(f"{module}.py")).is_file() and name not in names_of(beside)
     }
     assert not missing
+
+
+def imported_names(folder: str) -> Iterator[tuple[Path, str, str]]:
+    """Return each file of a folder with the modules and names that it imports from them."""
+    for path in files(ROOT / folder):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                yield from ((path, node.module or "", alias.name) for alias in node.names)
 
 
 @functools.cache

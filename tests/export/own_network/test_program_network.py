@@ -141,7 +141,7 @@ def genuine() -> Members:
 
 
 class Canary:
-    """What leaves a mark where it is unpickled."""
+    """Payload that leaves a mark where it is unpickled."""
 
     def __init__(self, path: Path):
         self.path = path
