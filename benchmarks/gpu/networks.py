@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from checkpoints import make_network, write_checkpoint
-from cuda_scan import device_clock
+from gpu.cuda_scan import device_clock
 
 from segmaformer.cli.commands.demo import bundled_checkpoint
 from segmaformer.runtime import Package, Predictor, Volume

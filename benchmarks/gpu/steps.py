@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import cuda_scan
+from gpu import cuda_scan
 from gpu import labels as gpu_labels
 from gpu import networks as gpu_networks
 from gpu.visit import OUTPUT_CHARACTERS, SKIPPED

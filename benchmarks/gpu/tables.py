@@ -1,6 +1,6 @@
 """Markdown tables of a document that `visit.py` wrote, for docs/reference/hardware.md.
 
-python benchmarks/gpu/tables.py benchmarks/results/gpu_visit_h200.json
+python benchmarks/gpu/tables.py benchmarks/results/gpu/gpu_visit_h200.json
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parts of ``benchmarks/cuda_scan.py`` that need no GPU."""
+"""Parts of ``benchmarks/gpu/cuda_scan.py`` that need no GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 from segmaformer.ops import selective_scan
 from segmaformer.runtime.bindings.op_library import run_selective_scan
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks/cuda_scan.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks/gpu/cuda_scan.py"
 
 
 @pytest.fixture(scope="module")

@@ -120,7 +120,7 @@ def test_each_step_of_the_visit_is_there(modules: dict[str, ModuleType]) -> None
 
 
 def test_tables_of_a_visit(modules: dict[str, ModuleType]) -> None:
-    document = json.loads((FOLDER / "results/gpu_visit_h200.json").read_text())
+    document = json.loads((FOLDER / "results/gpu/gpu_visit_h200.json").read_text())
     text = modules["tables"].tables(document)
     assert "| segmamba | float32 | 0.111 | 0.484 | 3.004 | 1.8e-07 | 2.0e-07 |" in text
     assert "| abdomen | 39,321,600 | 14 | 0 | 0.27 | 3.54 |" in text

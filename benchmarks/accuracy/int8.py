@@ -1,6 +1,6 @@
 """int8 of the reference model: accuracy by range choice, real scans against noise, and speed.
 
-    python benchmarks/int8.py DATA --out int8.json
+    python benchmarks/accuracy/int8.py DATA --out int8.json
 
 DATA holds ``imagesTr`` and ``labelsTr`` of the Medical Segmentation Decathlon's Task04. Every
 fifth case in name order was never trained on and judges; the others calibrate. Speed is the
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import nibabel
 import numpy as np

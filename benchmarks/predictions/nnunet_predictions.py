@@ -1,6 +1,6 @@
 """Whole predictions against nnU-Net v2's: its readers, orientations, stale headers and units.
 
-    python benchmarks/nnunet_predictions.py SCANS --out nnunet_predictions.json
+    python benchmarks/predictions/nnunet_predictions.py SCANS --out nnunet_predictions.json
 
 Needs an environment with both ``segmaformer[export]`` and ``nnunetv2``. SCANS is a folder of NIfTI
 files, such as ``imagesTr`` of the Medical Segmentation Decathlon's Task04. Every case rewrites one

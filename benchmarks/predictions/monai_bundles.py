@@ -1,6 +1,6 @@
 """Whole predictions of ten MONAI bundles against MONAI's own transforms and inferer.
 
-    python benchmarks/monai_bundles.py DATA --out monai_bundles.json
+    python benchmarks/predictions/monai_bundles.py DATA --out monai_bundles.json
 
 Needs an environment with ``segmaformer[monai]``. DATA is a folder with the scans that the table
 below names. Four bundles have the configuration of a published one, at a smaller window and width;

@@ -1,6 +1,6 @@
 """Dice of the reference model on its held-out cases: PyTorch, fp32 and fp16 side by side.
 
-    python benchmarks/hippocampus_dice.py DATA --out hippocampus_dice.json
+    python benchmarks/accuracy/hippocampus_dice.py DATA --out hippocampus_dice.json
 
 DATA holds ``imagesTr`` and ``labelsTr`` of the Medical Segmentation Decathlon's Task04. Every
 fifth case in name order was never trained on. All three run through the same pipeline.

@@ -1,6 +1,6 @@
 """Whole predictions of several configurations against nnU-Net v2's ensemble of them.
 
-    python benchmarks/nnunet_ensembles.py DATA --out nnunet_ensembles.json
+    python benchmarks/predictions/nnunet_ensembles.py DATA --out nnunet_ensembles.json
 
 Needs an environment with both ``segmaformer[export]`` and ``nnunetv2``. DATA is the folder of real
 scans that the tests read (``SGMF_TEST_DATA``). Each case is two trainings of one data set with

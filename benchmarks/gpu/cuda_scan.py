@@ -1,7 +1,7 @@
 """The scan on a GPU: this project's kernel, mamba-ssm's if it is installed, the memory floor.
 
-    python benchmarks/cuda_scan.py --out cuda_scan.json
-    python benchmarks/cuda_scan.py --sizes segmamba,32768x64x16 --types float16
+    python benchmarks/gpu/cuda_scan.py --out cuda_scan.json
+    python benchmarks/gpu/cuda_scan.py --sizes segmamba,32768x64x16 --types float16
 
 Softplus, bias, skip and gate are part of every scan. The floor is a copy on the device that moves
 as many bytes as the scan must: every input once in, y once out. Each run finds the second-level

@@ -1,6 +1,6 @@
 """Whole predictions of nnU-Net's own networks and U-Mamba against nnU-Net v2's predictor.
 
-    python benchmarks/nnunet_networks.py DATA --out nnunet_networks.json
+    python benchmarks/predictions/nnunet_networks.py DATA --out nnunet_networks.json
 
 Needs an environment with both ``segmaformer[export]`` and ``nnunetv2``. DATA is the folder of real
 scans that the tests read (``SGMF_TEST_DATA``). Each case is a training as nnU-Net leaves it on
@@ -16,11 +16,14 @@ import argparse
 import copy
 import dataclasses
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import nibabel
 import numpy as np

@@ -1,6 +1,6 @@
 """Whole predictions of nnU-Net's cascade against nnU-Net v2's predictor.
 
-    python benchmarks/nnunet_cascades.py DATA --out nnunet_cascades.json
+    python benchmarks/predictions/nnunet_cascades.py DATA --out nnunet_cascades.json
 
 Needs an environment with both ``segmaformer[export]`` and ``nnunetv2``. DATA is the folder of real
 scans that the tests read (``SGMF_TEST_DATA``). Each case is two trainings as nnU-Net leaves them on
