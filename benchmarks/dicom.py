@@ -227,7 +227,7 @@ def measure(reader: str, folder: Path) -> dict[str, Any]:
 def _checksum(plane: Callable[[int], np.ndarray]) -> int:
     found = 0
     for index in range(SHAPE[2]):
-        found = zlib.crc32(np.ascontiguousarray(plane(index), np.float32), found)
+        found = zlib.crc32(np.ascontiguousarray(plane(index), np.float32).data, found)
     return found
 
 

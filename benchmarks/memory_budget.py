@@ -30,7 +30,8 @@ def write_fine_scan(scan: Path, target: Path) -> None:
     from segmaformer.runtime.spec import Resampling
 
     image = nibabel.as_closest_canonical(nibabel.load(scan))
-    spacing = tuple(float(mm) for mm in image.header.get_zooms()[:3])
+    x, y, z = (float(mm) for mm in image.header.get_zooms()[:3])
+    spacing = (x, y, z)
     fine = (FINE_MM,) * 3
     voxels = np.asarray(image.dataobj, dtype=np.float32)[None]
     shape = target_shape(voxels.shape[1:], spacing, fine)

@@ -57,7 +57,7 @@ class Source:
     def options(self, folder: Path) -> list[str]:
         found = ["--module", self.module, "--module-args", self.module_args]
         found += ["--use", str(folder / USE)]
-        return found if self.module_path is None else [*found, "--module-path", self.module_path]
+        return found + (["--module-path", str(self.module_path)] if self.module_path else [])
 
 
 def _forget_this_folder() -> None:

@@ -151,7 +151,7 @@ def run_nnunet(folder: Path, scan: Path, output: Path) -> Stages:
     plans = PlansManager(init["plans"])
     watch = Stopwatch()
     model = load_checkpoint(folder / "model.pth").model
-    model.forward = watch.wrap("network", model.forward)  # type: ignore[method-assign]
+    model.forward = watch.wrap("network", model.forward)
     predictor = nnUNetPredictor(
         use_mirroring=False,
         perform_everything_on_device=False,

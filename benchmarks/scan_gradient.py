@@ -58,7 +58,7 @@ def _without_the_library() -> None:
         gradients = library._gradients_by_torch(*arguments)  # noqa: SLF001
         return [gradient for gradient in gradients if gradient is not None]
 
-    library._gradients_on_cpu = by_torch  # noqa: SLF001
+    vars(library)["_gradients_on_cpu"] = by_torch
 
 
 def loop() -> Run:

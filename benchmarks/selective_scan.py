@@ -79,7 +79,9 @@ def prepare_pytorch_op(sizes: Sizes) -> Run:
     from segmaformer.ops import selective_scan
 
     torch.set_num_threads(available_threads())
-    inputs = {name: torch.from_numpy(array) for name, array in make_inputs(*sizes).items()}
+    inputs: dict[str, Any] = {
+        name: torch.from_numpy(array) for name, array in make_inputs(*sizes).items()
+    }
 
     @torch.no_grad()
     def run() -> np.ndarray:

@@ -130,7 +130,7 @@ def _serve(prepare: Callable[..., Run], arguments: tuple[Any, ...], connection: 
 def _send(output: np.ndarray, connection: Connection) -> None:
     """Hold inputs without pickling, which would count two copies as the candidate's memory."""
     connection.send((output.shape, output.dtype.str))
-    connection.send_bytes(memoryview(np.ascontiguousarray(output)).cast("B"))
+    connection.send_bytes(np.ascontiguousarray(output).data.cast("B"))
 
 
 def _receive(connection: Connection) -> np.ndarray:

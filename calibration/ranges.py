@@ -16,7 +16,7 @@ LEVELS = 127
 """Largest level of a symmetric int8."""
 
 RangeMethod = Literal["mse", "entropy", "percentile", "minmax"]
-METHODS: tuple[str, ...] = get_args(RangeMethod)
+METHODS: tuple[RangeMethod, ...] = get_args(RangeMethod)
 PERCENTILE = 99.99
 _STEP = BINS // 256
 _LEAST_BINS = LEVELS + 1
@@ -30,7 +30,7 @@ def range_method(name: str) -> RangeMethod:
     ValueError
         There is no such method.
     """
-    for method in get_args(RangeMethod):
+    for method in METHODS:
         if method == name:
             return method
     raise ValueError(f"unknown range choice {name!r}; known: {', '.join(METHODS)}")

@@ -32,13 +32,14 @@ CUT_MM = 0.5
 class Densities(nn.Module):
     """Logits of the nearest density; plastic must be even, which the rim of a bone is not."""
 
+    evenness: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         centres = torch.tensor([*DENSITIES.values()]) / 1000
         self.nearest = nn.Conv3d(1, len(centres), 1)
-        with torch.no_grad():
-            self.nearest.weight.copy_(2 * centres.reshape(-1, 1, 1, 1, 1))
-            self.nearest.bias.copy_(-(centres**2))
+        self.nearest.weight = nn.Parameter(2 * centres.reshape(-1, 1, 1, 1, 1))
+        self.nearest.bias = nn.Parameter(-(centres**2))
         evenness = [0.0 if name != "plastic" else -10.0 for name in DENSITIES]
         self.register_buffer("evenness", torch.tensor(evenness).reshape(-1, 1, 1, 1))
 

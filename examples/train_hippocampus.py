@@ -15,6 +15,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -25,7 +26,7 @@ from segmaformer.models import create_model
 
 PATCH = (40, 56, 40)  # depth, height, width; 1 mm voxels
 LABELS = {"background": 0, "anterior": 1, "posterior": 2}
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "in_channels": 1,
     "num_classes": 3,
     "embed_dims": [32, 64, 96, 160],
@@ -226,7 +227,7 @@ def main() -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate
         chosen = torch.randint(len(training), (options.batch,), generator=generator)
-        pairs = [augment(*training[index], generator) for index in chosen.tolist()]
+        pairs = [augment(*training[index], generator) for index in map(int, chosen)]
         batch = torch.stack([image for image, _ in pairs])
         loss = loss_function(model(batch), torch.stack([label for _, label in pairs]))
         optimiser.zero_grad()

@@ -18,6 +18,7 @@ from gpu.cuda_scan import device_clock
 from segmaformer.cli.commands.demo import bundled_checkpoint
 from segmaformer.runtime import Package, Predictor, Volume
 from segmaformer.runtime.backends import BackendOptions
+from segmaformer.runtime.backends.session import Device
 from segmaformer.runtime.benchmark import Candidate, benchmark
 from segmaformer.runtime.errors import SgmfError
 from segmaformer.runtime.tile_check import TileCheck
@@ -151,7 +152,7 @@ class _EagerSession:
 def _pytorch(name: str, package: Path) -> dict[str, Any]:
     try:
         check, session = TileCheck(Package.open(package)), _EagerSession(name)
-        found = check.run(session, "fp32")  # type: ignore[arg-type]
+        found = check.run(session, "fp32")
         seconds = []
         for _ in range(ROUNDS):
             start = time.perf_counter()
@@ -171,7 +172,8 @@ def predict(package: Path, scans: Path | None) -> dict[str, Any]:
         given = {path.name: path for path in sorted(scans.iterdir())}
     predictors: dict[str, Predictor] = {}
     found: dict[str, Any] = {}
-    for device, variant in (("cpu", "fp32"), ("cuda", "fp32"), ("cuda", "fp16")):
+    runs: list[tuple[Device, str]] = [("cpu", "fp32"), ("cuda", "fp32"), ("cuda", "fp16")]
+    for device, variant in runs:
         options = BackendOptions(device=device)
         if variant in opened.manifest.variants:
             try:

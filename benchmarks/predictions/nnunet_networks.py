@@ -155,8 +155,8 @@ def dataset_json(case: Case) -> dict[str, Any]:
 def plans_json(case: Case) -> dict[str, Any]:
     """Write down plans in the form of either format."""
     is_ct, count = case.scan in CT, case.channels
-    separate = {"is_seg": False, "force_separate_z": case.separate}
-    resampling = {
+    separate: dict[str, Any] = {"is_seg": False, "force_separate_z": case.separate}
+    resampling: dict[str, Any] = {
         SPLINES: {**separate, "order": 3, "order_z": 0},
         TORCH: {**separate, "memefficient_seg_resampling": False},
         WITHOUT: {},
@@ -275,7 +275,9 @@ def make_network(case: Case, seed: int) -> Any:
         ).eval()
     encoder, decoder = thinned(*_blocks(case))
     flat = [1] * (3 - case.axes)  # depth of a 2-D network
-    tile = {"input_size": [*flat, *case.tile]} if case.network == "umamba-enc" else {}
+    tile: dict[str, Any] = (
+        {"input_size": [*flat, *case.tile]} if case.network == "umamba-enc" else {}
+    )
     network = create_model(
         case.network,
         input_channels=case.channels,

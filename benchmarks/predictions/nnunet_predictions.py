@@ -134,7 +134,7 @@ def nnunet_labels(
         logits, manager, configuration, meaning, properties, return_probabilities=True
     )
     ties = find_ties(np.asarray(probabilities, np.float64), meaning.has_regions)
-    found = []
+    found: list[np.ndarray] = []
     for name, values in (("ties", ties.astype(np.uint8)), ("labels", np.asarray(labels))):
         path = folder / f"nnunet_{name}.nii.gz"
         reader.write_seg(values, str(path), properties)
@@ -232,7 +232,7 @@ def complete(plans: dict[str, Any]) -> dict[str, Any]:
         "resampling_fn_seg_kwargs": resampling,
     }
     configuration = {**missing, **plans["configurations"]["3d_fullres"]}
-    intensities = {"foreground_intensity_properties_per_channel": {"0": {}}}
+    intensities: dict[str, Any] = {"foreground_intensity_properties_per_channel": {"0": {}}}
     return {**plans, **intensities, "configurations": {"3d_fullres": configuration}}
 
 

@@ -6,12 +6,14 @@ copies volumes whose channels come last, as those of tokens do.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from segmaformer.models.layers.tokens import grid_of, to_tokens, to_volume
-from segmaformer.models.pyramids.segmaformer import Decoder, SegMaFormer
+from segmaformer.models.pyramids.segmaformer import Decoder
 
 
 class PlaneConv3d(nn.Conv3d):
@@ -55,6 +57,8 @@ class FoldedDecoder(Decoder):
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Turn four (B, C, D, H, W) volumes, finest first, into logits on the finest grid."""
+        fusion: Any
+        linear: Any
         fusion, norm, activation = self.fuse
         size = features[0].shape[2:]
         fused = None
@@ -72,7 +76,7 @@ class FoldedDecoder(Decoder):
         )
 
 
-def speed_up(network: SegMaFormer) -> SegMaFormer:
+def speed_up(network: nn.Module) -> nn.Module:
     """Exchange slow layers in place; names and values of parameters stay."""
     for module in network.modules():
         if isinstance(module, nn.Conv3d) and module.groups == module.in_channels > 1:

@@ -21,7 +21,9 @@ AVERAGE_DECAY = 0.998
 LARGEST_GRADIENT = 12.0
 
 
-def averaged(average: torch.Tensor, current: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+def averaged(
+    average: torch.Tensor, current: torch.Tensor, count: torch.Tensor | int
+) -> torch.Tensor:
     """Move an average of weights towards the current ones, faster at first."""
     steps = int(count)
     return torch.lerp(current, average, min(AVERAGE_DECAY, (1 + steps) / (10 + steps)))
