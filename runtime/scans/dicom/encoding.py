@@ -23,7 +23,7 @@ class TransferSyntax:
     coding
         Coding of the pixels; all but ``native`` hold them in fragments.
     decoder
-        Module that decodes them; empty if pydicom needs no other.
+        Module that decodes them; empty if sgmf does itself.
     """
 
     uid: str
@@ -44,7 +44,7 @@ EXPLICIT = TransferSyntax("1.2.840.10008.1.2.1")
 BIG_ENDIAN = TransferSyntax("1.2.840.10008.1.2.2", little=False)
 _CODINGS: tuple[tuple[Coding, str, tuple[str, ...]], ...] = (
     ("rle", "", ("5",)),
-    ("jpeg", "", ("4.50",)),
+    ("jpeg", "PIL", ("4.50",)),
     ("jpeg", "gdcm", ("4.51", "4.57", "4.70")),
     ("jpeg-ls", "jpeg_ls", ("4.80", "4.81")),
     ("jpeg2000", "openjpeg", ("4.90", "4.91", "4.201", "4.202", "4.203")),

@@ -24,11 +24,13 @@ from segmaformer.runtime.scans.file_kinds import DICOM_AT, DICOM_MAGIC
 LONGEST_HEADER = 1 << 25
 """Most bytes of a header that are unpacked."""
 
+LONGEST_META = 1 << 16
+"""Most bytes of preamble and file meta information."""
+
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN"})
 LONG_VRS |= {b"UR", b"UT", b"UV"}
 """Types whose elements state their length in four bytes."""
 
-_LONGEST_META = 1 << 16
 _CHUNK_BYTES = 1 << 15
 _RAW_DEFLATE = -zlib.MAX_WBITS
 _DIRECTORY = "1.2.840.10008.1.3.10"
@@ -73,16 +75,16 @@ def open_file(path: Path) -> OpenedFile | None:
         The file cannot be read.
     """
     with path.open("rb") as stream:
-        start = stream.read(_LONGEST_META)
-    return _opened(path, start)
+        return opened_file(path, stream.read(LONGEST_META))
 
 
 def is_dicom(start: bytes) -> bool:
     """Tell if a file begins like DICOM, with or without a preamble."""
-    return _opened(Path(), start) is not None
+    return opened_file(Path(), start) is not None
 
 
-def _opened(path: Path, start: bytes) -> OpenedFile | None:
+def opened_file(path: Path, start: bytes) -> OpenedFile | None:
+    """Do as :func:`open_file` with a file's first bytes: all, or `LONGEST_META` of a longer one."""
     at = DICOM_AT + len(DICOM_MAGIC) if is_dicom_part_10(start) else 0
     uids, data_at = _meta_uids(start, at)
     uid = uids.get("syntax", "")

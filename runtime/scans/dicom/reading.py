@@ -13,7 +13,12 @@ from segmaformer.runtime.scans.dicom.elements import Element, Elements, Header, 
 from segmaformer.runtime.scans.dicom.encoding import EXPLICIT
 from segmaformer.runtime.scans.dicom.image_file import ImageFile, Numbers, Plane
 from segmaformer.runtime.scans.dicom.keywords import check_uid, is_sequence, tag_of
-from segmaformer.runtime.scans.dicom.opening import OpenedFile, Window, open_file
+from segmaformer.runtime.scans.dicom.opening import (
+    LONGEST_META,
+    OpenedFile,
+    Window,
+    opened_file,
+)
 from segmaformer.runtime.scans.dicom.pixels import (
     PixelFormat,
     check_format,
@@ -69,31 +74,30 @@ def read_image_file(path: Path, wanted: frozenset[int]) -> tuple[ImageFile, list
         The file cannot be read.
     """
     state = file_state(path)
-    opened = open_file(path)
-    if opened is None:
-        fault = _lost_content(path)
-        return None if not fault else (_unknown(path, state, fault), [])
-    if opened.is_directory:
-        return None
-    # The data sets of unknown transfer syntaxes are explicit, all but those of private ones.
-    syntax = opened.syntax or EXPLICIT
-    try:
-        with path.open("rb") as stream:
+    with path.open("rb") as stream:
+        start = stream.read(LONGEST_META)
+        opened = opened_file(path, start)
+        if opened is None:
+            fault = _lost_content(path, start[:_BYTES_BEFORE_CONTENT])
+            return None if not fault else (_unknown(path, state, fault), [])
+        if opened.is_directory:
+            return None
+        # The data sets of unknown transfer syntaxes are explicit, all but those of private ones.
+        syntax = opened.syntax or EXPLICIT
+        try:
             window = Window(stream, opened)
             header = read_elements(window, syntax, wanted, is_sequence)
             return _Reading(opened, header, window.end).image_file(state)
-    except InputError as error:
-        return ImageFile(opened, state, fault=str(error), has_series=False), []
+        except InputError as error:
+            return ImageFile(opened, state, fault=str(error), has_series=False), []
 
 
-def _lost_content(path: Path) -> str:
+def _lost_content(path: Path, start: bytes) -> str:
     """Tell what became of an image whose name alone is left; empty if the file never was one.
 
     A failed copy leaves an empty file, or one of zeros. At an end of a series it would leave no
     gap.
     """
-    with path.open("rb") as stream:
-        start = stream.read(_BYTES_BEFORE_CONTENT)
     suffix = path.suffix.lower()
     numbered = suffix[1:].isdigit() or (not suffix and any(map(str.isdigit, path.name)))
     what = "is empty" if not start else "begins with zeros alone" if not any(start) else ""

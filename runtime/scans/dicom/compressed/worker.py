@@ -25,6 +25,8 @@ from segmaformer.runtime.scans.dicom.compressed.codestream import check_codestre
 from segmaformer.runtime.scans.dicom.compressed.fragments import read_spans
 from segmaformer.runtime.scans.dicom.encoding import transfer_syntax
 
+# Names that pydicom gives to decoders' modules; it would take another that happens to be there.
+_PLUGINS = {"PIL": "pillow", "gdcm": "gdcm", "openjpeg": "pylibjpeg"}
 _SPARE_BYTES = 192 << 20
 _COPIES = 16
 _SECONDS, _SECONDS_PER_VOXEL = 3.0, 1e-5
@@ -67,8 +69,10 @@ def _decoded(request: dict[str, Any]) -> bytes:
     if syntax is None:
         raise InputError("its transfer syntax cannot be decoded")
     check_codestream(data, syntax.coding, rows, columns, width)
-    decode = _decode_jpeg_ls if syntax.coding == "jpeg-ls" else _decode_by_pydicom
-    array = decode(data, request)
+    if syntax.coding == "jpeg-ls":
+        array = _decode_jpeg_ls(data, request)
+    else:
+        array = _decode_by_pydicom(data, request, _PLUGINS[syntax.decoder])
     if array.shape != (rows, columns) or array.dtype.itemsize != width:
         raise InputError(
             f"an image was decoded to {array.shape}, {array.dtype}; its header says "
@@ -87,7 +91,7 @@ def _decode_jpeg_ls(data: bytes, request: dict[str, Any]) -> npt.NDArray[Any]:
     return stored.astype(f"<u{width}", copy=False).reshape(request["rows"], request["columns"])
 
 
-def _decode_by_pydicom(data: bytes, request: dict[str, Any]) -> npt.NDArray[Any]:
+def _decode_by_pydicom(data: bytes, request: dict[str, Any], plugin: str) -> npt.NDArray[Any]:
     from pydicom.encaps import encapsulate
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
@@ -102,6 +106,7 @@ def _decode_by_pydicom(data: bytes, request: dict[str, Any]) -> npt.NDArray[Any]
         "bits_stored": request["bits_stored"],
         "pixel_representation": int(request["signed"]),
         "pixel_keyword": "PixelData",
+        "decoding_plugin": plugin,
     }
     decoder = get_decoder(UID(request["syntax"]))
     array, _ = decoder.as_array(encapsulate([data], has_bot=False), index=0, raw=True, **options)
