@@ -11,29 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
 import nibabel
 import numpy as np
-import torch
-from replaced_network import replace_network
+from replaced_network import run_in_pytorch
 
 from segmaformer.checkpoint import load_checkpoint
 from segmaformer.export.pipeline import ExportOptions, export_package
 from segmaformer.runtime import Predictor
-
-
-def run_by(model: torch.nn.Module) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the network in PyTorch as a function from tiles to logits."""
-
-    def run(tiles: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            logits: np.ndarray = model(torch.from_numpy(tiles)).numpy()
-        return logits
-
-    return run
 
 
 def predictors(checkpoint_path: Path, folder: Path) -> dict[str, Predictor]:
@@ -41,7 +28,7 @@ def predictors(checkpoint_path: Path, folder: Path) -> dict[str, Predictor]:
     checkpoint = load_checkpoint(checkpoint_path)
     package = export_package(checkpoint, folder / "m.sgmf", ExportOptions(fp16=True), report=print)
     reference = Predictor(package)
-    replace_network(reference, run_by(checkpoint.model), "PyTorch, CPU, float32")
+    run_in_pytorch(reference, checkpoint.model)
     variants = {name: Predictor(package, variant=name) for name in ("fp32", "fp16")}
     return {"PyTorch": reference, **variants}
 

@@ -1,10 +1,11 @@
-"""A function from tiles to logits in place of a predictor's network, in the same pipeline."""
+"""PyTorch or any other function from tiles to logits in place of a predictor's network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from segmaformer.runtime import Predictor
 from segmaformer.runtime.open_network import OpenNetwork
@@ -23,3 +24,14 @@ def replace_network(
 ) -> None:
     """Let `predictor` run tiles (1, C, D, H, W) -> logits (1, K, D, H, W), float32, by `run`."""
     predictor.network = OpenNetwork(lambda: _Session(run, description), (), print)
+
+
+def run_in_pytorch(predictor: Predictor, network: torch.nn.Module) -> None:
+    """Let `predictor` run tiles by the network in PyTorch."""
+
+    def run(tiles: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            logits: np.ndarray = network(torch.from_numpy(tiles)).numpy()
+        return logits
+
+    replace_network(predictor, run, "PyTorch, CPU, float32")

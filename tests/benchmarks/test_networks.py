@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.scripts import ROOT, load_script
 
 pytest.importorskip("torch")
-
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks/networks.py"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPT.parent))
-        specification = importlib.util.spec_from_file_location("networks_benchmark", SCRIPT)
-        assert specification
-        assert specification.loader
-        module = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "benchmarks/networks.py")
 
 
 @pytest.mark.parametrize("name", ["segmaformer", "segformer3d", "segresmamba"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.scripts import ROOT, load_script
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("pydicom")
@@ -17,17 +17,10 @@ from PIL import Image
 
 from segmaformer.runtime import Package, Predictor
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples/head_phantom.py"
-
 
 @pytest.fixture(scope="module")
 def example() -> Any:
-    spec = importlib.util.spec_from_file_location("head_phantom", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "examples/head_phantom.py")
 
 
 def test_plastic_and_skull_are_found_on_the_tilted_images(

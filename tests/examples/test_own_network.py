@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from support.scripts import ROOT, load_script
 
 torch = pytest.importorskip("torch")
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples/own_network.py"
+EXAMPLE = ROOT / "examples/own_network.py"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_its_package_is_the_network(example_run: tuple[Path, str]) -> None:
     from segmaformer.runtime.backends import open_session
     from segmaformer.runtime.package.reader import Package
 
-    example = _module()
+    example: Any = load_script(EXAMPLE)
     torch.manual_seed(0)
     network = example.SmallUNet().eval()
     package = Package.open(example_run[0] / "network.sgmf")
@@ -49,12 +49,3 @@ def test_its_package_is_the_network(example_run: tuple[Path, str]) -> None:
         expected = network(torch.from_numpy(tile)).numpy()
     logits = open_session(package, backend="onnxruntime").run(tile)
     np.testing.assert_allclose(logits, expected, atol=2e-5 * np.ptp(expected))
-
-
-def _module() -> Any:
-    spec = importlib.util.spec_from_file_location("own_network", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+from support.scripts import ROOT, load_script
 
 from segmaformer.runtime.bindings.installed_library import installed_library
 
-ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "examples/embedding"
 HEADER = ROOT / "runtime/native/include/sgmf.h"
 
 Progress = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
-
-def _load_example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("segment_raw", EXAMPLES / "segment_raw.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["segment_raw"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-example = _load_example()
+example: Any = load_script(EXAMPLES / "segment_raw.py")
 Sized, OpenOptions, Info = example.Sized, example.OpenOptions, example.Info
 Volume, Labels = example.Volume, example.Labels
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from support.scripts import load_script
 
 SEGMAFORMER_CASES = ("segmaformer_brats_mhha_64", "segmaformer_btcv_fixed_mhha_32x96x96")
 CASES = (
@@ -80,11 +80,7 @@ class PublishedCase:
 
 def published_case(golden_dir: Path, name: str) -> PublishedCase:
     """Read the file `name`.npz of the golden folder."""
-    spec = importlib.util.spec_from_file_location("fill", golden_dir / "fill.py")
-    assert spec is not None
-    assert spec.loader is not None
-    fill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill)
+    fill: Any = load_script(golden_dir / "fill.py")
     golden = np.load(golden_dir / f"{name}.npz")
     seed = int(golden["seed"])
     return PublishedCase(

@@ -1,6 +1,6 @@
-"""Dice and HD95 of PyTorch and of a package's variants on the test scans, and their equality.
+"""Dice and HD95 of PyTorch and of a package's variants on ACDC's test scans, and their equality.
 
-    python examples/acdc/accuracy.py RUN/checkpoint_best.pth acdc.sgmf DATA --out accuracy.json
+    python benchmarks/accuracy/acdc.py RUN/checkpoint_best.pth acdc.sgmf DATA --out accuracy.json
 
 PyTorch runs in place of the package's network, in the same pipeline. Intervals are 95 % over scans.
 """
@@ -14,33 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from replaced_network import run_in_pytorch
 
 from segmaformer.calibration.scores.confidence import METHOD, Mean, mean_over_cases
 from segmaformer.calibration.scores.segmentation_scores import Scores, score_labels, structures
 from segmaformer.checkpoint import load_checkpoint
 from segmaformer.runtime import Package, Predictor
-from segmaformer.runtime.open_network import OpenNetwork
 from segmaformer.runtime.scans.formats import read_labels
 from segmaformer.runtime.scans.spacing import training_spacing
-
-
-class PyTorchSession:
-    """The checkpoint's network, as the pipeline calls a backend."""
-
-    description = "PyTorch, CPU, float32"
-    tiles_at_once = 1
-    overlap = False
-    coarse = resident = identity = None
-
-    def __init__(self, network: torch.nn.Module):
-        self._network = network
-
-    def run(self, tiles: np.ndarray) -> np.ndarray:
-        """Compute the logits of tiles."""
-        with torch.inference_mode():
-            logits: np.ndarray = self._network(torch.from_numpy(tiles)).numpy()
-        return logits
 
 
 def predictors(checkpoint: Path, package: Package) -> dict[str, Predictor]:
@@ -49,8 +30,7 @@ def predictors(checkpoint: Path, package: Package) -> dict[str, Predictor]:
     Each is named by what runs in it, PyTorch first.
     """
     pytorch = Predictor(package, "onnxruntime", variant="fp32")
-    network = load_checkpoint(checkpoint).model
-    pytorch.network = OpenNetwork(lambda: PyTorchSession(network), (), print)
+    run_in_pytorch(pytorch, load_checkpoint(checkpoint).model)
     found = [pytorch]
     for variant in package.manifest.variants:
         found.append(Predictor(package, "onnxruntime", variant=variant))

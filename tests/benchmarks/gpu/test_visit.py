@@ -11,11 +11,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from support.scripts import ROOT
 from support.stand_ins.host_device import HostDriver
 
 pytest.importorskip("torch")
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+FOLDER = ROOT / "benchmarks"
 
 CHILD = """
 import json, sys, time

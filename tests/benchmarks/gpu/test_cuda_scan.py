@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from support.scripts import ROOT, load_script
 
 torch = pytest.importorskip("torch")
 
 from segmaformer.ops import selective_scan
 from segmaformer.runtime.bindings.op_library import run_selective_scan
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks/gpu/cuda_scan.py"
-
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("cuda_scan", SCRIPT)
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["cuda_scan"] = module  # dataclasses look their module up
-    specification.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "benchmarks/gpu/cuda_scan.py")
 
 
 def test_sizes_by_name_and_by_number(script: ModuleType) -> None:
