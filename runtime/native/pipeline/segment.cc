@@ -38,8 +38,8 @@ int threads_of(const SegmentOptions& options) {
   return options.threads > 0 ? options.threads : available_threads();
 }
 
-LabelTask task_of(const Volume& volume, const Spec& spec, Network& network,
-                  const SegmentOptions& options, const NetworkGrid& grid) {
+LabelTask task_of(const Spec& spec, Network& network, const SegmentOptions& options,
+                  const NetworkGrid& grid) {
   LabelTask task;
   task.tiling = spec.tiling;
   task.output = spec.output;
@@ -113,7 +113,7 @@ SegmentStatistics segment(const Volume& volume, const Spec& spec, Network& netwo
   SegmentStatistics statistics;
   check_grid(whole_grid(volume, spec.preprocessing), spec.tiling);
   const NetworkGrid grid = network_grid(volume, spec.preprocessing);
-  const LabelStream stream = planned_stream(task_of(volume, spec, network, options, grid),
+  const LabelStream stream = planned_stream(task_of(spec, network, options, grid),
                                             budget_of(volume, spec, labels, options.budget_bytes));
   statistics.on_device = stream.on_device();
   statistics.peak_bytes = stream.planned_bytes();
@@ -144,7 +144,7 @@ int64_t least_budget_bytes(const Volume& volume, const Spec& spec, Network& netw
   check_labels(labels, spec.output);
   const NetworkGrid grid = whole_grid(volume, spec.preprocessing);
   check_grid(grid, spec.tiling);
-  LabelTask task = task_of(volume, spec, network, options, grid);
+  LabelTask task = task_of(spec, network, options, grid);
   task.device = nullptr;  // what the processor needs is enough wherever logits are summed
   return LabelStream(std::move(task))
       .least_bytes(budget_of(volume, spec, labels, options.budget_bytes));
