@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -25,6 +26,9 @@ from support.packages.small_packages import write_package
 from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing
 
 ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile("whatever-the-load", deadline=None)
+settings.load_profile("whatever-the-load")
 
 
 def _folder(variable: str, default: str) -> Path:

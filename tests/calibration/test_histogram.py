@@ -11,7 +11,7 @@ from segmaformer.calibration.histogram import BINS, LEAST_LIMIT, Histogram
 VALUES = st.floats(-1e6, 1e6, width=32)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(arrays(np.float32, array_shapes(max_dims=3, max_side=5), elements=VALUES)))
 def test_nothing_is_lost_whatever_the_order_of_magnitudes(parts: list[np.ndarray]) -> None:
     histogram = Histogram()

@@ -51,7 +51,7 @@ def test_every_third_tile_is_the_one_with_most_background() -> None:
     assert 2 not in choose_tiles(voxels, 2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arrays(np.int64, (7, 4), elements=st.integers(0, 5000)), st.integers(1, 9))
 def test_choices_are_different_tiles_in_order(voxels: np.ndarray, wanted: int) -> None:
     chosen = choose_tiles(voxels, wanted)

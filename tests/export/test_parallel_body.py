@@ -140,7 +140,7 @@ def test_lengths(length: int, reverse: bool) -> None:
     assert error(parallel(signature, inputs), reference(signature, inputs)) <= 1e-6
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.builds(Size, st.integers(1, 700), st.integers(1, 9), st.integers(1, 9), st.integers(1, 3)),
     st.booleans(),

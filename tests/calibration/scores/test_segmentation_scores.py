@@ -76,7 +76,7 @@ def _itk_hd95(a: Any, b: Any) -> float:
     return float(max(directed))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_the_distance_is_that_of_itk(seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -145,7 +145,7 @@ def test_damaged_models_stay_as_they_are() -> None:
         assert found is None or len(found.model) <= end
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_no_damage_reaches_beyond_the_model(data: st.DataObject) -> None:
     content = bytearray(model())
@@ -173,7 +173,7 @@ def labels(*task: Any, order: int = 1) -> np.ndarray:
     return stream_of(*task, order=order).labels(ignore)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(2, 14), st.integers(2, 9), st.integers(8, 33)),
     resampled=st.booleans(),

@@ -44,7 +44,7 @@ runs = st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 300)), min_s
 
 
 @given(runs=runs, width=st.sampled_from([1, 2, 4]), literals=st.integers(1, 128))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_numbers_come_back(runs: Runs, width: int, literals: int) -> None:
     values, lengths = zip(*runs, strict=True)
     numbers = np.repeat(np.array(values, "u8").astype(f"<u{width}"), lengths)
@@ -59,7 +59,7 @@ def test_numbers_come_back(runs: Runs, width: int, literals: int) -> None:
     width=st.sampled_from([1, 2, 4]),
     cut=st.integers(0, 300),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_bytes_are_decoded_or_refused(data: bytes, count: int, width: int, cut: int) -> None:
     starts = [width, 64, *(64 + 40 * place for place in range(1, width))]
     header = np.pad(np.array(starts, "<u4"), (0, 15 - width)).tobytes()

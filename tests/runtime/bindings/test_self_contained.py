@@ -185,7 +185,7 @@ def test_what_is_no_model_is_not_handed_on(name: str) -> None:
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_where_the_parser_sees_data_outside_so_does_the_check(data: st.DataObject) -> None:
     """Bytes changed at random: whatever onnx reads as external must not pass."""
     document = model()

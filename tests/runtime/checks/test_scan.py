@@ -132,7 +132,7 @@ def test_what_scanners_produce_is_no_oddity(scan: Volume) -> None:
     assert check_scan(scan) == []
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0, 14.5), st.tuples(*[st.floats(-1, 1)] * 3))
 def test_small_rotations_about_any_axis_are_accepted(
     degrees: float, axis: tuple[float, ...]

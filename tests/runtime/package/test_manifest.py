@@ -27,7 +27,7 @@ from segmaformer.runtime.spec import Label, Output, Region
 
 
 @given(manifests())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_writing_and_reading_gives_an_equal_manifest(manifest: Manifest) -> None:
     assert parse_manifest(manifest.to_json()) == manifest
     assert parse_manifest(unseal(seal(manifest.to_json()))) == manifest
@@ -124,14 +124,14 @@ def test_messages_stay_short_and_on_one_line() -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_bytes_are_either_read_or_refused(content: bytes) -> None:
     with pytest.raises(PackageError):
         parse_manifest(content)
 
 
 @given(place=st.integers(0, 10_000), value=JSON_VALUES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_value_at_any_place_is_either_read_or_refused(place: int, value: Any) -> None:
     document = json.loads(sample_manifest().to_json())
     spots = list(_spots(document))

@@ -74,7 +74,7 @@ def test_a_folder_or_file_without_a_manifest_is_no_package(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["fp32.onnx", "card.md", "engines/plan", "manifest.json"])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_one_flipped_bit_anywhere_is_refused(
     tmp_path_factory: pytest.TempPathFactory, name: str, place: float, bit: int
 ) -> None:

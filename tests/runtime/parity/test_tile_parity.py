@@ -97,7 +97,7 @@ def one_hot(labels: np.ndarray) -> np.ndarray:
 
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_agreement_and_dice_are_those_of_all_tiles_together(seed: int, count: int) -> None:
     random = np.random.default_rng(seed)
     tiles = [(random.integers(0, 3, (4, 5, 6)), random.integers(0, 2, (4, 5, 6)))

@@ -41,7 +41,7 @@ def test_enclosed_zeros_belong_to_the_scan_and_open_ones_do_not() -> None:
     assert scaled[0, 0, 0, 0] == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     shape=st.tuples(*[st.integers(1, 12)] * 3),
     density=st.floats(0, 1),
@@ -63,7 +63,7 @@ def test_one_voxel_is_a_box() -> None:
     assert content_box(scan_with((1, 5, 0, 3))) == (slice(5, 6), slice(0, 1), slice(3, 4))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     shape=st.tuples(st.integers(1, 2), *[st.integers(1, 40)] * 3),
     points=st.integers(1, 30),
@@ -79,7 +79,7 @@ def test_the_box_is_the_smallest_with_all_content(shape, points, seed) -> None:
     assert content_box(image) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(*[st.integers(3, 14)] * 3),
     density=st.floats(0.3, 0.9),

@@ -54,7 +54,7 @@ def between(voxels: np.ndarray, axis: int, count: int, step: float) -> np.ndarra
     return voxels.take(low, axis) * (1 - weight) + voxels.take(high, axis) * weight
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     shape=st.tuples(*[st.integers(2, 12)] * 3),
     edges=st.tuples(*[st.sampled_from([0.8, 1.0, 2.0, 5.0])] * 3),
@@ -71,7 +71,7 @@ def test_voxels_lie_exactly_as_far_apart_as_stated(shape, edges, wanted):  # typ
     np.testing.assert_allclose(prepared.image, expected, atol=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     shape=st.tuples(*[st.integers(3, 300)] * 3),
     edges=st.tuples(*[st.sampled_from([0.5, 0.8, 0.9375, 1.0, 1.5005, 2.5, 5.0])] * 3),
@@ -169,7 +169,7 @@ def test_cropping_to_what_is_above_an_intensity() -> None:
         preprocess(volume, spec(crop_above=1))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     shape=st.tuples(*[st.integers(2, 12)] * 3),
     target=st.tuples(*[st.integers(2, 16)] * 3),

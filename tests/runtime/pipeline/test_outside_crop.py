@@ -66,7 +66,7 @@ def maps_of(predictor: Predictor, prepared: Prepared) -> tuple[list[int], np.nda
     return [each.value for each in named], np.stack([*predictor.probabilities(prepared, names)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from([*LABEL_SETS]),
     kept=st.tuples(*[st.integers(1, 14)] * 3),

@@ -173,7 +173,7 @@ def test_arrays_of_another_grid_are_not_restored() -> None:
         restore_map(np.zeros((6, 3, 5), np.uint8), prepared)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=st.tuples(*[st.integers(2, 12)] * 3),
     scan_spacing_mm=st.tuples(*[st.sampled_from([0.7, 1.0, 2.5, 5.0])] * 3),

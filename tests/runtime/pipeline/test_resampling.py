@@ -71,7 +71,7 @@ def test_all_axes_together(shape: Triple, new_shape: Triple, order: int) -> None
     assert_same(found, expected, image)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(*[st.integers(1, 14)] * 3),
     new_shape=st.tuples(*[st.integers(1, 18)] * 3),
@@ -151,7 +151,7 @@ def test_weights_of_long_axes_are_sparse() -> None:
     assert np.count_nonzero(axis_weights(400, 500, 3)) <= 50 * 500
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(*[st.integers(1, 30)] * 3),
     new_shape=st.tuples(*[st.integers(1, 30)] * 3),
@@ -264,7 +264,7 @@ def test_a_real_anisotropic_scan(data_dir: Path, new_spacing_mm: Spacing) -> Non
     assert_same(found, resize_separately(image[0], shape, 0, 3, 0)[None], image)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(*[st.integers(1, 14)] * 3),
     new_shape=st.tuples(*[st.integers(1, 40)] * 3),

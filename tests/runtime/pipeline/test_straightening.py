@@ -44,7 +44,7 @@ spacings = st.tuples(st.floats(0.3, 2), st.floats(0.3, 2), st.floats(0.5, 5))
 
 
 @given(along_x=shears, along_y=shears, spacing=spacings)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_voxels_of_the_straight_grid_show_their_own_place(
     along_x: float, along_y: float, spacing: tuple[float, float, float]
 ) -> None:
@@ -66,7 +66,7 @@ def test_voxels_of_the_straight_grid_show_their_own_place(
 
 
 @given(along_x=shears, along_y=shears, spacing=spacings)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_labels_come_back_to_the_nearest_voxel(
     along_x: float, along_y: float, spacing: tuple[float, float, float]
 ) -> None:
@@ -114,7 +114,7 @@ def test_other_scans_are_left_alone(data_dir: Path) -> None:
 
 
 @given(along_x=shears, along_y=shears, spacing=spacings)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_labels_come_back_from_the_straight_grid(
     along_x: float, along_y: float, spacing: tuple[float, float, float]
 ) -> None:

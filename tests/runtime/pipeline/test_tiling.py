@@ -46,7 +46,7 @@ def test_starts_are_those_computed_by_hand(
 
 
 @given(tile=st.integers(1, 200), surplus=st.integers(0, 600), step=st.floats(0.05, 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_starts_cover_the_axis_in_even_steps(tile: int, surplus: int, step: float) -> None:
     starts = tile_starts(tile + surplus, tile, step)
     assert starts[0] == 0
@@ -77,7 +77,7 @@ def test_boxes_run_through_the_volume_with_depth_slowest() -> None:
 
 @pytest.mark.parametrize("scheme", get_args(TilingScheme))
 @given(tile=TILES, surplus=SHAPES, step=STEPS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_boxes_cover_every_voxel(
     scheme: TilingScheme, tile: Triple, surplus: Triple, step: float
 ) -> None:
@@ -108,7 +108,7 @@ def test_the_gaussian_map_is_that_of_the_formula(tile: Triple) -> None:
 
 
 @given(st.tuples(*[st.integers(1, 40)] * 3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_gaussian_map_weighs_the_centre_most_and_every_voxel(tile: Triple) -> None:
     weights = tile_weights(Tiling(tile))
     assert weights.shape == tile
@@ -124,7 +124,7 @@ def test_the_gaussian_map_weighs_the_centre_most_and_every_voxel(tile: Triple) -
 
 
 @given(TILES, SHAPES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_padding_is_symmetric_zero_and_undone_by_its_box(tile: Triple, shape: Triple) -> None:
     image = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32) + 10
     padded, box = pad_to_tile(image, tile)
@@ -168,7 +168,7 @@ def naive_logits(image: np.ndarray, tile: Triple, step: float, weights: np.ndarr
 
 
 @given(TILES, SHAPES, STEPS, st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_blending_equals_the_definition_in_float64(
     tile: Triple, shape: Triple, step: float, gaussian: bool
 ) -> None:

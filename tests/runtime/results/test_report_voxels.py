@@ -43,7 +43,7 @@ def random_scan(shape: tuple[int, ...], values: int = 4) -> tuple[np.ndarray, np
     return image, random.integers(0, values, shape).astype(np.uint16)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.tuples(*[st.integers(1, 9)] * 3))
 def test_small_scans_come_back_as_they_were(shape: tuple[int, int, int]) -> None:
     image, labels = random_scan(shape)
@@ -102,7 +102,7 @@ def test_too_large_scans_are_averaged_along_the_finest_axes(
     assert np.array_equal(ranks, middles)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(3_000, 200_000))
 def test_the_budget_is_kept(budget_bytes: int) -> None:
     image, labels = random_scan((40, 40, 40))
@@ -136,7 +136,7 @@ def test_middles_of_blocks(extent: int, factor: int, middles: list[int]) -> None
 finite = st.floats(-1e6, 1e6, width=32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(finite, min_size=1, max_size=40), finite, st.floats(0, 1e5))
 def test_scales_are_monotone_and_true_to_half_a_step(
     values: list[float], lower: float, width: float

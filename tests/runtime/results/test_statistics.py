@@ -36,7 +36,7 @@ def one_label(labels: np.ndarray, affine: np.ndarray) -> dict[str, Any]:
     return entry
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     shape=st.tuples(*[st.integers(1, 7)] * 3),

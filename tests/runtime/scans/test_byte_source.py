@@ -33,7 +33,7 @@ def test_what_was_compressed_comes_back(
         assert read_all(stream, piece) == CONTENT
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=5),
     piece=st.integers(1, 5000),

@@ -96,7 +96,7 @@ orientations = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(affine=orientations, scanned=st.sampled_from(SUFFIXES), written=st.sampled_from(SUFFIXES))
 def test_any_orientation_keeps_its_place(
     tmp_path_factory: pytest.TempPathFactory, affine: np.ndarray, scanned: str, written: str

@@ -192,7 +192,7 @@ def test_an_empty_file_is_told(tmp_path: Path, name: str, content: bytes) -> Non
         read_scan([tmp_path / name])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, len(DATA)), max_size=4), trailer=st.integers(0, 300))
 def test_members_of_gzip_may_be_divided_anywhere(
     tmp_path_factory: pytest.TempPathFactory, cuts: list[int], trailer: int

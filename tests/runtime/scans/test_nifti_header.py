@@ -211,9 +211,7 @@ def test_numbers_that_programs_read_in_two_ways_are_remarked(
         assert re.search(expected, finding.what)
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     position=st.integers(0, 347),
     replacement=st.binary(min_size=1, max_size=8),

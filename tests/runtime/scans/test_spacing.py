@@ -124,7 +124,7 @@ def test_volume_of_a_sheared_voxel(files: dict[str, Path]) -> None:
     assert only == pytest.approx(6, rel=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.permutations(range(3)),
     st.tuples(*[st.booleans()] * 3),

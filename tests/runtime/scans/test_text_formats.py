@@ -234,9 +234,7 @@ def test_a_missing_origin_is_zero(tmp_path: Path, form: Format) -> None:
 
 
 @each_format
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(0, 330), replacement=st.binary(min_size=1, max_size=8))
 def test_an_altered_header_is_read_or_refused_and_nothing_else(
     tmp_path: Path, form: Format, position: int, replacement: bytes

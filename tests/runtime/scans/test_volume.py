@@ -74,7 +74,7 @@ def test_reoriented_voxels_keep_their_place_in_space(stored: str, wanted: str) -
     assert np.array_equal(reorientation.undo(turned), voxels)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     angles=st.tuples(*[st.floats(-3.2, 3.2)] * 3),
     shear=st.tuples(*[st.floats(-0.4, 0.4)] * 3),

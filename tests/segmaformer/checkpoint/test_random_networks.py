@@ -26,7 +26,7 @@ def shapes_of(name: str, config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("name", list_models())
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(data=st.data(), prefix=st.sampled_from(["", "model.", "a.network."]))
 def test_the_detected_network_takes_the_weights(
     name: str, data: st.DataObject, prefix: str

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from segmaformer.models.ensemble import Ensemble
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(count=st.integers(1, 5), seed=st.integers(0, 1000))
 def test_logits_are_the_mean(count: int, seed: int) -> None:
     torch.manual_seed(seed)

@@ -16,9 +16,7 @@ from support.networks.random_networks import RandomNetwork, random_network
 from segmaformer.models import create_model, list_models
 
 every_network = pytest.mark.parametrize("name", list_models())
-few = settings(
-    max_examples=2, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate]
-)
+few = settings(max_examples=2, derandomize=True, phases=[Phase.explicit, Phase.generate])
 """Without a search for the simplest failure, which would take minutes."""
 
 

@@ -110,7 +110,7 @@ def test_every_golden_is_listed(golden_dir: Path) -> None:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     batch=st.integers(1, 3),
     length=st.integers(0, 70),

@@ -100,9 +100,7 @@ class Case:
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 150))
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     shape=SHAPES,
     tile=st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(40, 150)),

@@ -51,7 +51,7 @@ def scipy_product(matrix: sparse.csr_array, source: np.ndarray, axis: int) -> np
     return np.moveaxis(product.reshape(-1, *moved.shape[1:]), 0, axis)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     shape=st.tuples(*[st.integers(1, 20)] * 3),
     count=st.integers(1, 12),

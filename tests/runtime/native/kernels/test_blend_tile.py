@@ -46,7 +46,7 @@ def numbers(random: np.random.Generator, *shape: int) -> np.ndarray:
     return random.normal(0, 10.0 ** random.integers(-3, 4), shape).astype(np.float32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shape=shapes, threads=st.integers(1, 3), seed=seeds)
 def test_the_product_is_rounded_before_it_is_added(
     shape: tuple[int, ...], threads: int, seed: int
@@ -59,7 +59,7 @@ def test_the_product_is_rounded_before_it_is_added(
     np.testing.assert_array_equal(gathered(lines), before + logits * weights)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shape=shapes, threads=st.integers(1, 3), seed=seeds)
 def test_every_channel_is_divided_by_the_same_weights(
     shape: tuple[int, ...], threads: int, seed: int
@@ -72,7 +72,7 @@ def test_every_channel_is_divided_by_the_same_weights(
     np.testing.assert_array_equal(gathered(lines), before / divisors)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=shapes,
     value=st.sampled_from([np.nan, np.inf, -np.inf]),

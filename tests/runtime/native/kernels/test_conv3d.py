@@ -53,7 +53,7 @@ def cases(draw_from: Any) -> Case:
     return conv_case((batch, channels, *extents), outputs, depth_taps)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases())
 def test_any_extents(case: Case) -> None:
     for isa in cpu_isas():

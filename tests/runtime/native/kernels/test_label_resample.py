@@ -43,7 +43,7 @@ def interpolated(logits: np.ndarray, taps: list[AxisTaps]) -> np.ndarray:
     return found
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     shape=extents,
     target=targets,
@@ -63,7 +63,7 @@ def test_the_largest_logit_wins(
     assert (exact.max(axis=0) - chosen).max() < TIE
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     shape=extents,
     target=targets,
@@ -86,7 +86,7 @@ def test_later_regions_paint_over_earlier_ones(
     np.testing.assert_array_equal(found[certain], expected[certain])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shape=extents, channels=st.integers(2, 12), seed=seeds)
 def test_the_first_of_equal_logits_wins(shape: tuple[int, ...], channels: int, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -98,7 +98,7 @@ def test_the_first_of_equal_logits_wins(shape: tuple[int, ...], channels: int, s
     assert (found == first).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shape=extents, target=targets, channels=st.integers(2, 6), seed=seeds)
 def test_labels_follow_a_permutation_of_the_channels(
     shape: tuple[int, ...], target: tuple[int, ...], channels: int, seed: int

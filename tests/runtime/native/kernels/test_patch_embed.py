@@ -59,7 +59,7 @@ def cases(draw_from: Any) -> Case:
     return patch_case(x, (made, channels, *kernel), strides, (*before, *after))  # type: ignore[arg-type]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases())
 def test_any_extents(case: Case) -> None:
     for isa in cpu_isas():
@@ -81,7 +81,7 @@ def filtered_cases(draw_from: Any) -> Case:
     return patch_case((1, channels, *extents), (made, channels, *kernel), strides, pads)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(filtered_cases())
 def test_minimal_filtering(case: Case) -> None:
     for isa in cpu_isas():

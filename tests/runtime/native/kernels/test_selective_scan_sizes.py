@@ -120,7 +120,7 @@ def sizes(draw: st.DrawFn) -> tuple[int, int, int]:
     return magnitude(min(LONGEST, LARGEST_WORK // (states * channels))), channels, states
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(sizes=sizes(), threads=st.integers(1, 9), isa=st.sampled_from(cpu_isas()))
 def test_any_size(sizes: tuple[int, int, int], threads: int, isa: str) -> None:
     check_both_directions(make_inputs(*sizes, optional=OPTIONAL), [(isa, threads)])

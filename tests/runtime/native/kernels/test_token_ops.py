@@ -31,7 +31,7 @@ from support.graphs.token_op_cases import (
 from segmaformer.runtime.bindings.op_library import cpu_isas
 from segmaformer.runtime.bindings.token_ops import INPUT_COUNTS
 
-brief = settings(max_examples=20, deadline=None)
+brief = settings(max_examples=20)
 every_op = pytest.mark.parametrize("op", INPUT_COUNTS)
 isas = st.sampled_from(cpu_isas())
 

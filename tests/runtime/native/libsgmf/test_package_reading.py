@@ -78,7 +78,7 @@ def face(tmp_path_factory: pytest.TempPathFactory) -> Face:
 
 
 @given(content=st.binary(max_size=300), piece=st.integers(1, 130))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_sha256_is_that_of_hashlib(face: Face, content: bytes, piece: int) -> None:
     assert face.sha256(content, piece) == hashlib.sha256(content).hexdigest()
 
@@ -140,7 +140,7 @@ def summary(manifest: Manifest) -> str:
 
 
 @given(manifests().filter(lambda manifest: "\0" not in summary(manifest)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_manifests_are_read_alike(face: Face, manifest: Manifest) -> None:
     assert face.manifest(manifest.to_json().encode()) == (READ, summary(manifest))
 
@@ -180,7 +180,7 @@ def test_a_path_that_may_leave_the_package_is_refused(face: Face, name: str) -> 
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_bytes_are_refused(face: Face, content: bytes) -> None:
     assert face.manifest(content).status == REFUSED
 

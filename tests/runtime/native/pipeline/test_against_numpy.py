@@ -122,7 +122,7 @@ def chosen(case: Case, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return logits.argmax(axis=0), first - second
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(given_=on_the_own_grid, tiles_at_once=st.integers(1, 3), seed=st.integers(0, 10_000))
 def test_labels_follow_the_definition(
     given_: dict[str, Any], tiles_at_once: int, seed: int

@@ -56,7 +56,7 @@ def python_labels(case: Case) -> np.ndarray:
     return restore_map(prediction.labels(lambda done, count: None), scan)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     given_=cases,
     tiles_at_once=st.integers(1, 3),

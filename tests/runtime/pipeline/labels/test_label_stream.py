@@ -63,7 +63,7 @@ targets = st.tuples(*[st.integers(1, 24)] * 3)
 spacings = st.tuples(*[st.sampled_from([1.0, 2.0, 7.0])] * 3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     shape=extents,
     tile=tiles,
@@ -128,7 +128,7 @@ def test_equals_the_full_computation_under_any_budget(
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     body=st.tuples(*[st.integers(0, 9)] * 3),
     shape=st.tuples(*[st.integers(4, 22)] * 3),

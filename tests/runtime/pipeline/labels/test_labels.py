@@ -18,7 +18,7 @@ LOGITS = hnp.arrays(np.float32, (3, 2, 3, 2), elements=st.integers(-20, 20).map(
 
 
 @given(LOGITS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_without_regions_the_largest_logit_wins(logits: np.ndarray) -> None:
     labels = logits_to_labels(logits, SOFTMAX)
     assert labels.shape == logits.shape[1:]
@@ -34,7 +34,7 @@ def test_the_first_of_equal_logits_wins() -> None:
 
 
 @given(LOGITS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_regions_above_one_half_paint_later_over_earlier(logits: np.ndarray) -> None:
     labels = logits_to_labels(logits, BRATS)
     for voxel in np.ndindex(labels.shape):

@@ -35,7 +35,7 @@ def expected_of(labels: np.ndarray, steps: list[KeepLargest]) -> np.ndarray:
     return labels
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     shape=st.tuples(*[st.integers(1, 12)] * 3),
     density=st.floats(0, 1),

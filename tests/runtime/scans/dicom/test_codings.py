@@ -137,7 +137,7 @@ def test_what_is_not_geometry_changes_nothing(
 
 
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_names_and_folders_change_nothing(
     seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -196,7 +196,7 @@ def test_slopes_and_intercepts_are_those_of_each_slice(tmp_path: Path) -> None:
     tilt_mm=st.floats(-1.0, 1.0),
     spacing_mm=st.tuples(st.floats(0.2, 3), st.floats(0.2, 3)),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_orientation_and_tilt_has_its_affine(
     angles: tuple[float, float, float],
     tilt_mm: float,

@@ -47,7 +47,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     cut=st.one_of(st.none(), st.integers(0, 1 << 16)),
 )
 @example(which=1, changes=[], cut=None)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_changed_headers_are_read_or_refused(
     which: int,
     changes: list[tuple[int, int]],
@@ -71,7 +71,7 @@ def test_changed_headers_are_read_or_refused(
     content=st.binary(max_size=200).map(lambda tail: b"\xfe\xff\0\xe0\0\0\0\0" + tail),
     frames=st.integers(1, 5),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_fragments_are_found_or_refused(
     content: bytes, frames: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -88,7 +88,7 @@ def test_gate(tiny_config: dict[str, Any], use_gate: bool) -> None:
     assert inferred["use_gate"] is use_gate
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(channels=st.integers(1, 600), hidden=st.integers(1, 5000))
 def test_mlp_ratio_gives_back_the_width(channels: int, hidden: int) -> None:
     assert int(channels * _mlp_ratio(hidden, channels)) == hidden

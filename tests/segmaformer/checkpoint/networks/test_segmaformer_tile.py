@@ -43,7 +43,7 @@ def accepted(config: dict[str, Any], tile: tuple[int, int, int]) -> bool:
     return True
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     preset=st.sampled_from(["brats", "bctv_fixed", "acdc_fixed", "bones"]),
     schedule=st.sampled_from(sorted(BY_SCHEDULE)),

@@ -282,7 +282,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), value=JSON)
 def test_any_edited_plans_are_read_or_refused(data: st.DataObject, value: Any) -> None:
     plans = json.loads(json.dumps(_template()))

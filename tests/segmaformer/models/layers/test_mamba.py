@@ -93,7 +93,7 @@ mixers = st.fixed_dictionaries(
         "expand": st.integers(1, 3),
     }
 )
-brief = settings(max_examples=20, deadline=None)
+brief = settings(max_examples=20)
 
 
 @brief

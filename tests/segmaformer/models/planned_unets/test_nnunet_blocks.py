@@ -23,7 +23,7 @@ from segmaformer.models.planned_unets.nnunet_blocks import (
     downsampling,
 )
 
-brief = settings(max_examples=25, deadline=None)
+brief = settings(max_examples=25)
 kernels = st.tuples(*[st.sampled_from([1, 3])] * 3)
 strides = st.tuples(*[st.integers(1, 2)] * 3)
 grids = st.tuples(*[st.integers(2, 4)] * 3)

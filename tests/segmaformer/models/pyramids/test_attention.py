@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from segmaformer.models.pyramids.attention import Attention, MixFFN
 
-brief = settings(max_examples=25, deadline=None)
+brief = settings(max_examples=25)
 grids = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(2, 4))
 seeds = st.integers(0, 1000)
 

@@ -17,7 +17,7 @@ from segmaformer.models.segmamba.monai_blocks import (
     UpBlock,
 )
 
-brief = settings(max_examples=20, deadline=None)
+brief = settings(max_examples=20)
 grids = st.tuples(*[st.integers(2, 5)] * 3)
 widths = st.integers(1, 5)
 seeds = st.integers(0, 1000)
