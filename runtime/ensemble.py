@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import math
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,12 @@ from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.labels import label_dtype
 from segmaformer.runtime.pipeline.postprocessing import postprocess
 from segmaformer.runtime.pipeline.probabilities import label_channel
-from segmaformer.runtime.predictor import Predictor, Prepared
+from segmaformer.runtime.predictor import Predictor, Prepared, timed
 from segmaformer.runtime.progress import Progress
 from segmaformer.runtime.results.segmentation import Segmentation
 from segmaformer.runtime.scans.volume import Volume
 from segmaformer.runtime.spec import KeepLargest
+from segmaformer.runtime.system.interruption import ended_by
 
 Map = npt.NDArray[np.float32]
 
@@ -94,25 +94,17 @@ class Ensemble:
         cancel: threading.Event | None = None,
     ) -> Segmentation:
         """Segment a prepared scan; parameters and errors are those of :meth:`Predictor.predict`."""
-        start = time.perf_counter()
-        output = self.package.manifest.output
-        labels = np.zeros(prepared.volume.shape, label_dtype(output))
-        best = np.zeros(0 if output.regions else labels.shape, np.float32)
-        means = self._means(prepared, [*range(output.channels)], best.nbytes, progress, cancel)
-        for channel, mean in enumerate(means):
-            if output.regions:
-                labels[mean > 0.5] = output.regions[channel].value
-            else:
-                labels[mean > best] = channel
-                np.maximum(best, mean, out=best)
-        del best, means, mean  # more than postprocessing takes
-        postprocess(labels, self.postprocessing)
+        seconds = dict(prepared.seconds)
+        with timed(seconds, "networks and labels"):
+            labels = self._labels(prepared, progress, cancel)
+            with ended_by(cancel):
+                postprocess(labels, self.postprocessing)
         return Segmentation(
             labels,
             prepared.volume,
             dataclasses.replace(self.package.manifest, name=self.name),
             self.backend,
-            {**prepared.seconds, "networks and labels": time.perf_counter() - start},
+            seconds,
             self.mirrored_axes,
             self.sha256,
             self.postprocessing,
@@ -141,6 +133,22 @@ class Ensemble:
         """SHA-256 of the members' own, a line each."""
         lines = "".join(f"{package.manifest_sha256}\n" for package in self.packages)
         return hashlib.sha256(lines.encode()).hexdigest()
+
+    def _labels(
+        self, prepared: Prepared, progress: Progress | None, cancel: threading.Event | None
+    ) -> np.ndarray:
+        """Decide each voxel by the largest mean; of regions, by those above one half."""
+        output = self.package.manifest.output
+        labels = np.zeros(prepared.volume.shape, label_dtype(output))
+        best = np.zeros(0 if output.regions else labels.shape, np.float32)
+        means = self._means(prepared, [*range(output.channels)], best.nbytes, progress, cancel)
+        for channel, mean in enumerate(means):
+            if output.regions:
+                labels[mean > 0.5] = output.regions[channel].value
+            else:
+                labels[mean > best] = channel
+                np.maximum(best, mean, out=best)
+        return labels
 
     def _means(
         self,

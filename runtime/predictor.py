@@ -194,10 +194,10 @@ class Predictor:
     def prepare(self, scan: Volume | str | Path | Sequence[str | Path]) -> Prepared:
         """Read and preprocess one scan, so that another thread may :meth:`segment` it."""
         seconds = dict[str, float]()
-        with _timed(seconds, "read"):
+        with timed(seconds, "read"):
             volume = self._read(scan)
         straightening = self._straightening(volume)
-        with _timed(seconds, "preprocess"):
+        with timed(seconds, "preprocess"):
             straight = self._straight(volume, straightening)
             first = self._first or self
             prepared = preprocess(
@@ -220,7 +220,7 @@ class Predictor:
         """Segment a prepared scan; parameters and errors are those of :meth:`predict`."""
         seconds = dict(prepared.seconds)
         scan, held_bytes = self._network_input(prepared, seconds, progress, cancel)
-        with _timed(seconds, "network and labels"):
+        with timed(seconds, "network and labels"):
             labels = self._labels(scan, held_bytes, _for_stage(progress, "tiles"), cancel)
             if self._one_at_a_time:
                 self.close()
@@ -332,13 +332,13 @@ class Predictor:
         stage = self.package.manifest.previous_stage
         if self._first is None or stage is None:
             return prepared.scan, held_bytes
-        with _timed(seconds, "previous stage"):
+        with timed(seconds, "previous stage"):
             labels = self._first._labels(  # noqa: SLF001 -- a predictor too
                 prepared.scan, held_bytes, _for_stage(progress, "previous stage"), cancel
             )
             if self._one_at_a_time:
                 self._first.close()
-        with _timed(seconds, "masks"), ended_by(cancel):
+        with timed(seconds, "masks"), ended_by(cancel):
             straight = self._straight(prepared.volume, prepared.straightening)
             spec = self.package.manifest.preprocessing
             image = with_masks(straight, spec, labels, stage, threads=self._threads)
@@ -409,7 +409,8 @@ def _for_stage(progress: Progress | None, stage: str) -> StepProgress:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the wall time of a block to `seconds`, as a stage's."""
     start = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - start

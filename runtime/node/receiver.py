@@ -10,7 +10,7 @@ from typing import Any
 from segmaformer.runtime.node.spool import Spool
 
 _VERIFICATION = "1.2.840.10008.1.1"
-SUCCESS, NOT_AUTHORIZED, OUT_OF_RESOURCES, CANNOT_STORE = 0x0000, 0x0124, 0xA700, 0xC000
+SUCCESS, NOT_AUTHORIZED, OUT_OF_RESOURCES = 0x0000, 0x0124, 0xA700
 
 
 @dataclass(frozen=True)

@@ -84,10 +84,8 @@ class _PackageFolder(PackagePath):
 PACKAGE_FOLDER = _PackageFolder(exists=True, file_okay=False, path_type=Path)
 
 
-def _or_chosen(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path:
-    """Return the package that was named, or else that of the chosen model."""
-    if value is not None:
-        return value
+def _chosen() -> Path:
+    """Return the package of the chosen model."""
     store = ModelStore.existing()
     name = None if store is None else store.chosen_name()
     if store is None or name is None:
@@ -104,7 +102,7 @@ def _all_or_chosen(
     """Return the packages that were named, or the one of the environment, or the chosen one."""
     named = os.environ.get(MODEL_VARIABLE)
     if value or not named:
-        return value or (_or_chosen(context, parameter, None),)
+        return value or (_chosen(),)
     return (PACKAGE_FOLDER.convert(named, parameter, context),)
 
 
@@ -118,14 +116,4 @@ models_option = click.option(
     help="Package to use, or the name of a model in the store; a path that exists wins. Repeat to "
     "average the probabilities of several packages. Default: the environment variable SGMF_MODEL, "
     "then the model that `sgmf models use` chose.",
-)
-
-model_option = click.option(
-    "-m",
-    "--model",
-    envvar=MODEL_VARIABLE,
-    type=PACKAGE_FOLDER,
-    callback=_or_chosen,
-    help="Package to use, or the name of a model in the store; a path that exists wins. Default: "
-    "the environment variable SGMF_MODEL, then the model that `sgmf models use` chose.",
 )

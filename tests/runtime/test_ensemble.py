@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from support.packages.small_packages import (
 from segmaformer.runtime import Package, Predictor, Volume
 from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.ensemble import Ensemble
-from segmaformer.runtime.errors import BudgetError, InputError
+from segmaformer.runtime.errors import BudgetError, CancelledError, InputError
 from segmaformer.runtime.package.reader import read_manifest
 from segmaformer.runtime.pipeline.postprocessing import postprocess
 from segmaformer.runtime.spec import KeepLargest
@@ -49,6 +51,13 @@ def ensemble(packages: list[Package], budget: int | None = None) -> Ensemble:
     return Ensemble(packages, "onnxruntime", memory_budget_mib=budget, options=ONE_THREAD)
 
 
+def with_steps(packages: list[Package], steps: tuple[KeepLargest, ...]) -> list[Package]:
+    return [
+        dataclasses.replace(each, manifest=dataclasses.replace(each.manifest, postprocessing=steps))
+        for each in packages
+    ]
+
+
 def mean_of_members(packages: list[Package], volume: Volume, labels: list[str]) -> np.ndarray:
     sums = []
     for package in packages:
@@ -72,10 +81,7 @@ def test_the_mean_decides(packages: list[Package], volume: Volume) -> None:
 
 def test_postprocessing_must_be_the_same(packages: list[Package], volume: Volume) -> None:
     steps = (KeepLargest((1, 2)), KeepLargest((1,)))
-    listed = [
-        dataclasses.replace(each, manifest=dataclasses.replace(each.manifest, postprocessing=steps))
-        for each in packages
-    ]
+    listed = with_steps(packages, steps)
     plain = ensemble(packages)
     expected = plain.segment(plain.prepare(volume)).labels
     postprocess(expected, steps)
@@ -85,6 +91,22 @@ def test_postprocessing_must_be_the_same(packages: list[Package], volume: Volume
     assert found.postprocessing == steps
     with pytest.raises(InputError, match="list different postprocessing"):
         ensemble([packages[0], listed[1]])
+
+
+def test_cancelling_ends_postprocessing(
+    packages: list[Package], volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, cancel = ensemble(with_steps(packages, (KeepLargest((1,)),))), threading.Event()
+    labels = both._labels
+
+    def cancelled_afterwards(*arguments: Any) -> np.ndarray:
+        found = labels(*arguments)
+        cancel.set()
+        return found
+
+    monkeypatch.setattr(both, "_labels", cancelled_afterwards)
+    with pytest.raises(CancelledError):
+        both.segment(both.prepare(volume), cancel=cancel)
 
 
 def test_regions_are_painted_where_the_mean_is_above_one_half(tmp_path: Path) -> None:
