@@ -109,13 +109,29 @@ void Model::open(const sgmf_open_options& options) {
   if (first) {
     stages_.push_back(std::make_unique<Stage>(std::move(first), settings));
     backend_ = stages_.front()->description();
+    check_tile(*stages_.front());
     end_turn(*stages_.front());
   }
   settings.postprocessing = options.without_postprocessing == 0;
   stages_.push_back(std::make_unique<Stage>(std::move(package), settings));
   const std::string& own = stages_.back()->description();
   backend_ = backend_.empty() || backend_ == own ? own : backend_ + ", then " + own;
+  check_tile(*stages_.back());
   end_turn(*stages_.back());
+}
+
+void Model::check_tile(Stage& stage) const {
+  const Spec& spec = stage.manifest().spec;
+  Volume voxel;
+  voxel.type = ElementType::uint8;
+  voxel.channels = static_cast<int64_t>(spec.preprocessing.channels.size());
+  voxel.shape = {1, 1, 1};
+  for (std::size_t i = 0; i < 4; ++i) voxel.affine[i][i] = 1;
+  LabelBuffer label;
+  label.type = spec.output.largest_value() > UINT8_MAX ? ElementType::uint16 : ElementType::uint8;
+  const int64_t least =
+      least_budget_bytes(voxel, spec, stage.planned_network(), label, segment_options());
+  if (least > budget_bytes_) throw BudgetError("a tile and its logits", budget_bytes_, least);
 }
 
 void Model::end_turn(Stage& stage) {
@@ -178,6 +194,9 @@ void Model::run(const sgmf_volume& volume, const sgmf_labels& labels,
   settings.progress = [&](int64_t done, int64_t count) {
     return !cancelled_ && go_on(options, done, count);
   };
+  if (stages_.size() > 1) {
+    check_budget(voxels, manifest().spec, stages_.back()->planned_network(), buffer, settings);
+  }
   sgmf_statistics sums{};
   sums.open_seconds = statistics_.open_seconds;
   sums.warm_up_seconds = statistics_.warm_up_seconds;
@@ -205,8 +224,9 @@ int64_t Model::least_budget(const sgmf_volume& volume, const sgmf_labels& labels
       to_label_buffer_without_memory(labels, volume, manifest().spec.output.largest_value());
   int64_t least = 0;
   for (const auto& stage : stages_) {
-    least = std::max(least, least_budget_bytes(place, stage->manifest().spec, stage->network(),
-                                               buffer, segment_options()));
+    least =
+        std::max(least, least_budget_bytes(place, stage->manifest().spec, stage->planned_network(),
+                                           buffer, segment_options()));
     end_turn(*stage);
   }
   return least;

@@ -32,6 +32,8 @@ class Model {
   void open(const sgmf_open_options& options);
   SegmentOptions segment_options() const;
   void check_channels(const sgmf_volume& volume) const;
+  // Refuses a budget that does not hold a single tile.
+  void check_tile(Stage& stage) const;
   // Frees the network of a cascade, of which one is open at a time.
   void end_turn(Stage& stage);
 

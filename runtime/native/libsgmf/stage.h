@@ -29,6 +29,8 @@ class Stage {
   const std::string& description() const { return description_; }
   // Opened if it is closed.
   Network& network();
+  // To count memory, not to run: opened only if a closed one cannot tell.
+  Network& planned_network();
   void close() { network_.reset(); }
 
  private:
@@ -36,6 +38,7 @@ class Stage {
   StageOptions options_;
   Manifest manifest_;
   std::unique_ptr<Network> network_;
+  std::unique_ptr<Network> outline_;  // what is known of it once it was opened; none with a device
   std::string description_;
 };
 

@@ -71,10 +71,13 @@ std::string unseal(const std::string& content) {
   return text;
 }
 
-Package::Package(const std::string& path) : folder_(path) {
+Package::Package(const std::string& path, FilesUnread) : folder_(path) {
   const std::string content = read_manifest(folder_);
   manifest_sha256_ = hex_sha256(content);
   manifest_ = unsealed_manifest(folder_, content);
+}
+
+Package::Package(const std::string& path) : Package(path, FilesUnread{}) {
   for (const auto& [name, record] : manifest_.files) {
     check(name, record, [](const char*, std::size_t) {});
   }
@@ -83,7 +86,8 @@ Package::Package(const std::string& path) : folder_(path) {
 
 std::unique_ptr<Package> Package::previous_stage() const {
   if (!manifest_.spec.previous_stage) return nullptr;
-  auto first = std::make_unique<Package>(path() + "/previous_stage");
+  // Its files are among those of this package, which are checked at opening.
+  std::unique_ptr<Package> first(new Package(path() + "/previous_stage", FilesUnread{}));
   std::string complaint = stage_complaint(first->manifest(), manifest_);
   if (first->manifest_sha256() != manifest_.files.at(previous_stage_manifest).sha256) {
     complaint = std::string("its manifest.json was exchanged; ") + remedy;

@@ -34,6 +34,11 @@ class Package {
   std::string read(const std::string& name) const;
 
  private:
+  struct FilesUnread {};
+
+  // Reads the manifest alone.
+  Package(const std::string& path, FilesUnread);
+
   void check(const std::string& name, const FileRecord& record, const Folder::Sink& sink) const;
 
   Folder folder_;

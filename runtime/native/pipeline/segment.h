@@ -49,6 +49,11 @@ SegmentStatistics segment(const Volume& volume, const Spec& spec, Network& netwo
                           const LabelBuffer& labels, const SegmentOptions& options,
                           Workspace& workspace);
 
+// Throws BudgetError, and what a scan's place or emptiness refuses, as segment() would; the network
+// is not run.
+void check_budget(const Volume& volume, const Spec& spec, Network& network,
+                  const LabelBuffer& labels, const SegmentOptions& options);
+
 // The least budget, in bytes, with which segment() can segment such a volume if nothing of it is
 // cropped away. Voxels are not read and may be null; the network is not run.
 int64_t least_budget_bytes(const Volume& volume, const Spec& spec, Network& network,

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from support.native.libsgmf import Entry, Handle, Info, Region, Statistics, labels_of, volume_of
 from support.packages.samples import copy_package, edit_manifest, head_like
+from support.packages.small_packages import write_package
 
 from segmaformer.runtime import Package, Predictor
 from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.scans.volume import Volume
+from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing
 
 SHAPE = (37, 30, 41)
 OBLIQUE = np.array(
@@ -144,9 +146,24 @@ def test_one_network_of_a_cascade_at_a_time_gives_the_same(cascade_package: Path
         for _ in range(2):
             np.testing.assert_array_equal(by_c(handle, voxels, OBLIQUE), expected)
         assert handle.get("statistics", Statistics()).peak_bytes <= budget_mib << 20
-    with Handle(cascade_package, memory_budget_mib=1) as handle:
-        status = handle.run(volume_of(voxels, OBLIQUE), labels_of(labels))
+    tiles: list[int] = []
+
+    def progress(done: int, count: int) -> int:
+        tiles.append(done)
+        return 0
+
+    with Handle(cascade_package, memory_budget_mib=budget_mib // 2) as handle:
+        status = handle.run(volume_of(voxels, OBLIQUE), labels_of(labels), progress)
     assert status == "SGMF_BUDGET_TOO_SMALL"
+    assert not tiles  # of the first network, for which the budget suffices
+
+
+def test_a_budget_without_room_for_a_tile_is_refused_at_opening(tmp_path: Path) -> None:
+    labels = Output(tuple(Label(value, f"organ {value}") for value in range(60)))
+    spec = Preprocessing(("T1",), (Normalization("zscore"),))
+    handle = Handle(write_package(tmp_path / "wide.sgmf", spec, labels), memory_budget_mib=1)
+    assert handle.opened == "SGMF_BUDGET_TOO_SMALL"
+    assert "a tile and its logits" in handle.open_message
 
 
 def test_a_first_network_that_was_exchanged_is_refused(
