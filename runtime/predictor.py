@@ -206,9 +206,10 @@ class Predictor:
                 threads=self._threads,
                 admit=lambda grid: first._admission.check(straight, grid),  # noqa: SLF001 -- a predictor too
             )
-            if self._first is not None:
-                self._admission.check(straight, held_bytes=prepared.image.nbytes)
-        return Prepared(volume, prepared, seconds, straightening)
+            second = self._second_grid(straight)
+            if second is not None:
+                self._admission.check(straight, second, held_bytes=prepared.image.nbytes)
+        return Prepared(volume, prepared, seconds, straightening, second)
 
     def segment(
         self,
@@ -329,8 +330,8 @@ class Predictor:
         In a cascade, the first network runs here.
         """
         held_bytes += prepared.volume.voxels.nbytes
-        stage = self.package.manifest.previous_stage
-        if self._first is None or stage is None:
+        stage, grid = self.package.manifest.previous_stage, prepared.second_grid
+        if self._first is None or stage is None or grid is None:
             return prepared.scan, held_bytes
         with timed(seconds, "previous stage"):
             labels = self._first._labels(  # noqa: SLF001 -- a predictor too
@@ -341,8 +342,15 @@ class Predictor:
         with timed(seconds, "masks"), ended_by(cancel):
             straight = self._straight(prepared.volume, prepared.straightening)
             spec = self.package.manifest.preprocessing
-            image = with_masks(straight, spec, labels, stage, threads=self._threads)
+            image = with_masks(straight, spec, grid, labels, stage, threads=self._threads)
         return image, held_bytes + prepared.scan.image.nbytes
+
+    def _second_grid(self, volume: Volume) -> Preprocessed | None:
+        """Find the grid of a cascade's second network; None without one."""
+        if self._first is None:
+            return None
+        manifest = self.package.manifest
+        return network_grid(volume, manifest.preprocessing, whole=False, masks=manifest.masks)
 
     def _labels(
         self,
@@ -396,12 +404,15 @@ class Prepared:
         Wall time of each stage in seconds, by name.
     straightening
         Straightening of the scan before it was preprocessed; None if there was none.
+    second_grid
+        Grid of a cascade's second network; None without one.
     """
 
     volume: Volume
     scan: Preprocessed
     seconds: dict[str, float]
     straightening: Straightening | None = None
+    second_grid: Preprocessed | None = None
 
 
 def _for_stage(progress: Progress | None, stage: str) -> StepProgress:

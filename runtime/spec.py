@@ -12,11 +12,11 @@ Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 GridSpacing = tuple[float | None, float | None, float | None]
 """Millimetres along each axis; None keeps the scan's."""
-ResamplingMethod = Literal["spline", "torch"]
+ResamplingMethod = Literal["spline", "torch", "area", "floor"]
 NormalizationScheme = Literal[
     "zscore", "ct", "none", "rescale01", "rescale01_slices", "rgb01", "clip", "zscore_nonzero"
 ]
-Alignment = Literal["borders", "first_voxels"]
+Alignment = Literal["borders", "first_voxels", "end_voxels", "centres"]
 TilingScheme = Literal["nnunet", "monai"]
 Reader = Literal["nibabel", "nibabel_reoriented", "simpleitk", "monai"]
 
@@ -61,9 +61,14 @@ class Resampling:
     """Spline orders; `order_z` is for the coarse axis if that is treated on its own.
 
     `separate_z` None decides by anisotropy: a ratio of spacings above
-    `anisotropy_threshold`. The `method` ``torch`` takes places in float32, as PyTorch does; its
-    orders are 1 and 0. `alignment` says what coincides of both grids: their outer borders, or the
-    centres of their first voxels as in MONAI, with exactly the stated spacing and orders up to one.
+    `anisotropy_threshold`. The other values of `method` are PyTorch's, with orders 1 and 0:
+    ``torch`` takes places in float32, ``area`` the mean of all voxels that a new one meets, and
+    ``floor`` the voxel at or before the place, as PyTorch's ``nearest`` does.
+
+    `alignment` says what coincides of both grids: their outer borders; the centres of their first
+    voxels as in MONAI, with exactly the stated spacing; the centres of their first and last
+    voxels; or their own centres, which MONAI chooses for some scans and no package states.
+    ``area``, ``floor`` and alignments other than borders treat all axes alike.
     """
 
     order: int = 3
@@ -87,6 +92,8 @@ class Preprocessing:
         Order of the (z, y, x) axes that the network sees.
     spacing
         Millimetres along the transposed axes, or None to keep the scan's along all of them.
+    shape
+        Instead of `spacing`: voxels along the transposed axes that every scan is resized to.
     reader
         Reader of the training's scans, which decides the spacing of a scan, see
         :func:`segmaformer.runtime.scans.spacing.training_spacing`; None uses the affine's.
@@ -107,6 +114,7 @@ class Preprocessing:
     reader: Reader | None = None
     crop_above: float | None = None
     resample_first: bool = False
+    shape: Triple | None = None
 
 
 @dataclass(frozen=True)
@@ -167,16 +175,31 @@ class PreviousStage:
 
 @dataclass(frozen=True)
 class KeepLargest:
-    """Step after the network: of the voxels with one of these labels, only the largest component.
+    """Step after the network: of the voxels with some labels, only the largest components.
 
-    Voxels that touch by a face, an edge or a corner are of one component; of equally large ones
-    each stays. The voxels of all others become background, 0.
+    The voxels of all other components become background, 0.
+
+    Attributes
+    ----------
+    keep_largest
+        Labels whose voxels together form the components.
+    components
+        Number of components that stay.
+    connectivity
+        Voxels of a component touch by a face (1), also by an edge (2), also by a corner (3).
+    equals_stay
+        Whether equally large components all stay, as in nnU-Net. Otherwise those whose first voxel
+        comes last in the order (X, Y, Z) of the stored scan are taken, as in MONAI.
     """
 
     keep_largest: tuple[int, ...]
+    components: int = 1
+    connectivity: int = 3
+    equals_stay: bool = True
 
     def __str__(self) -> str:
-        return f"largest component of {' and '.join(map(str, self.keep_largest))}"
+        largest = "component" if self.components == 1 else f"{self.components} components"
+        return f"largest {largest} of {' and '.join(map(str, self.keep_largest))}"
 
 
 Box = tuple[slice, slice, slice]

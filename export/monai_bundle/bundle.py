@@ -20,9 +20,14 @@ from segmaformer.export.monai_bundle.configuration import (
     Configuration,
     read_bundle,
 )
-from segmaformer.export.monai_bundle.decision import meaning, read_decision, with_interpolation
+from segmaformer.export.monai_bundle.decision import (
+    meaning,
+    postprocessing,
+    read_decision,
+    with_interpolation,
+)
 from segmaformer.export.monai_bundle.networks import build_network
-from segmaformer.export.monai_bundle.preparation import read_preparation
+from segmaformer.export.monai_bundle.preparation import Preparation, read_preparation
 from segmaformer.export.own_network.own_module import Use, module_checkpoint
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.progress import Report
@@ -64,7 +69,7 @@ def load_bundle(
     output, order = meaning(decision, outputs)
     preprocessing = preparation.specification(inputs, modality=_modality(bundle))
     preprocessing, output = with_interpolation(preprocessing, output, decision)
-    tiling = _tiling(configuration, report)
+    tiling = _tiling(configuration, preparation, report)
     described = configuration.component("@network_def", "network_def")
     if described is None:
         raise InputError(f"{configuration.file}: network_def is disabled")
@@ -80,7 +85,11 @@ def load_bundle(
         checkpoint = dataclasses.replace(checkpoint, model=_Reordered(checkpoint.model, order))
     version = bundle.metadata.get("version")
     sentence = f"The network and its use are those of the MONAI bundle {folder.absolute().name}"
-    return dataclasses.replace(checkpoint, assumptions=(f"{sentence}, version {version!s:.40}.",))
+    return dataclasses.replace(
+        checkpoint,
+        assumptions=(f"{sentence}, version {version!s:.40}.",),
+        postprocessing=postprocessing(decision, output),
+    )
 
 
 class _Reordered(nn.Module):
@@ -153,13 +162,18 @@ def _channels(bundle: Bundle, side: str) -> tuple[str, ...]:
     return tuple(f"{'channel' if side == 'inputs' else 'label'} {i}" for i in range(count))
 
 
-def _tiling(configuration: Configuration, report: Report) -> Tiling:
-    """Read the sliding window."""
+def _tiling(configuration: Configuration, preparation: Preparation, report: Report) -> Tiling:
+    """Read the sliding window, or the whole image of a fixed size."""
     component = configuration.component("@inferer", "inferer")
+    shape = preparation.shape
+    if component is not None and component.name == "SimpleInferer" and shape is not None:
+        Transform(component, configuration).finish()
+        return Tiling(shape, step=1, gaussian=False, scheme="monai")
     if component is None or component.name != "SlidingWindowInferer":
         raise InputError(
             f"{configuration.file}: inferer is {component.name if component else 'disabled'}; "
-            "expected SlidingWindowInferer with a roi_size, as the exported network has one size"
+            "expected SlidingWindowInferer with a roi_size, or SimpleInferer after Resize, as the "
+            "exported network has one size"
         )
     inferer = Transform(component, configuration)
     where = inferer.where

@@ -9,14 +9,23 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from segmaformer.checkpoint.fields import number
+from segmaformer.checkpoint.fields import number, triple
 from segmaformer.export.monai_bundle.arguments import Transform
-from segmaformer.runtime.spec import Normalization, Preprocessing, Resampling, Spacing
+from segmaformer.runtime.spec import (
+    Alignment,
+    Normalization,
+    Preprocessing,
+    Resampling,
+    Spacing,
+    Triple,
+)
 
 XYZ = (2, 1, 0)
 """Order of the network's axes: MONAI's volumes are stored x, y, z."""
 GRID = Resampling(order=1, order_z=1, separate_z=False, alignment="first_voxels")
 """Interpolation of ``Spacing``: linear, its first voxel at the scan's first."""
+NEAREST_OF_SIZE = Resampling(order=0, order_z=0, separate_z=False, method="floor")
+"""Interpolation of ``Resize`` to the nearest, as PyTorch counts it."""
 _BEYOND = 3e38
 """Bound of intensities that are not clipped."""
 
@@ -29,6 +38,8 @@ class Preparation:
     ----------
     key
         Key of the image in MONAI's dictionaries.
+    shape, grid
+        Voxels that ``Resize`` makes of every scan, and the interpolation of that or of ``Spacing``.
     scaling
         Scaling of each channel; None before any.
     zero
@@ -38,10 +49,19 @@ class Preparation:
     key: str | None = None
     orientation: str | None = None
     spacing: Spacing | None = None
+    shape: Triple | None = None
+    grid: Resampling = GRID
     crop_above: float | None = None
     scaling: Normalization | None = None
     zero: float | None = 0.0
     resample_first: bool = False
+
+    @property
+    def resampler(self) -> str | None:
+        """Name of the transform that changed the grid; None before any."""
+        if self.spacing is not None:
+            return "Spacing"
+        return None if self.shape is None else "Resize"
 
     def specification(self, channels: tuple[str, ...], *, modality: str) -> Preprocessing:
         """Return the specification for named channels."""
@@ -56,8 +76,9 @@ class Preparation:
             crop_to_nonzero=False,
             crop_above=self.crop_above,
             spacing=self.spacing,
-            resampling=GRID,
-            logits_resampling=GRID,
+            resampling=self.grid,
+            logits_resampling=self.grid,
+            shape=self.shape,
             resample_first=self.resample_first,
             reader="monai",
         )
@@ -112,8 +133,10 @@ def _type(found: Preparation, transform: Transform, channels: int) -> Preparatio
 
 
 def _orient(found: Preparation, transform: Transform, channels: int) -> Preparation:
-    if found.orientation is not None or found.spacing is not None:
-        raise transform.refused("follows Spacing or another Orientation; expected it before them")
+    if found.orientation is not None or found.resampler:
+        raise transform.refused(
+            "follows Spacing, Resize or another Orientation; expected it before them"
+        )
     transform.expect("labels")
     canonical = transform.flag("as_closest_canonical")
     codes = transform.take("axcodes")
@@ -126,8 +149,8 @@ def _orient(found: Preparation, transform: Transform, channels: int) -> Preparat
 
 
 def _space(found: Preparation, transform: Transform, channels: int) -> Preparation:
-    if found.spacing is not None:
-        raise transform.refused("follows another Spacing; expected one")
+    if found.resampler:
+        raise transform.refused(f"follows {found.resampler}; expected one change of the grid")
     transform.expect("mode", "bilinear")
     transform.expect("padding_mode", "border")
     transform.expect("dtype", "float64")
@@ -143,6 +166,39 @@ def _space(found: Preparation, transform: Transform, channels: int) -> Preparati
     if min(x, y, z) <= 0:
         raise transform.refused(f"has pixdim {pixdim}; expected millimetres above zero")
     return dataclasses.replace(found, spacing=(x, y, z))
+
+
+_SIZE_METHODS = {
+    "area": Resampling(order=0, order_z=0, separate_z=False, method="area"),
+    "nearest": NEAREST_OF_SIZE,
+    "nearest-exact": Resampling(order=0, order_z=0, separate_z=False, method="torch"),
+}
+"""Interpolation by the modes of ``Resize`` that have no corners to align."""
+
+
+def _resize(found: Preparation, transform: Transform, channels: int) -> Preparation:
+    if found.resampler:
+        raise transform.refused(f"follows {found.resampler}; expected one change of the grid")
+    transform.expect("size_mode", "all")
+    transform.expect("anti_aliasing", False)
+    transform.expect("anti_aliasing_sigma")
+    transform.expect("dtype", "float32")
+    size = transform.take("spatial_size")
+    shape = triple(
+        size if isinstance(size, list) else [size] * 3, f"{transform.where}.spatial_size"
+    )
+    mode, corners = transform.take("mode", "area"), transform.take("align_corners")
+    if mode in ("linear", "bilinear", "trilinear") and corners in (None, False, True):
+        alignment: Alignment = "end_voxels" if corners else "borders"
+        grid = Resampling(1, 1, separate_z=False, method="torch", alignment=alignment)
+    elif mode in _SIZE_METHODS and corners is None:
+        grid = _SIZE_METHODS[mode]
+    else:
+        raise transform.refused(
+            f"has mode {mode!r} and align_corners {corners!r}; expected trilinear, or area or "
+            "nearest without align_corners"
+        )
+    return dataclasses.replace(found, shape=shape, grid=grid)
 
 
 def _range(found: Preparation, transform: Transform, channels: int) -> Preparation:
@@ -181,10 +237,10 @@ def _scale(found: Preparation, transform: Transform, channels: int) -> Preparati
 def _normalize(found: Preparation, transform: Transform, channels: int) -> Preparation:
     transform.expect("dtype", "float32")
     nonzero, channel_wise = transform.flag("nonzero"), transform.flag("channel_wise")
-    if nonzero and found.spacing is not None:
+    if nonzero and found.resampler:
         raise transform.refused(
-            "takes nonzero voxels after Spacing, which cannot be honoured exactly: rounding in "
-            "MONAI's interpolation decides which voxels of the background are zero"
+            f"takes nonzero voxels after {found.resampler}, which cannot be honoured exactly: "
+            "rounding in MONAI's interpolation decides which voxels of the background are zero"
         )
     stated = transform.take("subtrahend"), transform.take("divisor")
     if stated != (None, None):
@@ -210,7 +266,7 @@ def _scaled(
     if found.scaling is not None:
         raise transform.refused("follows another scaling of intensities; expected one")
     return dataclasses.replace(
-        found, scaling=scaling, zero=zero, resample_first=found.spacing is not None
+        found, scaling=scaling, zero=zero, resample_first=found.resampler is not None
     )
 
 
@@ -225,10 +281,10 @@ def _crop(found: Preparation, transform: Transform, channels: int) -> Preparatio
     transform.ignore("allow_smaller", "mode", "start_coord_key", "end_coord_key", "return_coords")
     if found.crop_above is not None:
         raise transform.refused("follows another CropForeground; expected one")
-    if found.spacing is not None:
+    if found.resampler:
         raise transform.refused(
-            "follows Spacing: its foreground is that of the resampled scan, which the pipeline "
-            "does not cut"
+            f"follows {found.resampler}: its foreground is that of the resampled scan, which the "
+            "pipeline does not cut"
         )
     if found.zero is None:
         raise transform.refused(
@@ -245,6 +301,7 @@ _STEPS: dict[str, Callable[[Preparation, Transform, int], Preparation]] = {
     "ToTensor": _type,
     "Orientation": _orient,
     "Spacing": _space,
+    "Resize": _resize,
     "ScaleIntensityRange": _range,
     "ScaleIntensity": _scale,
     "NormalizeIntensity": _normalize,

@@ -63,7 +63,7 @@ _KERNELS: Signatures = {
     "sgmf_reason_to_refuse": (c_int32, _TEXT, c_int64, _BYTES, c_int64),
     # kernels/interface/keep_largest.h
     "sgmf_keep_largest": (_TEXT, POINTER(KeepLargestArgs), c_int32),
-    "sgmf_keep_largest_bytes": (c_int64, _TRIPLE),
+    "sgmf_keep_largest_bytes": (c_int64, _TRIPLE, c_int32, c_int32),
     # python/coarse_model.h
     "sgmf_without_last_upsampling": (c_int64, _TEXT, c_int64, _ADDRESS, _TRIPLE),
     # python/run_lengths.h

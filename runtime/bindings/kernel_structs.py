@@ -89,6 +89,9 @@ class KeepLargestArgs(ctypes.Structure):
         ("stride", ctypes.c_int64 * 3),
         ("values", ctypes.c_void_p),
         ("value_count", ctypes.c_int64),
+        ("connectivity", ctypes.c_int32),
+        ("components", ctypes.c_int64),
+        ("equals_stay", ctypes.c_int32),
     )
 
 

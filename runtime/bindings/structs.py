@@ -78,6 +78,7 @@ class NetworkGridArgs(ctypes.Structure):
         ("scan_spacing_mm", ctypes.c_double * 3),
         ("spacing_mm", ctypes.c_double * 3),
         ("shape", ctypes.c_int64 * 3),
+        ("centred", ctypes.c_int32),
     )
 
 

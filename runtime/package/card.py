@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from segmaformer.runtime.package.manifest import EARLIER_BOUND, EXACT_VARIANT, Manifest, Variant
-from segmaformer.runtime.spec import GridSpacing, Normalization
+from segmaformer.runtime.spec import Normalization, Preprocessing
 from segmaformer.runtime.system.printable import printable, printable_block
 
 _CASCADE = (
@@ -124,7 +124,7 @@ def _input(manifest: Manifest) -> str:
         f"channel {index}: {_line(name)}, {_normalization(scaling)}"
         for index, (name, scaling) in enumerate(zip(spec.channels, spec.normalization, strict=True))
     ]
-    spacing = "the scan's own" if spec.spacing is None else spacing_text(spec.spacing)
+    spacing = spacing_text(spec)
     orientation = spec.orientation or "as stored in the file"
     stage = "" if manifest.previous_stage is None else _CASCADE
     return _bullets((*rows, f"spacing {spacing}", f"orientation {orientation}")) + stage
@@ -188,9 +188,13 @@ def _line(text: str) -> str:
     return printable(" ".join(text.split())).replace("|", r"\|")
 
 
-def spacing_text(spacing: GridSpacing) -> str:
+def spacing_text(spec: Preprocessing) -> str:
     """Return the spacing of a network's grid, such as ``the scan's x 0.8 x 0.8 mm``."""
-    steps = ("the scan's" if step is None else f"{step:g}" for step in spacing)
+    if spec.shape is not None:
+        return f"that of {_by(spec.shape)} voxels"
+    if spec.spacing is None:
+        return "the scan's own"
+    steps = ("the scan's" if step is None else f"{step:g}" for step in spec.spacing)
     return f"{' x '.join(steps)} mm"
 
 

@@ -247,21 +247,37 @@ def _preprocessing_complaints(spec: Preprocessing) -> Iterator[str]:
     yield from _resampling_complaints(spec)
 
 
+_ANY_AXIS = (("borders", "spline"), ("borders", "torch"))
+"""Alignment and method that may treat one axis on its own."""
+
+
 def _resampling_complaints(spec: Preprocessing) -> Iterator[str]:
     for name in ("resampling", "logits_resampling"):
         resampling: Resampling = getattr(spec, name)
         if not (0 <= resampling.order <= 5 and 0 <= resampling.order_z <= 5):
             yield f"preprocessing.{name} has a spline order outside 0 to 5"
+        if resampling.alignment == "centres":
+            yield f"preprocessing.{name} aligns centres, which single scans alone do"
         whole = resampling.order <= 1 and resampling.separate_z is False
-        if resampling.alignment == "first_voxels" and not whole:
+        if (resampling.alignment, resampling.method) not in _ANY_AXIS and not whole:
             yield (
-                f"preprocessing.{name} aligns first voxels; expected an order of 0 or 1 and "
-                "separate_z false"
+                f"preprocessing.{name} aligns {resampling.alignment} by {resampling.method}; "
+                "expected an order of 0 or 1 and separate_z false"
             )
-        if resampling.method == "torch" and max(resampling.order, resampling.order_z) > 1:
-            yield f"preprocessing.{name} has an order above 1, which the method torch lacks"
-    if spec.resampling.alignment != spec.logits_resampling.alignment:
+        if resampling.method != "spline" and max(resampling.order, resampling.order_z) > 1:
+            yield (
+                f"preprocessing.{name} has an order above 1, which the method "
+                f"{resampling.method} lacks"
+            )
+    first_voxels = spec.resampling.alignment == "first_voxels"
+    if first_voxels != (spec.logits_resampling.alignment == "first_voxels"):
         yield "preprocessing aligns the grids of image and logits in two ways"
+    if spec.shape is None:
+        return
+    if min(spec.shape) < 1:
+        yield f"preprocessing.shape is {spec.shape}; expected voxels above zero"
+    if spec.spacing is not None or first_voxels:
+        yield "preprocessing.shape comes with spacing or aligned first voxels"
 
 
 def _is_complete(n: Normalization) -> bool:
@@ -315,6 +331,11 @@ def _postprocessing_complaints(manifest: Manifest) -> Iterator[str]:
             yield (
                 f"postprocessing[{index}] keeps {list(step.keep_largest)}; expected some of the "
                 f"labels {sorted(values)}"
+            )
+        if not (1 <= step.components <= LARGEST_LABEL and 1 <= step.connectivity <= 3):
+            yield (
+                f"postprocessing[{index}] keeps {step.components} components of connectivity "
+                f"{step.connectivity}; expected 1 to {LARGEST_LABEL}, and 1 to 3"
             )
 
 

@@ -16,9 +16,11 @@ from segmaformer.runtime.system.interruption import check
 
 def postprocessing_bytes(steps: Sequence[KeepLargest], shape: Triple) -> int:
     """Return the memory that steps take at most beside a label map (X, Y, Z), in bytes."""
-    if not steps:
-        return 0
-    return int(op_library().sgmf_keep_largest_bytes(np.array(shape, np.int64)))
+    extent = np.array(shape, np.int64)
+    needed = op_library().sgmf_keep_largest_bytes
+    return max(
+        (int(needed(extent, step.connectivity, step.equals_stay)) for step in steps), default=0
+    )
 
 
 def postprocess(labels: npt.NDArray[Any], steps: Sequence[KeepLargest]) -> None:
@@ -34,6 +36,9 @@ def postprocess(labels: npt.NDArray[Any], steps: Sequence[KeepLargest]) -> None:
                 tuple(stride // labels.itemsize for stride in labels.strides),
                 values.ctypes.data,
                 len(values),
+                step.connectivity,
+                step.components,
+                step.equals_stay,
             ),
             1,
         )

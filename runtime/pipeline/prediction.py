@@ -180,7 +180,7 @@ class Prediction:
                 prepared.cropped_shape,
                 prepared.scan_spacing_mm,
                 prepared.spacing_mm,
-                self.manifest.preprocessing.logits_resampling,
+                prepared.resampling(self.manifest.preprocessing.logits_resampling),
             ),
             self.network,
             device=device,

@@ -8,6 +8,7 @@ width: the stored axes in reverse, (Z, Y, X), then ``transpose_forward``, as in 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -53,6 +54,8 @@ class Preprocessed:
         Part of that which was kept by cropping.
     scan_spacing_mm
         Spacing of the scan along the network's axes in mm, before resampling.
+    centred
+        Whether the centres of both grids coincide, whatever the specification aligns.
     """
 
     image: npt.NDArray[np.float32] = field(repr=False)
@@ -61,6 +64,11 @@ class Preprocessed:
     uncropped_shape: Triple
     box: Box
     scan_spacing_mm: Spacing
+    centred: bool = False
+
+    def resampling(self, given: Resampling) -> Resampling:
+        """Return a specification's resampling, as it is between these grids."""
+        return dataclasses.replace(given, alignment="centres") if self.centred else given
 
     @property
     def cropped_shape(self) -> Triple:
@@ -105,6 +113,7 @@ def preprocess(
 def with_masks(
     volume: Volume,
     spec: Preprocessing,
+    grid: Preprocessed,
     labels: npt.NDArray[np.unsignedinteger],
     stage: PreviousStage,
     *,
@@ -121,19 +130,20 @@ def with_masks(
     ----------
     volume, spec, threads
         As for :func:`preprocess`.
+    grid
+        The second network's :func:`network_grid`.
     labels
         The first network's label map (X, Y, Z) in the order in which `volume` is stored.
     stage
         Labels that become masks, and their resampling.
     """
     scan, specification = _scan(volume, spec), as_json(spec)
-    grid = _find_grid(scan, specification, whole=False)
-    channels = len(volume.voxels)
-    image = np.empty((channels + len(stage.labels), *grid.shape), np.float32)
+    args, channels = _args(grid), len(volume.voxels)
+    image = np.empty((channels + len(stage.labels), *args.shape), np.float32)
     label_map = VolumeArgs.of(labels[np.newaxis], volume.affine)
-    call("sgmf_fill_image", scan, specification, grid, label_map, threads, image[:channels])
-    call("sgmf_fill_masks", scan, grid, label_map, as_json(stage), threads, image[channels:])
-    return _preprocessed(grid, image)
+    call("sgmf_fill_image", scan, specification, args, label_map, threads, image[:channels])
+    call("sgmf_fill_masks", scan, args, label_map, as_json(stage), threads, image[channels:])
+    return dataclasses.replace(grid, image=image)
 
 
 def network_grid(
@@ -173,13 +183,7 @@ def check_grid(grid: Preprocessed, tiling: Tiling) -> None:
         The scan shrinks to less than 8 x 8 x 8 voxels or to two along an axis, or takes more than
         86,400 tiles.
     """
-    args = NetworkGridArgs(
-        uncropped_shape=grid.uncropped_shape,
-        scan_spacing_mm=grid.scan_spacing_mm,
-        spacing_mm=grid.spacing_mm,
-        shape=grid.image.shape[1:],
-    )
-    call("sgmf_check_grid", args, as_json(tiling))
+    call("sgmf_check_grid", _args(grid), as_json(tiling))
 
 
 def _scan(volume: Volume, spec: Preprocessing) -> VolumeArgs:
@@ -193,6 +197,20 @@ def _find_grid(scan: VolumeArgs, spec: bytes, *, whole: bool) -> NetworkGridArgs
     grid = NetworkGridArgs()
     call("sgmf_find_network_grid", scan, spec, whole, grid)
     return grid
+
+
+def _args(grid: Preprocessed) -> NetworkGridArgs:
+    """Write a grid as the native pipeline found it."""
+    return NetworkGridArgs(
+        axes=grid.reorientation.axes,
+        reverse=grid.reorientation.reverse,
+        uncropped_shape=grid.uncropped_shape,
+        box=tuple(edge for side in grid.box for edge in (side.start, side.stop)),
+        scan_spacing_mm=grid.scan_spacing_mm,
+        spacing_mm=grid.spacing_mm,
+        shape=grid.image.shape[1:],
+        centred=grid.centred,
+    )
 
 
 def _without_image(grid: NetworkGridArgs, channels: int) -> Preprocessed:
@@ -209,6 +227,7 @@ def _preprocessed(grid: NetworkGridArgs, image: npt.NDArray[np.float32]) -> Prep
         triple(grid.uncropped_shape),
         (slice(*edges[:2]), slice(*edges[2:4]), slice(*edges[4:])),
         spacing(grid.scan_spacing_mm),
+        bool(grid.centred),
     )
 
 

@@ -146,7 +146,6 @@ def _scan_facts(volume: Volume, reader: Reader | None, *, names: bool) -> dict[s
 
 def _package_facts(manifest: Manifest) -> dict[str, Any]:
     network, spec = manifest.network, manifest.preprocessing
-    spacing = "the scan's" if spec.spacing is None else spacing_text(spec.spacing)
     return {
         "name": manifest.name,
         "created": manifest.created,
@@ -155,7 +154,7 @@ def _package_facts(manifest: Manifest) -> dict[str, Any]:
         "checkpoint SHA-256": network.checkpoint_sha256,
         "channels": list(spec.channels),
         "tile": product_text(manifest.tiling.tile),
-        "spacing": spacing,
+        "spacing": spacing_text(spec),
         "verified on": manifest.verification_tiles,
         "agreement with PyTorch": {
             name: variant.parity.get("label_agreement")

@@ -13,7 +13,11 @@ from segmaformer.runtime import Package, Predictor, Volume
 from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.errors import BudgetError, PackageError
 from segmaformer.runtime.pipeline.labels import logits_to_labels
-from segmaformer.runtime.pipeline.preprocessing import restore_map, with_masks
+from segmaformer.runtime.pipeline.preprocessing import (
+    network_grid,
+    restore_map,
+    with_masks,
+)
 
 ONE_THREAD = BackendOptions(threads=1)
 PREVIOUS = Path("previous_stage")
@@ -40,7 +44,9 @@ def test_the_second_network_sees_the_labels_of_the_first(cascade: Path, volume: 
     labels = predictor(cascade / PREVIOUS).predict(volume).labels
     assert set(np.unique(labels)) == {0, 1, 2}
     assert manifest.previous_stage is not None
-    prepared = with_masks(volume, manifest.preprocessing, labels, manifest.previous_stage)
+    spec = manifest.preprocessing
+    grid = network_grid(volume, spec, whole=False)
+    prepared = with_masks(volume, spec, grid, labels, manifest.previous_stage)
     assert prepared.image[1:].any()
     padded = np.zeros((1, *manifest.input_shape), np.float32)
     place = [

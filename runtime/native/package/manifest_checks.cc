@@ -26,7 +26,7 @@ bool is_orientation(const std::string& codes) {
 }
 
 bool has_orders(const Resampling& resampling) {
-  const int most = resampling.method == ResamplingMethod::torch ? 1 : 5;
+  const int most = resampling.method == ResamplingMethod::spline ? 5 : 1;
   return std::min(resampling.order, resampling.order_z) >= 0 &&
          std::max(resampling.order, resampling.order_z) <= most;
 }
@@ -66,16 +66,28 @@ void check_preprocessing(const Preprocessing& spec, Complaints& complaints) {
   }
   for (const Resampling& each : {spec.resampling, spec.logits_resampling}) {
     if (has_orders(each)) continue;
-    complaints.push_back("preprocessing has an order outside 0 to 5, or to 1 for torch");
+    complaints.push_back(
+        "preprocessing has an order outside 0 to 5, or to 1 where the method is no spline");
   }
   for (const Resampling& each : {spec.resampling, spec.logits_resampling}) {
-    const bool whole = each.order <= 1 && !each.separate_z.value_or(true);
-    if (each.alignment == Alignment::borders || whole) continue;
+    if (each.alignment == Alignment::centres) {
+      complaints.push_back("preprocessing aligns centres, which single scans alone do");
+    }
+    if (!each.needs_whole() || each.is_whole()) continue;
     complaints.push_back(
-        "preprocessing aligns first voxels; expected an order of 0 or 1 and separate_z false");
+        "preprocessing has another alignment than borders, or the method area or floor; expected "
+        "an order of 0 or 1 and separate_z false");
   }
-  if (spec.resampling.alignment != spec.logits_resampling.alignment) {
+  const bool first_voxels = spec.resampling.alignment == Alignment::first_voxels;
+  if (first_voxels != (spec.logits_resampling.alignment == Alignment::first_voxels)) {
     complaints.push_back("preprocessing aligns the grids of image and logits in two ways");
+  }
+  if (!spec.shape) return;
+  if (*std::min_element(spec.shape->begin(), spec.shape->end()) < 1) {
+    complaints.push_back("preprocessing.shape has an extent below one voxel");
+  }
+  if (spec.spacing_mm || first_voxels) {
+    complaints.push_back("preprocessing.shape comes with spacing or aligned first voxels");
   }
 }
 
@@ -130,9 +142,16 @@ void check_postprocessing(const Manifest& manifest, Complaints& complaints) {
     const bool known = std::all_of(step.labels.begin(), step.labels.end(), [&](uint16_t label) {
       return label > 0 && values.count(label);
     });
-    if (known && !step.labels.empty()) continue;
-    complaints.push_back(
-        "a step of postprocessing keeps other labels than those above 0 of output");
+    if (!known || step.labels.empty()) {
+      complaints.push_back(
+          "a step of postprocessing keeps other labels than those above 0 of output");
+    }
+    if (step.components < 1 || step.components > UINT16_MAX || step.connectivity < 1 ||
+        step.connectivity > 3) {
+      complaints.push_back(
+          "a step of postprocessing keeps no components from 1 to 65535 of a connectivity from 1 "
+          "to 3");
+    }
   }
 }
 

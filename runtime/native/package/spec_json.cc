@@ -55,20 +55,21 @@ Resampling read_resampling(const Field& field) {
     resampling.anisotropy_threshold = field.at("anisotropy_threshold").number();
   }
   if (field.has("method")) {
-    resampling.method =
-        static_cast<ResamplingMethod>(field.at("method").one_of({"spline", "torch"}));
+    resampling.method = static_cast<ResamplingMethod>(
+        field.at("method").one_of({"spline", "torch", "area", "floor"}));
   }
   if (field.has("alignment")) {
-    resampling.alignment =
-        static_cast<Alignment>(field.at("alignment").one_of({"borders", "first_voxels"}));
+    resampling.alignment = static_cast<Alignment>(
+        field.at("alignment").one_of({"borders", "first_voxels", "end_voxels", "centres"}));
   }
   return resampling;
 }
 
 Preprocessing read_preprocessing(const Field& field) {
-  field.expect_fields({"channels", "normalization"},
-                      {"orientation", "transpose_forward", "crop_to_nonzero", "crop_above",
-                       "spacing", "resampling", "logits_resampling", "resample_first", "reader"});
+  field.expect_fields(
+      {"channels", "normalization"},
+      {"orientation", "transpose_forward", "crop_to_nonzero", "crop_above", "spacing", "shape",
+       "resampling", "logits_resampling", "resample_first", "reader"});
   Preprocessing spec;
   for (const Field& name : field.at("channels").list()) spec.channels.push_back(name.text());
   for (const Field& entry : field.at("normalization").list()) {
@@ -90,6 +91,11 @@ Preprocessing read_preprocessing(const Field& field) {
     for (std::size_t i = 0; i < 3; ++i) {
       (*spec.spacing_mm)[i] = axes[i].is_null() ? scans_own_mm : axes[i].number();
     }
+  }
+  if (field.is_set("shape")) {
+    const auto axes = field.at("shape").list(3);
+    spec.shape.emplace();
+    for (std::size_t i = 0; i < 3; ++i) (*spec.shape)[i] = axes[i].integer();
   }
   if (field.has("resampling")) spec.resampling = read_resampling(field.at("resampling"));
   if (field.has("logits_resampling")) {
@@ -141,8 +147,15 @@ NamedOutput read_output(const Field& field) {
 std::vector<KeepLargest> read_postprocessing(const Field& field) {
   std::vector<KeepLargest> steps;
   for (const Field& step : field.list()) {
-    step.expect_fields({"keep_largest"});
+    step.expect_fields({"keep_largest"}, {"components", "connectivity", "equals_stay"});
     steps.emplace_back();
+    const auto number = [&](const char* name, int otherwise) {
+      if (!step.has(name)) return otherwise;
+      return static_cast<int>(std::clamp<int64_t>(step.at(name).integer(), 0, UINT16_MAX + 1));
+    };
+    steps.back().components = number("components", 1);
+    steps.back().connectivity = number("connectivity", 3);
+    if (step.has("equals_stay")) steps.back().equals_stay = step.at("equals_stay").boolean();
     for (const Field& label : step.at("keep_largest").list()) {
       steps.back().labels.push_back(static_cast<uint16_t>(std::max(read_value(label), 0)));
     }

@@ -27,12 +27,19 @@ NetworkGrid grid_of(const Volume& volume, const Preprocessing& spec, const Box* 
   for (int axis = 0; axis < 3; ++axis) {
     if (std::isnan(grid.spacing_mm[axis])) grid.spacing_mm[axis] = grid.scan_spacing_mm[axis];
   }
-  if (spec.spacing_mm && spec.resampling.alignment == Alignment::first_voxels) {
+  if (spec.shape) {
+    grid.shape = *spec.shape;
+    for (int axis = 0; axis < 3; ++axis) {
+      grid.spacing_mm[axis] *=
+          static_cast<double>(grid.cropped_shape()[axis]) / static_cast<double>(grid.shape[axis]);
+    }
+  } else if (spec.spacing_mm && spec.resampling.alignment == Alignment::first_voxels) {
     const SpacedGrid spaced =
         spaced_grid(reordered(volume.affine, volume.shape, grid.reorientation, grid.box),
                     grid.cropped_shape(), grid.scan_spacing_mm, grid.spacing_mm);
     grid.spacing_mm = spaced.spacing_mm;
     grid.shape = spaced.shape;
+    grid.centred = spaced.centred;
   } else {
     grid.shape = target_shape(grid.cropped_shape(), grid.scan_spacing_mm, grid.spacing_mm);
   }
@@ -97,7 +104,7 @@ void fill_image(const Volume& volume, const Preprocessing& spec, const NetworkGr
   std::vector<uint8_t> mask;
   if (masked) mask = normalization_mask(channels, labels, threads);
   const ChannelResize resize(grid.cropped_shape(), grid.shape, grid.scan_spacing_mm,
-                             grid.spacing_mm, spec.resampling, threads);
+                             grid.spacing_mm, grid.own(spec.resampling), threads);
   const int64_t voxels = voxel_count(grid.shape);
   for (std::size_t i = 0; i < channels.size(); ++i, image += voxels) {
     if (cancelled && cancelled()) throw Error(ErrorCode::cancelled, "the prediction was cancelled");

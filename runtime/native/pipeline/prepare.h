@@ -27,8 +27,15 @@ struct NetworkGrid {
   Spacing scan_spacing_mm{};
   Spacing spacing_mm{};  // of the image
   Triple shape{};        // of the image
+  bool centred = false;  // the centres of both grids coincide, whatever the specification aligns
 
   Triple cropped_shape() const { return extent(box); }
+
+  // Resampling of a specification, as it is on this grid.
+  Resampling own(Resampling resampling) const {
+    if (centred) resampling.alignment = Alignment::centres;
+    return resampling;
+  }
 };
 
 // The grid for a scan of which nothing is cropped; voxels are not read.

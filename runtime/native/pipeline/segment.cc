@@ -48,7 +48,7 @@ LabelTask task_of(const Spec& spec, Network& network, const SegmentOptions& opti
   task.spacing_mm = grid.spacing_mm;
   task.target_shape = grid.cropped_shape();
   task.target_spacing_mm = grid.scan_spacing_mm;
-  task.resampling = spec.preprocessing.logits_resampling;
+  task.resampling = grid.own(spec.preprocessing.logits_resampling);
   task.network = {&network, spec.output.channels(),
                   options.mirror ? spec.tiling.mirror_axes : std::vector<int>{}, options.cancelled};
   // Mirrored logits are averaged on the processor.
@@ -135,6 +135,13 @@ SegmentStatistics segment(const Volume& volume, const Spec& spec, Network& netwo
   postprocess(labels, volume.shape, spec.postprocessing, options.cancelled);
   statistics.total_seconds = seconds_since(begin);
   return statistics;
+}
+
+void check_budget(const Volume& volume, const Spec& spec, Network& network,
+                  const LabelBuffer& labels, const SegmentOptions& options) {
+  const NetworkGrid grid = network_grid(volume, spec.preprocessing);
+  planned_stream(task_of(volume, spec, network, options, grid),
+                 budget_of(volume, spec, labels, options.budget_bytes));
 }
 
 int64_t least_budget_bytes(const Volume& volume, const Spec& spec, Network& network,

@@ -18,19 +18,19 @@ void check_orders(const Resampling& resampling, const char* name) {
       std::max(resampling.order, resampling.order_z) > 5) {
     refuse(std::string(name) + " has a spline order outside 0 to 5");
   }
-  if (resampling.method == ResamplingMethod::torch &&
+  if (resampling.method != ResamplingMethod::spline &&
       std::max(resampling.order, resampling.order_z) > 1) {
-    refuse(std::string(name) + " has an order above 1, which the method torch lacks");
+    refuse(std::string(name) + " has an order above 1, which splines alone have");
+  }
+  if (resampling.needs_whole() && !resampling.is_whole()) {
+    refuse(std::string(name) +
+           " has another alignment than borders, or the method area or floor; expected an order "
+           "of 0 or 1 and separate_z false");
   }
 }
 
-void check_alignment(const Resampling& resampling, const char* name) {
-  if (resampling.alignment == Alignment::borders) return;
-  if (resampling.order > 1 || resampling.separate_z.value_or(true)) {
-    refuse(std::string(name) +
-           " aligns first voxels; expected an order of 0 or 1 and separate_z "
-           "false");
-  }
+bool aligns_first_voxels(const Resampling& resampling) {
+  return resampling.alignment == Alignment::first_voxels;
 }
 
 bool is_orientation(const std::string& codes) {
@@ -86,10 +86,15 @@ void check(const Preprocessing& spec) {
   }
   check_orders(spec.resampling, "resampling");
   check_orders(spec.logits_resampling, "logits_resampling");
-  check_alignment(spec.resampling, "resampling");
-  check_alignment(spec.logits_resampling, "logits_resampling");
-  if (spec.resampling.alignment != spec.logits_resampling.alignment) {
+  if (aligns_first_voxels(spec.resampling) != aligns_first_voxels(spec.logits_resampling)) {
     refuse("resampling and logits_resampling align grids in two ways");
+  }
+  if (spec.shape) {
+    for (const int64_t extent : *spec.shape) {
+      if (extent < 1) refuse("shape has an extent below one voxel");
+    }
+    if (spec.spacing_mm) refuse("shape comes with spacing");
+    if (aligns_first_voxels(spec.resampling)) refuse("shape comes with aligned first voxels");
   }
   if (spec.crop_above && spec.crop_to_nonzero) refuse("crop_above comes with crop_to_nonzero");
 }

@@ -39,20 +39,29 @@ struct Normalization {
   double upper = 0;
 };
 
-enum class ResamplingMethod { spline, torch };
-enum class Alignment { borders, first_voxels };
+enum class ResamplingMethod { spline, torch, area, floor };
+// What coincides of two grids. The centre of a grid of n voxels is n / 2, as in MONAI.
+enum class Alignment { borders, first_voxels, end_voxels, centres };
 
 // Spline orders 0 to 5; `order_z` along the coarse axis where it is treated on its own. Without
-// `separate_z` a ratio of spacings above `anisotropy_threshold` decides. The method torch takes
-// places in float32, as PyTorch does; its orders are 1 and 0. `first_voxels` has orders up to one
-// and no separate axis.
+// `separate_z` a ratio of spacings above `anisotropy_threshold` decides. The other methods are
+// those of PyTorch: torch takes places in float32, area the mean of the voxels that a new one
+// meets, floor the voxel at or before its place. They, and alignments other than borders, have
+// orders up to one and no separate axis where Resampling::is_whole() is asked for.
 struct Resampling {
   int order = 3;
   int order_z = 0;
   std::optional<bool> separate_z;
   double anisotropy_threshold = 3.0;
   ResamplingMethod method = ResamplingMethod::spline;
-  Alignment alignment = Alignment::borders;  // of two grids: what coincides
+  Alignment alignment = Alignment::borders;
+
+  // Whether every axis is resampled alike, by two voxels or by their mean.
+  bool is_whole() const { return order <= 1 && !separate_z.value_or(true); }
+  bool needs_whole() const {
+    return alignment != Alignment::borders || method == ResamplingMethod::area ||
+           method == ResamplingMethod::floor;
+  }
 };
 
 struct Preprocessing {
@@ -65,6 +74,7 @@ struct Preprocessing {
   std::optional<double> crop_above;  // instead: to the voxels above it in any channel
   // Along the transposed axes; none keeps the scan's, scans_own_mm that of an axis.
   std::optional<Spacing> spacing_mm;
+  std::optional<Triple> shape;  // instead: voxels along the transposed axes of every image
   Resampling resampling;
   Resampling logits_resampling{
       1, 0, std::nullopt, 3.0, ResamplingMethod::spline, Alignment::borders};
@@ -104,9 +114,12 @@ struct Output {
   uint16_t largest_value() const;
 };
 
-// Of the voxels with one of these labels, only the largest component stays; others become 0.
+// Of the voxels with one of these labels, only the largest components stay; others become 0.
 struct KeepLargest {
   std::vector<uint16_t> labels;
+  int components = 1;       // number that stays
+  int connectivity = 3;     // voxels touch by a face (1), also an edge (2), also a corner (3)
+  bool equals_stay = true;  // of equally large ones; otherwise the last ones of the scan's voxels
 };
 
 // Labels of a cascade's first network as further channels of the second one's image: masks, in this

@@ -85,6 +85,7 @@ NetworkGrid grid_of(const sgmf_network_grid& given) {
   grid.scan_spacing_mm = triple<double>(given.scan_spacing_mm);
   grid.spacing_mm = triple<double>(given.spacing_mm);
   grid.shape = triple<int64_t>(given.shape);
+  grid.centred = given.centred != 0;
   return grid;
 }
 
@@ -98,6 +99,7 @@ void store(const NetworkGrid& grid, sgmf_network_grid* out) {
     out->shape[axis] = grid.shape[axis];
   }
   store(grid.box, out->box);
+  out->centred = grid.centred;
 }
 
 void store(const Box& box, int64_t* out) {

@@ -53,6 +53,7 @@ typedef struct sgmf_network_grid {
   double scan_spacing_mm[3];
   double spacing_mm[3];
   int64_t shape[3];
+  int32_t centred;
 } sgmf_network_grid;
 
 /* The grid for a scan. With `whole` nothing is cropped and voxels are not read. */

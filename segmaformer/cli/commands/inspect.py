@@ -53,6 +53,7 @@ def package_facts(manifest: Manifest) -> dict[str, Any]:
         "channels": list(manifest.preprocessing.channels),
         "tile": list(manifest.tiling.tile),
         "spacing_mm": manifest.preprocessing.spacing,
+        "shape": manifest.preprocessing.shape,
         "orientation": manifest.preprocessing.orientation or "as stored",
         "labels": {str(label.value): label.name for label in manifest.output.labels},
         "codes": {name: _code_text(codes) for name, codes in manifest.codes.items()},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from segmaformer.export.monai_bundle.configuration import Configuration
 from segmaformer.export.monai_bundle.decision import (
     Decision,
     meaning,
+    postprocessing,
     read_decision,
     with_interpolation,
 )
 from segmaformer.export.monai_bundle.preparation import Preparation
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.spec import KeepLargest, Resampling
 
 SPACED = Preparation("image", "RAS", (1.5, 1.5, 2.0))
 
@@ -87,9 +90,67 @@ def test_masks_are_regions() -> None:
         meaning(found, ("liver", "tumor"))
 
 
+AREA = Resampling(0, 0, separate_z=False, method="area")
+RESIZED = Preparation("image", "RAS", shape=(96, 96, 48), grid=AREA)
+
+
+@pytest.mark.parametrize(("nearest", "method"), [(True, "floor"), (False, "area")])
+def test_the_way_back_from_a_size(nearest: bool, method: str) -> None:
+    found = read(SOFTMAX, invert(nearest_interp=nearest), ARGMAX, of=RESIZED)
+    spec = RESIZED.specification(("image",), modality="CT")
+    output, _ = meaning(found, ("background", "spleen"))
+    spec, output = with_interpolation(spec, output, found)
+    assert spec.logits_resampling.method == method
+    assert output.interpolated == ("logits" if nearest else "probabilities")
+
+
+def keep(**arguments: Any) -> dict[str, Any]:
+    return step("KeepLargestConnectedComponentd", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("chain", "expected"),
+    [
+        ([ARGMAX, invert(), keep()], [KeepLargest((1,)), KeepLargest((2,))]),
+        ([invert(), ARGMAX, keep(applied_labels=[2, 1], independent=False)], [KeepLargest((2, 1))]),
+        ([invert(), ARGMAX, keep(independent=False)], [KeepLargest((1, 2))]),
+        (
+            [invert(), step("AsDiscreted", argmax=True, to_onehot=3), keep(applied_labels=2)],
+            [KeepLargest((2,))],
+        ),
+        (
+            [invert(), ARGMAX, keep(applied_labels=[1], connectivity=1, num_components=2)],
+            [KeepLargest((1,), 2, 1)],
+        ),
+    ],
+)
+def test_components_that_stay(chain: list[dict[str, Any]], expected: list[KeepLargest]) -> None:
+    found = read(*chain)
+    output, _ = meaning(found, ("background", "liver", "tumor"))
+    steps = postprocessing(found, output)
+    assert steps == tuple(dataclasses.replace(each, equals_stay=False) for each in expected)
+
+
+def test_components_of_masks() -> None:
+    found = read(SIGMOID, LINEAR, THRESHOLD, keep(is_onehot=False))
+    one, _ = meaning(found, ("lesion",))
+    assert postprocessing(found, one) == (KeepLargest((1,), equals_stay=False),)
+    several, _ = meaning(found, ("Tumor core", "Whole tumor", "Enhancing tumor"))
+    with pytest.raises(InputError, match="masks that may overlap"):
+        postprocessing(found, several)
+    with pytest.raises(InputError, match="applied_labels 5, which is no label"):
+        postprocessing(read(invert(), ARGMAX, keep(applied_labels=[5])), one)
+
+
 @pytest.mark.parametrize(
     ("chain", "complaint"),
     [
+        ([SOFTMAX, LINEAR, keep(), ARGMAX], "before labels are decided"),
+        ([ARGMAX, keep(), invert()], "put it after Invertd"),
+        ([LINEAR, ARGMAX, keep(is_onehot=True)], "is_onehot True"),
+        ([LINEAR, ARGMAX, keep(applied_labels=[0, 1])], "above 0, the background"),
+        ([LINEAR, ARGMAX, keep(connectivity=4)], "connectivity 4"),
+        ([LINEAR, ARGMAX, keep(num_components=0)], "num_components 0"),
         ([SOFTMAX, LINEAR], "does not decide"),
         ([SOFTMAX, ARGMAX], "does not bring its labels back"),
         ([SOFTMAX, ARGMAX, LINEAR], "interpolates labels linearly"),

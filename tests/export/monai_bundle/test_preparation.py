@@ -9,7 +9,7 @@ from segmaformer.export.monai_bundle.arguments import transforms
 from segmaformer.export.monai_bundle.configuration import Configuration
 from segmaformer.export.monai_bundle.preparation import GRID, Preparation, read_preparation
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.spec import Normalization
+from segmaformer.runtime.spec import Normalization, Resampling
 
 
 def read(*chain: dict[str, Any], channels: int = 1) -> Preparation:
@@ -86,7 +86,14 @@ def test_chains(chain: list[dict[str, Any]], expected: Preparation) -> None:
         ([step("os.system", command="true")], r"os\.system"),
         ([step("scripts.transforms.Mine")], r"scripts\.transforms\.Mine"),
         ([step("Lambdad", func="$lambda x: x")], "Lambdad"),
-        ([step("Resized", spatial_size=[96, 96, 96])], r"\(Resized\) cannot"),
+        ([step("Resized", spatial_size=96, size_mode="longest")], "size_mode 'longest'"),
+        ([step("Resized", spatial_size=[96, -1, 96])], "positive voxel counts"),
+        ([step("Resized", spatial_size=96, mode="bicubic")], "mode 'bicubic'"),
+        ([step("Resized", spatial_size=96, align_corners=True)], "mode 'area' and align_corners T"),
+        ([step("Resized", spatial_size=96, anti_aliasing=True)], "anti_aliasing True"),
+        ([SPACING, step("Resized", spatial_size=96)], "follows Spacing"),
+        ([step("Resized", spatial_size=96), SPACING], "follows Resize"),
+        ([step("Resized", spatial_size=9), step("CropForegroundd")], "follows Resize"),
         ([step("LoadImaged", reader="ITKReader")], "reader 'ITKReader'"),
         ([step("LoadImaged", reader="$os.system('true')")], "not evaluated"),
         ([step("LoadImaged", keys=["image", "label"])], "the key of one image"),
@@ -98,7 +105,7 @@ def test_chains(chain: list[dict[str, Any]], expected: Preparation) -> None:
         ([step("Spacingd", pixdim=[1, 1, -1])], "above zero"),
         ([step("Spacingd", pixdim="$[1] * 3")], "not evaluated"),
         ([step("Spacingd", pixdim=[1, 1, 1], surprise=1)], "arguments surprise"),
-        ([SPACING, SPACING], "another Spacing"),
+        ([SPACING, SPACING], "follows Spacing; expected one change"),
         ([SPACING, step("Orientationd", axcodes="RAS")], "follows Spacing"),
         ([SPACING, step("CropForegroundd", source_key="image")], "resampled scan"),
         ([step("CropForegroundd", margin=5)], "margin 5"),
@@ -117,6 +124,27 @@ def test_what_cannot_be_honoured_is_refused_by_name(
 ) -> None:
     with pytest.raises(InputError, match=complaint):
         read(*chain)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "method", "alignment", "order"),
+    [
+        ({}, "area", "borders", 0),
+        ({"mode": "nearest"}, "floor", "borders", 0),
+        ({"mode": "nearest-exact"}, "torch", "borders", 0),
+        ({"mode": "trilinear"}, "torch", "borders", 1),
+        ({"mode": "bilinear", "align_corners": False}, "torch", "borders", 1),
+        ({"mode": "trilinear", "align_corners": True}, "torch", "end_voxels", 1),
+    ],
+)
+def test_sizes(arguments: dict[str, Any], method: str, alignment: str, order: int) -> None:
+    found = read(step("Resized", spatial_size=[96, 96, 48], **arguments), RANGE)
+    spec = found.specification(("image",), modality="CT")
+    assert (spec.shape, spec.spacing, spec.resample_first) == ((96, 96, 48), None, True)
+    assert spec.resampling == Resampling(
+        order, order, separate_z=False, method=method, alignment=alignment
+    )
+    assert spec.logits_resampling == spec.resampling
 
 
 @pytest.mark.parametrize("name", ["ScaleIntensityd", "NormalizeIntensityd"])

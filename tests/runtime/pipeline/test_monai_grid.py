@@ -112,24 +112,113 @@ def test_sheared_axes_are_refused() -> None:
         preprocess(volume, spec(spacing=(2.0, 2.0, 2.0)))
 
 
-@pytest.mark.parametrize("lean", [1e-6, -1e-6])
-def test_axes_off_by_rounding_are_taken_where_first_voxels_coincide(lean: float) -> None:
+@pytest.mark.parametrize(("lean", "first"), [(1e-6, 0.0), (-1e-6, -0.5)])
+def test_rounding_of_a_header_decides_what_coincides(lean: float, first: float) -> None:
     affine = np.eye(4)
     affine[0, 2] = lean
-    volume = Volume(np.ones((1, 9, 9, 9), np.float32), affine)
-    if lean > 0:
-        assert preprocess(volume, spec(spacing=(2.0, 2.0, 2.0))).image.shape == (1, 5, 5, 5)
-        return
-    with pytest.raises(GeometryError, match="a little less than perpendicular"):
-        preprocess(volume, spec(spacing=(2.0, 2.0, 2.0)))
+    voxels = np.zeros((1, 9, 9, 9), np.float32)
+    voxels[0] = np.arange(9)[:, None, None]
+    found = preprocess(Volume(voxels, affine), spec(spacing=(2.0, 2.0, 2.0)))
+    assert found.centred == (lean < 0)
+    expected = np.maximum(0, first + 2 * np.arange(5))
+    np.testing.assert_allclose(found.image[0, :, 0, 0], expected, atol=1e-5)
 
 
-def test_oblique_scans_are_refused() -> None:
+def rotation(*degrees: float) -> np.ndarray:
+    turned = np.eye(3)
+    for axis, angle in enumerate(np.radians(degrees)):
+        others = [other for other in range(3) if other != axis]
+        one = np.eye(3)
+        one[np.ix_(others, others)] = [
+            [np.cos(angle), -np.sin(angle)],
+            [np.sin(angle), np.cos(angle)],
+        ]
+        turned = turned @ one
+    return turned
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(6, 24)] * 3),
+    edges=st.tuples(*[st.sampled_from([0.8, 1.0, 2.1, 5.0])] * 3),
+    degrees=st.tuples(*[st.floats(-40, 40)] * 3),
+    order=st.permutations([0, 1, 2]),
+    wanted=st.tuples(*[st.sampled_from([0.7, 1.0, 1.5, 2.0])] * 3),
+    single=st.booleans(),
+    codes=st.sampled_from(["RAS", "LPI", "SRA"]),
+)
+def test_oblique_scans_lie_on_the_grid_of_monai(
+    shape, edges, degrees, order, wanted, single, codes
+):  # type: ignore[no-untyped-def]
+    """A header in float32 makes the axes lean by rounding, which moves MONAI's grid."""
+    transforms = pytest.importorskip("monai.transforms")
+    torch = pytest.importorskip("torch")
+    meta = pytest.importorskip("monai.data").MetaTensor
     affine = np.eye(4)
-    affine[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
-    volume = Volume(np.ones((1, 9, 9, 9), np.float32), affine)
-    with pytest.raises(GeometryError, match="oblique"):
-        preprocess(volume, spec(spacing=(2.0, 2.0, 2.0)))
+    affine[:3, :3] = (rotation(*degrees) * edges)[:, order]
+    affine[:3, 3] = 20, -3, 7
+    if single:
+        affine = affine.astype(np.float32).astype(np.float64)
+    voxels = np.random.default_rng(0).random((1, *shape), np.float32)
+    chain = transforms.Compose([transforms.Orientation(codes), transforms.Spacing(wanted)])
+    image = chain(meta(torch.tensor(voxels), affine=torch.tensor(affine)))
+    try:
+        found = preprocess(Volume(voxels, affine), spec(spacing=wanted, orientation=codes))
+    except GeometryError as error:
+        assert "exactly half a voxel" in str(error)  # noqa: PT017 -- at few spacings alone
+        return
+    assert found.image.shape == tuple(image.shape)
+    np.testing.assert_allclose(found.image, image.numpy(), atol=1e-4)
+    back = chain.inverse(image).numpy()[0]
+    grid = LogitsGrid(
+        found.cropped_shape, found.scan_spacing_mm, found.spacing_mm, found.resampling(GRID)
+    )
+    assert_way_back(found.image, grid, found.reorientation.apply(back))
+
+
+def assert_way_back(image: np.ndarray, grid: LogitsGrid, expected: np.ndarray) -> None:
+    """Compare logits 0 and image - 0.5, whose labels tell where the image exceeds a half."""
+
+    def run(tiles: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.zeros_like(tiles), tiles - 0.5], axis=1)
+
+    labels = LabelStream(
+        image, Tiling((8, 8, 8), scheme="monai"), Output((Label(0, "0"), Label(1, "1"))), grid,
+        TileNetwork(run), budget=MemoryBudget(1 << 40), threads=1,
+    ).labels(lambda done, count: None)  # fmt: skip
+    clear = np.abs(expected - 0.5) > 1e-4
+    assert np.array_equal(labels[clear], (expected > 0.5)[clear])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 24)] * 3),
+    target=st.tuples(*[st.integers(1, 24)] * 3),
+    mode=st.sampled_from(
+        [("area", None), ("nearest", None), ("nearest-exact", None), ("trilinear", None),
+         ("trilinear", False), ("trilinear", True)]
+    ),
+)  # fmt: skip
+def test_sizes_are_those_of_monai(shape, target, mode):  # type: ignore[no-untyped-def]
+    transforms = pytest.importorskip("monai.transforms")
+    torch = pytest.importorskip("torch")
+    name, corners = mode
+    linear = int(name == "trilinear")
+    method = {"area": "area", "nearest": "floor"}.get(name, "torch")
+    resampling = Resampling(
+        linear, linear, separate_z=False, method=method,
+        alignment="end_voxels" if corners else "borders",
+    )  # fmt: skip
+    voxels = np.random.default_rng(0).random((1, *shape), np.float32)
+    chain = transforms.Compose([transforms.Resize(target, mode=name, align_corners=corners)])
+    image = chain(torch.tensor(voxels))
+    found = preprocess(
+        Volume(voxels, np.eye(4)),
+        spec(shape=target, resampling=resampling, logits_resampling=resampling),
+    )
+    np.testing.assert_allclose(found.image, image.numpy(), atol=1e-6)
+    grid = LogitsGrid(shape, found.scan_spacing_mm, found.spacing_mm, resampling)
+    assert_way_back(found.image, grid, chain.inverse(image).numpy()[0])
 
 
 @pytest.mark.parametrize(

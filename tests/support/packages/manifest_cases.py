@@ -54,6 +54,13 @@ RESAMPLINGS = st.builds(
 FIRST_VOXELS = st.builds(
     Resampling, st.integers(0, 1), separate_z=st.just(False), alignment=st.just("first_voxels")
 )
+RESIZINGS = st.builds(
+    Resampling,
+    st.integers(0, 1),
+    separate_z=st.just(False),
+    method=st.sampled_from(["torch", "area", "floor"]),
+    alignment=st.sampled_from(["borders", "end_voxels"]),
+)
 OUTPUTS = st.integers(2, 5).map(
     lambda count: Output(tuple(Label(value, f"label {value}") for value in range(count)))
 ) | st.builds(
@@ -77,8 +84,14 @@ def manifests(draw: st.DrawFn) -> Manifest:
     channels = draw(st.integers(1, 3))
     normalization = draw(st.lists(NORMALIZATIONS, min_size=channels, max_size=channels))
     cropped = draw(st.booleans())
+    shape = draw(st.none() | TRIPLES)
     resampling, logits_resampling = draw(
-        st.tuples(RESAMPLINGS, RESAMPLINGS) | st.tuples(FIRST_VOXELS, FIRST_VOXELS)
+        st.tuples(RESIZINGS, RESIZINGS)
+        if shape
+        else st.tuples(RESAMPLINGS, RESAMPLINGS) | st.tuples(FIRST_VOXELS, FIRST_VOXELS)
+    )
+    spacing = (
+        None if shape else draw(st.none() | st.tuples(st.none() | POSITIVE, POSITIVE, POSITIVE))
     )
     preprocessing = Preprocessing(
         channels=tuple(draw(st.lists(TEXT, min_size=channels, max_size=channels))),
@@ -86,7 +99,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
         orientation=draw(st.sampled_from([None, "RAS", "LPS", "ASR"])),
         transpose_forward=draw(st.permutations([0, 1, 2]).map(tuple)),
         crop_to_nonzero=cropped,
-        spacing=draw(st.none() | st.tuples(st.none() | POSITIVE, POSITIVE, POSITIVE)),
+        spacing=spacing,
+        shape=shape,
         resampling=resampling,
         logits_resampling=logits_resampling,
         reader=draw(st.sampled_from([None, *typing.get_args(Reader)])),
@@ -125,7 +139,18 @@ def manifests(draw: st.DrawFn) -> Manifest:
         files={v.file: FileRecord(draw(DIGESTS), draw(COUNTS)) for v in variants.values()},
         calibration=draw(st.none() | objects),
         codes=draw(st.dictionaries(st.sampled_from(coded_names(output)), st.just(KIDNEY))),
-        postprocessing=draw(st.sampled_from([(), (KeepLargest((output.labels[1].value,)),)])),
+        postprocessing=draw(
+            st.lists(
+                st.builds(
+                    KeepLargest,
+                    st.just((output.labels[1].value,)),
+                    components=st.integers(1, 65535),
+                    connectivity=st.integers(1, 3),
+                    equals_stay=st.booleans(),
+                ),
+                max_size=2,
+            ).map(tuple)
+        ),
     )
 
 
@@ -234,6 +259,9 @@ CONTRADICTIONS: list[Any] = [
     ("preprocessing/crop_above", 0, "crop_above beside crop_to_nonzero"),
     ("preprocessing/resampling/alignment", "first_voxels", "separate_z false"),
     ("preprocessing/resampling/alignment", "first_voxels", "in two ways"),
+    ("preprocessing/resampling/alignment", "centres", "single scans alone"),
+    ("preprocessing/resampling/method", "area", "separate_z false"),
+    ("preprocessing/shape", [96, 96, 0], "expected voxels above zero"),
     ("tiling/tile", [8, 0, 8], "tiling.tile"),
     ("tiling/tile", [2048, 2048, 1024], "tiling.tile"),
     ("tiling/tile", [2**62, 2**62, 2**62], "tiling.tile"),
@@ -260,6 +288,8 @@ CONTRADICTIONS: list[Any] = [
     ("postprocessing", [{"keep_largest": [1, 0]}], "keeps [1, 0]; expected some of the labels [1]"),
     ("postprocessing", [{"keep_largest": [2]}], "postprocessing[0] keeps [2]"),
     ("postprocessing", [{"keep_largest": [-1]}], "postprocessing[0] keeps [-1]"),
+    ("postprocessing", [{"keep_largest": [1], "components": 0}], "keeps 0 components"),
+    ("postprocessing", [{"keep_largest": [1], "connectivity": 4}], "of connectivity 4"),
     ("previous_stage", {"labels": []}, "previous_stage.labels are (); expected different ones"),
     ("previous_stage", {"labels": [1, 1]}, "previous_stage.labels are (1, 1)"),
     ("previous_stage", {"labels": [0, 1]}, "previous_stage.labels are (0, 1)"),

@@ -9,7 +9,12 @@
 namespace sgmf {
 
 int64_t postprocessing_bytes(const std::vector<KeepLargest>& steps, const Triple& shape) {
-  return steps.empty() ? 0 : sgmf_keep_largest_bytes(shape.data());
+  int64_t most = 0;
+  for (const KeepLargest& step : steps) {
+    most =
+        std::max(most, sgmf_keep_largest_bytes(shape.data(), step.connectivity, step.equals_stay));
+  }
+  return most;
 }
 
 void postprocess(const LabelBuffer& labels, const Triple& shape,
@@ -25,6 +30,9 @@ void postprocess(const LabelBuffer& labels, const Triple& shape,
     std::copy(labels.strides.begin(), labels.strides.end(), args.stride);
     args.values = step.labels.data();
     args.value_count = static_cast<int64_t>(step.labels.size());
+    args.connectivity = step.connectivity;
+    args.components = step.components;
+    args.equals_stay = step.equals_stay;
     expect_success(sgmf_keep_largest(&args, 1));
   }
 }

@@ -150,6 +150,42 @@ double float32_centre(int64_t index, int64_t length, int64_t new_length) {
   return inside(scale * (static_cast<float>(index) + 0.5f) - 0.5f, length);
 }
 
+double float32_end(int64_t index, int64_t length, int64_t new_length) {
+  if (new_length == 1) return 0;
+  const float scale = static_cast<float>(length - 1) / static_cast<float>(new_length - 1);
+  return inside(scale * static_cast<float>(index), length);
+}
+
+int64_t float32_floor(int64_t index, int64_t length, int64_t new_length) {
+  const float scale = static_cast<float>(length) / static_cast<float>(new_length);
+  return std::min(static_cast<int64_t>(scale * static_cast<float>(index)), length - 1);
+}
+
+AxisOperator floor_operator(int64_t length, int64_t new_length) {
+  AxisOperator result{length, {0}, {}, {}};
+  for (int64_t i = 0; i < new_length; ++i) {
+    result.columns.push_back(float32_floor(i, length, new_length));
+    result.weights.push_back(1);
+    result.starts.push_back(i + 1);
+  }
+  return result;
+}
+
+// Means of the voxels that each new one meets, be it in part.
+AxisOperator area_operator(int64_t length, int64_t new_length) {
+  AxisOperator result{length, {0}, {}, {}};
+  for (int64_t i = 0; i < new_length; ++i) {
+    const int64_t begin = i * length / new_length;
+    const int64_t end = ((i + 1) * length + new_length - 1) / new_length;
+    for (int64_t column = begin; column < end; ++column) {
+      result.columns.push_back(column);
+      result.weights.push_back(1 / static_cast<double>(end - begin));
+    }
+    result.starts.push_back(static_cast<int64_t>(result.columns.size()));
+  }
+  return result;
+}
+
 AxisOperator nearest_operator(int64_t length, int64_t new_length, Centre centre_of) {
   AxisOperator result{length, {0}, {}, {}};
   for (int64_t i = 0; i < new_length; ++i) {
@@ -231,9 +267,9 @@ AxisOperator AxisOperator::part(int64_t begin, int64_t end, int64_t slots) const
   return result;
 }
 
-AxisOperator resize_operator(int64_t length, int64_t new_length, int order,
-                             ResamplingMethod method) {
-  const bool is_torch = method == ResamplingMethod::torch;
+AxisOperator resize_operator(int64_t length, int64_t new_length, int order, ResamplingMethod method,
+                             Alignment alignment) {
+  const bool is_torch = method != ResamplingMethod::spline;
   const int most = is_torch ? 1 : 5;
   if (order < 0 || order > most) {
     throw Error(ErrorCode::argument, "the spline order is " + std::to_string(order) +
@@ -241,6 +277,12 @@ AxisOperator resize_operator(int64_t length, int64_t new_length, int order,
   }
   if (length < 1 || new_length < 1) {
     throw Error(ErrorCode::argument, "an axis has no voxels");
+  }
+  if (method == ResamplingMethod::area) return area_operator(length, new_length);
+  if (method == ResamplingMethod::floor) return floor_operator(length, new_length);
+  if (alignment == Alignment::end_voxels) {
+    return linear_operator(length, new_length,
+                           [=](int64_t i) { return float32_end(i, length, new_length); });
   }
   if (order == 0) {
     return nearest_operator(length, new_length, is_torch ? float32_centre : nearest_centre);
@@ -253,13 +295,13 @@ AxisOperator resize_operator(int64_t length, int64_t new_length, int order,
   return spline_operator(length, new_length, order);
 }
 
-AxisOperator spaced_operator(int64_t length, int64_t new_length, double step, int order) {
-  const auto place = [=](int64_t i) { return static_cast<double>(i) * step; };
+AxisOperator spaced_operator(int64_t length, int64_t new_length, double first, double step,
+                             int order) {
+  const auto place = [=](int64_t i) { return first + static_cast<double>(i) * step; };
   if (order == 1) return linear_operator(length, new_length, place);
   AxisOperator result{length, {0}, {}, {}};
   for (int64_t i = 0; i < new_length; ++i) {
-    const double last = static_cast<double>(length - 1);
-    result.columns.push_back(static_cast<int64_t>(std::nearbyint(std::min(place(i), last))));
+    result.columns.push_back(static_cast<int64_t>(std::nearbyint(inside(place(i), length))));
     result.weights.push_back(1);
     result.starts.push_back(i + 1);
   }

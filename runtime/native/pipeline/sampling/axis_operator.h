@@ -35,13 +35,16 @@ struct AxisOperator {
 
 // The operator that resizes an axis as nnU-Net does: a spline through voxel centres of the
 // edge-extended axis, at the centres of the new voxels, whose outer borders coincide with the old
-// ones'. Orders 0 to 5; for 0, a centre halfway between two voxels takes the upper one. The method
-// torch has orders 0 and 1 alone, and centres in float32.
+// ones', or with `end_voxels` the centres of their first and last voxels. Orders 0 to 5; for 0, a
+// centre halfway between two voxels takes the upper one. Other methods than splines have orders 0
+// and 1 alone, and places in float32.
 AxisOperator resize_operator(int64_t length, int64_t new_length, int order,
-                             ResamplingMethod method = ResamplingMethod::spline);
+                             ResamplingMethod method = ResamplingMethod::spline,
+                             Alignment alignment = Alignment::borders);
 
-// The operator of MONAI's resampling: result i lies `step` * i voxels from the first one, or at the
-// last one where that is beyond. Order 0 (half to even) or 1.
-AxisOperator spaced_operator(int64_t length, int64_t new_length, double step, int order);
+// The operator of MONAI's resampling: result i lies `first` + `step` * i voxels from the first one,
+// or at the end where that is beyond. Order 0 (half to even) or 1.
+AxisOperator spaced_operator(int64_t length, int64_t new_length, double first, double step,
+                             int order);
 
 }  // namespace sgmf

@@ -18,6 +18,13 @@ AxisTaps identity(int64_t length) {
   return taps;
 }
 
+bool has_two_taps(const AxisOperator& by) {
+  for (int64_t i = 0; i < by.count(); ++i) {
+    if (by.starts[i + 1] - by.starts[i] > 2) return false;
+  }
+  return true;
+}
+
 AxisTaps axis_taps(const AxisOperator& by) {
   AxisTaps taps;
   for (int64_t i = 0; i < by.count(); ++i) {
@@ -65,6 +72,7 @@ std::optional<GridTaps> grid_taps(const Triple& shape, const Triple& new_shape,
     if (shape[axis] != new_shape[axis] && order > 1) return std::nullopt;
     const auto by =
         axis_resize(axis, shape, new_shape, spacing_mm, new_spacing_mm, resampling, order);
+    if (by && !has_two_taps(*by)) return std::nullopt;
     taps[axis] = by ? axis_taps(*by) : identity(shape[axis]);
   }
   return taps;

@@ -36,8 +36,8 @@ struct AxisTaps {
 
 using GridTaps = std::array<AxisTaps, 3>;
 
-// Taps that resample logits as ChannelResize does; none where a spline order above one needs more
-// neighbours.
+// Taps that resample logits as ChannelResize does; none where a spline order above one, or a mean
+// of many voxels, needs more neighbours.
 std::optional<GridTaps> grid_taps(const Triple& shape, const Triple& new_shape,
                                   const Spacing& spacing_mm, const Spacing& new_spacing_mm,
                                   const Resampling& resampling);

@@ -88,13 +88,18 @@ Triple target_shape(const Triple& shape, const Spacing& spacing_mm, const Spacin
 std::optional<AxisOperator> axis_resize(int axis, const Triple& shape, const Triple& new_shape,
                                         const Spacing& spacing_mm, const Spacing& new_spacing_mm,
                                         const Resampling& resampling, int order) {
-  if (resampling.alignment == Alignment::first_voxels) {
+  const bool centres = resampling.alignment == Alignment::centres;
+  if (centres || resampling.alignment == Alignment::first_voxels) {
     if (shape[axis] == new_shape[axis] && spacing_mm[axis] == new_spacing_mm[axis]) return {};
-    return spaced_operator(shape[axis], new_shape[axis], new_spacing_mm[axis] / spacing_mm[axis],
-                           order);
+    const double step = new_spacing_mm[axis] / spacing_mm[axis];
+    const double first = centres ? static_cast<double>(shape[axis]) / 2 -
+                                       step * static_cast<double>(new_shape[axis]) / 2
+                                 : 0;
+    return spaced_operator(shape[axis], new_shape[axis], first, step, order);
   }
   if (shape[axis] == new_shape[axis]) return {};
-  return resize_operator(shape[axis], new_shape[axis], order, resampling.method);
+  return resize_operator(shape[axis], new_shape[axis], order, resampling.method,
+                         resampling.alignment);
 }
 
 std::optional<int> separate_axis(const Spacing& spacing_mm, const Spacing& new_spacing_mm,

@@ -13,73 +13,54 @@ namespace {
 
 constexpr double same_spacing_mm = 1e-3;
 constexpr double same_scale = 1e-3 + 1e-5;
-constexpr double most_cosine = 1e-3;
 constexpr double same_corner = 1e-8;  // in voxels
+// Of the places of a scan's voxels along perpendicular axes: more is no rounding of a header.
+constexpr double most_lean = 1e-2;  // in voxels
+constexpr double undecided = 1e-8;
 
-void check_perpendicular(const Affine& affine) {
-  for (int a = 0; a < 3; ++a) {
-    const int b = (a + 1) % 3;
-    double product = 0, a_square = 0, b_square = 0;
-    for (int row = 0; row < 3; ++row) {
-      product += affine[row][a] * affine[row][b];
-      a_square += affine[row][a] * affine[row][a];
-      b_square += affine[row][b] * affine[row][b];
-    }
-    if (std::abs(product) > most_cosine * std::sqrt(a_square * b_square)) {
-      throw Error(
-          ErrorCode::geometry,
-          "the scan's axes are not perpendicular; the model's training resampled such scans "
-          "along other axes. Straighten the scan first");
-    }
-  }
-}
-
-// MONAI's grids of oblique scans were seen to lie elsewhere than this project's.
-void check_along_body(const Affine& affine) {
-  for (int axis = 0; axis < 3; ++axis) {
-    double square = 0, largest = 0;
-    for (int row = 0; row < 3; ++row) {
-      const double part = affine[row][axis] * affine[row][axis];
-      square += part;
-      largest = std::max(largest, part);
-    }
-    if (square - largest > most_cosine * most_cosine * square) {
-      throw Error(ErrorCode::geometry,
-                  "the scan is oblique: its axes do not run along those of the body, where the "
-                  "grid of the model's training is not known to the voxel; resample the scan along "
-                  "the axes of the body first");
-    }
-  }
-}
+// The affine's columns as sums of perpendicular directions, each of which is that of a column
+// without what earlier ones hold of it: `steps[k][axis]` millimetres along direction k.
+using Matrix = std::array<std::array<double, 3>, 3>;
 
 double dot(const std::array<double, 3>& a, const std::array<double, 3>& b) {
   return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 }
 
-// Whether no voxel lies before the first one along the new grid's axes, which are those of the
-// affine made perpendicular in their order. A float32 header may be off by just enough: MONAI then
-// puts the centres of both grids, not their first voxels, at one place.
-bool keeps_first_voxel(const Affine& affine, const Triple& shape, const Spacing& wanted_mm) {
-  std::array<std::array<double, 3>, 3> columns, units;
+Matrix perpendicular_steps(const Affine& affine) {
+  Matrix units{}, steps{};
   for (int axis = 0; axis < 3; ++axis) {
-    for (int row = 0; row < 3; ++row) columns[axis][row] = affine[row][axis];
-  }
-  for (int axis = 0; axis < 3; ++axis) {
-    units[axis] = columns[axis];
-    for (int before = 0; before < axis; ++before) {
-      const double share = dot(units[before], columns[axis]);
-      for (int row = 0; row < 3; ++row) units[axis][row] -= share * units[before][row];
+    std::array<double, 3> column{};
+    for (int row = 0; row < 3; ++row) column[row] = affine[row][axis];
+    units[axis] = column;
+    for (int k = 0; k < axis; ++k) {
+      steps[k][axis] = dot(units[k], column);
+      for (int row = 0; row < 3; ++row) units[axis][row] -= steps[k][axis] * units[k][row];
     }
     const double length = std::sqrt(dot(units[axis], units[axis]));
+    steps[axis][axis] = length;
     for (double& part : units[axis]) part /= length;
-    double before_first = 0;
-    for (int other = axis + 1; other < 3; ++other) {
-      const double steps = static_cast<double>(shape[other] - 1);
-      before_first += std::min(0.0, dot(units[axis], columns[other]) * steps / wanted_mm[axis]);
-    }
-    if (before_first < -same_corner) return false;
   }
-  return true;
+  return steps;
+}
+
+// Millimetres along direction k that the other axes lean at most: towards the far side, or to
+// both.
+double lean(const Matrix& steps, int k, const Triple& shape, bool back_alone) {
+  double sum = 0;
+  for (int other = k + 1; other < 3; ++other) {
+    const double end = steps[k][other] * static_cast<double>(shape[other] - 1);
+    sum += back_alone ? std::max(0.0, -end) : std::abs(end);
+  }
+  return sum;
+}
+
+void check_perpendicular(const Matrix& steps, const Triple& shape) {
+  for (int k = 0; k < 3; ++k) {
+    if (lean(steps, k, shape, false) <= most_lean * steps[k][k]) continue;
+    throw Error(ErrorCode::geometry,
+                "the scan's axes are not perpendicular; the model's training resampled such scans "
+                "along other axes. Straighten the scan first");
+  }
 }
 
 // The only row of the affine that an axis runs along; none for an oblique one.
@@ -93,43 +74,55 @@ std::optional<int> only_row(const Affine& affine, int axis) {
   return found;
 }
 
-// Voxels along an axis, before rounding. Scans of 5 mm slices often end on exactly half a voxel of
-// 2 mm: there the rounding of each of MONAI's products decides, so they are done one by one.
-double voxels_along(const Affine& affine, int axis, int64_t length, double spacing, double wanted) {
+// Voxels along an axis of the body, before rounding. Scans of 5 mm slices often end on exactly half
+// a voxel of 2 mm: there the rounding of each of MONAI's products decides, so they are done one by
+// one.
+double voxels_along(const Affine& affine, int row, int axis, int64_t length, double wanted) {
   const double steps = static_cast<double>(length - 1);
-  const std::optional<int> row = only_row(affine, axis);
-  if (!row) return spacing / wanted * steps + 1;
-  const double edge = affine[*row][axis];
+  const double edge = affine[row][axis];
   const double rotation = edge * (1 / std::abs(edge));
   const double inverse = 1 / (rotation * wanted);
-  const double first = affine[*row][3] * inverse;
+  const double first = affine[row][3] * inverse;
   const double last = edge * inverse * steps + first;
   return std::abs(last - first) + 1;
+}
+
+// Voxels along an axis of an oblique scan, before rounding.
+double voxels_along(const Matrix& steps, int axis, const Triple& shape, double wanted) {
+  const double own = steps[axis][axis] * static_cast<double>(shape[axis] - 1);
+  const double voxels = (own + lean(steps, axis, shape, false)) / wanted + 1;
+  if (std::abs(voxels - std::floor(voxels) - 0.5) < undecided) {
+    throw Error(ErrorCode::geometry,
+                "the scan is oblique and ends on exactly half a voxel of the model's grid, where "
+                "the rounding of its training's program decides; resample the scan along the axes "
+                "of the body first");
+  }
+  return voxels;
 }
 
 }  // namespace
 
 SpacedGrid spaced_grid(const Affine& affine, const Triple& shape, const Spacing& spacing_mm,
                        const Spacing& wanted_mm) {
-  check_perpendicular(affine);
-  check_along_body(affine);
+  const Matrix steps = perpendicular_steps(affine);
+  check_perpendicular(steps, shape);
   SpacedGrid grid{wanted_mm, shape};
   bool same = true;
   for (int axis = 0; axis < 3; ++axis) {
-    const double scan = spacing_mm[axis];
-    if (std::abs(scan - wanted_mm[axis]) <= same_spacing_mm) grid.spacing_mm[axis] = scan;
-    grid.shape[axis] =
-        rounded_extent(voxels_along(affine, axis, shape[axis], scan, grid.spacing_mm[axis]));
-    same = same && std::abs(grid.spacing_mm[axis] / scan - 1) <= same_scale;
+    double& spacing = grid.spacing_mm[axis];
+    if (std::abs(spacing_mm[axis] - spacing) <= same_spacing_mm) spacing = spacing_mm[axis];
+    const std::optional<int> row = only_row(affine, axis);
+    const bool alone = row && lean(steps, axis, shape, false) == 0;
+    grid.shape[axis] = rounded_extent(alone ? voxels_along(affine, *row, axis, shape[axis], spacing)
+                                            : voxels_along(steps, axis, shape, spacing));
+    same = same && std::abs(spacing / spacing_mm[axis] - 1) <= same_scale;
+    // Where a voxel lies before the first one along the new axes, MONAI aligns centres: the
+    // rounding of a header's float32 is enough.
+    if (lean(steps, axis, shape, true) > same_corner * spacing) grid.centred = true;
   }
   if (same && grid.shape == shape) {
     grid.spacing_mm = spacing_mm;
-  } else if (!keeps_first_voxel(affine, shape, grid.spacing_mm)) {
-    throw Error(
-        ErrorCode::geometry,
-        "the scan's axes are a little less than perpendicular, by the rounding of its header; the "
-        "model's training would have moved its grid by parts of a voxel, which is not done here; "
-        "resample the scan along the axes of the body first");
+    grid.centred = false;
   }
   return grid;
 }

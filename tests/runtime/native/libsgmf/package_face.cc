@@ -56,6 +56,9 @@ void add(Lines& lines, const sgmf::Preprocessing& spec) {
   for (const double step : spec.spacing_mm.value_or(sgmf::Spacing{})) {
     lines.add("spacing", std::isnan(step) ? -1 : step);
   }
+  for (const int64_t extent : spec.shape.value_or(sgmf::Triple{})) {
+    lines.add("shape", static_cast<double>(extent));
+  }
   add(lines, spec.resampling);
   add(lines, spec.logits_resampling);
 }
@@ -79,6 +82,9 @@ std::string summary(const sgmf::Manifest& manifest) {
   lines.add("probabilities", manifest.spec.output.interpolates_probabilities);
   for (const sgmf::KeepLargest& step : manifest.spec.postprocessing) {
     for (const uint16_t label : step.labels) lines.add("keeps", label);
+    lines.add("components", step.components);
+    lines.add("connectivity", step.connectivity);
+    lines.add("equals_stay", step.equals_stay);
   }
   if (const auto& stage = manifest.spec.previous_stage) {
     for (const uint16_t label : stage->labels) lines.add("mask", label);

@@ -30,12 +30,13 @@ from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.package.manifest import FileRecord, Manifest, parse_manifest
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.package.seal import seal
-from segmaformer.runtime.spec import Alignment, NormalizationScheme, Resampling
+from segmaformer.runtime.spec import Alignment, NormalizationScheme, Resampling, ResamplingMethod
 
 FACE = Path(__file__).with_name("package_face.cc")
 SOURCES = ("folder", "manifest", "manifest_checks", "package", "sha256", "spec_json", "typed_json")
 SCHEMES = typing.get_args(NormalizationScheme)
 ALIGNMENTS = typing.get_args(Alignment)
+METHODS = typing.get_args(ResamplingMethod)
 READ, REFUSED, NOT_FOUND = 0, 1, 2
 
 
@@ -101,7 +102,7 @@ def _resampling(resampling: Resampling) -> list[str]:
         f"separate_z={separate}",
         f"threshold={_number(resampling.anisotropy_threshold)}",
         f"alignment={ALIGNMENTS.index(resampling.alignment)}",
-        f"method={('spline', 'torch').index(resampling.method)}",
+        f"method={METHODS.index(resampling.method)}",
     ]
 
 
@@ -122,6 +123,7 @@ def summary(manifest: Manifest) -> str:
     lines.append(f"resample_first={int(spec.resample_first)}")
     spacing = [-1 if step is None else step for step in spec.spacing or (0, 0, 0)]
     lines += [f"spacing={_number(step)}" for step in spacing]
+    lines += [f"shape={extent}" for extent in spec.shape or (0, 0, 0)]
     lines += _resampling(spec.resampling) + _resampling(spec.logits_resampling)
     lines.append(f"reader={spec.reader or ''}")
     lines += [f"tile={extent}" for extent in tiling.tile]
@@ -132,7 +134,10 @@ def summary(manifest: Manifest) -> str:
         lines += [f"label={label.value}", f"label={label.name}"]
     lines += [f"paints={region.value}" for region in manifest.output.regions]
     lines.append(f"probabilities={int(manifest.output.interpolated == 'probabilities')}")
-    lines += [f"keeps={label}" for step in manifest.postprocessing for label in step.keep_largest]
+    for step in manifest.postprocessing:
+        lines += [f"keeps={label}" for label in step.keep_largest]
+        lines += [f"components={step.components}", f"connectivity={step.connectivity}"]
+        lines.append(f"equals_stay={int(step.equals_stay)}")
     if stage := manifest.previous_stage:
         lines += [f"mask={label}" for label in stage.labels] + _resampling(stage.resampling)
     variants = sorted(manifest.variants.items())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segmaformer.runtime.pipeline.preprocessing import with_masks
+from segmaformer.runtime.pipeline.preprocessing import Preprocessed, network_grid, with_masks
 from segmaformer.runtime.scans.volume import Volume
 from segmaformer.runtime.spec import Normalization, Preprocessing, PreviousStage, Resampling, Triple
 
@@ -43,6 +43,12 @@ def resized_by_slices(labels: np.ndarray, shape: Triple) -> np.ndarray:
     return zoomed(planes, (shape[0], *planes.shape[1:]), 0)
 
 
+def masked(
+    volume: Volume, spec: Preprocessing, labels: np.ndarray, stage: PreviousStage
+) -> Preprocessed:
+    return with_masks(volume, spec, network_grid(volume, spec, whole=False), labels, stage)
+
+
 def found_masks(
     labels: np.ndarray, inside: np.ndarray, shape: Triple, resampling: Resampling
 ) -> np.ndarray:
@@ -59,7 +65,7 @@ def found_masks(
         spacing=(depth, height, width),
     )
     volume = Volume(inside.T[None].astype(np.float32), np.diag([*spacing[::-1], 1.0]))
-    image = with_masks(volume, spec, labels.T, PreviousStage(LABELS, resampling)).image
+    image = masked(volume, spec, labels.T, PreviousStage(LABELS, resampling)).image
     assert image.shape[1:] == shape
     return image[1:]
 
@@ -99,7 +105,7 @@ def test_a_first_label_beyond_the_scan_is_normalised_too() -> None:
     spec = Preprocessing(
         ("T1",), (Normalization("zscore", use_mask=True),), orientation=None, crop_to_nonzero=False
     )
-    image = with_masks(Volume(voxels, np.eye(4)), spec, labels, PreviousStage((1,))).image[0].T
+    image = masked(Volume(voxels, np.eye(4)), spec, labels, PreviousStage((1,))).image[0].T
     inside = (voxels[0] > 0) | (labels > 0)
     seen = voxels[0, inside]
     np.testing.assert_allclose(image[inside], (seen - seen.mean()) / seen.std(), rtol=1e-5)
@@ -114,9 +120,7 @@ def test_masks_follow_the_channels_of_the_scan() -> None:
     spec = Preprocessing(
         ("T1",), (Normalization("zscore"),), transpose_forward=(1, 0, 2), orientation="RAS"
     )
-    prepared = with_masks(
-        Volume(voxels, np.diag([-1, 1, 1, 1])), spec, labels, PreviousStage((1, 2))
-    )
+    prepared = masked(Volume(voxels, np.diag([-1, 1, 1, 1])), spec, labels, PreviousStage((1, 2)))
     assert prepared.image.shape == (3, 6, 6, 6)
     assert not prepared.image[1].any()
     # Axes (y, z, x) with x reversed, cropped at 3, 4 and 2.

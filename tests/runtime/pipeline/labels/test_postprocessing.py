@@ -14,7 +14,13 @@ from segmaformer.runtime.pipeline.postprocessing import postprocess, postprocess
 from segmaformer.runtime.spec import KeepLargest
 
 STEPS = st.lists(
-    st.lists(st.integers(1, 3), min_size=1, unique=True).map(lambda each: KeepLargest(tuple(each))),
+    st.builds(
+        KeepLargest,
+        st.lists(st.integers(1, 3), min_size=1, unique=True).map(tuple),
+        components=st.integers(1, 3),
+        connectivity=st.integers(1, 3),
+        equals_stay=st.booleans(),
+    ),
     max_size=3,
 )
 VIEWS = (
@@ -28,10 +34,16 @@ def expected_of(labels: np.ndarray, steps: list[KeepLargest]) -> np.ndarray:
     labels = labels.copy()
     for step in steps:
         mask = np.isin(labels, step.keep_largest)
-        components, _ = ndimage.label(mask, np.ones((3, 3, 3)))
-        sizes = np.bincount(components.ravel())
-        sizes[0] = 0
-        labels[mask & (sizes[components] < sizes.max())] = 0
+        shape = ndimage.generate_binary_structure(3, step.connectivity)
+        found, count = ndimage.label(mask, shape)
+        places = [np.flatnonzero(found == number + 1) for number in range(count)]
+        places.sort(key=lambda each: (each.size, each[0]))
+        kept = places[-step.components :]
+        if step.equals_stay and kept:
+            kept = [each for each in places if each.size >= kept[0].size]
+        labels[
+            mask & ~np.isin(np.arange(mask.size).reshape(mask.shape), np.hstack([[], *kept]))
+        ] = 0
     return labels
 
 
@@ -60,6 +72,8 @@ def test_of_equal_components_each_stays() -> None:
     labels[0, 0, 0] = labels[4, 4, 4] = 1
     postprocess(labels, [KeepLargest((1,))])
     assert labels.sum() == 2
+    postprocess(labels, [KeepLargest((1,), equals_stay=False)])
+    assert np.argwhere(labels).tolist() == [[4, 4, 4]]
 
 
 def test_voxels_that_touch_by_a_corner_are_of_one_component() -> None:
@@ -85,4 +99,7 @@ def test_a_later_step_sees_the_result_of_an_earlier() -> None:
 def test_memory_is_about_a_byte_a_voxel(shape: tuple[int, int, int]) -> None:
     assert postprocessing_bytes((), shape) == 0
     planes = 26 * sorted(shape)[1] * (sorted(shape)[2] + 1)
-    assert postprocessing_bytes((KeepLargest((1,)),), shape) <= 4 * np.prod(shape) + 3 * planes
+    needed = postprocessing_bytes((KeepLargest((1,)),), shape)
+    assert needed <= 4 * np.prod(shape) + 3 * planes
+    steps = KeepLargest((1,)), KeepLargest((1,), connectivity=1, equals_stay=False)
+    assert postprocessing_bytes(steps, shape) > needed
