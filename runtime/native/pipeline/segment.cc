@@ -140,7 +140,7 @@ SegmentStatistics segment(const Volume& volume, const Spec& spec, Network& netwo
 void check_budget(const Volume& volume, const Spec& spec, Network& network,
                   const LabelBuffer& labels, const SegmentOptions& options) {
   const NetworkGrid grid = network_grid(volume, spec.preprocessing);
-  planned_stream(task_of(volume, spec, network, options, grid),
+  planned_stream(task_of(spec, network, options, grid),
                  budget_of(volume, spec, labels, options.budget_bytes));
 }
 
