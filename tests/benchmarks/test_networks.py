@@ -16,7 +16,7 @@ def script() -> ModuleType:
     return load_script(ROOT / "benchmarks/networks.py")
 
 
-@pytest.mark.parametrize("name", ["segmaformer", "segformer3d", "segresmamba"])
+@pytest.mark.parametrize("name", ["segmaformer", "segresmamba"])
 def test_the_command_exports_the_network_at_its_published_size(
     script: ModuleType, name: str, tmp_path: Path
 ) -> None:

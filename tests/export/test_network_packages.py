@@ -12,7 +12,7 @@ from support.graphs.untraced import untraced
 
 torch = pytest.importorskip("torch")
 
-from segmaformer.checkpoint import load_checkpoint
+from segmaformer.checkpoint import Checkpoint, load_checkpoint
 from segmaformer.export.pipeline import export_package
 from segmaformer.models import create_model
 from segmaformer.runtime import Package, Predictor
@@ -29,11 +29,19 @@ NETWORKS: dict[str, dict[str, Any]] = {
 VALUES = {"segmamba": {0, 1, 2, 3}, "segresmamba": {0, 1, 2, 4}, "segformer3d": {0, 1, 2, 3}}
 
 
-@pytest.mark.parametrize("arch", NETWORKS)
-def test_published_use_reaches_the_label_map(arch: str, tmp_path: Path) -> None:
+def weights_alone(arch: str, folder: Path) -> Checkpoint:
     torch.manual_seed(0)
-    torch.save(create_model(arch, **NETWORKS[arch]).state_dict(), tmp_path / "weights.pth")
-    checkpoint = load_checkpoint(tmp_path / "weights.pth", patch_size=(32, 32, 64))
+    torch.save(create_model(arch, **NETWORKS[arch]).state_dict(), folder / "weights.pth")
+    return load_checkpoint(folder / "weights.pth", patch_size=(32, 32, 64))
+
+
+@pytest.mark.parametrize("arch", NETWORKS)
+def test_labels_are_the_published_ones(arch: str, tmp_path: Path) -> None:
+    assert {label.value for label in weights_alone(arch, tmp_path).labels} == VALUES[arch]
+
+
+def test_published_use_reaches_the_label_map(tmp_path: Path) -> None:
+    checkpoint = weights_alone("segresmamba", tmp_path)
     with untraced():
         package = Package.open(export_package(checkpoint, str(tmp_path / "network.sgmf")).path)
     affine = np.diag([-1.0, 2.0, 1.5, 1.0])
@@ -46,5 +54,5 @@ def test_published_use_reaches_the_label_map(arch: str, tmp_path: Path) -> None:
     written = nibabel.load(tmp_path / "labels.nii.gz")
     assert written.shape == (40, 20, 24)
     np.testing.assert_allclose(written.affine, affine)
-    assert set(np.unique(written.dataobj)) <= VALUES[arch]
-    assert {label.value for label in package.manifest.output.labels} == VALUES[arch]
+    assert set(np.unique(written.dataobj)) <= VALUES["segresmamba"]
+    assert package.manifest.output.labels == checkpoint.labels
