@@ -25,8 +25,11 @@ from segmaformer.runtime.scans.dicom.compressed.codestream import check_codestre
 from segmaformer.runtime.scans.dicom.compressed.fragments import read_spans
 from segmaformer.runtime.scans.dicom.encoding import transfer_syntax
 
-# Names that pydicom gives to decoders' modules; it would take another that happens to be there.
-_PLUGINS = {"PIL": "pillow", "gdcm": "gdcm", "openjpeg": "pylibjpeg"}
+_MODULES = {
+    "jpeg": "pydicom.pixels.decoders.base",
+    "jpeg-ls": "jpeg_ls",
+    "jpeg2000": "openjpeg",
+}
 _SPARE_BYTES = 192 << 20
 _COPIES = 16
 _SECONDS, _SECONDS_PER_VOXEL = 3.0, 1e-5
@@ -71,8 +74,10 @@ def _decoded(request: dict[str, Any]) -> bytes:
     check_codestream(data, syntax.coding, rows, columns, width)
     if syntax.coding == "jpeg-ls":
         array = _decode_jpeg_ls(data, request)
+    elif syntax.coding == "jpeg2000":
+        array = _decode_jpeg2000(data, request)
     else:
-        array = _decode_by_pydicom(data, request, _PLUGINS[syntax.decoder])
+        array = _decode_jpeg(data, request, "pillow" if syntax.decoder == "PIL" else "gdcm")
     if array.shape != (rows, columns) or array.dtype.itemsize != width:
         raise InputError(
             f"an image was decoded to {array.shape}, {array.dtype}; its header says "
@@ -82,16 +87,37 @@ def _decoded(request: dict[str, Any]) -> bytes:
 
 
 def _decode_jpeg_ls(data: bytes, request: dict[str, Any]) -> npt.NDArray[Any]:
-    """Decode at once: pydicom would take as long again for its checks."""
     import jpeg_ls
 
     pixels, facts = jpeg_ls.decode_pixel_data(data)
-    stored = np.frombuffer(pixels, "<u1" if facts["bits_per_sample"] <= 8 else "<u2")
+    return _stored(pixels, facts["bits_per_sample"], request)
+
+
+def _decode_jpeg2000(data: bytes, request: dict[str, Any]) -> npt.NDArray[Any]:
+    import openjpeg
+
+    bits = openjpeg.get_parameters(data)["precision"]
+    return _stored(openjpeg.decode_pixel_data(data, version=2), bits, request)
+
+
+def _stored(pixels: bytes, bits: int, request: dict[str, Any]) -> npt.NDArray[Any]:
+    """Return decoded numbers as wide as the header says.
+
+    The header tells their sign: codestreams may not know it, or know another one. So the highest
+    bit that the codestream counts is the sign's.
+    """
+    held = next(size for size in (1, 2, 4) if bits <= 8 * size)
     width = request["bits_allocated"] // 8
-    return stored.astype(f"<u{width}", copy=False).reshape(request["rows"], request["columns"])
+    if held > width:
+        raise InputError(f"an image is compressed with {bits} bits; its header says {8 * width}")
+    kind, above = "i" if request["signed"] else "u", 8 * held - bits
+    numbers = (np.frombuffer(pixels, f"<u{held}") << above).view(f"<{kind}{held}") >> above
+    stored = numbers.astype(f"<{kind}{width}", copy=False).view(f"<u{width}")
+    return stored.reshape(request["rows"], request["columns"])
 
 
-def _decode_by_pydicom(data: bytes, request: dict[str, Any], plugin: str) -> npt.NDArray[Any]:
+def _decode_jpeg(data: bytes, request: dict[str, Any], plugin: str) -> npt.NDArray[Any]:
+    """Decode by pydicom, and by none of its plugins that happens to be there."""
     from pydicom.encaps import encapsulate
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
@@ -116,8 +142,8 @@ def _decode_by_pydicom(data: bytes, request: dict[str, Any], plugin: str) -> npt
 def _bound_memory(request: dict[str, Any]) -> None:
     """Let this process grow by some copies of an image and no more, once its decoder is loaded."""
     syntax = transfer_syntax(request["syntax"])
-    is_jpeg_ls = syntax is not None and syntax.coding == "jpeg-ls"
-    importlib.import_module("jpeg_ls" if is_jpeg_ls else "pydicom.pixels.decoders.base")
+    if syntax is not None:
+        importlib.import_module(_MODULES[syntax.coding])
     frame_bytes = request["rows"] * request["columns"] * request["bits_allocated"] // 8
     with contextlib.suppress(OSError, ValueError), open("/proc/self/statm", "rb") as stream:
         used = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")

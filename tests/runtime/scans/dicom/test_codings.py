@@ -182,6 +182,29 @@ def test_the_sign_is_that_of_the_high_bit(tmp_path: Path) -> None:
     assert read(series.write(tmp_path / "series"))[0] == expected(voxels)
 
 
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless], ids=lambda each: each.name)
+@pytest.mark.parametrize("bits_stored", [12, 16])
+def test_the_sign_of_a_codestream_is_that_of_its_own_bits(
+    syntax: UID, bits_stored: int, tmp_path: Path
+) -> None:
+    voxels = VOXELS.astype("i2") - 2000
+
+    def twelve_bits(dataset: Dataset, _index: int) -> None:
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, 0
+        numbers = np.frombuffer(dataset.PixelData, "<u2") & 0x0FFF
+        dataset.PixelData = numbers.astype("<u2").tobytes()
+        dataset.compress(syntax, generate_instance_uid=False)
+        dataset.BitsStored, dataset.HighBit = bits_stored, bits_stored - 1
+        dataset.PixelRepresentation = 1
+
+    tmp_path.joinpath("series").mkdir()
+    series = Series(voxels, change=twelve_bits)
+    for index in range(voxels.shape[2]):
+        path = tmp_path / "series" / f"{index}"
+        series.slice(index).save_as(path, enforce_file_format=True)
+    assert read(tmp_path / "series")[0] == expected(voxels)
+
+
 def test_slopes_and_intercepts_are_those_of_each_slice(tmp_path: Path) -> None:
     def scale(dataset: Dataset, index: int) -> None:
         dataset.RescaleSlope, dataset.RescaleIntercept = f"{0.1 * (index + 1):.10g}", index
