@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from segmaformer.runtime.errors import GeometryError
 from segmaformer.runtime.scans.dicom.geometry import Stack, stack
@@ -112,16 +113,28 @@ def find_candidates(path: Path, where: Sequence[Condition] = ()) -> list[Candida
 
 
 def files_below(path: Path) -> Iterator[Path]:
-    """Return the files of a folder and those below, in order of their names; or the file itself."""
+    """Return the files of a folder and those below, in order of their names; or the file itself.
+
+    Links to nothing are among them, and links to folders are not.
+
+    Raises
+    ------
+    OSError
+        A folder cannot be read.
+    """
     if not path.is_dir():
         yield path
         return
-    for folder, below, names in os.walk(path):
+    for folder, below, names in os.walk(path, onerror=_raise):
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in sorted(names):
             file = Path(folder, name)
-            if not name.startswith(".") and file.is_file():
+            if not name.startswith(".") and (file.is_file() or file.is_symlink()):
                 yield file
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def dicom_files(folder: Path) -> Iterator[Path]:
@@ -205,7 +218,18 @@ def _candidate(planes: Sequence[Plane], faulty: Sequence[ImageFile]) -> Candidat
         known = tuple(planes) if fault.has_series else ()
         return Candidate(files, known, None, f"{fault.path.name}: {fault.fault}")
     refusal, found = why_no_stack(planes)
+    if found is not None and (unscaled := _why_unscaled(planes)):
+        refusal, found = unscaled, None
     return Candidate(files, tuple(planes) if found is None else found.planes, found, refusal)
+
+
+def _why_unscaled(planes: Sequence[Plane]) -> str:
+    """Return why intensities are unknown: some images state a scaling, and some do not."""
+    for keyword in ("RescaleSlope", "RescaleIntercept"):
+        count = sum(bool(plane.values(keyword)) for plane in planes)
+        if 0 < count < len(planes):
+            return f"{len(planes) - count} of {len(planes)} images state no {keyword}"
+    return ""
 
 
 def why_no_stack(planes: Sequence[Plane]) -> tuple[str, Stack | None]:

@@ -21,6 +21,8 @@ from segmaformer.runtime.scans.dicom.keywords import SPLITTING, Condition
 from segmaformer.runtime.scans.finding import Finding
 
 _MOST_NAMED = 6
+# Modalities whose images must state how stored numbers become intensities.
+_SCALED = ("CT", "PT")
 
 
 def choose(path: Path, where: Sequence[Condition] = ()) -> tuple[Candidate, tuple[Finding, ...]]:
@@ -111,16 +113,22 @@ def _check_left_out(path: Path, chosen: Candidate, candidates: Sequence[Candidat
             and (len(other.planes) > 1 or are_parallel(other.planes[0], chosen.planes[0]))
         ):
             choices = distinguishing([chosen.planes, other.planes])
-            by = f" by --where {shlex.quote(str(choices[0]))}" if choices else ""
+            by = [f"Choose images by --where {shlex.quote(str(each))}, or take" for each in choices]
             raise GeometryError(
                 f"{path}: {chosen.name}: {len(chosen.planes)} images form a volume, but "
-                f"{len(other.planes)} more of the series do not fit: frame of reference, "
-                f"orientation, rows, columns or spacing differ. Choose images{by}, or take the "
-                "others away"
+                f"{len(other.planes)} more of the series do not fit: modality, frame of reference, "
+                f"orientation, rows, columns or spacing differ. {[*by, 'Take'][0]} the others away"
             )
 
 
 def _remarks(chosen: Candidate, candidates: Sequence[Candidate]) -> Iterator[Finding]:
+    first = chosen.planes[0]
+    if chosen.files[0].modality in _SCALED and not first.values("RescaleIntercept"):
+        yield Finding(
+            "warn",
+            f"{chosen.name}, states no RescaleIntercept; stored numbers are taken as intensities",
+            "Check that air and tissue have the intensities that you expect.",
+        )
     for other in candidates:
         if other is chosen:
             continue
@@ -135,9 +143,12 @@ def _remarks(chosen: Candidate, candidates: Sequence[Candidate]) -> Iterator[Fin
 
 def advice(candidate: Candidate) -> str:
     """Return as a sentence what would choose a volume among these images; empty if nothing."""
+    if any(plane.file.fault for plane in candidate.planes):
+        return ""
     choices = [*itertools.islice(splitting(candidate.planes), 3)]
     if not choices:
-        return ""
+        several = len({plane.position_mm for plane in candidate.planes}) < len(candidate.planes)
+        return "Put the images of one volume into a folder of their own" if several else ""
     named = ", or ".join(f"--where {shlex.quote(str(choice))}" for choice in choices)
     return f"Choose one volume by {named}"
 
@@ -160,28 +171,33 @@ def splitting(planes: Sequence[Plane]) -> Iterator[Condition]:
         if found and sum(len(parts[each.value]) for each in found) >= len(planes):
             yield from found
             return
-    yield from _runs(planes)
-
-
-def _runs(planes: Sequence[Plane]) -> Iterator[Condition]:
-    """Return ranges of InstanceNumber that choose volumes, if they follow one another."""
-    numbered = sorted((_instance_number(plane), index) for index, plane in enumerate(planes))
-    if not numbered or math.isnan(numbered[0][0]):
-        return
-    count = len({plane.position_mm for plane in planes})
-    for at in range(0, len(numbered), max(count, 1)):
-        run = numbered[at : at + count]
-        part = [planes[index] for _, index in run]
-        if len(part) < 2 or why_no_stack(part)[1] is None:
+    for keyword in _RISING:
+        if found := [*_runs(planes, keyword)]:
+            yield from found
             return
-        yield Condition("InstanceNumber", f"{run[0][0]:g}..{run[-1][0]:g}")
 
 
-def _instance_number(plane: Plane) -> float:
+def _runs(planes: Sequence[Plane], keyword: str) -> Iterator[Condition]:
+    """Return ranges of an attribute's numbers that choose volumes, if they follow one another."""
+    numbered = sorted((_first_number(plane, keyword), i) for i, plane in enumerate(planes))
+    count = len({plane.position_mm for plane in planes})
+    if count == len(planes) or not all(math.isfinite(number) for number, _ in numbered):
+        return
+    for at in range(0, len(numbered), count):
+        run, after = numbered[at : at + count], numbered[at + count : at + count + 1]
+        part = [planes[index] for _, index in run]
+        is_alone = not after or after[0][0] > run[-1][0]
+        if not is_alone or len(part) < 2 or why_no_stack(part)[1] is None:
+            return
+        first, last = part[0].values(keyword)[0], part[-1].values(keyword)[0]
+        yield Condition(keyword, f"{first}..{last}")
+
+
+def _first_number(plane: Plane, keyword: str) -> float:
     try:
-        return float(plane.values("InstanceNumber")[0])
+        return float(plane.values(keyword)[0])
     except (IndexError, ValueError):
-        return -math.inf
+        return math.inf
 
 
 def distinguishing(groups: Sequence[Sequence[Plane]]) -> list[Condition]:
@@ -195,3 +211,4 @@ def distinguishing(groups: Sequence[Sequence[Plane]]) -> list[Condition]:
 
 
 _SIZES = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient")
+_RISING = ("InstanceNumber", "TriggerTime", "AcquisitionTime", "ContentTime")

@@ -20,6 +20,8 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PATIENT_GROUP = 0x10
+# Sequences in the groups of a frame whose items describe other images.
+_OF_OTHER_IMAGES = frozenset({0x00081140, 0x00082112, 0x00089124})
 # Most elements outside the frames' functional groups, for each frame, and of all.
 _MOST_ELEMENTS, _MOST_OF_A_FRAME, _MOST_OF_ALL = 50_000, 1000, 1_500_000
 _DEEPEST = 16
@@ -227,7 +229,12 @@ class _Walk:
         self, found: _Found, syntax: TransferSyntax, into: Elements | None, depth: int
     ) -> int:
         """Keep an element, go into it, or pass over it; return where it ends."""
-        nested = depth > 0 and into is not None and not found.tag >> 16 & 1
+        nested = (
+            depth > 0
+            and into is not None
+            and not found.tag >> 16 & 1
+            and found.tag not in _OF_OTHER_IMAGES
+        )
         if found.length == UNDEFINED_LENGTH:
             self._keep(found, syntax, into)
             if found.vr == b"UN":

@@ -88,7 +88,7 @@ def _check_distinct(planes: Sequence[Plane], gaps_mm: np.ndarray) -> None:
     names = f"{first.name} and {second.name}"
     uid = first.file.sop_instance_uid
     if uid and (uid, first.frame) == (second.file.sop_instance_uid, second.frame):
-        raise GeometryError(f"{names} are the same image; expected it once")
+        raise GeometryError(f"{names} are the same image; expected it once. Take one away")
     count = len(planes) - int(np.count_nonzero(gaps_mm > _LEAST_GAP_MM)) - 1
     raise GeometryError(
         f"one position has several images, {names} for example; {count} of {len(planes)} images "
@@ -103,5 +103,5 @@ def _check_even(positions: np.ndarray, step: np.ndarray, gaps_mm: np.ndarray) ->
         raise GeometryError(
             f"the gaps between {len(positions)} images are not equal: from {gaps_mm.min():.4g} to "
             f"{gaps_mm.max():.4g} mm, up to {farthest_mm:.3g} mm off an even step; an image may "
-            "be missing"
+            "be missing. Copy the series again from its source"
         )

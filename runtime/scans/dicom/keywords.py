@@ -20,6 +20,7 @@ SPLITTING = (
 """Keywords that may tell the images of two volumes apart, the plainest first."""
 
 _USED = (
+    "SpecificCharacterSet",
     *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "StudyInstanceUID"),
     *("SeriesInstanceUID", "FrameOfReferenceUID", "ImagePositionPatient"),
     *("ImageOrientationPatient", "PixelSpacing", "SamplesPerPixel", "PhotometricInterpretation"),
@@ -47,20 +48,21 @@ def wanted_tags(conditions: Iterable[Condition]) -> frozenset[int]:
 @functools.cache
 def is_sequence(tag: int) -> bool:
     """Tell if DICOM declares the element of a tag as a sequence."""
-    return _type_of(tag) == "SQ"
+    return type_of(tag) == "SQ"
 
 
 def values_of(tag: int, element: Element) -> tuple[str, ...]:
     """Return an element's values as texts, numbers in the shortest form."""
-    code = _BINARY.get(_type_of(tag))
+    code = _BINARY.get(type_of(tag))
     if code is not None:
         return tuple(f"{number:.10g}" for number in element.unpacked(code))
-    if _type_of(tag) in _DECIMAL:
+    if type_of(tag) in _DECIMAL:
         return tuple(f"{number:.10g}" for number in element.decimals()) or element.texts
     return element.texts
 
 
-def _type_of(tag: int) -> str:
+def type_of(tag: int) -> str:
+    """Return the type that DICOM gives to a tag; empty if it has no such tag."""
     from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
     return dictionary_VR(tag) if dictionary_has_tag(tag) else ""

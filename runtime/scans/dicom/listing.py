@@ -10,6 +10,7 @@ from typing import Any
 from segmaformer.runtime.scans.dicom.candidates import Candidate, find_candidates
 from segmaformer.runtime.scans.dicom.choice import advice, distinguishing
 from segmaformer.runtime.scans.dicom.keywords import parse_conditions
+from segmaformer.runtime.scans.dicom.opening import as_input_errors
 from segmaformer.runtime.scans.volume import spacing_of
 
 _LEAST_TILT_DEGREES = 0.05
@@ -36,10 +37,12 @@ def list_series(path: Path, where: Sequence[str] = ()) -> list[dict[str, Any]]:
 
     Raises
     ------
-    OSError
+    InputError
         A file cannot be read.
     """
-    candidates = find_candidates(path, parse_conditions(where))
+    conditions = parse_conditions(where)
+    with as_input_errors(path):
+        candidates = find_candidates(path, conditions)
     usable = [each for each in candidates if each.stack is not None]
     others = [each for each in candidates if each.stack is None]
     choices = distinguishing([each.planes for each in usable]) if len(usable) > 1 else []

@@ -7,6 +7,8 @@ more is unpacked than a header may hold.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -32,6 +34,7 @@ LONG_VRS |= {b"UR", b"UT", b"UV"}
 """Types whose elements state their length in four bytes."""
 
 _CHUNK_BYTES = 1 << 15
+_NO_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}")
 _RAW_DEFLATE = -zlib.MAX_WBITS
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _META_UIDS = {2: "class", 3: "instance", 16: "syntax"}
@@ -76,6 +79,18 @@ def open_file(path: Path) -> OpenedFile | None:
     """
     with path.open("rb") as stream:
         return opened_file(path, stream.read(LONGEST_META))
+
+
+@contextmanager
+def as_input_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading files below a path into errors of the input that name the file."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or path} cannot be read: {error.strerror or error}; make it "
+            "readable, or take it away"
+        ) from error
 
 
 def is_dicom(start: bytes) -> bool:
@@ -179,8 +194,13 @@ def _meta_uids(start: bytes, at: int) -> tuple[dict[str, str], int]:
 
 
 def plain_text(value: bytes) -> str:
-    """Decode a UID or another text without its padding."""
-    return value.decode("latin-1").strip(" \0")
+    """Decode a UID or another text, without padding and characters that control a terminal."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")
+    text = text.strip(" \0\t\r\n")
+    return text if text.isprintable() else text.translate(_NO_CONTROLS)
 
 
 def _guessed_syntax(start: bytes) -> TransferSyntax | None:

@@ -17,8 +17,6 @@ _GREY = ("MONOCHROME1", "MONOCHROME2")
 _WIDTHS = (8, 16, 32)
 # Whole numbers up to this one are float32's own.
 _MOST_WHOLE = 1 << 24
-# A few bytes may follow the pixels.
-_MOST_TRAILING = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -155,9 +153,10 @@ def check_place(
         if held < promised:
             raise InputError(
                 f"it is cut off or damaged: its header promises {promised} bytes of pixels, and "
-                f"it holds {held}"
+                f"it holds {held}; copy it again from its source"
             )
-        if place.length > 2 * promised + _MOST_TRAILING:
+        # Padding is shorter than another image.
+        if place.length > promised + max(1, form.frame_bytes // 2):
             raise InputError(
                 f"its header promises {promised} bytes of pixels, and it holds {place.length}"
             )

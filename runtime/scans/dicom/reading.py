@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.scans.dicom.character_sets import encode_texts_as_utf8
 from segmaformer.runtime.scans.dicom.elements import Element, Elements, Header, read_elements
 from segmaformer.runtime.scans.dicom.encoding import EXPLICIT
 from segmaformer.runtime.scans.dicom.image_file import ImageFile, Numbers, Plane
@@ -45,6 +46,7 @@ _NO_VOLUMES = {
     "MIP": "a projection",
     "MINIP": "a projection",
 }
+_FORMAT = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation")
 _SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 _BYTES_BEFORE_CONTENT = 132
 _MOST_FRAMES = 1 << 20
@@ -73,13 +75,16 @@ def read_image_file(path: Path, wanted: frozenset[int]) -> tuple[ImageFile, list
     OSError
         The file cannot be read.
     """
+    if path.is_symlink() and not path.exists():
+        fault = _lost_content(path, b"", "links to nothing")
+        return (_unknown(path, (), fault), []) if fault else None
     state = file_state(path)
     with path.open("rb") as stream:
         start = stream.read(LONGEST_META)
         opened = opened_file(path, start)
         if opened is None:
             fault = _lost_content(path, start[:_BYTES_BEFORE_CONTENT])
-            return None if not fault else (_unknown(path, state, fault), [])
+            return (_unknown(path, state, fault), []) if fault else None
         if opened.is_directory:
             return None
         # The data sets of unknown transfer syntaxes are explicit, all but those of private ones.
@@ -87,20 +92,22 @@ def read_image_file(path: Path, wanted: frozenset[int]) -> tuple[ImageFile, list
         try:
             window = Window(stream, opened)
             header = read_elements(window, syntax, wanted, is_sequence)
+            encode_texts_as_utf8(header.elements)
             return _Reading(opened, header, window.end).image_file(state)
         except InputError as error:
             return ImageFile(opened, state, fault=str(error), has_series=False), []
 
 
-def _lost_content(path: Path, start: bytes) -> str:
+def _lost_content(path: Path, start: bytes, what: str = "") -> str:
     """Tell what became of an image whose name alone is left; empty if the file never was one.
 
-    A failed copy leaves an empty file, or one of zeros. At an end of a series it would leave no
-    gap.
+    A failed copy leaves an empty file, one of zeros, or a link to nothing. At an end of a series
+    it would leave no gap.
     """
     suffix = path.suffix.lower()
     numbered = suffix[1:].isdigit() or (not suffix and any(map(str.isdigit, path.name)))
-    what = "is empty" if not start else "begins with zeros alone" if not any(start) else ""
+    if not what and not any(start):
+        what = "begins with zeros alone" if start else "is empty"
     if suffix in _SUFFIXES and not what:
         what = "holds no DICOM"
     if not what or not (suffix in _SUFFIXES or numbered):
@@ -165,7 +172,9 @@ class _Reading:
     def _grave_fault(self) -> str:
         if self.opened.syntax is None:
             return f"its transfer syntax {self.opened.syntax_uid} cannot be decoded"
-        return "it is cut off or damaged: its header ends too early" * self.header.is_cut_off
+        if self.header.is_cut_off:
+            return "it is cut off or damaged: its header ends too early; copy it again"
+        return ""
 
     def _why_no_volume(self) -> str:
         sop_class = self._text("SOPClassUID") or self.opened.sop_class_uid
@@ -187,12 +196,13 @@ class _Reading:
 
     def _format(self) -> PixelFormat:
         check_grey(self._short("SamplesPerPixel"), self._text("PhotometricInterpretation"))
-        sizes = {name: self._short(name) for name in ("Rows", "Columns", "BitsAllocated")}
-        missing = next((name for name, size in sizes.items() if size is None), None)
+        numbers = {name: self._short(name) for name in _FORMAT}
+        missing = next((name for name, number in numbers.items() if number is None), None)
         if missing is not None:
             raise InputError(f"it has no {missing}")
-        rows, columns, allocated = (size or 0 for size in sizes.values())
-        stored = self._short("BitsStored") or allocated
+        rows, columns, allocated, stored, sign = (number or 0 for number in numbers.values())
+        if sign not in (0, 1):
+            raise InputError(f"its PixelRepresentation is {sign}; expected 0 or 1")
         high = self._short("HighBit")
         return check_format(
             PixelFormat(
@@ -201,7 +211,7 @@ class _Reading:
                 allocated,
                 stored,
                 stored - 1 if high is None else high,
-                self._short("PixelRepresentation") == 1,
+                sign == 1,
             )
         )
 

@@ -13,7 +13,7 @@ from segmaformer.runtime.scans.dicom.choice import choose
 from segmaformer.runtime.scans.dicom.geometry import Stack
 from segmaformer.runtime.scans.dicom.image_file import Numbers, Plane
 from segmaformer.runtime.scans.dicom.keywords import parse_conditions
-from segmaformer.runtime.scans.dicom.opening import open_file
+from segmaformer.runtime.scans.dicom.opening import as_input_errors, open_file
 from segmaformer.runtime.scans.dicom.series import DicomSeries, Point, Slice
 from segmaformer.runtime.scans.dicom.series_pixels import SeriesPixels
 from segmaformer.runtime.scans.scan_file import ScanFile, read_volume
@@ -52,11 +52,10 @@ def read_series(path: str | Path, *, where: Sequence[str] = ()) -> Volume:
 def read_series_header(path: Path, where: Sequence[str] = ()) -> ScanFile:
     """Choose a series as :func:`read_series` does, and read and check all but its pixels."""
     require_extra("pydicom", extra="dicom")
-    try:
+    conditions = parse_conditions(where)
+    with as_input_errors(path):
         _refuse_index(path)
-        candidate, remarks = choose(path, parse_conditions(where))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+        candidate, remarks = choose(path, conditions)
     if candidate.stack is None:
         raise GeometryError(f"{path}: {candidate.refusal}")
     series = describe(candidate, candidate.stack)

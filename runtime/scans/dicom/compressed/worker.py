@@ -53,7 +53,8 @@ def main() -> None:
         except (InputError, MemoryError, OSError) as error:
             _answer(answers, {"error": str(error) or "its image needs too much memory"})
         except Exception as error:  # decoders raise what they like, with texts of the file
-            _answer(answers, {"error": f"its image cannot be decoded ({type(error).__name__})"})
+            what = f"its image cannot be decoded ({type(error).__name__})"
+            _answer(answers, {"error": f"{what}; copy it again from its source"})
         else:
             _answer(answers, {"bytes": len(image)}, image)
 
@@ -94,10 +95,10 @@ def _decode_jpeg_ls(data: bytes, request: dict[str, Any]) -> npt.NDArray[Any]:
 
 
 def _decode_jpeg2000(data: bytes, request: dict[str, Any]) -> npt.NDArray[Any]:
-    import openjpeg
+    from openjpeg.utils import decode_pixel_data, get_parameters
 
-    bits = openjpeg.get_parameters(data)["precision"]
-    return _stored(openjpeg.decode_pixel_data(data, version=2), bits, request)
+    bits = int(get_parameters(data)["precision"])
+    return _stored(bytes(decode_pixel_data(data, version=2)), bits, request)
 
 
 def _stored(pixels: bytes, bits: int, request: dict[str, Any]) -> npt.NDArray[Any]:

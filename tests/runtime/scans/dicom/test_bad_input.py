@@ -27,6 +27,7 @@ from support.scans.dicom_files import Series, save
 from support.scans.scan_files import peak_memory
 
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.scans.dicom.listing import list_series
 from segmaformer.runtime.scans.dicom.scan import read_series
 from segmaformer.runtime.scans.formats import read_scan
 
@@ -104,6 +105,14 @@ IMPOSSIBLE = {
     "no pixels": (at(2, PixelData=None), "a single|not equal|do not fit|no image"),
     "no slope": (every(RescaleSlope=0), "give no intensities"),
     "an infinite intercept": (every(RescaleIntercept="1e400"), "not 1 finite numbers"),
+    "no sign": (every(PixelRepresentation=None), "it has no PixelRepresentation"),
+    "a sign of another kind": (every(PixelRepresentation=256), "PixelRepresentation is 256"),
+    "no stored bits": (every(BitsStored=None), "it has no BitsStored"),
+    "a scaling of some": (at(3, RescaleIntercept=None), "1 of 5 images state no RescaleIntercept"),
+    "one image more than stated": (
+        lambda dataset, index: at(index, PixelData=2 * dataset.PixelData)(dataset, index),
+        "promises 2880 bytes of pixels, and it holds 5760",
+    ),
     "a localizer": (every(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "a localizer"),
     "a projection": (every(ImageType=["DERIVED", "SECONDARY", "MIP"]), "a projection"),
     "a table of intensities": (every(ModalityLUTSequence=[Dataset()]), "ModalityLUTSequence"),
@@ -247,6 +256,67 @@ def test_what_is_no_dicom_is_passed_over(tmp_path: Path) -> None:
     (folder / "empty").touch()
     os.mkfifo(folder / "pipe")
     assert read_series(folder).shape == VOXELS.shape
+
+
+def test_a_link_to_nothing_is_a_lost_image(tmp_path: Path) -> None:
+    folder = Series(VOXELS).write(tmp_path / "series")
+    (folder / "IM0004").unlink()
+    (folder / "IM0004").symlink_to(tmp_path / "missing")
+    with pytest.raises(InputError, match="IM0004: it links to nothing, so an image may be missing"):
+        read_series(folder)
+
+
+@pytest.mark.parametrize("read", [read_series, list_series])
+def test_a_folder_that_cannot_be_read_is_named(
+    read: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Series(VOXELS).write(tmp_path / "series")
+    (folder / "more").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if str(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"more cannot be read: Permission denied; make it"):
+        read(folder)
+
+
+def test_a_damaged_image_gets_no_advice_to_choose(tmp_path: Path) -> None:
+    folder = Series(VOXELS).write(tmp_path / "series")
+    path = folder / "IM0004"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"copy it again from its source$"):
+        read_series(folder)
+
+
+PHASES: dict[str, tuple[Callable[[int, int], dict[str, Any]], str]] = {
+    "trigger times": (
+        lambda phase, index: {"TriggerTime": 30 * phase + index, "InstanceNumber": 2 * index},
+        "--where TriggerTime=0..4, or --where TriggerTime=30..34",
+    ),
+    "nothing": (
+        lambda phase, index: {"InstanceNumber": index},
+        "Put the images of one volume into a folder of their own",
+    ),
+}
+
+
+@pytest.mark.parametrize(("attributes", "advice"), PHASES.values(), ids=PHASES)
+def test_phases_of_a_series_need_a_choice(
+    attributes: Callable[[int, int], dict[str, Any]], advice: str, tmp_path: Path
+) -> None:
+    for phase in range(2):
+
+        def change(dataset: Dataset, index: int, phase: int = phase) -> None:
+            every(**attributes(phase, index))(dataset, index)
+
+        series = Series(VOXELS, change=change, uid="1.2", frame_of_reference="1.3")
+        folder = series.write(tmp_path / "series", f"{phase}-{{}}".format)
+    with pytest.raises(InputError, match=advice):
+        read_series(folder)
 
 
 def test_a_file_that_changes_is_refused(tmp_path: Path) -> None:

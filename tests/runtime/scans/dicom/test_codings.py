@@ -28,6 +28,7 @@ from support.scans import codestreams
 from support.scans.dicom_files import OBLIQUE, Series, save
 
 from segmaformer.runtime.errors import InputError
+from segmaformer.runtime.scans.dicom.listing import list_series
 from segmaformer.runtime.scans.dicom.scan import read_series
 
 SYNTAXES = (
@@ -134,6 +135,48 @@ def test_what_is_not_geometry_changes_nothing(
     content, affine = read(series.write(tmp_path / "series"))
     assert content == expected(VOXELS)
     np.testing.assert_allclose(affine, series.affine, atol=1e-5)
+
+
+CHARACTER_SETS = {
+    "ISO_IR 192": "Schädel 頭",
+    "ISO_IR 100": "Schädel",
+    "\\ISO 2022 IR 87": "頭部",
+    "ISO_IR 126": "κεφάλι",
+    "GB18030": "头部",
+}
+
+
+@pytest.mark.parametrize(("characters", "text"), CHARACTER_SETS.items())
+def test_conditions_are_on_texts_of_any_character_set(
+    characters: str, text: str, tmp_path: Path
+) -> None:
+    def describe(dataset: Dataset, _index: int) -> None:
+        dataset.SpecificCharacterSet, dataset.SeriesDescription = characters.split("\\"), text
+
+    folder = Series(VOXELS, change=describe).write(tmp_path / "series")
+    assert read(folder, f"SeriesDescription={text}")[0] == expected(VOXELS)
+
+
+def test_descriptions_control_no_terminal(tmp_path: Path) -> None:
+    def describe(dataset: Dataset, _index: int) -> None:
+        dataset.add_new(0x0008103E, "UN", b"\x1b[31mred\x07")
+
+    folder = Series(VOXELS, change=describe).write(tmp_path / "series")
+    (series,) = list_series(folder)
+    assert series["description"] == "\ufffd[31mred\ufffd"
+
+
+def test_items_on_other_images_do_not_place_a_frame(tmp_path: Path) -> None:
+    def derive(dataset: Dataset, _index: int) -> None:
+        for groups in dataset.PerFrameFunctionalGroupsSequence:
+            source, derivation = Dataset(), Dataset()
+            source.ImagePositionPatient, source.PixelSpacing = [7, 7, 7], [7, 7]
+            derivation.SourceImageSequence = [source]
+            groups.DerivationImageSequence = [derivation]
+
+    series = Series(VOXELS, change=derive)
+    _, affine = read(save(series.multi_frame(), tmp_path / "frames"))
+    np.testing.assert_allclose(affine, series.affine, atol=1e-6)
 
 
 @given(seed=st.integers(0, 1000))
