@@ -56,7 +56,10 @@ def with_previous_stage(
     first = load_folds(place, **folds)
     complaints = "; ".join(_differences(first, checkpoint))
     if complaints:
-        raise InputError(f"{place} is not the first stage of {checkpoint.path}: {complaints}")
+        raise InputError(
+            f"{place} is not the first stage of {checkpoint.path}: {complaints}. Give the "
+            f"{checkpoint.plan.previous} that it was trained with (--previous-stage FOLDER)"
+        )
     return dataclasses.replace(checkpoint, first=first)
 
 

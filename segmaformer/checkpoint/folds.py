@@ -30,6 +30,7 @@ _MUST_AGREE = (
     ("known_tiling", "tile or mirroring axes"),
     ("trainer", "the trainer"),
     ("plan", "plans"),
+    ("recorded_plans", "the plans that their files record"),
     ("previous_stage", "labels of the previous stage"),
 )
 

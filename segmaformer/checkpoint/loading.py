@@ -66,6 +66,8 @@ class Checkpoint:
         The published training that stands in for plans.json and dataset.json, or None.
     plan
         Place of the network in plans.json; None without plans.
+    recorded_plans
+        Plans inside the file, whether they are used or others; None if it holds none.
     previous_stage
         Labels that a cascade's second network takes as further channels; None for other networks.
     first
@@ -88,6 +90,7 @@ class Checkpoint:
     sha256: str
     published: PublishedUse | None = None
     plan: PlanEntry | None = None
+    recorded_plans: Any = None
     previous_stage: PreviousStage | None = None
     first: Checkpoint | None = None
     postprocessing: tuple[KeepLargest, ...] = ()
@@ -255,6 +258,7 @@ def load_checkpoint(
         sha256=file.sha256,
         published=usage.published,
         plan=usage.plan,
+        recorded_plans=file.init_args.get("plans"),
         previous_stage=usage.previous_stage,
     )
 

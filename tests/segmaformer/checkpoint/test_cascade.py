@@ -71,7 +71,11 @@ def test_first_stages_of_other_plans(
 @pytest.mark.parametrize(
     ("key", "value", "complaint"),
     [
-        ("labels", {"background": 0, "left": 1, "right": 2}, "other labels: background, left"),
+        (
+            "labels",
+            {"background": 0, "left": 1, "right": 2},
+            r"other labels: background, left, right\. Give the 3d_lowres that it was trained with",
+        ),
         ("channel_names", {"0": "T2"}, "other channels: T2"),
     ],
 )

@@ -95,6 +95,18 @@ def test_folds_of_two_trainings(tmp_path: Path, key: str, value: Any, message: s
         load_folds(tmp_path, folds=FOLDS)
 
 
+def test_folds_of_different_plans(tmp_path: Path) -> None:
+    """Their networks and the plans of the folder are the same."""
+    write_model_folder(tmp_path)
+    file = tmp_path / "fold_2" / "checkpoint_final.pth"
+    recorded = torch.load(file, weights_only=True)["init_args"]
+    recorded["plans"]["configurations"]["3d_fullres"]["spacing"] = [2.0, 1.0, 1.0]
+    change(file, "init_args", recorded)
+    with pytest.raises(InputError, match="fold_0 and fold_2 differ in the plans that their files"):
+        load_folds(tmp_path, folds=FOLDS)
+    assert load_folds(tmp_path, folds=FOLDS[:2]).preprocessing.spacing == (1.0, 1.0, 1.0)
+
+
 def test_folds_of_two_networks(tmp_path: Path) -> None:
     write_model_folder(tmp_path, ["0"])
     write_model_folder(tmp_path / "other", ["1"], name="nnunet-resenc")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 from support.networks.nnunet_folders import write_cascade
 from support.packages.samples import write_scan
@@ -71,12 +73,21 @@ def test_verify_compares_both_networks(sgmf: Sgmf, package: Path, tmp_path: Path
     assert sgmf("verify", package, "--data", tmp_path / "data", "--layers").code == 2
 
 
-def test_infer_runs_both_networks(sgmf: Sgmf, package: Path, tmp_path: Path) -> None:
+def test_two_trainings_become_labels_by_the_commands(sgmf: Sgmf, tmp_path: Path) -> None:
+    _, second = write_cascade(tmp_path)
+    package = tmp_path / "cascade.sgmf"
+    assert sgmf("export", second, "--folds", "0", "-o", package).code == 0
     scan = write_scan(tmp_path / "scan.nii.gz")
-    run = sgmf("infer", scan, "-m", package, "--memory-budget", "100", "-o", tmp_path / "a.nii.gz")
-    assert run.code == 0, run.stderr
-    record = json.loads((tmp_path / "a.run.json").read_text())
-    assert "previous stage" in record["seconds"]
+    maps = {}
+    for name, options in (("free", ()), ("bounded", ("--memory-budget", "100"))):
+        run = sgmf("infer", scan, "-m", package, *options, "-o", tmp_path / f"{name}.nii.gz")
+        assert run.code == 0, run.stderr
+        record = json.loads((tmp_path / f"{name}.run.json").read_text())
+        assert "previous stage" in record["seconds"]
+        maps[name] = nibabel.load(tmp_path / f"{name}.nii.gz")
+    assert np.unique(maps["free"].dataobj).size > 1
+    np.testing.assert_array_equal(maps["free"].dataobj, maps["bounded"].dataobj)
+    np.testing.assert_array_equal(maps["free"].affine, nibabel.load(scan).affine)
 
 
 def test_models_keep_a_cascade_whole(
