@@ -1,9 +1,10 @@
 """Ensemble of packages: the mean of their probabilities decides each voxel.
 
 nnU-Net averages the probabilities of several configurations on the scan's grid, in float32, and
-takes the largest; of regions, those above one half. Here the members run one after the other. The
-memory budget decides how many labels are averaged at once: where it does not hold all of them, the
-members run again for the next ones, and the labels are the same.
+takes the largest; of regions, those above one half. Here the members run one after the other, and
+their logits on their own grids are kept, from which slabs of the scan are averaged. Where the
+memory budget does not hold all these logits, it decides how many labels are averaged at once, and
+the members run again for the next ones. The labels are the same.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.labels import label_dtype
 from segmaformer.runtime.pipeline.postprocessing import postprocess
 from segmaformer.runtime.pipeline.probabilities import label_channel
+from segmaformer.runtime.pipeline.stored_logits import StoredLogits
 from segmaformer.runtime.predictor import Predictor, Prepared, timed
 from segmaformer.runtime.progress import Progress
 from segmaformer.runtime.results.segmentation import Segmentation
 from segmaformer.runtime.scans.volume import Volume
-from segmaformer.runtime.spec import KeepLargest
-from segmaformer.runtime.system.interruption import ended_by
+from segmaformer.runtime.spec import KeepLargest, Output
+from segmaformer.runtime.system.interruption import check, ended_by
 
 Map = npt.NDArray[np.float32]
 
@@ -138,6 +140,62 @@ class Ensemble:
         self, prepared: Prepared, progress: Progress | None, cancel: threading.Event | None
     ) -> np.ndarray:
         """Decide each voxel by the largest mean; of regions, by those above one half."""
+        stored = self._stored(prepared, progress, cancel)
+        if stored is None:
+            return self._labels_in_turn(prepared, progress, cancel)
+        output = self.package.manifest.output
+        labels = np.zeros(prepared.volume.shape, label_dtype(output))
+        axis = stored[0].grid.reorientation.axes[0]
+        step = _slab_slices(prepared.volume, output, axis)
+        for begin in range(0, labels.shape[axis], step):
+            with ended_by(cancel):
+                check()
+            end = min(begin + step, labels.shape[axis])
+            mean = stored[0].probabilities(axis, begin, end)
+            for other in stored[1:]:
+                mean += other.probabilities(axis, begin, end)
+            mean /= len(stored)
+            slab = np.moveaxis(labels, axis, 0)[begin:end]
+            _decide(mean, output, np.moveaxis(slab, 0, axis))
+        return labels
+
+    def _stored(
+        self, prepared: Prepared, progress: Progress | None, cancel: threading.Event | None
+    ) -> list[StoredLogits] | None:
+        """Compute all members' logits; None if the budget does not hold them at once.
+
+        Nor are they of use for a scan that is straightened, as its maps are interpolated again.
+        """
+        if prepared.straightening is not None:
+            return None
+        volume, output = prepared.volume, self.package.manifest.output
+        held_bytes = prepared.scan.image.nbytes  # which the caller keeps
+        held_bytes += _slabs_bytes(volume, output)
+        try:
+            needed = held_bytes
+            for member in self.members:
+                needed += member.check_stored_logits(volume, needed)
+        except BudgetError:
+            return None
+        stored: list[StoredLogits] = []
+        for number, member in enumerate(self.members):
+            logits = member.stored_logits(
+                member.prepare(volume) if number else prepared,
+                held_bytes=held_bytes,
+                progress=_part(progress, number, len(self.members)),
+                cancel=cancel,
+            )
+            self._end_turns()
+            if logits is None:
+                return None
+            stored.append(logits)
+            held_bytes += logits.logits.nbytes
+        return stored
+
+    def _labels_in_turn(
+        self, prepared: Prepared, progress: Progress | None, cancel: threading.Event | None
+    ) -> np.ndarray:
+        """Decide by the means of some labels after the other."""
         output = self.package.manifest.output
         labels = np.zeros(prepared.volume.shape, label_dtype(output))
         best = np.zeros(0 if output.regions else labels.shape, np.float32)
@@ -225,6 +283,31 @@ def _same_steps(members: Sequence[Predictor]) -> tuple[KeepLargest, ...]:
             "of the ensemble (--postprocessing), or leave it out (--no-postprocessing)"
         )
     return first
+
+
+_SLABS = 4
+"""Slabs of all probabilities in memory at once: the sum, a member's, and two while it is made."""
+_SLAB_BYTES = 16 << 20
+
+
+def _slab_slices(volume: Volume, output: Output, axis: int) -> int:
+    """Return the number of slices across an axis that are averaged at once."""
+    slice_bytes = output.channels * _map_bytes(volume) // volume.shape[axis]
+    return max(1, _SLAB_BYTES // slice_bytes)
+
+
+def _slabs_bytes(volume: Volume, output: Output) -> int:
+    """Return the memory that slabs take at most, whatever their axis, in bytes."""
+    whole = output.channels * _map_bytes(volume)
+    return _SLABS * min(whole, max(_SLAB_BYTES, whole // min(volume.shape)))
+
+
+def _decide(mean: Map, output: Output, labels: np.ndarray) -> None:
+    """Fill labels (X, Y, Z) from mean probabilities (K, X, Y, Z)."""
+    if not output.regions:
+        labels[...] = mean.argmax(0)
+    for values, region in zip(mean, output.regions, strict=False):
+        labels[values > 0.5] = region.value
 
 
 def _map_bytes(volume: Volume) -> int:

@@ -32,6 +32,7 @@ from segmaformer.runtime.pipeline.preprocessing import (
     with_masks,
 )
 from segmaformer.runtime.pipeline.probabilities import label_channel, outside_crop
+from segmaformer.runtime.pipeline.stored_logits import StoredLogits, stored_bytes
 from segmaformer.runtime.pipeline.straightening import (
     Straightening,
     find_straightening,
@@ -299,6 +300,36 @@ class Predictor:
         )
         straightening = prepared.straightening
         return whole if straightening is None else map(straightening.sheared, whole)
+
+    def stored_logits(
+        self,
+        prepared: Prepared,
+        *,
+        held_bytes: int = 0,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> StoredLogits | None:
+        """Compute all logits on the network's grid, see :meth:`Prediction.logits`."""
+        scan, held_bytes = self._network_input(prepared, {}, progress, cancel, held_bytes)
+        prediction = self._prediction(scan, held_bytes, cancel)
+        return prediction.logits(_for_stage(progress, "tiles"))
+
+    def check_stored_logits(self, volume: Volume, held_bytes: int) -> int:
+        """Return the bytes of :meth:`stored_logits`.
+
+        Raises
+        ------
+        BudgetError
+            The budget does not hold them beside `held_bytes` and what computes them.
+        """
+        manifest = self.package.manifest
+        grid = network_grid(volume, manifest.preprocessing, whole=False, masks=manifest.masks)
+        stored = stored_bytes(manifest.output, grid)
+        if self._first is not None:
+            spec = self._first.package.manifest.preprocessing
+            held_bytes += network_grid(volume, spec, whole=False).image.nbytes
+        self._admission.check(volume, grid, held_bytes=held_bytes + stored)
+        return stored
 
     def check_maps(self, volume: Volume, held_bytes: int) -> None:
         """Raise BudgetError if the budget does not hold one map of :meth:`maps` at a time."""

@@ -41,7 +41,7 @@ def _array(dtype: Any, *shape: int) -> Any:
     return ndpointer(dtype, shape=shape or None, flags="C_CONTIGUOUS")
 
 
-_BYTES, _FLOATS = _array(np.uint8), _array(np.float32)
+_BYTES, _FLOATS, _DOUBLES = _array(np.uint8), _array(np.float32), _array(np.float64)
 _INTEGERS, _NUMBER = _array(np.int64), _array(np.int64, 1)
 _NUMBER_32 = _array(np.int32, 1)
 _AFFINE, _SPACING = _array(np.float64, 4, 4), _array(np.float64, 3)
@@ -112,6 +112,15 @@ _PIPELINE_PARAMETERS: dict[str, tuple[Any, ...]] = {
     "sgmf_resize_channels": (POINTER(ResizeArgs), _TEXT, _FLOATS, c_int64, c_int32, _FLOATS),
     "sgmf_find_new_shape": (POINTER(ResizeArgs),),
     "sgmf_find_separate_axis": (POINTER(ResizeArgs), _TEXT, _NUMBER_32),
+    "sgmf_find_taps": (
+        POINTER(ResizeArgs),
+        _TEXT,
+        c_int32,
+        _INTEGERS,
+        _INTEGERS,
+        _DOUBLES,
+        _NUMBER_32,
+    ),
     "sgmf_tile_starts": (_TEXT, c_int32, c_int64, c_int64, _INTEGERS, _NUMBER),
     "sgmf_open_stream": (POINTER(LabelTaskArgs), _POINTER, POINTER(LabelPlanArgs)),
     "sgmf_stream_labels": (_ADDRESS, _FLOATS, PROGRESS, _ADDRESS, c_int32, _TRIPLE),

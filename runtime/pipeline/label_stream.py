@@ -195,7 +195,10 @@ class LabelStream:
         return maps
 
     def logits(self, progress: StepProgress) -> Logits:
-        """Compute all logits (K, D, H, W) on the image's own grid, if that does not stream."""
+        """Compute all logits (K, D, H, W) on the image's own grid.
+
+        That is the target grid, or the stream does not reach it.
+        """
         logits = np.empty((self._output.channels, *self._image.shape[1:]), np.float32)
 
         def take(place: Box, finished: LogitLines, taps: list[AxisTaps]) -> None:

@@ -16,9 +16,11 @@ from segmaformer.runtime.pipeline.labels import label_dtype
 from segmaformer.runtime.pipeline.postprocessing import postprocessing_bytes
 from segmaformer.runtime.pipeline.preprocessing import Preprocessed, restore_logits
 from segmaformer.runtime.pipeline.probabilities import to_probabilities
+from segmaformer.runtime.pipeline.resampling import axis_taps
+from segmaformer.runtime.pipeline.stored_logits import StoredLogits, stored_bytes
 from segmaformer.runtime.pipeline.tile_network import TileNetwork
 from segmaformer.runtime.progress import Report, StepProgress
-from segmaformer.runtime.spec import KeepLargest
+from segmaformer.runtime.spec import KeepLargest, Resampling
 
 ON_PROCESSOR = "logits are copied back and summed by the processor"
 """Report if logits could have been summed on a device, but are not."""
@@ -125,6 +127,42 @@ class Prediction:
             maps = stream.probabilities(group, report)
             yield from maps
             del maps  # free the memory for the next group
+
+    def logits(self, progress: StepProgress) -> StoredLogits | None:
+        """Compute all logits on the network's grid; None if no slab can be interpolated from them.
+
+        Raises
+        ------
+        BudgetError
+            As for :meth:`labels`: the budget holds the logits too.
+        """
+        prepared, output = self.prepared, self.manifest.output
+        _, depth, height, width = prepared.image.shape
+        shape, spacing_mm = (depth, height, width), prepared.spacing_mm
+        taps = axis_taps(
+            shape,
+            prepared.cropped_shape,
+            spacing_mm=spacing_mm,
+            new_spacing_mm=prepared.scan_spacing_mm,
+            resampling=prepared.resampling(self.manifest.preprocessing.logits_resampling),
+        )
+        if taps is None:
+            return None
+        stream = LabelStream(
+            prepared.image,
+            self.manifest.tiling,
+            output,
+            LogitsGrid(shape, spacing_mm, spacing_mm, Resampling(order=1)),
+            self.network,
+            budget=MemoryBudget(
+                self.budget_bytes,
+                self.scan_bytes + stored_bytes(output, prepared),
+                math.prod(prepared.uncropped_shape),
+                np.dtype(label_dtype(output)).itemsize,
+            ),
+            threads=self.threads,
+        )
+        return StoredLogits(stream.logits(progress), prepared.without_image, output, taps)
 
     def _fewest_tiles(self, maps: int) -> tuple[int, LabelStream]:
         """Choose the number of maps for one pass, and make its stream."""

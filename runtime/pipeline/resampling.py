@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from segmaformer.runtime.bindings.logit_lines import AxisTaps
 from segmaformer.runtime.bindings.pipeline_call import as_json, call
 from segmaformer.runtime.bindings.structs import ResizeArgs, triple
 from segmaformer.runtime.spec import Resampling, Spacing, Triple
@@ -24,6 +25,34 @@ def target_shape(shape: Triple, spacing_mm: Spacing, new_spacing_mm: Spacing) ->
     resize = ResizeArgs(shape=shape, spacing_mm=spacing_mm, new_spacing_mm=new_spacing_mm)
     call("sgmf_find_new_shape", resize)
     return triple(resize.new_shape)
+
+
+def axis_taps(
+    shape: Triple,
+    new_shape: Triple,
+    *,
+    spacing_mm: Spacing,
+    new_spacing_mm: Spacing,
+    resampling: Resampling,
+) -> list[AxisTaps] | None:
+    """Find the places of a new grid's voxels between those of another, along each axis.
+
+    Parameters are those of :func:`resample`. None if more than two voxels are mixed along an axis.
+    """
+    resize = ResizeArgs(shape, new_shape, spacing_mm, new_spacing_mm)
+    taps = []
+    for axis, length in enumerate(new_shape):
+        low, high, found = (
+            np.zeros(length, np.int64),
+            np.zeros(length, np.int64),
+            np.zeros(1, np.int32),
+        )
+        weight = np.zeros(length, np.float64)
+        call("sgmf_find_taps", resize, as_json(resampling), axis, low, high, weight, found)
+        if not found[0]:
+            return None
+        taps.append(AxisTaps(low, high, weight))
+    return taps
 
 
 def resample(

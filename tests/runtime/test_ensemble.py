@@ -131,7 +131,9 @@ def test_labels_are_the_same_for_every_budget(packages: list[Package]) -> None:
     scan = Volume(head_like((90, 80, 70))[None], np.eye(4))
     always = ensemble(packages)
     prepared = always.prepare(scan)
+    assert always._stored(prepared, None, None) is not None
     expected = always.segment(prepared).labels
+    np.testing.assert_array_equal(always._labels_in_turn(prepared, None, None), expected)
     held_bytes = 4 * scan.voxels[0].size + prepared.scan.image.nbytes
     small = ensemble(packages, 16)
     with pytest.raises(BudgetError) as refused:
@@ -139,6 +141,7 @@ def test_labels_are_the_same_for_every_budget(packages: list[Package]) -> None:
     least = -(-refused.value.least_bytes // 2**20)
     in_turn = ensemble(packages, least)
     assert in_turn._together(scan, 3, held_bytes) == 1
+    assert in_turn._stored(prepared, None, None) is None
     np.testing.assert_array_equal(in_turn.segment(in_turn.prepare(scan)).labels, expected)
     assert not any(member.network.is_open for member in in_turn.members)
 

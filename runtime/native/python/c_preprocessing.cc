@@ -8,6 +8,7 @@
 #include "pipeline/labels/label_masks.h"
 #include "pipeline/prepare.h"
 #include "pipeline/sampling/axis_operator.h"
+#include "pipeline/sampling/axis_taps.h"
 #include "pipeline/sampling/normalize.h"
 #include "pipeline/sampling/resample.h"
 #include "python/c_conversions.h"
@@ -114,6 +115,23 @@ int32_t sgmf_find_separate_axis(const sgmf_resize* resize, const char* resamplin
                                 sgmf::triple<double>(resize->new_spacing_mm),
                                 sgmf::resampling_of(resampling))
                 .value_or(-1);
+  });
+}
+
+int32_t sgmf_find_taps(const sgmf_resize* resize, const char* resampling, int32_t axis,
+                       int64_t* low, int64_t* high, double* weight, int32_t* found,
+                       sgmf_failure* failure) {
+  return sgmf::guarded(failure, [&] {
+    const auto taps = sgmf::grid_taps(
+        sgmf::triple<int64_t>(resize->shape), sgmf::triple<int64_t>(resize->new_shape),
+        sgmf::triple<double>(resize->spacing_mm), sgmf::triple<double>(resize->new_spacing_mm),
+        sgmf::resampling_of(resampling));
+    *found = taps ? 1 : 0;
+    if (!taps) return;
+    const sgmf::AxisTaps& along = taps->at(static_cast<std::size_t>(axis));
+    std::copy(along.low.begin(), along.low.end(), low);
+    std::copy(along.high.begin(), along.high.end(), high);
+    std::copy(along.weight.begin(), along.weight.end(), weight);
   });
 }
 

@@ -111,6 +111,12 @@ SGMF_API int32_t sgmf_find_new_shape(sgmf_resize* resize, sgmf_failure* failure)
 SGMF_API int32_t sgmf_find_separate_axis(const sgmf_resize* resize, const char* resampling,
                                          int32_t* axis, sgmf_failure* failure);
 
+/* Places along an axis of the new grid between two voxels of the old one, as sgmf_axis_taps has
+ * them, new_shape[axis] each; `found` is 0 where more than two voxels are mixed. */
+SGMF_API int32_t sgmf_find_taps(const sgmf_resize* resize, const char* resampling, int32_t axis,
+                                int64_t* low, int64_t* high, double* weight, int32_t* found,
+                                sgmf_failure* failure);
+
 /* The matrix (new_length, length) that resizes an axis. */
 SGMF_API int32_t sgmf_resize_weights(int64_t length, int64_t new_length, int32_t order,
                                      double* weights, sgmf_failure* failure);
