@@ -72,7 +72,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--checkpoint-name",
         metavar="FILE",
-        help="File in each fold's folder. Default: checkpoint_final.pth.",
+        help="Name of the checkpoint in each fold's folder. Default: checkpoint_final.pth.",
     ),
     weights_option,
     click.option("--arch", help="Name of the network, if the weights alone do not identify it."),

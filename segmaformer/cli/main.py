@@ -75,7 +75,7 @@ def _without(package: str) -> Iterator[None]:
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(segmaformer.__version__, prog_name="sgmf")
 def cli() -> None:
-    """Export Mamba segmentation networks to verified packages, and segment scans with them.
+    """Export segmentation networks to verified packages, and segment scans with them.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input refused, 4 parity or integrity failure.
     """

@@ -66,8 +66,8 @@ def command(
 ) -> int:
     """Measure the variants of PACKAGE on the backends of this machine, one tile at a time.
 
-    A variant whose result differs from PyTorch's at export is not timed; the exit code is then 4.
-    A backend or variant that you named and that cannot run gives exit code 1.
+    A variant whose result differs from PyTorch's at export is not timed, and the exit code is 4. If
+    you named a backend or variant that cannot run, the exit code is 1.
     """
     package = Package.open(model)
     candidates = _candidates(package, names, device, variants)

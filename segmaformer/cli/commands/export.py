@@ -63,7 +63,11 @@ if TYPE_CHECKING:
     type=EXISTING_FILE,
     help="postprocessing.json of nnU-Net. Default: that in the trained-model folder, if any.",
 )
-@click.option("--no-postprocessing", is_flag=True, help="Leave out what that folder has.")
+@click.option(
+    "--no-postprocessing",
+    is_flag=True,
+    help="Export without postprocessing, whatever that folder has.",
+)
 @click.option(
     "--codes",
     metavar="TABLE|FILE",

@@ -129,12 +129,12 @@ def command(
     shard: tuple[int, int] | None,
     as_json: bool,
 ) -> int:
-    """Segment SCANS with a package, or with several: files, or one folder with -o OUT.
+    """Segment SCANS: files, or one folder with -o OUT.
 
     A package with several channels takes that many files for each scan, in the package's order, or
     files that hold several channels; in a folder, CASE_0000, CASE_0001 ... are the channels of
-    CASE. A folder that holds DICOM files is one scan or channel; with -o FOLDER each folder in it
-    is. Label maps lie on the scan's own grid. A .run.json beside each records how it was made.
+    CASE. A folder of DICOM files is one scan or one channel, also if it lies in a folder of scans.
+    Label maps lie on the scan's own grid. A .run.json beside each records how it was made.
     """
     packages = [Package.open(model) for model in models]
     package = packages[0]

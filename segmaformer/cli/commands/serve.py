@@ -39,7 +39,13 @@ Parsed = TypeVar("Parsed")
 @click.command("serve")
 @click.argument("package", type=PACKAGE_FOLDER)
 @click.option("--aet", default="SGMF", show_default=True, help="Application entity title.")
-@click.option("--port", type=click.IntRange(0, 65535), default=11112, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=11112,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
 @click.option(
     "--bind",
     default="127.0.0.1",
@@ -60,7 +66,7 @@ Parsed = TypeVar("Parsed")
     "--watch",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Also take files from this folder; they are moved.",
+    help="Folder to take files from as well; they are moved into the queue.",
 )
 @click.option(
     "--spool",
@@ -75,7 +81,7 @@ Parsed = TypeVar("Parsed")
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="A series is complete when none of its images came for so long.",
+    help="Time without a new image after which a series is complete.",
 )
 @click.option(
     "--segmentation-type",
@@ -85,12 +91,28 @@ Parsed = TypeVar("Parsed")
     help="Type of the segmentations; binary if the receiver does not take labelmap.",
 )
 @click.option(
-    "--most-images", type=click.IntRange(1), default=100_000, show_default=True, metavar="N"
+    "--most-images",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    metavar="N",
+    help="Largest number of images in the queue; beyond it senders are asked to try later.",
 )
 @click.option(
-    "--most-mib", type=click.IntRange(1), default=65_536, show_default=True, metavar="MIB"
+    "--most-mib",
+    type=click.IntRange(1),
+    default=65_536,
+    show_default=True,
+    metavar="MIB",
+    help="Largest size of the queue in MiB; beyond it senders are asked to try later.",
 )
-@click.option("--backend", type=click.Choice(backend_names()), default="auto", show_default=True)
+@click.option(
+    "--backend",
+    type=click.Choice(backend_names()),
+    default="auto",
+    show_default=True,
+    help="Software that runs the network; auto picks the best one that works here.",
+)
 @device_option
 @threads_option
 @memory_budget_option

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
@@ -56,3 +58,41 @@ def test_tables_are_float32_for_any_input() -> None:
     assert cos.shape == sin.shape == (2, 3, 4, 36)
     assert cos.dtype == sin.dtype == torch.float32
     assert rotate(torch.zeros(1, 2, 3, 4, 36, dtype=torch.float16)).dtype == torch.float32
+
+
+grids = st.tuples(*[st.integers(1, 6)] * 3)
+channels = st.integers(6, 40)
+seeds = st.integers(0, 1000)
+brief = settings(max_examples=20, deadline=None)
+
+
+@brief
+@given(grid=grids, channels=channels, seed=seeds, data=st.data())
+def test_inner_products_depend_on_the_distance_alone(
+    grid: tuple[int, int, int], channels: int, seed: int, data: st.DataObject
+) -> None:
+    """Two tokens moved by the same steps have the same inner product, what positions are for."""
+    torch.manual_seed(seed)
+    tokens = torch.randn(2, channels, dtype=torch.float64)
+    whole = tokens.view(2, 1, 1, 1, -1).expand(2, *grid, -1)
+    turned = rotate(whole)
+    places = [tuple(data.draw(st.integers(0, n - 1)) for n in grid) for _ in range(2)]
+    steps = [data.draw(st.integers(-min(a, b), n - 1 - max(a, b)))
+             for a, b, n in zip(*places, grid, strict=True)]  # fmt: skip
+    moved = [tuple(at + step for at, step in zip(place, steps, strict=True)) for place in places]
+    before = turned[0][places[0]] @ turned[1][places[1]]
+    after = turned[0][moved[0]] @ turned[1][moved[1]]
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-5 * channels)
+
+
+@brief
+@given(grid=grids, channels=channels, seed=seeds)
+def test_a_part_of_the_volume_turns_as_in_the_whole(
+    grid: tuple[int, int, int], channels: int, seed: int
+) -> None:
+    """Positions count from the first voxel, so a crop from there changes nothing."""
+    torch.manual_seed(seed)
+    volume = torch.randn(1, *grid, channels)
+    depth, height, width = (-(-extent // 2) for extent in grid)
+    part = volume[:, :depth, :height, :width]
+    torch.testing.assert_close(rotate(part), rotate(volume)[:, :depth, :height, :width])

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
 from segmaformer.models.layers.mamba import Mamba
-from segmaformer.models.segmamba.tri_mamba import TriMamba
+from segmaformer.models.segmamba.tri_mamba import TriMamba, slices_inside, slices_outside
 
 CHANNELS, LENGTH, SLICES = 6, 12, 3
 
@@ -63,3 +65,50 @@ def test_reverse_is_a_flipped_sequence(taps: int) -> None:
     with torch.inference_mode():
         expected = mamba(tokens.flip(1)).flip(1)
         torch.testing.assert_close(mamba(tokens, reverse=True), expected)
+
+
+brief = settings(max_examples=15, deadline=None)
+seeds = st.integers(0, 1000)
+
+
+@brief
+@given(slices=st.integers(1, 6), length=st.integers(1, 6), axis=st.sampled_from([1, 2]))
+def test_slices_are_visited_place_by_place(slices: int, length: int, axis: int) -> None:
+    sequence = torch.arange(slices * length).view(1, -1, 1).expand(2, -1, 3)
+    inside = slices_inside(sequence.transpose(1, axis), slices, axis=axis).transpose(1, axis)
+    expected = [s * length + place for place in range(length) for s in range(slices)]
+    assert inside[1, :, 2].tolist() == expected
+    assert torch.equal(slices_outside(inside, slices), sequence)
+
+
+@brief
+@given(length=st.integers(1, 20), width=st.integers(1, 5), seed=seeds)
+def test_with_the_same_weights_both_directions_are_alike(
+    length: int, width: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    layer = TriMamba(width, d_state=2, d_conv=3, expand=1, nslices=None)
+    weights = layer.state_dict()
+    for name, values in weights.items():
+        values.copy_(weights[name.replace("_b", "", 1)])
+    tokens = torch.randn(2, length, width)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(tokens.flip(1)), layer(tokens).flip(1))
+
+
+@brief
+@given(slices=st.integers(1, 4), length=st.integers(1, 5), width=st.integers(1, 5), seed=seeds)
+def test_orders_add_up_at_any_size(slices: int, length: int, width: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    sizes = {"d_state": 2, "d_conv": 4, "expand": 2, "nslices": slices}
+    layer, alone = TriMamba(width, **sizes), TriMamba(width, **sizes)
+    tokens = torch.randn(1, slices * length, width)
+    parts = []
+    with torch.inference_mode():
+        for order in layer.orders:
+            alone.load_state_dict(layer.state_dict())
+            for other in set(layer.orders) - {order}:  # without features, a scan gives zero
+                alone.get_submodule(f"conv1d{other}").weight.zero_()
+                alone.get_submodule(f"conv1d{other}").bias.zero_()
+            parts.append(alone(tokens))
+        torch.testing.assert_close(layer(tokens), sum(parts))
