@@ -35,7 +35,10 @@ def arrays() -> dict[str, np.ndarray]:
 def with_member(name: str, content: bytes, *, kind: int = zipfile.ZIP_DEFLATED) -> bytes:
     """Return the good archive with another member of that name."""
     stream = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(GOOD)) as good, zipfile.ZipFile(stream, "w", kind) as archive:
+    with (
+        zipfile.ZipFile(io.BytesIO(GOOD)) as good,
+        zipfile.ZipFile(stream, "w", kind, compresslevel=1) as archive,
+    ):
         for member in good.namelist():
             archive.writestr(member, content if member == name else good.read(member))
     return stream.getvalue()
