@@ -1,6 +1,6 @@
 """TensorRT-RTX engines of whole networks, built ahead of time on a machine without a GPU.
 
-    python benchmarks/rtx_engines.py --out rtx_engines.json
+    python benchmarks/gpu/rtx_engines.py --out rtx_engines.json
 
 Every network is traced at its published tile and built in float32 and float16 for each target.
 Seconds are the builder's, which runs on one thread; its peak is the building process's largest
@@ -13,9 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from checkpoints import TILES, make_network
 from turns import machine
