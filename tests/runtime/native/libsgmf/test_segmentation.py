@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from support.packages.small_packages import write_package
 from segmaformer.runtime import Package, Predictor
 from segmaformer.runtime.backends import BackendOptions
 from segmaformer.runtime.scans.volume import Volume
-from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing
+from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing, Resampling
 
 SHAPE = (37, 30, 41)
 OBLIQUE = np.array(
@@ -60,6 +61,40 @@ def test_labels_are_those_of_python(package: Path, affine: np.ndarray) -> None:
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(again, expected)
+
+
+FIRST = Resampling(1, 1, separate_z=False, alignment="first_voxels")
+AREA = Resampling(0, 0, separate_z=False, method="area")
+ENDS = Resampling(1, 1, separate_z=False, method="torch", alignment="end_voxels")
+
+
+@pytest.mark.parametrize(
+    ("grid", "ways"),
+    [
+        ({"spacing": (1.3, 0.8, 1.1)}, (FIRST, FIRST)),
+        ({"shape": (30, 44, 25)}, (AREA, AREA)),
+        ({"shape": (50, 40, 45)}, (ENDS, AREA)),
+    ],
+)
+def test_grids_of_monai_are_those_of_python(
+    grid: dict[str, Any], ways: tuple[Resampling, Resampling], tmp_path: Path
+) -> None:
+    """Rounding makes the axes of this oblique scan lean, so that centres coincide."""
+    spec = Preprocessing(
+        ("T1",), (Normalization("zscore"),), transpose_forward=(2, 1, 0), crop_to_nonzero=False,
+        resampling=ways[0], logits_resampling=ways[1], resample_first=True, **grid,
+    )  # fmt: skip
+    output = Output(tuple(Label(value, f"organ {value}") for value in range(5)))
+    output = dataclasses.replace(output, interpolated="probabilities")
+    package = write_package(tmp_path / "monai.sgmf", spec, output)
+    turned = np.eye(4)
+    turned[:3, :3] = np.float32([[0.8, -0.6, 0], [0.48, 0.64, -0.6], [0.36, 0.48, 0.8]])
+    voxels = scan(1)
+    expected = by_python(package, voxels, turned)
+    with Handle(package) as handle:
+        found = by_c(handle, voxels, turned)
+    assert len(np.unique(expected)) > 2
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_spacing_beside_the_affine_decides_the_grid(tiny_package_path: Path) -> None:
