@@ -10,6 +10,7 @@ import importlib.metadata
 import multiprocessing
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -68,6 +69,27 @@ def in_process(target: Callable[..., Any], *arguments: Any) -> Any:
     result = here.recv()
     process.join()
     return result
+
+
+def measured(target: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[str, float]]:
+    """Call a picklable function as :func:`in_process`, and measure all of that process.
+
+    Returns
+    -------
+    result, cost
+        ``processor_seconds``, user and system, and ``peak_mib``, of the process from its start
+        and of those that it started.
+    """
+    result: tuple[Any, dict[str, float]] = in_process(_with_cost, target, *arguments)
+    return result
+
+
+def _with_cost(target: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[str, float]]:
+    result = target(*arguments)
+    own, started = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    seconds = sum(used.ru_utime + used.ru_stime for used in (own, started))
+    peak_mib = max(memory_mib("VmHWM"), started.ru_maxrss / 1024)
+    return result, {"processor_seconds": round(seconds, 2), "peak_mib": round(peak_mib)}
 
 
 def _answer(target: Callable[..., Any], arguments: tuple[Any, ...], link: Connection) -> None:

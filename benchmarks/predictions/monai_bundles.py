@@ -1,4 +1,4 @@
-"""Whole predictions of ten MONAI bundles against MONAI's own transforms and inferer.
+"""Whole predictions of MONAI bundles against MONAI's own transforms and inferer.
 
     python benchmarks/predictions/monai_bundles.py DATA --out monai_bundles.json
 
@@ -16,15 +16,19 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import nibabel
 import numpy as np
+from turns import measured
 
 TIE = 1e-4
 CT = "msd_spleen_crop/sub-spleen2_ct.nii.gz"
@@ -55,6 +59,14 @@ def invert(*, nearest: bool) -> dict[str, Any]:
     return {"_target_": "Invertd", **ways, **PRED}
 
 
+def resize(*shape: int, **arguments: Any) -> dict[str, Any]:
+    return {"_target_": "Resized", "spatial_size": [*shape], **arguments, **IMAGE}
+
+
+def keep_largest(**arguments: Any) -> dict[str, Any]:
+    return {"_target_": "KeepLargestConnectedComponentd", **arguments, **PRED}
+
+
 LINEAR, NEAREST = invert(nearest=False), invert(nearest=True)
 PROBABILITIES = (SOFTMAX, LINEAR, ARGMAX)
 
@@ -73,17 +85,22 @@ class Case:
     inferer: dict[str, Any] = field(default_factory=dict)
     names: Sequence[str] = ()
     modality: str = "MR"
+    turn: Sequence[float] = ()
+    """Degrees about x, y and z by which the scan's header is turned."""
 
     def configuration(self) -> dict[str, Any]:
         """Return the content of ``inference.json``."""
         channels = dict(zip(("in_channels", "out_channels"), self.channels, strict=True))
-        inferer = {"overlap": 0.5, "sw_batch_size": 1, **self.inferer}
+        inferer = {
+            "_target_": "SlidingWindowInferer", "roi_size": [*self.roi], "overlap": 0.5,
+            "sw_batch_size": 1, **self.inferer,
+        } if self.roi else {"_target_": "SimpleInferer"}  # fmt: skip
         return {
             "device": "$torch.device('cpu')",
             "network_def": {"spatial_dims": 3, **channels, **self.network},
             "network": "$@network_def.to(@device)",
             "preprocessing": {"_target_": "Compose", "transforms": [*self.preprocessing]},
-            "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [*self.roi], **inferer},
+            "inferer": inferer,
             "postprocessing": {"_target_": "Compose", "transforms": [*self.postprocessing]},
         }
 
@@ -109,6 +126,9 @@ def unet(*channels: int, units: int = 2, norm: str = "batch") -> dict[str, Any]:
 HIPPOCAMPUS = "msd_hippocampus/imagesTr/hippocampus_001.nii.gz"
 MS = [f"ms_4ch/patient19/{name}.nii.gz" for name in ("FLAIR", "T1", "T1POST", "T2")]
 BODY = "totalsegmentator/example_ct_sm.nii.gz"
+DIFFUSION = "nibabel_monai/example4d.nii.gz"
+THICK = "dicom2nifti/generic/anatomical/002_non_isotropic_ground_truth.nii.gz"
+CORNERS = {"mode": "trilinear", "align_corners": True}
 CASES = (
     Case(
         "spleen_ct_segmentation", [CT], unet(8, 16, 32, 64, 128), (1, 2),
@@ -171,6 +191,54 @@ CASES = (
          "mlp_dim": 96, "num_heads": 4}, (1, 5),
         (*LOAD, {**RAS, "axcodes": "LAS"}, window(-175, 250), POSITIVE), PROBABILITIES,
         (64, 64, 32), modality="CT",
+    ),
+    Case(
+        "UNet, an oblique scan of 9 degrees", [DIFFUSION], unet(8, 16, 32), (1, 4),
+        (*LOAD, RAS, spacing(1.5, 1.5, 2.0), ZSCORE), PROBABILITIES, (64, 64, 32),
+    ),
+    Case(
+        "UNet, an oblique scan of 2 degrees", [THICK], unet(8, 16), (1, 3),
+        (*LOAD, RAS, spacing(3, 3, 0.4), ZSCORE), PROBABILITIES, (32, 32, 8),
+    ),
+    Case(
+        "UNet, turned by 14 degrees", [HIPPOCAMPUS], unet(8, 16, 32), (1, 3),
+        (*LOAD, RAS, spacing(0.8, 0.8, 1.1), ZSCORE), PROBABILITIES, (32, 32, 32),
+        turn=(0, 0, 14),
+    ),
+    Case(
+        "UNet, turned about three axes, labels back to the nearest", [CT], unet(8, 16, 32), (1, 2),
+        (*LOAD, {**RAS, "axcodes": "LPS"}, spacing(1.31, 1.41, 2.9), window(-57, 164)),
+        (SOFTMAX, ARGMAX, NEAREST), (64, 64, 32), modality="CT", turn=(20, -9, 31),
+    ),
+    Case(
+        "UNet, turned, logits interpolated", [HIPPOCAMPUS], unet(8, 16, 32), (1, 3),
+        (*LOAD, ZSCORE, spacing(1.3, 1.3, 1.3)), (LINEAR, ARGMAX), (32, 32, 32),
+        turn=(-7, 12, 3),
+    ),
+    Case(
+        "UNet, Resize by area, one window", [BODY], unet(8, 16, 32), (1, 4),
+        (*LOAD, RAS, window(-175, 250), resize(96, 96, 48)), PROBABILITIES, (), modality="CT",
+    ),
+    Case(
+        "UNet, Resize by area, larger than the scan", [HIPPOCAMPUS], unet(8, 16, 32), (1, 3),
+        (*LOAD, RAS, ZSCORE, resize(48, 64, 48)), PROBABILITIES, (), {},
+    ),
+    Case(
+        "UNet, Resize with aligned corners, largest components", [CT], unet(8, 16, 32), (1, 2),
+        (*LOAD, RAS, resize(96, 96, 32, **CORNERS), window(-57, 164)),
+        (*PROBABILITIES, keep_largest(applied_labels=[1])), (64, 64, 32), modality="CT",
+    ),
+    Case(
+        "UNet, Resize to the nearest, one component of all labels", [BODY], unet(8, 16, 32), (1, 5),
+        (*LOAD, RAS, window(-175, 250), resize(64, 80, 32, mode="nearest")),
+        (SOFTMAX, ARGMAX, NEAREST, keep_largest(independent=False, connectivity=1)),
+        (), modality="CT",
+    ),
+    Case(
+        "UNet, trilinear Resize, two components of each label", [HIPPOCAMPUS], unet(8, 16, 32),
+        (1, 3), (*LOAD, RAS, ZSCORE, resize(40, 40, 40, mode="trilinear")),
+        (SOFTMAX, LINEAR, {**ARGMAX, "to_onehot": 3},
+         keep_largest(connectivity=2, num_components=2)), (32, 32, 32),
     ),
 )  # fmt: skip
 
@@ -251,29 +319,55 @@ def _painted(pred: np.ndarray, case: Case) -> np.ndarray:
     """Paint masks in the order of a package; a map of labels stays."""
     if len(pred) == 1:
         return pred[0].astype(np.uint8)
+    if not case.names:
+        return pred.argmax(0).astype(np.uint8)  # a channel for each label
     labels = np.zeros(pred.shape[1:], np.uint8)
     for name, value in (("Whole tumor", 2), ("Tumor core", 1), ("Enhancing tumor", 4)):
         labels[pred[list(case.names).index(name)] > 0] = value
     return labels
 
 
-def sgmf_labels(bundle: Path, scans: Sequence[Path], folder: Path) -> np.ndarray:
-    """Export the bundle and segment a scan with its package."""
+def export(bundle: Path, folder: Path) -> Path:
+    """Export the bundle to a package."""
     from segmaformer.export.monai_bundle.bundle import load_bundle
     from segmaformer.export.pipeline import export_package
-    from segmaformer.runtime import Predictor
 
-    package = export_package(load_bundle(bundle), folder / "model.sgmf")
-    return Predictor(package, "onnxruntime").predict(scans).labels
+    return export_package(load_bundle(bundle), folder / "model.sgmf").path
+
+
+def sgmf_labels(package: Path, scans: Sequence[Path]) -> np.ndarray:
+    """Segment a scan with a package."""
+    from segmaformer.runtime import Package, Predictor
+
+    return Predictor(Package.open(package), "onnxruntime").predict(scans).labels
+
+
+def written_scans(case: Case, data: Path, folder: Path) -> list[Path]:
+    """Return the scan's files; rewritten with one volume alone, and turned, where asked for."""
+    scans = [data / name for name in case.scan]
+    image = nibabel.load(scans[0])
+    if image.ndim == 3 and not case.turn:
+        return scans
+    affine = image.affine.copy()
+    for axis, degrees in enumerate(case.turn):
+        one, other = (axis + 1) % 3, (axis + 2) % 3
+        turn, angle = np.eye(3), np.radians(degrees)
+        turn[one, one] = turn[other, other] = np.cos(angle)
+        turn[other, one] = np.sin(angle)
+        turn[one, other] = -np.sin(angle)
+        affine[:3, :3] = turn @ affine[:3, :3]
+    voxels = np.asanyarray(image.dataobj)
+    path = folder / "scan.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(voxels.reshape(*voxels.shape[:3], -1)[..., 0], affine), path)
+    return [path]
 
 
 def compare(case: Case, data: Path, folder: Path) -> dict[str, Any]:
-    scans = [data / name for name in case.scan]
+    scans = written_scans(case, data, folder)
     bundle = write_bundle(case, scans, folder / "bundle")
-    begin = time.perf_counter()
-    theirs, ties = monai_labels(case, bundle, scans)
-    seconds = time.perf_counter() - begin
-    ours = sgmf_labels(bundle, scans, folder)
+    (theirs, ties), monai_cost = measured(monai_labels, case, bundle, scans)
+    package = export(bundle, folder)
+    ours, cost = measured(sgmf_labels, package, scans)
     unlike = ours != theirs
     return {
         "bundle": case.name,
@@ -281,7 +375,7 @@ def compare(case: Case, data: Path, folder: Path) -> dict[str, Any]:
         "unlike": int((unlike & (ties == 0)).sum()),
         "unlike_ties": int((unlike & (ties > 0)).sum()),
         "ties": int((ties > 0).sum()),
-        "monai_seconds": round(seconds, 1),
+        "cost": {"monai": monai_cost, "sgmf": cost},
     }
 
 
@@ -301,7 +395,6 @@ def main() -> None:
 
 def record(row: dict[str, Any], target: Path) -> None:
     """Write a case, with the software's versions, beside those that are there."""
-    row = {key: value for key, value in row.items() if key != "monai_seconds"}
     known = json.loads(target.read_text())["cases"] if target.is_file() else []
     rows = {each["bundle"]: each for each in (*known, row)}
     ordered = [rows[case.name] for case in CASES if case.name in rows]

@@ -30,11 +30,14 @@ from nnunet_networks import (
     SITK_TURNED,
     Case,
     dataset_json,
+    nnunet_predictor,
+    packaged_labels,
     plans_json,
     run_command,
 )
 from nnunet_predictions import Case as Written
 from nnunet_predictions import differences, nnunet_labels
+from turns import measured
 
 FIRST, SECOND = "3d_lowres", "3d_cascade_fullres"
 
@@ -117,30 +120,24 @@ def write_stage(case: Cascade, configuration: str, folder: Path) -> Path:
     return training
 
 
-def nnunet_predictor(case: Case, training: Path) -> Any:
-    """Open a training in nnU-Net's predictor."""
-    import torch
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
-    predictor = nnUNetPredictor(
-        use_mirroring=bool(case.mirror_axes), device=torch.device("cpu"), allow_tqdm=False
-    )
-    predictor.initialize_from_trained_model_folder(str(training), tuple(range(case.folds)))
-    return predictor
+def nnunet_cascade(
+    case: Case, first: Path, second: Path, scans: list[Path], folder: Path
+) -> tuple[np.ndarray, ...]:
+    """Segment a scan with both stages; labels of the first, then labels and ties."""
+    coarse, _ = nnunet_labels(nnunet_predictor(case, first), scans, folder)
+    # The label map as it lies in nnU-Net's own order, before the next one takes its place.
+    previous = (folder / "nnunet_labels.nii.gz").rename(folder / "previous.nii.gz")
+    return coarse, *nnunet_labels(nnunet_predictor(case, second), scans, folder, previous)
 
 
-def sgmf_labels(case: Case, training: Path, scans: list[Path], folder: Path) -> np.ndarray:
-    """Export a cascade and segment a scan with the package, both as the commands do."""
+def export(case: Case, training: Path, folder: Path) -> Path:
+    """Export a cascade to a package."""
     from segmaformer.checkpoint import load_folds, with_previous_stage
     from segmaformer.export.pipeline import export_package
-    from segmaformer.runtime import Predictor
 
     folds = [str(fold) for fold in range(case.folds)]
     checkpoint = with_previous_stage(load_folds(training, folds=folds), folds=folds)
-    package = export_package(checkpoint, folder / "model.sgmf")
-    predictor = Predictor(package, "onnxruntime", tta=bool(case.mirror_axes))
-    predictor.predict(scans).save(folder / "sgmf.nii.gz")
-    return np.asanyarray(nibabel.load(folder / "sgmf.nii.gz").dataobj)
+    return export_package(checkpoint, folder / "model.sgmf").path
 
 
 def written_scans(case: Cascade, data: Path, folder: Path) -> list[Path]:
@@ -159,13 +156,17 @@ def compare(case: Cascade, data: Path) -> dict[str, Any]:
         folder = Path(name)
         scans = written_scans(case, data, folder)
         first, second = (write_stage(case, each, folder) for each in (FIRST, SECOND))
-        coarse, _ = nnunet_labels(nnunet_predictor(case.second, first), scans, folder)
-        # The label map as it lies in nnU-Net's own order, before the next one takes its place.
-        previous = (folder / "nnunet_labels.nii.gz").rename(folder / "previous.nii.gz")
-        theirs, ties = nnunet_labels(nnunet_predictor(case.second, second), scans, folder, previous)
-        ours = sgmf_labels(case.second, second, scans, folder)
-    of_first = np.bincount(coarse.ravel(), minlength=3).tolist()
-    return {**dataclasses.asdict(case), "first": of_first, **differences(ours, theirs, ties)}
+        (coarse, theirs, ties), nnunet_cost = measured(
+            nnunet_cascade, case.second, first, second, scans, folder
+        )
+        package = export(case.second, second, folder)
+        ours, cost = measured(packaged_labels, case.second, package, scans, folder)
+    return {
+        **dataclasses.asdict(case),
+        "first": np.bincount(coarse.ravel(), minlength=3).tolist(),
+        **differences(ours, theirs, ties),
+        "cost": {"nnunetv2": nnunet_cost, "sgmf": cost},
+    }
 
 
 if __name__ == "__main__":

@@ -32,12 +32,14 @@ from nnunet_networks import (
     SITK,
     TWO_MM,
     Case,
+    export,
     nnunet_predictor,
     run_command,
     write_training,
 )
 from nnunet_predictions import Case as Written
 from nnunet_predictions import differences, find_ties
+from turns import measured
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,7 @@ def nnunet_probabilities(case: Case, training: Path, scans: list[Path], name: Pa
     import torch
     from nnunetv2.inference.export_prediction import export_prediction_from_logits
 
-    networks = write_training(case, training)
-    predictor = nnunet_predictor(case, training, networks)
+    predictor = nnunet_predictor(case, training)
     manager, configuration = predictor.plans_manager, predictor.configuration_manager
     image, _, properties = configuration.preprocessor_class(verbose=False).run_case(
         [str(scan) for scan in scans], None, manager, configuration, predictor.dataset_json
@@ -76,6 +77,16 @@ def nnunet_probabilities(case: Case, training: Path, scans: list[Path], name: Pa
     export_prediction_from_logits(
         logits, properties, configuration, manager, predictor.dataset_json, str(name), True
     )
+
+
+def nnunet_ensemble(
+    pair: Pair, trainings: list[Path], scans: list[Path], folder: Path
+) -> tuple[Any, ...]:
+    """Segment a scan with both trainings and average them; labels and ties."""
+    names = [folder / "first_probabilities", folder / "second_probabilities"]
+    for case, training, file in zip((pair.first, pair.second), trainings, names, strict=True):
+        nnunet_probabilities(case, training, scans, file)
+    return nnunet_mean(pair.first, trainings[0], names, folder)
 
 
 def nnunet_mean(case: Case, training: Path, names: list[Path], folder: Path) -> tuple[Any, ...]:
@@ -93,17 +104,11 @@ def nnunet_mean(case: Case, training: Path, names: list[Path], folder: Path) -> 
     return labels, ties.transpose(2, 1, 0)
 
 
-def sgmf_labels(pair: Pair, trainings: list[Path], scans: list[Path], folder: Path) -> np.ndarray:
-    """Export both trainings, and segment the scan by the command."""
-    from segmaformer.checkpoint import load_folds
-    from segmaformer.export.pipeline import export_package
-
+def sgmf_labels(pair: Pair, packages: list[Path], scans: list[Path], folder: Path) -> np.ndarray:
+    """Segment the scan by the command."""
     command = [str(Path(sys.executable).with_name("sgmf")), "infer", *map(str, scans)]
     command += ["--backend", "onnxruntime", "-o", str(folder / "sgmf.nii.gz")]
-    for number, case in enumerate((pair.first, pair.second)):
-        folds = [str(fold) for fold in range(case.folds)]
-        package = folder / f"{number}.sgmf"
-        export_package(load_folds(trainings[number], folds=folds), package)
+    for package in packages:
         command += ["-m", str(package)]
     if pair.first.mirror_axes:
         command.append("--tta")
@@ -121,13 +126,15 @@ def compare(pair: Pair, data: Path) -> dict[str, Any]:
             written = Written(pair.first.reader, "LPS", pair.header)
             written.write(image.get_fdata(dtype=np.float32), scans[0])
         trainings = [folder / "first", folder / "second"]
-        names = [folder / "first_probabilities", folder / "second_probabilities"]
-        for case, training, file in zip((pair.first, pair.second), trainings, names, strict=True):
+        packages = []
+        for case, training in zip((pair.first, pair.second), trainings, strict=True):
             training.mkdir()
-            nnunet_probabilities(case, training, scans, file)
-        theirs, ties = nnunet_mean(pair.first, trainings[0], names, folder)
-        ours = sgmf_labels(pair, trainings, scans, folder)
-    return {**dataclasses.asdict(pair), **differences(ours, theirs, ties)}
+            write_training(case, training)
+            packages.append(export(case, training, training))
+        (theirs, ties), nnunet_cost = measured(nnunet_ensemble, pair, trainings, scans, folder)
+        ours, cost = measured(sgmf_labels, pair, packages, scans, folder)
+    costs = {"cost": {"nnunetv2": nnunet_cost, "sgmf": cost}}
+    return {**dataclasses.asdict(pair), **differences(ours, theirs, ties), **costs}
 
 
 if __name__ == "__main__":

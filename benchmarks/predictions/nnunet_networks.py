@@ -29,6 +29,7 @@ import nibabel
 import numpy as np
 from checkpoints import CT_INTENSITIES
 from nnunet_predictions import STALE, differences, nnunet_labels, report
+from turns import measured
 
 SCANS = {
     "hippocampus": ("msd_hippocampus/imagesTr/hippocampus_001.nii.gz",),
@@ -320,8 +321,8 @@ def stored_weights(network: Any) -> dict[str, Any]:
     }
 
 
-def write_training(case: Case, folder: Path) -> list[Any]:
-    """Write nnU-Net's trained-model folder and return the networks of its folds."""
+def write_training(case: Case, folder: Path) -> None:
+    """Write nnU-Net's trained-model folder."""
     import torch
 
     documents = {"plans": plans_json(case), "dataset_json": dataset_json(case)}
@@ -342,7 +343,6 @@ def write_training(case: Case, folder: Path) -> list[Any]:
             "inference_allowed_mirroring_axes": case.mirror_axes or None,
         }
         torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
-    return networks
 
 
 def postprocessing(case: Case) -> tuple[list[Any], list[dict[str, Any]]]:
@@ -355,7 +355,7 @@ def postprocessing(case: Case) -> tuple[list[Any], list[dict[str, Any]]]:
     return [function] * len(steps), [{"labels_or_regions": labels} for labels in steps]
 
 
-def nnunet_predictor(case: Case, training: Path, networks: list[Any]) -> Any:
+def nnunet_predictor(case: Case, training: Path) -> Any:
     """Open a training in nnU-Net's predictor."""
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -367,6 +367,7 @@ def nnunet_predictor(case: Case, training: Path, networks: list[Any]) -> Any:
     if case.network not in TRAINERS:
         predictor.initialize_from_trained_model_folder(str(training), tuple(range(case.folds)))
         return predictor
+    networks = [make_network(case, seed) for seed in range(case.folds)]
     manager = PlansManager(plans_json(case))
     weights = [copy.deepcopy(network.state_dict()) for network in networks]
     predictor.manual_initialization(
@@ -376,23 +377,41 @@ def nnunet_predictor(case: Case, training: Path, networks: list[Any]) -> Any:
     return predictor
 
 
-def sgmf_labels(case: Case, training: Path, scans: list[Path], folder: Path) -> np.ndarray:
-    """Export a training and segment a scan with the package, both as the commands do."""
+def nnunet_case(
+    case: Case, training: Path, scans: list[Path], folder: Path
+) -> tuple[np.ndarray, ...]:
+    """Segment a scan with nnU-Net; labels and ties."""
+    labels, ties = nnunet_labels(nnunet_predictor(case, training), scans, folder)
+    if case.postprocessing:
+        from nnunetv2.postprocessing.remove_connected_components import apply_postprocessing
+
+        labels = apply_postprocessing(labels, *postprocessing(case))
+    return labels, ties
+
+
+def export(case: Case, training: Path, folder: Path) -> Path:
+    """Export a training to a package, as the command does."""
     from segmaformer.checkpoint import load_folds
     from segmaformer.checkpoint.training.postprocessing import (
         find_postprocessing,
         read_postprocessing,
     )
     from segmaformer.export.pipeline import export_package
-    from segmaformer.runtime import Predictor
 
     folds = [str(fold) for fold in range(case.folds)]
     checkpoint = load_folds(training, folds=folds)
     if (found := find_postprocessing(training, folds)) is not None:
         steps = read_postprocessing(found, checkpoint.output)
         checkpoint = dataclasses.replace(checkpoint, postprocessing=steps)
-    package = export_package(checkpoint, folder / "model.sgmf")
-    predictor = Predictor(package, "onnxruntime", tta=bool(case.mirror_axes))
+    return export_package(checkpoint, folder / "model.sgmf").path
+
+
+def packaged_labels(case: Case, package: Path, scans: list[Path], folder: Path) -> np.ndarray:
+    """Segment a scan with a package."""
+    from segmaformer.runtime import Package, Predictor
+
+    opened = Package.open(package)
+    predictor = Predictor(opened, "onnxruntime", tta=bool(case.mirror_axes))
     predictor.predict(scans).save(folder / "sgmf.nii.gz")
     return np.asanyarray(nibabel.load(folder / "sgmf.nii.gz").dataobj)
 
@@ -416,15 +435,12 @@ def compare(case: Case, data: Path) -> dict[str, Any]:
             scans = [with_stale_header(scan, folder) for scan in scans]
         training = folder / f"nnUNetTrainer__nnUNetPlans__{case.configuration}"
         training.mkdir()
-        networks = write_training(case, training)
-        predictor = nnunet_predictor(case, training, networks)
-        theirs, ties = nnunet_labels(predictor, scans, folder)
-        if case.postprocessing:
-            from nnunetv2.postprocessing.remove_connected_components import apply_postprocessing
-
-            theirs = apply_postprocessing(theirs, *postprocessing(case))
-        ours = sgmf_labels(case, training, scans, folder)
-    return {**dataclasses.asdict(case), **differences(ours, theirs, ties)}
+        write_training(case, training)
+        (theirs, ties), nnunet_cost = measured(nnunet_case, case, training, scans, folder)
+        package = export(case, training, folder)
+        ours, cost = measured(packaged_labels, case, package, scans, folder)
+    costs = {"cost": {"nnunetv2": nnunet_cost, "sgmf": cost}}
+    return {**dataclasses.asdict(case), **differences(ours, theirs, ties), **costs}
 
 
 def run_command(
