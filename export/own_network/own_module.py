@@ -35,7 +35,7 @@ from segmaformer.checkpoint.training.plans import (
 from segmaformer.checkpoint.training.readers import training_reader
 from segmaformer.export.own_network.module_probe import FirstOutput, probe_module
 from segmaformer.export.own_network.onnx_network import read_onnx
-from segmaformer.export.own_network.program_network import read_program_network
+from segmaformer.export.own_network.pt2_network import read_pt2_network
 from segmaformer.export.pipeline import ExportOptions, export_package
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.package.manifest import use_complaints
@@ -238,11 +238,11 @@ def program_checkpoint(path: Path, use: Use, sha256: str) -> Checkpoint:
     Raises
     ------
     InputError
-        The file cannot be taken, as :func:`segmaformer.export.own_network.program_network.
-        read_program_network` says, or the network cannot be exported, as for
+        The file cannot be taken, as :func:`segmaformer.export.own_network.pt2_network.
+        read_pt2_network` says, or the network cannot be exported, as for
         :func:`module_checkpoint`.
     """
-    network = read_program_network(path, (len(use.preprocessing.channels), *use.tiling.tile))
+    network = read_pt2_network(path, (len(use.preprocessing.channels), *use.tiling.tile))
     return replace(
         module_checkpoint(network, use, name="pt2"),
         assumptions=("The network is a program of the user's own that torch.export saved.",),

@@ -213,13 +213,8 @@ def _data(header: TextHeader, count: int) -> ByteSource:
 
 def _data_file(header: TextHeader) -> tuple[Path, int]:
     """Return the file of the voxels, and the size of the header in it, in bytes."""
-    name = header.text(_LAST_FIELD)
-    if name.upper() == "LOCAL":
+    if header.text(_LAST_FIELD).upper() == "LOCAL":
         return header.path, header.end
-    if name.split()[:1] == ["LIST"] or "%" in name:
-        raise InputError(
-            f"{header.path}: the voxels are spread over several files; save them as one"
-        )
     return header.detached_file(_LAST_FIELD), 0
 
 

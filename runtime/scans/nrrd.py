@@ -354,9 +354,4 @@ def _data(header: TextHeader, count: int, *, compressed: bool) -> ByteSource:
 def _data_file(header: TextHeader) -> Path:
     if "data file" not in header.fields:
         return header.path
-    name = header.text("data file")
-    if name.split()[:1] == ["LIST"] or "%" in name:
-        raise InputError(
-            f"{header.path}: the voxels are spread over several files; save them as one"
-        )
     return header.detached_file("data file")

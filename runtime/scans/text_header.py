@@ -116,9 +116,13 @@ class TextHeader:
         Raises
         ------
         InputError
-            The name leaves the header's folder, or there is no such file.
+            The field names several files, or one outside the header's folder, or there is none.
         """
         given = self.text(name)
+        if given.split()[:1] == ["LIST"] or "%" in given:
+            raise InputError(
+                f"{self.path}: the voxels are spread over several files; save them as one"
+            )
         place, folder = f"{self.path}: the header takes its voxels from {given!r}", self.path.parent
         try:
             inside = not _climbs(given) and (folder / given).resolve().is_relative_to(

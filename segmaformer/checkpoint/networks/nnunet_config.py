@@ -52,7 +52,7 @@ _OTHER_BLOCKS: Final = {
 """Arguments of nnU-Net's networks that make others of them than are built here."""
 _MOST_FEATURES: Final = 320
 """Number that nnU-Net's planner takes for 3-D networks."""
-_FIRST_STRIDE: Final = "Stride of the first stage: {}, as in all plans of nnU-Net; none were found."
+FIRST_STRIDE: Final = "Stride of the first stage: {}, as in all plans of nnU-Net; none were found."
 _ACTIVATION: Final = (
     "Activation: leaky ReLU with slope 0.01, and 1e-5 added to variances, as in all plans of "
     "nnU-Net; none were found."
@@ -112,7 +112,7 @@ def _config(
         "norm": "batch" if f"{entry}.norm.running_mean" in shapes else "instance",
     }
     refuse_contradictions(seen, given, network)
-    assumptions = () if "strides" in given else (_FIRST_STRIDE.format(strides[0]), _ACTIVATION)
+    assumptions = () if "strides" in given else (FIRST_STRIDE.format(strides[0]), _ACTIVATION)
     return {**model_config(name), **given, **seen}, assumptions
 
 

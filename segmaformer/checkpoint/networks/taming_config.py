@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from segmaformer.checkpoint.fields import mapping, number, sequence
-from segmaformer.checkpoint.networks.nnunet_config import unet_keys_of_plan
+from segmaformer.checkpoint.networks.nnunet_config import FIRST_STRIDE, unet_keys_of_plan
 from segmaformer.checkpoint.shapes import (
     Shapes,
     count_numbered,
@@ -25,7 +25,6 @@ from segmaformer.runtime.errors import InputError
 _NETWORK = "Taming Mambas network"
 _BLOCKS: Final = {"norm_op": "InstanceNorm3d", "nonlin": "LeakyReLU"}
 _BLOCK_OPTIONS: Final = {"norm_op_kwargs.eps": 1e-5, "nonlin_kwargs.negative_slope": 0.01}
-_FIRST_STRIDE = "Stride of the first stage: {}, as in all plans of nnU-Net; none were found."
 
 
 def taming_config(
@@ -45,7 +44,7 @@ def taming_config(
     seen["strides"] = [first, *_strides(shapes, len(seen["features_per_stage"]))]
     refuse_contradictions(seen, given, _NETWORK)
     config = {**model_config("taming-segmamba"), **given, **seen}
-    return config, () if "strides" in given else (_FIRST_STRIDE.format(first),)
+    return config, () if "strides" in given else (FIRST_STRIDE.format(first),)
 
 
 def _from_shapes(shapes: Shapes) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from segmaformer.cli.exit_codes import DONE, REFUSED, exit_code, message_of
 from segmaformer.cli.package_parameters import models_option
 from segmaformer.cli.parameters import (
     SCAN_PATH,
+    backend_option,
     check_variants,
     device_option,
     json_option,
@@ -31,7 +32,7 @@ from segmaformer.cli.parameters import (
     threads_option,
 )
 from segmaformer.cli.segment_case import segment_cases
-from segmaformer.runtime.backends import BackendOptions, Device, backend_names, find_backend
+from segmaformer.runtime.backends import BackendOptions, Device, find_backend
 from segmaformer.runtime.ensemble import Ensemble
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.package.reader import Package
@@ -55,13 +56,7 @@ from segmaformer.runtime.system.atomic import atomic_file
 )
 @segmentation_type_option
 @dicom_report_option
-@click.option(
-    "--backend",
-    type=click.Choice(backend_names()),
-    default="auto",
-    show_default=True,
-    help="Software that runs the network; auto picks the best one that works here.",
-)
+@backend_option
 @device_option
 @click.option(
     "--variant", help="Variant to run, such as fp32 or fp16. Default: the backend's preferred one."

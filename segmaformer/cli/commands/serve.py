@@ -15,12 +15,13 @@ import click
 from segmaformer.cli.console import say
 from segmaformer.cli.package_parameters import PACKAGE_FOLDER
 from segmaformer.cli.parameters import (
+    backend_option,
     device_option,
     memory_budget_option,
     threads_option,
 )
 from segmaformer.cli.segment_case import prepare_scan
-from segmaformer.runtime.backends import BackendOptions, Device, backend_names
+from segmaformer.runtime.backends import BackendOptions, Device
 from segmaformer.runtime.node.delivery import ApplicationEntity, Destination, WebService, is_title
 from segmaformer.runtime.node.node import Node
 from segmaformer.runtime.node.receiver import Peer, Receiver
@@ -106,13 +107,7 @@ Parsed = TypeVar("Parsed")
     metavar="MIB",
     help="Largest size of the queue in MiB; beyond it senders are asked to try later.",
 )
-@click.option(
-    "--backend",
-    type=click.Choice(backend_names()),
-    default="auto",
-    show_default=True,
-    help="Software that runs the network; auto picks the best one that works here.",
-)
+@backend_option
 @device_option
 @threads_option
 @memory_budget_option

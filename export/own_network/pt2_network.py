@@ -1,6 +1,6 @@
 """A network that ``torch.export.save`` wrote, as a module that runs its checked operators in order.
 
-Only the operators of :mod:`segmaformer.export.own_network.program_operators` run. Expressions of
+Only the operators of :mod:`segmaformer.export.own_network.pt2_operators` run. Expressions of
 free sizes are not evaluated: the operators compute sizes from the tile, as they do in PyTorch.
 """
 
@@ -14,8 +14,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from segmaformer.export.own_network.program_archive import DTYPES, read_program, refusing
-from segmaformer.export.own_network.program_graph import Block, read_block, tensor_name
+from segmaformer.export.own_network.pt2_archive import DTYPES, read_program, refusing
+from segmaformer.export.own_network.pt2_graph import Block, read_block, tensor_name
 from segmaformer.runtime.errors import InputError
 
 _FLOAT32: Final = 7
@@ -77,7 +77,7 @@ def _register(module: nn.Module, name: str, tensor: torch.Tensor, is_parameter: 
         module.register_buffer(last, tensor)
 
 
-def read_program_network(path: Path, input_shape: tuple[int, int, int, int]) -> ProgramNetwork:
+def read_pt2_network(path: Path, input_shape: tuple[int, int, int, int]) -> ProgramNetwork:
     """Read a ``.pt2`` file as a network for tiles of one size, without running anything in it.
 
     Parameters
@@ -90,7 +90,7 @@ def read_program_network(path: Path, input_shape: tuple[int, int, int, int]) -> 
     Raises
     ------
     InputError
-        The file cannot be taken, as :func:`segmaformer.export.own_network.program_archive.
+        The file cannot be taken, as :func:`segmaformer.export.own_network.pt2_archive.
         read_program` says; it calls an operator that is not permitted, was exported in training
         mode, or for another input.
     """

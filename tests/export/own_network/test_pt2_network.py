@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 from torch._export.serde.serialize import serialize
 
 from segmaformer.export.own_network.own_module import program_checkpoint, use_of_plans
-from segmaformer.export.own_network.program_network import read_program_network
+from segmaformer.export.own_network.pt2_network import read_pt2_network
 from segmaformer.export.pipeline import ExportOptions, export_package
 from segmaformer.mamba import stand_in
 from segmaformer.runtime.backends import open_session
@@ -100,7 +100,7 @@ def test_a_program_computes_what_its_module_does(
 ) -> None:
     program = exported(free=free)
     path = write(tmp_path, program.run_decompositions() if decomposed else program)
-    found, expected = read_program_network(path, SHAPE), network()
+    found, expected = read_pt2_network(path, SHAPE), network()
     tiles = torch.randn(2 if free else 1, *SHAPE)
     with torch.no_grad():
         for given, logits in zip(found(tiles), expected(tiles).values(), strict=True):
@@ -114,7 +114,7 @@ def test_a_program_computes_what_its_module_does(
 
 
 def test_one_tile_at_a_time_stays_so(tmp_path: Path) -> None:
-    found = read_program_network(saved(tmp_path, exported()), SHAPE)
+    found = read_pt2_network(saved(tmp_path, exported()), SHAPE)
     with pytest.raises(InputError, match="a batch of one"):
         found(torch.zeros(2, *SHAPE))
 
@@ -331,7 +331,7 @@ def test_hostile_and_foreign_files_are_refused(
     members = dict(genuine)
     change(members, canary)
     with pytest.raises(InputError, match=message):
-        read_program_network(zipped(tmp_path, members), SHAPE)
+        read_pt2_network(zipped(tmp_path, members), SHAPE)
     assert not canary.exists()
 
 
@@ -354,29 +354,29 @@ def test_what_is_not_needed_is_not_opened(tmp_path: Path, genuine: Members) -> N
             meta["strides"] = [{"as_expr": {"expr_str": evil_expression(canary), "hint": None}}]
 
     edited(members, MODEL, change)
-    read_program_network(zipped(tmp_path, members), SHAPE)
+    read_pt2_network(zipped(tmp_path, members), SHAPE)
     assert not canary.exists()
 
 
 def test_a_bomb_a_cut_and_a_duplicate_are_refused(tmp_path: Path, genuine: Members) -> None:
     bomb = {**genuine, "data/weights/weight_0": bytes(1 << 24)}
     with pytest.raises(InputError, match="states to hold"):
-        read_program_network(zipped(tmp_path, bomb, zipfile.ZIP_DEFLATED), SHAPE)
+        read_pt2_network(zipped(tmp_path, bomb, zipfile.ZIP_DEFLATED), SHAPE)
     path = zipped(tmp_path, genuine)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="is damaged"):
-        read_program_network(path, SHAPE)
+        read_pt2_network(path, SHAPE)
     path = zipped(tmp_path, genuine)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr(ROOT + MODEL, b"{}")
     with pytest.raises(InputError, match="more than once"):
-        read_program_network(path, SHAPE)
+        read_pt2_network(path, SHAPE)
     path.write_bytes(b"not a zip")
     with pytest.raises(InputError, match="not a zip archive"):
-        read_program_network(path, SHAPE)
+        read_pt2_network(path, SHAPE)
 
 
 def test_another_tile_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, exported(size=(1, 8, 8, 8)))
     with pytest.raises(InputError, match=r"tiles of \(1, 8, 8, 8\)"):
-        read_program_network(path, SHAPE)
+        read_pt2_network(path, SHAPE)

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import torch
 
-from segmaformer.export.own_network.program_archive import DTYPES, STRIDED
-from segmaformer.export.own_network.program_operators import find_operator
+from segmaformer.export.own_network.pt2_archive import DTYPES, STRIDED
+from segmaformer.export.own_network.pt2_operators import find_operator
 from segmaformer.runtime.errors import InputError
 
 _NOT_FINITE: Final = {"Infinity": torch.inf, "-Infinity": -torch.inf, "NaN": torch.nan}
