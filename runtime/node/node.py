@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,16 +151,29 @@ class Node:
         """Move files of the watched folder that no longer grow to the queue."""
         if self._watched is None:
             return
-        sizes = {
-            path: path.stat().st_size
-            for path in sorted(self._watched.rglob("*"))
-            if path.is_file() and not path.is_symlink() and not path.name.startswith(".")
-        }
+        sizes: dict[Path, int] = {}
+        for path in sorted(self._watched.rglob("*")):
+            with suppress(FileNotFoundError):  # its writer may rename it
+                if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
+                    sizes[path] = path.stat().st_size
         for path, size in sizes.items():
-            if self._sizes.get(path) == size:
-                if not self._spool.store(path.read_bytes()):
-                    self.count("no room")
-                    return
-                path.unlink()
-                self.count("received")
+            if self._sizes.get(path) == size and not self._move(path):
+                break
         self._sizes = sizes
+
+    def _move(self, path: Path) -> bool:
+        """Move a file to the queue; False if there is no room. One that cannot be moved waits."""
+        if self._next_try.get(str(path), 0) > time.monotonic():
+            return True
+        try:
+            if not os.access(path.parent, os.W_OK):  # it would come again and again
+                raise PermissionError
+            if not self._spool.store(path.read_bytes()):
+                self.count("no room")
+                return False
+            path.unlink()
+            self.count("received")
+        except OSError:
+            self._next_try[str(path)] = time.monotonic() + _RETRY_SECONDS
+            self.count("not stored")
+        return True

@@ -228,7 +228,8 @@ def _why_unscaled(planes: Sequence[Plane]) -> str:
     for keyword in ("RescaleSlope", "RescaleIntercept"):
         count = sum(bool(plane.values(keyword)) for plane in planes)
         if 0 < count < len(planes):
-            return f"{len(planes) - count} of {len(planes)} images state no {keyword}"
+            without = len(planes) - count
+            return f"{without} of {len(planes)} images state no {keyword}, and the others do"
     return ""
 
 

@@ -88,7 +88,7 @@ def _check_distinct(planes: Sequence[Plane], gaps_mm: np.ndarray) -> None:
     names = f"{first.name} and {second.name}"
     uid = first.file.sop_instance_uid
     if uid and (uid, first.frame) == (second.file.sop_instance_uid, second.frame):
-        raise GeometryError(f"{names} are the same image; expected it once. Take one away")
+        raise GeometryError(f"{names} are the same image; expected it once")
     count = len(planes) - int(np.count_nonzero(gaps_mm > _LEAST_GAP_MM)) - 1
     raise GeometryError(
         f"one position has several images, {names} for example; {count} of {len(planes)} images "

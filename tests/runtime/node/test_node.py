@@ -231,6 +231,27 @@ def test_files_of_a_watched_folder_are_moved_to_the_queue(bench: Bench) -> None:
     assert len(inbox.got) == 1
 
 
+def test_a_watched_file_that_cannot_be_read_holds_up_no_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = write_ct_series(bench.folder / "watched")
+    locked = watched / "locked"
+    locked.touch()
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path == locked:
+            raise PermissionError
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    node = bench.node(Inbox(), watched=watched)
+    for _ in range(4):
+        node.step()
+    assert [*watched.iterdir()] == [locked]
+    assert node.counts == {"received": SHAPE[2], "not stored": 1}
+
+
 def test_events_hold_no_identity(bench: Bench) -> None:
     node = bench.node(Inbox())
     bench.receive()
