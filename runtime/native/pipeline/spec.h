@@ -46,8 +46,8 @@ enum class Alignment { borders, first_voxels, end_voxels, centres };
 // Spline orders 0 to 5; `order_z` along the coarse axis where it is treated on its own. Without
 // `separate_z` a ratio of spacings above `anisotropy_threshold` decides. The other methods are
 // those of PyTorch: torch takes places in float32, area the mean of the voxels that a new one
-// meets, floor the voxel at or before its place. They, and alignments other than borders, have
-// orders up to one and no separate axis where Resampling::is_whole() is asked for.
+// meets, floor the voxel at or before its place. area, floor and alignments other than borders
+// treat every axis alike.
 struct Resampling {
   int order = 3;
   int order_z = 0;
