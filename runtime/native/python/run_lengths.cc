@@ -39,6 +39,7 @@ bool unpack(const uint8_t* at, const uint8_t* end, int64_t count, int32_t step, 
 const char* sgmf_decode_run_lengths(const void* data, int64_t size, int64_t count, int32_t width,
                                     uint8_t* out) {
   const uint8_t* const bytes = static_cast<const uint8_t*>(data);
+  if (count < 1) return "it is said to hold no numbers";
   if (size < header_bytes) return "its RLE header is cut off";
   if (width < 1 || width > most_planes || little_endian(bytes) != static_cast<uint32_t>(width)) {
     return "it has another number of RLE segments than its numbers have bytes";
