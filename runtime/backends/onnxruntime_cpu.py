@@ -175,6 +175,8 @@ def open_network(content: bytes, *, threads: int, op_library: bool = True) -> An
     options.add_session_config_entry(*EXACT_INT8)
     # Tiles have one shape: planning memory by pattern only holds a second arena of that size.
     options.enable_mem_pattern = False
+    # A plan that lets late tensors take the memory of early ones holds it for the time between.
+    options.enable_mem_reuse = False
     options.log_severity_level = _NOTHING
     try:
         if op_library:
