@@ -27,7 +27,6 @@ struct Env;
 struct Session;
 struct TypeInfo;
 struct MemoryInfo;
-struct Allocator;
 
 enum ElementType : int { float32 = 1, float16 = 10, bfloat16 = 16 };
 enum Characteristic : int { required = 0, optional = 1 };
@@ -90,6 +89,7 @@ enum Slot : size_t {
   ReleaseAllocator = 132,
   KernelInfoGetAttributeArray_float = 162,
   KernelInfoGetAttributeArray_int64 = 163,
+  RegisterAllocator = 176,
   KernelContext_GetGPUComputeStream = 193,
   GetTensorMemoryInfo = 194,
   HasSessionConfigEntry = 237,
@@ -100,6 +100,15 @@ enum Slot : size_t {
   ShapeInferContext_SetOutputTypeShape = 270,
   KernelContext_ParallelFor = 274,
   KernelContext_GetScratchBuffer = 277,
+};
+
+// Version 18 of OrtAllocator.
+struct Allocator {
+  uint32_t version;
+  void* (*Alloc)(Allocator*, size_t);
+  void (*Free)(Allocator*, void*);
+  const MemoryInfo* (*Info)(const Allocator*);
+  void* (*Reserve)(Allocator*, size_t);
 };
 
 // Version 18 of OrtCustomOp.
@@ -276,6 +285,10 @@ class Api {
   }
   Status* disable_telemetry(const Env* env) const {
     return slot<Status* (*)(const Env*)>(DisableTelemetryEvents)(env);
+  }
+  // The environment borrows the allocator, whose functions may throw std::bad_alloc.
+  Status* register_allocator(Env* env, Allocator* allocator) const {
+    return slot<Status* (*)(Env*, Allocator*)>(RegisterAllocator)(env, allocator);
   }
   void release(Env* env) const { slot<void (*)(Env*)>(ReleaseEnv)(env); }
   Status* create_options(SessionOptions** out) const {

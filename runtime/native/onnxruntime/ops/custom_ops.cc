@@ -9,6 +9,7 @@
 #include "kernels/interface/selective_scan.h"
 #include "kernels/parallel.h"
 #include "onnxruntime/ops/cpu_ops.h"
+#include "onnxruntime/ops/tensor_memory.h"
 
 namespace {
 
@@ -51,6 +52,8 @@ extern "C" SGMF_API ort::Status* RegisterCustomOps(ort::SessionOptions* options,
   const void* const* table = base->GetApi(ort::api_version);
   if (!table) return nullptr;  // older than 1.18: the model then fails to load, naming the op
   const ort::Api api(table);
-  return guarded(api,
-                 [&] { domain_for(*base, table, planned_threads(api, options)).add_to(options); });
+  return guarded(api, [&] {
+    domain_for(*base, table, planned_threads(api, options)).add_to(options);
+    use_page_pool(api, options);
+  });
 }

@@ -46,13 +46,16 @@ def checks(abi: str) -> list[str]:
     """Write one static assertion for each slot, member and constant of abi.h."""
     slots = re.findall(r"^  (\w+) = \d+,$", block(abi, "enum Slot"), re.MULTILINE)
     members = re.findall(r"\(\*(\w+)\)\(", block(abi, "struct CustomOp {"))
+    allocator = re.findall(r"\(\*(\w+)\)\(", block(abi, "struct Allocator {"))
     base = re.findall(r"\(\*(\w+)\)\(", block(abi, "struct ApiBase {"))
-    assert len(slots) == 58
+    assert len(slots) == 59
     assert len(members) == 25
+    assert len(allocator) == 4
     assert len(base) == 2
     return [
         *(f"offsetof(OrtApi, {name}) == ort::{name} * sizeof(void*)" for name in slots),
         *(f"offsetof(OrtCustomOp, {m}) == offsetof(ort::CustomOp, {m})" for m in members),
+        *(f"offsetof(OrtAllocator, {m}) == offsetof(ort::Allocator, {m})" for m in allocator),
         *(f"offsetof(OrtApiBase, {m}) == offsetof(ort::ApiBase, {m})" for m in base),
         *(f"int({official}) == int(ort::{own})" for own, official in CONSTANTS.items()),
         "ORT_API_VERSION >= ort::api_version",

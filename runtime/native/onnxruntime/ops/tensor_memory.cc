@@ -1,0 +1,53 @@
+#include "onnxruntime/ops/tensor_memory.h"
+
+#include "onnxruntime/status.h"
+
+#if defined(__linux__)
+#include "system/page_pool.h"
+
+namespace sgmf::onnxruntime {
+namespace {
+
+struct PoolAllocator : ort::Allocator {
+  explicit PoolAllocator(const ort::Api& api) : ort::Allocator{} {
+    version = ort::custom_op_version;
+    require(api.create_cpu_memory_info(&info));
+    Alloc = Reserve = [](Allocator* self, size_t bytes) {
+      return static_cast<PoolAllocator*>(self)->pool.allocate(bytes);
+    };
+    Free = [](Allocator* self, void* memory) {
+      static_cast<PoolAllocator*>(self)->pool.free(memory);
+    };
+    Info = [](const Allocator* self) -> const ort::MemoryInfo* {
+      return static_cast<const PoolAllocator*>(self)->info;
+    };
+  }
+  PagePool pool;
+  ort::MemoryInfo* info = nullptr;
+};
+
+// The environment borrows the allocator until the process ends: it is never freed.
+bool register_pool(const ort::Api& api) {
+  ort::Env* env = nullptr;
+  require(api.create_env(ort::log_fatal, "segmaformer", &env));  // the one that is there
+  ort::Status* failed = api.register_allocator(env, new PoolAllocator(api));
+  if (failed) api.release_status(failed);
+  api.release(env);
+  return !failed;
+}
+
+}  // namespace
+
+void use_page_pool(const ort::Api& api, ort::SessionOptions* options) {
+  static const bool is_there = register_pool(api);
+  if (is_there) require(api.add_config(options, "session.use_env_allocators", "1"));
+}
+
+}  // namespace sgmf::onnxruntime
+#else
+namespace sgmf::onnxruntime {
+
+void use_page_pool(const ort::Api&, ort::SessionOptions*) {}
+
+}  // namespace sgmf::onnxruntime
+#endif
