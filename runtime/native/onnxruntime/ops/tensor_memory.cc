@@ -26,14 +26,20 @@ struct PoolAllocator : ort::Allocator {
   ort::MemoryInfo* info = nullptr;
 };
 
-// The environment borrows the allocator until the process ends: it is never freed.
+bool succeeds(const ort::Api& api, ort::Status* status) {
+  if (status) api.release_status(status);
+  return !status;
+}
+
+// Gives the environment that Python's ONNX Runtime has made the pool, which is never freed.
+// Releases whose Python module keeps its environment to itself, 1.20 among them, refuse to make
+// another.
 bool register_pool(const ort::Api& api) {
   ort::Env* env = nullptr;
-  require(api.create_env(ort::log_fatal, "segmaformer", &env));  // the one that is there
-  ort::Status* failed = api.register_allocator(env, new PoolAllocator(api));
-  if (failed) api.release_status(failed);
+  if (!succeeds(api, api.create_env(ort::log_fatal, "segmaformer", &env))) return false;
+  const bool is_there = succeeds(api, api.register_allocator(env, new PoolAllocator(api)));
   api.release(env);
-  return !failed;
+  return is_there;
 }
 
 }  // namespace

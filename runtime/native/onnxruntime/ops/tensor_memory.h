@@ -7,8 +7,8 @@ namespace sgmf::onnxruntime {
 
 // Lets sessions that will be opened with `options` take their memory from a PagePool in place of
 // ONNX Runtime's arena, whose holes cost up to half as much again. Leaves the arena where pages
-// cannot be moved, or where the program has given its ONNX Runtime an allocator of its own. Throws
-// StatusError.
+// cannot be moved, where ONNX Runtime's environment cannot be had, or where it has an allocator of
+// the program's. Throws StatusError.
 void use_page_pool(const ort::Api& api, ort::SessionOptions* options);
 
 }  // namespace sgmf::onnxruntime
