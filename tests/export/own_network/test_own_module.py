@@ -177,7 +177,9 @@ def test_modules_that_cannot_be_exported(fault: str, message: str) -> None:
         probe_module(Wrong(fault).eval(), (1, *TILE), 3)
 
 
-def test_control_flow_that_depends_on_values(tmp_path: Path, documents: tuple[Path, Path]) -> None:
+def test_control_flow_that_depends_on_values(
+    tmp_path: Path, documents: tuple[Path, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
     class Branching(Small):
         def forward(self, x: Any) -> Any:
             return super().forward(x if x.sum() > 0 else -x)
@@ -185,6 +187,7 @@ def test_control_flow_that_depends_on_values(tmp_path: Path, documents: tuple[Pa
     with pytest.raises(InputError, match=r"PyTorch cannot trace .*test_own_module\.py, line"):
         export_module(Branching(), tmp_path / "own.sgmf", use_of_plans(*documents))
     assert not (tmp_path / "own.sgmf").exists()
+    assert "def forward" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("nest", [tuple, list, lambda pair: {"out": pair[0], "aux": pair[1]}])
