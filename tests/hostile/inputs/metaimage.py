@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hostile.hostile_input import REFUSED, TAKEN, HostileInput, read_as_scan
 from hostile.inputs.nifti import file_of
-from support.scans.text_scans import VOXELS, metaimage_bytes
+from support.scans.text_scans import FOREIGN_FILES, VOXELS, metaimage_bytes
 
 # Field, value (None leaves it out) and verdict.
 CHANGES: list[tuple[str, str | None, int]] = [
@@ -38,20 +38,7 @@ CHANGES: list[tuple[str, str | None, int]] = [
     *[("ElementType", value, REFUSED) for value in ("MET_FLOAT", "MET_DOUBLE", "MET_LONG_LONG")],
     *[("ElementNumberOfChannels", value, REFUSED) for value in ("0", "-1", "x", "99999999999")],
     *[("HeaderSize", value, REFUSED) for value in ("-2", "x", "99999999999")],
-    *[
-        ("ElementDataFile", value, REFUSED)
-        for value in (
-            None,
-            "",
-            "LIST",
-            "missing.raw",
-            "../scan.raw",
-            "/etc/passwd",
-            ".",
-            "scan%03d.raw 1 6 1",
-            "a\x1b[2Jb",
-        )
-    ],
+    *[("ElementDataFile", value, REFUSED) for value in (None, *FOREIGN_FILES)],
     ("Comment", "\x1b[2J\x07", TAKEN),
     ("Modality", "MET_MOD_NONSENSE", TAKEN),
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hostile.hostile_input import REFUSED, TAKEN, HostileInput, read_as_scan
 from hostile.inputs.nifti import file_of
-from support.scans.text_scans import VOXELS, nrrd_bytes
+from support.scans.text_scans import FOREIGN_FILES, VOXELS, nrrd_bytes
 
 # Field, value (None leaves it out) and verdict.
 CHANGES: list[tuple[str, str | None, int]] = [
@@ -47,19 +47,7 @@ CHANGES: list[tuple[str, str | None, int]] = [
     *[("line skip", value, REFUSED) for value in ("-1", "x", "99999999999")],
     # Each axis has a direction in space, so each is one.
     *[("kinds", value, TAKEN) for value in ("domain domain", "domain domain time")],
-    *[
-        ("data file", value, REFUSED)
-        for value in (
-            "missing.raw",
-            "../scan.raw",
-            "/etc/passwd",
-            "LIST",
-            "scan%03d.raw 1 6 1",
-            ".",
-            "",
-            "a\x1b[2Jb",
-        )
-    ],
+    *[("data file", value, REFUSED) for value in FOREIGN_FILES],
     ("content", "\x1b[2J\x07", TAKEN),
     ("old min", "nan", TAKEN),
 ]

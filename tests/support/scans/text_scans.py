@@ -31,6 +31,17 @@ METAIMAGE_FIELDS = {
     "ElementType": "MET_SHORT",
     "ElementDataFile": "LOCAL",
 }
+FOREIGN_FILES = (
+    "",
+    "LIST",
+    "missing.raw",
+    "../scan.raw",
+    "/etc/passwd",
+    ".",
+    "scan%03d.raw 1 6 1",
+    "a\x1b[2Jb",
+)
+"""Files that a header may name for its voxels; none is one to read."""
 
 
 def nrrd_bytes(data: bytes = VOXELS, magic: str = "NRRD0004", **changes: str | None) -> bytes:
