@@ -207,7 +207,7 @@ class Predictor:
                 threads=self._threads,
                 admit=lambda grid: first._admission.check(straight, grid),  # noqa: SLF001 -- a predictor too
             )
-            second = self._second_grid(straight)
+            second = None if self._first is None else self._grid(straight)
             if second is not None:
                 self._admission.check(straight, second, held_bytes=prepared.image.nbytes)
         return Prepared(volume, prepared, seconds, straightening, second)
@@ -322,9 +322,8 @@ class Predictor:
         BudgetError
             The budget does not hold them beside `held_bytes` and what computes them.
         """
-        manifest = self.package.manifest
-        grid = network_grid(volume, manifest.preprocessing, whole=False, masks=manifest.masks)
-        stored = stored_bytes(manifest.output, grid)
+        grid = self._grid(volume)
+        stored = stored_bytes(self.package.manifest.output, grid)
         if self._first is not None:
             spec = self._first.package.manifest.preprocessing
             held_bytes += network_grid(volume, spec, whole=False).image.nbytes
@@ -376,10 +375,8 @@ class Predictor:
             image = with_masks(straight, spec, grid, labels, stage, threads=self._threads)
         return image, held_bytes + prepared.scan.image.nbytes
 
-    def _second_grid(self, volume: Volume) -> Preprocessed | None:
-        """Find the grid of a cascade's second network; None without one."""
-        if self._first is None:
-            return None
+    def _grid(self, volume: Volume) -> Preprocessed:
+        """Find the grid of the network, of a cascade's second one."""
         manifest = self.package.manifest
         return network_grid(volume, manifest.preprocessing, whole=False, masks=manifest.masks)
 
