@@ -1,9 +1,8 @@
 """Scores of one segmentation against another: Dice, HD95 in millimetres, volumes.
 
-Distances come from SciPy's exact Euclidean distance transform, a core dependency, so that
-`sgmf verify` runs on a device with the runtime alone. The 95th percentile of the Hausdorff
-distance is the larger of both directions', between the outermost voxels of each mask; definitions
-that pool both directions or weigh voxels by surface area give other figures.
+The 95th percentile of the Hausdorff distance is the larger of both directions', between the
+outermost voxels of each mask; definitions that pool both directions or weigh voxels by surface area
+give other figures.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
+from segmaformer.runtime.bindings.distance_map import distance_map
 from segmaformer.runtime.results.statistics import MM3_PER_ML
-from segmaformer.runtime.spec import Output, Spacing
+from segmaformer.runtime.spec import Box, Output, Spacing
 
 PERCENTILE = 95
 
@@ -144,18 +143,28 @@ def hd95(a: np.ndarray, b: np.ndarray, spacing_mm: Spacing) -> float:
     if not (a.any() and b.any()):
         raise ValueError("a mask is empty; expected two with voxels to measure between")
     # Both distances depend only on the box around both masks.
-    box = ndimage.find_objects((a | b).astype(np.uint8))[0]
+    box = _box(a | b)
     surfaces = [_surface(mask[box]) for mask in (a, b)]
     directed = [
-        np.percentile(
-            ndimage.distance_transform_edt(~surface, sampling=spacing_mm)[other], PERCENTILE
-        )
+        np.percentile(distance_map(surface, spacing_mm)[other], PERCENTILE)
         for surface, other in (surfaces, surfaces[::-1])
     ]
     return float(max(directed))
 
 
+def _box(mask: np.ndarray) -> Box:
+    """Return the smallest box around a mask that is not empty."""
+    places = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    x, y, z = (slice(int(along[0]), int(along[-1]) + 1) for along in places)
+    return x, y, z
+
+
 def _surface(mask: np.ndarray) -> np.ndarray:
     """Return the voxels with one of their six neighbours outside the mask or the array."""
-    surface: np.ndarray = mask & ~ndimage.binary_erosion(mask)
+    padded = np.pad(mask, 1)
+    inner = mask.copy()
+    for axis in range(3):
+        for step in (-1, 1):
+            inner &= np.roll(padded, step, axis)[1:-1, 1:-1, 1:-1]
+    surface: np.ndarray = mask & ~inner
     return surface

@@ -64,6 +64,8 @@ _KERNELS: Signatures = {
     # kernels/interface/keep_largest.h
     "sgmf_keep_largest": (_TEXT, POINTER(KeepLargestArgs), c_int32),
     "sgmf_keep_largest_bytes": (c_int64, _TRIPLE, c_int32, c_int32),
+    # kernels/interface/distance_map.h
+    "sgmf_distance_map": (_TEXT, _BYTES, _TRIPLE, _SPACING, _DOUBLES),
     # python/coarse_model.h
     "sgmf_without_last_upsampling": (c_int64, _TEXT, c_int64, _ADDRESS, _TRIPLE),
     # python/run_lengths.h

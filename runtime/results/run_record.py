@@ -71,9 +71,7 @@ def run_record(
         "label_map_sha256": sha256_of(label_map),
         "seconds": segmentation.seconds,
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "software": {
-            name: version(name) for name in ("segmaformer", "onnxruntime", "numpy", "scipy")
-        },
+        "software": {name: version(name) for name in ("segmaformer", "onnxruntime", "numpy")},
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }
 

@@ -6,12 +6,11 @@ labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from segmaformer.runtime.spec import Box
 
@@ -77,7 +76,6 @@ def label_statistics(
             f"the label map holds {', '.join(map(str, unknown))}; "
             f"expected values among {', '.join(map(str, [0, *sorted(label_names)]))}"
         )
-    boxes = ndimage.find_objects(labels, max_label=len(moments.count) - 1)
     known = dict(voxel_volumes_mm3 or {"affine": float(abs(np.linalg.det(affine[:3, :3])))})
     return {
         **_volumes("voxel_volume", known, 1),
@@ -87,7 +85,7 @@ def label_statistics(
                 "value": value,
                 "voxel_count": int(moments.count[value]),
                 **_volumes("volume", known, int(moments.count[value])),
-                **_position(boxes[value - 1], moments.centroid[value], labels.shape, affine),
+                **_position(moments.box(value), moments.centroid[value], labels.shape, affine),
                 **_intensity(moments, value),
             }
             for value in sorted(label_names)
@@ -106,13 +104,23 @@ def _volumes(name: str, voxel_mm3: Mapping[str, float], count: int) -> dict[str,
 class _Moments:
     """Sums for each label value; entry 0, the background, stays empty.
 
-    `count` (K), `centroid` (K, 3) in voxels, `mean` and `variance` (C, K).
+    `count` (K), `centroid` (K, 3) in voxels, `mean` and `variance` (C, K); `held`: which planes
+    across each axis hold the label (K, X), (K, Y), (K, Z).
     """
 
     count: np.ndarray
     centroid: np.ndarray
     mean: np.ndarray
     variance: np.ndarray
+    held: Sequence[np.ndarray]
+
+    def box(self, value: int) -> Box | None:
+        """Return the smallest box around a label; None without a voxel."""
+        if self.count[value] == 0:
+            return None
+        places = [held[value].nonzero()[0] for held in self.held]
+        x, y, z = (slice(int(along[0]), int(along[-1]) + 1) for along in places)
+        return x, y, z
 
 
 def _check_shapes(labels: np.ndarray, voxels: np.ndarray, affine: np.ndarray) -> None:
@@ -135,12 +143,15 @@ def _measure(labels: np.ndarray, voxels: np.ndarray, *, size: int) -> _Moments:
     that are large and alike.
     """
     count = np.zeros(size, np.int64)
+    held = [np.zeros((size, extent), bool) for extent in labels.shape]
     index_sum = np.zeros((3, size))
     mean, squares = np.zeros((2, len(voxels), size))
     for x, plane in enumerate(labels):
         y, z = plane.nonzero()
         values = plane[y, z].astype(np.intp)
         added = np.bincount(values, minlength=size)
+        held[0][:, x] = added > 0
+        held[1][values, y] = held[2][values, z] = True
         index_sum += (
             x * added,
             np.bincount(values, y, minlength=size),
@@ -157,7 +168,7 @@ def _measure(labels: np.ndarray, voxels: np.ndarray, *, size: int) -> _Moments:
             mean[channel] += step * share
         count += added
     present = np.maximum(count, 1)
-    return _Moments(count, (index_sum / present).T, mean, squares / present)
+    return _Moments(count, (index_sum / present).T, mean, squares / present, held)
 
 
 def _position(

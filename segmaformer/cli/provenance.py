@@ -16,8 +16,6 @@ def provenance(package: Package) -> dict[str, Any]:
         "package": package.manifest.name,
         "manifest_sha256": package.manifest_sha256,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "software": {
-            name: version(name) for name in ("segmaformer", "onnxruntime", "numpy", "scipy")
-        },
+        "software": {name: version(name) for name in ("segmaformer", "onnxruntime", "numpy")},
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from support.packages.samples import head_like, write_scan
 
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.parity.tiles import phantom_tiles, tiles_from_scan
+from segmaformer.runtime.parity.tiles import _blur, phantom_tiles, tiles_from_scan
 from segmaformer.runtime.pipeline.preprocessing import preprocess
 from segmaformer.runtime.scans.formats import read_scan
 from segmaformer.runtime.spec import Normalization, Preprocessing, Tiling, Triple
@@ -69,6 +71,18 @@ def test_the_phantom_that_packages_hold_the_answer_to_stays_what_it_was() -> Non
         phantom_tiles([scaling], (8, 8, 8), count=1)[0, 0, 4, 4, 3] for scaling in (ZSCORE, CT)
     ]
     np.testing.assert_allclose(found, 1.58184, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(40, 24, 33), (1, 200, 90), (3, 2, 5)])
+@pytest.mark.parametrize("sigma", [1.0, 4.0])
+def test_texture_is_blurred_as_scipy_does(shape: Triple, sigma: float) -> None:
+    noise = np.random.default_rng(0).standard_normal(shape)
+    # SciPy may round a product and a sum once where it is compiled for another processor.
+    exact = platform.machine() in ("x86_64", "AMD64")
+    expected = ndimage.gaussian_filter(noise, sigma)
+    np.testing.assert_allclose(
+        _blur(noise, sigma), expected, rtol=0 if exact else 1e-12, atol=0 if exact else 1e-14
+    )
 
 
 def test_a_zscore_within_a_mask_leaves_the_background_at_zero() -> None:
