@@ -13,6 +13,7 @@ struct Conv3d {
   int64_t channels;
   int64_t outputs;
   int depth_taps;  // 3 or 1
+  int tile;        // outputs along height and width that are computed together, 2 or 4
   // (channels, depth, height, width), in two parts: `rest` has those from `first_channels` on.
   const float* x;
   const float* rest;
@@ -22,10 +23,11 @@ struct Conv3d {
   float* y;              // (outputs, depth, height, width)
 };
 
-// Tiles of 2x2x2 outputs, or 1x2x2, numbered row by row and plane by plane, the last ones reaching
-// beyond the volume where an extent is odd.
+// Tiles of outputs, two or with one tap one along the depth, numbered row by row and plane by
+// plane, the last ones reaching beyond the volume where an extent is no multiple.
 struct Conv3dKernel {
   int block;  // tiles that are computed together
+  int64_t (*tiles)(const Conv3d& conv);
   // Groups of outputs, which are packed apart.
   int64_t (*groups)(const Conv3d& conv);
   // Floats of packed weights.

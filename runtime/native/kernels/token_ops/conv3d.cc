@@ -64,13 +64,22 @@ Conv3d describe(const TokenOpCall& call) {
   return conv;
 }
 
-int64_t tile_count(const Conv3d& conv) {
-  const int64_t planes = conv.depth_taps == 3 ? (conv.depth + 1) / 2 : conv.depth;
-  return planes * ((conv.height + 1) / 2) * ((conv.width + 1) / 2);
+// Products of the blocks of tiles and of the packing of weights, which takes the time of about 30
+// tiles. Those of larger tiles take longer each, as more of the time goes into transforms.
+double work(Conv3d conv, int tile, const Conv3dKernel& kernel) {
+  constexpr int64_t tiles_of_packing = 30;
+  conv.tile = tile;
+  const int64_t blocks = divide_up(kernel.tiles(conv), kernel.block);
+  const auto products = static_cast<double>((tile + 2) * (tile + 2));
+  return products * (blocks * kernel.block + tiles_of_packing) * (tile == 4 ? 1.15 : 1.0);
 }
 
-// Weights are packed anew in every run, in the time of about 30 tiles: they take 64/27 of the
-// memory of those given, which a session would hold for every convolution.
+int choose_tile(const Conv3d& conv, const Conv3dKernel& kernel) {
+  return work(conv, 4, kernel) < work(conv, 2, kernel) ? 4 : 2;
+}
+
+// Weights are packed anew in every run: they take 64/27 of the memory of those given, or 144/27,
+// which a session would hold for every convolution.
 std::unique_ptr<float[]> pack(const TokenOpCall& call, const Conv3d& conv, const Workers& workers) {
   const Conv3dKernel& kernel = *workers.kernels.conv3d;
   std::unique_ptr<float[]> packed(new float[kernel.packed_size(conv)]);
@@ -84,10 +93,11 @@ void run(const TokenOpCall& call, float* y, const Workers& workers) {
   constexpr int64_t tasks_per_thread = 8;
   const Conv3dKernel& kernel = *workers.kernels.conv3d;
   Conv3d conv = describe(call);
+  conv.tile = choose_tile(conv, kernel);
   const std::unique_ptr<float[]> packed = pack(call, conv, workers);
   conv.weights = packed.get();
   const int64_t voxels = conv.depth * conv.height * conv.width;
-  const int64_t tiles = tile_count(conv);
+  const int64_t tiles = kernel.tiles(conv);
   const int64_t blocks = divide_up(tiles, kernel.block);
   const int64_t span =
       divide_up(blocks, std::min(blocks, tasks_per_thread * workers.threads)) * kernel.block;

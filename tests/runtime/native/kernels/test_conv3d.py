@@ -33,6 +33,12 @@ CASES = {
     "two parts": concat_conv_case((2, 5, 4, 5, 9), 3, 8),
     "two parts in one chunk and the next": concat_conv_case((1, 127, 2, 3, 5), 4, 6),
     "two parts, one plane of taps": concat_conv_case((1, 2, 2, 5, 9), 130, 5, depth_taps=1),
+    "tiles of four": conv_case((2, 5, 6, 24, 32), 9),
+    "tiles of four, ragged": conv_case((1, 4, 5, 23, 37), 6),
+    "tiles of four, rows of several blocks": conv_case((1, 3, 2, 9, 410), 3),
+    "tiles of four, more channels than a chunk": conv_case((1, 70, 4, 30, 33), 38),
+    "tiles of four, two parts": concat_conv_case((1, 61, 4, 25, 30), 7, 5),
+    "tiles of four, one plane of taps": conv_case((1, 5, 7, 27, 30), 9, depth_taps=1),
     "one plane of taps": conv_case((2, 5, 3, 7, 30), 9, depth_taps=1),
     "one plane of taps, many channels": conv_case((1, 150, 2, 4, 4), 3, depth_taps=1),
 }
@@ -47,7 +53,7 @@ def test_shapes(isa: str, case: Case) -> None:
 
 @st.composite
 def cases(draw_from: Any) -> Case:
-    extents = (draw_from(st.integers(1, most)) for most in (6, 9, 60))
+    extents = (draw_from(st.integers(1, most)) for most in (6, 25, 60))
     batch, channels, outputs = (draw_from(st.integers(1, most)) for most in (2, 6, 19))
     depth_taps = draw_from(st.sampled_from([1, 3]))
     return conv_case((batch, channels, *extents), outputs, depth_taps)
@@ -61,9 +67,15 @@ def test_any_extents(case: Case) -> None:
 
 
 @pytest.mark.parametrize("depth_taps", [1, 3])
-def test_as_accurate_as_a_direct_sum(depth_taps: int) -> None:
-    """The transform's own roundings add no more than a direct float32 sum of the products has."""
-    case = conv_case((1, 64, 8, 16, 16), 8, depth_taps)
+@pytest.mark.parametrize(("extents", "most"), [((8, 8, 8), 1.0), ((8, 16, 16), 2.5)])
+def test_about_as_accurate_as_a_direct_sum(
+    extents: tuple[int, ...], most: float, depth_taps: int
+) -> None:
+    """Over tiles of two the transform's roundings are below those of a direct float32 sum.
+
+    Over tiles of four they are up to twice as large, which is half of those of PyTorch's kernels.
+    """
+    case = conv_case((1, 64, *extents), 8, depth_taps)
     exact = reference(case)
     x, weight, bias = case.inputs
     pads = [(pad, pad) for pad in (0, 0, *case.attributes.pads[:3])]
@@ -73,19 +85,22 @@ def test_as_accurate_as_a_direct_sum(depth_taps: int) -> None:
     for c, i, j, k in np.ndindex(weight.shape[1:]):
         direct += windows[:, c, None, ..., i, j, k] * weight[:, c, i, j, k].reshape(1, -1, 1, 1, 1)
     for isa in cpu_isas():
-        assert np.std(run(case, isa=isa) - exact) <= np.std(direct - exact)
+        assert np.std(run(case, isa=isa) - exact) <= most * np.std(direct - exact)
 
 
 @pytest.mark.parametrize("isa", cpu_isas())
-def test_a_flat_volume_is_flat_inside(isa: str) -> None:
+@pytest.mark.parametrize("extents", [(9, 13, 14), (8, 24, 32)], ids=["tiles of two", "of four"])
+def test_a_flat_volume_is_flat_inside(extents: tuple[int, ...], isa: str) -> None:
     """All inputs alike: every inner output is the sum of the taps, and the same in all tiles."""
-    case = conv_case((1, 4, 9, 9, 30), 5)
+    case = conv_case((1, 4, *extents), 5)
     flat = replace(case, inputs=(np.full_like(case.inputs[0], 1.5), *case.inputs[1:]))
-    inner = run(flat, isa=isa)[..., 1:-1, 1:-1, 1:-1]
+    y = run(flat, isa=isa)
+    inner = y[..., 1:-1, 1:-1, 1:-1]
     sums = 1.5 * flat.inputs[1].sum((1, 2, 3, 4), dtype=np.float64) + flat.inputs[2]
     assert np.abs(inner - sums.reshape(1, -1, 1, 1, 1)).max() < 1e-5
-    for same in (inner[..., 1::2, 1::2, 1::2], inner[..., ::2, ::2, ::2]):
-        np.testing.assert_array_equal(np.ptp(same, (2, 3, 4)), 0)
+    whole_tiles = y[..., 2:-3, 4:-5, 4:-5]
+    for d, h, w in np.ndindex(2, 4, 4):
+        np.testing.assert_array_equal(np.ptp(whole_tiles[..., d::2, h::4, w::4], (2, 3, 4)), 0)
 
 
 @pytest.mark.parametrize("isa", cpu_isas())
@@ -97,7 +112,7 @@ def test_what_is_not_finite_stays_near(isa: str, value: float) -> None:
     spoilt[0, 1, 5, 6, 20] = value
     y = run(replace(case, inputs=(spoilt, *case.inputs[1:])), isa=isa)
     assert not np.isfinite(y[..., 4:7, 5:8, 19:22]).any()
-    y[..., 3:8, 4:9, 18:23] = 0
+    y[..., 3:8, 4:9, 16:24] = 0
     assert np.isfinite(y).all()
 
 
