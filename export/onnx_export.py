@@ -24,6 +24,8 @@ from segmaformer.runtime.progress import Report
 INPUT, OUTPUT = "tiles", "logits"
 IR_VERSION = 10  # ONNX 1.16, the newest that ONNX Runtime 1.20 and TensorRT 10.3 read
 
+_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli")
+
 
 def export_onnx(
     model: nn.Module,
@@ -55,7 +57,7 @@ def export_onnx(
     Raises
     ------
     InputError
-        The network cannot be traced, and why.
+        The network cannot be traced, and why; it draws random numbers, or computes in bfloat16.
     """
     try:
         # Batch 2: torch.export would take a batch of 1 for a constant.
@@ -73,6 +75,7 @@ def export_onnx(
     exported.ir_version = IR_VERSION
     exported.producer_name, exported.producer_version = "segmaformer", ""
     strip_metadata(exported)
+    _refuse_operators(exported)
     add_function_body(exported)
     check_model(exported)
     return exported
@@ -97,6 +100,23 @@ def _trace(model: nn.Module, example: torch.Tensor, *, free_batch: bool) -> Any:
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
     return program
+
+
+def _refuse_operators(model: onnx.ModelProto) -> None:
+    """Refuse a graph that computes something else every time, or in bfloat16."""
+    for node in (*model.graph.node, *(node for body in model.functions for node in body.node)):
+        if node.op_type in _RANDOM:
+            raise InputError(
+                f"the network draws random numbers ({node.op_type}), even if it seeds them; remove "
+                "that, and dropout that acts in evaluation mode"
+            )
+        if any(
+            each.name == "to" and each.i == onnx.TensorProto.BFLOAT16 for each in node.attribute
+        ):
+            raise InputError(
+                "the network computes in bfloat16, which no backend here does; take "
+                "torch.autocast and .bfloat16() out of it, so that it computes in float32"
+            )
 
 
 def _first_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from pathlib import Path
+from types import FrameType
 
 _NOT_THE_USERS = {"segmaformer", "torch", *sys.stdlib_module_names}
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -20,10 +21,20 @@ def user_line(error: BaseException) -> str:
     str
         `` (FILE, line N)``, or nothing where only PyTorch, Python and this project ran.
     """
-    places = [
-        (Path(frame.f_code.co_filename), line)
+    frames = [
+        (frame, line)
         for frame, line in traceback.walk_tb(error.__traceback__)
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _NOT_THE_USERS
+        if _top_level(frame) not in _NOT_THE_USERS
     ]
-    own = [place for place in places if _INSTALLED.isdisjoint(place[0].parts)] or places
-    return f" ({own[-1][0]}, line {own[-1][1]})" if own else ""
+    own = [place for place in frames if is_users_code(place[0])] or frames
+    return f" ({own[-1][0].f_code.co_filename}, line {own[-1][1]})" if own else ""
+
+
+def is_users_code(frame: FrameType) -> bool:
+    """Tell if a frame runs code that is not installed, nor Python's, nor this project's."""
+    path = Path(frame.f_code.co_filename)
+    return _top_level(frame) not in _NOT_THE_USERS and _INSTALLED.isdisjoint(path.parts)
+
+
+def _top_level(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from segmaformer.export.own_network.cpu_only import CpuOnly
-from segmaformer.export.user_line import user_line
+from segmaformer.export.own_network.surroundings import Surroundings
 from segmaformer.runtime.errors import InputError
 
 SAME = 1e-4
@@ -20,7 +17,7 @@ sum in another order for another batch."""
 
 
 class FirstOutput(nn.Module):
-    """The finest logits of a network that may give several; what it prints goes to standard error.
+    """The finest logits of a network that may give several, in its :class:`Surroundings`.
 
     Parameters
     ----------
@@ -33,6 +30,7 @@ class FirstOutput(nn.Module):
     def __init__(self, module: nn.Module, outputs: int):
         super().__init__()
         self.module, self.outputs = module, outputs
+        self.surroundings = Surroundings()
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         """(B, C, D, H, W) -> logits (B, K, D, H, W), float32 where `volume` is.
@@ -42,7 +40,7 @@ class FirstOutput(nn.Module):
         InputError
             No result has that shape.
         """
-        with CpuOnly(), contextlib.redirect_stdout(sys.stderr):
+        with self.surroundings.entered():
             found = list(_tensors(self.module(volume)))
         expected = (volume.shape[0], self.outputs, *volume.shape[2:])
         for tensor in found:
@@ -68,30 +66,28 @@ def _tensors(result: Any) -> Any:
             yield from _tensors(value)
 
 
-def probe_module(module: nn.Module, shape: tuple[int, int, int, int], outputs: int) -> None:
+def probe_module(wrapped: FirstOutput, shape: tuple[int, int, int, int]) -> None:
     """Refuse a module whose logits do not depend on the tile alone.
 
     Parameters
     ----------
-    module
-        In evaluation mode, float32, on the CPU.
+    wrapped
+        The module, in evaluation mode, float32, on the CPU.
     shape
         Channels, depth, height and width of a tile.
-    outputs
-        Channels of the logits.
 
     Raises
     ------
     InputError
-        It fails, gives another size, changes its input, or gives different logits twice, or in a
-        batch.
+        It fails, gives another size or probabilities, changes its input, or gives different logits
+        twice, in a batch, or where it is told that there is CUDA.
     """
-    wrapped = FirstOutput(module, outputs)
     generator = torch.Generator().manual_seed(0)
     tile = torch.randn(1, *shape, generator=generator)
     first = _run(wrapped, tile)
-    if not bool(first.isfinite().all()):
-        raise InputError("the module gives logits that are NaN or infinite for an input of noise")
+    _refuse_other_values(first)
+    if wrapped.surroundings.asked_for_cuda:
+        _refuse_other_logits_with_cuda(wrapped, tile, first)
     try:
         beside = _run(wrapped, torch.cat((tile, torch.full_like(tile, -0.5))))[:1]
     except InputError:  # it takes one tile at a time, and so is exported
@@ -106,12 +102,49 @@ def probe_module(module: nn.Module, shape: tuple[int, int, int, int], outputs: i
     )
     if beside is None:
         return
-    difference = float((beside - first).abs().max() / (first.max() - first.min()).clamp(min=1e-30))
+    difference = _over_range(beside, first)
     _refuse_unless(
         difference <= SAME,
         f"mixes the tiles of a batch: logits of a tile alone and beside another differ by "
         f"{difference:.1e} of their range. Norms must not take statistics of the batch",
     )
+
+
+def _refuse_other_values(logits: torch.Tensor) -> None:
+    low, high = (float(value) for value in logits.aminmax())
+    _refuse_unless(
+        bool(logits.isfinite().all()),
+        "gives logits that are NaN or infinite for an input of noise; check its weights",
+    )
+    _refuse_unless(
+        not 0 <= low < high <= 1,
+        f"gives values from {low:.3g} to {high:.3g} for an input of noise, as probabilities are; "
+        "expected logits. Return what goes into its softmax or sigmoid",
+    )
+
+
+def _refuse_other_logits_with_cuda(
+    wrapped: FirstOutput, tile: torch.Tensor, logits: torch.Tensor
+) -> None:
+    """Run once more with the answer that there is CUDA, which the CPU then stands for."""
+    wrapped.surroundings.cuda_available = True
+    try:
+        told = _run(wrapped, tile)
+    except InputError:  # it does what the CPU cannot stand for, and nothing is known of the result
+        return
+    finally:
+        wrapped.surroundings.cuda_available = False
+    difference = _over_range(told, logits)
+    _refuse_unless(
+        difference <= SAME,
+        "computes something else where torch.cuda.is_available(): its logits differ by "
+        f"{difference:.1e} of their range. Let it compute the same on every device",
+    )
+
+
+def _over_range(found: torch.Tensor, expected: torch.Tensor) -> float:
+    extent = (expected.max() - expected.min()).clamp(min=1e-30)
+    return float((found - expected).abs().max() / extent)
 
 
 def _run(wrapped: FirstOutput, tile: torch.Tensor) -> torch.Tensor:
@@ -121,10 +154,10 @@ def _run(wrapped: FirstOutput, tile: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = wrapped(tile)
     except InputError:
         raise
-    except Exception as error:  # of the user's code, which may raise anything
+    except (Exception, SystemExit) as error:  # of the user's code, which may raise anything
         raise InputError(
             f"the module fails on a tile of shape {tuple(tile.shape)} on the CPU: "
-            f"{type(error).__name__}: {error}{user_line(error)}"
+            f"{wrapped.surroundings.explain(error)}"
         ) from error
     _refuse_unless(
         torch.equal(before, tile), "changes its input, which others read again; let it copy first"

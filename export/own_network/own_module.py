@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,9 @@ from segmaformer.checkpoint.training.readers import training_reader
 from segmaformer.export.own_network.module_probe import FirstOutput, probe_module
 from segmaformer.export.own_network.onnx_network import read_onnx
 from segmaformer.export.own_network.pt2_network import read_pt2_network
+from segmaformer.export.own_network.surroundings import Surroundings
 from segmaformer.export.pipeline import ExportOptions, export_package
+from segmaformer.mamba import convert
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.package.manifest import use_complaints
 from segmaformer.runtime.package.reader import Package
@@ -154,10 +156,14 @@ def module_checkpoint(
     Raises
     ------
     InputError
-        The weights do not fit, or the module cannot be exported: it gives another size, gives
-        different logits for one input, mixes the tiles of a batch, or changes its input.
+        The weights do not fit, or the module cannot be exported, as
+        :func:`segmaformer.export.own_network.module_probe.probe_module` says.
+    NotImplementedError
+        It has layers of mamba_ssm that :func:`segmaformer.mamba.convert` cannot honour.
     """
+    module = _unwrapped(module)
     name = name or type(module).__name__
+    converted = convert(module)
     module = module.cpu().float().eval()
     path, digest = Path(name), None
     if isinstance(weights, str | Path):
@@ -168,9 +174,10 @@ def module_checkpoint(
     elif weights is not None:
         _load(module, dict(weights))
     channels, outputs = len(use.preprocessing.channels), use.output.channels
-    probe_module(module, (channels, *use.tiling.tile), outputs)
+    wrapped = FirstOutput(module, outputs).eval()
+    probe_module(wrapped, (channels, *use.tiling.tile))
     return Checkpoint(
-        model=FirstOutput(module, outputs).eval(),
+        model=wrapped,
         arch=name,
         config={},
         parameters=sum(parameter.numel() for parameter in module.parameters()),
@@ -178,7 +185,10 @@ def module_checkpoint(
         known_preprocessing=use.preprocessing,
         known_tiling=use.tiling,
         trainer=None,
-        assumptions=(f"The network is the user's own module, {name}.",),
+        assumptions=(
+            f"The network is the user's own module, {name}.",
+            *_remarks(wrapped.surroundings, converted),
+        ),
         path=path,
         sha256=digest or _digest(module),
     )
@@ -205,7 +215,7 @@ def onnx_checkpoint(path: Path, use: Use, sha256: str) -> Checkpoint:
     tile, outputs = use.tiling.tile, use.output.channels
     shape = (len(use.preprocessing.channels), *tile)
     network = read_onnx(path, shape, (outputs, *tile)).eval()
-    probe_module(network, shape, outputs)
+    probe_module(FirstOutput(network, outputs), shape)
     network.compare_graph(shape)
     return Checkpoint(
         model=network,
@@ -278,6 +288,29 @@ def export_module(
     """
     checkpoint = module_checkpoint(module, use, **source)
     return export_package(checkpoint, target, options or ExportOptions(), report=report)
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """Return the network inside torch.compile and nn.DataParallel; refuse TorchScript."""
+    module = getattr(module, "_orig_mod", module)
+    if isinstance(module, nn.DataParallel):
+        return _unwrapped(module.module)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError(
+            "the module is TorchScript, which PyTorch no longer traces; build the network from its "
+            "Python code, or export it to ONNX where that runs and give the .onnx file"
+        )
+    return module
+
+
+def _remarks(surroundings: Surroundings, converted: int) -> Iterator[str]:
+    """Say what in a module's code is answered otherwise than where it was trained."""
+    if converted:
+        yield f"{converted} layers of mamba_ssm compute with this project's scan."
+    if surroundings.asked_for_cuda:
+        yield "The module asks for CUDA; the CPU answers, without what is done on GPUs alone."
+    if surroundings.printed:
+        yield "The module prints while it runs; the package does not."
 
 
 def _load(module: nn.Module, weights: dict[str, torch.Tensor]) -> None:

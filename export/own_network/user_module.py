@@ -12,10 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from segmaformer.checkpoint.fields import listing
-from segmaformer.export.own_network.cpu_only import CpuOnly
-from segmaformer.export.user_line import user_line
-from segmaformer.mamba import stand_in
+from segmaformer.export.own_network.surroundings import Surroundings
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.progress import Report
 
@@ -29,9 +26,8 @@ def build_module(
 ) -> nn.Module:
     """Import a factory, run it and return its network.
 
-    While it runs, ``mamba_ssm`` and ``causal_conv1d`` are this project's own, CUDA devices are the
-    CPU, what it prints goes to standard error, and the current folder is not searched for modules
-    unless it is given.
+    While it runs, it finds the :class:`segmaformer.export.own_network.surroundings.Surroundings`,
+    and the current folder is not searched for modules unless it is given.
 
     Parameters
     ----------
@@ -42,7 +38,8 @@ def build_module(
     arguments
         JSON object of its keyword arguments, or None.
     report
-        Called with a line of text that names the file whose code is run.
+        Called with a line of text that names the file whose code is run, and one if it asked for
+        CUDA.
 
     Raises
     ------
@@ -54,19 +51,17 @@ def build_module(
     if not (module_name and colon and name):
         raise InputError(f"--module is {factory!r}; expected package.module:name")
     options = _options(arguments)
-    with (
-        _searching(folder),
-        stand_in() as missing,
-        CpuOnly(),
-        contextlib.redirect_stdout(sys.stderr),
-    ):
-        with _explained(f"importing {module_name}", missing):
+    around = Surroundings()
+    with _searching(folder), around.entered():
+        with _explained(f"importing {module_name}", around):
             module = importlib.import_module(module_name)
         report(f"running {factory} from {getattr(module, '__file__', None) or 'a built-in module'}")
         if not hasattr(module, name):
             raise InputError(f"{module_name} has no {name}")
-        with _explained(f"{factory}({arguments or ''})", missing):
+        with _explained(f"{factory}({arguments or ''})", around):
             network = getattr(module, name)(**options)
+    if around.asked_for_cuda:
+        report(f"{module_name} asked for CUDA, and the CPU answered")
     if not isinstance(network, nn.Module):
         raise InputError(f"{factory} gives a {type(network).__name__}; expected a torch.nn.Module")
     return network
@@ -83,15 +78,12 @@ def _options(arguments: str | None) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _explained(what: str, missing: list[str]) -> Iterator[None]:
-    """Say what the user's code did when it failed, and which names of mamba_ssm it lacked."""
+def _explained(what: str, around: Surroundings) -> Iterator[None]:
+    """Say what the user's code did when it failed, or ended the program."""
     try:
         yield
-    except Exception as error:  # of the user's code, which may raise anything
-        message = f"{what} fails: {type(error).__name__}: {error}{user_line(error)}"
-        if missing:
-            names = listing(missing)
-            message += f". It asks for {names}, which this project's stand-in does not have"
+    except (Exception, SystemExit) as error:  # of the user's code, which may raise anything
+        message = f"{what} fails: {around.explain(error)}"
         if isinstance(error, ImportError):
             message += ". Give the folder it lies in (--module-path), or install what it needs"
         raise InputError(message) from error

@@ -45,13 +45,16 @@ class Mamba(nn.Module):
         parameters of their own; ``v3``, and across `nslices` slices.
     if_divide_out, if_devide_out
         Whether the directions of v2 are averaged instead of added.
-    use_fast_path, layer_idx
-        Ignored: there is one path and no state.
+    use_fast_path
+        Must be True where `bimamba_type` has several directions.
+    layer_idx
+        Ignored: there is no state.
 
     Raises
     ------
     NotImplementedError
-        An unknown `bimamba_type`, v3 without `nslices`, or a layer scale.
+        An unknown `bimamba_type` or `dt_init`, v3 without `nslices`, several directions without
+        `use_fast_path`, or a layer scale.
     """
 
     conv1d: nn.Conv1d
@@ -96,6 +99,13 @@ class Mamba(nn.Module):
             )
         if self.bimamba_type == "v3" and nslices is None:
             raise NotImplementedError("bimamba_type v3 needs nslices")
+        if self.bimamba_type != "none" and not use_fast_path:
+            raise NotImplementedError(
+                "with use_fast_path=False the forks scan in one direction, whatever bimamba_type "
+                "says; give use_fast_path=True, or bimamba_type='none' if it was trained so"
+            )
+        if dt_init not in ("random", "constant"):
+            raise NotImplementedError(f"dt_init is {dt_init!r}; expected random or constant")
         if init_layer_scale is not None:
             raise NotImplementedError("init_layer_scale is not supported")
         self.d_model, self.d_state, self.d_conv, self.expand = d_model, d_state, d_conv, expand
@@ -110,7 +120,14 @@ class Mamba(nn.Module):
             )
             dt_proj = nn.Linear(self.dt_rank, inner, **made)
             if dt_proj.weight.device.type != "meta":
-                initialise_time_step(dt_proj)
+                initialise_time_step(
+                    dt_proj,
+                    low=dt_min,
+                    high=dt_max,
+                    floor=dt_init_floor,
+                    scale=dt_scale,
+                    constant=dt_init == "constant",
+                )
             x_proj = nn.Linear(inner, self.dt_rank + 2 * d_state, bias=False, **made)
             self.add_module(f"conv1d{order}", conv)
             self.add_module(f"x_proj{order}", x_proj)

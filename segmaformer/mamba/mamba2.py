@@ -149,6 +149,8 @@ class Mamba2(nn.Module):
     ------
     NotImplementedError
         Parallel training over processes.
+    ValueError
+        The channels are no whole number of heads, or these of groups.
     """
 
     def __init__(
@@ -188,6 +190,11 @@ class Mamba2(nn.Module):
         self.d_ssm = self.d_inner if d_ssm is None else d_ssm
         self.headdim, self.ngroups = headdim, ngroups
         self.nheads = self.d_ssm // headdim
+        if self.d_ssm % headdim or self.nheads % ngroups:
+            raise ValueError(
+                f"{self.d_ssm} channels cannot be shared by heads of {headdim} in {ngroups} "
+                "groups; choose headdim and ngroups so that they can"
+            )
         self.D_has_hdim, self.rmsnorm = D_has_hdim, rmsnorm
         self.norm_before_gate, self.dt_limit = norm_before_gate, dt_limit
         filtered = self.d_ssm + 2 * ngroups * d_state
@@ -274,6 +281,8 @@ class Mamba2Simple(Mamba2):
         Must be False.
     activation
         ``silu`` or ``swish``.
+    use_mem_eff_path
+        Whether each group of B and C has a norm of its own, as the fused kernel computes it.
     **options
         As :class:`Mamba2`; all inner channels are scanned.
 
@@ -299,6 +308,7 @@ class Mamba2Simple(Mamba2):
         dt_limit: tuple[float, float] = (0.0, math.inf),
         learnable_init_states: bool = False,
         activation: str = "swish",
+        use_mem_eff_path: bool = True,
         **options: Any,
     ):
         if learnable_init_states:
@@ -320,3 +330,11 @@ class Mamba2Simple(Mamba2):
             dt_limit=dt_limit,
             **options,
         )
+        self.use_mem_eff_path = use_mem_eff_path
+        self.complete()
+
+    def complete(self) -> None:
+        """Set what :class:`Mamba2` has as choices and the real layer leaves to its kernel."""
+        self.d_ssm, self.rmsnorm = self.d_inner, True
+        self.D_has_hdim, self.norm_before_gate = False, False
+        self.norm.group_size = self.d_inner // (self.ngroups if self.use_mem_eff_path else 1)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from segmaformer.checkpoint.fields import listing
 from segmaformer.mamba import functional, kernels, mamba1, mamba2
 
 _PACKAGES = ("mamba_ssm", "causal_conv1d", "selective_scan_cuda", "causal_conv1d_cuda")
@@ -236,12 +237,47 @@ def convert(module: nn.Module) -> int:
     -------
     int
         Number of layers changed.
+
+    Raises
+    ------
+    NotImplementedError
+        A layer of a fork or with options that the project's layers do not have; nothing is changed.
     """
-    count = 0
-    for layer in module.modules():
+    found = []
+    for name, layer in module.named_modules():
         kind = type(layer)
         replacement = _BY_NAME.get(f"{kind.__module__}.{kind.__qualname__}")
-        if replacement is not None and replacement is not kind:
-            layer.__class__ = replacement
-            count += 1
-    return count
+        if replacement is None:
+            continue
+        if complaint := _not_honoured(layer, replacement):
+            raise NotImplementedError(f"the {kind.__name__} layer {name!r} {complaint}")
+        found.append((layer, replacement))
+    for layer, replacement in found:
+        layer.__class__ = replacement
+        if isinstance(layer, mamba2.Mamba2Simple):
+            layer.complete()
+    return len(found)
+
+
+_TOLD: dict[type[nn.Module], tuple[str, ...]] = {
+    mamba1.Mamba: ("bimamba_type", "nslices", "use_fast_path"),
+    mamba2.Mamba2: ("headdim", "d_ssm", "ngroups", "expand", "process_group"),
+    mamba2.Mamba2Simple: ("headdim", "ngroups", "expand", "activation"),
+}
+"""Attributes of the real layers that decide which parameters the project's have."""
+
+
+def _not_honoured(layer: Any, replacement: type[nn.Module]) -> str | None:
+    """Say what a layer of the real package, or of a fork, has that its replacement would drop."""
+    known = {"weight"}  # of norms
+    if replacement in _TOLD:
+        options = {key: getattr(layer, key) for key in _TOLD[replacement] if hasattr(layer, key)}
+        try:
+            twin = replacement(layer.d_model, bias=True, device="meta", **options)
+        except NotImplementedError as error:
+            return f"cannot be converted: {error}"
+        known = {name for name, _ in twin.named_parameters()}
+    surplus = [name for name, _ in layer.named_parameters() if name not in known]
+    if surplus:
+        return f"has {listing(surplus)}, which this project's layer does not have"
+    return None

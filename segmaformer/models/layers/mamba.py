@@ -120,12 +120,32 @@ def _at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def initialise_time_step(dt_proj: nn.Linear) -> None:
-    """Draw time steps log-uniformly from 1e-3 to 0.1, as mamba-ssm does."""
-    bound = dt_proj.in_features**-0.5
-    nn.init.uniform_(dt_proj.weight, -bound, bound)
-    step = torch.empty_like(dt_proj.bias).uniform_(math.log(1e-3), math.log(0.1))
-    step = step.exp().clamp(min=1e-4)
+def initialise_time_step(
+    dt_proj: nn.Linear,
+    *,
+    low: float = 1e-3,
+    high: float = 0.1,
+    floor: float = 1e-4,
+    scale: float = 1.0,
+    constant: bool = False,
+) -> None:
+    """Draw time steps log-uniformly from `low` to `high`, as mamba-ssm does.
+
+    Parameters
+    ----------
+    dt_proj
+        Projection to the steps, changed in place.
+    low, high, floor
+        Range of the steps, and the least.
+    scale
+        Factor of the projection's weights.
+    constant
+        Whether these are all equal instead of random.
+    """
+    bound = scale * dt_proj.in_features**-0.5
+    nn.init.uniform_(dt_proj.weight, bound if constant else -bound, bound)
+    step = torch.empty_like(dt_proj.bias).uniform_(math.log(low), math.log(high))
+    step = step.exp().clamp(min=floor)
     with torch.no_grad():
         dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))
 

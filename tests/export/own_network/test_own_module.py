@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from support.networks.nnunet_folders import DATASET, TILE, plans
 torch = pytest.importorskip("torch")
 
 from segmaformer.export.own_network.module_probe import FirstOutput, probe_module
-from segmaformer.export.own_network.own_module import Use, export_module, read_use, use_of_plans
+from segmaformer.export.own_network.own_module import (
+    Use,
+    export_module,
+    module_checkpoint,
+    read_use,
+    use_of_plans,
+)
 from segmaformer.mamba import stand_in
 from segmaformer.runtime.backends import open_session
 from segmaformer.runtime.errors import InputError, PackageError
@@ -66,6 +73,14 @@ class Wrong(Small):
             logits = logits.argmax(1)
         if self.fault == "nan":
             logits = logits / 0 * 0
+        if self.fault == "probabilities":
+            logits = logits.softmax(1)
+        if self.fault == "branch" and torch.cuda.is_available():
+            logits = logits * 2
+        if self.fault == "exits":
+            sys.exit(3)
+        if self.fault == "stream":
+            torch.cuda.Stream()
         return logits
 
 
@@ -116,11 +131,14 @@ def test_use_from_a_file_is_the_manifests(tmp_path: Path, documents: tuple[Path,
 def test_code_that_asks_for_cuda(tmp_path: Path, documents: tuple[Path, Path]) -> None:
     class ForGpus(Small):
         def forward(self, x: Any) -> Any:
+            if torch.cuda.is_available():
+                x = x.cuda()
             offset = torch.full((1,), 0.5, device="cuda")
             return super().forward(x.cuda().to("cuda:0") + offset.to(torch.device("cuda")))
 
     module = ForGpus()
     package = export_module(module, tmp_path / "own.sgmf", use_of_plans(*documents))
+    assert any("asks for CUDA" in each for each in package.manifest.network.assumptions)
     tile = np.random.default_rng(0).normal(size=(1, 1, *TILE)).astype(np.float32)
     with torch.inference_mode():
         expected = Small.forward(module, torch.from_numpy(tile) + 0.5)[0].numpy()
@@ -136,7 +154,8 @@ def test_code_that_prints(
             print("hello from the module")
             return super().forward(x)
 
-    export_module(Talking(), tmp_path / "own.sgmf", use_of_plans(*documents))
+    package = export_module(Talking(), tmp_path / "own.sgmf", use_of_plans(*documents))
+    assert any("prints while it runs" in each for each in package.manifest.network.assumptions)
     said = capsys.readouterr()
     assert said.out == ""
     assert "hello from the module" in said.err
@@ -169,12 +188,16 @@ def test_one_tile_at_a_time(tmp_path: Path, documents: tuple[Path, Path]) -> Non
         ("size", r"gives \(1, 3, 16, 16, 8\) for an input"),
         ("labels", r"gives \(1, 16, 16, 16\) for an input"),
         ("nan", "NaN or infinite"),
+        ("probabilities", "as probabilities are; expected logits"),
+        ("branch", r"computes something else where torch\.cuda\.is_available"),
+        ("exits", r"SystemExit: 3 \(.*test_own_module\.py, line"),
+        ("stream", "The export runs on the CPU: let the code take the device of its input"),
     ],
 )
 def test_modules_that_cannot_be_exported(fault: str, message: str) -> None:
     torch.manual_seed(0)
     with pytest.raises(InputError, match=message):
-        probe_module(Wrong(fault).eval(), (1, *TILE), 3)
+        probe_module(FirstOutput(Wrong(fault).eval(), 3), (1, *TILE))
 
 
 def test_control_flow_that_depends_on_values(
@@ -188,6 +211,59 @@ def test_control_flow_that_depends_on_values(
         export_module(Branching(), tmp_path / "own.sgmf", use_of_plans(*documents))
     assert not (tmp_path / "own.sgmf").exists()
     assert "def forward" not in capfd.readouterr().err
+
+
+class Altered(Small):
+    """The network with another computation beside it."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Any) -> Any:
+        if self.how == "seeded":
+            torch.manual_seed(0)
+            x = x + torch.randn_like(x)
+        if self.how == "bfloat16":
+            x = x.bfloat16().float()
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [("seeded", "draws random numbers .*even if it seeds"), ("bfloat16", "computes in bfloat16")],
+)
+def test_computations_that_are_not_exported(
+    tmp_path: Path, documents: tuple[Path, Path], how: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        export_module(Altered(how), tmp_path / "own.sgmf", use_of_plans(*documents))
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_wrappers_are_taken_off(documents: tuple[Path, Path], wrap: Any) -> None:
+    module = Small()
+    checkpoint = module_checkpoint(
+        wrap(module), use_of_plans(*documents), weights=module.state_dict()
+    )
+    assert checkpoint.arch == "Small"
+
+
+def test_torchscript_is_refused(documents: tuple[Path, Path]) -> None:
+    scripted = torch.jit.trace(nn.Conv3d(1, 3, 1), torch.zeros(1, 1, *TILE))
+    with pytest.raises(InputError, match="build the network from its Python code"):
+        module_checkpoint(scripted, use_of_plans(*documents))
+
+
+def test_packages_that_are_imported_while_it_runs() -> None:
+    class Late(Small):
+        def forward(self, x: Any) -> Any:
+            from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+
+            assert callable(selective_scan_fn)
+            return super().forward(x)
+
+    assert FirstOutput(Late().eval(), 3)(torch.zeros(1, 1, *TILE)).shape == (1, 3, *TILE)
 
 
 @pytest.mark.parametrize("nest", [tuple, list, lambda pair: {"out": pair[0], "aux": pair[1]}])

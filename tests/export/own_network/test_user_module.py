@@ -40,6 +40,12 @@ def of_a_fork():
         pass
     return Mamba_FFT(4)
 
+def exits():
+    raise SystemExit("no licence")
+
+def needs_a_gpu():
+    raise RuntimeError("CUDA is needed")
+
 def number():
     return 3
 """
@@ -67,7 +73,9 @@ def test_factory_with_arguments(folder: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_code_that_asks_for_cuda(folder: Path) -> None:
-    network: Any = build_module("their_network:OnGpu", folder, None)
+    lines: list[str] = []
+    network: Any = build_module("their_network:OnGpu", folder, None, report=lines.append)
+    assert lines[1] == "their_network asked for CUDA, and the CPU answered"
     assert network.layer.weight.device.type == "cpu"
 
 
@@ -88,6 +96,8 @@ def test_the_current_folder_is_not_searched(folder: Path, monkeypatch: Any) -> N
         ("their_network:fails", None, r"no weights found \(.*their_network\.py, line 17\)"),
         ("their_network:lacks", None, "No module named .* install what it needs"),
         ("their_network:of_a_fork", None, r"It asks for mamba_ssm\.Mamba_FFT, which"),
+        ("their_network:exits", None, r"fails: SystemExit: no licence \(.*line 30\)"),
+        ("their_network:needs_a_gpu", None, r"The export runs on the CPU: let the code take"),
         ("their_network:number", None, "gives a int; expected a torch.nn.Module"),
         ("their_network:Net", "{", "--module-args is not JSON"),
         ("their_network:Net", "[1]", "expected an object"),

@@ -144,6 +144,8 @@ def test_gated_norm_in_groups() -> None:
         (lambda: Mamba(8, bimamba_type="v4"), "known: none, v1, v2, v3"),
         (lambda: Mamba(8, bimamba_type="v3"), "needs nslices"),
         (lambda: Mamba(8, init_layer_scale=0.1), "init_layer_scale"),
+        (lambda: Mamba(8, bimamba_type="v2", use_fast_path=False), "scan in one direction"),
+        (lambda: Mamba(8, dt_init="ones"), "expected random or constant"),
         (lambda: Mamba(8)(torch.zeros(1, 2, 8), inference_params=1), "token by token"),
         (lambda: Mamba2(16, headdim=8, process_group=1), "process_group"),
         (lambda: Mamba2(16, headdim=8)(torch.zeros(1, 2, 16), seq_idx=1), "whole sequences"),
@@ -187,16 +189,91 @@ def test_stand_in_gives_back_what_was_imported() -> None:
         del sys.modules["mamba_ssm"]
 
 
-def test_live_layers_are_converted_in_place() -> None:
-    real = type("Mamba", (torch.nn.Module,), {"__module__": "mamba_ssm.modules.mamba_simple"})
-    own = Mamba(20)
-    layer = real()
-    layer.__dict__.update(own.__dict__)
-    for name in ("bimamba_type", "nslices", "if_divide_out"):  # the real one has none of these
-        layer.__dict__.pop(name, None)
+def as_real(own: Any, *absent: str, **others: Any) -> Any:
+    """Make a layer of the real package's class, with the parameters of one of the project's.
+
+    `absent` are attributes that the real one does not have, `others` such as only it has.
+    """
+    kind = {
+        Mamba: "modules.mamba_simple.Mamba",
+        Mamba2: "modules.mamba2.Mamba2",
+        Mamba2Simple: "modules.mamba2_simple.Mamba2Simple",
+        RMSNormGated: "ops.triton.layernorm_gated.RMSNorm",
+    }[type(own)]
+    place, _, title = f"mamba_ssm.{kind}".rpartition(".")
+    layer = type(title, (torch.nn.Module,), {"__module__": place})()
+    layer.__dict__.update({key: value for key, value in vars(own).items() if key not in absent})
+    for key, value in others.items():
+        setattr(layer, key, value)
+    return layer
+
+
+FORKS = ("bimamba_type", "nslices", "if_divide_out")
+CHOICES = ("d_ssm", "rmsnorm", "D_has_hdim", "norm_before_gate")
+
+
+@pytest.mark.parametrize(
+    ("make", "absent"),
+    [
+        (lambda: Mamba(20), FORKS),
+        (lambda: Mamba(20, bimamba_type="v1"), ("nslices",)),
+        (lambda: Mamba(20, bimamba_type="v2", if_divide_out=True), ("nslices",)),
+        (lambda: Mamba(20, bimamba_type="v3", nslices=4), ("if_divide_out",)),
+        (lambda: Mamba2(20, headdim=10, ngroups=2, D_has_hdim=True), ()),
+        (lambda: Mamba2(20, headdim=10, d_ssm=20, norm_before_gate=True), ()),
+        (lambda: Mamba2Simple(20, headdim=10, ngroups=2), CHOICES),
+        (lambda: Mamba2Simple(20, headdim=10, ngroups=2, use_mem_eff_path=False), CHOICES),
+        (lambda: RMSNormGated(20), ()),
+    ],
+)
+def test_live_layers_are_converted_in_place(make: Any, absent: tuple[str, ...]) -> None:
+    own = make()
+    layer = as_real(own, *absent)
+    if isinstance(own, Mamba2Simple):
+        layer.norm = as_real(RMSNormGated(40, norm_before_gate=False))
     network = torch.nn.Sequential(torch.nn.Linear(20, 20), layer)
-    assert convert(network) == 1
+    assert convert(network) == (2 if isinstance(own, Mamba2Simple) else 1)
     assert convert(network) == 0
     x = tokens()
     assert network[1] is layer
     torch.testing.assert_close(layer(x), own(x))
+
+
+def parameter(*shape: int) -> Any:
+    return torch.nn.Parameter(torch.ones(shape))
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        (lambda: Mamba(20), {"gamma": parameter(20)}, "layer '1' has gamma, which"),
+        (lambda: Mamba(20, bimamba_type="v2"), {"bimamba_type": "none"}, "has A_b_log, D_b, conv"),
+        (lambda: Mamba(20), {"bimamba_type": "v4"}, "known: none, v1, v2, v3"),
+        (lambda: Mamba(20, bimamba_type="v2"), {"use_fast_path": False}, "scan in one direction"),
+        (lambda: Mamba2Simple(20, headdim=10), {"init_states": parameter(4)}, "has init_states"),
+        (lambda: Mamba2Simple(20, headdim=10), {"activation": "relu"}, "silu or swish"),
+        (lambda: Mamba2(20, headdim=10), {"process_group": 1}, "process_group"),
+        (lambda: RMSNormGated(20), {"bias": parameter(20)}, "has bias, which"),
+    ],
+)
+def test_live_layers_that_are_not_honoured(
+    make: Any, options: dict[str, Any], message: str
+) -> None:
+    network = torch.nn.Sequential(as_real(Mamba(20)), as_real(make(), **options))
+    kinds = [type(each) for each in network]
+    with pytest.raises(NotImplementedError, match=message):
+        convert(network)
+    assert [type(each) for each in network] == kinds
+
+
+@pytest.mark.parametrize("options", [{"headdim": 7}, {"headdim": 10, "ngroups": 3}])
+def test_heads_and_groups_share_the_channels(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="40 channels cannot be shared by heads of"):
+        Mamba2(20, **options)
+
+
+def test_steps_start_as_asked() -> None:
+    layer = Mamba(32, dt_min=0.5, dt_max=0.6, dt_init="constant", dt_scale=3.0)
+    steps = F.softplus(layer.dt_proj.bias.detach())
+    assert 0.499 < float(steps.min()) <= float(steps.max()) < 0.601
+    torch.testing.assert_close(layer.dt_proj.weight, torch.full((64, 2), 3.0 * 2**-0.5))
