@@ -1,4 +1,4 @@
-"""What a user's code finds around it while it is built, run and traced here."""
+"""Surroundings of a user's code while it is built, run and traced here."""
 
 from __future__ import annotations
 
