@@ -360,6 +360,7 @@ def _manifest(
         checkpoint_sha256=checkpoint.sha256,
         trainer=checkpoint.trainer,
         assumptions=tuple(map(_text, checkpoint.assumptions)),
+        licence=None if checkpoint.licence is None else _text(checkpoint.licence),
     )
     return Manifest(
         name=_text(name),

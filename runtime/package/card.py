@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from segmaformer.runtime.package.manifest import EARLIER_BOUND, EXACT_VARIANT, Manifest, Variant
+from segmaformer.runtime.package.manifest import (
+    EARLIER_BOUND,
+    EXACT_VARIANT,
+    Manifest,
+    Network,
+    Variant,
+)
 from segmaformer.runtime.spec import Normalization, Preprocessing
 from segmaformer.runtime.system.printable import printable, printable_block
 
@@ -29,6 +35,8 @@ def model_card(manifest: Manifest) -> str:
         "## Intended use",
         "Research. This is not a medical device: no one has shown that its results are fit for "
         "diagnosis or treatment. A person who knows the anatomy must look at every result.",
+        "## Licence",
+        _licence(network),
         "## Labels",
         _labels(manifest),
         *_postprocessing(manifest),
@@ -53,6 +61,12 @@ def model_card(manifest: Manifest) -> str:
         _bullets(f"{name} {version}" for name, version in manifest.software.items()),
     ]
     return printable_block("\n\n".join(sections)) + "\n"
+
+
+def _licence(network: Network) -> str:
+    if network.licence is None:
+        return "Not recorded. Ask whoever trained the network before you pass it or its results on."
+    return f"The weights are under: {_line(network.licence)}."
 
 
 def _int8_reference(manifest: Manifest) -> str:

@@ -34,6 +34,8 @@ LARGEST_LABEL = 65535
 """Largest value of a label; label maps are uint8 or uint16."""
 MOST_TILE_VOXELS = 2**31 - 1
 """Largest number of voxels in a tile; no backend takes larger tensors."""
+MOST_LICENCE = 200
+"""Largest number of characters of a licence's name that export takes."""
 EXACT_VARIANT = "fp32"
 """Variant that every package has; the others are judged by it."""
 PREVIOUS_STAGE = "previous_stage"
@@ -54,6 +56,7 @@ class Network:
     checkpoint_sha256: str
     trainer: str | None = None
     assumptions: tuple[str, ...] = ()
+    licence: str | None = None
 
 
 _FIGURES: dict[str, Any] = {

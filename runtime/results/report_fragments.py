@@ -152,6 +152,7 @@ def _package_facts(manifest: Manifest) -> dict[str, Any]:
         "network": f"{network.name}, {network.parameters:,} parameters",
         "checkpoint": network.checkpoint_file,
         "checkpoint SHA-256": network.checkpoint_sha256,
+        "licence": network.licence or "not recorded",
         "channels": list(spec.channels),
         "tile": product_text(manifest.tiling.tile),
         "spacing": spacing_text(spec),

@@ -30,6 +30,7 @@ def describe_checkpoint(path: str | Path, *, weights: str | None = None) -> dict
         "network": checkpoint.arch,
         "parameters": checkpoint.parameters,
         "trainer": checkpoint.trainer,
+        "licence": checkpoint.licence,
         "configuration": checkpoint.config,
         "preprocessing": _plain(checkpoint.known_preprocessing),
         "tiling": _plain(checkpoint.known_tiling),

@@ -75,6 +75,8 @@ class Checkpoint:
         :func:`segmaformer.checkpoint.cascade.with_previous_stage`.
     postprocessing
         Steps on the label map; loading finds none.
+    licence
+        Licence of the weights, or of the data that they were trained on; None if unknown.
     """
 
     model: nn.Module
@@ -94,6 +96,7 @@ class Checkpoint:
     previous_stage: PreviousStage | None = None
     first: Checkpoint | None = None
     postprocessing: tuple[KeepLargest, ...] = ()
+    licence: str | None = None
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -258,6 +261,7 @@ def load_checkpoint(
         sha256=file.sha256,
         published=usage.published,
         plan=usage.plan,
+        licence=documents.licence,
         recorded_plans=file.init_args.get("plans"),
         previous_stage=usage.previous_stage,
     )

@@ -67,12 +67,13 @@ void check_texts(const Field& mapping) {
 
 std::string read_network(const Field& network) {
   network.expect_fields({"name", "config", "parameters", "checkpoint_file", "checkpoint_sha256"},
-                        {"trainer", "assumptions"});
+                        {"trainer", "assumptions", "licence"});
   network.at("config").mapping();
   network.at("parameters").integer();
   network.at("checkpoint_file").text();
   network.at("checkpoint_sha256").text();
   optional_text(network, "trainer");
+  optional_text(network, "licence");
   if (network.has("assumptions")) {
     for (const Field& entry : network.at("assumptions").list()) entry.text();
   }

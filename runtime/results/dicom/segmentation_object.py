@@ -169,6 +169,9 @@ def _description(segment: Segment, segmentation: Segmentation) -> Any:
             codes.DCM.ArtificialIntelligence,
             segmentation.package_sha256,
             source="segmaformer",
+            parameters={
+                "licence": (segmentation.manifest.network.licence or "not recorded")[:1024]
+            },
         ),
         display_color=highdicom.color.CIELabColor.from_rgb(*segment.colour),
     )

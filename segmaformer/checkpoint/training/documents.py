@@ -14,6 +14,7 @@ from typing import Any
 from segmaformer.checkpoint.fields import mapping
 from segmaformer.checkpoint.files.container import CheckpointFile
 from segmaformer.checkpoint.json_text import read_json_file
+from segmaformer.runtime.package.manifest import MOST_LICENCE
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,15 @@ class Documents:
     plans: Mapping[str, Any] | None
     dataset: Mapping[str, Any] | None
     sources: tuple[str, ...]
+
+    @property
+    def licence(self) -> str | None:
+        """Licence that dataset.json states, under the name of nnU-Net or the Decathlon, or None."""
+        for key in ("licence", "license"):
+            stated = (self.dataset or {}).get(key)
+            if isinstance(stated, str) and stated.strip():
+                return f"{stated.strip():.{MOST_LICENCE}} (of the training's data, by dataset.json)"
+        return None
 
 
 def gather_documents(

@@ -19,6 +19,7 @@ from segmaformer.cli.parameters import (
     require_scans,
     scan_options,
 )
+from segmaformer.runtime.package.manifest import MOST_LICENCE
 from segmaformer.runtime.pipeline.scan_image import ScanOptions
 from segmaformer.runtime.system.extras import require_extra
 
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack  # typing has it from Python 3.11 on
 
     from segmaformer.checkpoint import Checkpoint
+
+
+def _check_licence(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    if name is not None and not 0 < len(name.strip()) <= MOST_LICENCE:
+        raise click.BadParameter(
+            f"has {len(name.strip())} characters; expected a licence's name, 1 to {MOST_LICENCE}"
+        )
+    return name and name.strip()
 
 
 @click.command("export")
@@ -74,6 +83,12 @@ if TYPE_CHECKING:
     help="DICOM codes of the labels, for DICOM results: a ready table (totalsegmentator, brats, "
     "acdc, synapse or hippocampus) or a JSON file.",
 )
+@click.option(
+    "--licence",
+    metavar="NAME",
+    callback=_check_licence,
+    help="Licence of the weights, such as 'CC BY-SA 4.0'. Default: that in dataset.json, if any.",
+)
 @scan_options
 @names_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing package.")
@@ -88,6 +103,7 @@ def command(
     postprocessing: Path | None,
     no_postprocessing: bool,
     codes: str | None,
+    licence: str | None,
     reading: ScanOptions,
     names: bool,
     overwrite: bool,
@@ -113,7 +129,10 @@ def command(
     loaded = load_source(checkpoint, **source)
     if not no_postprocessing:
         loaded = _with_postprocessing(loaded, checkpoint, postprocessing, source["folds"])
+    if licence is not None:
+        loaded = dataclasses.replace(loaded, licence=licence)
     say(f"{loaded.arch}, {loaded.parameters:,} parameters")
+    say(f"licence: {loaded.licence or 'not recorded; --licence NAME states it'}")
     for assumption in loaded.assumptions:
         say(f"assumed: {assumption}")
     package = export_package(

@@ -50,6 +50,7 @@ def package_facts(manifest: Manifest) -> dict[str, Any]:
         "network": manifest.network.name,
         "parameters": manifest.network.parameters,
         "checkpoint": manifest.network.checkpoint_file,
+        "licence": manifest.network.licence or "not recorded",
         "channels": list(manifest.preprocessing.channels),
         "tile": list(manifest.tiling.tile),
         "spacing_mm": manifest.preprocessing.spacing,

@@ -64,6 +64,13 @@ def test_the_card_says_where_it_comes_from_and_what_it_is_not() -> None:
         assert text in card
 
 
+def test_the_licence_is_in_the_card() -> None:
+    manifest = sample_manifest()
+    assert "The weights are under: CC BY 4.0." in model_card(manifest)
+    network = dataclasses.replace(manifest.network, licence=None)
+    assert "Not recorded." in model_card(dataclasses.replace(manifest, network=network))
+
+
 def test_assumptions_are_listed() -> None:
     manifest = sample_manifest()
     network = dataclasses.replace(manifest.network, assumptions=("heads: 4", "rope: on"))

@@ -24,6 +24,22 @@ def test_everything_is_json(tmp_path: Path, nnunet_document: dict[str, Any]) -> 
     assert facts["assumptions"]
 
 
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({"licence": "CC BY-SA 4.0"}, "CC BY-SA 4.0 (of the training's data, by dataset.json)"),
+        ({"license": " MIT "}, "MIT (of the training's data, by dataset.json)"),
+        ({"licence": "", "license": 7}, None),
+    ],
+)
+def test_the_licence_is_that_of_the_data(
+    tmp_path: Path, nnunet_document: dict[str, Any], stated: dict[str, Any], expected: str | None
+) -> None:
+    nnunet_document["init_args"]["dataset_json"] |= stated
+    torch.save(nnunet_document, tmp_path / "checkpoint_final.pth")
+    assert describe_checkpoint(tmp_path / "checkpoint_final.pth")["licence"] == expected
+
+
 def test_weights_alone(tmp_path: Path, tiny_weights: dict[str, Any]) -> None:
     torch.save(tiny_weights, tmp_path / "weights.pt")
     facts = describe_checkpoint(tmp_path / "weights.pt")

@@ -28,7 +28,14 @@ PARITY: dict[str, Any] = {
 def sample_manifest(**changes: Any) -> Manifest:
     fields: dict[str, Any] = {
         "name": "sample",
-        "network": Network("segmaformer", {"embed_dims": [8, 16]}, 1234, "best.pth", "c0ffee" * 8),
+        "network": Network(
+            "segmaformer",
+            {"embed_dims": [8, 16]},
+            1234,
+            "best.pth",
+            "c0ffee" * 8,
+            licence="CC BY 4.0",
+        ),
         "preprocessing": Preprocessing(("T1",), (Normalization("zscore"),)),
         "tiling": Tiling((8, 8, 8), mirror_axes=(2,)),
         "output": Output((Label(0, "background"), Label(1, "hippocampus"))),

@@ -169,6 +169,7 @@ def test_segments_carry_code_colour_and_origin(volume: Volume) -> None:
         assert encoded == tuple(highdicom.color.CIELabColor.from_rgb(*colour).value)
         (algorithm,) = segment.SegmentationAlgorithmIdentificationSequence
         assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("sample", HASH)
+        assert algorithm.AlgorithmParameters == "licence=CC BY 4.0"
         assert segment.SegmentAlgorithmType == "AUTOMATIC"
 
 

@@ -24,6 +24,7 @@ def test_a_package_is_described_for_people(sgmf: Sgmf, tiny_package_path: Path) 
         "network: segmaformer",
         "tile: [32, 32, 48]",
         "spacing_mm: [1.0, 1.0, 1.0]",
+        "licence: not recorded",
         "  2: posterior",
         "  fp16:",
         "verified_on: 2 tiles of phantoms (no scan was given)",

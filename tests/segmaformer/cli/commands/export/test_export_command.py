@@ -62,6 +62,24 @@ def test_a_checkpoint_becomes_a_package_whose_path_is_the_result(
 
 
 @pytest.mark.usefixtures("quick")
+def test_the_licence_travels_with_the_package(sgmf: Sgmf, trained: Path, tmp_path: Path) -> None:
+    target = tmp_path / "brain.sgmf"
+    run = sgmf("export", trained, "-o", target, "--licence", " CC BY-SA 4.0 ")
+    assert run.code == 0
+    assert "licence: CC BY-SA 4.0\n" in run.stderr
+    assert Package.open(target).manifest.network.licence == "CC BY-SA 4.0"
+    assert "under: CC BY-SA 4.0." in (target / "card.md").read_text()
+    assert "licence: CC BY-SA 4.0" in sgmf("inspect", target).stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", ["", " ", "text " * 50])
+def test_a_licence_is_a_short_name(sgmf: Sgmf, trained: Path, name: str) -> None:
+    run = sgmf("export", trained, "--licence", name)
+    assert run.code == 2
+    assert "expected a licence's name, 1 to 200" in run.stderr
+
+
+@pytest.mark.usefixtures("quick")
 def test_by_default_the_package_appears_in_the_current_folder(
     sgmf: Sgmf, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
