@@ -64,7 +64,10 @@ def _conv() -> onnx.FunctionProto:
     conv = helper.make_node("Conv", ["x", "weight", "bias"], ["y"])
     ints = AttributeProto.INTS
     return _function(
-        CONV, ("x", "weight", "bias"), {"pads": ints}, [_with_references(conv, pads=("pads", ints))]
+        CONV,
+        ("x", "weight", "bias"),
+        {"strides": ints, "pads": ints},
+        [_with_references(conv, strides=("strides", ints), pads=("pads", ints))],
     )
 
 
@@ -74,10 +77,10 @@ def _concat_conv() -> onnx.FunctionProto:
     return _function(
         CONCAT_CONV,
         ("x", "weight", "bias", "rest"),
-        {"pads": ints},
+        {"strides": ints, "pads": ints},
         [
             helper.make_node("Concat", ["x", "rest"], ["both"], axis=1),
-            _with_references(conv, pads=("pads", ints)),
+            _with_references(conv, strides=("strides", ints), pads=("pads", ints)),
         ],
     )
 

@@ -190,7 +190,8 @@ def _conv(node: Any, inputs: Sequence[Any]) -> Any:
     if rest:
         x = opset8.concat([x, *rest], 1).output(0)
     pads, ones = node.get_attribute("pads"), [1] * 3
-    convolved = opset8.convolution(x, weight, ones, pads[:3], pads[3:], ones)
+    strides = node.get_attribute("strides", ones)
+    convolved = opset8.convolution(x, weight, strides, pads[:3], pads[3:], ones)
     along_channels = opset8.unsqueeze(bias, [0, 2, 3, 4])
     return opset8.add(convolved, along_channels).outputs()
 

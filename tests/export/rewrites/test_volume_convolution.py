@@ -50,18 +50,24 @@ SAME = {"pads": [1] * 6}
         ((3, 3, 3), SAME),
         ((3, 3, 3), {**SAME, "strides": [1] * 3, "dilations": [1] * 3, "group": 1}),
         ((1, 3, 3), {"pads": [0, 1, 1, 0, 1, 1], "kernel_shape": [1, 3, 3]}),
+        ((3, 3, 3), {**SAME, "strides": [1, 2, 2]}),
+        ((3, 3, 3), {**SAME, "strides": [2, 2, 2]}),
+        ((1, 3, 3), {"pads": [0, 1, 1, 0, 1, 1], "strides": [1, 2, 2]}),
     ],
 )
 def test_dense_convolutions_are_native(
     kernel: tuple[int, ...], attributes: dict[str, Any], bias: bool
 ) -> None:
-    model = conv_model(draw(K, C, *kernel), attributes, bias=bias)
+    extents = (6, 14, 13)
+    strides = attributes.get("strides", [1] * 3)
+    made = tuple(-(-n // step) for n, step in zip(extents, strides, strict=True))
+    model = conv_model(draw(K, C, *kernel), attributes, extents, made, bias=bias)
     rewritten, counts = rewrite_for_cpu(model)
     assert counts["volume_convolution"] == 1
     assert [node.op_type for node in rewritten.graph.node] == ["Conv3d"]
     assert rewritten.graph.node[0].name == "conv"  # calibration tells layers apart by it
     assert rewritten.graph.output[0].name == "y"
-    x = {"x": draw(2, C, *EXTENTS)}
+    x = {"x": draw(2, C, *extents)}
     expected = run(model, x)
     np.testing.assert_allclose(run(rewritten, x), expected, atol=1e-4)
     body = inline_token_functions(rewritten)

@@ -29,11 +29,17 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed + sum(shape)).standard_normal(shape).astype(np.float32)
 
 
-def conv_case(x: tuple[int, ...], outputs: int, depth_taps: int = 3) -> Case:
+def conv_case(
+    x: tuple[int, ...],
+    outputs: int,
+    depth_taps: int = 3,
+    strides: tuple[int, int, int] = (1, 1, 1),
+) -> Case:
     """Make x of shape `x` (B, C, D, H, W)."""
     pad = depth_taps // 2
     inputs = draw(*x), draw(outputs, x[1], depth_taps, 3, 3), draw(outputs)
-    return Case("Conv3d", inputs, TokenOpAttributes(pads=(pad, 1, 1, pad, 1, 1)))
+    attributes = TokenOpAttributes(strides=strides, pads=(pad, 1, 1, pad, 1, 1))
+    return Case("Conv3d", inputs, attributes)
 
 
 def concat_conv_case(x: tuple[int, ...], rest: int, outputs: int, depth_taps: int = 3) -> Case:
@@ -244,8 +250,7 @@ def _causal(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
 
 
 def _conv(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
-    tokens = _patch_embed(inputs, replace(attributes, strides=(1, 1, 1)))
-    return np.moveaxis(tokens, -1, 1)
+    return np.moveaxis(_patch_embed(inputs, attributes), -1, 1)
 
 
 def _concat_conv(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
@@ -323,10 +328,10 @@ def _volume_norm_roundings(case: Case) -> np.ndarray:
 
 
 def _conv_roundings(case: Case) -> np.ndarray:
-    """Bound errors by one for each product of the tile, which sees inputs two voxels away.
+    """Estimate errors by one for each product of the tile, which sees inputs two voxels away.
 
-    An axis of three taps adds up to two inputs, and weights of at most 3/2 the largest tap, then
-    three products: magnitudes grow to at most 9/2 of those of an output and its neighbours.
+    The filter of each axis adds inputs, weights and products; their roundings mostly cancel, and
+    3/2 is above what they come to.
     """
     x, weight = (np.abs(array).astype(np.float64) for array in case.inputs[:2])
     axes = sum(extent == 3 for extent in weight.shape[2:])

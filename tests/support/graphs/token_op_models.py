@@ -51,8 +51,8 @@ CASES = (
 )
 
 ATTRIBUTES = {
-    "Conv3d": ("pads",),
-    "ConcatConv3d": ("pads",),
+    "Conv3d": ("strides", "pads"),
+    "ConcatConv3d": ("strides", "pads"),
     "DepthwiseConv3d": ("group",),
     "InstanceNormGelu": ("epsilon",),
     "InstanceNormRelu": ("epsilon",),

@@ -2,9 +2,9 @@
  * dense float32 arrays. Token-major arrays have their channels C innermost.
  *
  *   op               inputs                                   attributes
- *   Conv3d           x (B,C,D,H,W), weight (K,C,3,3,3) or     pads
+ *   Conv3d           x (B,C,D,H,W), weight (K,C,3,3,3) or     strides, pads
  *                    (K,C,1,3,3), bias (K)
- *   ConcatConv3d     x, weight and bias as for Conv3d of      pads
+ *   ConcatConv3d     x, weight and bias as for Conv3d of      strides, pads
  *                    C + R channels, rest (B,R,D,H,W)
  *   DepthwiseConv3d  x (B,D,H,W,C), weight (C,1,3,3,3),       group = C
  *                    bias (C)
@@ -32,14 +32,15 @@
  *                    x (B,D,H,W,C), weight (C,K), bias (K),
  *                    three of (B,d,h,w,K)
  *
- * Conv3d is ONNX's Conv of stride one with zero padding to the extents of x, pads (1,1,1,1,1,1) or
- * (0,1,1,0,1,1); its result is (B,K,D,H,W). ConcatConv3d is the same of the channels of
- * x and, behind them, those of rest. DepthwiseConv3d pads with one zero on every side; its
- * result has the shape of x. InstanceNorm* is ONNX's InstanceNormalization over all axes but batch
- * and channels, its moments summed in short float32 runs that are added in float64, the same for
- * any number of threads. GELU with the exact error function follows, or ReLU, or what is negative
- * is multiplied with alpha: 1 for the norm alone. Upsample is trilinear with half-pixel centres and
- * clamped edges to (B,C,D,H,W), where D = d * scales[0] and so on; UpsampleAdd adds that of x to y.
+ * Conv3d is ONNX's Conv with zero padding, pads (1,1,1,1,1,1) or (0,1,1,0,1,1), and strides
+ * (1,1,1), (1,2,2) or with 3x3x3 taps (2,2,2), zeros for ones; its result is (B,K,D',H',W'), of
+ * extents divided by the strides and rounded up. ConcatConv3d is the same of the channels of x and,
+ * behind them, those of rest. DepthwiseConv3d pads with one zero on every side; its result has the
+ * shape of x. InstanceNorm* is ONNX's InstanceNormalization over all axes but batch and channels,
+ * its moments summed in short float32 runs that are added in float64, the same for any number of
+ * threads. GELU with the exact error function follows, or ReLU, or what is negative is multiplied
+ * with alpha: 1 for the norm alone. Upsample is trilinear with half-pixel centres and clamped edges
+ * to (B,C,D,H,W), where D = d * scales[0] and so on; UpsampleAdd adds that of x to y.
  * CausalConv1dSilu gives SiLU(bias + sum_k weight[k] x[t - pads[0] + k]), zero outside the
  * sequence, in the shape of x. PatchEmbed is ONNX's Conv with strides and zero padding, its result
  * token-major: (B,D',H',W',E). NormLinear is x weight + bias, (...,K), of ONNX's LayerNormalization

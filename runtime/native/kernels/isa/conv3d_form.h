@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/isa/conv3d_kernel.h"
+#include "kernels/isa/minimal_filter.h"
 #include "kernels/isa/simd.h"
 
 namespace SGMF_ISA {
@@ -21,40 +22,105 @@ inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 inline int64_t groups_of(const sgmf::Conv3d& conv) { return divide_up(conv.outputs, group); }
 
-// F(2, 3) along a depth of three taps, F(tile, 3) along height and width.
-template <int depth_taps, int tile_size>
+// A filter along the depth, whose points follow one another: point i is plane a[i] of a tile's
+// inputs plus sign[i] times plane b[i], and goes into the first and second output with the factors
+// of `outputs`.
+template <int taps, int stride>
+struct DepthFilter;
+
+template <>
+struct DepthFilter<1, 1> {
+  static constexpr int tap_count = 1;
+  static constexpr int stride = 1;
+  static constexpr int points = 1;
+  static constexpr int planes = 1;
+  static constexpr int a[] = {0};
+  static constexpr int b[] = {0};
+  static constexpr int sign[] = {0};
+  static constexpr int outputs[][2] = {{1, 0}};
+
+  template <typename T>
+  static void taps(const T* g, int, T* out) {
+    out[0] = g[0];
+  }
+};
+
+template <>
+struct DepthFilter<3, 1> {
+  static constexpr int tap_count = 3;
+  static constexpr int stride = 1;
+  static constexpr int points = 4;
+  static constexpr int planes = 2;
+  static constexpr int a[] = {0, 1, 2, 1};
+  static constexpr int b[] = {2, 2, 1, 3};
+  static constexpr int sign[] = {-1, 1, -1, -1};
+  static constexpr int outputs[][2] = {{1, 0}, {1, 1}, {1, -1}, {0, -1}};
+
+  template <typename T>
+  static void taps(const T* g, int step, T* out) {
+    MinimalFilter<2, 1>::taps(g, step, out, 1);
+  }
+};
+
+template <>
+struct DepthFilter<3, 2> {
+  static constexpr int tap_count = 3;
+  static constexpr int stride = 2;
+  static constexpr int points = 5;
+  static constexpr int planes = 2;
+  static constexpr int a[] = {0, 2, 2, 1, 3};
+  static constexpr int b[] = {2, 0, 4, 0, 0};
+  static constexpr int sign[] = {-1, 0, -1, 0, 0};
+  static constexpr int outputs[][2] = {{1, 0}, {1, 1}, {0, -1}, {1, 0}, {0, 1}};
+
+  template <typename T>
+  static void taps(const T* g, int step, T* out) {
+    MinimalFilter<2, 2>::taps(g, step, out, 1);
+  }
+};
+
+// One filter along the depth and one along height and width.
+template <typename DepthFilter, typename PlaneFilter>
 struct Form {
-  static constexpr int taps = depth_taps;
-  static constexpr int tile = tile_size;
-  static constexpr int points = tile + 2;
-  static constexpr int plane_points = points * points;
-  static constexpr int depth_points = taps == 3 ? 4 : 1;
-  static constexpr int planes = taps == 3 ? 2 : 1;  // of outputs
+  using Depth = DepthFilter;
+  using Plane = PlaneFilter;
+  static constexpr int tile = Plane::outputs;
+  static constexpr int plane_points = Plane::points * Plane::points;
   static constexpr int plane_outputs = tile * tile;
   // Channels whose inputs stay in the second cache, and groups of outputs whose products stay there
   // beside them.
-  static constexpr int64_t chunk_channels = tile == 4 ? 64 : 128;
-  static constexpr int64_t chunk_groups = (tile == 4 ? 32 : 64) / group;
+  static constexpr int64_t chunk_channels = Plane::points > 4 ? 64 : 128;
+  static constexpr int64_t chunk_groups = (Plane::points > 4 ? 32 : 64) / group;
 
   // Packed weights: (chunks of channels, points along the depth, points of a plane, groups of
   // outputs, channels of the chunk, group).
   static int64_t packed_offset(const sgmf::Conv3d& conv, int64_t channel, int64_t point,
                                int64_t output_group) {
     const int64_t count = std::min(chunk_channels, conv.channels - channel);
-    const int64_t before = channel * depth_points * plane_points;
+    const int64_t before = channel * Depth::points * plane_points;
     return group * (before * groups_of(conv) + count * (point * groups_of(conv) + output_group));
   }
 
   static int64_t packed_size(const sgmf::Conv3d& conv) {
-    return depth_points * plane_points * groups_of(conv) * group * conv.channels;
+    return Depth::points * plane_points * groups_of(conv) * group * conv.channels;
   }
 };
 
 // Calls `call` with the form of a convolution.
 template <typename Call>
 auto with_form(const sgmf::Conv3d& conv, Call call) {
-  if (conv.tile == 4) return conv.depth_taps == 3 ? call(Form<3, 4>()) : call(Form<1, 4>());
-  return conv.depth_taps == 3 ? call(Form<3, 2>()) : call(Form<1, 2>());
+  using Large = MinimalFilter<4, 1>;
+  using Small = MinimalFilter<2, 1>;
+  using Strided = MinimalFilter<2, 2>;
+  if (conv.depth_taps == 1) {
+    if (conv.plane_stride == 2) return call(Form<DepthFilter<1, 1>, Strided>());
+    if (conv.tile == 4) return call(Form<DepthFilter<1, 1>, Large>());
+    return call(Form<DepthFilter<1, 1>, Small>());
+  }
+  if (conv.depth_stride == 2) return call(Form<DepthFilter<3, 2>, Strided>());
+  if (conv.plane_stride == 2) return call(Form<DepthFilter<3, 1>, Strided>());
+  if (conv.tile == 4) return call(Form<DepthFilter<3, 1>, Large>());
+  return call(Form<DepthFilter<3, 1>, Small>());
 }
 
 }  // namespace SGMF_ISA

@@ -5,22 +5,29 @@
 
 namespace sgmf {
 
-// A convolution of 3x3x3 or 1x3x3 taps, stride one, its input padded with zeros to the same size.
+// A convolution of 3x3x3 or 1x3x3 taps, its input padded with a zero on each side of an axis of
+// three taps.
 struct Conv3d {
   int64_t depth;
   int64_t height;
   int64_t width;
   int64_t channels;
   int64_t outputs;
-  int depth_taps;  // 3 or 1
-  int tile;        // outputs along height and width that are computed together, 2 or 4
+  int depth_taps;    // 3 or 1
+  int depth_stride;  // 1 or 2; 2 for three taps and a plane's stride of 2
+  int plane_stride;  // 1 or 2
+  int tile;          // outputs along height and width that are computed together, 2 or 4
   // (channels, depth, height, width), in two parts: `rest` has those from `first_channels` on.
   const float* x;
   const float* rest;
   int64_t first_channels;
   const float* weights;  // packed
   const float* bias;     // (outputs)
-  float* y;              // (outputs, depth, height, width)
+  float* y;              // (outputs, depth, height, width) of the outputs
+
+  int64_t out_depth() const { return (depth - 1) / depth_stride + 1; }
+  int64_t out_height() const { return (height - 1) / plane_stride + 1; }
+  int64_t out_width() const { return (width - 1) / plane_stride + 1; }
 };
 
 // Tiles of outputs, two or with one tap one along the depth, numbered row by row and plane by

@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "kernels/isa/conv3d_form.h"
-#include "kernels/isa/minimal_filter.h"
 
 namespace SGMF_ISA {
 
@@ -15,9 +14,9 @@ typedef double Doubles __attribute__((vector_size(sizeof(double) * group)));
 typedef float Singles __attribute__((vector_size(sizeof(float) * group)));
 
 // Taps (3, 3) of one plane at the points of a plane.
-template <int tile>
+template <typename Plane>
 inline void transform_plane(const float (*weights)[group], Doubles* points) {
-  constexpr int count = tile + 2;
+  constexpr int count = Plane::points;
   Doubles taps[9];
   Doubles rows[3 * count];
   for (int i = 0; i < 9; ++i) {
@@ -25,23 +24,23 @@ inline void transform_plane(const float (*weights)[group], Doubles* points) {
     std::memcpy(&given, weights[i], sizeof(given));
     taps[i] = __builtin_convertvector(given, Doubles);
   }
-  for (int i = 0; i < 3; ++i) MinimalFilter<tile>::taps(taps + i * 3, 1, rows + i * count, 1);
+  for (int i = 0; i < 3; ++i) Plane::taps(taps + i * 3, 1, rows + i * count, 1);
   for (int j = 0; j < count; ++j) {
-    MinimalFilter<tile>::taps(rows + j, count, points + j, count);
+    Plane::taps(rows + j, count, points + j, count);
   }
 }
 
 // Taps of one channel (depth taps, 3, 3) at all points, which lie `step` apart.
 template <typename F>
 void transform_weights(const float (*weights)[group], Singles* points, int step) {
-  Doubles planes[F::taps * F::plane_points];
-  for (int d = 0; d < F::taps; ++d) {
-    transform_plane<F::tile>(weights + d * 9, planes + d * F::plane_points);
+  Doubles planes[F::Depth::tap_count * F::plane_points];
+  for (int d = 0; d < F::Depth::tap_count; ++d) {
+    transform_plane<typename F::Plane>(weights + d * 9, planes + d * F::plane_points);
   }
   for (int i = 0; i < F::plane_points; ++i) {
-    Doubles along[4] = {planes[i]};
-    if (F::taps == 3) MinimalFilter<2>::taps(planes + i, F::plane_points, along, 1);
-    for (int d = 0; d < F::depth_points; ++d) {
+    Doubles along[F::Depth::points];
+    F::Depth::taps(planes + i, F::plane_points, along);
+    for (int d = 0; d < F::Depth::points; ++d) {
       points[(d * F::plane_points + i) * step] = __builtin_convertvector(along[d], Singles);
     }
   }
@@ -53,8 +52,8 @@ template <typename F>
 void pack_group(const sgmf::Conv3d& conv, const float* weights, int64_t output_group,
                 float* packed) {
   constexpr int most_channels = 16;
-  constexpr int points = F::depth_points * F::plane_points;
-  constexpr int taps = F::taps * 9;
+  constexpr int points = F::Depth::points * F::plane_points;
+  constexpr int taps = F::Depth::tap_count * 9;
   const int64_t first = output_group * group;
   const int64_t outputs = std::min<int64_t>(group, conv.outputs - first);
   float given[most_channels * taps][group] = {};

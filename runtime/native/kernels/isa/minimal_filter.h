@@ -1,4 +1,5 @@
-// Minimal filtering F(m, 3): m neighbouring outputs of three taps from m + 2 products.
+// Minimal filtering: `outputs` neighbouring outputs of three taps at a stride of one or two, from
+// as many products as they see inputs.
 //
 // Toom and Cook's interpolation in the form of Lavin and Gray, "Fast algorithms for convolutional
 // neural networks", 2016. F(2, 3) has the points 0, 1, -1 and infinity, where its transforms are
@@ -8,18 +9,30 @@
 // F(4, 3) has 0, a, -a, b, -b and infinity. With a = 3/4 and b = 3/2 every factor of inputs and
 // products is exact in float32, and the largest error over two axes is that of a plain float32 sum;
 // with the usual 1 and 2 it is four times as large.
+// At a stride of two the even inputs meet the outer taps and the odd ones the middle tap: F(2, 2)
+// and plain products give
+//   m = ((d0 - d2) g0, d2 (g0 + g2), (d2 - d4) g2, d1 g1, d3 g1)
+//   y = (m0 + m1 + m3, m1 - m2 + m4).
 #pragma once
 
 #include "kernels/isa/simd.h"
 
 namespace SGMF_ISA {
 
-// `inputs`, `outputs` and `taps` read and write values that lie `step` apart.
-template <int m>
+// The three transforms read values that lie `step` apart.
+template <int count, int at_stride>
+struct FilterSizes {
+  static constexpr int outputs = count;
+  static constexpr int stride = at_stride;
+  static constexpr int span = outputs * stride;              // from one tile's inputs to the next's
+  static constexpr int points = (outputs - 1) * stride + 3;  // and inputs
+};
+
+template <int outputs, int stride>
 struct MinimalFilter;
 
 template <>
-struct MinimalFilter<2> {
+struct MinimalFilter<2, 1> : FilterSizes<2, 1> {
   static inline void inputs(const Vec* d, int step, Vec* out) {
     out[0] = d[0] - d[2 * step];
     out[1] = d[step] + d[2 * step];
@@ -27,7 +40,7 @@ struct MinimalFilter<2> {
     out[3] = d[step] - d[3 * step];
   }
 
-  static inline void outputs(const Vec* m, int step, Vec* y) {
+  static inline void products(const Vec* m, int step, Vec* y) {
     y[0] = m[0] + (m[step] + m[2 * step]);
     y[1] = (m[step] - m[2 * step]) - m[3 * step];
   }
@@ -44,7 +57,32 @@ struct MinimalFilter<2> {
 };
 
 template <>
-struct MinimalFilter<4> {
+struct MinimalFilter<2, 2> : FilterSizes<2, 2> {
+  static inline void inputs(const Vec* d, int step, Vec* out) {
+    out[0] = d[0] - d[2 * step];
+    out[1] = d[2 * step];
+    out[2] = d[2 * step] - d[4 * step];
+    out[3] = d[step];
+    out[4] = d[3 * step];
+  }
+
+  static inline void products(const Vec* m, int step, Vec* y) {
+    y[0] = (m[0] + m[step]) + m[3 * step];
+    y[1] = (m[step] - m[2 * step]) + m[4 * step];
+  }
+
+  template <typename T>
+  static inline void taps(const T* g, int step, T* out, int out_step) {
+    out[0] = g[0];
+    out[out_step] = g[0] + g[2 * step];
+    out[2 * out_step] = g[2 * step];
+    out[3 * out_step] = g[step];
+    out[4 * out_step] = g[step];
+  }
+};
+
+template <>
+struct MinimalFilter<4, 1> : FilterSizes<4, 1> {
   static constexpr float a = 0.75f;
   static constexpr float b = 1.5f;
   static constexpr float a2 = a * a;
@@ -68,7 +106,7 @@ struct MinimalFilter<4> {
     out[5] = fma(splat(a2 * b2), d1, fma(middle, d3, d[5 * step]));
   }
 
-  static inline void outputs(const Vec* m, int step, Vec* y) {
+  static inline void products(const Vec* m, int step, Vec* y) {
     const Vec even_a = m[step] + m[2 * step];
     const Vec odd_a = m[step] - m[2 * step];
     const Vec even_b = m[3 * step] + m[4 * step];

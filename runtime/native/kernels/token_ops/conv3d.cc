@@ -20,6 +20,29 @@ bool extents_fit(const TokenOpCall& call) {
   return rest.size() == 5 && rest == Shape{x[0], rest[1], x[2], x[3], x[4]};
 }
 
+// Strides of the three axes; ones where the node leaves them out, as in ONNX's Conv.
+std::array<int64_t, 3> strides_of(const TokenOpCall& call) {
+  const std::array<int64_t, 3>& given = call.attributes.strides;
+  return given == std::array<int64_t, 3>{} ? std::array<int64_t, 3>{1, 1, 1} : given;
+}
+
+void check_attributes(const TokenOpCall& call, const char* name, int64_t taps) {
+  using Strides = std::array<int64_t, 3>;
+  const int64_t pad = taps / 2;
+  if (call.attributes.pads != std::array<int64_t, 6>{pad, 1, 1, pad, 1, 1}) {
+    throw std::invalid_argument(std::string(name) +
+                                ": pads must be one on each side of an axis of three taps");
+  }
+  const Strides strides = strides_of(call);
+  const bool is_known = strides == Strides{1, 1, 1} || strides == Strides{1, 2, 2} ||
+                        (taps == 3 && strides == Strides{2, 2, 2});
+  if (!is_known) {
+    throw std::invalid_argument(
+        std::string(name) + ": strides must be 1 1 1, 1 2 2 or, with 3x3x3 taps, 2 2 2; found " +
+        to_string({strides.begin(), strides.end()}));
+  }
+}
+
 Shape check_call(const TokenOpCall& call, const char* name, const char* expected) {
   const Shape& x = call.shape(0);
   const Shape& weight = call.shape(1);
@@ -29,13 +52,10 @@ Shape check_call(const TokenOpCall& call, const char* name, const char* expected
       call.shape(2) != Shape{weight[0]}) {
     refuse_shapes(name, expected, call);
   }
-  const int64_t pad = taps / 2;
-  if (call.attributes.pads != std::array<int64_t, 6>{pad, 1, 1, pad, 1, 1}) {
-    throw std::invalid_argument(std::string(name) +
-                                ": pads must keep the extents of x, one on each side of an axis " +
-                                "of three taps");
-  }
-  return {x[0], weight[0], x[2], x[3], x[4]};
+  check_attributes(call, name, taps);
+  Shape y{x[0], weight[0]};
+  for (std::size_t i = 0; i < 3; ++i) y.push_back(divide_up(x[2 + i], strides_of(call)[i]));
+  return y;
 }
 
 Shape check(const TokenOpCall& call) {
@@ -60,6 +80,8 @@ Conv3d describe(const TokenOpCall& call) {
   conv.first_channels = x[1];
   conv.outputs = weight[0];
   conv.depth_taps = static_cast<int>(weight[2]);
+  conv.depth_stride = static_cast<int>(strides_of(call)[0]);
+  conv.plane_stride = static_cast<int>(strides_of(call)[1]);
   conv.bias = call.data(2);
   return conv;
 }
@@ -75,6 +97,7 @@ double work(Conv3d conv, int tile, const Conv3dKernel& kernel) {
 }
 
 int choose_tile(const Conv3d& conv, const Conv3dKernel& kernel) {
+  if (conv.plane_stride == 2) return 2;
   return work(conv, 4, kernel) < work(conv, 2, kernel) ? 4 : 2;
 }
 
@@ -104,7 +127,7 @@ void run(const TokenOpCall& call, float* y, const Workers& workers) {
   for (int64_t b = 0; b < call.shape(0)[0]; ++b) {
     conv.x = call.data(0) + b * conv.first_channels * voxels;
     if (call.inputs.size() > 3) conv.rest = call.data(3) + b * call.shape(3)[1] * voxels;
-    conv.y = y + b * conv.outputs * voxels;
+    conv.y = y + b * conv.outputs * conv.out_depth() * conv.out_height() * conv.out_width();
     workers.parallel(divide_up(tiles, span), [&](std::size_t i) {
       std::vector<float> scratch(kernel.scratch(conv));
       const int64_t begin = static_cast<int64_t>(i) * span;

@@ -39,6 +39,15 @@ CASES = {
     "tiles of four, more channels than a chunk": conv_case((1, 70, 4, 30, 33), 38),
     "tiles of four, two parts": concat_conv_case((1, 61, 4, 25, 30), 7, 5),
     "tiles of four, one plane of taps": conv_case((1, 5, 7, 27, 30), 9, depth_taps=1),
+    "stride": conv_case((2, 5, 6, 24, 32), 9, strides=(2, 2, 2)),
+    "stride, ragged": conv_case((1, 4, 5, 23, 37), 6, strides=(2, 2, 2)),
+    "stride, one voxel": conv_case((1, 3, 1, 1, 1), 2, strides=(2, 2, 2)),
+    "stride, rows of several blocks": conv_case((1, 2, 3, 5, 411), 3, strides=(2, 2, 2)),
+    "stride in the plane": conv_case((2, 5, 5, 14, 33), 9, strides=(1, 2, 2)),
+    "stride in the plane, more channels than a chunk": conv_case(
+        (1, 70, 3, 9, 20), 38, strides=(1, 2, 2)
+    ),
+    "stride, one plane of taps": conv_case((2, 5, 3, 27, 30), 9, 1, strides=(1, 2, 2)),
     "one plane of taps": conv_case((2, 5, 3, 7, 30), 9, depth_taps=1),
     "one plane of taps, many channels": conv_case((1, 150, 2, 4, 4), 3, depth_taps=1),
 }
@@ -55,8 +64,10 @@ def test_shapes(isa: str, case: Case) -> None:
 def cases(draw_from: Any) -> Case:
     extents = (draw_from(st.integers(1, most)) for most in (6, 25, 60))
     batch, channels, outputs = (draw_from(st.integers(1, most)) for most in (2, 6, 19))
-    depth_taps = draw_from(st.sampled_from([1, 3]))
-    return conv_case((batch, channels, *extents), outputs, depth_taps)
+    depth_taps, *strides = draw_from(
+        st.sampled_from([(1, 1, 1, 1), (1, 1, 2, 2), (3, 1, 1, 1), (3, 1, 2, 2), (3, 2, 2, 2)])
+    )
+    return conv_case((batch, channels, *extents), outputs, depth_taps, (*strides,))
 
 
 @settings(max_examples=60)
@@ -137,13 +148,22 @@ def test_empty_batch() -> None:
         ((4, 2, 3, 3, 3), r"expected x .*; found .*\(4, 2, 3, 3, 3\)"),
         ((5, 2, 2, 3, 3), r"expected x .*; found .*\(5, 2, 2, 3, 3\)"),
         ((5, 2, 3, 3, 1), r"expected x .*; found .*\(5, 2, 3, 3, 1\)"),
-        ((5, 2, 1, 3, 3), r"pads must keep the extents of x"),
+        ((5, 2, 1, 3, 3), r"pads must be one on each side"),
     ],
 )
 def test_weights_that_do_not_fit(weight: tuple[int, ...], message: str) -> None:
     inputs = [draw(1, 2, 3, 4, 5), draw(*weight), draw(5)]
     with pytest.raises(ValueError, match=f"Conv3d: {message}"):
         run_token_op("Conv3d", inputs, TokenOpAttributes(pads=(1,) * 6), draw(1, 5, 3, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("taps", "strides"), [(3, (2, 1, 1)), (3, (1, 1, 2)), (3, (3, 3, 3)), (1, (2, 2, 2))]
+)
+def test_strides_that_no_kernel_has(taps: int, strides: tuple[int, int, int]) -> None:
+    case = conv_case((1, 2, 4, 6, 6), 3, taps, strides)
+    with pytest.raises(ValueError, match=rf"Conv3d: strides must be .*; found \({strides[0]}, "):
+        run(case)
 
 
 @pytest.mark.parametrize("rest", [(1, 2, 3, 4, 6), (2, 2, 3, 4, 5), (1, 3, 3, 4, 5), (1, 2, 3, 4)])
