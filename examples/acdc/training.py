@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from augmentation import Chance, random_patch
 from cases import Case
-from cpu_layers import speed_up
 from scores import dice_and_cross_entropy
 from torch.optim.swa_utils import AveragedModel
 from training_plans import CONFIGURATION, MIRROR_AXES, TRAINER, dataset, plans
 
 from segmaformer.models import create_model
+from segmaformer.models.cpu_layers import speed_up
 
 WARM_UP_STEPS = 200
 AVERAGE_DECAY = 0.998

@@ -1,8 +1,7 @@
-"""Faster layers, one step, resumption and the checkpoint."""
+"""One step, resumption and the checkpoint."""
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 import torch
 
 from segmaformer.checkpoint import load_checkpoint
-from segmaformer.models import create_model
 
 
 def cases() -> list[Any]:
@@ -21,28 +19,6 @@ def cases() -> list[Any]:
     labels[1:5, 40:80, 40:60], labels[1:5, 40:80, 60:70], labels[1:5, 40:80, 70:100] = 1, 2, 3
     image = labels[None] - 1.0 + 0.1 * torch.randn(1, 6, 150, 150)
     return [Case(f"patient{number:03d}_frame01", image, labels) for number in (1, 2)]
-
-
-def test_faster_layers_compute_the_same() -> None:
-    from cpu_layers import speed_up
-
-    torch.manual_seed(0)
-    network = create_model("segmaformer", preset="acdc_fixed").double()
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if "gamma" in name:
-                parameter.fill_(0.3)
-    faster = speed_up(copy.deepcopy(network))
-    tile = torch.randn(2, 1, 4, 64, 64, dtype=torch.float64)
-    expected, found = network(tile), faster(tile)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 * float(expected.detach().std()))
-    for logits in (expected, found):
-        logits.square().mean().backward()
-    largest = max(float(p.grad.abs().max()) for p in network.parameters() if p.grad is not None)
-    for (name, before), after in zip(network.named_parameters(), faster.parameters(), strict=True):
-        torch.testing.assert_close(
-            after.grad, before.grad, rtol=1e-6, atol=1e-6 * largest, msg=f"gradient of {name}"
-        )
 
 
 def test_a_resumed_training_goes_on_as_if_nothing_happened(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The network's slow layers in forms that train faster on a CPU, with the same parameters.
+"""A network's slow layers in forms that train faster on a CPU, with the same parameters.
 
 PyTorch's gradient of a 3-D depthwise convolution has no fast form on CPUs, and its instance norm
 copies volumes whose channels come last, as those of tokens do.
