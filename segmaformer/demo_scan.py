@@ -51,7 +51,7 @@ def demo_scan(target_dir: str | Path) -> Path:
     OSError
         `target_dir` cannot be written to.
     """
-    template: Any = nib.load(_template_path())
+    template: Any = nib.load(template_path())
     first = np.rint(np.linalg.solve(template.affine, (*FIRST_VOXEL_MM, 1))[:3]).astype(int)
     box = tuple(slice(start, start + extent) for start, extent in zip(first, SHAPE, strict=True))
     crop = template.slicer[box]
@@ -64,7 +64,7 @@ def demo_scan(target_dir: str | Path) -> Path:
     return target
 
 
-def _template_path() -> Path:
+def template_path() -> Path:
     """Find the template in the installed nilearn, without importing nilearn."""
     install = "install the demo extra: pip install 'segmaformer[demo]'"
     spec = find_spec("nilearn")
