@@ -25,7 +25,8 @@ from segmaformer.runtime.backends.onnxruntime_cpu import import_onnxruntime
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.package.card import model_card
 from segmaformer.runtime.package.manifest import Manifest, Variant
-from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.reader import Package, read_signatures
+from segmaformer.runtime.package.signatures import KEY_RINGS, Trust
 from segmaformer.runtime.package.writer import finish_replacing, staged_package, write_files
 from segmaformer.runtime.progress import Progress, Report
 
@@ -58,6 +59,8 @@ class CalibrationOptions:
         Keep the progress in a file beside the package until all is done.
     names
         Write the names of scans into the manifest, besides their SHA-256.
+    trust
+        What is asked of the package's signature, as for :meth:`Package.open`.
     """
 
     tiles: TileOptions = TileOptions()  # noqa: RUF009  (frozen)
@@ -70,6 +73,7 @@ class CalibrationOptions:
     overwrite: bool = False
     resumable: bool = True
     names: bool = False
+    trust: Trust | None = KEY_RINGS
 
 
 def calibrate(
@@ -120,12 +124,13 @@ def calibrate(
         Nothing can be written beside the package.
     """
     finish_replacing(path)
-    package = Package.open(path)
+    package = Package.open(path, options.trust)
     if package.manifest.previous_stage is not None:
         raise InputError(f"{path} is a cascade, whose networks have no int8 variants")
     _check_uncalibrated(package, overwrite=options.overwrite)
     if options.picture is not None and not options.picture.parent.is_dir():
         raise NotADirectoryError(f"there is no folder {options.picture.parent} for the picture")
+    signed = read_signatures(path) is not None
     state = path.with_name(f".{path.name}.calibration.npz") if options.resumable else None
     with staged_package(path, overwrite=True) as staging:
         measurement = measure(
@@ -151,7 +156,9 @@ def calibrate(
         write_harm_picture(options.picture, placed, title=package.manifest.name)
     if state is not None:
         state.unlink(missing_ok=True)
-    return Package.open(path)
+    if signed:
+        report(f"{path} is no longer signed, since it changed: sign it again with sgmf sign")
+    return Package.open(path, None)
 
 
 def _check_uncalibrated(package: Package, *, overwrite: bool) -> None:

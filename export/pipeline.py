@@ -167,10 +167,11 @@ def export_package(
                     tiles=TileOptions(reading=options.reading),
                     resumable=False,
                     names=options.names,
+                    trust=None,
                 ),
                 report=report,
             )
-    return Package.open(target)
+    return Package.open(target, None)
 
 
 def _check_cascade(checkpoint: Checkpoint, options: ExportOptions) -> None:
@@ -322,7 +323,7 @@ class _Writer:
         parity = self._gate.compare(found, output, exact=exact)
         scans = None
         if exact:
-            scans = self._gate.check_scans(Package.open(self._folder).network(name))
+            scans = self._gate.check_scans(Package.open(self._folder, None).network(name))
         verdict = Verdict(name, parity, exact, scans, recorded, rung, self._gate.names.program)
         if verdict.refusal is None:
             variants = dict(self._candidate.variants)
@@ -335,7 +336,9 @@ class _Writer:
         self, name: str, recorded: Sequence[RecordedTile]
     ) -> tuple[list[np.ndarray], RecordedCheck | None]:
         """Compute the variant's logits on every tile, and close its session."""
-        session = open_session(Package.open(self._folder), backend="onnxruntime", variant=name)
+        session = open_session(
+            Package.open(self._folder, None), backend="onnxruntime", variant=name
+        )
 
         def compute(tile: np.ndarray) -> np.ndarray:
             return run_checked(session, tile[None])[0]

@@ -42,6 +42,9 @@ class OpenOptions(Sized):
         ("backend_library", ctypes.c_char_p),
         ("mirror", ctypes.c_int32),
         ("without_postprocessing", ctypes.c_int32),
+        ("trusted_keys", ctypes.c_char_p),
+        ("require_signature", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
     )
 
 
@@ -59,6 +62,7 @@ class Info(Sized):
         ("variant", ctypes.c_char_p),
         ("backend", ctypes.c_char_p),
         ("reader", ctypes.c_char_p),
+        ("signer", ctypes.c_char_p),
     )
 
 

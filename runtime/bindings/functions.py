@@ -70,6 +70,13 @@ _KERNELS: Signatures = {
     "sgmf_without_last_upsampling": (c_int64, _TEXT, c_int64, _ADDRESS, _TRIPLE),
     # python/run_lengths.h
     "sgmf_decode_run_lengths": (_TEXT, _TEXT, c_int64, c_int64, c_int32, _BYTES),
+    # python/signature.h
+    "sgmf_check_signature": (
+        *(c_int32, _TEXT, c_int64, _TEXT, c_int64),
+        *(_TEXT, c_int32, _BYTES, c_int64),
+    ),
+    "sgmf_check_trusted_key": (c_int32, _TEXT, c_int64, _TEXT, _BYTES, c_int64),
+    "sgmf_has_signed": (c_int32, _TEXT, _TEXT, c_int64, _TEXT),
     # python/pipeline.h
     "sgmf_free_stream": (None, _ADDRESS),
     # system/processors.h

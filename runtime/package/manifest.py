@@ -18,6 +18,7 @@ from typing import Any
 
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.package.codes import LabelCodes, code_complaints
+from segmaformer.runtime.package.signatures import SIGNATURE_FILE
 from segmaformer.runtime.package.typed_json import build, build_value, load_json_object
 from segmaformer.runtime.spec import (
     KeepLargest,
@@ -109,6 +110,8 @@ class Manifest:
         it. Everything else here is of the second network.
     postprocessing
         Steps on the label map of the scan's grid, in this order.
+    release
+        Number among the packages of this name; a trusted key can refuse those before one.
     """
 
     name: str
@@ -125,6 +128,7 @@ class Manifest:
     codes: dict[str, LabelCodes] = field(default_factory=dict)
     previous_stage: PreviousStage | None = None
     postprocessing: tuple[KeepLargest, ...] = ()
+    release: int | None = None
     format_version: str = FORMAT_VERSION
 
     @property
@@ -348,6 +352,8 @@ def _file_complaints(manifest: Manifest) -> Iterator[str]:
     for name, variant in manifest.variants.items():
         if variant.file not in manifest.files:
             yield f"files does not list {variant.file!r}, the file of variant {name!r}"
+    if SIGNATURE_FILE in manifest.files:
+        yield f"files lists {SIGNATURE_FILE}, which signs the manifest"
     for name, record in manifest.files.items():
         if not _PLAIN_NAME.fullmatch(name):
             yield f"files lists {name!r:.80}, which may lead out of the package"

@@ -12,6 +12,14 @@ from segmaformer.runtime.bindings.self_contained import reason_to_refuse
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.package.manifest import PREVIOUS_STAGE, Manifest, parse_manifest
 from segmaformer.runtime.package.seal import unseal
+from segmaformer.runtime.package.signatures import (
+    KEY_RINGS,
+    MAX_SIGNATURE_BYTES,
+    SIGNATURE_FILE,
+    Signer,
+    Trust,
+    find_signer,
+)
 from segmaformer.runtime.system.digest import sha256_of
 
 MANIFEST_FILE = "manifest.json"
@@ -22,23 +30,43 @@ _REMEDY = "it was damaged or altered: copy or export the package again"
 
 @dataclass(frozen=True)
 class Package:
-    """Checked package directory."""
+    """Checked package directory.
+
+    Attributes
+    ----------
+    signer
+        Trusted key that signed it; None where no key is trusted.
+    """
 
     path: Path
     manifest: Manifest
+    signer: Signer | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> Package:
-        """Open `path` and check the size and SHA-256 of every file in the manifest.
+    def open(cls, path: str | Path, trust: Trust | None = KEY_RINGS) -> Package:
+        """Open `path`; check its signature, and size and SHA-256 of every file in the manifest.
+
+        Once any key is trusted, a package must have a signature of such a key.
+
+        Parameters
+        ----------
+        path
+            Folder of the package.
+        trust
+            What is asked of the signature; None for a package that the caller just made, whose
+            signature is not checked.
 
         Raises
         ------
         FileNotFoundError
             There is no such directory.
         PackageError
-            The directory is no package, or was altered since the export.
+            The directory is no package, was altered since the export, or lacks a signature of a
+            key that is trusted.
         """
-        package = cls(Path(path), read_manifest(path))
+        content = read_manifest_file(Path(path))
+        signer = None if trust is None else _signer(Path(path), content, trust)
+        package = cls(Path(path), _parsed(Path(path), content), signer)
         for name in package.manifest.files:
             package.read(name)
         package.previous_stage()
@@ -121,7 +149,31 @@ def read_manifest(path: str | Path) -> Manifest:
     PackageError
         There is no manifest, or it is altered, of another version or contradictory.
     """
-    path = Path(path)
+    return _parsed(Path(path), read_manifest_file(Path(path)))
+
+
+def read_signatures(path: Path) -> bytes | None:
+    """Read the ``manifest.sig`` of the package at `path`; None if it has none.
+
+    Raises
+    ------
+    PackageError
+        It is a link or no regular file.
+    """
+    if not os.path.lexists(path / SIGNATURE_FILE):
+        return None
+    return _read_plain_file(path, SIGNATURE_FILE, limit=MAX_SIGNATURE_BYTES)
+
+
+def _signer(path: Path, manifest: bytes, trust: Trust) -> Signer | None:
+    try:
+        return find_signer(manifest, read_signatures(path), trust)
+    except PackageError as error:
+        raise PackageError(f"{path}: {error}") from None
+
+
+def read_manifest_file(path: Path) -> bytes:
+    """Read the bytes of the manifest of the package at `path`, with the errors of its reading."""
     if not path.exists():
         raise FileNotFoundError(f"there is no package at {path}")
     if not (path / MANIFEST_FILE).exists():
@@ -129,7 +181,7 @@ def read_manifest(path: str | Path) -> Manifest:
     content = _read_plain_file(path, MANIFEST_FILE, limit=MAX_MANIFEST_BYTES)
     if len(content) > MAX_MANIFEST_BYTES:
         raise PackageError(f"{path / MANIFEST_FILE} is larger than 16 MiB, no manifest is")
-    return _parsed(path, content)
+    return content
 
 
 def _parsed(path: Path, content: bytes) -> Manifest:

@@ -17,7 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segmaformer.runtime.errors import PackageError
-from segmaformer.runtime.package.reader import MANIFEST_FILE, MAX_MANIFEST_BYTES, Package
+from segmaformer.runtime.package.reader import (
+    MANIFEST_FILE,
+    MAX_MANIFEST_BYTES,
+    Package,
+    read_signatures,
+)
+from segmaformer.runtime.package.signatures import SIGNATURE_FILE
 from segmaformer.runtime.system.atomic import named_where_full
 from segmaformer.runtime.system.private_folder import PrivateFolder
 from segmaformer.runtime.system.unfinished import (
@@ -192,7 +198,8 @@ class ModelStore:
         Parameters
         ----------
         source
-            Folder of the package; only the files that its manifest lists are copied.
+            Folder of the package; only its signatures and the files that its manifest lists are
+            copied.
         name
             Name of the model, see :func:`is_model_name`.
         replace
@@ -279,6 +286,9 @@ def _copy(package: Package, manifest_sha256: str, folder: Path) -> None:
     """Copy the files of a package for the user alone, and check the copy."""
     folder.chmod(0o700)
     shutil.copyfile(package.path / MANIFEST_FILE, folder / MANIFEST_FILE)
+    signatures = read_signatures(package.path)
+    if signatures is not None:
+        (folder / SIGNATURE_FILE).write_bytes(signatures)
     for name in package.manifest.files:
         place = folder / name
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -21,8 +21,8 @@ Record = TypeVar("Record")
 _NAMES = {int: "an integer", str: "a text", bool: "true or false"}
 
 
-def load_json_object(text: str | bytes, name: str) -> dict[str, Any]:
-    """Read strict JSON: one object, no key twice, every number finite.
+def load_json(text: str | bytes, name: str) -> Any:
+    """Read strict JSON: no key twice in an object, every number finite.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def load_json_object(text: str | bytes, name: str) -> dict[str, Any]:
         The text has another form; `name` is its name in the message.
     """
     try:
-        document = json.loads(
+        return json.loads(
             text,
             object_pairs_hook=_unique_keys,
             parse_constant=_refuse_constant,
@@ -38,6 +38,11 @@ def load_json_object(text: str | bytes, name: str) -> dict[str, Any]:
         )
     except (ValueError, RecursionError) as error:
         raise PackageError(f"{name} is not JSON: {error}") from None
+
+
+def load_json_object(text: str | bytes, name: str) -> dict[str, Any]:
+    """Read strict JSON of one object, with the errors of :func:`load_json`."""
+    document = load_json(text, name)
     if not isinstance(document, dict):
         raise PackageError(f"{name} holds {_shown(document)}; expected one JSON object")
     return document

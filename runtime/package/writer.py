@@ -14,6 +14,7 @@ from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.package.manifest import FileRecord, Manifest
 from segmaformer.runtime.package.reader import MANIFEST_FILE, read_manifest
 from segmaformer.runtime.package.seal import seal
+from segmaformer.runtime.package.signatures import SIGNATURE_FILE
 from segmaformer.runtime.system.atomic import NO_ROOM, named_where_full
 from segmaformer.runtime.system.unfinished import (
     abandoned,
@@ -160,7 +161,7 @@ def _what_else(target: Path) -> str:
         manifest = read_manifest(target)
     except PackageError as error:
         return f"it is no package that can be read ({error})"
-    known = {MANIFEST_FILE, *(name.partition("/")[0] for name in manifest.files)}
+    known = {MANIFEST_FILE, SIGNATURE_FILE, *(name.partition("/")[0] for name in manifest.files)}
     surplus = {path.name for path in target.iterdir()} - known
     return f"it also holds {min(surplus)}" if surplus else ""
 

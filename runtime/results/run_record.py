@@ -6,6 +6,7 @@ counts as done only if scan, package and label map are the recorded ones.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import platform
@@ -55,8 +56,8 @@ def run_record(
         Type of a DICOM segmentation; None for label maps of other formats.
     """
     return {
-        "package": _package_facts(package),
-        "ensemble": [_package_facts(each) for each in ensemble],
+        "package": _signed_facts(package),
+        "ensemble": [_signed_facts(each) for each in ensemble],
         "backend": segmentation.backend,
         "mirrored_axes": list(segmentation.mirrored_axes),
         "scan": [file_facts(path) for path in scan],
@@ -98,8 +99,9 @@ def is_done(
     try:
         document = json.loads(record.read_bytes())
         return (
-            document["package"] == _package_facts(package)
-            and document.get("ensemble", []) == [_package_facts(each) for each in ensemble]
+            _unsigned(document["package"]) == _package_facts(package)
+            and [_unsigned(facts) for facts in document.get("ensemble", [])]
+            == [_package_facts(each) for each in ensemble]
             and document["backend"] == backend
             and document["mirrored_axes"] == list(mirrored_axes)
             and document.get("nan_to") == nan_to
@@ -129,3 +131,14 @@ def _steps(postprocessing: Sequence[KeepLargest]) -> list[str]:
 
 def _package_facts(package: Package) -> dict[str, str]:
     return {"name": package.manifest.name, "manifest_sha256": package.manifest_sha256}
+
+
+def _signed_facts(package: Package) -> dict[str, Any]:
+    """Add the trusted key that signed a package, which is null where none is trusted."""
+    signer = None if package.signer is None else dataclasses.asdict(package.signer)
+    return {**_package_facts(package), "signature": signer}
+
+
+def _unsigned(facts: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the key: it changes no label."""
+    return {name: value for name, value in facts.items() if name != "signature"}

@@ -28,10 +28,13 @@ COMMANDS = {
     "export": "Turn a checkpoint into a verified package.",
     "infer": "Segment scans with a package.",
     "inspect": "Show the contents of a package or checkpoint.",
+    "keygen": "Make a pair of keys to sign packages with.",
     "list": "Show the networks that can be exported.",
     "models": "Keep packages under names, and choose one for infer.",
     "serve": "Segment DICOM series that come over the network, and send the results.",
     "series": "List the DICOM series of a folder.",
+    "sign": "Sign a package.",
+    "trust": "Show and change the keys whose signatures you trust.",
     "verify": "Compare a package with its reference, or its variants on scans.",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import click
 
 from segmaformer.cli.console import say
 from segmaformer.runtime.errors import SgmfError
+from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.package.store import ModelStore, StoredModel, is_model_name
 from segmaformer.runtime.scans.file_kinds import START_BYTES, file_kind
 
@@ -104,6 +106,47 @@ def _all_or_chosen(
     if value or not named:
         return value or (_chosen(),)
     return (PACKAGE_FOLDER.convert(named, parameter, context),)
+
+
+def open_package(path: Path) -> Package:
+    """Open a package, and say so if nobody is known to have signed it."""
+    package = Package.open(path)
+    if package.signer is None:
+        say(f"{path.name}: you trust no key, so its signature was not checked; see: sgmf trust")
+    return package
+
+
+def _setting(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Return a callback that sets a variable of the environment, for child processes as well."""
+
+    def set_variable(_context: click.Context, _parameter: click.Parameter, value: Any) -> None:
+        if value:
+            os.environ[variable] = "1" if value is True else os.fspath(value)
+
+    return set_variable
+
+
+_trust_option = click.option(
+    "--trust",
+    type=click.Path(exists=True, path_type=Path),
+    expose_value=False,
+    callback=_setting("SGMF_TRUST"),
+    metavar="FILE",
+    help="Key to trust besides those of the key rings, or a folder of keys. Default: the "
+    "environment variable SGMF_TRUST.",
+)
+_require_signature_option = click.option(
+    "--require-signature",
+    is_flag=True,
+    expose_value=False,
+    callback=_setting("SGMF_REQUIRE_SIGNATURE"),
+    help="Refuse every package if you trust no key; so does SGMF_REQUIRE_SIGNATURE=1.",
+)
+
+
+def trust_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options about signatures, which hold for all packages that the command opens."""
+    return _trust_option(_require_signature_option(command))
 
 
 models_option = click.option(

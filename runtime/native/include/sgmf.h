@@ -57,7 +57,8 @@ enum {
   SGMF_INVALID_ARGUMENT = 2, /* a mistake of the calling program */
   SGMF_ABI_MISMATCH = 3,     /* the program's header and this library do not fit together */
   SGMF_NOT_FOUND = 4,        /* there is no package at the path */
-  SGMF_PACKAGE_REFUSED = 5,  /* damaged, altered, of another format or contradictory */
+  SGMF_PACKAGE_REFUSED = 5,  /* damaged, altered, of another format, contradictory, or not
+                                signed by a key that you trust */
   SGMF_INPUT_REFUSED = 6,    /* the volume does not suit the model, or its affine is invalid */
   SGMF_BUDGET_TOO_SMALL = 7, /* the message states the smallest sufficient budget */
   SGMF_OUT_OF_MEMORY = 8,    /* the system has less memory than the budget promised */
@@ -98,9 +99,17 @@ typedef struct sgmf_open_options {
                                   doubles the work with each */
   int32_t without_postprocessing; /* 1: labels as the network gives them, without the steps that
                                      the package lists after it */
+  const char* trusted_keys;  /* a file of `sgmf keygen`, or a folder of them, besides the key rings
+                                of docs/how-to/sign-packages.md; NULL: the environment variable
+                                SGMF_TRUST, if it is set. Once any key is trusted, only packages
+                                that one of them signed are opened */
+  int32_t require_signature; /* 1: open nothing where no key is trusted either; so does the
+                                environment variable SGMF_REQUIRE_SIGNATURE=1 */
+  int32_t reserved;          /* 0 */
 } sgmf_open_options;
 
-/* Opens a package: checks the hash of each of its files, loads the backend and the network.
+/* Opens a package: checks its signature and the hash of each of its files, loads the backend and
+ * the network.
  *
  * `abi_version` is SGMF_ABI_VERSION. On success *model is a handle, otherwise NULL; then up to
  * `message_size` bytes of `message` say why, including the NUL. `message` may be NULL. */
@@ -148,6 +157,8 @@ typedef struct sgmf_info {
                           logits are summed, with why if that is not the device */
   const char* reader;  /* what read the scans of the model's training, see docs/how-to/embedding.md;
                           NULL where the package does not say */
+  const char* signer;  /* name of the trusted key that signed the package; NULL where no key is
+                          trusted, so that nobody is known to have signed it */
 } sgmf_info;
 
 SGMF_API sgmf_status sgmf_get_info(sgmf_model* model, sgmf_info* info);

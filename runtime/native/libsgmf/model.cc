@@ -103,7 +103,9 @@ void Model::open(const sgmf_open_options& options) {
   StageOptions settings{text_or(options.backend, "onnxruntime"), variant_,
                         text_or(options.backend_library, ""), threads_, false};
   find_backend(settings.backend);
-  auto package = std::make_unique<const Package>(options.package_path);
+  const Trust trust{text_or(options.trusted_keys, ""), options.require_signature != 0};
+  auto package = std::make_unique<const Package>(options.package_path, trust);
+  if (package->signer()) signer_ = package->signer()->name;
   std::unique_ptr<const Package> first = package->previous_stage();
   one_at_a_time_ = first && options.memory_budget_mib > 0;
   if (first) {
@@ -159,6 +161,7 @@ sgmf_info Model::info() const {
   info.format_version = own.format_version.c_str();
   info.variant = variant_.c_str();
   info.backend = backend_.c_str();
+  info.signer = signer_.empty() ? nullptr : signer_.c_str();
   info.reader = own.reader.empty() ? nullptr : own.reader.c_str();
   return info;
 }

@@ -42,6 +42,7 @@ class Model {
   bool mirror_;
   std::string variant_;
   std::string backend_;
+  std::string signer_;                          // name of the key; empty where none is trusted
   std::vector<std::unique_ptr<Stage>> stages_;  // two of a cascade; the package's own is the last
   bool one_at_a_time_ = false;
   Workspace workspace_;

@@ -133,13 +133,14 @@ void read_files(const Field& document, Manifest& manifest) {
 }
 
 Manifest read_manifest(const Field& document) {
-  document.expect_fields(
-      {"name", "network", "preprocessing", "tiling", "output", "variants", "verification_tiles",
-       "software", "created"},
-      {"files", "calibration", "codes", "previous_stage", "postprocessing", "format_version"});
+  document.expect_fields({"name", "network", "preprocessing", "tiling", "output", "variants",
+                          "verification_tiles", "software", "created"},
+                         {"files", "calibration", "codes", "previous_stage", "postprocessing",
+                          "release", "format_version"});
   Manifest manifest;
   manifest.format_version = document.at("format_version").text();
   manifest.name = document.at("name").text();
+  if (document.is_set("release")) manifest.release = document.at("release").integer();
   manifest.created = document.at("created").text();
   manifest.network = read_network(document.at("network"));
   manifest.spec.preprocessing = read_preprocessing(document.at("preprocessing"));

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,8 @@ struct Manifest {
   std::string created;
   std::string network;
   Spec spec;
-  std::string reader;  // of the training's scans; empty if the package does not name it
+  std::optional<int64_t> release;  // its number among those of the same name, if it has one
+  std::string reader;              // of the training's scans; empty if the package does not name it
   std::vector<Label> labels;
   std::vector<Region> regions;
   std::map<std::string, std::string> variants;  // name to file

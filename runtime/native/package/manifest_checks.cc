@@ -199,6 +199,9 @@ void check_files(const Manifest& manifest, Complaints& complaints) {
     if (manifest.files.count(file)) continue;
     complaints.push_back("files does not list the file of variant " + printable(name, 80));
   }
+  if (manifest.files.count("manifest.sig")) {
+    complaints.push_back("files lists manifest.sig, which signs the manifest");
+  }
   for (const auto& [name, record] : manifest.files) {
     if (!is_plain_name(name)) {
       complaints.push_back("files lists a name that may lead out of the package: " +

@@ -23,9 +23,19 @@ std::string read_manifest(const Folder& folder) {
   return content;
 }
 
-Manifest unsealed_manifest(const Folder& folder, const std::string& content) {
+std::optional<std::string> read_signatures(const Folder& folder) {
+  if (!folder.has(signature_file)) return std::nullopt;
+  std::string content;
+  folder.read(signature_file, most_signature_bytes + 1,
+              [&](const char* bytes, std::size_t size) { content.append(bytes, size); });
+  return content;
+}
+
+// What `body` returns; its refusals name the folder.
+template <typename F>
+auto naming(const Folder& folder, F&& body) {
   try {
-    return parse_manifest(unseal(content));
+    return body();
   } catch (const PackageError& error) {
     throw PackageError(folder.path() + ": " + error.what());
   }
@@ -71,13 +81,17 @@ std::string unseal(const std::string& content) {
   return text;
 }
 
-Package::Package(const std::string& path, FilesUnread) : folder_(path) {
+Package::Package(const std::string& path, const Trust* trust) : folder_(path) {
   const std::string content = read_manifest(folder_);
+  if (trust) {
+    const std::optional<std::string> signatures = read_signatures(folder_);
+    signer_ = naming(folder_, [&] { return check_signature(content, signatures, *trust); });
+  }
   manifest_sha256_ = hex_sha256(content);
-  manifest_ = unsealed_manifest(folder_, content);
+  manifest_ = naming(folder_, [&] { return parse_manifest(unseal(content)); });
 }
 
-Package::Package(const std::string& path) : Package(path, FilesUnread{}) {
+Package::Package(const std::string& path, const Trust& trust) : Package(path, &trust) {
   for (const auto& [name, record] : manifest_.files) {
     check(name, record, [](const char*, std::size_t) {});
   }
@@ -87,7 +101,7 @@ Package::Package(const std::string& path) : Package(path, FilesUnread{}) {
 std::unique_ptr<Package> Package::previous_stage() const {
   if (!manifest_.spec.previous_stage) return nullptr;
   // Its files are among those of this package, which are checked at opening.
-  std::unique_ptr<Package> first(new Package(path() + "/previous_stage", FilesUnread{}));
+  std::unique_ptr<Package> first(new Package(path() + "/previous_stage", nullptr));
   std::string complaint = stage_complaint(first->manifest(), manifest_);
   if (first->manifest_sha256() != manifest_.files.at(previous_stage_manifest).sha256) {
     complaint = std::string("its manifest.json was exchanged; ") + remedy;

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "package/folder.h"
 #include "package/manifest.h"
+#include "package/signature/check_signature.h"
 
 namespace sgmf {
 
@@ -17,14 +19,17 @@ std::string unseal(const std::string& content);
 // A checked package folder.
 class Package {
  public:
-  // Opens a package and checks size and SHA-256 of every file in the manifest, and those of a
-  // cascade's first network. Throws PackageNotFound and PackageError.
-  explicit Package(const std::string& path);
+  // Opens a package and checks its signature, then size and SHA-256 of every file in the manifest,
+  // and those of a cascade's first network. Throws PackageNotFound and PackageError.
+  Package(const std::string& path, const Trust& trust);
 
   const std::string& path() const { return folder_.path(); }
   const Manifest& manifest() const { return manifest_; }
   // SHA-256 of the manifest's file, which lists that of every other.
   const std::string& manifest_sha256() const { return manifest_sha256_; }
+
+  // The trusted key that signed the package; none where no key is trusted.
+  const std::optional<Signer>& signer() const { return signer_; }
 
   // The package of a cascade's first network; null if this is no cascade. Throws PackageError: it
   // is none, or does not suit this one.
@@ -34,15 +39,14 @@ class Package {
   std::string read(const std::string& name) const;
 
  private:
-  struct FilesUnread {};
-
-  // Reads the manifest alone.
-  Package(const std::string& path, FilesUnread);
+  // Reads the manifest alone; without `trust` its signature is not checked.
+  Package(const std::string& path, const Trust* trust);
 
   void check(const std::string& name, const FileRecord& record, const Folder::Sink& sink) const;
 
   Folder folder_;
   std::string manifest_sha256_;
+  std::optional<Signer> signer_;
   Manifest manifest_;
 };
 

@@ -76,17 +76,20 @@ class Strictness : public nlohmann::json_sax<Json> {
 
 }  // namespace
 
-Json load_json_object(const std::string& text, const std::string& name) {
-  Json document;
+Json load_json(const std::string& text, const std::string& name) {
   try {
     Strictness strictness;
     Json::sax_parse(text, &strictness);
-    document = Json::parse(text);
+    return Json::parse(text);
   } catch (const PackageError& error) {
     throw PackageError(name + " is not JSON: " + error.what());
   } catch (const Json::exception& error) {
     throw PackageError(name + " is not JSON: " + printable(error.what(), 200));
   }
+}
+
+Json load_json_object(const std::string& text, const std::string& name) {
+  Json document = load_json(text, name);
   if (!document.is_object()) {
     throw PackageError(name + " holds " + shown(document) + "; expected one JSON object");
   }

@@ -14,8 +14,11 @@ namespace sgmf {
 
 using Json = nlohmann::json;
 
-// Strict JSON: one object, no key twice, every number finite. Throws PackageError, in which the
+// Strict JSON: no key twice in an object, every number finite. Throws PackageError, in which the
 // document is called `name`.
+Json load_json(const std::string& text, const std::string& name);
+
+// The same, of one object.
 Json load_json_object(const std::string& text, const std::string& name);
 
 // A value inside a document, which has to outlive it, and its place. Readers throw PackageError.

@@ -10,7 +10,7 @@ import click
 
 from segmaformer.cli.console import print_json, print_rows, progress_bar, say
 from segmaformer.cli.exit_codes import DONE, FAILED, UNVERIFIED
-from segmaformer.cli.package_parameters import PACKAGE_FOLDER
+from segmaformer.cli.package_parameters import PACKAGE_FOLDER, open_package, trust_options
 from segmaformer.cli.parameters import (
     check_variants,
     json_option,
@@ -54,6 +54,7 @@ HEAD = (
     show_default=True,
     help="How often to time each candidate.",
 )
+@trust_options
 @json_option
 def command(
     model: Path,
@@ -69,7 +70,7 @@ def command(
     A variant whose result differs from PyTorch's at export is not timed, and the exit code is 4. If
     you named a backend or variant that cannot run, the exit code is 1.
     """
-    package = Package.open(model)
+    package = open_package(model)
     candidates = _candidates(package, names, device, variants)
     with progress_bar(package.manifest.name) as show:
         runs = benchmark(model, candidates, rounds=rounds, threads=threads, progress=show)

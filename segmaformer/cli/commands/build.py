@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from segmaformer.cli.console import print_json, print_path, progress_bar, say
-from segmaformer.cli.package_parameters import PACKAGE_FOLDER
+from segmaformer.cli.package_parameters import PACKAGE_FOLDER, open_package, trust_options
 from segmaformer.cli.parameters import check_variants, json_option
 from segmaformer.runtime.backends import (
     EVERYWHERE,
@@ -25,7 +25,6 @@ from segmaformer.runtime.backends.tensorrt.tensorrt import open_tensorrt
 from segmaformer.runtime.engines.cache import Engine, EngineCache
 from segmaformer.runtime.errors import ParityError
 from segmaformer.runtime.package.manifest import EXACT_VARIANT, PREVIOUS_STAGE
-from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.system.atomic import atomic_file, check_writable
 from segmaformer.runtime.system.extras import require_extra
 
@@ -68,6 +67,7 @@ OPENERS = {"tensorrt": open_tensorrt, "tensorrt-rtx": open_rtx}
     type=click.Path(dir_okay=False, path_type=Path),
     help="File to write the engine to, for use elsewhere. Default: the engine cache.",
 )
+@trust_options
 @json_option
 def command(
     package: Path,
@@ -86,7 +86,7 @@ def command(
     require_extra("onnx", extra=BUILDERS[backend])
     from segmaformer.export.engines.engine_build import EngineRequest, builders
 
-    opened = Package.open(package)
+    opened = open_package(package)
     chosen = variant or first_variant(opened, ON_GPU)
     check_variants(opened.manifest, [chosen])
     log = _log_place(output, f"{opened.manifest.name}-{chosen}-{backend}")

@@ -10,7 +10,7 @@ import click
 from segmaformer.calibration.ranges import METHODS, range_method
 from segmaformer.calibration.scores.gate import Gate
 from segmaformer.cli.console import print_path, progress_bar, say
-from segmaformer.cli.package_parameters import stored_model
+from segmaformer.cli.package_parameters import stored_model, trust_options
 from segmaformer.cli.parameters import EXISTING_FOLDER, names_option, scan_options
 from segmaformer.runtime.pipeline.scan_image import ScanOptions
 from segmaformer.runtime.system.extras import require_extra
@@ -72,6 +72,7 @@ PACKAGE = click.Path(file_okay=False, path_type=Path)
 )
 @scan_options
 @names_option
+@trust_options
 @click.option("--overwrite", is_flag=True, help="Replace int8 variants that the package has.")
 def command(
     package: Path,

@@ -11,7 +11,7 @@ import click
 from segmaformer.cli.cases import group_scans
 from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.exit_codes import DONE, REFUSED
-from segmaformer.cli.package_parameters import PACKAGE_FOLDER
+from segmaformer.cli.package_parameters import PACKAGE_FOLDER, open_package, trust_options
 from segmaformer.cli.parameters import (
     SCAN_PATH,
     json_option,
@@ -20,7 +20,6 @@ from segmaformer.cli.parameters import (
     where_option,
 )
 from segmaformer.runtime.checks.scan import check_scan
-from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.scans.finding import Finding
 from segmaformer.runtime.system.memory import budget_bytes
 
@@ -38,6 +37,7 @@ from segmaformer.runtime.system.memory import budget_bytes
 @memory_budget_option
 @nan_to_option
 @where_option
+@trust_options
 @json_option
 def command(
     scans: tuple[Path, ...],
@@ -53,7 +53,7 @@ def command(
     note. SCANS are given as for `sgmf infer`; without a package each file is one scan, and each
     folder of DICOM files. A scan that does not fit the memory budget is refused.
     """
-    manifest = None if model is None else Package.open(model).manifest
+    manifest = None if model is None else open_package(model).manifest
     channels = 1 if manifest is None else len(manifest.preprocessing.channels)
     results: list[dict[str, Any]] = []
     for scan in group_scans(scans, channels=channels):

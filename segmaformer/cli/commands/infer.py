@@ -19,7 +19,7 @@ from segmaformer.cli.dicom_results import (
     tell_of_frames,
 )
 from segmaformer.cli.exit_codes import DONE, REFUSED, exit_code, message_of
-from segmaformer.cli.package_parameters import models_option
+from segmaformer.cli.package_parameters import models_option, open_package, trust_options
 from segmaformer.cli.parameters import (
     SCAN_PATH,
     backend_option,
@@ -100,6 +100,7 @@ from segmaformer.runtime.system.atomic import atomic_file
     metavar="I/N",
     help="Segment only part I of N: every N-th scan, starting at the I-th.",
 )
+@trust_options
 @json_option
 def command(
     scans: tuple[Path, ...],
@@ -131,7 +132,7 @@ def command(
     CASE. A folder of DICOM files is one scan or one channel, also if it lies in a folder of scans.
     Label maps lie on the scan's own grid. A .run.json beside each records how it was made.
     """
-    packages = [Package.open(model) for model in models]
+    packages = [open_package(model) for model in models]
     package = packages[0]
     _check_backend(backend, device)
     for each in packages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,25 +11,26 @@ from typing import Any
 import click
 
 from segmaformer.cli.console import print_json, print_line
-from segmaformer.cli.package_parameters import PackagePath
+from segmaformer.cli.package_parameters import PackagePath, open_package, trust_options
 from segmaformer.cli.parameters import json_option, weights_option
 from segmaformer.runtime.package.codes import LabelCodes
 from segmaformer.runtime.package.manifest import Manifest
-from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.system.extras import require_extra
 
 
 @click.command("inspect")
 @click.argument("path", type=PackagePath(exists=True, path_type=Path))
 @weights_option
+@trust_options
 @json_option
 def command(path: Path, weights: str | None, as_json: bool) -> None:
     """Show the contents of the package or checkpoint at PATH, or of the model of that name."""
     if path.is_dir() and not any(path.glob("*.index.json")):
         if weights is not None:
             raise click.UsageError("--weights is for checkpoints, and PATH is no checkpoint")
-        package = Package.open(path)
-        facts = package_facts(package.manifest)
+        package = open_package(path)
+        signer = None if package.signer is None else dataclasses.asdict(package.signer)
+        facts = {**package_facts(package.manifest), "signature": signer}
         first = package.previous_stage()
         if first is not None:
             facts["previous_stage"] = package_facts(first.manifest)
@@ -47,6 +49,7 @@ def package_facts(manifest: Manifest) -> dict[str, Any]:
         "package": manifest.name,
         "format_version": manifest.format_version,
         "created": manifest.created,
+        "release": manifest.release,
         "network": manifest.network.name,
         "parameters": manifest.network.parameters,
         "checkpoint": manifest.network.checkpoint_file,

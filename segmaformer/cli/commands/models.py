@@ -9,7 +9,7 @@ import click
 
 from segmaformer.cli.console import print_json, print_path, print_rows, say
 from segmaformer.cli.exit_codes import DONE, UNVERIFIED, message_of
-from segmaformer.cli.package_parameters import SHOWN_DIGITS
+from segmaformer.cli.package_parameters import SHOWN_DIGITS, trust_options
 from segmaformer.cli.parameters import EXISTING_FOLDER, json_option
 from segmaformer.runtime.errors import PackageError
 from segmaformer.runtime.package.store import ModelStore, StoredModel, is_model_name
@@ -29,6 +29,7 @@ def command() -> None:
 @click.argument("package", type=EXISTING_FOLDER)
 @click.option("--name", help="Name of the model. Default: that of the folder, without .sgmf.")
 @click.option("--replace", is_flag=True, help="Replace an earlier model of that name.")
+@trust_options
 def _add(package: Path, name: str | None, replace: bool) -> None:
     """Copy PACKAGE into the store, and check every byte.
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from segmaformer.cli.console import say
-from segmaformer.cli.package_parameters import PACKAGE_FOLDER
+from segmaformer.cli.package_parameters import PACKAGE_FOLDER, open_package, trust_options
 from segmaformer.cli.parameters import (
     backend_option,
     device_option,
@@ -27,7 +27,6 @@ from segmaformer.runtime.node.node import Node
 from segmaformer.runtime.node.receiver import Peer, Receiver
 from segmaformer.runtime.node.spool import Spool
 from segmaformer.runtime.package.manifest import Manifest
-from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.predictor import Predictor
 from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
 from segmaformer.runtime.results.segmentation import Segmentation
@@ -111,6 +110,7 @@ Parsed = TypeVar("Parsed")
 @device_option
 @threads_option
 @memory_budget_option
+@trust_options
 def command(
     package: Path,
     aet: str,
@@ -142,7 +142,7 @@ def command(
     allowed = [_parsed(_peer, each) for each in peers]
     _check_address(bind, allowed)
     destination = _destination(to, stow, aet)
-    opened = Package.open(package)
+    opened = open_package(package)
     _check_package(opened.manifest, segmentation_type)
     log = _logger()
     with ExitStack() as running:

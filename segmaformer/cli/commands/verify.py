@@ -12,7 +12,7 @@ import click
 from segmaformer.calibration.verification.compare import Choice, verify_cases, verify_tile
 from segmaformer.cli.console import print_json, print_line, print_rows, progress_bar, say
 from segmaformer.cli.exit_codes import DONE, REFUSED, UNVERIFIED
-from segmaformer.cli.package_parameters import PACKAGE_FOLDER
+from segmaformer.cli.package_parameters import PACKAGE_FOLDER, open_package, trust_options
 from segmaformer.cli.parameters import (
     EXISTING_FOLDER,
     check_variants,
@@ -59,6 +59,7 @@ from segmaformer.runtime.system.atomic import atomic_file
 @threads_option
 @click.option("--layers", is_flag=True, help="Compare every layer with fp32 on the CPU.")
 @click.option("--record", is_flag=True, help="Write the result to PACKAGE.verification.json.")
+@trust_options
 @json_option
 def command(
     model: Path,
@@ -78,7 +79,7 @@ def command(
     --data is a folder laid out as for `sgmf infer`. Exit code 4: a variant falls short; 3: a scan
     was refused.
     """
-    package = Package.open(model)
+    package = open_package(model)
     if data is None and labels is not None:
         raise click.UsageError("--labels needs the scans: --data DIR")
     if data is None:

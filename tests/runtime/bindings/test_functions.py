@@ -26,6 +26,7 @@ OP_HEADERS = (
     "python/coarse_model.h",
     "python/pipeline.h",
     "python/run_lengths.h",
+    "python/signature.h",
     "system/processors.h",
 )
 CUDA_HEADERS = ("cuda/label_stream_cuda.h", "cuda/selective_scan_cuda.h")

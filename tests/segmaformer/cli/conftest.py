@@ -33,6 +33,8 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def sgmf(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Sgmf:
     """Call the command with these arguments; no traceback is ever acceptable."""
     monkeypatch.delenv("SGMF_MODEL", raising=False)
+    for name in ("SGMF_TRUST", "SGMF_REQUIRE_SIGNATURE"):  # which the command may set itself
+        monkeypatch.setenv(name, "")
 
     def run(*arguments: str | Path) -> Run:
         capfd.readouterr()

@@ -46,7 +46,7 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   write("manifest.json", sealed(std::string(reinterpret_cast<const char*>(data), size)));
   try {
-    const sgmf::Package package(folder());
+    const sgmf::Package package(folder(), sgmf::Trust{});
     for (const auto& [name, file] : package.manifest().variants) package.read(file);
     check(package.manifest().spec);
   } catch (const sgmf::PackageError&) {}

@@ -1,10 +1,6 @@
 #include "package/engines/engine_cache.h"
 
-#include <pwd.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -16,12 +12,15 @@
 #include "package/engines/sealed_store.h"
 #include "package/package_error.h"
 #include "system/backend_missing.h"
+#include "system/home_folder.h"
 
 namespace sgmf {
 namespace {
 
 constexpr const char* variable = "SGMF_CACHE";
 constexpr const char* engine_suffix = ".engine";
+
+void refuse(const std::string& message) { throw EngineError(message); }
 
 struct Known {
   SealedRecord record;
@@ -70,12 +69,8 @@ std::string joined(const std::vector<std::string>& differences) {
 }
 
 std::string home() {
-  if (const char* named = std::getenv("HOME"); named && *named) return named;
-  std::array<char, 4096> memory;
-  passwd entry;
-  passwd* found = nullptr;
-  ::getpwuid_r(::getuid(), &entry, memory.data(), memory.size(), &found);
-  if (found && found->pw_dir && *found->pw_dir) return found->pw_dir;
+  std::string folder = home_folder();
+  if (!folder.empty()) return folder;
   throw EngineError("this user has no home folder for engines; set SGMF_CACHE to a folder");
 }
 
@@ -93,7 +88,7 @@ std::string engine_folder() {
 std::string load_engine(const std::string& folder, const EngineKey& wanted, const Remedy& remedy) {
   const std::string none = "there is no " + wanted.builder + " engine of variant " +
                            wanted.variant + " for this package";
-  auto opened = PrivateFolder::open(folder);
+  auto opened = PrivateFolder::open(folder, {variable, refuse});
   if (!opened) throw BackendMissing(none + " in " + folder + "; " + remedy.command);
   const SealedStore store(std::move(*opened));
   std::exception_ptr complaint;

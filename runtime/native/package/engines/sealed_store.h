@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "package/engines/private_folder.h"
+#include "package/private_folder.h"
 #include "package/typed_json.h"
 
 namespace sgmf {

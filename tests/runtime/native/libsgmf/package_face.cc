@@ -125,5 +125,6 @@ VISIBLE int test_manifest(const char* bytes, size_t size, char* text, size_t tex
 }
 
 VISIBLE int test_package(const char* path, char* text, size_t text_size) {
-  return verdict(text, text_size, [&] { return summary(sgmf::Package(path).manifest()); });
+  return verdict(text, text_size,
+                 [&] { return summary(sgmf::Package(path, sgmf::Trust{}).manifest()); });
 }

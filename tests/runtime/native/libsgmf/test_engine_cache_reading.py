@@ -24,9 +24,10 @@ from segmaformer.runtime.errors import BackendError, EngineError
 FACE = Path(__file__).with_name("engine_cache_face.cc")
 SOURCES = [
     *(NATIVE / f"package/engines/{name}.cc" for name in ("engine_cache", "engine_key", "hmac")),
-    *(NATIVE / f"package/engines/{name}.cc" for name in ("private_folder", "sealed_store")),
-    *(NATIVE / f"package/{name}.cc" for name in ("sha256", "typed_json")),
-    *(NATIVE / f"{name}.cc" for name in ("cuda/driver/driver", "system/shared_library")),
+    NATIVE / "package/engines/sealed_store.cc",
+    *(NATIVE / f"package/{name}.cc" for name in ("private_folder", "sha256", "typed_json")),
+    *(NATIVE / f"system/{name}.cc" for name in ("home_folder", "shared_library")),
+    NATIVE / "cuda/driver/driver.cc",
 ]
 KEY = EngineKey(
     package_sha256="aa" * 32,

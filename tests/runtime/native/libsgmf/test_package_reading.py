@@ -33,7 +33,15 @@ from segmaformer.runtime.package.seal import seal
 from segmaformer.runtime.spec import Alignment, NormalizationScheme, Resampling, ResamplingMethod
 
 FACE = Path(__file__).with_name("package_face.cc")
-SOURCES = ("folder", "manifest", "manifest_checks", "package", "sha256", "spec_json", "typed_json")
+SOURCES = [
+    *(
+        NATIVE / f"package/{name}.cc"
+        for name in ("folder", "manifest", "manifest_checks", "package", "private_folder")
+    ),
+    *(NATIVE / f"package/{name}.cc" for name in ("sha256", "spec_json", "typed_json")),
+    *(NATIVE / "package/signature").glob("*.cc"),
+    NATIVE / "system/home_folder.cc",
+]
 SCHEMES = typing.get_args(NormalizationScheme)
 ALIGNMENTS = typing.get_args(Alignment)
 METHODS = typing.get_args(ResamplingMethod)
@@ -72,10 +80,9 @@ class Face:
 
 @pytest.fixture(scope="module")
 def face(tmp_path_factory: pytest.TempPathFactory) -> Face:
-    sources = [FACE, *(NATIVE / f"package/{name}.cc" for name in SOURCES)]
     options = (f"-I{NATIVE}", "-isystem", str(json_headers()))
     output = tmp_path_factory.mktemp("package") / "libpackage_face.so"
-    return Face(compile_library(output, sources, *options, over_op_library=False))
+    return Face(compile_library(output, [FACE, *SOURCES], *options, over_op_library=False))
 
 
 @given(content=st.binary(max_size=300), piece=st.integers(1, 130))

@@ -1,4 +1,4 @@
-#include "package/engines/private_folder.h"
+#include "package/private_folder.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -9,10 +9,9 @@
 #include <cerrno>
 #include <cstdlib>
 #include <memory>
+#include <stdexcept>
 #include <system_error>
 #include <utility>
-
-#include "package/engines/engine_error.h"
 
 namespace sgmf {
 namespace {
@@ -33,35 +32,36 @@ std::string shown_mode(mode_t mode) {
 
 // Refuses what belongs to others, or what others can write. Where the sticky bit suffices, others
 // may create but neither rename nor remove.
-void check_owner(const std::string& path, const struct stat& info, bool sticky_suffices = false) {
+void check_owner(const std::string& path, const struct stat& info, FolderUse use,
+                 bool sticky_suffices = false) {
   const uid_t user = ::geteuid();
   if (info.st_uid != 0 && info.st_uid != user) {
-    throw EngineError(path + " belongs to user " + std::to_string(info.st_uid) +
-                      "; expected user " + std::to_string(user) +
-                      " or root. Set SGMF_CACHE to a folder of your own");
+    use.refuse(path + " belongs to user " + std::to_string(info.st_uid) + "; expected user " +
+               std::to_string(user) + " or root. Set " + use.variable + " to a folder of your own");
   }
   const bool others_write = info.st_mode & (S_IWGRP | S_IWOTH);
   if (others_write && !(sticky_suffices && info.st_mode & S_ISVTX)) {
-    throw EngineError(path + " can be written by others (" + shown_mode(info.st_mode) +
-                      "); expected the user alone. Make sure that it holds only what is yours, "
-                      "then run: chmod go-w '" +
-                      path + "'");
+    use.refuse(path + " can be written by others (" + shown_mode(info.st_mode) +
+               "); expected the user alone. Make sure that it holds only what is yours, "
+               "then run: chmod go-w '" +
+               path + "'");
   }
 }
 
-void check_file(const std::string& path, const struct stat& info, bool secret) {
-  if (!S_ISREG(info.st_mode)) throw EngineError(path + " is not a regular file; remove it");
-  check_owner(path, info);
+void check_file(const std::string& path, const struct stat& info, FolderUse use, bool secret) {
+  if (!S_ISREG(info.st_mode)) use.refuse(path + " is not a regular file; remove it");
+  check_owner(path, info, use);
   if (secret && info.st_mode & (S_IRWXG | S_IRWXO)) {
-    throw EngineError(path + " can be read by others (" + shown_mode(info.st_mode) +
-                      "), so it keeps no secret. Remove it and what lies beside it, and build "
-                      "again");
+    use.refuse(path + " can be read by others (" + shown_mode(info.st_mode) +
+               "), so it keeps no secret. Remove it and what lies beside it, and build "
+               "again");
   }
 }
 
-[[noreturn]] void refuse_folder(const std::string& path, int error) {
-  throw EngineError(path + " cannot be opened as a folder: " + system_text(error) +
-                    "; set SGMF_CACHE to a folder of your own");
+[[noreturn]] void refuse_folder(const std::string& path, FolderUse use, int error) {
+  use.refuse(path + " cannot be opened as a folder: " + system_text(error) + "; set " +
+             use.variable + " to a folder of your own");
+  throw std::logic_error("a refusal throws");
 }
 
 // A path without the slashes at its end, which would let a link be followed.
@@ -70,18 +70,18 @@ std::string trimmed(std::string path) {
   return path;
 }
 
-void check_above(const std::string& path) {
+void check_above(const std::string& path, FolderUse use) {
   for (std::size_t slash = 0; slash != std::string::npos; slash = path.find('/', slash + 1)) {
     const std::string above = slash == 0 ? "/" : path.substr(0, slash);
     struct stat info;
-    if (::lstat(above.c_str(), &info) != 0) refuse_folder(above, errno);
-    check_owner(above, info, /*sticky_suffices=*/true);
+    if (::lstat(above.c_str(), &info) != 0) refuse_folder(above, use, errno);
+    check_owner(above, info, use, /*sticky_suffices=*/true);
   }
 }
 
-struct stat info_of(int descriptor, const std::string& path) {
+struct stat info_of(int descriptor, const std::string& path, FolderUse use) {
   struct stat info;
-  if (::fstat(descriptor, &info) != 0) refuse_folder(path, errno);
+  if (::fstat(descriptor, &info) != 0) refuse_folder(path, use, errno);
   return info;
 }
 
@@ -94,7 +94,7 @@ struct Descriptor {
   int value;
 };
 
-std::string read_whole(int file, const std::string& place, int64_t limit) {
+std::string read_whole(int file, const std::string& place, FolderUse use, int64_t limit) {
   std::string content;
   auto wanted = static_cast<uint64_t>(std::max<int64_t>(limit, 0)) + 1;
   while (wanted > 0) {
@@ -104,7 +104,7 @@ std::string read_whole(int file, const std::string& place, int64_t limit) {
     do {
       count = ::read(file, content.data() + before, content.size() - before);
     } while (count < 0 && errno == EINTR);
-    if (count < 0) throw EngineError(place + " cannot be read: " + system_text(errno));
+    if (count < 0) use.refuse(place + " cannot be read: " + system_text(errno));
     content.resize(before + static_cast<std::size_t>(count));
     if (count == 0) break;
     wanted -= static_cast<uint64_t>(count);
@@ -114,34 +114,36 @@ std::string read_whole(int file, const std::string& place, int64_t limit) {
 
 }  // namespace
 
-std::optional<PrivateFolder> PrivateFolder::open(const std::string& path) {
+std::optional<PrivateFolder> PrivateFolder::open(const std::string& path, FolderUse use) {
   const std::string named = trimmed(path);
   struct stat info;
   if (::lstat(named.c_str(), &info) != 0) {
     if (errno == ENOENT) return std::nullopt;
-    refuse_folder(named, errno);
+    refuse_folder(named, use, errno);
   }
   if (S_ISLNK(info.st_mode)) {
-    throw EngineError(named + " is a link; name the folder that it leads to");
+    use.refuse(named + " is a link; name the folder that it leads to");
   }
   const std::unique_ptr<char, decltype(&std::free)> real(::realpath(named.c_str(), nullptr),
                                                          &std::free);
-  if (!real) refuse_folder(named, errno);
+  if (!real) refuse_folder(named, use, errno);
   const std::string resolved = real.get();
-  check_above(resolved);
+  check_above(resolved, use);
   const int descriptor = ::open(resolved.c_str(), no_surprises | O_DIRECTORY);
-  if (descriptor < 0) refuse_folder(resolved, errno);
-  PrivateFolder folder(resolved, descriptor);
-  check_owner(resolved, info_of(descriptor, resolved));
+  if (descriptor < 0) refuse_folder(resolved, use, errno);
+  PrivateFolder folder(resolved, use, descriptor);
+  check_owner(resolved, info_of(descriptor, resolved, use), use);
   return folder;
 }
 
-PrivateFolder::PrivateFolder(std::string path, int descriptor)
+PrivateFolder::PrivateFolder(std::string path, FolderUse use, int descriptor)
     : path_(std::move(path)),
+      use_(use),
       descriptor_(descriptor) {}
 
 PrivateFolder::PrivateFolder(PrivateFolder&& other) noexcept
     : path_(std::move(other.path_)),
+      use_(other.use_),
       descriptor_(std::exchange(other.descriptor_, -1)) {}
 
 PrivateFolder::~PrivateFolder() {
@@ -154,21 +156,20 @@ std::optional<std::string> PrivateFolder::read(const std::string& name, int64_t 
   const int opened = ::openat(descriptor_, name.c_str(), no_surprises);
   if (opened < 0) {
     if (errno == ENOENT) return std::nullopt;
-    throw EngineError(place + " cannot be read: it is a link, or " + system_text(errno) +
-                      "; remove it");
+    use_.refuse(place + " cannot be read: it is a link, or " + system_text(errno) + "; remove it");
   }
   const Descriptor file(opened);
-  check_file(place, info_of(file.value, place), secret);
-  return read_whole(file.value, place, limit);
+  check_file(place, info_of(file.value, place, use_), use_, secret);
+  return read_whole(file.value, place, use_, limit);
 }
 
 std::vector<std::string> PrivateFolder::names(const std::string& suffix) const {
   const int copy = ::openat(descriptor_, ".", no_surprises | O_DIRECTORY);
-  if (copy < 0) refuse_folder(path_, errno);
+  if (copy < 0) refuse_folder(path_, use_, errno);
   const std::unique_ptr<DIR, int (*)(DIR*)> listing(::fdopendir(copy), &::closedir);
   if (!listing) {
     ::close(copy);
-    refuse_folder(path_, errno);
+    refuse_folder(path_, use_, errno);
   }
   std::vector<std::string> found;
   while (const dirent* entry = ::readdir(listing.get())) {
