@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fuzzes the opening of packages, the reading and shortening of networks, the decoding of images,
+# Fuzzes the opening of packages, their signatures, the cache of engines, the reading and shortening of networks, the decoding of images,
 # and shapes, strides and affines, each for a number of seconds; then prints the coverage and the
 # number of executions, or the finding.
 # Needs clang with libFuzzer (Debian: clang).
@@ -15,13 +15,16 @@ mkdir -p "$build"
 cmake -S "$native" -B "$build" -DCMAKE_CXX_COMPILER=clang++ \
   -DSGMF_CUDA=OFF -DSGMF_FUZZ=ON -DSGMF_SANITIZE=address,undefined >"$build/configure.log"
 cmake --build "$build" --target fuzz_open_package fuzz_coarse_model fuzz_self_contained \
-  fuzz_segment_volume fuzz_run_lengths >"$build/build.log"
+  fuzz_segment_volume fuzz_run_lengths fuzz_signature fuzz_engine_cache >"$build/build.log"
 
-mkdir -p "$build/packages" "$build/networks" "$build/volumes" "$build/images"
+mkdir -p "$build/packages" "$build/networks" "$build/volumes" "$build/images" \
+  "$build/signatures" "$build/engines"
 cp "$native/checks/fuzz/manifest.json" "$build/packages/"
 cp "$native/checks/fuzz/upsampling.onnx" "$build/networks/"
+cp "$native/checks/fuzz/signature.json" "$build/signatures/"
+cp "$native/checks/fuzz/engine.json" "$build/engines/"
 for target in open_package:packages coarse_model:networks self_contained:networks segment_volume:volumes \
-  run_lengths:images; do
+  run_lengths:images signature:signatures engine_cache:engines; do
   name=${target%%:*}
   echo "== $name, $seconds s"
   "$build/checks/fuzz/fuzz_$name" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=60 -len_control=0 \
