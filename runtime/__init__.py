@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from segmaformer.runtime.checks.scan import check_scan
     from segmaformer.runtime.ensemble import Ensemble
     from segmaformer.runtime.package.reader import Package
+    from segmaformer.runtime.package.signatures import Trust
     from segmaformer.runtime.predictor import Predictor
     from segmaformer.runtime.results.report import write_report
     from segmaformer.runtime.results.segmentation import Segmentation
@@ -22,6 +23,7 @@ __all__ = [
     "Package",
     "Predictor",
     "Segmentation",
+    "Trust",
     "Volume",
     "check_scan",
     "write_report",
@@ -32,6 +34,7 @@ _PLACES = {
     "Package": "package.reader",
     "Predictor": "predictor",
     "Segmentation": "results.segmentation",
+    "Trust": "package.signatures",
     "Volume": "scans.volume",
     "check_scan": "checks.scan",
     "write_report": "results.report",
