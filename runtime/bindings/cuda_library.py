@@ -18,6 +18,6 @@ def cuda_library_path() -> Path:
     return installed_library(
         "libsgmf_cuda",
         what="compiled CUDA library",
-        remedy="reinstall segmaformer where nvcc is on the path, with "
-        "SKBUILD_CMAKE_DEFINE=SGMF_CUDA=ON to be told what is missing",
+        remedy="reinstall segmaformer from its source where nvcc is on the path, with "
+        "SKBUILD_CMAKE_DEFINE=SGMF_CUDA=ON",
     )

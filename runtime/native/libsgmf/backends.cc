@@ -47,8 +47,8 @@ struct Entry {
 const Entry backends[] = {
     {"onnxruntime", open_onnxruntime, ""},
     {"tensorrt", open_tensorrt,
-     "was built without TensorRT's headers; build it where CMake finds NvInfer.h and "
-     "cuda_runtime_api.h (TENSORRT_INCLUDE_DIR), or use the backend onnxruntime"},
+     "was built without TensorRT's headers; build it with SGMF_CUDA=ON where CMake finds NvInfer.h "
+     "and cuda_runtime_api.h (TENSORRT_INCLUDE_DIR), or use the backend onnxruntime"},
 };
 
 }  // namespace

@@ -1,10 +1,13 @@
-# TENSORRT_INCLUDE_DIR: the folder of TensorRT's headers, for the plugin and for libsgmf's session.
+# TENSORRT_INCLUDE_DIR: the folder of TensorRT's headers, for the plugin and for libsgmf's session;
+# looked for where SGMF_CUDA is on.
 # SGMF_HAS_TENSORRT: whether the session can be built, which takes headers that it was written for
 # and that of the CUDA runtime, which they include; nothing is linked.
-find_path(TENSORRT_INCLUDE_DIR NvInfer.h
-  HINTS ENV TENSORRT_INCLUDE_DIR
-  PATH_SUFFIXES ${CMAKE_SYSTEM_PROCESSOR}-linux-gnu
-  DOC "Folder of TensorRT's headers")
+if(SGMF_CUDA)
+  find_path(TENSORRT_INCLUDE_DIR NvInfer.h
+    HINTS ENV TENSORRT_INCLUDE_DIR
+    PATH_SUFFIXES ${CMAKE_SYSTEM_PROCESSOR}-linux-gnu
+    DOC "Folder of TensorRT's headers")
+endif()
 set(SGMF_HAS_TENSORRT FALSE)
 if(NOT TENSORRT_INCLUDE_DIR)
   message(STATUS "No headers of TensorRT: libsgmf is built without it")
