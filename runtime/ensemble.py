@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segmaformer.runtime.backends import NetworkKind
 from segmaformer.runtime.errors import BudgetError, InputError
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.package.reader import Package
@@ -83,6 +84,11 @@ class Ensemble:
     def backend(self) -> str:
         """Backend, device and variant in use, of every member if they differ."""
         return " + ".join(dict.fromkeys(member.backend for member in self.members))
+
+    @property
+    def networks(self) -> tuple[NetworkKind, ...]:
+        """Backend, device, variant and precision of every network, member after member."""
+        return tuple(kind for member in self.members for kind in member.networks)
 
     def prepare(self, scan: Volume | str | Path | Sequence[str | Path]) -> Prepared:
         """Read and preprocess a scan, see :meth:`Predictor.prepare`; for the first member."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from segmaformer.runtime.backends import Session
+from segmaformer.runtime.backends import NetworkKind, Session
 from segmaformer.runtime.errors import BackendError
 from segmaformer.runtime.pipeline.device_network import DeviceNetwork, check_device_labels
 from segmaformer.runtime.pipeline.prediction import ON_PROCESSOR
@@ -32,6 +32,8 @@ class OpenNetwork:
     ----------
     description
         Backend, device and variant, as shown to people.
+    kind
+        The same without versions and threads, to compare runs by.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class OpenNetwork:
         self._open, self._mirrored_axes, self._report = open_session, mirrored_axes, report
         self._opened: tuple[Session, DeviceNetwork | None] | None = None
         self.description = self.session.description
+        self.kind: NetworkKind = self.session.kind
 
     @property
     def session(self) -> Session:

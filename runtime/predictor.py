@@ -14,6 +14,7 @@ import numpy as np
 
 from segmaformer.runtime.backends import (
     BackendOptions,
+    NetworkKind,
     open_session,
 )
 from segmaformer.runtime.bindings.processors import available_processors
@@ -152,6 +153,11 @@ class Predictor:
         if self._first is None or self._first.backend == self.network.description:
             return self.network.description
         return f"{self._first.backend}, then {self.network.description}"
+
+    @property
+    def networks(self) -> tuple[NetworkKind, ...]:
+        """Backend, device, variant and precision of the network; of both of a cascade."""
+        return (*(() if self._first is None else self._first.networks), self.network.kind)
 
     def predict(
         self,

@@ -14,6 +14,7 @@ from segmaformer.runtime.backends.session import (
     BackendOptions,
     CoarseNetwork,
     Device,
+    NetworkKind,
     Session,
     run_checked,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "BackendOptions",
     "CoarseNetwork",
     "Device",
+    "NetworkKind",
     "Session",
     "backend_names",
     "backends",

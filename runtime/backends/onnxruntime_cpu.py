@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from segmaformer.runtime.backends.session import BackendOptions, CoarseNetwork
+from segmaformer.runtime.backends.session import BackendOptions, CoarseNetwork, NetworkKind
 from segmaformer.runtime.bindings.coarse_model import enlarged, without_last_upsampling
 from segmaformer.runtime.bindings.op_library import register_op_library
 from segmaformer.runtime.bindings.processors import available_processors
@@ -43,6 +43,8 @@ class OnnxRuntimeSession:
     ----------
     description
         Version, device, variant and threads.
+    kind
+        Backend, device and variant.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class OnnxRuntimeSession:
         self.description = (
             f"ONNX Runtime {onnxruntime.__version__}, CPU, {variant}, {threads} thread{plural}"
         )
+        self.kind = NetworkKind("onnxruntime", "cpu", variant)
         self._threads = threads
         coarse = without_last_upsampling(content) if options.use_op_library else None
         model = content if coarse is None else coarse.model

@@ -26,7 +26,7 @@ from segmaformer.runtime.backends.onnxruntime_cpu import (
     import_onnxruntime,
     run_options,
 )
-from segmaformer.runtime.backends.session import BackendOptions
+from segmaformer.runtime.backends.session import BackendOptions, NetworkKind
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice, driver_release
 from segmaformer.runtime.bindings.cuda_library import cuda_library_path
 from segmaformer.runtime.engines.cache import EngineKey, package_key
@@ -69,6 +69,8 @@ class OnnxRuntimeCudaSession:
     ----------
     description
         Version, device, variant, and the operators that run on the CPU.
+    kind
+        Backend, device and variant.
     identity
         Text that changes with everything that the numbers depend on.
 
@@ -101,6 +103,7 @@ class OnnxRuntimeCudaSession:
             f"ONNX Runtime {onnxruntime.__version__}, {device.facts.name}, {variant}"
             f"{_on_the_cpu(self._session, has_scan=options.use_op_library and SCAN in content)}"
         )
+        self.kind = NetworkKind("onnxruntime", "cuda", variant)
         self.identity = EngineKey(
             **package_key(package, variant),
             builder=f"onnxruntime on {DEVICE}",

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
-from segmaformer.runtime.backends.session import BackendOptions
+from segmaformer.runtime.backends.session import BackendOptions, NetworkKind
 from segmaformer.runtime.bindings.op_library import op_library, op_library_path
 from segmaformer.runtime.bindings.processors import available_processors
 from segmaformer.runtime.errors import BackendError, CancelledError, MissingExtraError
@@ -47,6 +47,8 @@ class OpenVinoSession:
     ----------
     description
         Version, device, variant and threads.
+    kind
+        Backend, device, variant and precision.
     identity
         Text that changes with the network, OpenVINO, op library, processor and threads.
 
@@ -76,6 +78,11 @@ class OpenVinoSession:
         content = package.network(variant)
         threads = options.threads or available_processors()
         self.description = _describe(f"{variant} in bfloat16" if bfloat16 else variant, threads)
+        self.kind = (
+            NetworkKind("openvino-bf16", "cpu", variant, "bfloat16")
+            if bfloat16
+            else NetworkKind("openvino", "cpu", variant)
+        )
         self.identity = _identity(package, variant, self.description)
         self._lock = threading.Lock()
         self._tensor = openvino.Tensor

@@ -50,6 +50,26 @@ class BackendOptions:
 
 
 @dataclass(frozen=True)
+class NetworkKind:
+    """Software and variant that compute logits, whatever their version, threads and machine.
+
+    Attributes
+    ----------
+    backend, device
+        Values of ``--backend`` and ``--device``.
+    variant
+        Variant of the package.
+    precision
+        Precision of the backend's own choice; empty where it computes as the variant says.
+    """
+
+    backend: str
+    device: Device
+    variant: str
+    precision: str = ""
+
+
+@dataclass(frozen=True)
 class CoarseNetwork:
     """A network without the last upsampling of its logits, which is left to the pipeline.
 
@@ -71,6 +91,11 @@ class Session(Protocol):
     @property
     def description(self) -> str:
         """Backend, device and precision, as shown to people."""
+        ...
+
+    @property
+    def kind(self) -> NetworkKind:
+        """Backend, device, variant and precision, to compare runs by."""
         ...
 
     @property

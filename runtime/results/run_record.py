@@ -1,7 +1,7 @@
 """Record beside every label map: its scan, package, software and times.
 
 It answers years later where a label map came from, and lets an interrupted batch continue: a result
-counts as done only if scan, package and label map are the recorded ones.
+counts as done only if scan, label map and all that decides the labels are the recorded ones.
 """
 
 from __future__ import annotations
@@ -10,80 +10,23 @@ import dataclasses
 import datetime
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.results.segmentation import Segmentation
-from segmaformer.runtime.scans.digest import file_facts
+from segmaformer.runtime.scans.digest import file_facts, is_unchanged
 from segmaformer.runtime.spec import KeepLargest
 from segmaformer.runtime.system.atomic import Target
-from segmaformer.runtime.system.digest import sha256_of
+from segmaformer.runtime.system.digest import file_size_and_time, sha256_of
 
 
-def run_record(
-    segmentation: Segmentation,
-    *,
-    scan: Sequence[Path],
-    label_map: Target,
+def run_settings(
     package: Package,
-    ensemble: Sequence[Package] = (),
-    where: Sequence[str] = (),
-    keep_tilt: bool = False,
-    segmentation_type: str | None = None,
-) -> dict[str, Any]:
-    """Describe one finished run, JSON-ready.
-
-    Parameters
-    ----------
-    segmentation
-        Result of the predictor.
-    scan
-        Files that were read, or folders of DICOM files; one for each channel.
-    label_map
-        File that was written, or is about to be finished.
-    package
-        Package that the predictor ran.
-    ensemble
-        All packages of an ensemble, `package` among them; empty for one package.
-    where
-        Conditions that chose a DICOM series.
-    keep_tilt
-        Whether the network saw tilted series as they are.
-    segmentation_type
-        Type of a DICOM segmentation; None for label maps of other formats.
-    """
-    return {
-        "package": _signed_facts(package),
-        "ensemble": [_signed_facts(each) for each in ensemble],
-        "backend": segmentation.backend,
-        "mirrored_axes": list(segmentation.mirrored_axes),
-        "scan": [file_facts(path) for path in scan],
-        "where": list(where),
-        "keep_tilt": keep_tilt,
-        "segmentation_type": segmentation_type,
-        "postprocessing": _steps(segmentation.postprocessing),
-        "postprocessing_left_out": _steps(package.manifest.postprocessing)
-        if not segmentation.postprocessing
-        else [],
-        **_replacement_facts(segmentation),
-        "label_map_sha256": sha256_of(label_map),
-        "seconds": segmentation.seconds,
-        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "software": {name: version(name) for name in ("segmaformer", "onnxruntime", "numpy")},
-        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-    }
-
-
-def is_done(
-    record: Path,
+    networks: Sequence[Mapping[str, str]],
     *,
-    scan: Sequence[Path],
-    label_map: Path,
-    package: Package,
-    backend: str,
     ensemble: Sequence[Package] = (),
     mirrored_axes: Sequence[int] = (),
     nan_to: float | None = None,
@@ -91,54 +34,151 @@ def is_done(
     keep_tilt: bool = False,
     segmentation_type: str | None = None,
     postprocessing: Sequence[KeepLargest] = (),
-) -> bool:
-    """Tell if `record` describes such a run of this package on these very files.
+) -> dict[str, Any]:
+    """Describe all that decides the labels of a scan, JSON-ready.
 
-    A record that is missing, damaged or of other content gives False.
+    Parameters
+    ----------
+    package
+        Package that the predictor runs.
+    networks
+        Backend, device, variant and precision of every network.
+    ensemble
+        All packages of an ensemble, `package` among them; empty for one package.
+    mirrored_axes
+        Axes over whose mirror images the logits are averaged.
+    nan_to
+        Value that replaces NaN and infinite voxels; None refuses them.
+    where
+        Conditions that choose a DICOM series.
+    keep_tilt
+        Whether the network sees tilted series as they are.
+    segmentation_type
+        Type of a DICOM segmentation; None for label maps of other formats.
+    postprocessing
+        Steps that are applied to the label map.
     """
+    left_out = () if postprocessing else package.manifest.postprocessing
+    return {
+        "package": _package_facts(package),
+        "ensemble": [_package_facts(each) for each in ensemble],
+        "networks": [dict(network) for network in networks],
+        "mirrored_axes": list(mirrored_axes),
+        "nan_to": nan_to,
+        "where": list(where),
+        "keep_tilt": keep_tilt,
+        "segmentation_type": segmentation_type,
+        "postprocessing": _steps(postprocessing),
+        "postprocessing_left_out": _steps(left_out),
+    }
+
+
+def run_record(
+    segmentation: Segmentation,
+    settings: Mapping[str, Any],
+    *,
+    scan: Sequence[Path],
+    label_map: Target,
+) -> dict[str, Any]:
+    """Describe one finished run, JSON-ready.
+
+    Parameters
+    ----------
+    segmentation
+        Result of the predictor.
+    settings
+        From :func:`run_settings`.
+    scan
+        Files that were read, or folders of DICOM files; one for each channel.
+    label_map
+        File that was written, or is about to be finished.
+    """
+    replacement = segmentation.volume.replacement
+    return {
+        **settings,
+        "backend": segmentation.backend,
+        "scan": [file_facts(path) for path in scan],
+        "replaced_voxels": None if replacement is None else replacement.voxels,
+        "label_map": file_size_and_time(label_map),
+        "label_map_sha256": sha256_of(label_map),
+        "seconds": segmentation.seconds,
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "software": _software(),
+        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    }
+
+
+def is_done(
+    record: Path,
+    settings: Mapping[str, Any],
+    *,
+    scan: Sequence[Path],
+    label_map: Path,
+    strict_backend: str | None = None,
+) -> bool:
+    """Tell if `record` describes a run with these settings on these very files.
+
+    A file of the recorded size and time of change counts as the recorded one; otherwise its SHA-256
+    decides. A record that is missing, damaged or of other content gives False.
+
+    Parameters
+    ----------
+    record
+        JSON file from :func:`run_record`.
+    settings, scan, label_map
+        As for :func:`run_record`.
+    strict_backend
+        Backend with version and threads that the record must name, with the software's versions;
+        all files are hashed. None compares neither, since they do not decide the labels.
+    """
+    strict = strict_backend is not None
     try:
         document = json.loads(record.read_bytes())
         return (
-            _unsigned(document["package"]) == _package_facts(package)
-            and [_unsigned(facts) for facts in document.get("ensemble", [])]
-            == [_package_facts(each) for each in ensemble]
-            and document["backend"] == backend
-            and document["mirrored_axes"] == list(mirrored_axes)
-            and document.get("nan_to") == nan_to
-            and document.get("where", []) == list(where)
-            and document.get("keep_tilt", False) == keep_tilt
-            and document.get("segmentation_type") == segmentation_type
-            and document.get("postprocessing", []) == _steps(postprocessing)
-            and document["scan"] == [file_facts(path) for path in scan]
-            and document["label_map_sha256"] == sha256_of(label_map)
+            all(_unsigned(document[key]) == _unsigned(value) for key, value in settings.items())
+            and (not strict or document["backend"] == strict_backend)
+            and (not strict or document["software"] == _software())
+            and len(document["scan"]) == len(scan)
+            and all(
+                is_unchanged(path, facts, rehash=strict)
+                for path, facts in zip(scan, document["scan"], strict=True)
+            )
+            and _is_label_map(label_map, document, rehash=strict)
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
-def _replacement_facts(segmentation: Segmentation) -> dict[str, Any]:
-    """Describe the value and number of replaced NaN and infinite voxels, or return None."""
-    replacement = segmentation.volume.replacement
-    return {
-        "nan_to": None if replacement is None else replacement.value,
-        "replaced_voxels": None if replacement is None else replacement.voxels,
-    }
+def _is_label_map(path: Path, document: Mapping[str, Any], *, rehash: bool) -> bool:
+    found, recorded = file_size_and_time(path), document["label_map"]
+    if found == recorded and not rehash:
+        return True
+    same_size: bool = found["bytes"] == recorded["bytes"]
+    return same_size and document["label_map_sha256"] == sha256_of(path)
+
+
+def _software() -> dict[str, str]:
+    return {name: version(name) for name in ("segmaformer", "onnxruntime", "numpy")}
 
 
 def _steps(postprocessing: Sequence[KeepLargest]) -> list[str]:
     return [str(step) for step in postprocessing]
 
 
-def _package_facts(package: Package) -> dict[str, str]:
-    return {"name": package.manifest.name, "manifest_sha256": package.manifest_sha256}
-
-
-def _signed_facts(package: Package) -> dict[str, Any]:
-    """Add the trusted key that signed a package, which is null where none is trusted."""
+def _package_facts(package: Package) -> dict[str, Any]:
+    """Describe a package and the trusted key that signed it, which is null where none is."""
     signer = None if package.signer is None else dataclasses.asdict(package.signer)
-    return {**_package_facts(package), "signature": signer}
+    return {
+        "name": package.manifest.name,
+        "manifest_sha256": package.manifest_sha256,
+        "signature": signer,
+    }
 
 
-def _unsigned(facts: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the key: it changes no label."""
-    return {name: value for name, value in facts.items() if name != "signature"}
+def _unsigned(facts: Any) -> Any:
+    """Leave out the keys that signed packages: they change no label."""
+    if isinstance(facts, list):
+        return [_unsigned(each) for each in facts]
+    if isinstance(facts, dict):
+        return {name: value for name, value in facts.items() if name != "signature"}
+    return facts

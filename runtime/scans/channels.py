@@ -21,7 +21,6 @@ from segmaformer.runtime.scans.formats import (
     SUFFIXES,
     read_header,
     scan_name,
-    scan_suffix,
     unreadable,
 )
 
@@ -79,21 +78,27 @@ def group_channels(files: Path | Iterable[Path], *, channels: int) -> list[ScanC
             f"no scans are {place}; expected files that end in {', '.join(SUFFIXES)}, or folders "
             "of DICOM files"
         )
-    members: dict[tuple[Path, str], list[tuple[int | None, Path]]] = defaultdict(list)
+    # Folders are compared as paths, but names as texts: a cohort has many of them.
+    members: dict[str, dict[str, list[tuple[int | None, Path]]]] = {}
     for path in scans:
         name, channel = _case_and_channel(path)
-        members[path.parent, name].append((channel, path))
-    return [_case(name, members[folder, name], channels) for folder, name in sorted(members)]
+        folder = members.setdefault(os.path.dirname(path), defaultdict(list))
+        folder[name].append((channel, path))
+    return [
+        _case(name, members[folder][name], channels)
+        for folder in sorted(members, key=Path)
+        for name in sorted(members[folder])
+    ]
 
 
 def is_series(path: Path) -> bool:
     """Tell if a folder holds DICOM files, and no visible file with a scan's name."""
-    return path.is_dir() and not any(map(scan_suffix, _visible(path))) and holds_dicom(path)
+    return path.is_dir() and not any(map(_is_scan_name, _names(path))) and holds_dicom(path)
 
 
 def series_below(folder: Path) -> list[Path]:
     """Return the folders in a folder that hold DICOM files; none if such files lie beside them."""
-    inside = _visible(folder)
+    inside = [folder / name for name in _names(folder)]
     if any(path.is_file() and open_file(path) is not None for path in inside):
         return []
     return [path for path in inside if path.is_dir() and holds_dicom(path)]
@@ -101,8 +106,11 @@ def series_below(folder: Path) -> list[Path]:
 
 def why_unreadable(files: Iterable[Path]) -> str | None:
     """Return the reason why one of these exists but cannot be read; None if all can."""
-    there = (path for path in files if os.path.lexists(path))
-    return next(filter(None, map(unreadable, there)), None)
+    for path in files:
+        refusal = unreadable(path)
+        if refusal is not None and os.path.lexists(path):
+            return refusal
+    return None
 
 
 def channels_in(path: Path) -> int:
@@ -116,18 +124,23 @@ def channels_in(path: Path) -> int:
 
 
 def _scans_in(folder: Path) -> list[Path]:
-    files = [path for path in _visible(folder) if scan_suffix(path)]
+    files = [folder / name for name in filter(_is_scan_name, _names(folder))]
     return files or series_below(folder) or [folder] * holds_dicom(folder)
 
 
-def _visible(folder: Path) -> list[Path]:
+def _is_scan_name(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the visible names in a folder, in order."""
     try:
-        names = sorted(folder.iterdir())
+        names = sorted(os.listdir(folder))
     except PermissionError as error:
         raise InputError(
             f"the folder {folder} cannot be read: {error.strerror}; change its permissions"
         ) from error
-    return [path for path in names if not path.name.startswith(".")]
+    return [name for name in names if not name.startswith(".")]
 
 
 def _case_and_channel(path: Path) -> tuple[str, int | None]:
@@ -137,9 +150,9 @@ def _case_and_channel(path: Path) -> tuple[str, int | None]:
 
 
 def _case(name: str, members: list[tuple[int | None, Path]], channels: int) -> ScanCase:
-    ordered = sorted(members, key=lambda member: (member[0] or 0, member[1]))
-    files = tuple(path for _, path in ordered)
-    numbers = [number for number, _ in ordered]
+    members.sort(key=lambda member: (member[0] or 0, member[1]))
+    files = tuple(path for _, path in members)
+    numbers = [number for number, _ in members]
     found = [number for number in numbers if number is not None]
     refusal = why_unreadable(files)
     if refusal is not None:

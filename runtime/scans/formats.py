@@ -269,8 +269,11 @@ def scan_name(path: Path) -> str:
 
 def scan_suffix(path: Path) -> str:
     """Return the ending of the format, as it is written, or nothing."""
-    endings = (path.name[-len(suffix) :] for suffix in SUFFIXES)
-    return next((ending for ending in endings if ending.lower() in SUFFIXES), "")
+    name = path.name
+    lowered = name.lower()
+    if not lowered.endswith(SUFFIXES):
+        return ""
+    return next(name[-len(suffix) :] for suffix in SUFFIXES if lowered.endswith(suffix))
 
 
 def _format_named(path: Path) -> _Format | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import click
 
+from segmaformer.cli.result_places import Places
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
 from segmaformer.runtime.results.segmentation import DICOM_SUFFIX
@@ -72,7 +73,7 @@ class Case:
         """Name of the scan's first file."""
         return self.scan[0].name
 
-    @property
+    @cached_property
     def record(self) -> Path:
         """JSON record beside the label map."""
         return _beside(self.label_map, ".run.json")
@@ -156,22 +157,30 @@ def group_cases(
         The files do not divide into groups of `channels` channels.
     """
     if any(path.is_dir() and not is_series(path) for path in paths):
-        group_scans(paths, channels=channels)  # refuses a folder without scans before the usage
+        # This refuses a folder without scans before the usage.
+        scans = group_scans(paths, channels=channels)
         _prepare_results_folder(paths[0], output)
-    elif output is not None and not output.suffix and any(path.is_dir() for path in paths):
-        output.mkdir(exist_ok=True)
-    into_folder = output is not None and output.is_dir()
-    scans = group_scans(paths, channels=channels, into_folder=into_folder)
-    if output is not None and output.is_dir() and _place(output) == _place(paths[0]):
+    else:
+        if output is not None and not output.suffix and any(path.is_dir() for path in paths):
+            output.mkdir(exist_ok=True)
+        into_folder = output is not None and output.is_dir()
+        scans = group_scans(paths, channels=channels, into_folder=into_folder)
+    if (
+        output is not None
+        and output.is_dir()
+        and os.path.realpath(output) == os.path.realpath(paths[0])
+    ):
         # Leave out results of an earlier run, which may lie among the scans.
         scans = [scan for scan in scans if not scan.name.endswith(RESULT_NAME)]
     _check_report(wanted.report, len(scans))
-    cases = [_case(scan, _label_map(scan.files[0], output, len(scans)), wanted) for scan in scans]
-    _refuse_collisions(cases)
+    label_map = _naming(output, len(scans))
+    cases = [_case(scan, label_map(scan.files[0]), wanted) for scan in scans]
+    places = Places(cases)
+    places.refuse_collisions()
     if output is None or output.is_dir():
-        _keep_label_maps_of_others(cases)
+        places.keep_label_maps_of_others()
     if package is not None:
-        _keep_out(cases, package)
+        places.keep_out(package)
     return cases
 
 
@@ -267,20 +276,24 @@ def _case(scan: ScanCase, label_map: Path, wanted: Wanted) -> Case:
     )
 
 
-def _label_map(scan: Path, output: Path | None, count: int) -> Path:
-    suffix = DICOM_SUFFIX if _is_dicom(scan) else label_map_suffix(scan)
-    name = f"{scan_name(scan)}{RESULT_NAME}{suffix}"
+def _naming(output: Path | None, count: int) -> Callable[[Path], Path]:
+    """Return the function that names the label map of a scan."""
     if output is None:
-        return scan.with_name(name)
+        return lambda scan: scan.with_name(_result_name(scan))
     if output.is_dir():
-        return output / name
+        return lambda scan: output / _result_name(scan)
     if count > 1:
         raise click.UsageError(f"-o {output} is no folder, and there are {count} scans")
     if not output.name.lower().endswith(RESULT_SUFFIXES):
         raise click.UsageError(
             f"-o {output} must end in {', '.join(RESULT_SUFFIXES)}, or be an existing folder"
         )
-    return output
+    return lambda scan: output
+
+
+def _result_name(scan: Path) -> str:
+    suffix = DICOM_SUFFIX if _is_dicom(scan) else label_map_suffix(scan)
+    return f"{scan_name(scan)}{RESULT_NAME}{suffix}"
 
 
 def _is_dicom(scan: Path) -> bool:
@@ -298,46 +311,6 @@ def _check_report(report: Path | None, count: int) -> None:
         raise click.UsageError(f"--report {report} is no folder, and there are {count} scans")
     if report.suffix.lower() != ".html":
         raise click.UsageError(f"--report {report} must end in .html, or be an existing folder")
-
-
-def _refuse_collisions(cases: list[Case]) -> None:
-    results = Counter(_place(path) for case in cases for path in case.written)
-    scans = {_place(path) for case in cases for path in case.scan}
-    for path, count in results.items():
-        if path in scans:
-            raise click.UsageError(
-                f"{path} is a scan and would be replaced; give another name by -o"
-            )
-        if count > 1:
-            raise click.UsageError(
-                f"{count} results would be written to {path}; segment scans of one name one by "
-                "one, and name every label of --probabilities once"
-            )
-
-
-def _keep_label_maps_of_others(cases: list[Case]) -> None:
-    """Refuse to replace label maps without a record, such as those drawn by hand."""
-    for case in cases:
-        if case.label_map.exists() and not case.record.exists():
-            raise click.UsageError(
-                f"{case.label_map} exists, and no {case.record.name} beside it says that a run "
-                "made it; move it away, or name a file or another folder by -o"
-            )
-
-
-def _keep_out(cases: list[Case], package: Path) -> None:
-    """Refuse results in the package's folder, which holds what its manifest lists alone."""
-    for case in cases:
-        for path in case.written:
-            if Path(_place(path)).is_relative_to(_place(package)):
-                raise click.UsageError(
-                    f"{path} would lie in the package {package}; choose another place by -o"
-                )
-
-
-def _place(path: Path) -> str:
-    """Resolve a path; links that form a circle are no error."""
-    return os.path.realpath(path)
 
 
 def _report(label_map: Path, wanted: Path | None) -> Path | None:

@@ -116,22 +116,23 @@ def _print(text: str | bytes) -> None:
         raise OutputError(f"cannot write the results to stdout: {error.strerror}") from error
 
 
-def print_table(results: Sequence[Mapping[str, Any]]) -> None:
-    """Print one line for each scan of a batch, and a count, for people."""
-    rows = [(Path(result["scan"][0]).name, *_fate(result)) for result in results]
-    width = max((len(name) for name, _, _ in rows), default=0)
-    for name, fate, remark in rows:
-        say(f"{name:<{width}}  {fate:<7}  {remark}")
-    counts = Counter(fate for _, fate, _ in rows)
+def print_failures(results: Sequence[Mapping[str, Any]]) -> None:
+    """Print one line for each scan of a batch that failed, and counts of all, for people."""
+    failed = [result for result in results if "error" in result]
+    names = [Path(result["scan"][0]).name for result in failed]
+    width = max(map(len, names), default=0)
+    for name, result in zip(names, failed, strict=True):
+        say(f"{name:<{width}}  {_fate(result):<7}  {result['error']}")
+    counts = Counter(map(_fate, results))
     say(", ".join(f"{count} {fate}" for fate, count in counts.items()))
 
 
-def _fate(result: Mapping[str, Any]) -> tuple[str, str]:
+def _fate(result: Mapping[str, Any]) -> str:
     if result.get("skipped"):
-        return "skipped", "its results are there"
+        return "skipped"
     if "error" in result:
-        return "refused" if result["exit_code"] == exit_codes.REFUSED else "failed", result["error"]
-    return "done", f"{sum(result['seconds'].values()):.1f} s"
+        return "refused" if result["exit_code"] == exit_codes.REFUSED else "failed"
+    return "done"
 
 
 @contextmanager

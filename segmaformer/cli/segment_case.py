@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -16,10 +17,13 @@ from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.predictor import Predictor, Prepared
 from segmaformer.runtime.progress import Progress, Report
 from segmaformer.runtime.results.dicom.measurement_report import write_measurement_report
-from segmaformer.runtime.results.dicom.segmentation_object import write_segmentation_object
+from segmaformer.runtime.results.dicom.segmentation_object import (
+    SegmentationType,
+    write_segmentation_object,
+)
 from segmaformer.runtime.results.dicom.source import check_series
 from segmaformer.runtime.results.report import write_report
-from segmaformer.runtime.results.run_record import run_record
+from segmaformer.runtime.results.run_record import run_record, run_settings
 from segmaformer.runtime.results.segmentation import Segmentation
 from segmaformer.runtime.scans.formats import write_probability
 from segmaformer.runtime.system.atomic import UnfinishedFile, check_writable, unfinished_file
@@ -90,6 +94,23 @@ def segment_cases(
         return document
 
     return run_overlapped(cases, prepare=prepare, work=work, finish=finish, errors=EXPECTED_ERRORS)
+
+
+def settings_of(
+    predictor: Predictor | Ensemble, segmentation_type: SegmentationType | None
+) -> dict[str, Any]:
+    """Describe all that decides the labels of a scan, see :func:`run_settings`."""
+    return run_settings(
+        predictor.package,
+        [dataclasses.asdict(network) for network in predictor.networks],
+        ensemble=predictor.packages if isinstance(predictor, Ensemble) else (),
+        mirrored_axes=predictor.mirrored_axes,
+        nan_to=predictor.nan_to,
+        where=predictor.where,
+        keep_tilt=predictor.keep_tilt,
+        segmentation_type=segmentation_type,
+        postprocessing=predictor.postprocessing,
+    )
 
 
 def _prepare(predictor: Predictor | Ensemble, case: Case, warn: Report) -> Prepared:
@@ -163,13 +184,9 @@ def _write(
     _write_label_map(case, segmentation, places, document)
     record = run_record(
         segmentation,
+        settings_of(predictor, case.segmentation_type),
         scan=case.scan,
         label_map=places[case.label_map],
-        package=predictor.package,
-        ensemble=predictor.packages if isinstance(predictor, Ensemble) else (),
-        where=predictor.where,
-        keep_tilt=predictor.keep_tilt,
-        segmentation_type=case.segmentation_type,
     )
     _write_json(places[case.record], record)
     if case.preview is not None:

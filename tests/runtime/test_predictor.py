@@ -12,7 +12,7 @@ import pytest
 from support.packages.samples import copy_package, edit_manifest, head_like, write_scan
 
 from segmaformer.runtime import Package, Predictor, Segmentation, Volume
-from segmaformer.runtime.backends import BackendOptions
+from segmaformer.runtime.backends import BackendOptions, NetworkKind
 from segmaformer.runtime.errors import BackendError, BudgetError, CancelledError, InputError
 
 AFFINE = np.array(
@@ -229,6 +229,7 @@ class StubSession:
     """Logits from a function instead of a network."""
 
     description = "a stub"
+    kind = NetworkKind("onnxruntime", "cpu", "fp32")
     tiles_at_once = 1
     identity = coarse = resident = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from segmaformer.runtime.backends.session import BackendOptions
+from segmaformer.runtime.backends.session import BackendOptions, NetworkKind
 from segmaformer.runtime.backends.tensorrt.messages import Messages
 from segmaformer.runtime.backends.tensorrt.rtx_build import NAME, TARGETS, import_tensorrt_rtx
 from segmaformer.runtime.backends.tensorrt.rtx_library import rtx_key, target_of
@@ -49,6 +49,7 @@ def open_rtx(
         device,
         package.manifest,
         Messages(module),
+        kind=NetworkKind(NAME, "cuda", variant),
         description=f"TensorRT-RTX {module.__version__}, {device.facts.name}, {variant}",
         identity=hashlib.sha256(made_here.encode()).hexdigest(),
     )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from segmaformer.runtime.backends.batch_slot import BatchSlot
+from segmaformer.runtime.backends.session import NetworkKind
 from segmaformer.runtime.backends.tensorrt.messages import Messages
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice
 from segmaformer.runtime.errors import BackendError
@@ -42,6 +43,8 @@ class EngineSession:
         Manifest of the package, to check the engine's inputs and outputs.
     messages
         Receives the messages of the module's objects.
+    kind
+        Backend, device and variant.
     description
         Version, device and variant, as shown to people.
     identity
@@ -51,8 +54,8 @@ class EngineSession:
     ----------
     description
         Version, device, variant and batch.
-    identity
-        Identity as given.
+    kind, identity
+        As given.
     batch
         Largest number of tiles that the engine takes at once.
 
@@ -73,6 +76,7 @@ class EngineSession:
         manifest: Manifest,
         messages: Messages,
         *,
+        kind: NetworkKind,
         description: str,
         identity: str,
     ):
@@ -85,6 +89,7 @@ class EngineSession:
         shapes = manifest.input_shape, manifest.logits_shape
         self._input, self._output = _check_interface(trt, engine, shapes)
         self.batch = int(engine.get_tensor_profile_shape(self._input, 0)[2][0])
+        self.kind = kind
         self.description, self.identity = f"{description}, batch {self.batch}", identity
         self._context = engine.create_execution_context()
         if self._context is None:

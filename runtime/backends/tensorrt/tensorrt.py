@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from segmaformer.runtime.backends.session import BackendOptions
+from segmaformer.runtime.backends.session import BackendOptions, NetworkKind
 from segmaformer.runtime.backends.tensorrt.library import NAME, load_tensorrt
 from segmaformer.runtime.backends.tensorrt.session import EngineSession
 from segmaformer.runtime.engines.cache import Engine, EngineCache
@@ -46,6 +46,7 @@ def open_tensorrt(
         tensorrt.device,
         package.manifest,
         tensorrt.messages,
+        kind=NetworkKind(NAME, "cuda", variant),
         description=f"TensorRT {tensorrt.version}, {tensorrt.device.facts.name}, {variant}",
         identity=engine.identity,
     )

@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
+from segmaformer.cli.bare_options import CommandWithBareOptions
 from segmaformer.cli.cases import Case, Wanted, group_cases
-from segmaformer.cli.console import print_json, print_path, print_table, progress_bar, say
+from segmaformer.cli.console import print_failures, print_json, print_path, progress_bar, say
 from segmaformer.cli.dicom_results import (
     check_dicom_results,
     dicom_report_option,
@@ -31,6 +32,7 @@ from segmaformer.cli.parameters import (
     scan_options,
     threads_option,
 )
+from segmaformer.cli.resume import Resume, divide_done, resume_option
 from segmaformer.cli.segment_case import segment_cases
 from segmaformer.runtime.backends import BackendOptions, Device, find_backend
 from segmaformer.runtime.ensemble import Ensemble
@@ -40,11 +42,10 @@ from segmaformer.runtime.pipeline.probabilities import label_channel
 from segmaformer.runtime.pipeline.scan_image import ScanOptions
 from segmaformer.runtime.predictor import Predictor
 from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
-from segmaformer.runtime.results.run_record import is_done
 from segmaformer.runtime.system.atomic import atomic_file
 
 
-@click.command("infer")
+@click.command("infer", cls=CommandWithBareOptions)
 @click.argument("scans", nargs=-1, required=True, type=SCAN_PATH)
 @models_option
 @click.option(
@@ -91,9 +92,7 @@ from segmaformer.runtime.system.atomic import atomic_file
     is_flag=True,
     help="Write the labels of the network, without the package's postprocessing.",
 )
-@click.option(
-    "--resume", is_flag=True, help="Skip scans whose results exist and were made in the same way."
-)
+@resume_option
 @click.option(
     "--shard",
     callback=parse_shard,
@@ -121,7 +120,7 @@ def command(
     probabilities: tuple[str, ...],
     reading: ScanOptions,
     no_postprocessing: bool,
-    resume: bool,
+    resume: Resume | None,
     shard: tuple[int, int] | None,
     as_json: bool,
 ) -> int:
@@ -162,16 +161,15 @@ def command(
     )
     title = " + ".join(each.manifest.name for each in packages)
     say(f"{title}: {predictor.backend}")
-    done = [case for case in cases if resume and _is_done(predictor, case)]
+    done, left = divide_done(predictor, cases, resume)
     results = [_skipped(case) for case in done]
-    left = [case for case in cases if case not in done]
     results += _segment(predictor, left, names=names, print_results=not as_json)
     tell_of_frames(package.manifest, cases, results)
     summary = {"model": " + ".join(map(str, models)), "results": results}
     if as_json:
         print_json(summary)
     if len(cases) > 1 or done:
-        print_table(results)
+        print_failures(results)
     if output is not None and output.is_dir() and scans[0].is_dir():
         _write_summary(output, shard, summary)
     return _conclude(results)
@@ -201,25 +199,6 @@ def _check_options(
         raise click.UsageError(str(error)) from None
     if tta and not manifest.tiling.mirror_axes:
         say(f"{manifest.name} allows no mirroring, so --tta changes nothing")
-
-
-def _is_done(predictor: Predictor | Ensemble, case: Case) -> bool:
-    if case.refusal is not None:  # the path may not be a file
-        return False
-    return all(path.exists() for path in case.results) and is_done(
-        case.record,
-        scan=case.scan,
-        label_map=case.label_map,
-        package=predictor.package,
-        ensemble=predictor.packages if isinstance(predictor, Ensemble) else (),
-        backend=predictor.backend,
-        mirrored_axes=predictor.mirrored_axes,
-        nan_to=predictor.nan_to,
-        where=predictor.where,
-        keep_tilt=predictor.keep_tilt,
-        segmentation_type=case.segmentation_type,
-        postprocessing=predictor.postprocessing,
-    )
 
 
 def _part(cases: list[Case], shard: tuple[int, int] | None) -> list[Case]:

@@ -12,7 +12,7 @@ pytest.importorskip("onnx")
 from support.networks.networks import TINY_TILE
 
 from segmaformer.export.engines.engine_build import EngineRequest, build_tensorrt
-from segmaformer.runtime.backends import BackendOptions
+from segmaformer.runtime.backends import BackendOptions, NetworkKind
 from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
 from segmaformer.runtime.backends.tensorrt.library import load_tensorrt, what_is_missing
 from segmaformer.runtime.backends.tensorrt.session import EngineSession
@@ -47,6 +47,7 @@ def test_an_engine_computes_what_the_cpu_does(
         trt.device,
         package.manifest,
         trt.messages,
+        kind=NetworkKind("tensorrt", "cuda", "fp32"),
         description="",
         identity="",
     )

@@ -21,6 +21,7 @@ from support.stand_ins.gpu_machine import brightness_package, pretend
 from support.stand_ins.host_device import HostDriver
 
 from segmaformer.runtime import Predictor, Volume
+from segmaformer.runtime.backends import NetworkKind
 from segmaformer.runtime.backends.tensorrt.library import load_tensorrt
 from segmaformer.runtime.backends.tensorrt.messages import Messages
 from segmaformer.runtime.backends.tensorrt.session import EngineSession
@@ -75,6 +76,7 @@ def runner(driver: HostDriver, manifest: Manifest, batch: int = 1) -> EngineSess
         driver.device(),
         manifest,
         messages,
+        kind=NetworkKind("tensorrt", "cuda", "fp32"),
         description="",
         identity="",
     )

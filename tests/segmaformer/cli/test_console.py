@@ -10,11 +10,11 @@ import click
 import pytest
 
 from segmaformer.cli.console import (
+    print_failures,
     print_json,
     print_line,
     print_path,
     print_rows,
-    print_table,
     progress_bar,
     say,
     say_usage,
@@ -47,7 +47,7 @@ def test_nothing_steers_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     print_path(HOSTILE)
     print_line(HOSTILE)
     print_rows([(HOSTILE, "ok")])
-    print_table([{"scan": [HOSTILE], "error": HOSTILE, "exit_code": 3}])
+    print_failures([{"scan": [HOSTILE], "error": HOSTILE, "exit_code": 3}])
     say_usage(click.BadParameter(HOSTILE))
     found = capfd.readouterr()
     assert found.out.splitlines() == [SHOWN, SHOWN, f"{SHOWN}  ok"]

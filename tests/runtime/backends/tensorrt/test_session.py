@@ -9,6 +9,7 @@ import pytest
 from support.packages.samples import sample_manifest
 from support.stand_ins.gpu_fakes import DataType, FakeDriver, FakeTensorRt
 
+from segmaformer.runtime.backends import NetworkKind
 from segmaformer.runtime.backends.tensorrt.messages import Messages
 from segmaformer.runtime.backends.tensorrt.session import SLOTS, EngineSession
 from segmaformer.runtime.bindings.cuda_driver import CudaDevice, CudaDriver
@@ -29,7 +30,14 @@ def fake(**options: Any) -> FakeTensorRt:
 def runner(trt: Any) -> EngineSession:
     device = CudaDevice(CudaDriver(trt.driver))
     return EngineSession(
-        trt, b"engine", device, sample_manifest(), Messages(trt), description="", identity=""
+        trt,
+        b"engine",
+        device,
+        sample_manifest(),
+        Messages(trt),
+        kind=NetworkKind("tensorrt", "cuda", "fp32"),
+        description="",
+        identity="",
     )
 
 

@@ -505,6 +505,18 @@ def test_resume_does_what_is_left(
     assert written_when(tmp_path / "out" / "a_seg.nii.gz") == first
 
 
+def test_resume_goes_on_with_other_threads_unless_it_is_strict(
+    sgmf: Sgmf, tiny_package_path: Path, folder: Path, tmp_path: Path
+) -> None:
+    arguments = ("-m", tiny_package_path, "-o", tmp_path / "out", "--threads")
+    sgmf("infer", folder, *arguments, "2")
+    assert "2 skipped" in sgmf("infer", "--resume", folder, *arguments, "1").stderr
+    assert "skipped" not in sgmf("infer", folder, *arguments, "1", "--resume=strict").stderr
+    assert "2 skipped" in sgmf("infer", folder, *arguments, "1", "--resume=strict").stderr
+    wrong = sgmf("infer", folder, *arguments, "1", "--resume=loose")
+    assert (wrong.code, "strict" in wrong.stderr) == (2, True)
+
+
 def test_resume_does_not_mix_mirrored_and_plain_results(
     sgmf: Sgmf, tiny_package_path: Path, folder: Path, tmp_path: Path
 ) -> None:

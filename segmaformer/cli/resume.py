@@ -1,0 +1,55 @@
+"""Continuation of a batch: which scans have their results already."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import click
+
+from segmaformer.cli.bare_options import BareOption
+from segmaformer.cli.cases import Case
+from segmaformer.cli.segment_case import settings_of
+from segmaformer.runtime.ensemble import Ensemble
+from segmaformer.runtime.predictor import Predictor
+from segmaformer.runtime.results.run_record import is_done
+
+Resume = Literal["same-labels", "strict"]
+"""How far a record must agree: in all that decides the labels, or in versions and threads too."""
+
+resume_option = click.option(
+    "--resume",
+    cls=BareOption,
+    bare="same-labels",
+    type=click.Choice(get_args(Resume)),
+    metavar="[=strict]",
+    help="Skip scans whose results are there and were made in the same way. With =strict, versions "
+    "and threads must be the same too, and every file is read again to compare it.",
+)
+
+
+def divide_done(
+    predictor: Predictor | Ensemble, cases: Sequence[Case], resume: Resume | None
+) -> tuple[list[Case], list[Case]]:
+    """Divide cases into those whose results are there and the others; without `resume`, none is."""
+    done: list[Case] = []
+    left: list[Case] = []
+    settings = functools.lru_cache(functools.partial(settings_of, predictor))
+    backend = predictor.backend if resume == "strict" else None
+    for case in cases:
+        finished = (
+            resume is not None
+            and case.refusal is None  # else the path may not be a file
+            and all(map(os.path.exists, case.results[1:]))  # the label map's size is looked up
+            and is_done(
+                case.record,
+                settings(case.segmentation_type),
+                scan=case.scan,
+                label_map=case.label_map,
+                strict_backend=backend,
+            )
+        )
+        (done if finished else left).append(case)
+    return done, left
