@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import sys
 from pathlib import Path
+
+from segmaformer.runtime.system.control_groups import available_to_control_groups
 
 MIB = 1024 * 1024
 MOST_BUDGET_MIB = (2**63 - 1) // MIB
 """Largest budget in MiB; in bytes, more is no signed 64-bit integer."""
 DEFAULT_SHARE = 0.5
 """Share of the available memory that a prediction uses by default."""
+
+_default_limit: int | None = None
 
 
 def budget_bytes(mib: int | None) -> int:
@@ -33,13 +38,19 @@ def budget_bytes(mib: int | None) -> int:
 
 
 def default_budget_bytes() -> int:
-    """Return half of :func:`available_bytes`."""
-    return int(DEFAULT_SHARE * available_bytes())
+    """Return half of :func:`available_bytes`, or what :func:`limit_default` set if that is less."""
+    return min(int(DEFAULT_SHARE * available_bytes()), _default_limit or sys.maxsize)
+
+
+def limit_default(limit_bytes: int | None) -> None:
+    """Limit the default of this process, which is one of several that share a budget; or do not."""
+    global _default_limit
+    _default_limit = limit_bytes
 
 
 def available_bytes() -> int:
-    """Return the bytes available now to the machine, the control group and this process."""
-    limits = _available_to_machine(), _available_to_control_group(), _available_to_process()
+    """Return the bytes available now to the machine, the control groups and this process."""
+    limits = _available_to_machine(), available_to_control_groups(), _available_to_process()
     return int(min(limits))
 
 
@@ -68,16 +79,6 @@ def _available_to_machine() -> float:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     fields = dict(line.split(":", 1) for line in lines)
     return float(fields["MemAvailable"].split()[0]) * 1024
-
-
-def _available_to_control_group() -> float:
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
-        used = (folder / "memory.current").read_text(encoding="ascii").strip()
-    except OSError:
-        return float("inf")
-    return float("inf") if limit == "max" else max(0.0, float(limit) - float(used))
 
 
 def _available_to_process() -> float:

@@ -6,7 +6,8 @@ written. An error ends its scan and no other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ Result = TypeVar("Result")
 
 
 def run_overlapped(
-    cases: Sequence[Case],
+    cases: Iterable[Case],
     *,
     prepare: Callable[[Case], Input],
     work: Callable[[Case, Input], Product],
@@ -29,7 +30,7 @@ def run_overlapped(
     Parameters
     ----------
     cases
-        Cases in the order in which their results are wanted.
+        Cases in the order in which their results are wanted; one is taken ahead.
     prepare
         First stage; runs on a thread of its own, one case ahead.
     work
@@ -49,12 +50,13 @@ def run_overlapped(
         def finished(case: Case, product: Future[Product]) -> Result:
             return finish(case, product.result())
 
-        inputs = [ahead.submit(prepare, case) for case in cases[:1]]
+        left = iter(cases)
+        inputs = [(case, ahead.submit(prepare, case)) for case in itertools.islice(left, 1)]
         results: list[tuple[Case, Future[Result]]] = []
-        for index, case in enumerate(cases):
-            given = inputs.pop()
+        while inputs:
+            case, given = inputs.pop()
             given.exception()  # wait; a failure shows again when its result is taken
-            inputs += [ahead.submit(prepare, case) for case in cases[index + 1 : index + 2]]
+            inputs += [(other, ahead.submit(prepare, other)) for other in itertools.islice(left, 1)]
             product = _run_here(work, case, given)
             del given
             results.append((case, behind.submit(finished, case, product)))

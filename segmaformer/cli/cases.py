@@ -8,34 +8,38 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from segmaformer.cli.result_places import Places
-from segmaformer.runtime.errors import InputError
+from segmaformer.cli.scan_groups import group_scans
+from segmaformer.cli.scan_sources import (
+    ARGUMENTS,
+    Source,
+    are_numbered,
+    common_folder,
+    scans_below,
+    scans_of_list,
+)
 from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
 from segmaformer.runtime.results.segmentation import DICOM_SUFFIX
 from segmaformer.runtime.scans.channels import (
     ScanCase,
-    channels_in,
-    group_channels,
     is_series,
-    series_below,
-    why_unreadable,
 )
 from segmaformer.runtime.scans.dicom.opening import open_file
 from segmaformer.runtime.scans.formats import (
     SUFFIXES,
     label_map_suffix,
-    read_header,
     scan_name,
     scan_suffix,
 )
 
+ResultNames = Literal["seg", "nnunet"]
 RESULT_NAME = "_seg"
 RESULT_SUFFIXES = (*SUFFIXES, DICOM_SUFFIX)
 """Endings of label maps that can be written."""
-_NUMBERED = re.compile(r".+_[0-9]{4}")
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,8 @@ def group_cases(
     output: Path | None = None,
     wanted: Wanted = Wanted(),
     package: Path | None = None,
+    source: Source = ARGUMENTS,
+    result_names: ResultNames | None = None,
 ) -> list[Case]:
     """Divide files into scans and name their results.
 
@@ -146,6 +152,12 @@ def group_cases(
         Optional results to write beside each label map.
     package
         Folder of the package, which results must not lie in.
+    source
+        List of the scans in place of `paths`, or pattern of the files below a folder. Results lie
+        in the same folders below `output` as the scans below their common one.
+    result_names
+        ``nnunet`` for CASE.nii.gz, ``seg`` for NAME_seg.nii.gz. None is ``nnunet`` for a folder
+        whose files all have nnU-Net's channel numbers, if `output` is another one.
 
     Raises
     ------
@@ -156,25 +168,17 @@ def group_cases(
     InputError
         The files do not divide into groups of `channels` channels.
     """
-    if any(path.is_dir() and not is_series(path) for path in paths):
-        # This refuses a folder without scans before the usage.
-        scans = group_scans(paths, channels=channels)
-        _prepare_results_folder(paths[0], output)
-    else:
-        if output is not None and not output.suffix and any(path.is_dir() for path in paths):
-            output.mkdir(exist_ok=True)
-        into_folder = output is not None and output.is_dir()
-        scans = group_scans(paths, channels=channels, into_folder=into_folder)
-    if (
-        output is not None
-        and output.is_dir()
-        and os.path.realpath(output) == os.path.realpath(paths[0])
-    ):
+    found = _find_scans(paths, channels, output, source)
+    scans = found.scans
+    if output is not None and output.is_dir():
         # Leave out results of an earlier run, which may lie among the scans.
-        scans = [scan for scan in scans if not scan.name.endswith(RESULT_NAME)]
+        scans = [scan for scan in scans if not _is_result(scan, output, found.folder)]
     _check_report(wanted.report, len(scans))
-    label_map = _naming(output, len(scans))
-    cases = [_case(scan, label_map(scan.files[0]), wanted) for scan in scans]
+    name = _naming(found, output, len(scans), result_names)
+    cases = [_case(scan, name(scan), wanted) for scan in scans]
+    if found.root is not None:
+        for folder in {case.label_map.parent for case in cases}:
+            folder.mkdir(parents=True, exist_ok=True)
     places = Places(cases)
     places.refuse_collisions()
     if output is None or output.is_dir():
@@ -184,19 +188,63 @@ def group_cases(
     return cases
 
 
-def group_scans(
-    paths: Sequence[Path], *, channels: int, into_folder: bool = False
-) -> list[ScanCase]:
-    """Divide one folder, or files, into scans; see :func:`group_cases`."""
-    paths = [path.resolve() if path.name in ("", "..") else path for path in paths]
-    if all(not path.is_dir() or is_series(path) for path in paths):
-        below = series_below(paths[0]) if into_folder and paths[0].is_dir() else []
-        if len(paths) == 1 and below:
-            return group_channels(below, channels=channels)
-        return _scans_of_files(paths, channels)
-    if len(paths) > 1:
-        raise click.UsageError("give one folder of scans, or files, but not both")
-    return group_channels(paths[0], channels=channels)
+@dataclass(frozen=True)
+class _Found:
+    """Scans, and how their results are named.
+
+    Attributes
+    ----------
+    folder
+        Folder that was given; None for files or a list.
+    root
+        Folder below which the scans' own folders are kept for the results; None keeps none.
+    by_case
+        Whether a list names the cases.
+    """
+
+    scans: list[ScanCase]
+    folder: Path | None = None
+    root: Path | None = None
+    by_case: bool = False
+
+
+def _find_scans(
+    paths: Sequence[Path], channels: int, output: Path | None, source: Source
+) -> _Found:
+    if source.list_file is not None:
+        if paths:
+            raise click.UsageError(f"--list {source.list_file} names the scans; give no others")
+        scans = scans_of_list(source.list_file, channels=channels)
+        _prepare_results_folder(source.list_file, output)
+        if source.is_table:
+            return _Found(scans, by_case=True)
+        return _Found(scans, root=common_folder(scans))
+    if not paths:
+        raise click.UsageError("name the scans: files, one folder, or --list FILE")
+    if source.pattern is not None:
+        if len(paths) > 1 or not paths[0].is_dir():
+            raise click.UsageError("--recursive takes one folder")
+        scans = scans_below(paths[0], source.pattern, channels=channels)
+        _prepare_results_folder(paths[0], output)
+        return _Found(scans, paths[0], paths[0])
+    if any(path.is_dir() and not is_series(path) for path in paths):
+        # This refuses a folder without scans before the usage.
+        scans = group_scans(paths, channels=channels)
+        _prepare_results_folder(paths[0], output)
+        return _Found(scans, paths[0])
+    if output is not None and not output.suffix and any(path.is_dir() for path in paths):
+        output.mkdir(exist_ok=True)
+    into_folder = output is not None and output.is_dir()
+    return _Found(group_scans(paths, channels=channels, into_folder=into_folder))
+
+
+def _is_result(scan: ScanCase, output: Path, folder: Path | None) -> bool:
+    """Tell if a scan of a folder is a result of an earlier run, by its place or by its name."""
+    if folder is None:
+        return False
+    if os.path.realpath(output) == os.path.realpath(folder):
+        return scan.name.endswith(RESULT_NAME)
+    return scan.files[0].is_relative_to(output)
 
 
 def _prepare_results_folder(scans: Path, output: Path | None) -> None:
@@ -205,52 +253,6 @@ def _prepare_results_folder(scans: Path, output: Path | None) -> None:
     if output.exists() and not output.is_dir():
         raise click.UsageError(f"-o {output} is a file; the scans of folder {scans} need a folder")
     output.mkdir(exist_ok=True)
-
-
-def _scans_of_files(files: Sequence[Path], channels: int) -> list[ScanCase]:
-    if channels > 1 and all(_NUMBERED.fullmatch(scan_name(path)) for path in files):
-        cases = group_channels(files, channels=channels)
-        if len(files) % channels and any(case.refusal for case in cases):
-            raise InputError(_misfit(files, channels))
-        return cases
-    groups = [(path,) for path in files] if channels == 1 else _divide(files, channels)
-    return [ScanCase(scan_name(group[0]), group, why_unreadable(group)) for group in groups]
-
-
-def _divide(files: Sequence[Path], channels: int) -> list[tuple[Path, ...]]:
-    """Group consecutive files so that each group holds all channels."""
-    groups: list[tuple[Path, ...]] = []
-    group: tuple[Path, ...] = ()
-    held = 0
-    for path in files:
-        group, held = (*group, path), held + channels_in(path)
-        if held > channels:
-            break
-        if held == channels:
-            groups.append(group)
-            group, held = (), 0
-    if held:
-        raise InputError(_misfit(files, channels))
-    return groups
-
-
-def _misfit(files: Sequence[Path], channels: int) -> str:
-    counts = {path: channels_in(path) for path in files}
-    remarks = [f"{path} holds {count}" for path, count in counts.items() if count != 1]
-    for path in files:
-        try:
-            read_header(path)
-        except InputError as error:
-            remarks.append(str(error))
-        except OSError:
-            continue
-    return "; ".join(
-        [
-            f"the package takes {channels} channels, so files come in groups that hold {channels}; "
-            f"{len(files)} were given",
-            *remarks,
-        ]
-    )
 
 
 def _case(scan: ScanCase, label_map: Path, wanted: Wanted) -> Case:
@@ -276,12 +278,25 @@ def _case(scan: ScanCase, label_map: Path, wanted: Wanted) -> Case:
     )
 
 
-def _naming(output: Path | None, count: int) -> Callable[[Path], Path]:
+def _naming(
+    found: _Found, output: Path | None, count: int, result_names: ResultNames | None
+) -> Callable[[ScanCase], Path]:
     """Return the function that names the label map of a scan."""
+    style = _style(found, output, result_names)
+
+    def name(scan: ScanCase) -> str:
+        file = scan.files[0]
+        suffix = DICOM_SUFFIX if _is_dicom(file) else label_map_suffix(file)
+        stem = scan.name if found.by_case or style == "nnunet" else scan_name(file)
+        return f"{stem}{'' if style == 'nnunet' else RESULT_NAME}{suffix}"
+
     if output is None:
-        return lambda scan: scan.with_name(_result_name(scan))
+        return lambda scan: scan.files[0].with_name(name(scan))
     if output.is_dir():
-        return lambda scan: output / _result_name(scan)
+        root = found.root
+        if root is None:
+            return lambda scan: output / name(scan)
+        return lambda scan: output / os.path.relpath(scan.files[0].parent, root) / name(scan)
     if count > 1:
         raise click.UsageError(f"-o {output} is no folder, and there are {count} scans")
     if not output.name.lower().endswith(RESULT_SUFFIXES):
@@ -291,9 +306,16 @@ def _naming(output: Path | None, count: int) -> Callable[[Path], Path]:
     return lambda scan: output
 
 
-def _result_name(scan: Path) -> str:
-    suffix = DICOM_SUFFIX if _is_dicom(scan) else label_map_suffix(scan)
-    return f"{scan_name(scan)}{RESULT_NAME}{suffix}"
+def _style(found: _Found, output: Path | None, result_names: ResultNames | None) -> ResultNames:
+    elsewhere = output is not None and output.is_dir()
+    if elsewhere and output is not None and found.folder is not None:
+        elsewhere = os.path.realpath(output) != os.path.realpath(found.folder)
+    if result_names == "nnunet" and not elsewhere:
+        raise click.UsageError(
+            "--result-names nnunet names results as scans may be named; give another folder by -o"
+        )
+    numbered = found.folder is not None and elsewhere and are_numbered(found.scans)
+    return result_names or ("nnunet" if numbered else "seg")
 
 
 def _is_dicom(scan: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
+from segmaformer.cli.choices import NamedChoice
 from segmaformer.cli.console import say
 from segmaformer.cli.parameters import (
     EXISTING_FILE,
@@ -89,7 +90,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     click.option(
         "--tiling",
-        type=click.Choice([*BLENDINGS]),
+        type=NamedChoice([*BLENDINGS]),
         help="Layout and blending of tiles, if the checkpoint does not state them.",
     ),
     click.option(

@@ -39,6 +39,12 @@ def say(message: str) -> None:
     _echo_message(_shortened(printable(message)))
 
 
+def show_over(text: str) -> None:
+    """Show a text in place of the terminal's last line."""
+    with contextlib.suppress(OSError):
+        click.echo(f"\r\x1b[K{text}", err=True, nl=False)
+
+
 def say_usage(error: click.ClickException) -> None:
     """Print a usage error and the command's usage."""
     if not isinstance(error, click.exceptions.NoArgsIsHelpError):
@@ -94,6 +100,13 @@ def print_rows(rows: Sequence[Sequence[str]]) -> None:
 def print_json(document: Any) -> None:
     """Print one JSON document as a result."""
     _print(json.dumps(document, indent=2))  # in ASCII, with the rest escaped
+
+
+def print_json_line(document: Any) -> None:
+    """Print a JSON document as a result on a line of its own, at once."""
+    _print(json.dumps(document))
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
 
 
 def print_failure(message: str, code: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import click
 
 from segmaformer.cli.cases import Case
+from segmaformer.cli.choices import NamedChoice
 from segmaformer.cli.console import say
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.results.dicom.segmentation_object import MANY_FRAMES, SegmentationType
@@ -15,7 +16,7 @@ from segmaformer.runtime.results.dicom.segments import uncoded_names
 
 segmentation_type_option = click.option(
     "--segmentation-type",
-    type=click.Choice(get_args(SegmentationType)),
+    type=NamedChoice(get_args(SegmentationType)),
     help="Type of a DICOM segmentation: binary, the default, which every viewer takes, or "
     "labelmap, which is smaller where there are many labels.",
 )

@@ -12,6 +12,15 @@ from segmaformer.runtime.errors import (
 
 DONE, FAILED, USAGE, REFUSED, UNVERIFIED = range(5)
 
+
+class OtherProcessError(SgmfError):
+    """Error that ended another process of the run, with that one's exit code."""
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code
+
+
 EXPECTED_ERRORS = (SgmfError, OSError, ValueError, MemoryError)
 """Errors that end a run with a message; any other is a defect and shows its traceback."""
 
@@ -20,6 +29,8 @@ _WRONG_PATHS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirec
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code for an error."""
+    if isinstance(error, OtherProcessError):
+        return error.code
     if isinstance(error, PackageError | ParityError | EngineError):
         return UNVERIFIED
     if isinstance(error, InputError):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NoReturn
 
 import click
 
 import segmaformer
 from segmaformer.cli import console
+from segmaformer.cli.choices import did_you_mean
+from segmaformer.cli.imports import without
 from segmaformer.cli.interruption import ending_on_signals
 from segmaformer.runtime.system.unfinished import discard_all
 
@@ -30,6 +30,7 @@ COMMANDS = {
     "inspect": "Show the contents of a package or checkpoint.",
     "keygen": "Make a pair of keys to sign packages with.",
     "list": "Show the networks that can be exported.",
+    "merge": "Join the summaries of a batch's parts.",
     "models": "Keep packages under names, and choose one for infer.",
     "serve": "Segment DICOM series that come over the network, and send the results.",
     "series": "List the DICOM series of a folder.",
@@ -45,10 +46,17 @@ class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and (question := did_you_mean(args[0], COMMANDS)):
+            ctx.fail(f"No such command {args[0]!r}.{question}")
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        with _without("pydicom"):
+        with without("pydicom"):
             module = importlib.import_module(f"segmaformer.cli.commands.{name}")
         command: click.Command = module.command
         return command
@@ -56,23 +64,6 @@ class _LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
-
-
-@contextmanager
-def _without(package: str) -> Iterator[None]:
-    """Let a package seem to be missing during imports, unless it is loaded already.
-
-    nibabel loads pydicom where it is installed, for extensions of NIfTI that no command reads. That
-    takes longer than all of nibabel.
-    """
-    if package in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[package]
 
 
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

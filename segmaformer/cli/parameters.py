@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from segmaformer.cli.choices import NamedChoice
 from segmaformer.runtime.backends import DEVICES, backend_names
 from segmaformer.runtime.bindings.processors import MOST_THREADS
 from segmaformer.runtime.package.manifest import Manifest
@@ -108,13 +109,13 @@ def scan_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 backend_option = click.option(
     "--backend",
-    type=click.Choice(backend_names()),
+    type=NamedChoice(backend_names()),
     default="auto",
     show_default=True,
     help="Software that runs the network; auto picks the best one that works here.",
 )
 device_option = click.option(
-    "--device", type=click.Choice(DEVICES), help="Device to run on; by default the backend's own."
+    "--device", type=NamedChoice(DEVICES), help="Device to run on; by default the backend's own."
 )
 variants_option = click.option(
     "--variant",

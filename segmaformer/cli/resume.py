@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import click
 
 from segmaformer.cli.bare_options import BareOption
 from segmaformer.cli.cases import Case
-from segmaformer.cli.segment_case import settings_of
-from segmaformer.runtime.ensemble import Ensemble
-from segmaformer.runtime.predictor import Predictor
+from segmaformer.cli.choices import NamedChoice
+from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
 from segmaformer.runtime.results.run_record import is_done
 
 Resume = Literal["same-labels", "strict"]
@@ -23,7 +21,7 @@ resume_option = click.option(
     "--resume",
     cls=BareOption,
     bare="same-labels",
-    type=click.Choice(get_args(Resume)),
+    type=NamedChoice(get_args(Resume)),
     metavar="[=strict]",
     help="Skip scans whose results are there and were made in the same way. With =strict, versions "
     "and threads must be the same too, and every file is read again to compare it.",
@@ -31,13 +29,23 @@ resume_option = click.option(
 
 
 def divide_done(
-    predictor: Predictor | Ensemble, cases: Sequence[Case], resume: Resume | None
+    cases: Sequence[Case],
+    resume: Resume | None,
+    *,
+    backend: str,
+    settings: Mapping[SegmentationType | None, Mapping[str, Any]],
 ) -> tuple[list[Case], list[Case]]:
-    """Divide cases into those whose results are there and the others; without `resume`, none is."""
+    """Divide cases into those whose results are there and the others.
+
+    Parameters
+    ----------
+    resume
+        How far records must agree; None takes no scan for done.
+    backend, settings
+        What the open predictor would record, by type of segmentation.
+    """
     done: list[Case] = []
     left: list[Case] = []
-    settings = functools.lru_cache(functools.partial(settings_of, predictor))
-    backend = predictor.backend if resume == "strict" else None
     for case in cases:
         finished = (
             resume is not None
@@ -45,10 +53,10 @@ def divide_done(
             and all(map(os.path.exists, case.results[1:]))  # the label map's size is looked up
             and is_done(
                 case.record,
-                settings(case.segmentation_type),
+                settings[case.segmentation_type],
                 scan=case.scan,
                 label_map=case.label_map,
-                strict_backend=backend,
+                strict_backend=backend if resume == "strict" else None,
             )
         )
         (done if finished else left).append(case)

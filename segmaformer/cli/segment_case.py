@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from segmaformer.cli.cases import Case
-from segmaformer.cli.exit_codes import EXPECTED_ERRORS
+from segmaformer.cli.exit_codes import DONE, EXPECTED_ERRORS, exit_code, message_of
 from segmaformer.runtime.checks.scan import check_scan
 from segmaformer.runtime.ensemble import Ensemble
 from segmaformer.runtime.errors import InputError
@@ -66,8 +66,25 @@ def segment_cases(
         ``seconds`` by stage and ``statistics``, see
         :func:`segmaformer.runtime.results.statistics.label_statistics`.
     """
+    remove_leftovers(cases)
+    return segment_each(predictor, cases, progress_bar, warn, names=names)
+
+
+def remove_leftovers(cases: Sequence[Case]) -> None:
+    """Remove files that killed processes left in the folders of the results."""
     for folder in {path.parent for case in cases for path in case.written}:
         remove_abandoned(folder)
+
+
+def segment_each(
+    predictor: Predictor | Ensemble,
+    cases: Iterable[Case],
+    progress_bar: ProgressBar,
+    warn: Report,
+    *,
+    names: bool = False,
+) -> Iterator[tuple[Case, dict[str, Any] | Exception]]:
+    """Segment scans as :func:`segment_cases` does, taking one ahead from an iterator."""
 
     def prepare(case: Case) -> Prepared:
         return _prepare(predictor, case, warn)
@@ -94,6 +111,25 @@ def segment_cases(
         return document
 
     return run_overlapped(cases, prepare=prepare, work=work, finish=finish, errors=EXPECTED_ERRORS)
+
+
+def result_of(case: Case, outcome: dict[str, Any] | Exception) -> dict[str, Any]:
+    """Return one entry of the summary; an error becomes part of it, so that a batch goes on."""
+    if not isinstance(outcome, Exception):
+        return {**outcome, "exit_code": DONE}
+    return failed_result(case, message_of(outcome), exit_code(outcome))
+
+
+def failed_result(case: Case, message: str, code: int) -> dict[str, Any]:
+    """Return the entry of a scan that has no results."""
+    return {"scan": [str(path) for path in case.scan], "error": message, "exit_code": code}
+
+
+def all_settings(
+    predictor: Predictor | Ensemble,
+) -> dict[SegmentationType | None, dict[str, Any]]:
+    """Return :func:`settings_of` a predictor for every type of segmentation."""
+    return {kind: settings_of(predictor, kind) for kind in (None, *get_args(SegmentationType))}
 
 
 def settings_of(

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from segmaformer.cli.choices import NamedChoice
 from segmaformer.cli.console import print_json, print_rows, progress_bar, say
 from segmaformer.cli.exit_codes import DONE, FAILED, UNVERIFIED
 from segmaformer.cli.package_parameters import PACKAGE_FOLDER, open_package, trust_options
@@ -40,11 +41,11 @@ HEAD = (
 @click.option(
     "--backend",
     "names",
-    type=click.Choice(NAMES),
+    type=NamedChoice(NAMES),
     multiple=True,
     help="Backend to time; repeat for several. Default: every backend of this machine.",
 )
-@click.option("--device", type=click.Choice(DEVICES), help="Time only backends on this device.")
+@click.option("--device", type=NamedChoice(DEVICES), help="Time only backends on this device.")
 @variants_option
 @threads_option
 @click.option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from segmaformer.cli.choices import NamedChoice
 from segmaformer.cli.console import print_json, print_path, progress_bar, say
 from segmaformer.cli.package_parameters import PACKAGE_FOLDER, open_package, trust_options
 from segmaformer.cli.parameters import check_variants, json_option
@@ -40,7 +41,7 @@ OPENERS = {"tensorrt": open_tensorrt, "tensorrt-rtx": open_rtx}
 @click.argument("package", type=PACKAGE_FOLDER)
 @click.option(
     "--backend",
-    type=click.Choice(list(BUILDERS)),
+    type=NamedChoice(list(BUILDERS)),
     default="tensorrt",
     show_default=True,
     help="Backend that will run the engine.",

@@ -9,6 +9,7 @@ import click
 
 from segmaformer.calibration.ranges import METHODS, range_method
 from segmaformer.calibration.scores.gate import Gate
+from segmaformer.cli.choices import NamedChoice
 from segmaformer.cli.console import print_path, progress_bar, say
 from segmaformer.cli.package_parameters import stored_model, trust_options
 from segmaformer.cli.parameters import EXISTING_FOLDER, names_option, scan_options
@@ -30,7 +31,7 @@ PACKAGE = click.Path(file_okay=False, path_type=Path)
 @click.option(
     "--ranges",
     "method",
-    type=click.Choice(METHODS),
+    type=NamedChoice(METHODS),
     default="mse",
     show_default=True,
     help="Method that chooses the range of each activation.",

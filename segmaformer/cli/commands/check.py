@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from segmaformer.cli.cases import group_scans
 from segmaformer.cli.console import print_json, print_line
 from segmaformer.cli.exit_codes import DONE, REFUSED
 from segmaformer.cli.package_parameters import PACKAGE_FOLDER, open_package, trust_options
@@ -19,6 +18,7 @@ from segmaformer.cli.parameters import (
     nan_to_option,
     where_option,
 )
+from segmaformer.cli.scan_groups import group_scans
 from segmaformer.runtime.checks.scan import check_scan
 from segmaformer.runtime.scans.finding import Finding
 from segmaformer.runtime.system.memory import budget_bytes

@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import platform
+import shutil
+import sys
+import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -31,6 +35,8 @@ OPTIONAL = {
     "pydicom": "dicom",
     "highdicom": "dicom",
 }
+_NARROWEST = 20
+"""Fewest columns of a value, on any terminal."""
 NEEDED_TO_EXPORT = ("torch", "onnx", "onnxscript")
 
 
@@ -45,10 +51,20 @@ def command(as_json: bool) -> int:
     if as_json:
         print_json(facts)
     else:
-        width = max(len(key) for key in facts)
-        for key, value in facts.items():
-            print_line(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
+        _print_facts(facts)
     return DONE if facts["can_infer"] else FAILED
+
+
+def _print_facts(facts: Mapping[str, Any]) -> None:
+    """Print names and values; a long value goes on below its beginning if this is a terminal."""
+    width = max(len(key) for key in facts)
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    for key, value in facts.items():
+        room = max(_NARROWEST, columns - width - 2)
+        lines = textwrap.wrap(_text(value), room, break_long_words=False, break_on_hyphens=False)
+        print_line(f"{key.replace('_', ' '):<{width}}  {lines[0] if lines else ''}")
+        for line in lines[1:]:
+            print_line(f"{'':<{width}}  {line}")
 
 
 def machine_facts() -> dict[str, Any]:

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from segmaformer.cli.bare_options import CommandWithBareOptions
-from segmaformer.cli.cases import Case, Wanted, group_cases
-from segmaformer.cli.console import print_failures, print_json, print_path, progress_bar, say
+from segmaformer.cli.bare_options import BareOption, CommandWithBareOptions
+from segmaformer.cli.cases import Case, ResultNames, Wanted, group_cases
+from segmaformer.cli.choices import NamedChoice
+from segmaformer.cli.cohort.batch import (
+    FEWEST_FOR_WORKERS,
+    MOST_WORKERS,
+    segment_here,
+    segment_in_workers,
+)
+from segmaformer.cli.cohort.worker import Ready
+from segmaformer.cli.console import (
+    print_failures,
+    print_json,
+    print_json_line,
+    print_path,
+    say,
+)
 from segmaformer.cli.dicom_results import (
     check_dicom_results,
     dicom_report_option,
     segmentation_type_option,
     tell_of_frames,
 )
-from segmaformer.cli.exit_codes import DONE, REFUSED, exit_code, message_of
+from segmaformer.cli.exit_codes import DONE
 from segmaformer.cli.package_parameters import models_option, open_package, trust_options
 from segmaformer.cli.parameters import (
+    EXISTING_FILE,
     SCAN_PATH,
     backend_option,
     check_variants,
@@ -32,21 +45,22 @@ from segmaformer.cli.parameters import (
     scan_options,
     threads_option,
 )
+from segmaformer.cli.predictor_options import PredictorOptions
 from segmaformer.cli.resume import Resume, divide_done, resume_option
-from segmaformer.cli.segment_case import segment_cases
-from segmaformer.runtime.backends import BackendOptions, Device, find_backend
-from segmaformer.runtime.ensemble import Ensemble
+from segmaformer.cli.scan_sources import Source
+from segmaformer.cli.summary import batch_exit_code, write_summary
+from segmaformer.runtime.backends import Device, find_backend
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.probabilities import label_channel
 from segmaformer.runtime.pipeline.scan_image import ScanOptions
-from segmaformer.runtime.predictor import Predictor
 from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
-from segmaformer.runtime.system.atomic import atomic_file
+
+SayResult = Callable[[Case, dict[str, Any]], None]
 
 
 @click.command("infer", cls=CommandWithBareOptions)
-@click.argument("scans", nargs=-1, required=True, type=SCAN_PATH)
+@click.argument("scans", nargs=-1, type=SCAN_PATH)
 @models_option
 @click.option(
     "-o",
@@ -54,6 +68,28 @@ from segmaformer.runtime.system.atomic import atomic_file
     type=click.Path(path_type=Path),
     help="Label map to write, or an existing folder. Default: SCAN_seg.nii.gz beside the scan, "
     "SCAN_seg.dcm (a DICOM segmentation) for DICOM.",
+)
+@click.option(
+    "--list",
+    "list_file",
+    type=EXISTING_FILE,
+    metavar="FILE",
+    help="Segment the scans that FILE lists: a path a line, or a CSV of cases and their channels.",
+)
+@click.option(
+    "--recursive",
+    "pattern",
+    cls=BareOption,
+    bare="*",
+    metavar="[=GLOB]",
+    help="Take the scans in all folders below the given one, such as =*_T1w.nii.gz; the results "
+    "lie in the same folders below -o OUT.",
+)
+@click.option(
+    "--result-names",
+    type=NamedChoice(get_args(ResultNames)),
+    help="Names of label maps: seg for NAME_seg.nii.gz, nnunet for CASE.nii.gz. Default: nnunet "
+    "for a folder whose files are all named CASE_0000 and so on, seg otherwise.",
 )
 @segmentation_type_option
 @dicom_report_option
@@ -99,12 +135,27 @@ from segmaformer.runtime.system.atomic import atomic_file
     metavar="I/N",
     help="Segment only part I of N: every N-th scan, starting at the I-th.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, MOST_WORKERS),
+    metavar="N",
+    help="Processes that share the scans, and the threads and memory. Default for 8 scans and "
+    "more: one for each processor, as far as scans and memory allow.",
+)
 @trust_options
 @json_option
+@click.option(
+    "--ndjson",
+    is_flag=True,
+    help="Print the result of each scan as a line of JSON when it is known.",
+)
 def command(
     scans: tuple[Path, ...],
     models: tuple[Path, ...],
     output: Path | None,
+    list_file: Path | None,
+    pattern: str | None,
+    result_names: ResultNames | None,
     segmentation_type: SegmentationType | None,
     dicom_report: bool,
     backend: str,
@@ -122,7 +173,9 @@ def command(
     no_postprocessing: bool,
     resume: Resume | None,
     shard: tuple[int, int] | None,
+    workers: int | None,
     as_json: bool,
+    ndjson: bool,
 ) -> int:
     """Segment SCANS: files, or one folder with -o OUT.
 
@@ -131,6 +184,8 @@ def command(
     CASE. A folder of DICOM files is one scan or one channel, also if it lies in a folder of scans.
     Label maps lie on the scan's own grid. A .run.json beside each records how it was made.
     """
+    if as_json and ndjson:
+        raise click.UsageError("--json is one document and --ndjson a line for each scan; take one")
     packages = [open_package(model) for model in models]
     package = packages[0]
     _check_backend(backend, device)
@@ -145,40 +200,91 @@ def command(
         dicom_report=dicom_report,
     )
     channels = len(package.manifest.preprocessing.channels)
-    grouped = group_cases(scans, channels=channels, output=output, wanted=wanted, package=models[0])
+    grouped = group_cases(
+        scans,
+        channels=channels,
+        output=output,
+        wanted=wanted,
+        package=models[0],
+        source=Source(list_file, pattern),
+        result_names=result_names,
+    )
     cases = _part(grouped, shard)
     check_dicom_results(package.manifest, cases)
-    predictor = _open(
-        packages,
-        backend,
+    options = PredictorOptions(
+        models=tuple((each.path, each.manifest_sha256) for each in packages),
+        backend=backend,
+        device=device,
         variant=variant,
         tta=tta,
+        threads=threads,
         memory_budget_mib=memory_budget,
-        **dataclasses.asdict(reading),
+        reading=reading,
         postprocessing=not no_postprocessing,
-        options=BackendOptions(threads=threads, device=device),
-        report=say,
     )
-    title = " + ".join(each.manifest.name for each in packages)
-    say(f"{title}: {predictor.backend}")
-    done, left = divide_done(predictor, cases, resume)
-    results = [_skipped(case) for case in done]
-    results += _segment(predictor, left, names=names, print_results=not as_json)
-    tell_of_frames(package.manifest, cases, results)
-    summary = {"model": " + ".join(map(str, models)), "results": results}
+    say_result = _printer(as_json=as_json, as_lines=ndjson)
+    ordered = _segment(cases, packages, options, resume, workers, say_result, names=names)
+    tell_of_frames(package.manifest, cases, ordered)
+    summary = {"model": " + ".join(map(str, models)), "results": ordered}
     if as_json:
         print_json(summary)
-    if len(cases) > 1 or done:
-        print_failures(results)
-    if output is not None and output.is_dir() and scans[0].is_dir():
-        _write_summary(output, shard, summary)
-    return _conclude(results)
+    if len(cases) > 1 or any(result.get("skipped") for result in ordered):
+        print_failures(ordered)
+    if output is not None and output.is_dir() and (list_file or scans[0].is_dir()):
+        part = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
+        write_summary(output / f"summary{part}.json", summary)
+    return batch_exit_code(ordered)
 
 
-def _open(packages: Sequence[Package], backend: str, **options: Any) -> Predictor | Ensemble:
-    if len(packages) == 1:
-        return Predictor(packages[0], backend, **options)
-    return Ensemble(packages, backend, **options)
+def _segment(
+    cases: Sequence[Case],
+    packages: Sequence[Package],
+    options: PredictorOptions,
+    resume: Resume | None,
+    workers: int | None,
+    say_result: SayResult,
+    *,
+    names: bool,
+) -> list[dict[str, Any]]:
+    """Segment the cases that are left, and return the results of all in their order."""
+    results: dict[Path, dict[str, Any]] = {}
+
+    def take(case: Case, result: dict[str, Any]) -> None:
+        results[case.label_map] = result
+        say_result(case, result)
+
+    def divide(ready: Ready) -> list[Case]:
+        say(f"{' + '.join(each.manifest.name for each in packages)}: {ready.backend}")
+        done, left = divide_done(cases, resume, backend=ready.backend, settings=ready.settings)
+        for case in done:
+            take(case, {"scan": [str(path) for path in case.scan], "skipped": True})
+        return left
+
+    if resume == "strict":
+        workers = workers or 1  # so that all scans have the same threads
+    if workers is None and len(cases) < FEWEST_FOR_WORKERS:
+        found = segment_here(options, packages, divide, names=names)
+    else:
+        found = segment_in_workers(options, workers, divide, names=names)
+    for case, result in found:
+        take(case, result)
+    return [results[case.label_map] for case in cases]
+
+
+def _printer(*, as_json: bool, as_lines: bool) -> SayResult:
+    """Return the function that tells the outcome of a scan when it is known."""
+
+    def say_result(case: Case, result: dict[str, Any]) -> None:
+        if "error" in result:
+            message, name = result["error"], str(case.scan[0])
+            say(f"sgmf: {message}" if name in message else f"sgmf: {name}: {message}")
+        if as_lines:
+            print_json_line(result)
+        elif not as_json and result.get("exit_code") == DONE:
+            for path in case.results:
+                print_path(path)
+
+    return say_result
 
 
 def _check_backend(backend: str, device: Device | None) -> None:
@@ -205,47 +311,3 @@ def _part(cases: list[Case], shard: tuple[int, int] | None) -> list[Case]:
     """Return the cases of one part of several."""
     index, count = shard or (1, 1)
     return cases[index - 1 :: count]
-
-
-def _skipped(case: Case) -> dict[str, Any]:
-    return {"scan": [str(path) for path in case.scan], "skipped": True}
-
-
-def _segment(
-    predictor: Predictor | Ensemble, cases: list[Case], *, names: bool, print_results: bool
-) -> list[dict[str, Any]]:
-    return [
-        _result(case, outcome, print_results=print_results)
-        for case, outcome in segment_cases(predictor, cases, progress_bar, say, names=names)
-    ]
-
-
-def _conclude(results: Sequence[dict[str, Any]]) -> int:
-    """Return the exit code of a batch."""
-    codes = {result.get("exit_code", DONE) for result in results}
-    return REFUSED if REFUSED in codes else max(codes, default=DONE)
-
-
-def _result(
-    case: Case, outcome: dict[str, Any] | Exception, *, print_results: bool
-) -> dict[str, Any]:
-    """Return one entry of the summary; an error becomes part of it, so that a batch goes on."""
-    if isinstance(outcome, Exception):
-        return _failure(case, outcome)
-    if print_results:
-        for path in case.results:
-            print_path(path)
-    return {**outcome, "exit_code": DONE}
-
-
-def _failure(case: Case, error: BaseException) -> dict[str, Any]:
-    message, name = message_of(error), str(case.scan[0])
-    say(f"sgmf: {message}" if name in message else f"sgmf: {name}: {message}")
-    scan = [str(path) for path in case.scan]
-    return {"scan": scan, "error": message, "exit_code": exit_code(error)}
-
-
-def _write_summary(folder: Path, shard: tuple[int, int] | None, summary: dict[str, Any]) -> None:
-    name = "summary.json" if shard is None else f"summary-{shard[0]}-of-{shard[1]}.json"
-    with atomic_file(folder / name) as stream:
-        stream.write(json.dumps(summary, indent=2).encode() + b"\n")

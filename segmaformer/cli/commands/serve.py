@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
+from segmaformer.cli.choices import NamedChoice
 from segmaformer.cli.console import say
 from segmaformer.cli.package_parameters import PACKAGE_FOLDER, open_package, trust_options
 from segmaformer.cli.parameters import (
@@ -85,7 +86,7 @@ Parsed = TypeVar("Parsed")
 )
 @click.option(
     "--segmentation-type",
-    type=click.Choice(get_args(SegmentationType)),
+    type=NamedChoice(get_args(SegmentationType)),
     default="binary",
     show_default=True,
     help="Type of the segmentations; binary if the receiver does not take labelmap.",

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from segmaformer.calibration.verification.compare import Choice, verify_cases, verify_tile
+from segmaformer.cli.choices import NamedChoice
 from segmaformer.cli.console import print_json, print_line, print_rows, progress_bar, say
 from segmaformer.cli.exit_codes import DONE, REFUSED, UNVERIFIED
 from segmaformer.cli.package_parameters import PACKAGE_FOLDER, open_package, trust_options
@@ -47,7 +48,7 @@ from segmaformer.runtime.system.atomic import atomic_file
 @click.option(
     "--backend",
     "backends",
-    type=click.Choice(backend_names()),
+    type=NamedChoice(backend_names()),
     multiple=True,
     default=("auto",),
     show_default=True,

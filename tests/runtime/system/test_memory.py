@@ -14,8 +14,17 @@ def test_default_is_a_share_of_what_is_available() -> None:
 
 
 def test_control_group_limits_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_available_to_control_group", lambda: 100.0 * memory.MIB)
+    monkeypatch.setattr(memory, "available_to_control_groups", lambda: 100.0 * memory.MIB)
     assert memory.default_budget_bytes() == int(100 * memory.MIB * memory.DEFAULT_SHARE)
+
+
+def test_processes_that_share_a_budget_have_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_default_limit", None)
+    whole = memory.default_budget_bytes()
+    memory.limit_default(whole // 4)
+    assert memory.default_budget_bytes() == whole // 4
+    memory.limit_default(None)
+    assert memory.default_budget_bytes() > whole // 4
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")

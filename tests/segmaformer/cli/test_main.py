@@ -278,3 +278,24 @@ def test_where_stderr_takes_nothing_results_are_written_all_the_same(
     )
     assert (run.returncode, run.stderr) == (0, "")
     assert "segmamba" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("infr",), "'infer'"),
+        (("infer", "--backend", "tensort", "x.nii"), "'tensorrt'"),
+    ],
+)
+def test_a_mistyped_word_gets_the_nearest(
+    sgmf: Sgmf, arguments: tuple[str, ...], meant: str
+) -> None:
+    run = sgmf(*arguments)
+    assert run.code == 2
+    assert f"Did you mean {meant}?" in run.stderr
+
+
+def test_a_word_that_is_like_no_command_gets_no_guess(sgmf: Sgmf) -> None:
+    run = sgmf("xyzzy")
+    assert run.code == 2
+    assert "Did you mean" not in run.stderr

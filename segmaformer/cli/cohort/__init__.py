@@ -1,0 +1,1 @@
+"""Batches of scans that several processes share."""
