@@ -8,7 +8,7 @@ as many bytes as the scan must: every input once in, y once out. Each run finds 
 cache full of something else; runs of all candidates take turns. The error is the largest
 difference from a scan in float64 on the same, already rounded inputs, over its largest value.
 
-Needs a GPU and PyTorch with CUDA, and this project installed where nvcc is.
+Needs a GPU and PyTorch with CUDA, and this project installed with SGMF_CUDA=ON.
 """
 
 from __future__ import annotations

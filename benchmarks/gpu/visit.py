@@ -8,8 +8,8 @@ Each step of `steps.py` runs in a process of its own with its own limit, the mos
 packages are exported meanwhile. The document is written after every step, and a step keeps what it
 found before it failed or was ended, so that a visit that is cut off shows what it saw.
 
-Needs an NVIDIA GPU, PyTorch with CUDA, and this project installed where nvcc is. What a step needs
-besides, it names where that is missing. `--bundle` is a folder of Python packages that go before
+Needs an NVIDIA GPU, PyTorch with CUDA, and this project installed with SGMF_CUDA=ON. What a step
+needs besides, it names where that is missing. `--bundle` is a folder of Python packages that go before
 those installed, such as onnxruntime-gpu.
 """
 
