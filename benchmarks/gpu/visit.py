@@ -9,8 +9,8 @@ packages are exported meanwhile. The document is written after every step, and a
 found before it failed or was ended, so that a visit that is cut off shows what it saw.
 
 Needs an NVIDIA GPU, PyTorch with CUDA, and this project installed with SGMF_CUDA=ON. What a step
-needs besides, it names where that is missing. `--bundle` is a folder of Python packages that go before
-those installed, such as onnxruntime-gpu.
+needs besides, it names where that is missing. `--bundle` is a folder of Python packages that go
+before those installed, such as onnxruntime-gpu.
 """
 
 from __future__ import annotations
