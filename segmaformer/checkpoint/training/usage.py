@@ -182,15 +182,17 @@ def stated_config(
     Raises
     ------
     InputError
-        The plans have keys or values that the network does not have.
+        The plans have keys or values that the network does not have, or describe another network
+        than those that the checkpoint records.
     """
     if documents.plans is None:
         return {}
-    _, plan = resolve_configuration(
+    name, plan = resolve_configuration(
         documents.plans, configuration or _recorded_configuration(file), of_planes=of_planes
     )
     if keys_of_plan is not None:
         keys = keys_of_plan(plan)
+        _refuse_another_network(file, name, keys, keys_of_plan, of_planes=of_planes)
     else:
         keys = network_arguments(plan, network_class(arch).__name__, model_config(arch))
     try:
@@ -198,6 +200,27 @@ def stated_config(
     except ValueError as error:
         raise InputError(f"plans.json: {error}") from error
     return keys
+
+
+def _refuse_another_network(
+    file: CheckpointFile,
+    name: str,
+    keys: Mapping[str, Any],
+    keys_of_plan: Callable[[Mapping[str, Any]], dict[str, Any]],
+    *,
+    of_planes: bool,
+) -> None:
+    """Refuse plans whose network differs from the recorded one, which weights may not show."""
+    plans = file.init_args.get("plans")
+    if not isinstance(plans, Mapping) or name not in (plans.get("configurations") or {}):
+        return
+    recorded = keys_of_plan(resolve_configuration(plans, name, of_planes=of_planes)[1])
+    for key in keys.keys() & recorded.keys():
+        if keys[key] != recorded[key]:
+            raise InputError(
+                f"plans.json says {key}={keys[key]} for {name}, but the checkpoint records "
+                f"{recorded[key]}; give the plans.json of its training"
+            )
 
 
 def _as_published(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.networks.nnunet_folders import DATASET, plans
 from support.networks.published import published_case
 
 torch = pytest.importorskip("torch")
@@ -116,6 +119,28 @@ def test_plans_that_do_not_fit(name: str, change: dict[str, Any], message: str) 
     given = {key: value for key, value in given.items() if value is not None}
     with pytest.raises(InputError, match=message):
         READ[name](shapes_of(network(name, features_per_stage=[16, 32, 64, 64])), given=given)
+
+
+def test_plans_of_another_network(tmp_path: Path) -> None:
+    """Of a network of the second generation, whose weights do not show its strides."""
+    documents = plans()
+    plan = documents["configurations"]["3d_fullres"]
+    plan |= OLD_PLAN
+    recorded = copy.deepcopy(documents)
+    dataset = {**DATASET, "channel_names": {"0": "T1", "1": "T2"}}
+    document = {
+        "network_weights": network("umamba-bot").state_dict(),
+        "init_args": {"plans": recorded, "configuration": "3d_fullres", "dataset_json": dataset},
+        "trainer_name": "nnUNetTrainerUMambaBot",
+    }
+    torch.save(document, tmp_path / "checkpoint_final.pth")
+    (tmp_path / "plans.json").write_text(json.dumps(documents))
+    path = tmp_path / "plans.json"
+    assert load_checkpoint(tmp_path / "checkpoint_final.pth", plans=path).arch == "umamba-bot"
+    plan["pool_op_kernel_sizes"] = [[1, 1, 1], [2, 2, 2], [1, 2, 2], [2, 2, 2]]
+    path.write_text(json.dumps(documents))
+    with pytest.raises(InputError, match=r"says strides=.* but the checkpoint records \[\[1"):
+        load_checkpoint(tmp_path / "checkpoint_final.pth", plans=path)
 
 
 def test_two_dimensional_ones_are_named() -> None:
