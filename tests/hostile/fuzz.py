@@ -2,7 +2,8 @@
 
 Needs atheris, and takes libFuzzer's options, such as ``-max_total_time=600``. It starts from the
 hostile inputs of the same kind. What is neither read nor refused by an error of the project ends
-the run, and the input is left in the current folder.
+the run, and the input is left in the current folder. In an editable installation atheris saw no
+coverage of the project, so its changes were blind.
 """
 
 from __future__ import annotations
