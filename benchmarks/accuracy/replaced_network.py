@@ -8,12 +8,14 @@ import numpy as np
 import torch
 
 from segmaformer.runtime import Predictor
+from segmaformer.runtime.backends.session import NetworkKind
 from segmaformer.runtime.open_network import OpenNetwork
 
 
 class _Session:
     tiles_at_once, overlap = 1, False
     identity = coarse = resident = None
+    kind = NetworkKind("pytorch", "cpu", "fp32")
 
     def __init__(self, run: Callable[[np.ndarray], np.ndarray], description: str):
         self.run, self.description = run, description

@@ -18,7 +18,7 @@ from gpu.cuda_scan import device_clock
 from segmaformer.cli.commands.demo import bundled_checkpoint
 from segmaformer.runtime import Package, Predictor, Volume
 from segmaformer.runtime.backends import BackendOptions
-from segmaformer.runtime.backends.session import Device
+from segmaformer.runtime.backends.session import Device, NetworkKind
 from segmaformer.runtime.benchmark import Candidate, benchmark
 from segmaformer.runtime.errors import SgmfError
 from segmaformer.runtime.tile_check import TileCheck
@@ -127,6 +127,7 @@ class _EagerSession:
     coarse = None
     resident = None
     identity = None
+    kind = NetworkKind("pytorch", "cuda", "fp32")
 
     def __init__(self, name: str):
         import torch

@@ -55,9 +55,9 @@ def result_shape(
         high = (n * int(s) for n, s in zip(low, attributes.scales, strict=True))
         return (batch, channels, *high)
     if op in ("Conv3d", "ConcatConv3d"):
-        steps = (max(1, stride) for stride in attributes.strides)
-        extents = (-(-n // step) for n, step in zip(shapes[0][2:], steps, strict=True))
-        return (shapes[0][0], shapes[1][0], *extents)
+        strides = (max(1, stride) for stride in attributes.strides)
+        rounded_up = (-(-n // s) for n, s in zip(shapes[0][2:], strides, strict=True))
+        return (shapes[0][0], shapes[1][0], *rounded_up)
     if op == "PatchEmbed":
         (batch, _, *extents), (channels, _, *kernel) = shapes[:2]
         pads = zip(attributes.pads[:3], attributes.pads[3:], strict=True)
