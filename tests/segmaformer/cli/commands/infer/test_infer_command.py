@@ -187,7 +187,7 @@ def test_a_batch_goes_on_past_a_refused_scan(
     records = ["a_seg.run.json", "c_seg.run.json"]
     assert names(tmp_path / "out") == sorted(written + records)
     assert [Path(line).name for line in run.stdout.splitlines()] == written
-    assert run.stderr.count("sgmf: ") == 1
+    assert [line.startswith("sgmf: ") for line in run.stderr.splitlines()].count(True) == 1
     assert str(bad) in run.stderr
     assert "2 done, 1 refused" in run.stderr
 
@@ -573,7 +573,9 @@ def test_an_interrupted_batch_leaves_no_part_of_a_file_and_is_resumed(
     run = sgmf(*arguments, "--resume")
     assert run.code == 0
     assert len(names(out)) == 2 * 12 + 1  # and nothing that the killed run left
-    assert f"{len(finished)} skipped" in run.stderr
+    skipped = int(run.stderr.split(" skipped")[0].rsplit(maxsplit=1)[-1])
+    # A worker whose parent was killed may have ended its scan since.
+    assert skipped == len(finished) or (signal_name == "SIGKILL" and len(finished) < skipped < 12)
 
 
 def test_probabilities_lie_beside_the_label_map(
