@@ -45,7 +45,8 @@ class Line {
         --pieces_;
       }
       vertex_[pieces_] = i;
-      begin_[pieces_++] = pieces_ > 0 ? begin : -infinite;
+      begin_[pieces_] = pieces_ > 0 ? begin : -infinite;
+      ++pieces_;
     }
   }
 
