@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/isa/causal_conv1d_kernel.h"
-#include "kernels/isa/conv3d_kernel.h"
+#include "kernels/isa/conv3d/conv3d_kernel.h"
 #include "kernels/isa/depthwise_conv3d_kernel.h"
 #include "kernels/isa/instance_norm_kernel.h"
 #include "kernels/isa/linear_kernel.h"

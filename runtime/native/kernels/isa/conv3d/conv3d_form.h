@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "kernels/isa/conv3d_kernel.h"
-#include "kernels/isa/minimal_filter.h"
+#include "kernels/isa/conv3d/conv3d_kernel.h"
+#include "kernels/isa/conv3d/minimal_filter.h"
 #include "kernels/isa/simd.h"
 
 namespace SGMF_ISA {

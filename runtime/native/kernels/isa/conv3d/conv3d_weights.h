@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/isa/conv3d_form.h"
+#include "kernels/isa/conv3d/conv3d_form.h"
 
 namespace SGMF_ISA {
 

@@ -5,13 +5,13 @@
 // weights and products of one point are matrices. Lanes are neighbouring tiles. The points along
 // the depth follow one another, so that the inputs of a block of tiles stay in a core's second
 // cache.
-#include "kernels/isa/conv3d_kernel.h"
+#include "kernels/isa/conv3d/conv3d_kernel.h"
 
 #include <algorithm>
 
-#include "kernels/isa/conv3d_form.h"
-#include "kernels/isa/conv3d_inputs.h"
-#include "kernels/isa/conv3d_weights.h"
+#include "kernels/isa/conv3d/conv3d_form.h"
+#include "kernels/isa/conv3d/conv3d_inputs.h"
+#include "kernels/isa/conv3d/conv3d_weights.h"
 
 namespace SGMF_ISA {
 namespace {

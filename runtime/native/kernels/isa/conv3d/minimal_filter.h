@@ -19,7 +19,6 @@
 
 namespace SGMF_ISA {
 
-// The three transforms read values that lie `step` apart.
 template <int count, int at_stride>
 struct FilterSizes {
   static constexpr int outputs = count;
@@ -28,6 +27,7 @@ struct FilterSizes {
   static constexpr int points = (outputs - 1) * stride + 3;  // and inputs
 };
 
+// Transforms of inputs, products and taps, which they read `step` apart.
 template <int outputs, int stride>
 struct MinimalFilter;
 
