@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from training_plans import CONFIGURATION, MIRROR_AXES, TRAINER, dataset, plans
 
 from segmaformer.models import create_model
 from segmaformer.models.cpu_layers import speed_up
+from segmaformer.runtime.system.atomic import atomic_file
 
 WARM_UP_STEPS = 200
 AVERAGE_DECAY = 0.998
@@ -118,10 +118,6 @@ class Training:
 
 
 def write(content: dict[str, Any], path: Path) -> None:
-    """Write a file that is whole at every moment, also if the process is killed."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
+    """Write a file for torch.load that is whole at every moment."""
+    with atomic_file(path) as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
