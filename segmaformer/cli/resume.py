@@ -15,7 +15,7 @@ from segmaformer.runtime.results.dicom.segmentation_object import SegmentationTy
 from segmaformer.runtime.results.run_record import is_done
 
 Resume = Literal["same-labels", "strict"]
-"""How far a record must agree: in all that decides the labels, or in versions and threads too."""
+"""Agreement with a record: in all that decides the labels, or also in versions and threads."""
 
 resume_option = click.option(
     "--resume",

@@ -46,7 +46,7 @@ def test_a_deformed_head_keeps_its_structures(head: Any, seed: int) -> None:
 def test_labels_are_moved_exactly_as_the_image_is(
     head: Any, seed: int, spacing_mm: tuple[float, float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where white matter alone shines, the image's centre of mass is that of the labels."""
+    """The image's centre of mass is that of the labels where white matter alone shines."""
     import synthesis
     from classes import STRUCTURES, WHITE_MATTER
     from contrast import Contrast

@@ -96,7 +96,7 @@ ENCODINGS = [
 
 @pytest.mark.parametrize("key", ENCODINGS, ids=bytes.hex)
 def test_a_key_of_small_order_signs_nothing(key: bytes) -> None:
-    """Of such keys a commitment to the same small point and a response of 0 fit many messages."""
+    """A commitment to the same small point and a response of 0 fit many messages of such keys."""
     for commitment in (*ENCODINGS, encoded(BASE)):
         for number in range(8):
             response = number % 2
@@ -113,7 +113,7 @@ def test_a_key_of_small_order_is_not_trusted(key: bytes) -> None:
 
 @pytest.mark.parametrize("y", range(2, 19))
 def test_a_key_in_a_second_encoding_is_refused(y: int) -> None:
-    """Of the numbers below 19, those of points also fit into 255 bits with the modulus on top."""
+    """Numbers of points below 19 also fit into 255 bits with the modulus on top."""
     content = f'{{"name": "x", "public_key": "{(y + P).to_bytes(32, "little").hex()}"}}'
     with pytest.raises(PackageError, match="no public key of Ed25519"):
         check_trusted_key(content.encode(), "x.pub")

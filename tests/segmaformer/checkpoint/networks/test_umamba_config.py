@@ -122,7 +122,7 @@ def test_plans_that_do_not_fit(name: str, change: dict[str, Any], message: str) 
 
 
 def test_plans_of_another_network(tmp_path: Path) -> None:
-    """Of a network of the second generation, whose weights do not show its strides."""
+    """A network of the second generation, whose weights do not show its strides."""
     documents = plans()
     plan = documents["configurations"]["3d_fullres"]
     plan |= OLD_PLAN
