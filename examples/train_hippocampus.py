@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from segmaformer.checkpoint import TrainingRecord
 from segmaformer.models import create_model
 
 PATCH = (40, 56, 40)  # depth, height, width; 1 mm voxels
@@ -39,7 +40,20 @@ CONFIG: dict[str, Any] = {
     "patch_padding": [1, 1, 1, 1],
     "decoder_head_embedding_dim": 128,
 }
-TRAINER = "SegMaFormerTrainer_Custom_Stage1Mamba_Stage23Hybrid_Stage4Attention"
+RECORD = TrainingRecord(
+    network="segmaformer",
+    configuration=CONFIG,
+    patch_size=PATCH,
+    spacing_mm=(1.0, 1.0, 1.0),
+    channels=["MRI"],
+    labels=LABELS,
+    normalizations=["ZScoreNormalization"],
+    reader="NibabelIOWithReorient",
+    mirror_axes=(2,),
+    dataset="Dataset004_Hippocampus",
+    licence="CC BY-SA 4.0",
+    trainer="SegMaFormerTrainer_Custom_Stage1Mamba_Stage23Hybrid_Stage4Attention",
+)
 
 
 def load_case(image: Path, label: Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -143,59 +157,9 @@ def evaluate(
     return dict(zip(("anterior", "posterior"), scores.mean(0).tolist(), strict=True))
 
 
-def plans() -> dict[str, object]:
-    """Return the nnU-Net v2 plans that describe this training."""
-    return {
-        "dataset_name": "Dataset004_Hippocampus",
-        "plans_name": "nnUNetPlans",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "image_reader_writer": "NibabelIOWithReorient",
-        "configurations": {
-            "3d_fullres": {
-                "architecture": {"network_class_name": "SegMaFormer", "arch_kwargs": CONFIG},
-                "patch_size": list(PATCH),
-                "batch_size": 2,
-                "spacing": [1.0, 1.0, 1.0],
-                "normalization_schemes": ["ZScoreNormalization"],
-                "use_mask_for_norm": [False],
-                "resampling_fn_data": "resample_data_or_seg_to_shape",
-                "resampling_fn_data_kwargs": {
-                    "is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None
-                },
-                "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-                "resampling_fn_probabilities_kwargs": {
-                    "is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None
-                },
-            }
-        },
-        "foreground_intensity_properties_per_channel": {},
-    }  # fmt: skip
-
-
 def save(path: Path, model: torch.nn.Module) -> None:
-    """Write the nnU-Net v2 checkpoint: float16 weights, plans and dataset_json inside."""
-    dataset_json = {
-        "channel_names": {"0": "MRI"},
-        "labels": LABELS,
-        "file_ending": ".nii.gz",
-        "numTraining": 166,
-        "name": "Hippocampus",
-        "licence": "CC BY-SA 4.0",
-    }
-    init_args = {
-        "plans": plans(), "configuration": "3d_fullres", "fold": 0, "dataset_json": dataset_json
-    }  # fmt: skip
-    weights = {key: value.half() for key, value in model.state_dict().items()}
-    checkpoint = {
-        "network_weights": weights,
-        "init_args": init_args,
-        "trainer_name": TRAINER,
-        "inference_allowed_mirroring_axes": (2,),
-    }
-    temporary = path.with_suffix(".tmp")
-    torch.save(checkpoint, temporary)
-    temporary.rename(path)
+    """Write float16 weights as a checkpoint for `sgmf export`."""
+    RECORD.save({key: value.half() for key, value in model.state_dict().items()}, path)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from cases import HELD_OUT
-from training_plans import LABELS, preprocessing
+from training_plans import LABELS, RECORD
 
 from segmaformer.runtime.pipeline.preprocessing import preprocess
 from segmaformer.runtime.pipeline.resampling import resample
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("acdc", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    spec = preprocessing()
+    spec = RECORD.preprocessing()
     prepared = options.out / "prepared"
     prepared.mkdir(parents=True, exist_ok=True)
     training = scans_in(options.acdc / "training")

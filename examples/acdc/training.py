@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from augmentation import Chance, random_patch
 from cases import Case
 from scores import dice_and_cross_entropy
 from torch.optim.swa_utils import AveragedModel
-from training_plans import CONFIGURATION, MIRROR_AXES, TRAINER, dataset, plans
+from training_plans import RECORD
 
 from segmaformer.models import create_model
 from segmaformer.models.cpu_layers import speed_up
@@ -76,18 +75,17 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Write all that :meth:`resume` needs."""
-        write(
-            {
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "random": self.chance.generator.get_state(),
-                "step": self.step,
-                "seconds": self.seconds,
-                "best": self.best,
-            },
-            path,
-        )
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "random": self.chance.generator.get_state(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+        }
+        with atomic_file(path) as file:
+            torch.save(state, file)
 
     def resume(self, path: Path) -> None:
         """Go on from what :meth:`save` wrote."""
@@ -100,24 +98,4 @@ class Training:
 
     def export(self, path: Path) -> None:
         """Write the averaged weights as an nnU-Net v2 checkpoint, plans and dataset.json inside."""
-        write(
-            {
-                "network_weights": self.average.module.state_dict(),
-                "init_args": {
-                    "plans": plans(),
-                    "configuration": CONFIGURATION,
-                    "fold": 0,
-                    "dataset_json": dataset(),
-                },
-                "trainer_name": TRAINER,
-                "current_epoch": self.step,
-                "inference_allowed_mirroring_axes": MIRROR_AXES,
-            },
-            path,
-        )
-
-
-def write(content: dict[str, Any], path: Path) -> None:
-    """Write a file for torch.load that is whole at every moment."""
-    with atomic_file(path) as file:
-        torch.save(content, file)
+        RECORD.save(self.average.module.state_dict(), path, epoch=self.step)

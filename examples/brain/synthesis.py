@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from acquisition import Spacing, add_noise, average, random_spacing
-from brain_plans import PATCH, SPACING_MM, preprocessing
+from brain_plans import PATCH, RECORD, SPACING_MM
 from classes import AIR, BACKGROUND, CLASSES, FLUID
 from contrast import paint, random_contrast
 from deformation import deform
@@ -83,7 +83,7 @@ def synthesize(
 
 def _prepared(image: torch.Tensor, spacing_mm: Spacing, whole: torch.Size) -> torch.Tensor:
     """Bring an acquired image to the network's grid, as the package does."""
-    spec = preprocessing()
+    spec = RECORD.preprocessing()
     scaled = normalize(image.numpy(), spec.normalization[0])
     depth, height, width = (extent // 2 for extent in whole)
     resampled = resample(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from brain_plans import CONFIGURATION, MIRROR_AXES, NETWORK, TRAINER, dataset, plans
+from brain_plans import NETWORK, RECORD
 from classes import BACKGROUND
 from label_maps import LabelMap
 from synthesis import random_patch, synthesize
@@ -73,15 +72,14 @@ class TrainingState:
 
     def save(self, path: Path) -> None:
         """Write all that :meth:`resume` needs; the file is whole at every moment."""
-        write(
-            {
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                **{name: getattr(self, name) for name in PROGRESS},
-            },
-            path,
-        )
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            **{name: getattr(self, name) for name in PROGRESS},
+        }
+        with atomic_file(path) as file:
+            torch.save(state, file)
 
     def resume(self, path: Path) -> None:
         """Go on from what :meth:`save` wrote.
@@ -104,21 +102,7 @@ class TrainingState:
 
     def export(self, path: Path) -> None:
         """Write the averaged weights as an nnU-Net v2 checkpoint, plans and dataset.json inside."""
-        write(
-            {
-                "network_weights": self.average.module.state_dict(),
-                "init_args": {
-                    "plans": plans(),
-                    "configuration": CONFIGURATION,
-                    "fold": 0,
-                    "dataset_json": dataset(),
-                },
-                "trainer_name": TRAINER,
-                "current_epoch": self.step,
-                "inference_allowed_mirroring_axes": MIRROR_AXES,
-            },
-            path,
-        )
+        RECORD.save(self.average.module.state_dict(), path, epoch=self.step)
 
 
 PROGRESS = ("seed", "step", "cpu_seconds", "best", "best_step")
@@ -143,9 +127,3 @@ def dice_and_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.
     present = volume > 0
     present[BACKGROUND] = False
     return F.nll_loss(log_probability, labels) + 1 - dice[present].mean()
-
-
-def write(content: dict[str, Any], path: Path) -> None:
-    """Write a file for torch.load that is whole at every moment."""
-    with atomic_file(path) as file:
-        torch.save(content, file)

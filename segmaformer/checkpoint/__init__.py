@@ -1,4 +1,4 @@
-"""Reading of trained weights into a ready network; no code is run from a checkpoint."""
+"""Reading of trained weights into a ready network, and writing; no checkpoint runs code."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from segmaformer.checkpoint.cascade import with_previous_stage
 from segmaformer.checkpoint.description import describe_checkpoint
 from segmaformer.checkpoint.folds import load_folds
 from segmaformer.checkpoint.loading import Checkpoint, load_checkpoint
+from segmaformer.checkpoint.training_record import TrainingRecord
 
 __all__ = [
     "Checkpoint",
+    "TrainingRecord",
     "describe_checkpoint",
     "load_checkpoint",
     "load_folds",

@@ -37,12 +37,12 @@ def test_a_resumed_training_goes_on_as_if_nothing_happened(tmp_path: Path) -> No
 
 def test_its_checkpoint_is_read_with_the_plans_of_the_training(tmp_path: Path) -> None:
     from training import Training
-    from training_plans import PATCH, preprocessing
+    from training_plans import PATCH, RECORD
 
     training = Training(steps=10, rate=1e-3, seed=0)
     training.export(tmp_path / "checkpoint_final.pth")
     checkpoint = load_checkpoint(tmp_path / "checkpoint_final.pth")
-    assert checkpoint.preprocessing == preprocessing()
+    assert checkpoint.preprocessing == RECORD.preprocessing()
     assert checkpoint.tiling.tile == PATCH
     assert [label.name for label in checkpoint.output.labels] == ["background", "RV", "Myo", "LV"]
     own = training.average.module.state_dict()

@@ -44,14 +44,14 @@ def test_a_resumed_training_goes_on_as_if_nothing_happened(head: Any, tmp_path: 
 def test_its_checkpoint_is_read_with_the_plans_of_the_training(
     example: Path, tmp_path: Path
 ) -> None:
-    from brain_plans import PATCH, preprocessing
+    from brain_plans import PATCH, RECORD
     from classes import CLASSES
     from training_state import TrainingState
 
     training = TrainingState(steps=10, rate=1e-3, seed=0)
     training.export(tmp_path / "checkpoint_final.pth")
     checkpoint = load_checkpoint(tmp_path / "checkpoint_final.pth")
-    assert checkpoint.preprocessing == preprocessing()
+    assert checkpoint.preprocessing == RECORD.preprocessing()
     assert checkpoint.tiling.tile == PATCH
     assert {label.name: label.value for label in checkpoint.output.labels} == CLASSES
     own = training.average.module.state_dict()
