@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from segmaformer.cli.console import print_json, print_line
+from segmaformer.cli.console import print_json, print_line, progress_bar
 from segmaformer.cli.exit_codes import DONE, REFUSED
 from segmaformer.cli.package_parameters import PACKAGE_FOLDER, open_package, trust_options
 from segmaformer.cli.parameters import (
@@ -20,8 +20,11 @@ from segmaformer.cli.parameters import (
 )
 from segmaformer.cli.scan_groups import group_scans
 from segmaformer.runtime.checks.scan import check_scan
-from segmaformer.runtime.scans.finding import Finding
+from segmaformer.runtime.scans.finding import LEVELS, Finding
 from segmaformer.runtime.system.memory import budget_bytes
+
+_NAMED: Final = 3
+"""Scans that are named below a finding that many have."""
 
 
 @click.command("check")
@@ -55,31 +58,67 @@ def command(
     """
     manifest = None if model is None else open_package(model).manifest
     channels = 1 if manifest is None else len(manifest.preprocessing.channels)
-    results: list[dict[str, Any]] = []
-    for scan in group_scans(scans, channels=channels):
-        findings = (
-            check_scan(
-                scan.files,
-                manifest,
-                nan_to=nan_to,
-                budget_bytes=budget_bytes(memory_budget),
-                where=where,
+    found: list[tuple[tuple[Path, ...], list[Finding]]] = []
+    groups = list(group_scans(scans, channels=channels))
+    with progress_bar("sgmf check") as progress:
+        for index, scan in enumerate(groups):
+            progress("scans", index, len(groups))
+            findings = (
+                check_scan(
+                    scan.files,
+                    manifest,
+                    nan_to=nan_to,
+                    budget_bytes=budget_bytes(memory_budget),
+                    where=where,
+                )
+                if scan.refusal is None
+                else [Finding("refuse", scan.refusal, "Correct these files, or leave them out.")]
             )
-            if scan.refusal is None
-            else [Finding("refuse", scan.refusal, "Correct these files, or leave them out.")]
-        )
-        entries = [dataclasses.asdict(finding) for finding in findings]
-        results.append({"scan": [str(path) for path in scan.files], "findings": entries})
-        if not as_json:
-            _print_findings(scan.files[0], findings)
+            found.append((tuple(scan.files), findings))
     if as_json:
-        print_json({"results": results})
-    levels = {finding["level"] for result in results for finding in result["findings"]}
-    return REFUSED if "refuse" in levels else DONE
+        print_json({"results": [_document(files, findings) for files, findings in found]})
+    else:
+        _print_findings([(files[0], _nameless(files, findings)) for files, findings in found])
+    refused = any(f.level == "refuse" for _, findings in found for f in findings)
+    return REFUSED if refused else DONE
 
 
-def _print_findings(scan: Path, findings: list[Finding]) -> None:
-    print_line(f"{scan}:" if findings else f"{scan}: nothing odd")
+def _document(files: tuple[Path, ...], findings: list[Finding]) -> dict[str, Any]:
+    entries = [dataclasses.asdict(finding) for finding in findings]
+    return {"scan": [str(path) for path in files], "findings": entries}
+
+
+def _nameless(files: tuple[Path, ...], findings: list[Finding]) -> list[Finding]:
+    """Write findings without the names of a scan's own files, so that scans can share them."""
+    nameless = []
     for finding in findings:
-        print_line(f"  {finding.level}: {finding.what}")
-        print_line(f"    {finding.fix}")
+        what = finding.what
+        for path in map(str, files):
+            what = what.removeprefix(f"{path}: ").replace(path, "the file")
+        nameless.append(dataclasses.replace(finding, what=what))
+    return nameless
+
+
+def _print_findings(found: list[tuple[Path, list[Finding]]]) -> None:
+    """Print every finding once, the gravest first, with the scans that have it."""
+    scans: dict[Finding, list[Path]] = {}
+    for scan, findings in found:
+        for finding in findings:
+            scans.setdefault(finding, []).append(scan)
+    for finding in sorted(scans, key=lambda finding: LEVELS.index(finding.level)):
+        count = len(scans[finding])
+        print_line(f"{finding.level}{_of(count) if count > 1 else ''}: {finding.what}")
+        print_line(f"  {finding.fix}")
+        print_line(f"  {_named(scans[finding])}")
+    if fine := [scan for scan, findings in found if not findings]:
+        print_line(f"nothing odd{_of(len(fine)) if len(fine) > 1 else ''}: {_named(fine)}")
+
+
+def _of(count: int) -> str:
+    return f" in {count} scans"
+
+
+def _named(scans: list[Path]) -> str:
+    names = ", ".join(map(str, scans[:_NAMED]))
+    more = len(scans) - _NAMED
+    return names if more <= 0 else f"{names} and {more} more (--json names all)"

@@ -27,7 +27,19 @@ def test_what_cannot_be_segmented_is_refused_with_a_fix(sgmf: Sgmf, tmp_path: Pa
     bad.write_bytes(good.read_bytes()[:-40])
     run = sgmf("check", good, bad)
     assert run.code == 3
-    assert f"{bad}:\n  refuse: " in run.stdout
+    assert run.stdout.startswith("refuse: ")
+    assert f"  {bad}\n" in run.stdout
+
+
+def test_a_finding_of_many_scans_is_printed_once(sgmf: Sgmf, tmp_path: Path) -> None:
+    good = write_scan(tmp_path / "good.nii.gz").read_bytes()
+    for index in range(5):
+        (tmp_path / f"{index}.nii.gz").write_bytes(good[:40])
+    run = sgmf("check", *(tmp_path / f"{index}.nii.gz" for index in range(5)))
+    lines = run.stdout.splitlines()
+    assert run.code == 3
+    assert len([line for line in lines if line.startswith("refuse in 5 scans: ")]) == 1
+    assert lines[2].endswith("2.nii.gz and 2 more (--json names all)")
 
 
 def test_json_lists_findings_by_scan(sgmf: Sgmf, tmp_path: Path) -> None:
