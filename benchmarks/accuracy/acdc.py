@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,21 @@ from segmaformer.runtime.scans.formats import read_labels
 from segmaformer.runtime.scans.spacing import training_spacing
 
 
-def predictors(checkpoint: Path, package: Package) -> dict[str, Predictor]:
-    """Return the same pipeline around PyTorch, every variant in ONNX Runtime, and OpenVINO.
+def predictors(
+    checkpoint: Path, package: Package, variants: Sequence[str] = ()
+) -> dict[str, Predictor]:
+    """Return the same pipeline around PyTorch, variants in ONNX Runtime, and OpenVINO.
 
-    Each is named by what runs in it, PyTorch first.
+    Each is named by what runs in it, PyTorch first. Without `variants` all of the package are
+    taken; OpenVINO runs if fp32 is among them.
     """
     pytorch = Predictor(package, "onnxruntime", variant="fp32")
     run_in_pytorch(pytorch, load_checkpoint(checkpoint).model)
     found = [pytorch]
-    for variant in package.manifest.variants:
-        found.append(Predictor(package, "onnxruntime", variant=variant))
-    found.append(Predictor(package, "openvino", variant="fp32"))
+    chosen = variants or list(package.manifest.variants)
+    found += [Predictor(package, "onnxruntime", variant=variant) for variant in chosen]
+    if "fp32" in chosen:
+        found.append(Predictor(package, "openvino", variant="fp32"))
     return {predictor.backend: predictor for predictor in found}
 
 
@@ -92,11 +97,12 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("package", type=Path)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--variants", nargs="*", default=(), help="default: all of the package")
     parser.add_argument("--most", type=int, help="number of scans; default: all")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     scans = sorted((options.data / "imagesTs").glob("*.nii.gz"))[: options.most]
-    compared = predictors(options.checkpoint, Package.open(options.package))
+    compared = predictors(options.checkpoint, Package.open(options.package), options.variants)
     cases: dict[str, list[dict[str, Scores]]] = {name: [] for name in compared}
     unlike = dict.fromkeys(compared, 0)
     voxels = 0

@@ -124,6 +124,11 @@ def import_tensorrt_rtx() -> ModuleType:
         raise MissingExtraError(f"{_INSTALL} ({error})") from error
 
 
+def what_is_missing() -> str | None:
+    """Return why nothing can be built on this machine; None if it can."""
+    return _INSTALL if importlib.util.find_spec(MODULE) is None else None
+
+
 def _check(target: str, batch: int) -> None:
     if target not in TARGETS:
         raise ValueError(
@@ -131,8 +136,8 @@ def _check(target: str, batch: int) -> None:
         )
     if batch < 1:
         raise ValueError(f"batch is {batch}; expected at least 1")
-    if importlib.util.find_spec(MODULE) is None:
-        raise MissingExtraError(_INSTALL)
+    if (missing := what_is_missing()) is not None:
+        raise MissingExtraError(missing)
 
 
 def _run_child(folder: Path, target: str, batch: int, progress: StepProgress) -> dict[str, Any]:

@@ -21,10 +21,11 @@ from segmaformer.runtime.backends import (
     open_session,
 )
 from segmaformer.runtime.backends.self_test import shortcoming
+from segmaformer.runtime.backends.tensorrt import library, rtx, rtx_build
 from segmaformer.runtime.backends.tensorrt.rtx import open_rtx
 from segmaformer.runtime.backends.tensorrt.tensorrt import open_tensorrt
 from segmaformer.runtime.engines.cache import Engine, EngineCache
-from segmaformer.runtime.errors import ParityError
+from segmaformer.runtime.errors import BackendError, ParityError
 from segmaformer.runtime.package.manifest import EXACT_VARIANT, PREVIOUS_STAGE
 from segmaformer.runtime.system.atomic import atomic_file, check_writable
 from segmaformer.runtime.system.extras import require_extra
@@ -32,6 +33,7 @@ from segmaformer.runtime.system.extras import require_extra
 if TYPE_CHECKING:
     from segmaformer.export.engines.engine_build import BuiltEngine, EngineRequest
 
+AUTO = "auto"
 BUILDERS = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
 """Backends that need an engine, and the extra that each belongs to."""
 OPENERS = {"tensorrt": open_tensorrt, "tensorrt-rtx": open_rtx}
@@ -41,10 +43,11 @@ OPENERS = {"tensorrt": open_tensorrt, "tensorrt-rtx": open_rtx}
 @click.argument("package", type=PACKAGE_FOLDER)
 @click.option(
     "--backend",
-    type=NamedChoice(list(BUILDERS)),
-    default="tensorrt",
+    type=NamedChoice([AUTO, *BUILDERS]),
+    default=AUTO,
     show_default=True,
-    help="Backend that will run the engine.",
+    help="Backend that will run the engine. auto is TensorRT, or TensorRT-RTX where only that can "
+    "build, such as for a --target.",
 )
 @click.option(
     "--target",
@@ -84,6 +87,8 @@ def command(
     The engine is kept in ~/.cache/segmaformer/engines (or SGMF_CACHE) and is used only with this
     device, driver and version, after a self-test against the CPU.
     """
+    if backend == AUTO:
+        backend = _builder_here(target)
     require_extra("onnx", extra=BUILDERS[backend])
     from segmaformer.export.engines.engine_build import EngineRequest, builders
 
@@ -113,6 +118,29 @@ def command(
         print_json({"engine": str(path), "package": str(package), **_facts(built)})
     else:
         print_path(path)
+
+
+def _builder_here(target: str | None) -> str:
+    """Choose the first backend that can build here, and say why another was passed over.
+
+    Raises
+    ------
+    BackendError
+        Neither can.
+    """
+    here = {"tensorrt": library.what_is_missing, "tensorrt-rtx": rtx.what_is_missing}
+    elsewhere = {
+        "tensorrt": lambda: "it builds for this machine alone",
+        "tensorrt-rtx": rtx_build.what_is_missing,
+    }
+    for backend, obstacle in (elsewhere if target else here).items():
+        if (reason := obstacle()) is None:
+            return backend
+        say(f"auto passes over {backend}: {reason}")
+    raise BackendError(
+        "no backend can build an engine here; install one, or take --backend tensorrt-rtx with the "
+        "--target of another machine's GPU, such as sm86"
+    )
 
 
 def _keep(built: BuiltEngine, request: EngineRequest, backend: str) -> Path:

@@ -15,6 +15,8 @@ from support.stand_ins.builder_fakes import two_labels
 from support.stand_ins.gpu_fakes import NO_DEVICE
 from support.stand_ins.gpu_machine import GpuMachine, brightness_package, pretend
 
+from segmaformer.cli.commands import build
+from segmaformer.runtime.backends.tensorrt import library, rtx, rtx_build
 from segmaformer.runtime.bindings import cuda_driver
 
 Sgmf = Callable[..., Any]
@@ -40,6 +42,44 @@ def test_an_engine_is_built_tested_and_kept(
     assert engine.read_bytes() == b"engine for 2"
     assert (engine.parent / "brightness-fp16-tensorrt.log").read_text() == "INFO: building\n"
     assert "self-test passed: TensorRT 10.3.0, Fake GPU, fp16, batch 2" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "missing", "expected"),
+    [
+        ((), [], "tensorrt"),
+        ((), ["tensorrt"], "tensorrt-rtx"),
+        (("--target", "sm86"), [], "tensorrt-rtx"),
+    ],
+)
+def test_auto_builds_where_it_can_and_says_so(
+    sgmf: Sgmf,
+    machine: GpuMachine,
+    package: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    target: tuple[str, ...],
+    missing: list[str],
+    expected: str,
+) -> None:
+    for name, module in (("tensorrt", library), ("tensorrt-rtx", rtx)):
+        reason = "it is away" if name in missing else None
+        monkeypatch.setattr(module, "what_is_missing", lambda reason=reason: reason)
+    monkeypatch.setattr(rtx_build, "what_is_missing", lambda: None)
+    monkeypatch.setattr(build, "require_extra", lambda *_, **__: None)
+    run = sgmf("build", package, *target)
+    assert f", with {expected}\n" in run.stderr
+    assert ("auto passes over tensorrt: " in run.stderr) == (expected != "tensorrt")
+
+
+def test_auto_without_a_builder_says_why(
+    sgmf: Sgmf, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (library, rtx):
+        monkeypatch.setattr(module, "what_is_missing", lambda: "it is away")
+    run = sgmf("build", package)
+    assert (run.code, run.stdout) == (1, "")
+    assert "auto passes over tensorrt-rtx: it is away" in run.stderr
+    assert "no backend can build an engine here" in run.stderr
 
 
 def test_infer_uses_it_and_auto_prefers_it(
