@@ -29,7 +29,6 @@ from segmaformer.runtime.results.report_fragments import (
     ReportLabel,
     as_html,
     fact_cards,
-    label_list,
     plane_sections,
     product_text,
     statistics_table,
@@ -45,7 +44,17 @@ if TYPE_CHECKING:
 VOXEL_BYTES = 39_000_000
 """Default size of the voxels in bytes, for a page of 40 MB with little else."""
 
-_SCRIPTS = ("voxels.js", "planes.js", "viewer.js")
+CT_WINDOWS = {
+    "soft tissue": (-160.0, 240.0),
+    "lung": (-1350.0, 150.0),
+    "bone": (-500.0, 1300.0),
+    "brain": (0.0, 80.0),
+    "liver": (-30.0, 150.0),
+    "mediastinum": (-125.0, 225.0),
+}
+"""Common windows of CT, lower and upper end in Hounsfield units."""
+
+_SCRIPTS = ("voxels.js", "planes.js", "tools.js", "viewer.js")
 _NOTABLE_TILT_DEGREES = 5.0
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
@@ -62,8 +71,8 @@ def write_report(
 ) -> None:
     """Write the report of a segmentation as HTML, atomically.
 
-    Slices scroll in three planes with the labels over them; below are the statistics, facts about
-    the scan and the package, and the record of the run.
+    Slices scroll in three planes with the labels over them, beside the statistics; below are facts
+    about the scan and the package, and the record of the run.
 
     Parameters
     ----------
@@ -110,7 +119,7 @@ class _Scene:
     """Content of the page, with axes in the order of display.
 
     `image` and `labels` (X, Y, Z), the `turn` that reordered them, their `spacing_mm`, the `scale`
-    of their intensities and the initial `window`.
+    of their intensities, the initial `window` and others to choose from, by name.
     """
 
     image: np.ndarray
@@ -119,6 +128,7 @@ class _Scene:
     spacing_mm: Spacing
     scale: IntensityScale
     window: tuple[float, float]
+    windows: Mapping[str, tuple[float, float]]
 
 
 def _draw(
@@ -139,17 +149,16 @@ def _draw(
         budget_bytes=voxel_bytes,
     )
     found = _found_labels(statistics)
-    style, script = _file("style.css"), "".join(map(_file, _SCRIPTS))
+    style, script = _style_and_script()
     source = segmentation.volume.source
     parts = {
-        "policy": _policy(style, script),
+        "policy": _policy(*content_hashes(style, script)),
         "style": style,
         "script": script,
         "title": as_html(source[0].name if names and source else "Scan"),
         "subtitle": as_html(f"{segmentation.manifest.name}  ·  {segmentation.backend}"),
         "notice": NOTICE,
         "planes": plane_sections(),
-        "label_list": label_list(found),
         "shown": as_html(_what_is_shown(segmentation, packed, channel)),
         "statistics": statistics_table(statistics, found),
         "facts": fact_cards(segmentation, run_manifest, names=names),
@@ -189,6 +198,7 @@ def _arrange(segmentation: Segmentation, channel: int) -> _Scene:
         turn.apply_to_spacing(volume.spacing_mm),
         IntensityScale.fit(image, window),
         window,
+        CT_WINDOWS if normalization.scheme == "ct" else {},
     )
 
 
@@ -219,6 +229,7 @@ def _scene_document(
         },
         "intensities": scene.scale.table(),
         "window": scene.window,
+        "windows": scene.windows,
         "labels": [label.colour for label in found],
         "label_bytes": packed.label_bytes,
     }
@@ -244,17 +255,36 @@ def _what_is_shown(segmentation: Segmentation, packed: PackedVoxels, channel: in
     return " ".join(sentences)
 
 
-def _policy(style: str, script: str) -> str:
-    """Return a content security policy that allows only this style and script, no connection."""
-    hashes = (
+def allowed_sources() -> tuple[str, str]:
+    """Return what a content security policy must allow to show a report in a frame.
+
+    Returns
+    -------
+    style, script : str
+        Source of each, such as ``'sha256-...'`` with its quotes.
+    """
+    return content_hashes(*_style_and_script())
+
+
+def content_hashes(style: str, script: str) -> tuple[str, str]:
+    """Return the sources of a style and a script for a content security policy."""
+    style_hash, script_hash = (
         base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         for text in (style, script)
     )
-    style_hash, script_hash = hashes
+    return f"'sha256-{style_hash}'", f"'sha256-{script_hash}'"
+
+
+def _policy(style: str, script: str) -> str:
+    """Return a content security policy that allows these sources only, and no connection."""
     return (
-        f"default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
+        f"default-src 'none'; style-src {style}; script-src {script}; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def _style_and_script() -> tuple[str, str]:
+    return _file("style.css"), "".join(map(_file, _SCRIPTS))
 
 
 def _json(document: dict[str, Any]) -> str:

@@ -52,29 +52,21 @@ def plane_sections() -> str:
     return "\n".join(_plane_section(plane) for plane in PLANES)
 
 
-def label_list(labels: Sequence[ReportLabel]) -> str:
-    """Return a row with a checkbox for each label, numbered as in the packed voxels."""
-    if not labels:
-        return '<li class="quiet">No label was found.</li>'
-    return "\n".join(
-        f'<li><input type="checkbox" checked data-rank="{rank}" aria-label="Show {label.name}">'
-        f'{label.swatch}<button type="button" data-go="{rank}">{label.name}</button>'
-        f'<span class="quiet">{_ml(label.measured)} ml</span></li>'
-        for rank, label in enumerate(labels, start=1)
-    )
-
-
 def statistics_table(statistics: Mapping[str, Any], labels: Sequence[ReportLabel]) -> str:
-    """Return a row for each label that was found, and the names of the others."""
+    """Return a row for each label that was found, and the names of the others.
+
+    Rows have a checkbox each and are numbered as in the packed voxels.
+    """
     absent = [entry["name"] for entry in statistics["labels"] if not entry["voxel_count"]]
-    rows = "\n".join(_statistics_row(label) for label in labels)
+    rows = "\n".join(_statistics_row(rank, label) for rank, label in enumerate(labels, start=1))
     table = (
-        '<div class="scroll"><table>\n<thead><tr><th>Label</th><th>Value</th><th>Voxels</th>'
-        "<th>Volume (ml)</th><th>Mean ± SD of intensity</th><th>Centroid R, A, S (mm)</th>"
-        f"<th>Edge of the scan</th></tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
+        '<div class="scroll"><table class="labels">\n<thead><tr><th>Label</th>'
+        "<th>Volume (ml)</th><th>Voxels</th><th>Intensity, mean ± SD</th><th>Edge</th>"
+        "<th>Centroid R, A, S (mm)</th><th>Value</th></tr></thead>\n"
+        f"<tbody>\n{rows}\n</tbody></table></div>"
     )
     remark = f'<p class="quiet">Not found: {as_html(", ".join(absent))}.</p>' if absent else ""
-    return (table if labels else "") + remark
+    return (table if labels else '<p class="quiet">No label was found.</p>') + remark
 
 
 def fact_cards(
@@ -112,21 +104,24 @@ def _plane_section(plane: Plane) -> str:
         '<span class="slice quiet"></span></p>\n'
         '<div class="stage"><div class="frame"><canvas class="image"></canvas>'
         '<canvas class="overlay"></canvas><i class="cross upright"></i><i class="cross level"></i>'
-        f'{letters}</div><span class="bar"></span></div>\n'
+        '<svg class="ruler" viewBox="0 0 1 1" preserveAspectRatio="none"><line></line></svg>'
+        f'<span class="length"></span></div><div class="edges">{letters}</div>'
+        '<span class="bar"></span></div>\n'
         f'<input type="range" min="0" value="0" aria-label="{plane.name} slice">\n</section>'
     )
 
 
-def _statistics_row(label: ReportLabel) -> str:
+def _statistics_row(rank: int, label: ReportLabel) -> str:
     measured = label.measured
     moments = zip(measured["intensity_mean"], measured["intensity_std"], strict=True)
     intensity = "; ".join(f"{_number(mean)} ± {_number(std)}" for mean, std in moments)
     centroid = ", ".join(f"{position:.1f}" for position in measured["centroid_mm"])
     edge = '<td class="warn">touches</td>' if measured["touches_border"] else "<td></td>"
     return (
-        f"<tr><td>{label.swatch}{label.name}</td><td>{measured['value']}</td>"
-        f"<td>{measured['voxel_count']:,}</td><td>{_ml(measured)}</td>"
-        f"<td>{intensity}</td><td>{centroid}</td>{edge}</tr>"
+        f'<tr><td><input type="checkbox" checked data-rank="{rank}" aria-label="Show {label.name}">'
+        f'{label.swatch}<button type="button" data-go="{rank}">{label.name}</button></td>'
+        f"<td>{_ml(measured)}</td><td>{measured['voxel_count']:,}</td>"
+        f"<td>{intensity}</td>{edge}<td>{centroid}</td><td>{measured['value']}</td></tr>"
     )
 
 

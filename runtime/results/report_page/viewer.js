@@ -1,6 +1,8 @@
 // The three planes together, and all that can be done with them.
 "use strict";
 
+const wheelToDouble = 240;
+
 class Viewer {
   constructor(voxels) {
     this.voxels = voxels;
@@ -82,18 +84,7 @@ class Viewer {
       action(event);
       this.update();
     };
-    const point = (event) => plane.point(event);
-    plane.frame.addEventListener(
-      "pointerdown",
-      change((event) => {
-        plane.frame.setPointerCapture(event.pointerId);
-        plane.point(event);
-      }),
-    );
-    plane.frame.addEventListener(
-      "pointermove",
-      (event) => event.buttons & 1 && change(point)(event),
-    );
+    listenToDrags(plane, change(() => {}));
     plane.frame.addEventListener("dblclick", () => {
       this.main.classList.toggle("enlarged");
       this.fit();
@@ -106,8 +97,12 @@ class Viewer {
     plane.stage.addEventListener(
       "wheel",
       (event) => {
-        if (event.ctrlKey) return; // the browser's zoom
         event.preventDefault();
+        if (event.ctrlKey) {
+          const factor = 2 ** (-event.deltaY / wheelToDouble);
+          change(() => plane.zoomBy(factor, plane.placeUnder(event)))(event);
+          return;
+        }
         // A notch of a wheel is one slice; the small steps of a touch pad add up to one.
         travelled += event.deltaMode === 0 ? event.deltaY : 100 * Math.sign(event.deltaY);
         if (Math.abs(travelled) < 40) return;
@@ -127,12 +122,14 @@ class Viewer {
       PageUp: -10,
       PageDown: 10,
     };
+    const zooms = { "+": Math.SQRT2, "=": Math.SQRT2, "-": Math.SQRT1_2 };
     document.addEventListener("keydown", (event) => {
       const taken =
-        event.target.matches(".controls input") || event.ctrlKey || event.altKey || event.metaKey;
-      if (taken || !(event.key in steps)) return;
+        event.target.matches(".controls input, select") || event.ctrlKey || event.altKey || event.metaKey;
+      if (taken || !(event.key in steps || event.key in zooms)) return;
       event.preventDefault();
-      this.active.scroll(steps[event.key]);
+      if (event.key in zooms) this.active.zoomBy(zooms[event.key]);
+      else this.active.scroll(steps[event.key]);
       this.update();
     });
   }
@@ -143,22 +140,28 @@ class Viewer {
         action(element(id));
         this.update();
       });
-    const lowest = Math.min(scene.intensities[0], scene.window[0]);
-    const highest = Math.max(scene.intensities[255], scene.window[1]);
     const setWindow = () => {
       const [level, width] = [Number(element("level").value), Number(element("width").value)];
       state.window = [level - width / 2, level + width / 2];
     };
-    Object.assign(element("level"), { min: lowest, max: highest });
-    Object.assign(element("width"), { min: (highest - lowest) / 500, max: 2 * (highest - lowest) });
+    for (const [id, limits] of [["level", levelLimits()], ["width", widthLimits()]]) {
+      Object.assign(element(id), { min: limits[0], max: limits[1] });
+    }
     on("opacity", "input", (slider) => (state.opacity = Number(slider.value) / 100));
     on("level", "input", setWindow);
     on("width", "input", setWindow);
     on("outlines", "change", (box) => (state.outlines = box.checked));
     on("crosshair", "change", (box) => this.main.classList.toggle("plain", !box.checked));
-    on("reset", "click", () =>
-      Object.assign(state, { cursor: [...scene.centre], window: [...scene.window], opacity: 0.4 }),
-    );
+    on("smooth", "change", (box) => this.main.classList.toggle("nearest", !box.checked));
+    on("reset", "click", () => {
+      Object.assign(state, { cursor: [...scene.centre], window: [...scene.window], opacity: 0.4 });
+      this.planes.forEach((plane) => plane.reset());
+      this.fit();
+    });
+    const windows = { initial: scene.window, ...scene.windows };
+    element("presets").hidden = Object.keys(scene.windows).length === 0;
+    element("preset").append(...Object.keys(windows).map((name) => new Option(name, name)));
+    on("preset", "change", (choice) => (state.window = [...windows[choice.value]]));
   }
 
   listenToLabels() {

@@ -70,6 +70,17 @@ function positionMm(place) {
     .map((row) => row[0] * i + row[1] * j + row[2] * k + row[3]);
 }
 
+/** Length in millimetres of a step of so many voxels along the axes of display. */
+function distanceMm(step) {
+  const { factors, axes, reverse, affine } = scene.stored;
+  const stored = [0, 0, 0];
+  step.forEach((voxels, axis) => {
+    stored[axes[axis]] = (reverse[axis] ? -1 : 1) * voxels * factors[axis];
+  });
+  const along = (row) => row[0] * stored[0] + row[1] * stored[1] + row[2] * stored[2];
+  return Math.hypot(...affine.slice(0, 3).map(along));
+}
+
 function placeText(positions, axis) {
   const position = positions[axis];
   return `${["LR", "PA", "IS"][axis][Number(position >= 0)]} ${Math.abs(position).toFixed(1)}`;

@@ -20,7 +20,7 @@ from segmaformer.runtime.results.palette import label_colours
 from segmaformer.runtime.results.report import write_report
 from segmaformer.runtime.results.segmentation import Segmentation
 from segmaformer.runtime.scans.volume import orient_to
-from segmaformer.runtime.spec import Label, Output
+from segmaformer.runtime.spec import Label, Normalization, Output
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
@@ -306,6 +306,147 @@ def test_level_and_width_change_the_greys(report: Page) -> None:
     assert set(np.unique(canvas(report, AXIAL, "image")[..., 0])) <= {0, 255}
     click_on(report, "#reset")
     assert np.array_equal(canvas(report, AXIAL, "image")[..., 0], before)
+
+
+def drag(
+    page: Page,
+    start: tuple[float, float],
+    move: tuple[float, float],
+    *,
+    button: str = "left",
+    modifiers: int = 0,
+) -> None:
+    """Press a button, move in two steps, and release it."""
+    pressed = {"left": 1, "right": 2, "middle": 4}[button]
+    x, y = start
+    held = {"button": button, "modifiers": modifiers}
+    page.mouse("mousePressed", x, y, buttons=pressed, clickCount=1, **held)
+    for share in (0.5, 1):
+        to = (x + share * move[0], y + share * move[1])
+        page.mouse("mouseMoved", *to, buttons=pressed, **held)
+    page.mouse("mouseReleased", *to, buttons=0, clickCount=1, **held)
+    page.settle()
+
+
+def choose_tool(page: Page, name: str) -> None:
+    click_on(page, f"#tools [value={name}]")
+
+
+@pytest.mark.parametrize("button", ["right", "left"])
+def test_dragging_sets_the_window(report: Page, button: str) -> None:
+    if button == "left":
+        choose_tool(report, "window")
+    before = scene_of(report)["cursor"]
+    lower, upper = report.run("state.window")
+    drag(report, point_of(report, AXIAL, 5, 5), (75, 0), button=button)
+    wide = report.run("state.window")
+    assert wide[1] - wide[0] == pytest.approx((upper - lower) * 2**0.5)
+    assert sum(wide) == pytest.approx(lower + upper)
+    grey = canvas(report, AXIAL, "image")[..., 0].mean()
+    drag(report, point_of(report, AXIAL, 5, 5), (0, 30), button=button)
+    assert sum(report.run("state.window")) > sum(wide)
+    assert canvas(report, AXIAL, "image")[..., 0].mean() < grey
+    assert scene_of(report)["cursor"] == before
+    click_on(report, "#reset")
+    assert report.run("state.window") == [lower, upper]
+
+
+def test_a_distance_is_measured_in_millimetres(report: Page) -> None:
+    choose_tool(report, "measure")
+    for index, plane in enumerate(PLANES):
+        start, end = point_of(report, plane, 1, 1), point_of(report, plane, 4, 5)
+        drag(report, start, (end[0] - start[0], end[1] - start[1]))
+        spacing = (1, 2, 3)
+        expected = np.hypot(3 * spacing[plane.across], 4 * spacing[plane.down])
+        text = report.run(f"document.querySelectorAll('.length')[{index}].textContent")
+        assert text.endswith(" mm")
+        assert float(text[:-3]) == pytest.approx(expected, abs=0.15)
+    x, y = point_of(report, AXIAL, 2, 2)
+    report.wheel(x, y, 120)
+    assert report.run("document.querySelector('.length').textContent") == ""
+    report.wheel(x, y, -120)
+    assert report.run("document.querySelector('.length').textContent") != ""
+
+
+@pytest.mark.parametrize("codes", ["PIR", "SLA"])
+def test_a_distance_does_not_depend_on_storage(page: Page, tmp_path: Path, codes: str) -> None:
+    segmentation = phantom(codes)
+    shear = np.eye(4)
+    shear[2, 1] = 0.3  # as a tilted gantry
+    volume = replace(segmentation.volume, affine=shear @ segmentation.volume.affine)
+    write_report(tmp_path / "report.html", replace(segmentation, volume=volume))
+    show(page, tmp_path / "report.html")
+    for step in ((1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (2, -1, 3)):
+        lpi = np.array(step) * (-1, -1, -1) * (1, 2, 3)
+        expected = np.linalg.norm(shear[:3, :3] @ lpi)
+        assert page.run(f"distanceMm({list(step)})") == pytest.approx(expected)
+
+
+def test_planes_zoom_about_the_pointer_and_pan(report: Page) -> None:
+    place = point_of(report, AXIAL, 3, 2)
+    before = box_of(report, ".frame")
+    report.mouse("mouseWheel", *place, deltaX=0, deltaY=-240, modifiers=2)
+    report.settle()
+    zoomed = box_of(report, ".frame")
+    assert zoomed[2] == pytest.approx(2 * before[2], rel=0.01)
+    assert point_of(report, AXIAL, 3, 2) == pytest.approx(place, abs=1)
+    for number, options in enumerate(({"button": "middle"}, {"modifiers": 8})):
+        drag(report, place, (20, -10), **options)
+        panned = box_of(report, ".frame")
+        assert panned[0] - zoomed[0] == pytest.approx(20 * (number + 1), abs=1)
+        assert zoomed[1] - panned[1] == pytest.approx(10 * (number + 1), abs=1)
+    report.click(*point_of(report, AXIAL, 6, 5))
+    assert scene_of(report)["cursor"][:2] == [6, 5]
+    stage, letters = box_of(report, ".stage"), box_of(report, ".edges")
+    assert letters[0] >= stage[0] - 1
+    assert letters[0] + letters[2] <= stage[0] + stage[2] + 1
+    click_on(report, "#reset")
+    assert box_of(report, ".frame") == pytest.approx(before, abs=1)
+
+
+def test_keys_zoom_the_plane_clicked_last(report: Page) -> None:
+    report.click(*point_of(report, CORONAL, 5, 4))
+    before = box_of(report, ".frame", 1)[2]
+    report.press("+")
+    report.press("+")
+    assert box_of(report, ".frame", 1)[2] == pytest.approx(2 * before, rel=0.01)
+    for _ in range(4):
+        report.press("-")
+    assert box_of(report, ".frame", 1)[2] == pytest.approx(before, rel=0.01)
+
+
+def test_pixels_can_be_shown_as_they_are(report: Page) -> None:
+    style = "getComputedStyle(document.querySelector('.image')).imageRendering"
+    assert report.run(style) == "auto"
+    click_on(report, "#smooth")
+    assert report.run(style) == "pixelated"
+
+
+def test_a_ct_has_common_windows(page: Page, tmp_path: Path) -> None:
+    segmentation = phantom()
+    ct = Normalization("ct", mean=100, std=20, lower=80, upper=130)
+    spec = replace(segmentation.manifest.preprocessing, normalization=(ct,))
+    manifest = replace(segmentation.manifest, preprocessing=spec)
+    write_report(tmp_path / "report.html", replace(segmentation, manifest=manifest))
+    show(page, tmp_path / "report.html")
+    assert not page.run("document.getElementById('presets').hidden")
+    for name, window in (("brain", [0, 80]), ("initial", [80, 130])):
+        page.run(
+            f"element('preset').value = '{name}';"
+            "element('preset').dispatchEvent(new Event('change'))"
+        )
+        assert page.run("state.window") == window
+    assert page.complaints == []
+
+
+def test_only_a_ct_has_common_windows(report: Page) -> None:
+    assert report.run("document.getElementById('presets').hidden")
+
+
+def test_statistics_are_in_sight_at_once(report: Page) -> None:
+    for index in range(3):
+        _, top, _, height = box_of(report, ".labels tbody tr", index)
+        assert top + height < 900
 
 
 def test_the_position_is_that_of_the_stored_voxel(report: Page) -> None:
