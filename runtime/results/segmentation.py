@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from segmaformer.runtime.scans.formats import write_label_map
 from segmaformer.runtime.scans.spacing import voxel_volumes
 from segmaformer.runtime.scans.volume import Volume
 from segmaformer.runtime.spec import KeepLargest
-from segmaformer.runtime.system.atomic import Target
+from segmaformer.runtime.system.atomic import Target, UnfinishedFile
 
 DICOM_SUFFIX = ".dcm"
 """Ending of a DICOM segmentation's file."""
@@ -77,6 +78,18 @@ class Segmentation:
             write_segmentation_object(path, self)
         else:
             write_label_map(path, self.labels, like=self.volume)
+
+    def to_bytes(self, suffix: str = ".nii.gz") -> bytes:
+        """Return the file that :meth:`save` would write under a name with this ending.
+
+        Raises
+        ------
+        ValueError
+            The ending is of no format.
+        """
+        content = io.BytesIO()
+        self.save(UnfinishedFile(Path(f"labels{suffix}"), content))
+        return content.getvalue()
 
     def save_preview(self, path: Target, *, names: bool = False) -> None:
         """Write a PNG of three planes through the segmentation, on request with the scan's name."""

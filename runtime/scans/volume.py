@@ -7,6 +7,7 @@ and reversed only by what that affine says, never by the shape of the array.
 from __future__ import annotations
 
 import dataclasses
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -106,6 +107,31 @@ class Volume:
         if self.voxels.dtype != np.float32:
             raise TypeError(f"voxels are {self.voxels.dtype}; expected float32")
         check_affine(self.affine, ", ".join(map(str, self.source)) or "the volume")
+
+    @classmethod
+    def from_bytes(cls, *contents: bytes) -> Volume:
+        """Read a scan from the bytes of its files.
+
+        Parameters
+        ----------
+        contents
+            NIfTI, NRRD, MetaImage or a zip of DICOM images: a file that holds all channels, or one
+            for each channel. The bytes decide the format. DICOM segmentations of the scan cannot be
+            written later: they need its files.
+
+        Raises
+        ------
+        ValueError
+            There are no contents.
+        InputError, GeometryError
+            As for :func:`segmaformer.runtime.scans.formats.read_scan`, or a zip cannot be unpacked.
+        """
+        from segmaformer.runtime.scans.formats import read_scan
+        from segmaformer.runtime.scans.from_bytes import kept_as_files
+
+        with kept_as_files([io.BytesIO(content) for content in contents]) as files:
+            volume = read_scan(files)
+        return dataclasses.replace(volume, source=tuple(Path(file.name) for file in files))
 
     @property
     def shape(self) -> Triple:
