@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "backends": {"bindings", "engines", "package", "parity", "pipeline", "system"},
     "results": {"package", "scans", "system"},
     "node": {"results", "scans", "system"},
+    "service": {"package", "results", "scans", "system"},
 }
 MAY_CALL_C = {
     "runtime/backends/tensorrt/messages.py": "keeps alive what TensorRT would free wrongly",

@@ -76,16 +76,21 @@ class Node:
         with self._counting:
             self.counts[event] += number
 
-    def run(self) -> None:
-        """Work until the process is asked to end, see :mod:`segmaformer.runtime.system`.
+    def run(self, until: threading.Event) -> None:
+        """Work until an event or until the process must end.
+
+        Parameters
+        ----------
+        until
+            Event to set to let the work end after the present job.
 
         Raises
         ------
         KeyboardInterrupt
-            It was asked to end.
+            The process must end, see :mod:`segmaformer.runtime.system.interruption`.
         """
         told, at = Counter[str](), time.monotonic()
-        while True:
+        while not until.is_set():
             check()
             if not self.step():
                 time.sleep(_LOOK_SECONDS)

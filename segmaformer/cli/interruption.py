@@ -19,6 +19,8 @@ from segmaformer.runtime.system import interruption
 
 GRACE_SECONDS = 1.0
 
+_first_answers: list[Callable[[], None]] = []
+
 
 @contextmanager
 def ending_on_signals(give_up: Callable[[], None]) -> Iterator[None]:
@@ -49,6 +51,9 @@ def ending_on_signals(give_up: Callable[[], None]) -> Iterator[None]:
     def watch() -> None:
         while received := os.read(reading, 64):
             if any(number in numbers for number in received):
+                if _first_answers:
+                    _first_answers.pop()()
+                    continue
                 interruption.request()
                 if not finished.wait(GRACE_SECONDS):
                     give_up()
@@ -67,3 +72,16 @@ def ending_on_signals(give_up: Callable[[], None]) -> Iterator[None]:
         os.close(writing)
         watcher.join()
         os.close(reading)
+
+
+@contextmanager
+def first_signal_calls(answer: Callable[[], None]) -> Iterator[None]:
+    """Call a function at the first signal of a block, for work that ends in order.
+
+    Signals after that one end the run as ever. `answer` is called from the watching thread.
+    """
+    _first_answers.append(answer)
+    try:
+        yield
+    finally:
+        _first_answers.clear()

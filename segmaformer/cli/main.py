@@ -32,7 +32,7 @@ COMMANDS = {
     "list": "Show the networks that can be exported.",
     "merge": "Join the summaries of a batch's parts.",
     "models": "Keep packages under names, and choose one for infer.",
-    "serve": "Segment DICOM series that come over the network, and send the results.",
+    "serve": "Segment scans that come over the network, by HTTP or DICOM.",
     "series": "List the DICOM series of a folder.",
     "sign": "Sign a package.",
     "trust": "Show and change the keys whose signatures you trust.",

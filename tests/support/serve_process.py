@@ -11,27 +11,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pydicom
-import pynetdicom
-
 
 class Service:
-    """A running ``sgmf serve``."""
+    """A running ``sgmf serve``; its spool and its log lie in `folder`."""
 
-    def __init__(self, package: Path, folder: Path, *options: str):
-        command = [sys.executable, "-m", "segmaformer.cli", "serve", str(package), "--port", "0"]
+    def __init__(self, folder: Path, *arguments: str):
+        command = [sys.executable, "-m", "segmaformer.cli", "serve", "--port", "0", *arguments]
         self._log = folder / f"log{time.monotonic_ns()}.txt"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "--spool", str(folder / "spool"), "--quiet", "0.5", *options],
+                [*command, "--spool", str(folder / "spool"), "--quiet", "0.5"],
                 stderr=log,
                 stdout=log,
                 cwd=folder,
                 # Also where SIGINT is ignored here.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
-        self.wait(lambda: any("port" in event for event in self.events()))
-        self.port = next(event["port"] for event in self.events() if "port" in event)
+        wanted = {
+            "port": "--to" in arguments or "--stow" in arguments,
+            "http": "--http" in arguments,
+        }
+        self.wait(lambda: all(self._ports(kind) or not wanted[kind] for kind in wanted))
+        self.port, self.http = (next(iter(self._ports(kind)), 0) for kind in wanted)
+
+    def _ports(self, kind: str) -> list[int]:
+        return [event[kind] for event in self.events() if kind in event]
 
     @property
     def log(self) -> str:
@@ -50,6 +54,9 @@ class Service:
         raise AssertionError(self.log)
 
     def send(self, series: Path) -> None:
+        import pydicom
+        import pynetdicom
+
         entity = pynetdicom.AE(ae_title="CT1")
         entity.add_requested_context("1.2.840.10008.5.1.4.1.1.2")
         association = entity.associate("127.0.0.1", self.port, ae_title="SGMF")

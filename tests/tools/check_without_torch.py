@@ -10,7 +10,15 @@ import importlib.util
 import pkgutil
 
 EXPORT_ONLY = ("torch", "onnx", "onnxscript")
-OF_AN_EXTRA = {"segmaformer.runtime.backends.openvino_ops": "openvino"}
+SERVICE = "segmaformer.runtime.service"
+OF_AN_EXTRA = {
+    "segmaformer.runtime.backends.openvino_ops": "openvino",
+    f"{SERVICE}.app": "fastapi",
+    f"{SERVICE}.form": "starlette",
+    f"{SERVICE}.guard": "starlette",
+    f"{SERVICE}.server": "uvicorn",
+    f"{SERVICE}.work": "starlette",
+}
 """Modules that are imported only where an optional package is, and which."""
 
 

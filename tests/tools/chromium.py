@@ -73,10 +73,10 @@ class Page:
         os.close(self._commands)
         os.close(self._answers)
 
-    def open(self, path: Path) -> None:
-        """Load a page and forget the complaints about the one before."""
+    def open(self, place: Path | str) -> None:
+        """Load a file or an address, and forget the complaints about the page before."""
         self.complaints, self.requests = [], []
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=place if isinstance(place, str) else place.as_uri())
         self.run(
             "new Promise(done => document.readyState === 'complete' ? done() "
             ": addEventListener('load', done))"
@@ -90,6 +90,18 @@ class Page:
         if "exceptionDetails" in answer:
             raise RuntimeError(json.dumps(answer["exceptionDetails"])[:2000])
         return answer["result"].get("value")
+
+    def run_in_frame(self, expression: str) -> Any:
+        """Evaluate in the page's sandboxed frame, which has a process of its own."""
+        targets = self.call("Target.getTargets", session=False)["targetInfos"]
+        (frame,) = (target["targetId"] for target in targets if target["type"] == "iframe")
+        own = self._session
+        attached = self.call("Target.attachToTarget", session=False, targetId=frame, flatten=True)
+        self._session = attached["sessionId"]
+        try:
+            return self.run(expression)
+        finally:
+            self._session = own
 
     def settle(self) -> None:
         """Wait until the page has drawn its changes."""

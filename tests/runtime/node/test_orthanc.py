@@ -141,7 +141,9 @@ def series(tmp_path: Path) -> Path:
 @contextmanager
 def serving(package: Path, folder: Path, *options: str) -> Iterator[Service]:
     """Run the node where Orthanc looks for it."""
-    service = Service(package, folder, "--port", "11112", "--peer", "ORTHANC@127.0.0.1", *options)
+    service = Service(
+        folder, str(package), "--port", "11112", "--peer", "ORTHANC@127.0.0.1", *options
+    )
     try:
         yield service
     finally:

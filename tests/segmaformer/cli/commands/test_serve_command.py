@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.http_client import segment
 from support.packages.samples import head_like
-from support.packages.small_packages import write_package, write_region_package
+from support.packages.small_packages import write_ct_package, write_package, write_region_package
 
 pydicom = pytest.importorskip("pydicom")
 pynetdicom = pytest.importorskip("pynetdicom")
@@ -61,7 +64,7 @@ def series(tmp_path: Path) -> Path:
 def test_a_series_that_comes_is_segmented_and_the_result_sent(
     tiny_package_path: Path, series: Path, tmp_path: Path, archive: Archive
 ) -> None:
-    service = Service(tiny_package_path, tmp_path, "--to", archive.address)
+    service = Service(tmp_path, str(tiny_package_path), "--to", archive.address)
     service.send(series)
     service.wait(lambda: bool(archive.got))
     service.wait(lambda: any(event["event"] == "delivered" for event in service.events()))
@@ -79,16 +82,16 @@ def test_a_series_that_comes_is_segmented_and_the_result_sent(
 def test_the_queue_survives_a_kill_and_every_result_comes_once(
     tiny_package_path: Path, series: Path, tmp_path: Path, archive: Archive
 ) -> None:
-    service = Service(tiny_package_path, tmp_path, "--to", "PACS@127.0.0.1:9")
+    service = Service(tmp_path, str(tiny_package_path), "--to", "PACS@127.0.0.1:9")
     service.send(series)
     service.end(signal.SIGKILL)
-    service = Service(tiny_package_path, tmp_path, "--to", "PACS@127.0.0.1:9")
+    service = Service(tmp_path, str(tiny_package_path), "--to", "PACS@127.0.0.1:9")
     service.wait(lambda: any(event["event"] == "waiting" for event in service.events()))
     service.end(signal.SIGKILL)
-    service = Service(tiny_package_path, tmp_path, "--to", archive.address)
+    service = Service(tmp_path, str(tiny_package_path), "--to", archive.address)
     service.wait(lambda: any(event["event"] == "delivered" for event in service.events()))
     assert service.end(signal.SIGTERM) == 0
-    service = Service(tiny_package_path, tmp_path, "--to", archive.address)
+    service = Service(tmp_path, str(tiny_package_path), "--to", archive.address)
     time.sleep(1)
     assert service.end(signal.SIGINT) == 0
     assert len(archive.got) == 1
@@ -97,16 +100,37 @@ def test_the_queue_survives_a_kill_and_every_result_comes_once(
 def test_a_folder_feeds_the_same_queue(
     tiny_package_path: Path, series: Path, tmp_path: Path, archive: Archive
 ) -> None:
-    service = Service(tiny_package_path, tmp_path, "--to", archive.address, "--watch", str(series))
+    options = ("--to", archive.address, "--watch", str(series))
+    service = Service(tmp_path, str(tiny_package_path), *options)
     service.wait(lambda: bool(archive.got))
     assert service.end(signal.SIGTERM) == 0
     assert [*series.iterdir()] == []
 
 
+def test_requests_and_series_are_served_by_one_process(
+    series: Path, tmp_path: Path, archive: Archive
+) -> None:
+    for module in ("fastapi", "uvicorn", "python_multipart"):
+        pytest.importorskip(module)
+    package = write_ct_package(tmp_path / "ct.sgmf")
+    service = Service(tmp_path, str(package), "--to", archive.address, "--http", "127.0.0.1:0")
+    service.send(series)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as images:
+        for path in series.iterdir():
+            images.write(path)
+    answer = segment(service.http, content.getvalue(), result="segmentation")
+    service.wait(lambda: bool(archive.got))
+    assert service.end(signal.SIGTERM) == 0
+    asked = pydicom.dcmread(io.BytesIO(answer.body))
+    assert asked.NumberOfFrames == archive.got[0].NumberOfFrames
+    assert asked.PixelData == archive.got[0].PixelData
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ([], "give one place for the results"),
+        ([], "give an address for requests"),
         (["--to", "PACS@host:1", "--stow", "http://host/studies"], "give one place"),
         (["--to", "PACS"], "is not of the form AET@HOST:PORT"),
         (["--stow", "file:///x"], "no http or https address"),

@@ -1,0 +1,1 @@
+"""A service that segments scans that come over HTTP."""

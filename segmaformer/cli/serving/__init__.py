@@ -1,0 +1,1 @@
+"""Options of `sgmf serve`: the DICOM node and the HTTP service that they describe."""
