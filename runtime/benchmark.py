@@ -25,6 +25,7 @@ from segmaformer.runtime.backends.self_test import FAILURES
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.progress import Progress
 from segmaformer.runtime.system.memory import peak_mib, restart_peak
+from segmaformer.runtime.system.sending import send
 from segmaformer.runtime.tile_check import TileCheck
 
 TURN_S = 0.25
@@ -150,7 +151,7 @@ class _Process:
         """Return the next answer; None for a failure, which is then among the facts."""
         try:
             if question is not None:
-                self._link.send(question)
+                send(self._link, question)
             answer = self._link.recv()
         except (EOFError, OSError):
             self._process.join()
@@ -181,11 +182,11 @@ def _serve(link: Connection, folder: Path, candidate: Candidate, threads: int | 
         found = check.run(session, candidate.variant)
         description = found.pop("backend")
         at_once = {"tiles_at_once": session.tiles_at_once}
-        link.send({"description": description, **found, **at_once})
+        send(link, {"description": description, **found, **at_once})
         tiles = np.repeat(check.tile, session.tiles_at_once, axis=0)
         restart_peak()
         for what in _asked(link):
-            link.send(_turn(session, tiles) if what == "turn" else peak_mib())
+            send(link, _turn(session, tiles) if what == "turn" else peak_mib())
 
 
 @contextmanager
@@ -194,7 +195,7 @@ def _failures_sent(link: Connection) -> Iterator[None]:
         yield
     except FAILURES as error:
         with suppress(BrokenPipeError):  # the parent process was killed
-            link.send(_Failure(str(error)))
+            send(link, _Failure(str(error)))
 
 
 def _asked(link: Connection) -> Iterator[str]:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import sys
 from multiprocessing import Pipe
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.packages.samples import copy_package, with_scaled_weights
@@ -13,6 +12,7 @@ from segmaformer.runtime.benchmark import Candidate, benchmark
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.package.writer import write_files
 from segmaformer.runtime.parity.stored_reference import REFERENCE_FILE
+from segmaformer.runtime.system.sending import send
 
 ON_CPU = Candidate("onnxruntime", "cpu", "fp32")
 NOT_HERE = Candidate("tensorrt", None, "fp32")
@@ -22,7 +22,7 @@ def test_an_answer_that_nobody_waits_for_is_no_failure() -> None:
     here, there = Pipe()
     here.close()
     with module._failures_sent(there):
-        there.send("too late")
+        send(there, "too late")
 
 
 def test_candidates_are_measured_and_what_does_not_run_says_why(
@@ -83,13 +83,7 @@ def test_a_process_that_is_killed_leaves_the_others(
 
 
 def test_a_run_that_fails_says_why() -> None:
-    class Link:
-        sent: Any = None
-
-        def send(self, answer: Any) -> None:
-            self.sent = answer
-
-    link = Link()
-    with module._failures_sent(link):  # type: ignore[arg-type]
+    here, there = Pipe()
+    with module._failures_sent(there):
         raise RuntimeError("the device is gone")
-    assert link.sent == module._Failure("the device is gone")
+    assert here.recv() == module._Failure("the device is gone")

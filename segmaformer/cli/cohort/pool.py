@@ -30,6 +30,7 @@ from segmaformer.cli.console import say
 from segmaformer.cli.exit_codes import FAILED, OtherProcessError
 from segmaformer.cli.segment_case import failed_result, remove_leftovers
 from segmaformer.runtime.system import interruption
+from segmaformer.runtime.system.sending import send
 
 _LOOK_SECONDS = 0.2
 _END_SECONDS = 2.5
@@ -151,7 +152,7 @@ class Pool:
         if case is not None:
             worker.given[case.label_map] = case
         with suppress(OSError):  # a process that is gone is found by its end
-            worker.connection.send(case)
+            send(worker.connection, case)
 
     def _look(self) -> None:
         """Take what the processes say, and look after those that have ended."""

@@ -26,6 +26,7 @@ from segmaformer.cli.segment_case import all_settings, result_of, segment_each
 from segmaformer.runtime.progress import Progress
 from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
 from segmaformer.runtime.system import interruption, memory
+from segmaformer.runtime.system.sending import send
 from segmaformer.runtime.system.unfinished import discard_all
 
 
@@ -109,31 +110,31 @@ def run_worker(connection: Connection, task: Task) -> None:
 def _work(connection: Connection, task: Task) -> None:
     sending = threading.Lock()
 
-    def send(message: Message) -> None:
+    def tell(message: Message) -> None:
         with sending:
-            connection.send(message)
+            send(connection, message)
 
     def say(text: str) -> None:
-        send(Line(text))
+        tell(Line(text))
 
     def handed_out(first: Case) -> Iterator[Case]:
         case: Case | None = first
         while case is not None:
             yield case
-            send(Wanting())
+            tell(Wanting())
             case = connection.recv()
 
     try:
         predictor = task.options.open_again(say)
     except EXPECTED_ERRORS as error:
-        send(NotOpened(message_of(error), exit_code(error)))
+        tell(NotOpened(message_of(error), exit_code(error)))
         return
-    send(Ready(predictor.backend, all_settings(predictor)))
+    tell(Ready(predictor.backend, all_settings(predictor)))
     while (first := connection.recv()) is not None:
         cases = handed_out(first)
         for case, outcome in segment_each(predictor, cases, _no_bar, say, names=task.names):
-            send(Done(case.label_map, result_of(case, outcome), memory.peak_mib()))
-        send(Idle())
+            tell(Done(case.label_map, result_of(case, outcome), memory.peak_mib()))
+        tell(Idle())
 
 
 def _no_bar(_label: str) -> nullcontext[Progress]:
