@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.networks.quick_search import hasten_search
 from support.packages.samples import copy_package, head_like, write_scan
+from support.packages.signing import SigningKey, sign_package
 
 onnx = pytest.importorskip("onnx")
 
@@ -158,6 +159,7 @@ def test_a_calibrated_package_is_refused_and_replaced_where_asked_for(
     calibrated: Package, scans: Path, tmp_path: Path
 ) -> None:
     path = copy_package(calibrated.path, tmp_path)
+    sign_package(path, SigningKey("maker"))
     before = content(path)
     with pytest.raises(FileExistsError, match=r"holds int8, int8-cpu; give --overwrite"):
         calibrate(path, scans, OPTIONS)
@@ -165,7 +167,10 @@ def test_a_calibrated_package_is_refused_and_replaced_where_asked_for(
     options = CalibrationOptions(
         tiles=TileOptions(tiles=5, seed=1), gate=Gate(0.9), method="minmax", overwrite=True
     )
-    again = calibrate(path, scans, options)
+    told: list[str] = []
+    again = calibrate(path, scans, options, report=told.append)
+    assert f"{path} is no longer signed, since it changed: sign it again with sgmf sign" in told
+    assert not (path / "manifest.sig").exists()
     assert list(again.manifest.variants) == list(calibrated.manifest.variants)
     assert again.manifest.calibration is not None
     assert again.manifest.calibration["range_method"] == "minmax"

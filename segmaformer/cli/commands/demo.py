@@ -70,10 +70,12 @@ def command(output: Path, keep_model: bool) -> None:
         raise document
     for label in document["statistics"]["labels"]:
         say(f"{label['name']}: {label['volume_mm3'] / MM3_PER_ML:.2f} ml")
-    if store is not None:
-        add_model(store, package.path, package.path.stem, replace=True)
     for path in (package.path, *case.results):
         print_path(path)
+    if (
+        store is not None
+    ):  # last, since a package that is not signed is refused once a key is trusted
+        add_model(store, package.path, package.path.stem, replace=True)
 
 
 def bundled_checkpoint() -> AbstractContextManager[Path]:

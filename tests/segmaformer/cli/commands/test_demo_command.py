@@ -10,25 +10,29 @@ from typing import Any
 import nibabel
 import pytest
 from support.networks.networks import save_tiny_checkpoint
+from support.packages.signing import SigningKey, sign_package
 
 from segmaformer.cli.commands import demo
 from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package.store import ModelStore
 from segmaformer.runtime.system.digest import sha256_of
 
 Sgmf = Callable[..., Any]
 
 
-def test_the_demo_says_where_everything_is(
-    sgmf: Sgmf, tmp_path: Path, tiny_onnx: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Run the demo with a small untrained network in place of the bundled one."""
+@pytest.fixture
+def store(tmp_path: Path, tiny_onnx: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder of models; the demo takes a small untrained network in place of the bundled one."""
     pytest.importorskip("nilearn")
     checkpoint = save_tiny_checkpoint(tmp_path / "best.pth")
     monkeypatch.setattr(demo, "bundled_checkpoint", lambda: nullcontext(checkpoint))
     monkeypatch.setattr("segmaformer.export.pipeline.export_onnx", lambda *_, **__: tiny_onnx)
+    monkeypatch.setenv("SGMF_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+def test_the_demo_says_where_everything_is(sgmf: Sgmf, tmp_path: Path, store: Path) -> None:
     folder = tmp_path / "new" / "demo"
-    store = tmp_path / "models"
-    monkeypatch.setenv("SGMF_MODELS", str(store))
     run = sgmf("demo", "-o", folder, "--keep-model")
     assert run.code == 0, run.stderr
     assert "hippocampus is the chosen model" in run.stderr
@@ -46,6 +50,20 @@ def test_the_demo_says_where_everything_is(
     volumes = json.loads(paths[3].read_text())["statistics"]["labels"]
     for label in volumes:
         assert f"{label['name']}: {label['volume_mm3'] / 1000:.2f} ml" in run.stderr
+
+
+def test_an_unsigned_demo_is_not_kept_once_a_key_is_trusted(
+    sgmf: Sgmf, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = SigningKey("maker").trust(tmp_path / "keys")
+    monkeypatch.setenv("SGMF_TRUST", str(key))
+    run = sgmf("demo", "-o", tmp_path / "demo", "--keep-model")
+    assert run.code == 4
+    assert "the package has no manifest.sig" in run.stderr
+    package = Path(run.stdout.splitlines()[0])
+    assert ModelStore(store).models() == []
+    sign_package(package, SigningKey("maker"))
+    assert sgmf("models", "add", package).code == 0
 
 
 @pytest.mark.parametrize(("module", "extra"), [("torch", "export"), ("nilearn", "demo")])
