@@ -6,8 +6,10 @@ choice.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from segmaformer.runtime.backends.session import (
     DEVICES,
@@ -104,40 +106,57 @@ def backends() -> tuple[Backend, ...]:
     ``onnxruntime`` runs everywhere and comes last; docs/reference/hardware.md has its times for a
     tile, and OpenVINO's.
     """
-    from segmaformer.runtime.backends import onnxruntime_cuda, openvino
-    from segmaformer.runtime.backends.onnxruntime_cpu import OnnxRuntimeSession
-    from segmaformer.runtime.backends.tensorrt import library, rtx, tensorrt
-
     return (
-        Backend("tensorrt", "cuda", tensorrt.open_tensorrt, library.what_is_missing, ON_GPU),
-        Backend("tensorrt-rtx", "cuda", rtx.open_rtx, rtx.what_is_missing, ON_GPU),
+        Backend(
+            "tensorrt",
+            "cuda",
+            _later("tensorrt.tensorrt", "open_tensorrt"),
+            _later("tensorrt.library", "what_is_missing"),
+            ON_GPU,
+        ),
+        Backend(
+            "tensorrt-rtx",
+            "cuda",
+            _later("tensorrt.rtx", "open_rtx"),
+            _later("tensorrt.rtx", "what_is_missing"),
+            ON_GPU,
+        ),
         Backend(
             EVERYWHERE,
             "cuda",
-            onnxruntime_cuda.open_tested,
-            onnxruntime_cuda.what_is_missing,
+            _later("onnxruntime_cuda", "open_tested"),
+            _later("onnxruntime_cuda", "what_is_missing"),
             tests_itself=True,
             needs_device=True,
         ),
         Backend(
             "openvino",
             "cpu",
-            openvino.open_tested,
-            openvino.what_is_missing,
+            _later("openvino", "open_tested"),
+            _later("openvino", "what_is_missing"),
             suits=(EXACT_VARIANT, "fp16"),
             tests_itself=True,
-            identify=openvino.identify,
+            identify=_later("openvino", "identify"),
         ),
         Backend(
             "openvino-bf16",
             "cpu",
-            openvino.open_bfloat16,
-            openvino.what_is_missing,
+            _later("openvino", "open_bfloat16"),
+            _later("openvino", "what_is_missing"),
             suits=(),
             tests_itself=True,
         ),
-        Backend(EVERYWHERE, "cpu", OnnxRuntimeSession, lambda: None),
+        Backend(EVERYWHERE, "cpu", _later("onnxruntime_cpu", "OnnxRuntimeSession"), lambda: None),
     )
+
+
+def _later(module: str, name: str) -> Callable[..., Any]:
+    """Return a function of a module of this folder that is imported when it is called."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(importlib.import_module(f"{__name__}.{module}"), name)(*arguments)
+
+    return call
 
 
 def backend_names() -> list[str]:

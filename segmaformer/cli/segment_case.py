@@ -22,7 +22,6 @@ from segmaformer.runtime.results.dicom.segmentation_object import (
     write_segmentation_object,
 )
 from segmaformer.runtime.results.dicom.source import check_series
-from segmaformer.runtime.results.report import write_report
 from segmaformer.runtime.results.run_record import run_record, run_settings
 from segmaformer.runtime.results.segmentation import Segmentation
 from segmaformer.runtime.scans.formats import write_probability
@@ -230,6 +229,8 @@ def _write(
     if case.statistics is not None:
         _write_json(places[case.statistics], document)
     if case.report is not None:
+        from segmaformer.runtime.results.report import write_report
+
         write_report(
             places[case.report],
             segmentation,
