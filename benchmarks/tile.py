@@ -272,6 +272,8 @@ def multiplications(
         return math.prod(outputs[0]) * inputs[1][1] * (8 if inputs[1][2] == 3 else 4)
     if kind == "PatchEmbed" and not direct:
         return _least_of_patches(inputs, outputs[0])
+    if kind == "FoldedNorm":
+        return math.prod(inputs[0]) * inputs[1][1]
     if "Linear" in kind:
         return math.prod(outputs[0]) * inputs[1][0]
     if kind in CONVOLUTIONS:

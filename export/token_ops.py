@@ -28,6 +28,7 @@ PATCH_EMBED = "PatchEmbed"
 UPSAMPLE = "Upsample"
 NORM_LINEAR = "NormLinear"
 LINEAR_ADD = "LinearAdd"
+FOLDED_NORM = "FoldedNorm"
 GELU_LINEAR_ADD = "InstanceNormGeluLinearAdd"
 RELU_LINEAR = "InstanceNormReluLinear"
 LINEAR_UPSAMPLE_ADD = "LinearUpsampleAdd"
@@ -272,6 +273,26 @@ def _linear_add() -> onnx.FunctionProto:
     return _function(LINEAR_ADD, ("x", "weight", "bias", "rest"), {}, nodes)
 
 
+def _folded_norm() -> onnx.FunctionProto:
+    epsilon = helper.make_node("Constant", [], ["epsilon_value"])
+    return _function(
+        FOLDED_NORM,
+        ("x", "weight", "bias"),
+        {"epsilon": AttributeProto.FLOAT},
+        [
+            *_product("x", "spread"),
+            helper.make_node("Constant", [], ["last_axis"], value_ints=[-1]),
+            helper.make_node("ReduceSumSquare", ["spread", "last_axis"], ["variance"]),
+            _with_references(epsilon, value_float=("epsilon", AttributeProto.FLOAT)),
+            helper.make_node("Add", ["variance", "epsilon_value"], ["safe_variance"]),
+            helper.make_node("Sqrt", ["safe_variance"], ["deviation"]),
+            helper.make_node("Div", ["x", "deviation"], ["normed"]),
+            helper.make_node("Reciprocal", ["deviation"], ["one"]),
+            helper.make_node("Concat", ["normed", "one"], ["y"], axis=-1),
+        ],
+    )
+
+
 def _gelu_linear_add() -> onnx.FunctionProto:
     return _function(
         GELU_LINEAR_ADD,
@@ -366,6 +387,7 @@ _BODIES: dict[str, Callable[[], onnx.FunctionProto]] = {
     UPSAMPLE_ADD: _upsample_add,
     NORM_LINEAR: _norm_linear,
     LINEAR_ADD: _linear_add,
+    FOLDED_NORM: _folded_norm,
     GELU_LINEAR_ADD: _gelu_linear_add,
     RELU_LINEAR: _relu_linear,
     LINEAR_UPSAMPLE_ADD: _linear_upsample_add,

@@ -93,8 +93,8 @@ def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
             "token_major": flow_token_major,
             "instance_norm": sum_norms_accurately,
             "upsampling": upsample_natively,
-            "norm_fold": fold_norms,
             "linear_fold": fold_products,
+            "norm_fold": fold_norms,
             "token_products": multiply_tokens_natively,
             "gelu": halve_gelu_last,  # those that no other op took
             "volume_convolution": convolve_natively,  # last: others match standard convolutions

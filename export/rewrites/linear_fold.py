@@ -4,26 +4,39 @@ For constant matrices A, B and vectors b, g,
 
     (x A) B = x (A B)        g * (x A + b) = x (A g) + (b * g)
 
-with A g the columns of A scaled. Weights are multiplied in float64. Two matrices are merged only
-if that takes fewer products.
+with A g the columns of A scaled, and
+
+    (g * x + d) A + b = x (g A) + (d A + b)
+
+with g A its rows scaled. Weights are multiplied in float64. Two matrices are merged only if that
+takes fewer products.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from segmaformer.export.rewrites.matching import (
     add_initializer,
+    behind_reshape,
     constant_array,
     is_op,
+    maker_of,
+    only_reader,
     only_use,
+    shape_of,
 )
 
 
 def fold_products(graph: ir.Graph) -> int:
     """Apply the rewrite wherever it matches, in place; return how often."""
-    return sum(_merge_matrices(graph, node) or _merge_scale(graph, node) for node in list(graph))
+    return sum(
+        _merge_matrices(graph, node) or _merge_scale(graph, node) or _merge_before(graph, node)
+        for node in list(graph)
+    )
 
 
 def _merge_matrices(graph: ir.Graph, node: ir.Node) -> bool:
@@ -75,6 +88,52 @@ def _merge_factor(
         last = addition
     _drop(graph, node, last)
     return True
+
+
+def _merge_before(graph: ir.Graph, node: ir.Node) -> bool:
+    """Take a scale and a shift of the channels of x into the product and its bias."""
+    addition = only_reader(node.outputs[0]) if _is_product(node) else None
+    if addition is None or not is_op(addition, "Add"):
+        return False
+    _, bias = _product_and_bias(addition)
+    shift = _constant_step(behind_reshape(node.inputs[0]), "Add")
+    scale = None if shift is None else _constant_step(shift.value, "Mul")
+    matrix, offset = constant_array(node.inputs[1]), constant_array(bias)
+    if shift is None or scale is None or bias is None or matrix is None or offset is None:
+        return False
+    wide = matrix.astype(np.float64)
+    name = addition.outputs[0].name
+    scaled = (wide * scale.constant[:, None]).astype(np.float32)
+    shifted = (offset + shift.constant @ wide).astype(np.float32)
+    ir.convenience.replace_all_uses_with(shift.node.outputs[0], scale.value)
+    node.replace_input_with(1, add_initializer(graph, f"{name}_scaled_rows", scaled))
+    index = list(addition.inputs).index(bias)
+    addition.replace_input_with(index, add_initializer(graph, f"{name}_shifted", shifted))
+    graph.remove([scale.node, shift.node][::-1], safe=True)
+    return True
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A node that adds a constant of each channel to a value, or multiplies it."""
+
+    node: ir.Node
+    value: ir.Value
+    constant: np.ndarray
+
+
+def _constant_step(result: ir.Value | None, op_type: str) -> _Step | None:
+    """Find the step of that type which makes `result`, if `result` is read once."""
+    node = maker_of(op_type, result)
+    if node is None:
+        return None
+    for value, other in (tuple(node.inputs), tuple(reversed(node.inputs))):
+        constant = constant_array(other)
+        if value is None or constant is None:
+            continue
+        if constant.shape == (shape_of(value) or ())[-1:]:
+            return _Step(node, value, constant.astype(np.float64))
+    return None
 
 
 def _drop(graph: ir.Graph, node: ir.Node, before: ir.Node) -> None:

@@ -59,6 +59,22 @@ def only_reader(value: ir.Value) -> ir.Node | None:
     return next(iter(value.uses())).node if only_use(value) else None
 
 
+def maker_of(op_type: str, value: ir.Value | None) -> ir.Node | None:
+    """Find the standard operator of that type that makes `value`, if `value` is read once."""
+    node = value.producer() if value is not None and only_use(value) else None
+    return node if node is not None and is_op(node, op_type) else None
+
+
+def behind_reshape(value: ir.Value | None) -> ir.Value | None:
+    """Return `value`, or the input of a Reshape that made it without changing the last axis."""
+    reshape = maker_of("Reshape", value)
+    if reshape is None:
+        return value
+    before, after = shape_of(reshape.inputs[0]), shape_of(value)
+    same = before is not None and after is not None and before[-1] == after[-1]
+    return reshape.inputs[0] if same else value
+
+
 def attribute_ints(node: ir.Node, name: str) -> list[int] | None:
     """Return the integers of an attribute, or None if the node omits it."""
     attribute = node.attributes.get(name)

@@ -10,6 +10,7 @@ above b, each row less its mean, and x~ = (x, 1),
 R has K + 1 columns, so the N channels in between are never made: in SegMaFormer's BraTS
 configuration 32,768 tokens of 37 x 256 products instead of 36 x 256 and 256 x 256. Weights are
 multiplied in float64; a sum of squares loses no digits, and the mean is subtracted beforehand.
+x~ / s is one op, FoldedNorm, with R' over the root of N as its weight and bias.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ import onnx_ir as ir
 
 from segmaformer.export.rewrites.matching import (
     add_initializer,
+    behind_reshape,
     constant_array,
     is_op,
-    only_use,
+    maker_of,
     shape_of,
 )
+from segmaformer.export.scan_op import DOMAIN
+from segmaformer.export.token_ops import FOLDED_NORM
 
 
 def fold_norms(graph: ir.Graph) -> int:
@@ -54,23 +58,14 @@ def _fold(graph: ir.Graph, product: ir.Node) -> bool:
     make = _Maker(graph, product, str(output.name))
     stacked = np.vstack([chain.projection, chain.bias]).astype(np.float64)
     centred = stacked - stacked.mean(axis=1, keepdims=True)
-    triangle = np.linalg.qr(centred.T).R.T
+    triangle = np.linalg.qr(centred.T).R.T / np.sqrt(centred.shape[1])
     matrix = centred * chain.scale @ chain.mixing.astype(np.float64)
     constant = chain.shift.astype(np.float64) @ chain.mixing
 
-    spread = make("MatMul", [chain.x, make.constant("triangle", triangle[:-1])], "spread_x")
-    spread = make("Add", [spread, make.constant("triangle_one", triangle[-1])], "spread")
-    last = add_initializer(graph, f"{output.name}_last_axis", np.array([-1], np.int64))
-    squares = make("ReduceSumSquare", [spread, last], "squares", {"keepdims": 1})
-    mean = make(
-        "Mul", [squares, make.constant("share", np.array(1 / centred.shape[1]))], "variance"
-    )
-    safe = make("Add", [mean, make.constant("epsilon", np.array(chain.epsilon))], "safe_variance")
-    deviation = make("Sqrt", [safe], "deviation")
-    normed = make("Div", [chain.x, deviation], "normed_x")
-    one = make("Reciprocal", [deviation], "normed_one")
-    both = make("Concat", [normed, one], "normed", {"axis": -1})
-    mixed = make("MatMul", [both, make.constant("matrix", matrix)], "mixed")
+    factors = make.constant("triangle", triangle[:-1]), make.constant("triangle_one", triangle[-1])
+    epsilon = {"epsilon": chain.epsilon}
+    normed = make(FOLDED_NORM, [chain.x, *factors], "normed", epsilon, domain=DOMAIN)
+    mixed = make("MatMul", [normed, make.constant("matrix", matrix)], "mixed")
     shifted = make("Add", [mixed, make.constant("constant", constant)], "shifted")
     result = _reshaped_like(make, shifted, output)
     result.shape = output.shape
@@ -81,7 +76,7 @@ def _fold(graph: ir.Graph, product: ir.Node) -> bool:
 
 def _match(product: ir.Node) -> _Chain | None:
     mixed = _product(product)
-    normed = None if mixed is None else _norm(_behind_reshape(mixed[0]))
+    normed = None if mixed is None else _norm(behind_reshape(mixed[0]))
     projected = None if normed is None else _projection(normed[0])
     if mixed is None or normed is None or projected is None:
         return None
@@ -102,7 +97,7 @@ def _norm(
     value: ir.Value | None,
 ) -> tuple[ir.Value | None, np.ndarray, np.ndarray, float] | None:
     """Return input, scale, shift and epsilon of the layer norm that makes `value`."""
-    norm = _maker_of("LayerNormalization", value)
+    norm = maker_of("LayerNormalization", value)
     if norm is None or len(norm.inputs) < 3 or norm.attributes.get_int("axis", -1) != -1:
         return None
     scale, shift = constant_array(norm.inputs[1]), constant_array(norm.inputs[2])
@@ -113,30 +108,14 @@ def _norm(
 
 def _projection(value: ir.Value | None) -> tuple[ir.Value, np.ndarray, np.ndarray] | None:
     """Return x, P and b of the sum ``x P + b`` that makes `value`."""
-    addition = _maker_of("Add", value)
+    addition = maker_of("Add", value)
     if addition is None:
         return None
     constants = [constant_array(term) for term in addition.inputs]
     bias = next((each for each in constants if each is not None and each.ndim == 1), None)
-    makers = [_maker_of("MatMul", term) for term in addition.inputs]
+    makers = [maker_of("MatMul", term) for term in addition.inputs]
     product = _product(next((maker for maker in makers if maker is not None), None))
     return None if bias is None or product is None else (*product, bias)
-
-
-def _maker_of(op_type: str, value: ir.Value | None) -> ir.Node | None:
-    """Find the node of that type that makes `value`, if `value` is read once."""
-    node = value.producer() if value is not None and only_use(value) else None
-    return node if node is not None and is_op(node, op_type) else None
-
-
-def _behind_reshape(value: ir.Value | None) -> ir.Value | None:
-    """Return `value`, or the input of a Reshape that made it without changing the last axis."""
-    reshape = _maker_of("Reshape", value)
-    if reshape is None:
-        return value
-    before, after = shape_of(reshape.inputs[0]), shape_of(value)
-    same = before is not None and after is not None and before[-1] == after[-1]
-    return reshape.inputs[0] if same else value
 
 
 def _reshaped_like(make: _Maker, value: ir.Value, output: ir.Value) -> ir.Value:
@@ -162,9 +141,11 @@ class _Maker:
         op_type: str,
         inputs: list[ir.Value],
         name: str,
-        attributes: dict[str, int] | None = None,
+        attributes: dict[str, float] | None = None,
+        *,
+        domain: str = "",
     ) -> ir.Value:
-        node = ir.node(op_type, inputs, attributes, name=f"{self._name}_{name}")
+        node = ir.node(op_type, inputs, attributes, domain=domain, name=f"{self._name}_{name}")
         output = node.outputs[0]
         output.name, output.type = node.name, ir.TensorType(ir.DataType.FLOAT)
         self.graph.insert_before(self._before, node)

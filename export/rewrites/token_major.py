@@ -9,8 +9,9 @@ so each such op is written in its token-major form with a transpose on either si
 that meet their inverse vanish:
 
 * depthwise 3x3x3 and causal convolutions, with the SiLU that follows the latter;
-* instance norms with GELU or ReLU, sums with an upsampled map, and pointwise convolutions, which
-  become matrix products: these three only if the volume is token-major anyway.
+* instance norms with GELU or ReLU, norms of all channels together, sums with an upsampled map, and
+  pointwise convolutions, which become matrix products: these four only if the volume is token-major
+  anyway.
 
 Exact: only the order of sums inside an op changes.
 """
@@ -18,7 +19,7 @@ Exact: only the order of sums inside an op changes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -32,6 +33,8 @@ from segmaformer.export.rewrites.matching import (
     constant_array,
     is_op,
     is_plain,
+    maker_of,
+    only_reader,
     only_use,
     shape_of,
 )
@@ -67,7 +70,7 @@ class _TokenMajor:
             return self._cancel_transpose()
         attempts = {
             "Conv": (self._depthwise, self._causal, self._pointwise),
-            "InstanceNormalization": (self._instance_norm,),
+            "InstanceNormalization": (self._instance_norm, self._norm_of_all),
             "Add": (self._upsample_add,),
         }
         return any(attempt() for attempt in attempts.get(node.op_type, ()) if not node.domain)
@@ -216,6 +219,36 @@ class _TokenMajor:
         output = activation[-1].outputs[0]
         return self._finish(name, inputs, {"epsilon": epsilon}, output, [node, *activation])
 
+    def _norm_of_all(self) -> bool:
+        """Move a group norm of one group, which the tracer writes as a norm between reshapes."""
+        node = self._node
+        flat, after = node.inputs[0], only_reader(node.outputs[0])
+        before = maker_of("Reshape", flat)
+        if flat is None or before is None or after is None or not is_op(after, "Reshape"):
+            return False
+        source, output = before.inputs[0], after.outputs[0]
+        shape = shape_of(source)
+        if source is None or shape is None or shape != shape_of(output) or None in shape[1:]:
+            return False
+        tokens = self._free(source) if (shape_of(flat) or (0, 0))[1] == 1 else None
+        if tokens is None:
+            return False
+        name, like = output.name, _to_tokens(source)
+        extents = np.array([-1, *shape[2:], shape[1]], np.int64)
+        target = add_initializer(self._graph, f"{name}_tokens_shape", extents)
+        value = self._add("Reshape", [tokens, before.inputs[1]], f"{name}_flat", flat.shape)
+        inputs = [value, *node.inputs[1:]]
+        epsilon = {"epsilon": node.attributes.get_float("epsilon", 1e-5)}
+        value = self._add(node.op_type, inputs, f"{name}_flat_normed", flat.shape, epsilon)
+        value = self._add("Reshape", [value, target], f"{name}_normed", like)
+        replaced = [node, after]
+        for reader, constant in _channel_steps(output):
+            output = reader.outputs[0]
+            factor = add_initializer(self._graph, f"{output.name}_by_channel", constant)
+            value = self._add(reader.op_type, [value, factor], f"{output.name}_tokens", like)
+            replaced.append(reader)
+        return self._replace(output, value, replaced)
+
     def _upsample_add(self) -> bool:
         node = self._node
         for upsampled, other in (tuple(node.inputs), tuple(reversed(node.inputs))):
@@ -273,7 +306,7 @@ class _TokenMajor:
         inputs: Sequence[ir.Value | None],
         name: str,
         shape: ir.Shape | None,
-        attributes: dict[str, object] | None = None,
+        attributes: Mapping[str, object] | None = None,
         *,
         domain: str = "",
     ) -> ir.Value:
@@ -303,6 +336,22 @@ def _to_tokens(value: ir.Value) -> ir.Shape | None:
         return None
     batch, channels, *spatial = value.shape
     return ir.Shape([batch, *spatial, channels])
+
+
+def _channel_steps(value: ir.Value) -> Iterator[tuple[ir.Node, np.ndarray]]:
+    """Yield the nodes that scale and shift each channel of (B, C, ...), with their constants."""
+    for op_type in ("Mul", "Add"):
+        reader, shape = only_reader(value), shape_of(value)
+        if reader is None or shape is None or not is_op(reader, op_type):
+            return
+        constant = next((c for c in map(constant_array, reader.inputs) if c is not None), None)
+        if constant is None or constant.shape[-len(shape) + 1 :] != (
+            shape[1],
+            *[1] * (len(shape) - 2),
+        ):
+            return
+        yield reader, constant.reshape(-1)
+        value = reader.outputs[0]
 
 
 def _each_channel_alone(conv: ir.Node, channels: int) -> bool:

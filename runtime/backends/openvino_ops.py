@@ -248,7 +248,9 @@ def _token_op(
 
 def _token_op_shape(op: str, attributes: TokenOpAttributes, shapes: Sequence[Any]) -> Any:
     if "Linear" in op:
-        return _linear_shape(shapes)
+        return _linear_shape(shapes, axis=1)
+    if op == "FoldedNorm":
+        return _linear_shape(shapes, axis=0, more=1)
     if op not in ("PatchEmbed", "Upsample"):
         return result_shape(op, shapes, attributes)
     if any(shape.rank.is_dynamic for shape in shapes):
@@ -264,12 +266,12 @@ def _token_op_shape(op: str, attributes: TokenOpAttributes, shapes: Sequence[Any
     )
 
 
-def _linear_shape(shapes: Sequence[Any]) -> Any:
-    """Infer the shape of a product: that of x, but for the channels."""
+def _linear_shape(shapes: Sequence[Any], *, axis: int, more: int = 0) -> Any:
+    """Infer a shape as that of x, but for its channels: an extent of the weight and `more`."""
     x, weight = shapes[:2]
-    if x.rank.is_dynamic or weight.rank.is_dynamic:
+    if x.rank.is_dynamic or weight.is_dynamic:
         return openvino.PartialShape.dynamic()
-    return openvino.PartialShape([*list(x)[:-1], weight[1]])
+    return openvino.PartialShape([*list(x)[:-1], weight.to_shape()[axis] + more])
 
 
 def _patch_embed_shape(attributes: TokenOpAttributes, shapes: Sequence[Any]) -> Any:

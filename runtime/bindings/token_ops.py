@@ -26,6 +26,7 @@ INPUT_COUNTS = {
     "PatchEmbed": 3,
     "NormLinear": 5,
     "LinearAdd": 4,
+    "FoldedNorm": 3,
     "InstanceNormGeluLinearAdd": 6,
     "InstanceNormReluLinear": 5,
     "LinearUpsampleAdd": 6,
@@ -64,6 +65,8 @@ def result_shape(
         room = (n + sum(pad) - k for n, pad, k in zip(extents, pads, kernel, strict=True))
         steps = (r // s + 1 for r, s in zip(room, attributes.strides, strict=True))
         return (batch, *steps, channels)
+    if op == "FoldedNorm":
+        return (*shapes[0][:-1], shapes[0][-1] + 1)
     if "Linear" in op:
         return (*shapes[0][:-1], shapes[1][1])
     return shapes[0]

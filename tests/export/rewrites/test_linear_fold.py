@@ -44,6 +44,31 @@ def test_matrices_and_scales_become_one_product(bias: bool, scale_first: bool) -
     np.testing.assert_allclose(run(folded, {"x": TOKENS}), run(model, {"x": TOKENS}), atol=3e-5)
 
 
+@pytest.mark.parametrize("volume", [True, False])
+def test_a_scale_and_a_shift_before_a_product_go_into_it(volume: bool) -> None:
+    """Each of six channels, of eight tokens or of a volume that becomes them."""
+    nodes = [
+        helper.make_node("Mul", ["g", "x"], ["scaled"], "scaling"),
+        helper.make_node("Add", ["scaled", "d"], ["shifted"], "shifting"),
+        helper.make_node("Reshape", ["shifted", "flat"], ["tokens"], "flattening"),
+        helper.make_node(
+            "MatMul", ["tokens" if volume else "shifted", "A"], ["product"], "product"
+        ),
+        helper.make_node("Add", ["product", "b"], ["y"], "biased"),
+    ]
+    if not volume:
+        del nodes[2]
+    constants = {"g": weight(6), "d": weight(6), "A": weight(6, 4), "b": weight(4)}
+    if volume:
+        constants["flat"] = np.array([-1, 8, 6])
+    extents: list[int | str] = [2, 2, 2] if volume else [8]
+    model = model_of(nodes, constants, x=["batch", *extents, 6], y=["batch", 8, 4])
+    folded, _ = rewrite_for_cpu(model)
+    assert operators(folded) == ["Reshape", "MatMul", "Add"][not volume :]
+    x = weight(2, *extents, 6)  # type: ignore[arg-type]
+    np.testing.assert_allclose(run(folded, {"x": x}), run(model, {"x": x}), atol=3e-5)
+
+
 def test_a_narrow_middle_saves_products_and_stays() -> None:
     folded, _ = rewrite_for_cpu(chain(middle=1, bias=False, scale_first=True))
     assert operators(folded) == ["MatMul", "MatMul"]

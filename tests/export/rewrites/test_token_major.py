@@ -83,6 +83,24 @@ CASES: dict[str, tuple[Any, set[str]]] = {
         between_tokens([node("InstanceNormalization", "v g b", "n"), node("Relu", "n", "m")], NORM),
         {"InstanceNormRelu"},
     ),
+    "norm of all channels": (
+        between_tokens(
+            [
+                node("Reshape", "v all", "long"),
+                node("InstanceNormalization", "long one one", "n", epsilon=1e-3),
+                node("Reshape", "n grid", "restored"),
+                node("Mul", "restored g_volume", "scaled"),
+                node("Add", "b_volume scaled", "m"),
+            ],
+            {
+                "all": np.array([0, 1, -1]),
+                "one": np.ones(1, np.float32),
+                "g_volume": weight(C, 1, 1, 1),
+                "b_volume": weight(C, 1, 1, 1),
+            },
+        ),
+        {"InstanceNorm"},
+    ),
     "pointwise": (
         between_tokens(
             [node("Conv", "v w_p b_p", "m")], {"w_p": weight(C, C, 1, 1, 1), "b_p": weight(C)}

@@ -124,6 +124,12 @@ def linear_add_case(tokens: tuple[int, ...], inputs: int, outputs: int) -> Case:
     return Case("LinearAdd", (*arrays, draw(*tokens, outputs, seed=1)), TokenOpAttributes())
 
 
+def folded_norm_case(tokens: tuple[int, ...], inputs: int, outputs: int) -> Case:
+    """Make x of shape (*tokens, inputs)."""
+    arrays = draw(*tokens, inputs), draw(inputs, outputs), draw(outputs)
+    return Case("FoldedNorm", arrays, TokenOpAttributes())
+
+
 def gelu_linear_add_case(volume: tuple[int, ...], inputs: int, outputs: int) -> Case:
     """Make x of shape (*volume, inputs), each channel about a mean of its own."""
     x, scale, shift = norm_case("InstanceNormGelu", *volume, inputs).inputs
@@ -288,6 +294,13 @@ def _linear_add(inputs: Arrays, _: TokenOpAttributes) -> np.ndarray:
     return x @ weight + bias + rest
 
 
+def _folded_norm(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    x, weight, bias = inputs
+    both = np.concatenate([x, np.ones_like(x[..., :1])], axis=-1)
+    squares = ((x @ weight + bias) ** 2).sum(-1, keepdims=True)
+    return both / np.sqrt(squares + attributes.epsilon)
+
+
 def _gelu_linear_add(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
     x, weight, bias, scale, shift, rest = inputs
     return _linear_add([_gelu([x, scale, shift], attributes), weight, bias, rest], attributes)
@@ -361,6 +374,16 @@ def _norm_linear_roundings(case: Case) -> np.ndarray:
     return np.asarray(of_norm @ np.abs(weight) + products)
 
 
+def _folded_norm_roundings(case: Case) -> np.ndarray:
+    """Bound relative errors by one for each product of the largest, and each square, and three."""
+    x, weight, bias = (array.astype(np.float64) for array in case.inputs)
+    spread = x @ weight + bias
+    norm = np.sqrt((spread**2).sum(-1, keepdims=True) + case.attributes.epsilon)
+    of_products = (x.shape[-1] + 1) * (np.abs(x) @ np.abs(weight) + np.abs(bias))
+    lost = np.sqrt((of_products**2).sum(-1, keepdims=True)) / norm
+    return (lost + weight.shape[1] + 3) * np.abs(reference(case))
+
+
 def _instance_norm_linear_roundings(case: Case) -> np.ndarray:
     """Bound errors by those of the norm, and one for each product, the bias and the residual."""
     x, weight, bias, scale, shift, *rest = case.inputs
@@ -390,6 +413,7 @@ _DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
     "PatchEmbed": _patch_embed,
     "NormLinear": _norm_linear,
     "LinearAdd": _linear_add,
+    "FoldedNorm": _folded_norm,
     "InstanceNormGeluLinearAdd": _gelu_linear_add,
     "InstanceNormReluLinear": _relu_linear,
     "LinearUpsampleAdd": _linear_upsample_add,
@@ -410,6 +434,7 @@ _ROUNDINGS: dict[str, Callable[[Case], np.ndarray]] = {
     "PatchEmbed": lambda case: (case.inputs[1][0].size + 1) * reference(_magnitudes(case)),
     "NormLinear": _norm_linear_roundings,
     "LinearAdd": lambda case: (len(case.inputs[1]) + 2) * reference(_magnitudes(case)),
+    "FoldedNorm": _folded_norm_roundings,
     "InstanceNormGeluLinearAdd": _instance_norm_linear_roundings,
     "InstanceNormReluLinear": _instance_norm_linear_roundings,
     "LinearUpsampleAdd": _linear_upsample_add_roundings,

@@ -22,6 +22,7 @@
  *                    scale (C), shift (C)
  *   LinearAdd        x (...,C), weight (C,K), bias (K),
  *                    rest (...,K)
+ *   FoldedNorm       x (...,C), weight (C,K), bias (K)        epsilon
  *   InstanceNormGeluLinearAdd
  *                    x (B,D,H,W,C), weight (C,K), bias (K),   epsilon
  *                    scale (C), shift (C), rest (B,D,H,W,K)
@@ -44,7 +45,8 @@
  * CausalConv1dSilu gives SiLU(bias + sum_k weight[k] x[t - pads[0] + k]), zero outside the
  * sequence, in the shape of x. PatchEmbed is ONNX's Conv with strides and zero padding, its result
  * token-major: (B,D',H',W',E). NormLinear is x weight + bias, (...,K), of ONNX's LayerNormalization
- * of x over C; LinearAdd is x weight + bias + rest.
+ * of x over C; LinearAdd is x weight + bias + rest. FoldedNorm is x with a one behind its channels,
+ * (...,C+1), divided by the root of |x weight + bias|^2 + epsilon.
  * InstanceNormGeluLinearAdd and InstanceNormReluLinear are such products of what InstanceNormGelu
  * and InstanceNormRelu give. LinearUpsampleAdd adds to x weight + bias what Upsample makes of three
  * volumes whose extents divide those of x.

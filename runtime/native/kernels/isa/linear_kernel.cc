@@ -13,6 +13,7 @@
 namespace SGMF_ISA {
 namespace {
 
+using sgmf::FoldedNorm;
 using sgmf::LayerNorm;
 using sgmf::Linear;
 
@@ -126,43 +127,108 @@ void pack(const float* weight, int64_t inputs, int64_t outputs, float* packed) {
   });
 }
 
-float sum_of_lanes(Vec a) {
-  float lanes[lane_count];
-  store(lanes, a);
-  for (int size = lane_count / 2; size > 0; size /= 2) {
-    for (int i = 0; i < size; ++i) lanes[i] += lanes[i + size];
+// Calls f(first token, tokens) for as many tokens as a vector has lanes, then for the rest.
+template <typename F>
+void for_each_lane_block(int64_t tokens, F f) {
+  for (int64_t t = 0; t < tokens; t += lane_count) {
+    f(t, std::min<int64_t>(lane_count, tokens - t));
   }
-  return lanes[0];
 }
 
+// The sum over the lanes of each of as many vectors, one in each lane.
+Vec sums_of_lanes(Vec* a) {
+  for (int size = lane_count / 2; size > 0; size /= 2) {
+    for (int i = 0; i < size; ++i) {
+      a[i] = even_of(a[2 * i], a[2 * i + 1]) + odd_of(a[2 * i], a[2 * i + 1]);
+    }
+  }
+  return a[0];
+}
+
+// A sum, vector by vector, for each of up to lane_count tokens: its lanes together, times `share`.
+template <typename F>
+void sum_tokens(int64_t tokens, Vec share, float* sums, F sum_token) {
+  Vec partial[lane_count];
+  for (int t = 0; t < lane_count; ++t) partial[t] = t < tokens ? sum_token(t) : splat(0.0f);
+  store(sums, sums_of_lanes(partial) * share);
+}
+
+// Layer norms of up to lane_count tokens, whose sums over channels share their last steps.
+//
 // Sums the distances from the mean, not squares of values, which lose digits to a mean far from
 // zero.
-void normalise(const LayerNorm& how, const float* x, int64_t tokens, float* y) {
-  const float share = 1.0f / static_cast<float>(how.channels);
-  for (int64_t t = 0; t < tokens; ++t, x += how.channels, y += how.channels) {
+void normalise_block(const LayerNorm& how, const float* x, int64_t tokens, float* y) {
+  const int64_t channels = how.channels;
+  const Vec share = splat(1.0f / static_cast<float>(channels));
+  float mean[lane_count], variance[lane_count], ones[lane_count];
+  store(ones, splat(1.0f));
+  sum_tokens(tokens, share, mean, [&](int t) {
     Vec sum = splat(0.0f);
-    for_each_vector(how.channels,
-                    [&](int64_t c, auto lanes) { sum = sum + load_lanes(x + c, lanes); });
-    const Vec mean = splat(sum_of_lanes(sum) * share);
-    Vec squares = splat(0.0f);
-    for_each_vector(how.channels, [&](int64_t c, auto lanes) {
-      const Vec distance = load_lanes(x + c, lanes) - mean;
-      store_lanes(y + c, distance, lanes);
-      const Vec kept = load_lanes(y + c, lanes);
-      squares = fma(kept, kept, squares);
+    for_each_vector(channels, [&](int64_t c, auto lanes) {
+      sum = sum + load_lanes(x + t * channels + c, lanes);
     });
-    const Vec gain = splat(1.0f / std::sqrt(sum_of_lanes(squares) * share + how.epsilon));
-    for_each_vector(how.channels, [&](int64_t c, auto lanes) {
-      const Vec scaled = load_lanes(y + c, lanes) * gain;
-      store_lanes(y + c,
+    return sum;
+  });
+  sum_tokens(tokens, share, variance, [&](int t) {
+    Vec squares = splat(0.0f);
+    const Vec centre = splat(mean[t]);
+    for_each_vector(channels, [&](int64_t c, auto lanes) {
+      // Lanes beyond the last channel must add nothing.
+      const Vec distance =
+          load_lanes(x + t * channels + c, lanes) - centre * load_lanes(ones, lanes);
+      squares = fma(distance, distance, squares);
+    });
+    return squares;
+  });
+  for (int t = 0; t < tokens; ++t) {
+    const Vec centre = splat(mean[t]);
+    const Vec gain = splat(1.0f / std::sqrt(variance[t] + how.epsilon));
+    for_each_vector(channels, [&](int64_t c, auto lanes) {
+      const int64_t at = t * channels + c;
+      const Vec scaled = (load_lanes(x + at, lanes) - centre) * gain;
+      store_lanes(y + at,
                   fma(scaled, load_lanes(how.scale + c, lanes), load_lanes(how.shift + c, lanes)),
                   lanes);
     });
   }
 }
 
+void normalise(const LayerNorm& how, const float* x, int64_t tokens, float* y) {
+  for_each_lane_block(tokens, [&](int64_t t, int64_t count) {
+    normalise_block(how, x + t * how.channels, count, y + t * how.channels);
+  });
+}
+
+void divide_block(const FoldedNorm& how, const float* x, const float* product, int64_t tokens,
+                  float* y) {
+  float squares[lane_count];
+  sum_tokens(tokens, splat(1.0f), squares, [&](int t) {
+    Vec sum = splat(0.0f);
+    for_each_vector(how.width, [&](int64_t k, auto lanes) {
+      const Vec value = load_lanes(product + t * how.width + k, lanes);
+      sum = fma(value, value, sum);
+    });
+    return sum;
+  });
+  for (int t = 0; t < tokens; ++t, x += how.channels, y += how.channels + 1) {
+    const float gain = 1.0f / std::sqrt(squares[t] + how.epsilon);
+    for_each_vector(how.channels, [&](int64_t c, auto lanes) {
+      store_lanes(y + c, load_lanes(x + c, lanes) * splat(gain), lanes);
+    });
+    y[how.channels] = gain;
+  }
+}
+
+void divide(const FoldedNorm& how, const float* x, const float* product, int64_t tokens,
+            float* y) {
+  for_each_lane_block(tokens, [&](int64_t t, int64_t count) {
+    divide_block(how, x + t * how.channels, product + t * how.width, count,
+                 y + t * (how.channels + 1));
+  });
+}
+
 }  // namespace
 
-extern const sgmf::LinearKernel linear_kernel = {packed_size, pack, multiply, normalise};
+extern const sgmf::LinearKernel linear_kernel = {packed_size, pack, multiply, normalise, divide};
 
 }  // namespace SGMF_ISA

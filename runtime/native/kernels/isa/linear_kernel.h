@@ -22,6 +22,13 @@ struct LayerNorm {
   const float* shift;  // (channels)
 };
 
+// What is left of a layer norm of x P at the width of x: see FoldedNorm in token_ops.h.
+struct FoldedNorm {
+  int64_t channels;  // of x
+  int64_t width;     // of its product
+  float epsilon;
+};
+
 struct LinearKernel {
   int64_t (*packed_size)(int64_t inputs, int64_t outputs);  // floats
   // Packs a weight (inputs, outputs).
@@ -29,6 +36,9 @@ struct LinearKernel {
   // x is (tokens, inputs), y and rest (tokens, outputs); rest may be nullptr, or y.
   void (*multiply)(const Linear& how, const float* x, int64_t tokens, const float* rest, float* y);
   void (*normalise)(const LayerNorm& how, const float* x, int64_t tokens, float* y);
+  // x is (tokens, channels), product (tokens, width) and y (tokens, channels + 1).
+  void (*divide)(const FoldedNorm& how, const float* x, const float* product, int64_t tokens,
+                 float* y);
 };
 
 }  // namespace sgmf

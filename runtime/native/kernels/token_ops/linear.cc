@@ -10,6 +10,7 @@ namespace {
 constexpr const char* norm_linear_name = "NormLinear";
 constexpr const char* linear_add_name = "LinearAdd";
 constexpr const char* gelu_linear_add_name = "InstanceNormGeluLinearAdd";
+constexpr const char* folded_norm_name = "FoldedNorm";
 constexpr const char* relu_linear_name = "InstanceNormReluLinear";
 
 // Tokens whose inputs stay in the first cache while all weights pass.
@@ -57,22 +58,38 @@ Shape check_gelu_linear_add(const TokenOpCall& call) {
   return y;
 }
 
+Shape check_folded_norm(const TokenOpCall& call) {
+  Shape y = call.shape(0);
+  if (product_shape(call).empty()) {
+    refuse_shapes(folded_norm_name, "x (..., C), weight (C, K) and bias (K)", call);
+  }
+  ++y.back();
+  return y;
+}
+
+// Calls f(first token, tokens, scratch) block by block; scratch has room for inputs or outputs.
+template <typename F>
+void for_each_block(const Linear& how, int64_t tokens, const Workers& workers, F f) {
+  // Few products take about as long as it takes to move their numbers.
+  const int64_t work = std::max(how.inputs + how.outputs, how.inputs * how.outputs / 16);
+  for_each_span(workers.parallel, divide_up(tokens, block), block * work,
+                [&](int64_t begin, int64_t end) {
+                  std::vector<float> scratch(block * std::max(how.inputs, how.outputs));
+                  for (int64_t t = begin * block; t < std::min(end * block, tokens); t += block) {
+                    f(t, std::min(block, tokens - t), scratch.data());
+                  }
+                });
+}
+
 // Multiplies tokens block by block, as `prepare` makes them of those of x.
 template <typename Prepare>
 void multiply(const Linear& how, const float* x, int64_t tokens, const float* rest, float* y,
               const Workers& workers, Prepare prepare) {
-  const auto run_blocks = [&](int64_t begin, int64_t end) {
-    std::vector<float> scratch(block * how.inputs);
-    for (int64_t t = begin * block; t < std::min(end * block, tokens); t += block) {
-      const int64_t count = std::min(block, tokens - t);
-      const float* prepared = prepare(x + t * how.inputs, count, scratch.data());
-      const int64_t at = t * how.outputs;
-      workers.kernels.linear->multiply(how, prepared, count, rest ? rest + at : nullptr, y + at);
-    }
-  };
-  // Few products take about as long as it takes to move their numbers.
-  const int64_t work = std::max(how.inputs + how.outputs, how.inputs * how.outputs / 16);
-  for_each_span(workers.parallel, divide_up(tokens, block), block * work, run_blocks);
+  for_each_block(how, tokens, workers, [&](int64_t t, int64_t count, float* scratch) {
+    const float* prepared = prepare(x + t * how.inputs, count, scratch);
+    const int64_t at = t * how.outputs;
+    workers.kernels.linear->multiply(how, prepared, count, rest ? rest + at : nullptr, y + at);
+  });
 }
 
 void run_norm_linear(const TokenOpCall& call, float* y, const Workers& workers) {
@@ -89,6 +106,19 @@ void run_linear_add(const TokenOpCall& call, float* y, const Workers& workers) {
   const CallWeights weights(call, workers);
   multiply(weights.how(), call.data(0), element_count(call.shape(3)) / weights.how().outputs,
            call.data(3), y, workers, [](const float* x, int64_t, float*) { return x; });
+}
+
+void run_folded_norm(const TokenOpCall& call, float* y, const Workers& workers) {
+  const CallWeights weights(call, workers);
+  const Linear& how = weights.how();
+  const FoldedNorm norm{how.inputs, how.outputs, call.attributes.epsilon};
+  const LinearKernel& kernel = *workers.kernels.linear;
+  for_each_block(how, element_count(call.shape(0)) / how.inputs, workers,
+                 [&](int64_t t, int64_t count, float* product) {
+                   const float* x = call.data(0) + t * how.inputs;
+                   kernel.multiply(how, x, count, nullptr, product);
+                   kernel.divide(norm, x, product, count, y + t * (how.inputs + 1));
+                 });
 }
 
 void run_instance_norm(const TokenOpCall& call, float* y, const Workers& workers,
@@ -148,6 +178,8 @@ extern const TokenOp norm_linear_op = {norm_linear_name, 5, -1,         false, c
                                        run_norm_linear,  3, pack_linear};
 extern const TokenOp linear_add_op = {linear_add_name, 4, 3,          true, check_linear_add,
                                       run_linear_add,  3, pack_linear};
+extern const TokenOp folded_norm_op = {folded_norm_name, 3, -1,         false, check_folded_norm,
+                                       run_folded_norm,  3, pack_linear};
 extern const TokenOp relu_linear_op = {relu_linear_name, 5, -1,         false, check_relu_linear,
                                        run_relu_linear,  3, pack_linear};
 extern const TokenOp gelu_linear_add_op = {

@@ -22,6 +22,7 @@ extern const TokenOp causal_conv1d_silu_op;
 extern const TokenOp patch_embed_op;
 extern const TokenOp norm_linear_op;
 extern const TokenOp linear_add_op;
+extern const TokenOp folded_norm_op;
 extern const TokenOp relu_linear_op;
 extern const TokenOp gelu_linear_add_op;
 extern const TokenOp linear_upsample_add_op;
@@ -40,6 +41,7 @@ const std::vector<const TokenOp*>& token_ops() {
                                                   &patch_embed_op,
                                                   &norm_linear_op,
                                                   &linear_add_op,
+                                                  &folded_norm_op,
                                                   &relu_linear_op,
                                                   &gelu_linear_add_op,
                                                   &linear_upsample_add_op};

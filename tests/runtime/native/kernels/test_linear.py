@@ -8,6 +8,7 @@ from support.graphs.token_op_cases import (
     Case,
     assert_close,
     draw,
+    folded_norm_case,
     gelu_linear_add_case,
     linear_add_case,
     linear_upsample_add_case,
@@ -22,6 +23,7 @@ from segmaformer.runtime.bindings.token_ops import TokenOpAttributes, run_token_
 CASES = {
     "norm and 36 to 144": norm_linear_case((1, 1000), 36, 144),
     "norm and 66 to 264": norm_linear_case((300,), 66, 264),
+    "what is left of a norm": folded_norm_case((1, 1001), 36, 37),
     "264 to 66": linear_add_case((2, 130), 264, 66),
     "GELU and 144 to 36": gelu_linear_add_case((1, 3, 9, 20), 144, 36),
     "ReLU and 256 to 3": relu_linear_case((1, 3, 9, 20), 256, 3),
@@ -62,6 +64,7 @@ def test_the_result_may_take_the_memory_of_the_residual(case: Case) -> None:
         (norm_linear_case((2, 4), 3, 5), 1, (4, 5)),
         (norm_linear_case((2, 4), 3, 5), 4, (5,)),
         (linear_add_case((2, 4), 3, 5), 3, (2, 1, 5)),
+        (folded_norm_case((2, 4), 3, 5), 2, (3,)),
         (gelu_linear_add_case((1, 2, 2, 2), 3, 5), 0, (1, 2, 3)),
         (gelu_linear_add_case((1, 2, 2, 2), 3, 5), 5, (1, 2, 2, 1, 5)),
         (relu_linear_case((1, 2, 2, 2), 3, 5), 2, (4,)),

@@ -15,6 +15,7 @@ from support.graphs.token_op_cases import (
     concat_conv_case,
     conv_case,
     depthwise_case,
+    folded_norm_case,
     gelu_linear_add_case,
     linear_add_case,
     linear_upsample_add_case,
@@ -96,6 +97,7 @@ def token_cases(draw: st.DrawFn, op: str) -> Case:
 LINEAR_CASES = {
     "NormLinear": norm_linear_case,
     "LinearAdd": linear_add_case,
+    "FoldedNorm": folded_norm_case,
     "InstanceNormGeluLinearAdd": gelu_linear_add_case,
     "InstanceNormReluLinear": relu_linear_case,
 }
