@@ -26,6 +26,7 @@ INSTANCE_NORM_RELU = "InstanceNormRelu"
 INSTANCE_NORM = "InstanceNorm"
 PATCH_EMBED = "PatchEmbed"
 UPSAMPLE = "Upsample"
+ROTARY_NORM = "RotaryNorm"
 NORM_LINEAR = "NormLinear"
 LINEAR_ADD = "LinearAdd"
 FOLDED_NORM = "FoldedNorm"
@@ -254,6 +255,49 @@ def _trilinear(source: str, result: str, scales: str = "scales") -> list[NodePro
     ]
 
 
+def _rotary_norm() -> onnx.FunctionProto:
+    axes = ("depth", "height", "width")
+    nodes = [
+        helper.make_node("Shape", ["x"], ["extents"], start=1, end=4),
+        helper.make_node("Split", ["x"], list(axes), axis=-1, num_outputs=3),
+    ]
+    for table in ("cos", "sin"):
+        rows = [f"{axis}_{table}_rows" for axis in axes]
+        nodes.append(helper.make_node("Split", [table, "extents"], rows, axis=0))
+    for axis, others in zip(axes, ([1, 2], [0, 2], [0, 1]), strict=True):
+        nodes += _turned(axis, others)
+    norm = helper.make_node("LayerNormalization", ["turned", "scale", "shift"], ["y"])
+    return _function(
+        ROTARY_NORM,
+        ("x", "cos", "sin", "scale", "shift"),
+        {"epsilon": AttributeProto.FLOAT},
+        [
+            *nodes,
+            helper.make_node("Concat", [f"{axis}_turned" for axis in axes], ["turned"], axis=-1),
+            _with_references(norm, epsilon=("epsilon", AttributeProto.FLOAT)),
+        ],
+    )
+
+
+def _turned(axis: str, others: Sequence[int]) -> list[NodeProto]:
+    """Return nodes that turn the channels of an axis by its rows, which know no `others`."""
+    u, v, swapped, unknown = (f"{axis}_{part}" for part in ("u", "v", "swapped", "others"))
+    factors = {"cos": axis, "sin": swapped}
+    nodes = [
+        helper.make_node("Split", [axis], [u, v], axis=-1, num_outputs=2),
+        helper.make_node("Concat", [v, u], [swapped], axis=-1),
+        helper.make_node("Constant", [], [unknown], value_ints=others),
+    ]
+    for table, value in factors.items():
+        name = f"{axis}_{table}"
+        nodes += [
+            helper.make_node("Unsqueeze", [f"{name}_rows", unknown], [name]),
+            helper.make_node("Mul", [value, name], [f"{name}_part"]),
+        ]
+    parts = [f"{axis}_{table}_part" for table in factors]
+    return [*nodes, helper.make_node("Add", parts, [f"{axis}_turned"])]
+
+
 def _norm_linear() -> onnx.FunctionProto:
     norm = helper.make_node("LayerNormalization", ["x", "scale", "shift"], ["normed"])
     return _function(
@@ -385,6 +429,7 @@ _BODIES: dict[str, Callable[[], onnx.FunctionProto]] = {
     PATCH_EMBED: _patch_embed,
     UPSAMPLE: _upsample,
     UPSAMPLE_ADD: _upsample_add,
+    ROTARY_NORM: _rotary_norm,
     NORM_LINEAR: _norm_linear,
     LINEAR_ADD: _linear_add,
     FOLDED_NORM: _folded_norm,

@@ -17,6 +17,7 @@ from segmaformer.export.rewrites.linear_fold import fold_products
 from segmaformer.export.rewrites.norm_fold import fold_norms
 from segmaformer.export.rewrites.patch_embedding import embed_patches_natively
 from segmaformer.export.rewrites.repeated_constants import store_repeats_once
+from segmaformer.export.rewrites.rotary_norm import rotate_natively
 from segmaformer.export.rewrites.token_major import flow_token_major
 from segmaformer.export.rewrites.token_products import multiply_tokens_natively
 from segmaformer.export.rewrites.upsampling import upsample_natively
@@ -95,6 +96,7 @@ def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
             "upsampling": upsample_natively,
             "linear_fold": fold_products,
             "norm_fold": fold_norms,
+            "rotary_norm": rotate_natively,
             "token_products": multiply_tokens_natively,
             "gelu": halve_gelu_last,  # those that no other op took
             "volume_convolution": convolve_natively,  # last: others match standard convolutions

@@ -24,6 +24,7 @@ INPUT_COUNTS = {
     "Upsample": 1,
     "CausalConv1dSilu": 3,
     "PatchEmbed": 3,
+    "RotaryNorm": 5,
     "NormLinear": 5,
     "LinearAdd": 4,
     "FoldedNorm": 3,

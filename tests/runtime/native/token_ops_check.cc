@@ -272,6 +272,62 @@ Case linear(std::mt19937& random, int64_t tokens, int64_t c, int64_t k, bool wit
   return made;
 }
 
+// Tokens of `c` channels, divided by the norm of their product with (c, k).
+Case folded_norm(std::mt19937& random, int64_t tokens, int64_t c, int64_t k) {
+  Case made{{}, {draw(random, {tokens, c}), draw(random, {c, k}), draw(random, {k})}, {}, {}};
+  made.extents = {tokens, c + 1};
+  made.args.op = "FoldedNorm";
+  made.args.epsilon = 1e-5f;
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float* x = made.inputs[0].values.data() + t * c;
+    double squares = 1e-5f;
+    for (int64_t j = 0; j < k; ++j) {
+      double sum = made.inputs[2].values[j];
+      for (int64_t i = 0; i < c; ++i) {
+        sum += static_cast<double>(x[i]) * made.inputs[1].values[i * k + j];
+      }
+      squares += sum * sum;
+    }
+    for (int64_t i = 0; i < c; ++i) made.exact.push_back(x[i] / std::sqrt(squares));
+    made.exact.push_back(1 / std::sqrt(squares));
+  }
+  return made;
+}
+
+// The layer norm of `e` turned by any tables.
+Case rotary(std::mt19937& random, const Extents& e) {
+  const int64_t c = e[4], third = c / 3, half = third / 2;
+  const Extents table = {e[1] + e[2] + e[3], third};
+  Case made{{},
+            {draw(random, e), draw(random, table), draw(random, table), draw(random, {c}),
+             draw(random, {c})},
+            e,
+            {}};
+  made.args.op = "RotaryNorm";
+  made.args.epsilon = 1e-5f;
+  for (int64_t t = 0; t < size_of(e) / c; ++t) {
+    const float* x = made.inputs[0].values.data() + t * c;
+    const int64_t rows[] = {t / (e[3] * e[2]) % e[1], e[1] + t / e[3] % e[2],
+                            e[1] + e[2] + t % e[3]};
+    std::vector<double> turned;
+    for (int64_t i = 0; i < c; ++i) {
+      const int64_t partner = i % third < half ? i + half : i - half;
+      const int64_t at = rows[i / third] * third + i % third;
+      turned.push_back(static_cast<double>(x[i]) * made.inputs[1].values[at] +
+                       static_cast<double>(x[partner]) * made.inputs[2].values[at]);
+    }
+    double mean = 0, variance = 0;
+    for (double value : turned) mean += value / static_cast<double>(c);
+    for (double value : turned) variance += std::pow(value - mean, 2) / static_cast<double>(c);
+    for (int64_t i = 0; i < c; ++i) {
+      made.exact.push_back((turned[i] - mean) / std::sqrt(variance + 1e-5f) *
+                               made.inputs[3].values[i] +
+                           made.inputs[4].values[i]);
+    }
+  }
+  return made;
+}
+
 // Largest error, relative to the largest value.
 double error(Case& c, int threads, const char* isa) {
   Tensor y{c.extents, Floats(size_of(c.extents), NAN)};
@@ -317,6 +373,8 @@ int main() {
       patches(random, {1, 2, 5, 9, 64}, 33, {3, 3, 3}, {2, 2, 2}, {1, 1, 1}),
       linear(random, 101, 36, 72, true),
       linear(random, 101, 66, 37, false),
+      folded_norm(random, 101, 36, 37),
+      rotary(random, {2, 2, 3, 5, 30}),
   };
   bool good = true;
   std::istringstream names(sgmf_cpu_isas());

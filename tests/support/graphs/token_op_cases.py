@@ -107,6 +107,15 @@ def patch_case(
     return Case("PatchEmbed", inputs, TokenOpAttributes(strides=strides, pads=pads))
 
 
+def rotary_case(*volume: int, half: int) -> Case:
+    """Make x of shape (*volume, 6 half), turned by any angles."""
+    angles = 3 * draw(sum(volume[1:]), half)
+    cos, sin = np.cos(angles), np.sin(angles)
+    tables = np.concatenate([cos, cos], 1), np.concatenate([-sin, sin], 1)
+    weights = draw(6 * half, seed=2), draw(6 * half, seed=3)
+    return Case("RotaryNorm", (draw(*volume, 6 * half), *tables, *weights), TokenOpAttributes())
+
+
 def norm_linear_case(tokens: tuple[int, ...], inputs: int, outputs: int) -> Case:
     """Make x of shape (*tokens, inputs), each token about a mean of its own."""
     x = draw(*tokens, inputs) + 5 * draw(*tokens, 1, seed=1)
@@ -284,6 +293,25 @@ def _layer_norm(case: Case) -> np.ndarray:
     return (x - mean) / np.sqrt(variance + case.attributes.epsilon) * scale + shift
 
 
+def _turned(inputs: Arrays) -> np.ndarray:
+    x, *tables = inputs[:3]
+    thirds = []
+    for axis, third in enumerate(np.split(x, 3, -1)):
+        begin = sum(x.shape[1 : 1 + axis])
+        shape = [x.shape[1 + i] if i == axis else 1 for i in range(3)]
+        cos, sin = (
+            table[begin : begin + x.shape[1 + axis]].reshape(*shape, -1) for table in tables
+        )
+        u, v = np.split(third, 2, -1)
+        thirds.append(third * cos + np.concatenate([v, u], -1) * sin)
+    return np.concatenate(thirds, -1)
+
+
+def _rotary_norm(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    turned, none = _turned(inputs), np.zeros(0)
+    return _layer_norm(Case("NormLinear", (turned, none, none, *inputs[3:]), attributes))
+
+
 def _norm_linear(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
     case = Case("NormLinear", tuple(inputs), attributes)
     return _layer_norm(case) @ inputs[1] + inputs[2]
@@ -358,6 +386,17 @@ def _causal_roundings(case: Case) -> np.ndarray:
     return (inputs[1].shape[2] + 4) * _causal_sum(inputs, case.attributes)
 
 
+def _rotary_norm_roundings(case: Case) -> np.ndarray:
+    """Bound errors as of a layer norm, of values that have three roundings already."""
+    inputs = [array.astype(np.float64) for array in case.inputs]
+    turned, (scale, shift) = _turned(inputs), inputs[3:]
+    deviation = np.sqrt(turned.var(axis=-1, keepdims=True) + case.attributes.epsilon)
+    largest = 2 * np.abs(inputs[0]).max(axis=-1, keepdims=True) / deviation
+    normed = np.abs(reference(case))
+    of_norm = np.abs(scale) * (1 + largest) + normed + np.abs(shift)
+    return np.asarray((turned.shape[-1] + 11) * of_norm)
+
+
 def _norm_linear_roundings(case: Case) -> np.ndarray:
     """Bound errors by one for each product and the bias, and those of the norm.
 
@@ -411,6 +450,7 @@ _DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
     "UpsampleAdd": _upsample_add,
     "CausalConv1dSilu": _causal,
     "PatchEmbed": _patch_embed,
+    "RotaryNorm": _rotary_norm,
     "NormLinear": _norm_linear,
     "LinearAdd": _linear_add,
     "FoldedNorm": _folded_norm,
@@ -432,6 +472,7 @@ _ROUNDINGS: dict[str, Callable[[Case], np.ndarray]] = {
     "CausalConv1dSilu": _causal_roundings,
     # One for each product and the bias.
     "PatchEmbed": lambda case: (case.inputs[1][0].size + 1) * reference(_magnitudes(case)),
+    "RotaryNorm": _rotary_norm_roundings,
     "NormLinear": _norm_linear_roundings,
     "LinearAdd": lambda case: (len(case.inputs[1]) + 2) * reference(_magnitudes(case)),
     "FoldedNorm": _folded_norm_roundings,

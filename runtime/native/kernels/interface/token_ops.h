@@ -18,6 +18,8 @@
  *   CausalConv1dSilu x (B,L,C), weight (C,1,K), bias (C)      group = C, pads
  *   PatchEmbed       x (B,C,D,H,W), weight (E,C,k,k',k''),    strides, pads
  *                    bias (E)
+ *   RotaryNorm       x (B,D,H,W,C), cos and sin               epsilon
+ *                    (D+H+W,C/3), scale (C), shift (C)
  *   NormLinear       x (...,C), weight (C,K), bias (K),       epsilon
  *                    scale (C), shift (C)
  *   LinearAdd        x (...,C), weight (C,K), bias (K),
@@ -44,7 +46,10 @@
  * to (B,C,D,H,W), where D = d * scales[0] and so on; UpsampleAdd adds that of x to y.
  * CausalConv1dSilu gives SiLU(bias + sum_k weight[k] x[t - pads[0] + k]), zero outside the
  * sequence, in the shape of x. PatchEmbed is ONNX's Conv with strides and zero padding, its result
- * token-major: (B,D',H',W',E). NormLinear is x weight + bias, (...,K), of ONNX's LayerNormalization
+ * token-major: (B,D',H',W',E). RotaryNorm is ONNX's LayerNormalization over C of x turned by tables
+ * whose rows belong to depths, then heights, then widths: of the first third of C halves u and v
+ * become u cos + v sin and v cos + u sin with the depth's row, of the others with the height's and
+ * the width's. NormLinear is x weight + bias, (...,K), of ONNX's LayerNormalization
  * of x over C; LinearAdd is x weight + bias + rest. FoldedNorm is x with a one behind its channels,
  * (...,C+1), divided by the root of |x weight + bias|^2 + epsilon.
  * InstanceNormGeluLinearAdd and InstanceNormReluLinear are such products of what InstanceNormGelu

@@ -13,6 +13,7 @@ extern const sgmf::InstanceNormKernel instance_norm_kernel;
 extern const sgmf::VolumeNormKernel volume_norm_kernel;
 extern const sgmf::LinearKernel linear_kernel;
 extern const sgmf::PatchFilterKernel patch_filter_kernel;
+void rotate_row(const sgmf::RotaryRow& row, const float* x, int64_t tokens, float* y);
 void depthwise_conv3d(const sgmf::DepthwiseConv3d& conv, const sgmf::RowBlock& rows);
 void upsample_add(const sgmf::UpsampleAdd& op, int64_t begin, int64_t end, float* scratch);
 void upsample(const sgmf::Upsample& op, int64_t begin, int64_t end, float* scratch);
@@ -30,6 +31,7 @@ extern const sgmf::CpuKernels kernels = {SGMF_ISA_NAME,
                                          &volume_norm_kernel,
                                          &linear_kernel,
                                          &patch_filter_kernel,
+                                         rotate_row,
                                          upsample_add,
                                          upsample,
                                          causal_conv1d_silu,

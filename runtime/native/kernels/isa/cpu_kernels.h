@@ -8,6 +8,7 @@
 #include "kernels/isa/linear_kernel.h"
 #include "kernels/isa/patch_embed_kernel.h"
 #include "kernels/isa/patch_filter_kernel.h"
+#include "kernels/isa/rotary_kernel.h"
 #include "kernels/isa/selective_scan_gradient_kernel.h"
 #include "kernels/isa/selective_scan_kernel.h"
 #include "kernels/isa/upsample_kernel.h"
@@ -26,6 +27,7 @@ struct CpuKernels {
   const VolumeNormKernel* volume_norm;
   const LinearKernel* linear;
   const PatchFilterKernel* patch_filter;
+  void (*rotate_row)(const RotaryRow& row, const float* x, int64_t tokens, float* y);
   void (*upsample_add)(const UpsampleAdd& op, int64_t begin, int64_t end, float* scratch);
   void (*upsample)(const Upsample& op, int64_t begin, int64_t end, float* scratch);
   void (*causal_conv1d_silu)(const CausalConv1d& conv, int64_t begin, int64_t end);

@@ -219,8 +219,7 @@ void divide_block(const FoldedNorm& how, const float* x, const float* product, i
   }
 }
 
-void divide(const FoldedNorm& how, const float* x, const float* product, int64_t tokens,
-            float* y) {
+void divide(const FoldedNorm& how, const float* x, const float* product, int64_t tokens, float* y) {
   for_each_lane_block(tokens, [&](int64_t t, int64_t count) {
     divide_block(how, x + t * how.channels, product + t * how.width, count,
                  y + t * (how.channels + 1));

@@ -20,6 +20,7 @@ extern const TokenOp upsample_add_op;
 extern const TokenOp upsample_op;
 extern const TokenOp causal_conv1d_silu_op;
 extern const TokenOp patch_embed_op;
+extern const TokenOp rotary_norm_op;
 extern const TokenOp norm_linear_op;
 extern const TokenOp linear_add_op;
 extern const TokenOp folded_norm_op;
@@ -39,6 +40,7 @@ const std::vector<const TokenOp*>& token_ops() {
                                                   &upsample_op,
                                                   &causal_conv1d_silu_op,
                                                   &patch_embed_op,
+                                                  &rotary_norm_op,
                                                   &norm_linear_op,
                                                   &linear_add_op,
                                                   &folded_norm_op,

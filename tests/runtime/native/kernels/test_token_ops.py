@@ -23,6 +23,7 @@ from support.graphs.token_op_cases import (
     norm_linear_case,
     patch_case,
     relu_linear_case,
+    rotary_case,
     run,
     upsample_add_case,
     upsample_case,
@@ -77,6 +78,8 @@ def token_cases(draw: st.DrawFn, op: str) -> Case:
         taps = draw(st.integers(1, 4))
         before = draw(st.sampled_from([taps - 1, 0]))  # from the past, or backwards
         return causal_case((batch, draw(st.integers(1, 40)), width), taps, before)
+    if op == "RotaryNorm":
+        return rotary_case(batch, *volume, half=draw(st.integers(1, 20)))
     if op == "UpsampleAdd":
         return upsample_add_case((batch, *draw(small_extents), width), draw(factors))
     if op == "Upsample":
