@@ -28,6 +28,8 @@ from segmaformer.runtime.system import interruption
 from segmaformer.runtime.system.printable import printable, printable_block
 
 _LONGEST_LINE = 8192
+SCHEMA_VERSION = 1
+"""Version of sgmf.schema.json: it rises when a property goes or changes its meaning."""
 
 
 class OutputError(SgmfError):
@@ -97,9 +99,14 @@ def print_rows(rows: Sequence[Sequence[str]]) -> None:
         print_line("  ".join(cells).rstrip())
 
 
-def print_json(document: Any) -> None:
-    """Print one JSON document as a result."""
-    _print(json.dumps(document, indent=2))  # in ASCII, with the rest escaped
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON document as a result, with its version; sgmf.schema.json describes it."""
+    _print(json.dumps(versioned(document), indent=2))  # in ASCII, with the rest escaped
+
+
+def versioned(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the version of sgmf.schema.json before a document."""
+    return {"schema_version": SCHEMA_VERSION, **document}
 
 
 def print_json_line(document: Any) -> None:
@@ -117,7 +124,7 @@ def print_failure(message: str, code: int) -> None:
 
 def failure(message: str, code: int) -> str:
     """Return the JSON document for an error that ended a run."""
-    return json.dumps({"error": message, "exit_code": code}, indent=2)
+    return json.dumps(versioned({"error": message, "exit_code": code}), indent=2)
 
 
 def _print(text: str | bytes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segmaformer.cli.console import versioned
 from segmaformer.cli.exit_codes import DONE, REFUSED
 from segmaformer.runtime.system.atomic import atomic_file
 
@@ -14,7 +15,7 @@ from segmaformer.runtime.system.atomic import atomic_file
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Write a summary as JSON."""
     with atomic_file(path) as stream:
-        stream.write(json.dumps(summary, indent=2).encode() + b"\n")
+        stream.write(json.dumps(versioned(summary), indent=2).encode() + b"\n")
 
 
 def batch_exit_code(results: Sequence[Mapping[str, Any]]) -> int:

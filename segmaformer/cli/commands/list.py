@@ -18,7 +18,7 @@ def command(as_json: bool) -> None:
 
     networks = {name: list_presets(name) for name in list_models()}
     if as_json:
-        print_json(networks)
+        print_json({"networks": networks})
         return
     width = max(map(len, networks))
     for name, presets in networks.items():

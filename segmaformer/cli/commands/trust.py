@@ -87,7 +87,8 @@ def _list(as_json: bool) -> None:
     rings = [KeyRing.existing(path) for path in (SYSTEM_RING, own_ring())]
     keys = [(key, ring.path) for ring in rings if ring is not None for key in ring.trusted_keys()]
     if as_json:
-        print_json([{**dataclasses.asdict(key), "id": key.id, "ring": str(p)} for key, p in keys])
+        rows = [{**dataclasses.asdict(key), "id": key.id, "ring": str(p)} for key, p in keys]
+        print_json({"keys": rows})
     elif keys:
         print_rows([_row(key, path) for key, path in keys])
     else:

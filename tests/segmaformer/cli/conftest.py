@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.printed_json import check_document
 
 from segmaformer.cli import main
 
@@ -43,6 +45,8 @@ def sgmf(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         assert isinstance(ended.value.code, int)
         stdout, stderr = capfd.readouterr()
         assert "Traceback" not in stdout + stderr
+        if "--json" in arguments and stdout:
+            check_document(str(arguments[0]), json.loads(stdout))
         return Run(ended.value.code, stdout, stderr)
 
     return run

@@ -11,6 +11,7 @@ import click
 import pytest
 
 import segmaformer
+from segmaformer.cli.console import versioned
 from segmaformer.cli.exit_codes import exit_code, message_of
 from segmaformer.cli.main import COMMANDS, cli
 from segmaformer.runtime.errors import (
@@ -159,7 +160,7 @@ def test_a_run_ends_with_a_message_and_the_code_of_its_error(
     assert run.code == code
     assert message in run.stderr
     if as_json:
-        assert json.loads(run.stdout) == {"error": message, "exit_code": code}
+        assert json.loads(run.stdout) == versioned({"error": message, "exit_code": code})
     else:
         assert run.stdout == ""
 
@@ -182,7 +183,7 @@ def test_a_defect_shows_its_traceback(
     assert found.err.startswith("Traceback (most recent call last):\n")
     assert found.err.endswith("\nZeroDivisionError: none\\x1b[2J left\n")
     if as_json:
-        document = {"error": "ZeroDivisionError: none\x1b[2J left\n", "exit_code": 1}
+        document = versioned({"error": "ZeroDivisionError: none\x1b[2J left\n", "exit_code": 1})
         assert json.loads(found.out) == document
     else:
         assert found.out == ""
@@ -234,7 +235,7 @@ def test_an_interrupted_import_is_no_defect(module: str) -> None:
     )
     run = in_a_new_interpreter(code)
     assert (run.returncode, run.stderr.strip()) == (1, "sgmf: interrupted")
-    assert json.loads(run.stdout) == {"error": "interrupted", "exit_code": 1}
+    assert json.loads(run.stdout) == versioned({"error": "interrupted", "exit_code": 1})
 
 
 STREAMS = {

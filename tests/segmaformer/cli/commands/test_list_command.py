@@ -21,5 +21,5 @@ def test_every_network_is_listed_with_its_presets(sgmf: Sgmf) -> None:
 
 
 def test_json(sgmf: Sgmf) -> None:
-    networks = json.loads(sgmf("list", "--json").stdout)
+    networks = json.loads(sgmf("list", "--json").stdout)["networks"]
     assert networks["segmaformer"] == list_presets("segmaformer")

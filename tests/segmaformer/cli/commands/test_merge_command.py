@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from segmaformer.cli.console import versioned
+
 Sgmf = Callable[..., Any]
 DONE = {"scan": ["a.nii"], "exit_code": 0}
 SKIPPED = {"scan": ["a.nii"], "skipped": True}
@@ -31,7 +33,7 @@ def test_a_scan_counts_once_by_its_best_fate(
     assert (run.code, run.stdout) == (3, f"{tmp_path / 'all.json'}\n")
     assert run.stderr.splitlines() == ["b.nii  refused  no scan", "1 done, 1 refused"]
     whole = json.loads((tmp_path / "all.json").read_text())
-    assert whole == {"model": "m.sgmf", "results": [DONE, REFUSED]}
+    assert whole == versioned({"model": "m.sgmf", "results": [DONE, REFUSED]})
 
 
 def test_lines_of_results_are_merged_too(sgmf: Sgmf, tmp_path: Path) -> None:

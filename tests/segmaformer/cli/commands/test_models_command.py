@@ -10,6 +10,7 @@ import pytest
 from support.packages.samples import flip_byte, write_scan
 from support.packages.small_packages import write_package
 
+from segmaformer.cli.console import versioned
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.spec import Label, Normalization, Output, Preprocessing
 
@@ -152,7 +153,8 @@ def test_a_model_in_the_store_is_not_calibrated(
 def test_models_are_listed_chosen_and_removed(
     sgmf: Sgmf, store: Path, packages: dict[str, Path], scan: Path
 ) -> None:
-    assert json.loads(sgmf("models", "list", "--json").stdout) == {"store": None, "models": []}
+    listed = json.loads(sgmf("models", "list", "--json").stdout)
+    assert listed == versioned({"store": None, "models": []})
     for package in packages.values():
         sgmf("models", "add", package)
     short = {name: digest(path)[:12] for name, path in packages.items()}

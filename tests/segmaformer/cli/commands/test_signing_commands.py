@@ -188,7 +188,7 @@ def test_keys_are_listed_changed_and_removed(
     key = make_key("maker", "--not-after", "2999-12-31")
     sgmf("sign", package, "--key", key)
     sgmf("trust", "add", public(key))
-    (listed,) = json.loads(sgmf("trust", "list", "--json").stdout)
+    (listed,) = json.loads(sgmf("trust", "list", "--json").stdout)["keys"]
     assert (listed["name"], listed["not_after"]) == ("maker", "2999-12-31")
     sgmf("trust", "add", public(key), "--revoked")
     assert "revoked" in sgmf("trust", "list").stdout
