@@ -24,8 +24,10 @@ CAUSAL_CONV_SILU = "CausalConv1dSilu"
 INSTANCE_NORM_GELU = "InstanceNormGelu"
 INSTANCE_NORM_RELU = "InstanceNormRelu"
 INSTANCE_NORM = "InstanceNorm"
+INSTANCE_NORM_ADD = "InstanceNormAdd"
 PATCH_EMBED = "PatchEmbed"
 UPSAMPLE = "Upsample"
+UPSAMPLE_NEAREST = "UpsampleNearest"
 ROTARY_NORM = "RotaryNorm"
 NORM_LINEAR = "NormLinear"
 LINEAR_ADD = "LinearAdd"
@@ -38,6 +40,14 @@ UPSAMPLE_ADD = "UpsampleAdd"
 
 TO_CHANNELS = [0, 4, 1, 2, 3]
 TO_TOKENS = [0, 2, 3, 4, 1]
+
+LINEAR = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+NEAREST = {
+    "mode": "nearest",
+    "coordinate_transformation_mode": "asymmetric",
+    "nearest_mode": "floor",
+}
+"""Attributes of a Resize, between the centres of voxels and by repeating them."""
 
 
 def add_token_functions(model: onnx.ModelProto) -> None:
@@ -171,16 +181,28 @@ def _token_norm(name: str, activation: Sequence[NodeProto]) -> onnx.FunctionProt
 
 
 def _instance_norm() -> onnx.FunctionProto:
-    slope = helper.make_node("LeakyRelu", ["normed"], ["y"])
+    return _volume_norm(INSTANCE_NORM, ("x", "scale", "bias"), [], "normed")
+
+
+def _instance_norm_add() -> onnx.FunctionProto:
+    total = helper.make_node("Add", ["normed", "rest"], ["sum"])
+    return _volume_norm(INSTANCE_NORM_ADD, ("x", "scale", "bias", "rest"), [total], "sum")
+
+
+def _volume_norm(
+    name: str, inputs: Sequence[str], between: Sequence[NodeProto], activated: str
+) -> onnx.FunctionProto:
+    slope = helper.make_node("LeakyRelu", [activated], ["y"])
     return _function(
-        INSTANCE_NORM,
-        ("x", "scale", "bias"),
+        name,
+        inputs,
         {"epsilon": AttributeProto.FLOAT, "alpha": AttributeProto.FLOAT},
         [
             helper.make_node("Constant", [], ["spatial"], value_ints=[1, 2, 3]),
             helper.make_node("Unsqueeze", ["scale", "spatial"], ["volume_scale"]),
             helper.make_node("Unsqueeze", ["bias", "spatial"], ["volume_bias"]),
             *_normalised((4, 3, 2), "volume_scale", "volume_bias"),
+            *between,
             _with_references(slope, alpha=("alpha", AttributeProto.FLOAT)),
         ],
     )
@@ -220,6 +242,11 @@ def _upsample() -> onnx.FunctionProto:
     return _function(UPSAMPLE, ("x",), {"scales": AttributeProto.FLOATS}, _trilinear("x", "y"))
 
 
+def _upsample_nearest() -> onnx.FunctionProto:
+    nodes = _resize("x", "y", "scales", NEAREST)
+    return _function(UPSAMPLE_NEAREST, ("x",), {"scales": AttributeProto.FLOATS}, nodes)
+
+
 def _upsample_add() -> onnx.FunctionProto:
     return _function(
         UPSAMPLE_ADD,
@@ -236,7 +263,12 @@ def _upsample_add() -> onnx.FunctionProto:
 
 
 def _trilinear(source: str, result: str, scales: str = "scales") -> list[NodeProto]:
-    """Return nodes that upsample a channel-major volume by the attribute `scales`."""
+    """Return nodes that upsample a channel-major volume linearly by the attribute `scales`."""
+    return _resize(source, result, scales, LINEAR)
+
+
+def _resize(source: str, result: str, scales: str, how: Mapping[str, str]) -> list[NodeProto]:
+    """Return nodes that enlarge a channel-major volume by the attribute `scales`."""
     neutral, spatial, every = (f"{result}_{part}" for part in ("neutral", "spatial", "scales"))
     return [
         helper.make_node("Constant", [], [neutral], value_floats=[1.0, 1.0]),
@@ -245,13 +277,7 @@ def _trilinear(source: str, result: str, scales: str = "scales") -> list[NodePro
             value_floats=(scales, AttributeProto.FLOATS),
         ),
         helper.make_node("Concat", [neutral, spatial], [every], axis=0),
-        helper.make_node(
-            "Resize",
-            [source, "", every],
-            [result],
-            mode="linear",
-            coordinate_transformation_mode="half_pixel",
-        ),
+        helper.make_node("Resize", [source, "", every], [result], **how),
     ]
 
 
@@ -426,8 +452,10 @@ _BODIES: dict[str, Callable[[], onnx.FunctionProto]] = {
     INSTANCE_NORM_GELU: _instance_norm_gelu,
     INSTANCE_NORM_RELU: _instance_norm_relu,
     INSTANCE_NORM: _instance_norm,
+    INSTANCE_NORM_ADD: _instance_norm_add,
     PATCH_EMBED: _patch_embed,
     UPSAMPLE: _upsample,
+    UPSAMPLE_NEAREST: _upsample_nearest,
     UPSAMPLE_ADD: _upsample_add,
     ROTARY_NORM: _rotary_norm,
     NORM_LINEAR: _norm_linear,

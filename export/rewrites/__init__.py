@@ -17,6 +17,7 @@ from segmaformer.export.rewrites.linear_fold import fold_products
 from segmaformer.export.rewrites.norm_fold import fold_norms
 from segmaformer.export.rewrites.patch_embedding import embed_patches_natively
 from segmaformer.export.rewrites.repeated_constants import store_repeats_once
+from segmaformer.export.rewrites.residual_norm import add_residuals_to_norms
 from segmaformer.export.rewrites.rotary_norm import rotate_natively
 from segmaformer.export.rewrites.token_major import flow_token_major
 from segmaformer.export.rewrites.token_products import multiply_tokens_natively
@@ -93,6 +94,7 @@ def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
             "patch_embedding": embed_patches_natively,  # the next rewrite removes its transposes
             "token_major": flow_token_major,
             "instance_norm": sum_norms_accurately,
+            "residual_norm": add_residuals_to_norms,
             "upsampling": upsample_natively,
             "linear_fold": fold_products,
             "norm_fold": fold_norms,

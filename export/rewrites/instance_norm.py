@@ -32,7 +32,7 @@ def _replace(graph: ir.Graph, node: ir.Node) -> bool:
         return False
     channels, *extents = _static_extents(node)
     normed = node.outputs[0]
-    activation, alpha = _slope_after(normed)
+    activation, alpha = slope_after(normed)
     output = normed if activation is None else activation.outputs[0]
     source, *parameters = node.inputs
     is_volume = len(extents) == SPATIAL_AXES
@@ -73,7 +73,7 @@ def _static_extents(node: ir.Node) -> list[int]:
     return extents
 
 
-def _slope_after(normed: ir.Value) -> tuple[ir.Node | None, float]:
+def slope_after(normed: ir.Value) -> tuple[ir.Node | None, float]:
     """Find the node that multiplies negative values of `normed`, if the op can, and the factor."""
     reader = only_reader(normed)
     if reader is not None and is_op(reader, "Relu"):

@@ -1,10 +1,12 @@
-"""Rewrite of linear upsampling by whole factors to the CPU's kernel.
+"""Rewrite of linear and nearest upsampling by whole factors to the CPU's kernels.
 
-ONNX Runtime's Resize takes many times as long on a volume; see ``benchmarks/token_ops.py``. Exact
-up to rounding: the same weights, in another order.
+ONNX Runtime's Resize takes many times as long on a volume; see ``benchmarks/token_ops.py``. Exact:
+the same voxels, or the same weights in another order.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import onnx_ir as ir
 
@@ -13,28 +15,37 @@ from segmaformer.export.rewrites.matching import is_op, shape_of, take_place
 from segmaformer.export.scan_op import DOMAIN
 
 VOLUME_RANK = 5
-CENTRES = "half_pixel"
+_DEFAULTS = {
+    "mode": "nearest",
+    "coordinate_transformation_mode": "half_pixel",
+    "nearest_mode": "round_prefer_floor",
+}
+"""What a Resize has for attributes that it omits."""
 
 
 def upsample_natively(graph: ir.Graph) -> int:
-    """Use the CPU's kernel for the remaining linear upsampling, in place; return how often."""
+    """Use the CPU's kernels for the remaining upsampling, in place; return how often."""
     return sum(_replace(graph, node) for node in list(graph))
 
 
 def _replace(graph: ir.Graph, node: ir.Node) -> bool:
-    scales = whole_scales(node)
+    op, how = token_ops.UPSAMPLE, token_ops.LINEAR
+    if is_op(node, "Resize") and node.attributes.get_string("mode", "nearest") == "nearest":
+        op, how = token_ops.UPSAMPLE_NEAREST, token_ops.NEAREST
+    scales = whole_scales(node, how)
     if scales is None:
         return False
-    replacement = ir.node(
-        token_ops.UPSAMPLE, [node.inputs[0]], {"scales": scales}, domain=DOMAIN, name=node.name
-    )
+    inputs = [node.inputs[0]]
+    replacement = ir.node(op, inputs, {"scales": scales}, domain=DOMAIN, name=node.name)
     take_place(graph, node, replacement)
     return True
 
 
-def whole_scales(node: ir.Node | None) -> list[float] | None:
-    """Return depth, height and width factors of a linear Resize, if whole and at least 1."""
-    if node is None or not _is_linear(node):
+def whole_scales(
+    node: ir.Node | None, how: Mapping[str, str] = token_ops.LINEAR
+) -> list[float] | None:
+    """Return depth, height and width factors of such a Resize, if whole and at least 1."""
+    if node is None or not _resizes(node, how):
         return None
     before, after = shape_of(node.inputs[0]), shape_of(node.outputs[0])
     if before is None or after is None or len(before) != VOLUME_RANK or before[1] != after[1]:
@@ -46,11 +57,11 @@ def whole_scales(node: ir.Node | None) -> list[float] | None:
     return [float(f) for f in factors if f is not None] if all(factors) else None
 
 
-def _is_linear(node: ir.Node) -> bool:
-    """Tell if a node is a Resize that only interpolates between the centres of voxels."""
+def _resizes(node: ir.Node, how: Mapping[str, str]) -> bool:
+    """Tell if a node is a Resize with these attributes and no others that change its result."""
     if not is_op(node, "Resize"):
         return False
     given = node.attributes
-    kind = given.get_string("mode"), given.get_string("coordinate_transformation_mode", CENTRES)
     variations = given.get_int("antialias", 0), given.get_int("exclude_outside", 0)
-    return kind == ("linear", CENTRES) and not any(variations)
+    same = all(given.get_string(name, _DEFAULTS[name]) == value for name, value in how.items())
+    return same and not any(variations)

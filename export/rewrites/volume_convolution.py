@@ -1,12 +1,13 @@
 """Rewrite of dense convolutions over three neighbours along each axis to the CPU's kernel.
 
 The kernel takes 144 products where a direct convolution takes 864, or 64 for 216 over few tiles;
-with one plane of taps 36 for 144; at a stride of two 125 for 216. ONNX Runtime multiplies directly,
+with one plane of taps 36 for 144; at a stride of two 125 for 216. That of a single tap
+multiplies as directly, but packs no inputs for the whole volume. ONNX Runtime multiplies directly,
 and copies every input out 27 times for it.
 
-A concatenation that a convolution alone reads goes into it: the kernel takes its inputs from both
-parts, so that the largest arrays of a U-Net, its skip connections beside what comes from below, are
-neither copied nor held twice.
+A concatenation that such convolutions alone read goes into them: the kernels take their inputs from
+both parts, so that the largest arrays of a U-Net, its skip connections beside what comes from
+below, are neither copied nor held twice.
 
 Left alone are convolutions of few channels, whose transforms cost more than the products saved,
 and those over few tiles, since the kernel packs the weights in every run. Measured on one AVX2 core
@@ -30,7 +31,6 @@ from segmaformer.export.rewrites.matching import (
     bias_or_zeros,
     constant_array,
     is_op,
-    only_use,
     shape_of,
     take_place,
 )
@@ -39,7 +39,12 @@ from segmaformer.export.scan_op import DOMAIN
 _LEAST_CHANNELS = 8
 _LEAST_TILES = 32
 _TILE = 2
-_STRIDES = {(3, 3, 3): ((1, 1, 1), (1, 2, 2), (2, 2, 2)), (1, 3, 3): ((1, 1, 1), (1, 2, 2))}
+_LEAST_VOXELS = 4096
+_STRIDES = {
+    (3, 3, 3): ((1, 1, 1), (1, 2, 2), (2, 2, 2)),
+    (1, 3, 3): ((1, 1, 1), (1, 2, 2)),
+    (1, 1, 1): ((1, 1, 1),),
+}
 
 
 def convolve_natively(graph: ir.Graph) -> int:
@@ -48,33 +53,40 @@ def convolve_natively(graph: ir.Graph) -> int:
 
 
 def _replace(graph: ir.Graph, conv: ir.Node) -> bool:
-    weight = _dense_weight(conv)
-    extents = (shape_of(conv.outputs[0]) or ())[2:]
-    if weight is None or not _pays(weight, extents):
+    weight = _native_weight(conv)
+    if weight is None:
         return False
     concat = _own_concatenation(conv)
     x, *rest = conv.inputs[:1] if concat is None else concat.inputs
     replacement = ir.node(
         token_ops.CONCAT_CONV if rest else token_ops.CONV,
         [x, conv.inputs[1], bias_or_zeros(graph, conv, len(weight)), *rest],
-        {"strides": _strides(conv), "pads": attribute_ints(conv, "pads")},
+        {"strides": _strides(conv), "pads": [n // 2 for n in weight.shape[2:]] * 2},
         domain=DOMAIN,
         name=conv.name,
     )
     take_place(graph, conv, replacement)
-    if concat is not None:
+    if concat is not None and not concat.outputs[0].uses():
         graph.remove(concat, safe=True)
     return True
 
 
 def _own_concatenation(conv: ir.Node) -> ir.Node | None:
-    """Return the concatenation of the channels of two volumes that a convolution alone reads."""
+    """Return the concatenation of two volumes' channels that such convolutions alone read."""
     source = conv.inputs[0]
     concat = None if source is None else source.producer()
-    if source is None or concat is None or not is_op(concat, "Concat") or not only_use(source):
+    if source is None or concat is None or not is_op(concat, "Concat"):
         return None
     joins_two = len(concat.inputs) == 2 and concat.attributes.get_int("axis") == 1
-    return concat if joins_two else None
+    native = all(_native_weight(use.node) is not None for use in source.uses())
+    return concat if joins_two and native and not source.is_graph_output() else None
+
+
+def _native_weight(conv: ir.Node) -> np.ndarray | None:
+    """Return the weight of a convolution that the kernels take, and faster."""
+    weight = _dense_weight(conv)
+    extents = (shape_of(conv.outputs[0]) or ())[2:]
+    return weight if weight is not None and _pays(weight, extents) else None
 
 
 def _dense_weight(conv: ir.Node) -> np.ndarray | None:
@@ -87,7 +99,7 @@ def _dense_weight(conv: ir.Node) -> np.ndarray | None:
     same = [extent // 2 for extent in weight.shape[2:]]
     steps = set(attribute_ints(conv, "dilations") or [1])
     dense = steps == {1} and conv.attributes.get_int("group", 1) == 1
-    if not dense or attribute_ints(conv, "pads") != same * 2:
+    if not dense or (attribute_ints(conv, "pads") or [0] * 6) != same * 2:
         return None
     return weight if tuple(_strides(conv)) in _STRIDES[weight.shape[2:]] else None
 
@@ -103,5 +115,6 @@ def _pays(weight: np.ndarray, extents: tuple[int | None, ...]) -> bool:
         for extent, taps in zip(extents, weight.shape[2:], strict=True)
         if extent is not None
     ]
+    least = _LEAST_VOXELS if weight[0, 0].size == 1 else _LEAST_TILES
     known = len(tiles) == weight.ndim - 2
-    return known and weight.shape[1] >= _LEAST_CHANNELS and math.prod(tiles) >= _LEAST_TILES
+    return known and weight.shape[1] >= _LEAST_CHANNELS and math.prod(tiles) >= least

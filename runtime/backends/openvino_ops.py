@@ -37,7 +37,8 @@ _SCAN_FLAGS = ("delta_softplus", "reverse")
 _SCAN_INPUTS = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
 _ELEMENTS = {"float32": FLOAT32, "float16": FLOAT16}
 _ABSENT = "NullNode"
-_VOLUME_NORM, _TOKEN_NORM = "InstanceNorm", "InstanceNormTokens"
+_VOLUME_NORM, _VOLUME_NORM_ADD = "InstanceNorm", "InstanceNormAdd"
+_TOKEN_NORM = "InstanceNormTokens"
 _TO_TOKENS, _TO_CHANNELS = (0, 2, 3, 4, 1), (0, 4, 1, 2, 3)
 _LEAST_CHANNELS = 8
 """Channels that the token-major norm needs for a vector; a group norm has fewer."""
@@ -172,14 +173,25 @@ def _convert_token_op(op: str, threads: int, errors: list[Exception], node: Any)
     inputs = [node.get_input(index) for index in range(node.get_input_size())]
     if op in _OWN:
         return _OWN[op](node, inputs)
-    if op != _VOLUME_NORM or not _has_many_channels(inputs[0].get_partial_shape()):
+    is_norm = op in (_VOLUME_NORM, _VOLUME_NORM_ADD)
+    if not is_norm or not _has_many_channels(inputs[0].get_partial_shape()):
         return _token_op(op, threads, errors, node, inputs).outputs()
+    return _volume_norm(threads, errors, node, inputs).outputs()
+
+
+def _volume_norm(threads: int, errors: list[Exception], node: Any, inputs: Sequence[Any]) -> Any:
+    """Convert to the token-major norm; OpenVINO itself adds a residual and what follows it."""
     from openvino import opset8
 
-    volume, *others = inputs
-    tokens = opset8.transpose(volume, list(_TO_TOKENS))
-    normed = _token_op(_TOKEN_NORM, threads, errors, node, [tokens.output(0), *others])
-    return opset8.transpose(normed.output(0), list(_TO_CHANNELS)).outputs()
+    volume, scale, bias, *rest = inputs
+    slope = node.get_attribute("alpha", 1.0)
+    attributes = _attributes(node) | {"alpha": 1.0 if rest else slope}
+    tokens = opset8.transpose(volume, list(_TO_TOKENS)).output(0)
+    normed = _native_op(_TOKEN_NORM, threads, errors, attributes, [tokens, scale, bias])
+    normed_volume = opset8.transpose(normed.output(0), list(_TO_CHANNELS))
+    if not rest:
+        return normed_volume
+    return opset8.prelu(opset8.add(normed_volume, *rest), np.array([slope], np.float32))
 
 
 def _conv(node: Any, inputs: Sequence[Any]) -> Any:
@@ -215,11 +227,28 @@ def _linear_add(node: Any, inputs: Sequence[Any]) -> Any:
     return opset8.add(biased, rest).outputs()
 
 
+def _upsample_nearest(node: Any, inputs: Sequence[Any]) -> Any:
+    """Convert to OpenVINO's own operator, which knows its layouts."""
+    from openvino import opset11
+
+    scales = np.array(node.get_attribute("scales"), np.float32)
+    return opset11.interpolate(
+        inputs[0],
+        scales,
+        "nearest",
+        "scales",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+        axes=[2, 3, 4],
+    ).outputs()
+
+
 _OWN = {
     "Conv3d": _conv,
     "ConcatConv3d": _conv,
     "NormLinear": _norm_linear,
     "LinearAdd": _linear_add,
+    "UpsampleNearest": _upsample_nearest,
 }
 """Ops that OpenVINO computes by itself, and their conversions."""
 
@@ -233,8 +262,21 @@ def _token_op(
     op: str, threads: int, errors: list[Exception], node: Any, inputs: Sequence[Any]
 ) -> NativeOp:
     """Make the op `op` on `inputs`, with the attributes of `node`."""
+    return _native_op(op, threads, errors, _attributes(node), inputs)
+
+
+def _attributes(node: Any) -> dict[str, Any]:
     defaults = asdict(TokenOpAttributes())
-    given = {name: node.get_attribute(name, default) for name, default in defaults.items()}
+    return {name: node.get_attribute(name, default) for name, default in defaults.items()}
+
+
+def _native_op(
+    op: str,
+    threads: int,
+    errors: list[Exception],
+    given: dict[str, Any],
+    inputs: Sequence[Any],
+) -> NativeOp:
     tuples: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
     attributes = TokenOpAttributes(**tuples)
     settings = _Settings(

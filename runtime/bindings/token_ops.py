@@ -19,9 +19,11 @@ INPUT_COUNTS = {
     "InstanceNormGelu": 3,
     "InstanceNormRelu": 3,
     "InstanceNorm": 3,
+    "InstanceNormAdd": 4,
     "InstanceNormTokens": 3,
     "UpsampleAdd": 2,
     "Upsample": 1,
+    "UpsampleNearest": 1,
     "CausalConv1dSilu": 3,
     "PatchEmbed": 3,
     "RotaryNorm": 5,
@@ -52,7 +54,7 @@ def result_shape(
     """Return the shape of the result for inputs of these shapes, which must fit each other."""
     if op == "UpsampleAdd":
         return shapes[1]
-    if op == "Upsample":
+    if op in ("Upsample", "UpsampleNearest"):
         batch, channels, *low = shapes[0]
         high = (n * int(s) for n, s in zip(low, attributes.scales, strict=True))
         return (batch, channels, *high)

@@ -8,6 +8,7 @@ from onnx import NodeProto, helper
 from support.graphs.graphs import model_of, run
 
 from segmaformer.export.rewrites import rewrite_for_cpu
+from segmaformer.export.token_ops import inline_token_functions
 
 RANDOM = np.random.default_rng(0)
 C = 6
@@ -27,16 +28,25 @@ SCALES = {"scales": np.array([1, 1, 2, 3, 1], np.float32)}
 LARGE = (4, 9, 4)
 
 
+NEAREST = {
+    "mode": "nearest",
+    "coordinate_transformation_mode": "asymmetric",
+    "nearest_mode": "floor",
+}
+
+
 @pytest.mark.parametrize(
     ("attributes", "native"),
     [
         ({}, 1),
+        (NEAREST, 1),
         ({"mode": "nearest"}, 0),
+        (NEAREST | {"nearest_mode": "ceil"}, 0),
         ({"coordinate_transformation_mode": "align_corners"}, 0),
         ({"antialias": 1}, 0),
     ],
 )
-def test_linear_upsampling_is_native(attributes: dict[str, Any], native: int) -> None:
+def test_upsampling_is_native(attributes: dict[str, Any], native: int) -> None:
     model = model_of(
         [resize("x", "y", **attributes)], SCALES, x=["batch", C, *EXTENTS], y=["batch", C, *LARGE]
     )
@@ -44,7 +54,9 @@ def test_linear_upsampling_is_native(attributes: dict[str, Any], native: int) ->
     assert counts["upsampling"] == native
     assert rewritten.graph.output[0].name == "y"
     x = weight(2, C, *EXTENTS)
-    np.testing.assert_allclose(run(rewritten, {"x": x}), run(model, {"x": x}), atol=1e-6)
+    expected = run(model, {"x": x})
+    for each in (rewritten, inline_token_functions(rewritten)):
+        np.testing.assert_allclose(run(each, {"x": x}), expected, atol=1e-6)
 
 
 def test_fractions_and_shrinking_are_left_alone() -> None:

@@ -53,12 +53,14 @@ SAME = {"pads": [1] * 6}
         ((3, 3, 3), {**SAME, "strides": [1, 2, 2]}),
         ((3, 3, 3), {**SAME, "strides": [2, 2, 2]}),
         ((1, 3, 3), {"pads": [0, 1, 1, 0, 1, 1], "strides": [1, 2, 2]}),
+        ((1, 1, 1), {}),
+        ((1, 1, 1), {"pads": [0] * 6, "strides": [1] * 3}),
     ],
 )
 def test_dense_convolutions_are_native(
     kernel: tuple[int, ...], attributes: dict[str, Any], bias: bool
 ) -> None:
-    extents = (6, 14, 13)
+    extents = (6, 14, 13) if kernel[2] > 1 else (12, 19, 18)
     strides = attributes.get("strides", [1] * 3)
     made = tuple(-(-n // step) for n, step in zip(extents, strides, strict=True))
     model = conv_model(draw(K, C, *kernel), attributes, extents, made, bias=bias)
@@ -87,9 +89,10 @@ def test_dense_convolutions_are_native(
         ((4, C, 3, 3, 3), {**SAME, "group": 2}, EXTENTS, EXTENTS),
         ((K, C, 3, 1, 3), {"pads": [1, 0, 1, 1, 0, 1]}, EXTENTS, EXTENTS),
         ((K, C, 1, 1, 1), {}, EXTENTS, EXTENTS),
+        ((K, C, 1, 1, 1), {"strides": [2] * 3}, (32, 32, 36), (16, 16, 18)),
     ],
     ids=["few channels", "few tiles", "unpadded", "a pad", "stride", "dilation", "groups", "kernel",
-         "pointwise"],
+         "few voxels", "stride of one tap"],
 )  # fmt: skip
 def test_others_are_left_alone(
     weight: tuple[int, ...],
@@ -119,7 +122,9 @@ def test_computed_weights_and_unknown_extents_are_left_alone() -> None:
         assert rewrite_for_cpu(model)[1]["volume_convolution"] == 0
 
 
-def concatenation(readers: int = 1, parts: int = 2, axis: int = 1) -> onnx.ModelProto:
+def concatenation(
+    readers: int = 1, parts: int = 2, axis: int = 1, *, elsewhere: bool = False
+) -> onnx.ModelProto:
     makers = ["Relu", "Neg", "Abs"][:parts]
     names = [f"part{index}" for index in range(parts)]
     convs = [
@@ -128,13 +133,16 @@ def concatenation(readers: int = 1, parts: int = 2, axis: int = 1) -> onnx.Model
     ]
     extents = list(EXTENTS)
     channels = C * parts if axis == 1 else C
+    if elsewhere:
+        convs.append(helper.make_node("ReduceMax", ["both"], ["most"], "most", keepdims=0))
+    results = [f"c{i}" for i in range(readers)] + ["most"] * elsewhere
     extents[0] *= parts if axis == 2 else 1
     return model_of(
         [
             *map(helper.make_node, makers, [["x"]] * parts, [[name] for name in names], names),
             helper.make_node("Concat", names, ["both"], "concat", axis=axis),
             *convs,
-            helper.make_node("Sum", [f"c{i}" for i in range(readers)], ["y"], "sum"),
+            helper.make_node("Sum", results, ["y"], "sum"),
         ],
         {"weight": draw(K, channels, 3, 3, 3), "bias": draw(K)},
         x=["batch", C, *EXTENTS],
@@ -159,8 +167,18 @@ def test_a_concatenation_goes_into_the_convolution_that_alone_reads_it() -> None
     np.testing.assert_allclose(run(rewritten, x), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("how", [{"readers": 2}, {"parts": 3}, {"axis": 2}], ids=str)
-def test_other_concatenations_stay(how: dict[str, int]) -> None:
+def test_a_concatenation_goes_into_all_of_its_readers() -> None:
+    model = concatenation(readers=2)
+    rewritten, counts = rewrite_for_cpu(model)
+    assert counts["volume_convolution"] == 2
+    operators = [node.op_type for node in rewritten.graph.node]
+    assert operators == ["Relu", "Neg", "ConcatConv3d", "ConcatConv3d", "Sum"]
+    x = {"x": draw(2, C, *EXTENTS)}
+    np.testing.assert_allclose(run(rewritten, x), run(model, x), atol=1e-4)
+
+
+@pytest.mark.parametrize("how", [{"parts": 3}, {"axis": 2}, {"elsewhere": True}], ids=str)
+def test_other_concatenations_stay(how: dict[str, Any]) -> None:
     rewritten, counts = rewrite_for_cpu(concatenation(**how))
-    assert counts["volume_convolution"] == how.get("readers", 1)
+    assert counts["volume_convolution"] == 1
     assert {"Concat", "Conv3d"} <= {node.op_type for node in rewritten.graph.node}

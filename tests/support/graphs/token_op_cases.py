@@ -34,18 +34,23 @@ def conv_case(
     outputs: int,
     depth_taps: int = 3,
     strides: tuple[int, int, int] = (1, 1, 1),
+    *,
+    plane_taps: int = 3,
 ) -> Case:
     """Make x of shape `x` (B, C, D, H, W)."""
-    pad = depth_taps // 2
-    inputs = draw(*x), draw(outputs, x[1], depth_taps, 3, 3), draw(outputs)
-    attributes = TokenOpAttributes(strides=strides, pads=(pad, 1, 1, pad, 1, 1))
+    taps = (depth_taps, plane_taps, plane_taps)
+    inputs = draw(*x), draw(outputs, x[1], *taps), draw(outputs)
+    attributes = TokenOpAttributes(strides=strides, pads=tuple(n // 2 for n in taps * 2))
     return Case("Conv3d", inputs, attributes)
 
 
-def concat_conv_case(x: tuple[int, ...], rest: int, outputs: int, depth_taps: int = 3) -> Case:
+def concat_conv_case(
+    x: tuple[int, ...], rest: int, outputs: int, depth_taps: int = 3, *, plane_taps: int = 3
+) -> Case:
     """Make x of shape `x` (B, C, D, H, W), and `rest` channels beside it."""
     batch, channels, *extents = x
-    of_both = conv_case((batch, channels + rest, *extents), outputs, depth_taps)
+    shape = (batch, channels + rest, *extents)
+    of_both = conv_case(shape, outputs, depth_taps, plane_taps=plane_taps)
     both, weight, bias = of_both.inputs
     parts = np.ascontiguousarray(both[:, :channels]), np.ascontiguousarray(both[:, channels:])
     return Case("ConcatConv3d", (parts[0], weight, bias, parts[1]), of_both.attributes)
@@ -74,9 +79,21 @@ def volume_norm_case(*shape: int, alpha: float = 1.0) -> Case:
     return Case("InstanceNorm", (x, draw(channels, seed=2), draw(channels, seed=3)), attributes)
 
 
+def volume_norm_add_case(*shape: int, alpha: float = 1.0) -> Case:
+    """Make x of `shape` (B, C, ...), each channel about a mean of its own, and a residual."""
+    case = volume_norm_case(*shape, alpha=alpha)
+    inputs = (*case.inputs, draw(*shape, seed=4))
+    return replace(case, op="InstanceNormAdd", inputs=inputs)
+
+
 def upsample_case(low: tuple[int, ...], scales: tuple[int, ...]) -> Case:
     """Make x of shape `low` (B, C, d, h, w)."""
     return Case("Upsample", (draw(*low),), TokenOpAttributes(scales=scales))
+
+
+def upsample_nearest_case(low: tuple[int, ...], scales: tuple[int, ...]) -> Case:
+    """Make x of shape `low` (B, C, d, h, w)."""
+    return replace(upsample_case(low, scales), op="UpsampleNearest")
 
 
 def upsample_add_case(low: tuple[int, ...], scales: tuple[int, ...]) -> Case:
@@ -235,6 +252,12 @@ def _volume_norm(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
     return np.moveaxis(_leaky([tokens, *others], attributes), -1, 1).reshape(x.shape)
 
 
+def _volume_norm_add(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    *of_norm, rest = inputs
+    y = _volume_norm(of_norm, replace(attributes, alpha=1.0)) + rest
+    return np.where(y > 0, y, attributes.alpha * y)
+
+
 def _upsample_axes(x: np.ndarray, first: int, scales: Sequence[float]) -> np.ndarray:
     for axis, scale in enumerate(scales, first):
         low = x.shape[axis]
@@ -246,6 +269,13 @@ def _upsample_axes(x: np.ndarray, first: int, scales: Sequence[float]) -> np.nda
 
 def _upsample(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
     return _upsample_axes(inputs[0], 2, attributes.scales)
+
+
+def _upsample_nearest(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
+    x = inputs[0]
+    for axis, scale in enumerate(attributes.scales, 2):
+        x = np.repeat(x, int(scale), axis)
+    return x
 
 
 def _upsample_add(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
@@ -368,6 +398,13 @@ def _volume_norm_roundings(case: Case) -> np.ndarray:
     return 4 * (np.abs(plain * scale) + np.abs(bias)) + 2
 
 
+def _volume_norm_add_roundings(case: Case) -> np.ndarray:
+    """Bound errors by those of the norm, and one of the sum."""
+    *of_norm, rest = case.inputs
+    norm = replace(case, op="InstanceNorm", inputs=tuple(of_norm))
+    return _volume_norm_roundings(norm) + np.abs(rest.astype(np.float64))
+
+
 def _conv_roundings(case: Case) -> np.ndarray:
     """Estimate errors by one for each product of the tile, which sees inputs two voxels away.
 
@@ -446,7 +483,9 @@ _DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
     "InstanceNormRelu": _relu,
     "InstanceNormTokens": _leaky,
     "InstanceNorm": _volume_norm,
+    "InstanceNormAdd": _volume_norm_add,
     "Upsample": _upsample,
+    "UpsampleNearest": _upsample_nearest,
     "UpsampleAdd": _upsample_add,
     "CausalConv1dSilu": _causal,
     "PatchEmbed": _patch_embed,
@@ -466,8 +505,10 @@ _ROUNDINGS: dict[str, Callable[[Case], np.ndarray]] = {
     "InstanceNormRelu": _norm_roundings,
     "InstanceNormTokens": _norm_roundings,
     "InstanceNorm": _volume_norm_roundings,
+    "InstanceNormAdd": _volume_norm_add_roundings,
     # Two for each of seven interpolations, of values that lie between their neighbours.
     "Upsample": lambda case: 14 * np.abs(case.inputs[0]).max(),
+    "UpsampleNearest": lambda case: np.zeros(()),
     "UpsampleAdd": lambda case: 15 * sum(np.abs(array).max() for array in case.inputs),
     "CausalConv1dSilu": _causal_roundings,
     # One for each product and the bias.

@@ -9,6 +9,7 @@ namespace SGMF_ISA {
 extern const sgmf::ScanKernel selective_scan_kernel;
 extern const sgmf::ScanGradientKernel selective_scan_gradient_kernel;
 extern const sgmf::Conv3dKernel conv3d_kernel;
+extern const sgmf::PointwiseKernel pointwise_kernel;
 extern const sgmf::InstanceNormKernel instance_norm_kernel;
 extern const sgmf::VolumeNormKernel volume_norm_kernel;
 extern const sgmf::LinearKernel linear_kernel;
@@ -21,21 +22,11 @@ void causal_conv1d_silu(const sgmf::CausalConv1d& conv, int64_t begin, int64_t e
 int64_t patch_embed_scratch(const sgmf::PatchEmbed& op, int64_t rows);
 void patch_embed(const sgmf::PatchEmbed& op, const sgmf::PatchRows& rows, float* scratch);
 
-extern const sgmf::CpuKernels kernels = {SGMF_ISA_NAME,
-                                         lane_count,
-                                         &selective_scan_kernel,
-                                         &selective_scan_gradient_kernel,
-                                         &conv3d_kernel,
-                                         depthwise_conv3d,
-                                         &instance_norm_kernel,
-                                         &volume_norm_kernel,
-                                         &linear_kernel,
-                                         &patch_filter_kernel,
-                                         rotate_row,
-                                         upsample_add,
-                                         upsample,
-                                         causal_conv1d_silu,
-                                         patch_embed_scratch,
-                                         patch_embed};
+extern const sgmf::CpuKernels kernels = {
+    SGMF_ISA_NAME,       lane_count,        &selective_scan_kernel, &selective_scan_gradient_kernel,
+    &conv3d_kernel,      &pointwise_kernel, depthwise_conv3d,       &instance_norm_kernel,
+    &volume_norm_kernel, &linear_kernel,    &patch_filter_kernel,   rotate_row,
+    upsample_add,        upsample,          causal_conv1d_silu,     patch_embed_scratch,
+    patch_embed};
 
 }  // namespace SGMF_ISA

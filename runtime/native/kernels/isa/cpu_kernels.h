@@ -3,6 +3,7 @@
 
 #include "kernels/isa/causal_conv1d_kernel.h"
 #include "kernels/isa/conv3d/conv3d_kernel.h"
+#include "kernels/isa/conv3d/pointwise_kernel.h"
 #include "kernels/isa/depthwise_conv3d_kernel.h"
 #include "kernels/isa/instance_norm_kernel.h"
 #include "kernels/isa/linear_kernel.h"
@@ -22,6 +23,7 @@ struct CpuKernels {
   const ScanKernel* scan;
   const ScanGradientKernel* scan_gradient;
   const Conv3dKernel* conv3d;
+  const PointwiseKernel* pointwise;
   void (*depthwise_conv3d)(const DepthwiseConv3d& conv, const RowBlock& rows);
   const InstanceNormKernel* instance_norm;
   const VolumeNormKernel* volume_norm;

@@ -70,11 +70,12 @@ Spread measure(const float* x, int64_t size) {
   return i < size ? together(all, measure_rest(x + i, size - i)) : all;
 }
 
-void normalise(const NormaliseRow& how, const float* x, int64_t size, float* y) {
+void normalise(const NormaliseRow& how, const float* x, int64_t size, const float* rest, float* y) {
   const Vec centre = splat(how.centre), gain = splat(how.gain);
   const Vec offset = splat(how.offset), slope = splat(how.slope);
   for_each_vector(size, [&](int64_t i, auto lanes) {
-    const Vec z = fma(load_lanes(x + i, lanes) - centre, gain, offset);
+    const Vec normed = fma(load_lanes(x + i, lanes) - centre, gain, offset);
+    const Vec z = rest ? normed + load_lanes(rest + i, lanes) : normed;
     store_lanes(y + i, max(z * slope, z), lanes);
   });
 }

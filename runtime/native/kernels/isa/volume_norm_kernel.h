@@ -23,7 +23,7 @@ static inline Spread together(const Spread& a, const Spread& b) {
   return {count, a.mean + distance * share, a.squares + b.squares + between};
 }
 
-// y = z where z = (x - centre) * gain + offset is positive, and slope * z elsewhere.
+// y = z where z = (x - centre) * gain + offset + rest is positive, and slope * z elsewhere.
 struct NormaliseRow {
   float centre;
   float gain;
@@ -33,7 +33,9 @@ struct NormaliseRow {
 
 struct VolumeNormKernel {
   Spread (*measure)(const float* x, int64_t size);
-  void (*normalise)(const NormaliseRow& how, const float* x, int64_t size, float* y);
+  // `rest` may be nullptr, or y.
+  void (*normalise)(const NormaliseRow& how, const float* x, int64_t size, const float* rest,
+                    float* y);
 };
 
 }  // namespace sgmf

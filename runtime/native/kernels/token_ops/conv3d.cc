@@ -2,6 +2,7 @@
 #include <memory>
 #include <stdexcept>
 
+#include "kernels/token_ops/pointwise_conv.h"
 #include "kernels/token_ops/token_op.h"
 
 namespace sgmf {
@@ -26,29 +27,45 @@ std::array<int64_t, 3> strides_of(const TokenOpCall& call) {
   return given == std::array<int64_t, 3>{} ? std::array<int64_t, 3>{1, 1, 1} : given;
 }
 
-void check_attributes(const TokenOpCall& call, const char* name, int64_t taps) {
+// Taps along the depth and along the other axes of a weight that there are kernels for, or zeros.
+struct Taps {
+  int64_t depth = 0;
+  int64_t plane = 0;
+};
+
+Taps taps_of(const Shape& weight) {
+  if (weight.size() != 5 || weight[3] != weight[4]) return {};
+  const Taps taps{weight[2], weight[3]};
+  const bool is_known =
+      taps.plane == 3 ? taps.depth == 3 || taps.depth == 1 : taps.plane == 1 && taps.depth == 1;
+  return is_known ? taps : Taps{};
+}
+
+void check_attributes(const TokenOpCall& call, const char* name, Taps taps) {
   using Strides = std::array<int64_t, 3>;
-  const int64_t pad = taps / 2;
-  if (call.attributes.pads != std::array<int64_t, 6>{pad, 1, 1, pad, 1, 1}) {
+  const int64_t d = taps.depth / 2;
+  const int64_t p = taps.plane / 2;
+  if (call.attributes.pads != std::array<int64_t, 6>{d, p, p, d, p, p}) {
     throw std::invalid_argument(std::string(name) +
                                 ": pads must be one on each side of an axis of three taps");
   }
   const Strides strides = strides_of(call);
-  const bool is_known = strides == Strides{1, 1, 1} || strides == Strides{1, 2, 2} ||
-                        (taps == 3 && strides == Strides{2, 2, 2});
+  const bool is_known = strides == Strides{1, 1, 1} ||
+                        (taps.plane == 3 && strides == Strides{1, 2, 2}) ||
+                        (taps.depth == 3 && strides == Strides{2, 2, 2});
   if (!is_known) {
-    throw std::invalid_argument(
-        std::string(name) + ": strides must be 1 1 1, 1 2 2 or, with 3x3x3 taps, 2 2 2; found " +
-        to_string({strides.begin(), strides.end()}));
+    throw std::invalid_argument(std::string(name) +
+                                ": strides must be 1 1 1, with taps in a plane 1 2 2 or with 3x3x3 "
+                                "taps 2 2 2; found " +
+                                to_string({strides.begin(), strides.end()}));
   }
 }
 
 Shape check_call(const TokenOpCall& call, const char* name, const char* expected) {
   const Shape& x = call.shape(0);
   const Shape& weight = call.shape(1);
-  const int64_t taps = weight.size() == 5 ? weight[2] : 0;
-  if (!extents_fit(call) || (taps != 1 && taps != 3) ||
-      weight != Shape{weight[0], channels_of(call), taps, 3, 3} ||
+  const Taps taps = taps_of(weight);
+  if (!extents_fit(call) || !taps.depth || weight[1] != channels_of(call) ||
       call.shape(2) != Shape{weight[0]}) {
     refuse_shapes(name, expected, call);
   }
@@ -60,13 +77,14 @@ Shape check_call(const TokenOpCall& call, const char* name, const char* expected
 
 Shape check(const TokenOpCall& call) {
   return check_call(call, "Conv3d",
-                    "x (B, C, D, H, W), weight (K, C, 3, 3, 3) or (K, C, 1, 3, 3) and bias (K)");
+                    "x (B, C, D, H, W), weight (K, C, 3, 3, 3), (K, C, 1, 3, 3) or (K, C, 1, 1, 1) "
+                    "and bias (K)");
 }
 
 Shape check_concat(const TokenOpCall& call) {
   return check_call(call, "ConcatConv3d",
-                    "x (B, C, D, H, W), weight (K, C + R, 3, 3, 3) or (K, C + R, 1, 3, 3), bias "
-                    "(K) and rest (B, R, D, H, W)");
+                    "x (B, C, D, H, W), weight (K, C + R, 3, 3, 3), (K, C + R, 1, 3, 3) or "
+                    "(K, C + R, 1, 1, 1), bias (K) and rest (B, R, D, H, W)");
 }
 
 Conv3d describe(const TokenOpCall& call) {
@@ -113,6 +131,7 @@ std::unique_ptr<float[]> pack(const TokenOpCall& call, const Conv3d& conv, const
 }
 
 void run(const TokenOpCall& call, float* y, const Workers& workers) {
+  if (taps_of(call.shape(1)).plane == 1) return run_pointwise(call, y, workers);
   constexpr int64_t tasks_per_thread = 8;
   const Conv3dKernel& kernel = *workers.kernels.conv3d;
   Conv3d conv = describe(call);

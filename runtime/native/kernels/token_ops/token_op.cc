@@ -16,8 +16,10 @@ extern const TokenOp instance_norm_gelu_op;
 extern const TokenOp instance_norm_relu_op;
 extern const TokenOp instance_norm_tokens_op;
 extern const TokenOp instance_norm_op;
+extern const TokenOp instance_norm_add_op;
 extern const TokenOp upsample_add_op;
 extern const TokenOp upsample_op;
+extern const TokenOp upsample_nearest_op;
 extern const TokenOp causal_conv1d_silu_op;
 extern const TokenOp patch_embed_op;
 extern const TokenOp rotary_norm_op;
@@ -35,9 +37,11 @@ const std::vector<const TokenOp*>& token_ops() {
                                                   &instance_norm_gelu_op,
                                                   &instance_norm_relu_op,
                                                   &instance_norm_op,
+                                                  &instance_norm_add_op,
                                                   &instance_norm_tokens_op,
                                                   &upsample_add_op,
                                                   &upsample_op,
+                                                  &upsample_nearest_op,
                                                   &causal_conv1d_silu_op,
                                                   &patch_embed_op,
                                                   &rotary_norm_op,

@@ -12,6 +12,7 @@ namespace sgmf {
 namespace {
 
 constexpr const char* name = "Upsample";
+constexpr const char* nearest_name = "UpsampleNearest";
 constexpr const char* add_name = "UpsampleAdd";
 constexpr const char* linear_name = "LinearUpsampleAdd";
 
@@ -37,11 +38,15 @@ Shape scaled(Shape shape, std::size_t axis, const TokenOpCall& call) {
   return shape;
 }
 
-Shape check(const TokenOpCall& call) {
-  if (call.shape(0).size() != 5) refuse_shapes(name, "x (B, C, d, h, w)", call);
-  check_scales(call, name);
+Shape check_volume(const TokenOpCall& call, const char* op) {
+  if (call.shape(0).size() != 5) refuse_shapes(op, "x (B, C, d, h, w)", call);
+  check_scales(call, op);
   return scaled(call.shape(0), 2, call);
 }
+
+Shape check(const TokenOpCall& call) { return check_volume(call, name); }
+
+Shape check_nearest(const TokenOpCall& call) { return check_volume(call, nearest_name); }
 
 Shape check_add(const TokenOpCall& call) {
   check_scales(call, add_name);
@@ -152,6 +157,38 @@ void run(const TokenOpCall& call, float* y, const Workers& workers) {
                 });
 }
 
+// Each of `size` floats `times` times.
+void repeat(const float* x, int64_t size, int64_t times, float* y) {
+  if (times == 2) {  // a count that the compiler knows gives it whole vectors
+    for (int64_t i = 0; i < size; ++i) y[2 * i] = y[2 * i + 1] = x[i];
+    return;
+  }
+  for (int64_t i = 0; i < size; ++i) std::fill_n(y + i * times, times, x[i]);
+}
+
+// Rows that repeat one of x are copies of the first of them.
+void run_nearest(const TokenOpCall& call, float* y, const Workers& workers) {
+  const Shape& low = call.shape(0);
+  const Shape high = scaled(low, 2, call);
+  const int64_t width = high[4];
+  const int64_t along_depth = high[2] / low[2];
+  const int64_t along_height = high[3] / low[3];
+  for_each_span(workers.parallel, high[0] * high[1] * high[2], high[3] * width,
+                [&](int64_t begin, int64_t end) {
+                  for (int64_t plane = begin; plane < end; ++plane) {
+                    const float* from = call.data(0) + plane / along_depth * low[3] * low[4];
+                    float* to = y + plane * high[3] * width;
+                    for (int64_t h = 0; h < high[3]; ++h, to += width) {
+                      if (h % along_height) {
+                        std::copy_n(to - width, width, to);
+                      } else {
+                        repeat(from + h / along_height * low[4], low[4], width / low[4], to);
+                      }
+                    }
+                  }
+                });
+}
+
 }  // namespace
 
 Enlargement::Enlargement(const Extent& low, const Extent& high, const CpuKernels& kernels)
@@ -186,6 +223,7 @@ void Enlargement::rows(const float* x, int64_t begin, int64_t end, float* y) con
 }
 
 extern const TokenOp upsample_op = {name, 1, -1, false, check, run};
+extern const TokenOp upsample_nearest_op = {nearest_name, 1, -1, false, check_nearest, run_nearest};
 extern const TokenOp upsample_add_op = {add_name, 2, 1, true, check_add, run_add};
 extern const TokenOp linear_upsample_add_op = {linear_name,  6,          -1, false,
                                                check_linear, run_linear, 3,  pack_linear};

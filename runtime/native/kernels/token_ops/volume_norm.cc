@@ -7,19 +7,30 @@ namespace sgmf {
 namespace {
 
 constexpr const char* name = "InstanceNorm";
+constexpr const char* add_name = "InstanceNormAdd";
 
 // Floats that are measured by one task. A part does not depend on the number of threads, and
 // neither does a result.
 constexpr int64_t part_size = 1 << 18;
 
-Shape check(const TokenOpCall& call) {
+bool has_vectors(const TokenOpCall& call) {
   const Shape& x = call.shape(0);
   const Shape vector = {x.size() > 2 ? x[1] : 0};
-  if (x.size() < 3 || call.shape(1) != vector || call.shape(2) != vector) {
-    refuse_shapes(name, "x (B, C, ...), scale (C) and bias (C)", call);
-  }
+  return x.size() > 2 && call.shape(1) == vector && call.shape(2) == vector;
+}
+
+Shape check(const TokenOpCall& call) {
+  if (!has_vectors(call)) refuse_shapes(name, "x (B, C, ...), scale (C) and bias (C)", call);
   check_slope(call, name);
-  return x;
+  return call.shape(0);
+}
+
+Shape check_add(const TokenOpCall& call) {
+  if (!has_vectors(call) || call.shape(3) != call.shape(0)) {
+    refuse_shapes(add_name, "x (B, C, ...), scale (C), bias (C) and rest (B, C, ...)", call);
+  }
+  check_slope(call, add_name);
+  return call.shape(0);
 }
 
 // The factors of one channel. What the mean loses as a float goes into the offset.
@@ -48,7 +59,9 @@ struct Rows {
   }
 
   void normalise(const NormaliseRow& how, int64_t row, int64_t part) const {
-    kernel.normalise(how, call.data(0) + begin(row, part), extent(part), y + begin(row, part));
+    const int64_t first = begin(row, part);
+    const float* rest = call.inputs.size() > 3 ? call.data(3) + first : nullptr;
+    kernel.normalise(how, call.data(0) + first, extent(part), rest, y + first);
   }
 
   NormaliseRow factors_of(const Spread* spreads, int64_t row) const {
@@ -96,5 +109,6 @@ void run(const TokenOpCall& call, float* y, const Workers& workers) {
 }  // namespace
 
 extern const TokenOp instance_norm_op = {name, 3, 0, true, check, run};
+extern const TokenOp instance_norm_add_op = {add_name, 4, 0, true, check_add, run};
 
 }  // namespace sgmf

@@ -49,6 +49,10 @@ CASES = {
     ),
     "stride, one plane of taps": conv_case((2, 5, 3, 27, 30), 9, 1, strides=(1, 2, 2)),
     "one plane of taps": conv_case((2, 5, 3, 7, 30), 9, depth_taps=1),
+    "one tap": conv_case((2, 5, 6, 24, 32), 9, 1, plane_taps=1),
+    "one tap, a few voxels": conv_case((1, 4, 1, 3, 5), 6, 1, plane_taps=1),
+    "one tap, several tasks": conv_case((1, 33, 10, 43, 47), 17, 1, plane_taps=1),
+    "one tap, two parts": concat_conv_case((2, 5, 4, 5, 9), 3, 8, 1, plane_taps=1),
     "one plane of taps, many channels": conv_case((1, 150, 2, 4, 4), 3, depth_taps=1),
 }
 
@@ -158,10 +162,17 @@ def test_weights_that_do_not_fit(weight: tuple[int, ...], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("taps", "strides"), [(3, (2, 1, 1)), (3, (1, 1, 2)), (3, (3, 3, 3)), (1, (2, 2, 2))]
+    ("taps", "strides"),
+    [
+        ((3, 3), (2, 1, 1)),
+        ((3, 3), (1, 1, 2)),
+        ((3, 3), (3, 3, 3)),
+        ((1, 3), (2, 2, 2)),
+        ((1, 1), (1, 2, 2)),
+    ],
 )
-def test_strides_that_no_kernel_has(taps: int, strides: tuple[int, int, int]) -> None:
-    case = conv_case((1, 2, 4, 6, 6), 3, taps, strides)
+def test_strides_that_no_kernel_has(taps: tuple[int, int], strides: tuple[int, int, int]) -> None:
+    case = conv_case((1, 2, 4, 6, 6), 3, taps[0], strides, plane_taps=taps[1])
     with pytest.raises(ValueError, match=rf"Conv3d: strides must be .*; found \({strides[0]}, "):
         run(case)
 

@@ -27,6 +27,8 @@ from support.graphs.token_op_cases import (
     run,
     upsample_add_case,
     upsample_case,
+    upsample_nearest_case,
+    volume_norm_add_case,
     volume_norm_case,
 )
 
@@ -52,6 +54,7 @@ OF_CHANNELS = {"DepthwiseConv3d": -1, "CausalConv1dSilu": -1, "InstanceNorm": 1}
 BATCHED = {
     "UpsampleAdd": {0, 1},
     "ConcatConv3d": {0, 3},
+    "InstanceNormAdd": {0, 3},
     "LinearAdd": {0, 3},
     "InstanceNormGeluLinearAdd": {0, 5},
     "LinearUpsampleAdd": {0, 3, 4, 5},
@@ -63,15 +66,16 @@ BATCHED = {
 def token_cases(draw: st.DrawFn, op: str) -> Case:
     batch, volume, width = draw(batches), draw(extents), draw(channels)
     if op == "Conv3d":
-        taps = draw(st.sampled_from([1, 3]))
-        return conv_case((batch, draw(st.integers(1, 9)), *volume), width, taps)
+        taps, plane_taps = draw(st.sampled_from([(1, 1), (1, 3), (3, 3)]))
+        inputs = (batch, draw(st.integers(1, 9)), *volume)
+        return conv_case(inputs, width, taps, plane_taps=plane_taps)
     if op == "ConcatConv3d":
         taps, parts = draw(st.sampled_from([1, 3])), draw(st.tuples(*[st.integers(1, 9)] * 2))
         return concat_conv_case((batch, parts[0], *volume), parts[1], width, taps)
     if op == "DepthwiseConv3d":
         return depthwise_case(batch, *volume, width)
-    if op == "InstanceNorm":
-        return volume_norm_case(batch, width, *volume, alpha=draw(slopes))
+    if op in VOLUME_NORM_CASES:
+        return VOLUME_NORM_CASES[op](batch, width, *volume, alpha=draw(slopes))
     if op.startswith("InstanceNorm") and "Linear" not in op:
         return norm_case(op, batch, *volume, width, alpha=draw(slopes))
     if op == "CausalConv1dSilu":
@@ -84,6 +88,9 @@ def token_cases(draw: st.DrawFn, op: str) -> Case:
         return upsample_add_case((batch, *draw(small_extents), width), draw(factors))
     if op == "Upsample":
         return upsample_case((batch, draw(st.integers(1, 5)), *draw(small_extents)), draw(factors))
+    if op == "UpsampleNearest":
+        low = (batch, draw(st.integers(1, 5)), *draw(small_extents))
+        return upsample_nearest_case(low, draw(factors))
     if op == "LinearUpsampleAdd":
         low = (batch, *draw(small_extents))
         return linear_upsample_add_case(low, draw(factors), width, draw(channels))
@@ -96,6 +103,8 @@ def token_cases(draw: st.DrawFn, op: str) -> Case:
     inputs = draw(st.integers(1, 3))
     return patch_case((batch, inputs, *room), (width, inputs, *kernel), steps, pads)
 
+
+VOLUME_NORM_CASES = {"InstanceNorm": volume_norm_case, "InstanceNormAdd": volume_norm_add_case}
 
 LINEAR_CASES = {
     "NormLinear": norm_linear_case,

@@ -13,6 +13,7 @@ from support.graphs.token_op_cases import (
     run,
     upsample_add_case,
     upsample_case,
+    upsample_nearest_case,
 )
 
 from segmaformer.runtime.bindings.op_library import cpu_isas
@@ -28,6 +29,13 @@ def test_channel_major(isa: str, scales: tuple[int, ...]) -> None:
     for extents in EXTENTS:
         case = upsample_case((2, 3, *extents), scales)
         assert_close(run(case, isa=isa), case)
+
+
+@pytest.mark.parametrize("scales", SCALES, ids=str)
+def test_nearest_repeats_voxels(scales: tuple[int, ...]) -> None:
+    for extents in EXTENTS:
+        case = upsample_nearest_case((2, 3, *extents), scales)
+        assert_close(run(case, threads=3), case)
 
 
 @pytest.mark.parametrize("channels", [1, 16, 21])

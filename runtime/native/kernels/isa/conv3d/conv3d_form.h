@@ -3,22 +3,11 @@
 
 #include <algorithm>
 
+#include "kernels/isa/conv3d/block_products.h"
 #include "kernels/isa/conv3d/conv3d_kernel.h"
 #include "kernels/isa/conv3d/minimal_filter.h"
-#include "kernels/isa/simd.h"
 
 namespace SGMF_ISA {
-
-constexpr int vectors = 3;
-constexpr int block = vectors * lane_count;  // tiles
-// Sums of a block for some outputs, a vector of tiles each and a weight must fit the registers.
-#if defined(__AVX512F__) || defined(__ARM_NEON)
-constexpr int group = 8;
-#else
-constexpr int group = 4;
-#endif
-
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 inline int64_t groups_of(const sgmf::Conv3d& conv) { return divide_up(conv.outputs, group); }
 

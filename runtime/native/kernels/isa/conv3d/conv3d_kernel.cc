@@ -18,27 +18,6 @@ namespace {
 
 using Conv = sgmf::Conv3d;
 
-// Products of one point: (channels, block) and weights (channels, group) give (group, block).
-void multiply(const float* inputs, const float* weights, int64_t channels, float* products) {
-  Vec sum[group][vectors];
-  for (int k = 0; k < group; ++k) {
-    for (int v = 0; v < vectors; ++v) sum[k][v] = splat(0.0f);
-  }
-  for (int64_t c = 0; c < channels; ++c) {
-    Vec input[vectors];
-    for (int v = 0; v < vectors; ++v) input[v] = load(inputs + c * block + v * lane_count);
-    for (int k = 0; k < group; ++k) {
-      const Vec weight = splat(weights[c * group + k]);
-      for (int v = 0; v < vectors; ++v) sum[k][v] = fma(input[v], weight, sum[k][v]);
-    }
-  }
-  for (int k = 0; k < group; ++k) {
-    for (int v = 0; v < vectors; ++v) {
-      store(products + k * block + v * lane_count, sum[k][v]);
-    }
-  }
-}
-
 inline void add(float* sum, Vec a) { store(sum, load(sum) + a); }
 inline void subtract(float* sum, Vec a) { store(sum, load(sum) - a); }
 
