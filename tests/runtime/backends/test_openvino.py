@@ -76,8 +76,11 @@ def test_nodes_that_differ_in_flags_alone_stay_two() -> None:
         np.testing.assert_array_equal(found[index], expected)
 
 
-ITS_OWN = ("Conv3d", "ConcatConv3d", "InstanceNorm", "NormLinear", "LinearAdd")
-"""Ops that OpenVINO computes by itself, and the norm, which the token-major kernel computes."""
+ITS_OWN = (
+    *("Conv3d", "ConcatConv3d", "NormLinear", "LinearAdd"),
+    *("InstanceNorm", "InstanceNormAdd"),
+)
+"""Ops that OpenVINO computes by itself, and the norms, which the token-major kernel computes."""
 
 
 @pytest.mark.parametrize("batch", [None, "batch"], ids=["fixed batch", "free batch"])
