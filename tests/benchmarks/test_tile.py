@@ -47,10 +47,25 @@ def test_multiplications(
     assert script.multiplications(described(kind, inputs, output)) == expected
 
 
-def test_winograd_takes_fewer_products_than_a_direct_convolution(script: ModuleType) -> None:
-    dense = described("Conv3d", [[1, 8, 8, 8, 4], [6, 4, 3, 3, 3]], [1, 8, 8, 8, 6])
-    assert script.multiplications(dense) == 6 * 512 * 4 * 8
-    assert script.multiplications(dense, direct=True) == 6 * 512 * 4 * 27
+@pytest.mark.parametrize(
+    ("taps", "strides", "products"),
+    [
+        ((3, 3, 3), (1, 1, 1), 144 / 32),
+        ((1, 3, 3), (1, 1, 1), 36 / 16),
+        ((3, 3, 3), (2, 2, 2), 125 / 8),
+        ((3, 3, 3), (1, 2, 2), 100 / 8),
+        ((1, 3, 3), (1, 2, 2), 25 / 4),
+        ((1, 1, 1), (1, 1, 1), 1),
+    ],
+)
+def test_winograd_takes_fewer_products_than_a_direct_convolution(
+    script: ModuleType, taps: tuple[int, ...], strides: tuple[int, ...], products: float
+) -> None:
+    made = [8 // stride for stride in strides]
+    dense = described("Conv3d", [[1, 4, 8, 8, 8], [6, 4, *taps]], [1, 6, *made])
+    outputs = 6 * int(np.prod(made))
+    assert script.multiplications(dense) == outputs * 4 * products
+    assert script.multiplications(dense, direct=True) == outputs * 4 * np.prod(taps)
 
 
 def test_transposed_convolutions_are_described_without_their_weight(script: ModuleType) -> None:
