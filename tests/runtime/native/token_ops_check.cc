@@ -74,32 +74,34 @@ Case depthwise(std::mt19937& random, const Extents& e) {
   return c;
 }
 
-// x (1, C, D, H, W) to `outputs` channels.
-Case dense(std::mt19937& random, const Extents& e, int64_t outputs, int64_t taps,
+// x (1, C, D, H, W) to `outputs` channels by kernels of `k` taps.
+Case dense(std::mt19937& random, const Extents& e, int64_t outputs, const Extents& k,
            const Extents& strides) {
-  const int64_t pad = taps / 2;
-  Case c{{},
-         {draw(random, e), draw(random, {outputs, e[1], taps, 3, 3}), draw(random, {outputs})},
-         {1, outputs},
-         {}};
+  const int64_t taps = size_of(k);
+  Case c{
+      {},
+      {draw(random, e), draw(random, {outputs, e[1], k[0], k[1], k[2]}), draw(random, {outputs})},
+      {1, outputs},
+      {}};
   c.args.op = "Conv3d";
   for (int axis = 0; axis < 3; ++axis) {
     c.args.strides[axis] = strides[axis];
-    c.args.pads[axis] = c.args.pads[3 + axis] = axis ? 1 : pad;
+    c.args.pads[axis] = c.args.pads[3 + axis] = k[axis] / 2;
     c.extents.push_back((e[2 + axis] - 1) / strides[axis] + 1);
   }
   const Extents& y = c.extents;
   for (int64_t i = 0; i < size_of(y); ++i) {
     const int64_t w = i % y[4] * strides[2], h = i / y[4] % y[3] * strides[1];
-    const int64_t d = i / (y[4] * y[3]) % y[2] * strides[0], k = i / (y[4] * y[3] * y[2]);
-    double sum = c.inputs[2].values[k];
-    for (int64_t t = 0; t < e[1] * taps * 9; ++t) {
-      const int64_t in_d = d + t / 9 % taps - pad, in_h = h + t / 3 % 3 - 1, in_w = w + t % 3 - 1;
+    const int64_t d = i / (y[4] * y[3]) % y[2] * strides[0], out = i / (y[4] * y[3] * y[2]);
+    double sum = c.inputs[2].values[out];
+    for (int64_t t = 0; t < e[1] * taps; ++t) {
+      const int64_t in_d = d + t / (k[1] * k[2]) % k[0] - k[0] / 2;
+      const int64_t in_h = h + t / k[2] % k[1] - k[1] / 2, in_w = w + t % k[2] - k[2] / 2;
       if (in_d < 0 || in_d >= e[2] || in_h < 0 || in_h >= e[3] || in_w < 0 || in_w >= e[4])
         continue;
-      const int64_t from = ((t / (taps * 9) * e[2] + in_d) * e[3] + in_h) * e[4] + in_w;
-      sum += static_cast<double>(c.inputs[0].values[from]) *
-             c.inputs[1].values[k * e[1] * taps * 9 + t];
+      const int64_t from = ((t / taps * e[2] + in_d) * e[3] + in_h) * e[4] + in_w;
+      sum +=
+          static_cast<double>(c.inputs[0].values[from]) * c.inputs[1].values[out * e[1] * taps + t];
     }
     c.exact.push_back(sum);
   }
@@ -126,10 +128,12 @@ Case norm(std::mt19937& random, const Extents& e, bool with_gelu) {
   return c;
 }
 
-// Channel-major, over one to three axes, what is negative multiplied with `alpha`.
-Case volume_norm(std::mt19937& random, const Extents& e, float alpha) {
+// Channel-major, over one to three axes, a residual added or not, then what is negative
+// multiplied with `alpha`.
+Case volume_norm(std::mt19937& random, const Extents& e, float alpha, bool add) {
   Case c{{}, {draw(random, e), draw(random, {e[1]}), draw(random, {e[1]})}, e, {}};
-  c.args.op = "InstanceNorm";
+  c.args.op = add ? "InstanceNormAdd" : "InstanceNorm";
+  if (add) c.inputs.push_back(draw(random, e));
   c.args.epsilon = 1e-5f;
   c.args.alpha = alpha;
   const int64_t voxels = size_of(e) / (e[0] * e[1]);
@@ -142,7 +146,8 @@ Case volume_norm(std::mt19937& random, const Extents& e, float alpha) {
     }
     const double gain = c.inputs[1].values[row % e[1]] / std::sqrt(variance + 1e-5f);
     for (int64_t i = 0; i < voxels; ++i) {
-      const double y = (x[i] - mean) * gain + c.inputs[2].values[row % e[1]];
+      const double rest = add ? c.inputs[3].values[row * voxels + i] : 0.0;
+      const double y = (x[i] - mean) * gain + c.inputs[2].values[row % e[1]] + rest;
       c.exact.push_back(y > 0 ? y : alpha * y);
     }
   }
@@ -184,6 +189,22 @@ Case upsample(std::mt19937& random, const Extents& e, const Extents& scales, boo
       });
     });
     c.exact.push_back(value + (add ? c.inputs[1].values[i] : 0.0));
+  }
+  return c;
+}
+
+// Channel-major, every voxel repeated.
+Case nearest(std::mt19937& random, const Extents& e, const Extents& scales) {
+  Case c{{}, {draw(random, e)}, e, {}};
+  for (int i = 0; i < 3; ++i) c.extents[2 + i] *= scales[i];
+  c.args.op = "UpsampleNearest";
+  std::copy(scales.begin(), scales.end(), c.args.scales);
+  const int64_t* high = c.extents.data() + 2;
+  for (int64_t i = 0; i < size_of(c.extents); ++i) {
+    const int64_t w = i % high[2] / scales[2], h = i / high[2] % high[1] / scales[1];
+    const int64_t d = i / (high[2] * high[1]) % high[0] / scales[0];
+    const int64_t channel = i / (high[2] * high[1] * high[0]);
+    c.exact.push_back(c.inputs[0].values[((channel * e[2] + d) * e[3] + h) * e[4] + w]);
   }
   return c;
 }
@@ -354,18 +375,22 @@ int main() {
   std::vector<Case> cases = {
       depthwise(random, {2, 2, 1, 3, 5}),
       depthwise(random, {1, 3, 9, 21, 20}),
-      dense(random, {1, 5, 3, 5, 7}, 9, 3, {1, 1, 1}),
-      dense(random, {1, 5, 6, 26, 35}, 9, 3, {1, 1, 1}),
-      dense(random, {1, 5, 4, 26, 35}, 9, 1, {1, 1, 1}),
-      dense(random, {1, 5, 7, 25, 35}, 9, 3, {2, 2, 2}),
-      dense(random, {1, 5, 4, 26, 33}, 9, 3, {1, 2, 2}),
+      dense(random, {1, 5, 3, 5, 7}, 9, {3, 3, 3}, {1, 1, 1}),
+      dense(random, {1, 5, 6, 26, 35}, 9, {3, 3, 3}, {1, 1, 1}),
+      dense(random, {1, 5, 4, 26, 35}, 9, {1, 3, 3}, {1, 1, 1}),
+      dense(random, {1, 5, 7, 25, 35}, 9, {3, 3, 3}, {2, 2, 2}),
+      dense(random, {1, 5, 4, 26, 33}, 9, {3, 3, 3}, {1, 2, 2}),
+      dense(random, {1, 11, 5, 29, 35}, 9, {1, 1, 1}, {1, 1, 1}),
       norm(random, {2, 2, 3, 5, 23}, true),
       norm(random, {1, 3, 3, 13, 16}, false),
-      volume_norm(random, {2, 3, 3, 5, 23}, 1.0f),
-      volume_norm(random, {2, 5, 999}, 0.01f),
+      volume_norm(random, {2, 3, 3, 5, 23}, 1.0f, false),
+      volume_norm(random, {2, 5, 999}, 0.01f, false),
+      volume_norm(random, {2, 3, 3, 5, 23}, 0.01f, true),
       upsample(random, {2, 3, 2, 1, 7}, {2, 3, 4}, false),
       upsample(random, {1, 1, 3, 2, 5}, {1, 2, 16}, false),
       upsample(random, {2, 2, 1, 3, 21}, {2, 2, 4}, true),
+      nearest(random, {2, 3, 2, 1, 7}, {2, 3, 4}),
+      nearest(random, {1, 2, 3, 5, 21}, {1, 2, 2}),
       causal(random, {2, 30, 23}, 4),
       causal(random, {1, 2, 8}, 9),
       patches(random, {2, 2, 9, 10, 70}, 29, {3, 4, 7}, {4, 4, 4}, {1, 2, 3}),
