@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -21,6 +22,9 @@ from segmaformer.runtime.scans.digest import file_facts, is_unchanged
 from segmaformer.runtime.spec import KeepLargest
 from segmaformer.runtime.system.atomic import Target
 from segmaformer.runtime.system.digest import file_size_and_time, sha256_of
+
+_USUAL_BYTES = 1 << 16
+"""A record is smaller."""
 
 
 def run_settings(
@@ -133,9 +137,10 @@ def is_done(
     """
     strict = strict_backend is not None
     try:
-        document = json.loads(record.read_bytes())
+        document = json.loads(_content(record))
+        recorded = {key: document[key] for key in settings}
         return (
-            all(_unsigned(document[key]) == _unsigned(value) for key, value in settings.items())
+            (recorded == settings or _unsigned(recorded) == _unsigned(settings))
             and (not strict or document["backend"] == strict_backend)
             and (not strict or document["software"] == _software())
             and len(document["scan"]) == len(scan)
@@ -173,6 +178,16 @@ def _package_facts(package: Package) -> dict[str, Any]:
         "manifest_sha256": package.manifest_sha256,
         "signature": signer,
     }
+
+
+def _content(record: Path) -> bytes:
+    """Read a file in one call if it is small, since a cohort has many: a stream takes several."""
+    descriptor = os.open(record, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        content = os.read(descriptor, _USUAL_BYTES)
+    finally:
+        os.close(descriptor)
+    return content if len(content) < _USUAL_BYTES else record.read_bytes()
 
 
 def _unsigned(facts: Any) -> Any:

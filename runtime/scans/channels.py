@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +72,7 @@ def group_channels(files: Path | Iterable[Path], *, channels: int) -> list[ScanC
         There are no files, or the folder cannot be read.
     """
     scans = _scans_in(files) if isinstance(files, Path) else [*dict.fromkeys(files)]
+    plain = _plain_files(files) if isinstance(files, Path) else set()
     if not scans:
         place = f"in {files}" if isinstance(files, Path) else "given"
         raise InputError(
@@ -82,10 +83,10 @@ def group_channels(files: Path | Iterable[Path], *, channels: int) -> list[ScanC
     members: dict[str, dict[str, list[tuple[int | None, Path]]]] = {}
     for path in scans:
         name, channel = _case_and_channel(path)
-        folder = members.setdefault(os.path.dirname(path), defaultdict(list))
+        folder = members.setdefault(os.path.dirname(str(path)), defaultdict(list))
         folder[name].append((channel, path))
     return [
-        _case(name, members[folder][name], channels)
+        _case(name, members[folder][name], channels, plain)
         for folder in sorted(members, key=Path)
         for name in sorted(members[folder])
     ]
@@ -128,6 +129,12 @@ def _scans_in(folder: Path) -> list[Path]:
     return files or series_below(folder) or [folder] * holds_dicom(folder)
 
 
+def _plain_files(folder: Path) -> set[str]:
+    """Return the names in a folder that are files and no links, which need no look-up."""
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
+
+
 def _is_scan_name(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
@@ -149,16 +156,19 @@ def _case_and_channel(path: Path) -> tuple[str, int | None]:
     return (numbered.group(1), int(numbered.group(2))) if numbered else (name, None)
 
 
-def _case(name: str, members: list[tuple[int | None, Path]], channels: int) -> ScanCase:
-    members.sort(key=lambda member: (member[0] or 0, member[1]))
+def _case(
+    name: str, members: list[tuple[int | None, Path]], channels: int, plain: Collection[str]
+) -> ScanCase:
+    if len(members) > 1:
+        members.sort(key=lambda member: (member[0] or 0, member[1]))
     files = tuple(path for _, path in members)
     numbers = [number for number, _ in members]
-    found = [number for number in numbers if number is not None]
-    refusal = why_unreadable(files)
+    refusal = why_unreadable(path for path in files if path.name not in plain)
     if refusal is not None:
         return ScanCase(name, files, refusal)
     if numbers in ([None], [*range(channels)]):
         return ScanCase(name, files)
+    found = [number for number in numbers if number is not None]
     if None in numbers or len(set(found)) < len(found):
         return ScanCase(name, files, _confusion(name, files))
     if len(files) < channels and _hold_together(files, found, channels):

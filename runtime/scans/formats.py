@@ -271,9 +271,10 @@ def scan_suffix(path: Path) -> str:
     """Return the ending of the format, as it is written, or nothing."""
     name = path.name
     lowered = name.lower()
-    if not lowered.endswith(SUFFIXES):
-        return ""
-    return next(name[-len(suffix) :] for suffix in SUFFIXES if lowered.endswith(suffix))
+    for suffix in SUFFIXES:
+        if lowered.endswith(suffix):
+            return name[-len(suffix) :]
+    return ""
 
 
 def _format_named(path: Path) -> _Format | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -77,7 +77,7 @@ class Case:
         """Name of the scan's first file."""
         return self.scan[0].name
 
-    @cached_property
+    @functools.cached_property
     def record(self) -> Path:
         """JSON record beside the label map."""
         return _beside(self.label_map, ".run.json")
@@ -170,9 +170,8 @@ def group_cases(
     """
     found = _find_scans(paths, channels, output, source)
     scans = found.scans
-    if output is not None and output.is_dir():
-        # Leave out results of an earlier run, which may lie among the scans.
-        scans = [scan for scan in scans if not _is_result(scan, output, found.folder)]
+    if output is not None and output.is_dir() and found.folder is not None:
+        scans = _without_results(scans, output, found.folder)
     _check_report(wanted.report, len(scans))
     name = _naming(found, output, len(scans), result_names)
     cases = [_case(scan, name(scan), wanted) for scan in scans]
@@ -238,13 +237,19 @@ def _find_scans(
     return _Found(group_scans(paths, channels=channels, into_folder=into_folder))
 
 
-def _is_result(scan: ScanCase, output: Path, folder: Path | None) -> bool:
-    """Tell if a scan of a folder is a result of an earlier run, by its place or by its name."""
-    if folder is None:
-        return False
-    if os.path.realpath(output) == os.path.realpath(folder):
-        return scan.name.endswith(RESULT_NAME)
-    return scan.files[0].is_relative_to(output)
+def _without_results(scans: list[ScanCase], output: Path, folder: Path) -> list[ScanCase]:
+    """Leave out results of an earlier run among a folder's scans, by their place or their name."""
+    results, top = Path(os.path.realpath(output)), Path(os.path.realpath(folder))
+    if results == top:
+        return [scan for scan in scans if not scan.name.endswith(RESULT_NAME)]
+    if not results.is_relative_to(top):
+        return scans
+
+    @functools.cache
+    def holds_results(parent: str) -> bool:
+        return Path(os.path.realpath(parent)).is_relative_to(results)
+
+    return [scan for scan in scans if not holds_results(os.path.dirname(scan.files[0]))]
 
 
 def _prepare_results_folder(scans: Path, output: Path | None) -> None:
@@ -321,7 +326,7 @@ def _style(found: _Found, output: Path | None, result_names: ResultNames | None)
 def _is_dicom(scan: Path) -> bool:
     """Tell if a scan is a folder of DICOM files, or one such file."""
     try:
-        return scan.is_dir() or (not scan_suffix(scan) and open_file(scan) is not None)
+        return os.path.isdir(scan) or (not scan_suffix(scan) and open_file(scan) is not None)
     except OSError:
         return False
 

@@ -78,7 +78,7 @@ class Places:
             There is such a label map.
         """
         for each in self._planned:
-            folder = self._folder(os.path.dirname(each.label_map))
+            folder = self._folder(os.path.dirname(str(each.label_map)))
             if each.label_map.name in folder.names and each.record.name not in folder.names:
                 raise click.UsageError(
                     f"{each.label_map} exists, and no {each.record.name} beside it says that a run "
@@ -101,7 +101,8 @@ class Places:
                 )
 
     def _place(self, path: Path) -> str:
-        folder, name = self._folder(os.path.dirname(path)), path.name
+        parent, name = os.path.split(str(path))
+        folder = self._folder(parent)
         if name in ("", "..") or name in folder.links:
             return os.path.realpath(path)
         return folder.prefix + name

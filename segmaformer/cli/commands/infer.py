@@ -247,10 +247,10 @@ def _segment(
     names: bool,
 ) -> list[dict[str, Any]]:
     """Segment the cases that are left, and return the results of all in their order."""
-    results: dict[Path, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
 
     def take(case: Case, result: dict[str, Any]) -> None:
-        results[case.label_map] = result
+        results[str(case.label_map)] = result
         say_result(case, result)
 
     def divide(ready: Ready) -> list[Case]:
@@ -268,7 +268,7 @@ def _segment(
         found = segment_in_workers(options, workers, divide, names=names)
     for case, result in found:
         take(case, result)
-    return [results[case.label_map] for case in cases]
+    return [results[str(case.label_map)] for case in cases]
 
 
 def _printer(*, as_json: bool, as_lines: bool) -> SayResult:

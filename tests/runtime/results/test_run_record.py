@@ -105,5 +105,11 @@ def test_a_copy_with_another_time_is_the_same_file(finished: dict[str, Any]) -> 
     assert is_done(**finished)
 
 
+def test_a_long_record_is_read_whole(finished: dict[str, Any]) -> None:
+    text = finished["record"].read_text()
+    finished["record"].write_text(text.replace("{", "{" + " " * (1 << 17), 1))
+    assert is_done(**finished)
+
+
 def test_missing_files_are_not_done(finished: dict[str, Any], tmp_path: Path) -> None:
     assert not is_done(**{**finished, "record": tmp_path / "none.json"})

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 import pytest
 
 from segmaformer.cli.cases import Case, Wanted, group_cases
+from segmaformer.cli.scan_sources import Source
 from segmaformer.runtime.errors import InputError
 
 
@@ -193,6 +195,30 @@ def test_results_among_the_scans_are_no_scans(tmp_path: Path) -> None:
     files(tmp_path / "in", "x.nii.gz", "x_seg.nii.gz", "x_seg.run.json")
     cases = group_cases([tmp_path / "in"], channels=1, output=tmp_path / "in")
     assert [case.name for case in cases] == ["x.nii.gz"]
+
+
+@pytest.mark.parametrize("output", [".", "..", "../.."])
+def test_results_may_lie_above_the_scans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    (tmp_path / "a" / "in").mkdir(parents=True)
+    files(tmp_path / "a" / "in", "a.nii.gz")
+    monkeypatch.chdir(tmp_path / "a")
+    for scans in (Path("in"), tmp_path / "a" / "in"):
+        for place in (Path(output), Path(os.path.realpath(output))):
+            (case,) = group_cases([scans], channels=1, output=place)
+            assert case.name == "a.nii.gz"
+
+
+def test_results_below_the_scans_are_no_scans(tmp_path: Path) -> None:
+    output = tmp_path / "in" / "out"
+    output.mkdir(parents=True)
+    files(tmp_path / "in", "a.nii.gz")
+    (done,) = files(output, "a_seg.nii.gz")
+    done.with_name("a_seg.run.json").touch()
+    (output / "linked_seg.nii.gz").symlink_to(tmp_path / "in" / "a.nii.gz")
+    (case,) = group_cases([tmp_path / "in"], channels=1, output=output, source=Source(pattern="*"))
+    assert case.label_map == done
 
 
 def test_a_report_goes_where_it_is_wanted(tmp_path: Path) -> None:
