@@ -1,12 +1,13 @@
 """Time until a batch resumes whose scans are done: made names and records, which nothing computed.
 
-``python benchmarks/resume.py PACKAGE --cases 100000 -o FOLDER`` makes the cases once and runs
-``sgmf infer --resume`` on them.
+``python benchmarks/resume.py PACKAGE --cases 100000 -o FOLDER --out results/resume.json`` makes the
+cases once and runs ``sgmf infer --resume`` on them.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from turns import machine
 
 SCANS_A_FILE = 10_000
 """A file system allows so many links to one file."""
@@ -52,6 +54,7 @@ def main() -> None:
     parser.add_argument("package", type=Path)
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if not given.output.exists():
         make_cases(given.output, given.package, given.cases)
@@ -59,7 +62,16 @@ def main() -> None:
     infer(given.package, given.output / "scans", given.output / "labels", "--resume")
     seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(json.dumps({"seconds": round(seconds, 2), "processor_seconds": round(processor, 2)}))
+    results = {
+        "cases": given.cases,
+        "seconds": round(seconds, 2),
+        "processor_seconds": round(processor, 2),
+    }
+    print(json.dumps(results))
+    if given.out:
+        date = datetime.date.today().isoformat()
+        document = {"date": date, "machine": machine(), "results": results}
+        given.out.write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":
