@@ -31,7 +31,9 @@ from segmaformer.models import create_model
 
 TIE = 1e-4
 WINDOW = (128, 128, 128)
-LABELS, REGIONS = (0, 1, 2, 3), ("tumor core", "whole tumor", "enhancing tumor")
+LABELS = (0, 1, 2, 3)
+PAINTED = (("whole tumor", 1), ("tumor core", 2), ("enhancing tumor", 3))
+"""Regions and their labels, in the order in which they are painted."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Case:
     scale
         Function that scales the cropped channels (4, X, Y, Z).
     regions
-        Whether outputs are overlapping regions, and not exclusive labels.
+        Overlapping regions in the order of the outputs; without any, outputs are labels.
     changes
         Differences from the published configuration.
     options
@@ -57,7 +59,7 @@ class Case:
     orientation: str
     scale: Callable[[torch.Tensor], torch.Tensor]
     mode: str
-    regions: bool
+    regions: Sequence[str] = ()
     changes: dict[str, Any] = field(default_factory=dict)
     options: Sequence[str] = ()
 
@@ -78,13 +80,17 @@ def slices_to_one(image: torch.Tensor) -> torch.Tensor:
 FLAIR_FIRST = ("FLAIR", "T1", "T1POST", "T2")
 CASES = (
     Case(
-        "segmamba", ("T2", "FLAIR", "T1", "T1POST"), "LPS", z_score, "gaussian", regions=False,
+        "segmamba", ("T2", "FLAIR", "T1", "T1POST"), "LPS", z_score, "gaussian",
         # A fourth of the published widths, so that a processor takes seconds for a window.
         changes={"feat_size": [12, 24, 48, 96], "hidden_size": 192},
     ),
-    Case("segformer3d", FLAIR_FIRST, "RAS", slices_to_one, "constant", regions=True),
     Case(
-        "segmaformer", FLAIR_FIRST, "RAS", z_score, "gaussian", regions=True,
+        "segformer3d", FLAIR_FIRST, "RAS", slices_to_one, "constant",
+        regions=("tumor core", "whole tumor", "enhancing tumor"),
+    ),
+    Case(
+        "segmaformer", FLAIR_FIRST, "RAS", z_score, "gaussian",
+        regions=("whole tumor", "tumor core", "enhancing tumor"),
         options=("--patch-size", "128,128,128", "--tiling", "monai-gaussian"),
     ),
 )  # fmt: skip
@@ -120,8 +126,8 @@ def monai_labels(
     prepare, data, logits = monai_logits(case, network, files)
     if case.regions:
         labels = torch.zeros(logits.shape[1:], dtype=torch.uint8)
-        for name, value in (("whole tumor", 1), ("tumor core", 2), ("enhancing tumor", 3)):
-            labels[logits[REGIONS.index(name)] > 0] = value
+        for name, value in PAINTED:
+            labels[logits[case.regions.index(name)] > 0] = value
         ties = (logits.abs() < TIE).any(0)
     else:
         first, second = logits.topk(2, dim=0).values
