@@ -216,18 +216,18 @@ def profile(name: str, path: Path, runs: int = PROFILED_RUNS) -> dict[str, Any]:
     for event in nodes:
         by_node[event["name"]].append(event)
     operators: dict[str, float] = collections.defaultdict(float)
-    for runs in by_node.values():
-        durations = [event["dur"] for event in runs[1:]]  # the first run lays memory out
-        operators[runs[0]["args"]["op_name"]] += statistics.median(durations) / 1e3
-    first = [runs[0]["args"] for runs in by_node.values()]
+    for timed in by_node.values():
+        durations = [event["dur"] for event in timed[1:]]  # the first run lays memory out
+        operators[timed[0]["args"]["op_name"]] += statistics.median(durations) / 1e3
+    first = [timed[0]["args"] for timed in by_node.values()]
     weights = transposed_weights(path)
 
     def products(*, direct: bool) -> int:
         return sum(
             multiplications(
-                runs[0]["args"], weights.get(name.removesuffix("_kernel_time"), ()), direct=direct
+                timed[0]["args"], weights.get(name.removesuffix("_kernel_time"), ()), direct=direct
             )
-            for name, runs in by_node.items()
+            for name, timed in by_node.items()
         )
 
     return {

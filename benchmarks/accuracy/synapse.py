@@ -32,9 +32,11 @@ from segmaformer.checkpoint import TrainingRecord
 from segmaformer.models import create_model, model_config
 from segmaformer.runtime import Package
 
-LABELS = ("background", "spleen", "right kidney", "left kidney", "gallbladder", "oesophagus")
-LABELS += ("liver", "stomach", "aorta", "postcava", "portal and splenic veins", "pancreas")
-LABELS += ("right adrenal gland", "left adrenal gland")
+LABELS = [
+    "background", "spleen", "right kidney", "left kidney", "gallbladder", "oesophagus", "liver",
+    "stomach", "aorta", "postcava", "portal and splenic veins", "pancreas", "right adrenal gland",
+    "left adrenal gland",
+]  # fmt: skip
 PATCH = (48, 192, 192)
 SLICE = re.compile(r"image_SABS_(\d+)_slice(\d+)\.png")
 
