@@ -84,7 +84,7 @@ def check_command(given: HostileInput, run: dict[str, Any]) -> None:
     texts = re.sub("[\udca0-\udcff]", "", stdout)
     assert printable_block(texts) == texts
     told = [line for line in stderr.splitlines() if line.startswith(("sgmf: ", "Error: "))]
-    assert (given.verdict == TAKEN) == (not told and "  refuse: " not in stdout)
+    assert (given.verdict == TAKEN) == (not told and not re.search("^refuse", stdout, re.M))
     assert (run["left"], run["strays"]) == (sorted(given.left), [])
 
 
