@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,7 @@ FLAGS = (
 )
 # Chromium reads commands from this descriptor and writes answers to the next.
 _COMMANDS_FD = 3
+_FRAME_SECONDS = 30
 
 
 def find_chromium() -> str | None:
@@ -93,15 +95,25 @@ class Page:
 
     def run_in_frame(self, expression: str) -> Any:
         """Evaluate in the page's sandboxed frame, which has a process of its own."""
-        targets = self.call("Target.getTargets", session=False)["targetInfos"]
-        (frame,) = (target["targetId"] for target in targets if target["type"] == "iframe")
         own = self._session
-        attached = self.call("Target.attachToTarget", session=False, targetId=frame, flatten=True)
+        attached = self.call(
+            "Target.attachToTarget", session=False, targetId=self._frame(), flatten=True
+        )
         self._session = attached["sessionId"]
         try:
             return self.run(expression)
         finally:
             self._session = own
+
+    def _frame(self) -> str:
+        """Wait until the frame's process is there, and name it."""
+        end = time.monotonic() + _FRAME_SECONDS
+        while time.monotonic() < end:
+            for target in self.call("Target.getTargets", session=False)["targetInfos"]:
+                if target["type"] == "iframe":
+                    return str(target["targetId"])
+            time.sleep(0.05)
+        raise TimeoutError(f"the page has no frame of its own after {_FRAME_SECONDS} s")
 
     def settle(self) -> None:
         """Wait until the page has drawn its changes."""

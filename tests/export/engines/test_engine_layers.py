@@ -99,7 +99,7 @@ def test_groups_bound_what_an_engine_shows_at_once(
     machine: GpuMachine, package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[tuple[int, int]] = []
-    monkeypatch.setattr(EngineValues, "group_bytes", 4 << 20)
+    monkeypatch.setattr(EngineValues, "group_bytes", 2 << 20)
     values = tensorrt_values(package, "fp16")
     errors = compare(package, values, progress=lambda *step: steps.append(step))
     assert isinstance(machine.trt, FakeMarkingTensorRt)
