@@ -20,7 +20,7 @@ _DEFAULTS = {
     "coordinate_transformation_mode": "half_pixel",
     "nearest_mode": "round_prefer_floor",
 }
-"""What a Resize has for attributes that it omits."""
+"""Defaults of the attributes of a Resize."""
 
 
 def upsample_natively(graph: ir.Graph) -> int:

@@ -106,16 +106,15 @@ def _print_findings(found: list[tuple[Path, list[Finding]]]) -> None:
         for finding in findings:
             scans.setdefault(finding, []).append(scan)
     for finding in sorted(scans, key=lambda finding: LEVELS.index(finding.level)):
-        count = len(scans[finding])
-        print_line(f"{finding.level}{_of(count) if count > 1 else ''}: {finding.what}")
+        print_line(f"{finding.level}{_in(scans[finding])}: {finding.what}")
         print_line(f"  {finding.fix}")
         print_line(f"  {_named(scans[finding])}")
     if fine := [scan for scan, findings in found if not findings]:
-        print_line(f"nothing odd{_of(len(fine)) if len(fine) > 1 else ''}: {_named(fine)}")
+        print_line(f"nothing odd{_in(fine)}: {_named(fine)}")
 
 
-def _of(count: int) -> str:
-    return f" in {count} scans"
+def _in(scans: list[Path]) -> str:
+    return f" in {len(scans)} scans" if len(scans) > 1 else ""
 
 
 def _named(scans: list[Path]) -> str:

@@ -1,4 +1,4 @@
-"""What a clock that was set back changes: docs/reference/security.md says so of expired keys."""
+"""A clock that was set back: docs/reference/security.md states what it changes for expired keys."""
 
 from __future__ import annotations
 
