@@ -31,6 +31,8 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "SegFormer3D": ("segformer3d", {}, (4, 64, 64, 64)),
     "Taming SegMamba, two stages": ("taming-segmamba", SMALL_PLAN, (1, 16, 64, 64)),
     "SegMamba": ("segmamba", {}, (4, 64, 64, 64)),
+    "U-Mamba Bot": ("umamba-bot", {"preset": "abdomen"}, (1, 48, 192, 192)),
+    "nnU-Net, plain": ("nnunet-plain", {"preset": "abdomen"}, (1, 48, 192, 192)),
 }
 
 
