@@ -63,7 +63,8 @@ _NO_FILES = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-SUFFIXES = tuple(suffix for format_ in _FORMATS for suffix in format_.suffixes)
+_BY_SUFFIX = {suffix: format_ for format_ in _FORMATS for suffix in format_.suffixes}
+SUFFIXES = tuple(_BY_SUFFIX)
 """Endings of files that are scans. Voxels beside a detached header have others."""
 
 
@@ -261,15 +262,18 @@ def label_map_suffix(scan: Path) -> str:
 
 def scan_name(path: Path) -> str:
     """Return the file name without the ending of its format; a folder's is whole."""
-    suffix = scan_suffix(path)
-    if not suffix and path.is_dir():
-        return path.name
-    return path.name[: -len(suffix)] if suffix else path.stem
+    name = path.name
+    if suffix := _suffix_of(name):
+        return name[: -len(suffix)]
+    return name if path.is_dir() else path.stem
 
 
 def scan_suffix(path: Path) -> str:
     """Return the ending of the format, as it is written, or nothing."""
-    name = path.name
+    return _suffix_of(path.name)
+
+
+def _suffix_of(name: str) -> str:
     lowered = name.lower()
     for suffix in SUFFIXES:
         if lowered.endswith(suffix):
@@ -278,8 +282,7 @@ def scan_suffix(path: Path) -> str:
 
 
 def _format_named(path: Path) -> _Format | None:
-    suffix = scan_suffix(path).lower()
-    return next((format_ for format_ in _FORMATS if suffix in format_.suffixes), None)
+    return _BY_SUFFIX.get(scan_suffix(path).lower())
 
 
 def _check_kind(path: Path, start: bytes) -> None:
