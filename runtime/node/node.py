@@ -15,10 +15,8 @@ from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.node.arrivals import Arrivals
 from segmaformer.runtime.node.delivery import Destination, Outcome
 from segmaformer.runtime.node.spool import Job, Spool
-from segmaformer.runtime.results.dicom.segmentation_object import (
-    SegmentationType,
-    write_segmentation_object,
-)
+from segmaformer.runtime.results.dicom.segmentation_object import write_segmentation_object
+from segmaformer.runtime.results.dicom.segments import SegmentationType
 from segmaformer.runtime.results.segmentation import Segmentation
 from segmaformer.runtime.system.interruption import check
 

@@ -12,7 +12,6 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +162,8 @@ def _is_label_map(path: Path, document: Mapping[str, Any], *, rehash: bool) -> b
 
 
 def _software() -> dict[str, str]:
+    from importlib.metadata import version  # takes long to load
+
     return {name: version(name) for name in ("segmaformer", "onnxruntime", "numpy")}
 
 

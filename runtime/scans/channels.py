@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segmaformer.runtime.errors import InputError
-from segmaformer.runtime.scans.dicom.candidates import holds_dicom
+from segmaformer.runtime.scans.dicom.folder import holds_dicom
 from segmaformer.runtime.scans.dicom.opening import open_file
 from segmaformer.runtime.scans.formats import (
     SUFFIXES,

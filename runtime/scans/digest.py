@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from segmaformer.runtime.scans.dicom.candidates import dicom_files, files_below
+from segmaformer.runtime.scans.dicom.folder import dicom_files, files_below
 from segmaformer.runtime.system.digest import sha256_of, sha256_of_all, size_and_time
 
 

@@ -20,9 +20,8 @@ import numpy.typing as npt
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.scans import metaimage, nifti, nifti_header, nrrd
 from segmaformer.runtime.scans.compressed_labels import storable_labels
-from segmaformer.runtime.scans.dicom.candidates import holds_dicom
+from segmaformer.runtime.scans.dicom.folder import holds_dicom
 from segmaformer.runtime.scans.dicom.opening import is_dicom, is_dicom_part_10
-from segmaformer.runtime.scans.dicom.scan import read_series_header
 from segmaformer.runtime.scans.file_kinds import PAIR, START_BYTES, file_kind, inflated_start
 from segmaformer.runtime.scans.scan_file import ScanFile, file_state, read_volume
 from segmaformer.runtime.scans.volume import Volume
@@ -171,7 +170,7 @@ def read_header(path: Path, where: Sequence[str] = ()) -> ScanFile:
     if refusal is not None:
         raise InputError(refusal)
     if path.is_dir():
-        return read_series_header(path, where)
+        return _read_series_header(path, where)
     try:
         state = file_state(path)
         with path.open("rb") as stream:
@@ -179,7 +178,7 @@ def read_header(path: Path, where: Sequence[str] = ()) -> ScanFile:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     if is_dicom_part_10(start):
-        return read_series_header(path, where)
+        return _read_series_header(path, where)
     _check_kind(path, start)
     for format_ in _FORMATS:
         if format_.begins(start):
@@ -187,10 +186,16 @@ def read_header(path: Path, where: Sequence[str] = ()) -> ScanFile:
     # The content is unknown: the format of that name reports what is missing.
     named = _format_named(path)
     if named is None and is_dicom(start):
-        return read_series_header(path, where)
+        return _read_series_header(path, where)
     if named is None:
         raise InputError(f"{path} is no scan; expected a file that ends in {', '.join(SUFFIXES)}")
     return named.read_header(path)
+
+
+def _read_series_header(path: Path, where: Sequence[str]) -> ScanFile:
+    from segmaformer.runtime.scans.dicom.scan import read_series_header
+
+    return read_series_header(path, where)
 
 
 def unreadable(path: Path) -> str | None:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.scans.byte_source import GZIP_MAGIC
-from segmaformer.runtime.scans.dicom.candidates import holds_dicom
+from segmaformer.runtime.scans.dicom.folder import holds_dicom
 from segmaformer.runtime.scans.file_kinds import START_BYTES
 from segmaformer.runtime.scans.metaimage import is_metaimage
 from segmaformer.runtime.scans.nifti_header import is_nifti

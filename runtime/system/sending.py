@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 
 def send(connection: Connection, message: object) -> None:

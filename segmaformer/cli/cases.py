@@ -22,7 +22,7 @@ from segmaformer.cli.scan_sources import (
     scans_below,
     scans_of_list,
 )
-from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
+from segmaformer.runtime.results.dicom.segments import SegmentationType
 from segmaformer.runtime.results.segmentation import DICOM_SUFFIX
 from segmaformer.runtime.scans.channels import (
     ScanCase,

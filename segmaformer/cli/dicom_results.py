@@ -11,8 +11,11 @@ from segmaformer.cli.cases import Case
 from segmaformer.cli.choices import NamedChoice
 from segmaformer.cli.console import say
 from segmaformer.runtime.package.manifest import Manifest
-from segmaformer.runtime.results.dicom.segmentation_object import MANY_FRAMES, SegmentationType
-from segmaformer.runtime.results.dicom.segments import uncoded_names
+from segmaformer.runtime.results.dicom.segments import (
+    MANY_FRAMES,
+    SegmentationType,
+    uncoded_names,
+)
 
 segmentation_type_option = click.option(
     "--segmentation-type",

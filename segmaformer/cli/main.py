@@ -9,7 +9,6 @@ from typing import NoReturn
 
 import click
 
-import segmaformer
 from segmaformer.cli import console
 from segmaformer.cli.choices import did_you_mean
 from segmaformer.cli.imports import without
@@ -67,7 +66,7 @@ class _LazyGroup(click.Group):
 
 
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(segmaformer.__version__, prog_name="sgmf")
+@click.version_option(package_name="segmaformer", prog_name="sgmf")
 def cli() -> None:
     """Export segmentation networks to verified packages, and segment scans with them.
 

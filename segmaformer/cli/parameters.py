@@ -16,7 +16,6 @@ from segmaformer.runtime.backends import DEVICES, backend_names
 from segmaformer.runtime.bindings.processors import MOST_THREADS
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.pipeline.scan_image import ScanOptions
-from segmaformer.runtime.scans.dicom.keywords import parse_conditions
 from segmaformer.runtime.scans.volume import check_replacement_value
 from segmaformer.runtime.system.extras import require_extra
 from segmaformer.runtime.system.memory import MOST_BUDGET_MIB
@@ -63,6 +62,8 @@ def _parse_where(
     _context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]
 ) -> tuple[str, ...]:
     if value:
+        from segmaformer.runtime.scans.dicom.keywords import parse_conditions
+
         require_extra("pydicom", extra="dicom")
         try:
             parse_conditions(value)

@@ -11,7 +11,7 @@ import click
 from segmaformer.cli.bare_options import BareOption
 from segmaformer.cli.cases import Case
 from segmaformer.cli.choices import NamedChoice
-from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
+from segmaformer.runtime.results.dicom.segments import SegmentationType
 from segmaformer.runtime.results.run_record import is_done
 
 Resume = Literal["same-labels", "strict"]

@@ -14,7 +14,7 @@ import click
 
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.scans.channels import ScanCase, group_channels, why_unreadable
-from segmaformer.runtime.scans.dicom.candidates import files_below
+from segmaformer.runtime.scans.dicom.folder import files_below
 from segmaformer.runtime.scans.formats import SUFFIXES, scan_name, scan_suffix
 
 _DERIVED = frozenset(("derivatives", "sourcedata", "code"))

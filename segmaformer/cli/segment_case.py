@@ -16,12 +16,7 @@ from segmaformer.runtime.ensemble import Ensemble
 from segmaformer.runtime.errors import InputError
 from segmaformer.runtime.predictor import Predictor, Prepared
 from segmaformer.runtime.progress import Progress, Report
-from segmaformer.runtime.results.dicom.measurement_report import write_measurement_report
-from segmaformer.runtime.results.dicom.segmentation_object import (
-    SegmentationType,
-    write_segmentation_object,
-)
-from segmaformer.runtime.results.dicom.source import check_series
+from segmaformer.runtime.results.dicom.segments import SegmentationType
 from segmaformer.runtime.results.run_record import run_record, run_settings
 from segmaformer.runtime.results.segmentation import Segmentation
 from segmaformer.runtime.scans.formats import write_probability
@@ -184,6 +179,8 @@ def prepare_scan(
     """
     prepared = predictor.prepare(scan)
     if dicom:
+        from segmaformer.runtime.results.dicom.source import check_series
+
         check_series(prepared.volume)
     for finding in check_scan(prepared.volume, predictor.package.manifest):
         if finding.level == "refuse":
@@ -251,6 +248,10 @@ def _write_label_map(
     if case.segmentation_type is None:
         segmentation.save(places[case.label_map])
         return
+    # Imported here to keep the start of scans of other formats short.
+    from segmaformer.runtime.results.dicom.measurement_report import write_measurement_report
+    from segmaformer.runtime.results.dicom.segmentation_object import write_segmentation_object
+
     written = write_segmentation_object(
         places[case.label_map], segmentation, case.segmentation_type
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from segmaformer.runtime.results.dicom.frames import (
     slices_in_use,
     values_of,
 )
-from segmaformer.runtime.results.dicom.segments import Segment, segments_of
+from segmaformer.runtime.results.dicom.segments import Segment, SegmentationType, segments_of
 from segmaformer.runtime.results.dicom.source import (
     bare_images,
     check_series,
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
     from segmaformer.runtime.results.segmentation import Segmentation
 
-SegmentationType = Literal["binary", "labelmap"]
-MANY_FRAMES = 400
-"""Number of frames beyond which some viewers do not show a segmentation."""
 NOTICE = "Automatic segmentation for research, not for diagnosis"
 
 

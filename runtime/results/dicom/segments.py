@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from segmaformer.runtime.package.codes import Code, LabelCodes
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.results.palette import label_colours
 
+SegmentationType = Literal["binary", "labelmap"]
+MANY_FRAMES = 400
+"""Number of frames beyond which some viewers do not show a segmentation."""
 PRIVATE_SCHEME = "99SGMF"
 """Scheme of the codes that labels have which the package gives none."""
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from segmaformer.cli.cases import Case
-from segmaformer.cli.cohort.pool import Pool
 from segmaformer.cli.cohort.progress_line import ProgressLine
 from segmaformer.cli.cohort.worker import Ready, Task
 from segmaformer.cli.console import progress_bar, say
@@ -67,6 +66,8 @@ def segment_in_workers(
     case, result
         As :meth:`Pool.segment` does.
     """
+    from segmaformer.cli.cohort.pool import Pool  # which a single scan does not need
+
     processors = options.threads or available_processors()
     budget = default_budget_bytes()
     with Pool(_task(options, workers or 1, processors, budget, names), workers or 1) as pool:

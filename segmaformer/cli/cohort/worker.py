@@ -6,17 +6,14 @@ It ends when the pool says so, at SIGTERM, and when the process of the pool is g
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segmaformer.cli.cases import Case
 from segmaformer.cli.exit_codes import EXPECTED_ERRORS, exit_code, message_of
@@ -24,10 +21,13 @@ from segmaformer.cli.interruption import ending_on_signals
 from segmaformer.cli.predictor_options import PredictorOptions
 from segmaformer.cli.segment_case import all_settings, result_of, segment_each
 from segmaformer.runtime.progress import Progress
-from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
+from segmaformer.runtime.results.dicom.segments import SegmentationType
 from segmaformer.runtime.system import interruption, memory
 from segmaformer.runtime.system.sending import send
 from segmaformer.runtime.system.unfinished import discard_all
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,8 @@ def _no_bar(_label: str) -> nullcontext[Progress]:
 
 
 def _end_with_parent() -> None:
+    import multiprocessing.connection
+
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])

@@ -54,7 +54,7 @@ from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.probabilities import label_channel
 from segmaformer.runtime.pipeline.scan_image import ScanOptions
-from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
+from segmaformer.runtime.results.dicom.segments import SegmentationType
 
 SayResult = Callable[[Case, dict[str, Any]], None]
 

@@ -18,7 +18,7 @@ from segmaformer.runtime.node.node import Log, Node
 from segmaformer.runtime.node.receiver import Peer, Receiver
 from segmaformer.runtime.node.spool import Spool
 from segmaformer.runtime.package.manifest import Manifest
-from segmaformer.runtime.results.dicom.segmentation_object import SegmentationType
+from segmaformer.runtime.results.dicom.segments import SegmentationType
 from segmaformer.runtime.results.segmentation import Segmentation
 from segmaformer.runtime.system.extras import require_extra
 from segmaformer.runtime.system.memory import MIB

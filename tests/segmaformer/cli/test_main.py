@@ -209,6 +209,16 @@ def test_the_start_of_the_command_is_short() -> None:
     assert in_a_new_interpreter(code).stdout == "set()\n"
 
 
+def test_infer_starts_without_what_only_batches_and_dicom_need() -> None:
+    code = (
+        "import sys, segmaformer.cli.commands.infer\n"
+        "names = ('cli.cohort.pool', 'runtime.scans.dicom.scan', "
+        "'runtime.results.dicom.segmentation_object')\n"
+        "print([name for name in names if f'segmaformer.{name}' in sys.modules])"
+    )
+    assert in_a_new_interpreter(code).stdout == "[]\n"
+
+
 def test_commands_start_without_pydicom_and_find_it_later() -> None:
     pytest.importorskip("pydicom")
     code = (
