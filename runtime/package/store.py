@@ -12,18 +12,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from segmaformer.runtime.errors import PackageError
-from segmaformer.runtime.package.reader import (
-    MANIFEST_FILE,
-    MAX_MANIFEST_BYTES,
-    Package,
-    read_signatures,
-)
-from segmaformer.runtime.package.signatures import SIGNATURE_FILE
+from segmaformer.runtime.package.copying import copy_package
+from segmaformer.runtime.package.reader import MANIFEST_FILE, MAX_MANIFEST_BYTES, Package
 from segmaformer.runtime.system.atomic import named_where_full
 from segmaformer.runtime.system.private_folder import PrivateFolder
 from segmaformer.runtime.system.unfinished import (
@@ -283,17 +277,8 @@ class ModelStore:
 
 
 def _copy(package: Package, manifest_sha256: str, folder: Path) -> None:
-    """Copy the files of a package for the user alone, and check the copy."""
+    """Copy a package for the user alone."""
     folder.chmod(0o700)
-    shutil.copyfile(package.path / MANIFEST_FILE, folder / MANIFEST_FILE)
-    signatures = read_signatures(package.path)
-    if signatures is not None:
-        (folder / SIGNATURE_FILE).write_bytes(signatures)
-    for name in package.manifest.files:
-        place = folder / name
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place.write_bytes(package.read(name))
+    copy_package(package, manifest_sha256, folder)
     for path in folder.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
-    if Package.open(folder).manifest_sha256 != manifest_sha256:
-        raise PackageError(f"{package.path} changed while it was copied; try again")

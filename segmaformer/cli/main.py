@@ -25,6 +25,7 @@ COMMANDS = {
     "demo": "Export the bundled model and segment a template brain.",
     "doctor": "Show what this machine can run.",
     "export": "Turn a checkpoint into a verified package.",
+    "export-triton": "Write a model repository for Triton that serves a package.",
     "infer": "Segment scans with a package.",
     "inspect": "Show the contents of a package or checkpoint.",
     "keygen": "Make a pair of keys to sign packages with.",
@@ -56,7 +57,8 @@ class _LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         with without("pydicom"):
-            module = importlib.import_module(f"segmaformer.cli.commands.{name}")
+            file = name.replace("-", "_")
+            module = importlib.import_module(f"segmaformer.cli.commands.{file}")
         command: click.Command = module.command
         return command
 

@@ -11,8 +11,8 @@ import pytest
 from support.packages.samples import flip_byte, sample_manifest
 
 from segmaformer.runtime.errors import PackageError
-from segmaformer.runtime.package import store as store_module
-from segmaformer.runtime.package.reader import Package
+from segmaformer.runtime.package import copying
+from segmaformer.runtime.package.reader import Package, read_manifest_file
 from segmaformer.runtime.package.store import ModelStore, is_model_name, models_folder
 from segmaformer.runtime.package.writer import write_files
 
@@ -129,15 +129,13 @@ def test_a_package_that_is_not_whole_is_not_added(
 def test_a_package_that_changes_while_it_is_copied_is_not_added(
     store: ModelStore, package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = shutil.copyfile
-
-    def exchange(source: Path, target: Path) -> None:
+    def exchange(source: Path) -> bytes:
         manifest = dataclasses.replace(sample_manifest(), name="another")
         files = {"fp32.onnx": b"a network", "notes/card.md": b"# Card\n"}
         write_files(package, manifest, files)
-        copy(source, target)
+        return read_manifest_file(source)
 
-    monkeypatch.setattr(store_module.shutil, "copyfile", exchange)
+    monkeypatch.setattr(copying, "read_manifest_file", exchange)
     with pytest.raises(PackageError, match="changed while it was copied"):
         store.add(package, "brain")
     assert list(store.path.iterdir()) == []

@@ -1,0 +1,87 @@
+"""``sgmf export-triton``: add a package to a model repository of Triton."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from segmaformer.cli.choices import NamedChoice
+from segmaformer.cli.console import print_path
+from segmaformer.cli.package_parameters import PACKAGE_FOLDER, open_package, trust_options
+from segmaformer.cli.parameters import (
+    backend_option,
+    check_variants,
+    memory_budget_option,
+    threads_option,
+)
+from segmaformer.runtime.backends import DEVICES, Device
+from segmaformer.runtime.package.store import is_model_name
+from segmaformer.triton.repository import write_model
+
+
+@click.command("export-triton")
+@click.argument("package", type=PACKAGE_FOLDER)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    metavar="REPOSITORY",
+    help="Folder of the model repository; it may hold other models.",
+)
+@click.option("--name", help="Name of the model. Default: that of the folder, without .sgmf.")
+@click.option(
+    "--instances",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Number of volumes to segment side by side; with --device cuda, on each GPU.",
+)
+@click.option("--variant", help="Variant to run. Default: as for `sgmf infer`.")
+@backend_option
+@click.option(
+    "--device",
+    type=NamedChoice(DEVICES),
+    default="cpu",
+    show_default=True,
+    help="Device of the instances.",
+)
+@threads_option
+@memory_budget_option
+@trust_options
+def command(
+    package: Path,
+    output: Path,
+    name: str | None,
+    instances: int,
+    variant: str | None,
+    backend: str,
+    device: Device,
+    threads: int | None,
+    memory_budget: int | None,
+) -> None:
+    """Write a model repository for NVIDIA's Triton Inference Server that serves PACKAGE.
+
+    Triton's Python backend runs it, so the server's Python needs segmaformer. A request holds the
+    voxels and the affine of a scan; the answer holds its labels.
+    """
+    name = package.resolve().name.removesuffix(".sgmf") if name is None else name
+    if not is_model_name(name):
+        raise click.UsageError(
+            f"{name!r:.80} cannot name a model; give --name with up to 64 letters, digits, '.', "
+            "'_' and '-', and none of '.' and '-' first"
+        )
+    opened = open_package(package)
+    if variant is not None:
+        check_variants(opened.manifest, [variant])
+    chosen = {
+        "backend": backend,
+        "variant": variant,
+        "threads": threads,
+        "memory_budget_mib": memory_budget,
+    }
+    parameters = {key: str(value) for key, value in chosen.items() if value is not None}
+    print_path(
+        write_model(opened, output, name, device=device, instances=instances, parameters=parameters)
+    )

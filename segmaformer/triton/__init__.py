@@ -1,0 +1,1 @@
+"""Packages behind NVIDIA's Triton Inference Server."""
