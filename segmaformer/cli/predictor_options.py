@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segmaformer.runtime.backends import BackendOptions, Device
 from segmaformer.runtime.ensemble import Ensemble
@@ -37,6 +38,21 @@ class PredictorOptions:
     memory_budget_mib: int | None
     reading: ScanOptions
     postprocessing: bool
+
+    def naming(self, networks: Sequence[Mapping[str, Any]]) -> PredictorOptions:
+        """Return options that name what ``auto`` chose, so that other processes choose the same.
+
+        Parameters
+        ----------
+        networks
+            Backend, device and variant of the networks of an open predictor. If they differ, the
+            options stay as they are.
+        """
+        kinds = {(each["backend"], each["device"], each["variant"]) for each in networks}
+        if len(kinds) != 1:
+            return self
+        ((backend, device, variant),) = kinds
+        return dataclasses.replace(self, backend=backend, device=device, variant=variant)
 
     def open(self, packages: Sequence[Package], report: Report) -> Predictor | Ensemble:
         """Open the predictor of packages that were opened; `report` is called with messages."""

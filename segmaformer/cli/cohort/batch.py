@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from segmaformer.cli.cases import Case
+from segmaformer.cli.cohort.host import Host
 from segmaformer.cli.cohort.progress_line import ProgressLine
 from segmaformer.cli.cohort.worker import Ready, Task
 from segmaformer.cli.console import progress_bar, say
 from segmaformer.cli.predictor_options import PredictorOptions
 from segmaformer.cli.segment_case import all_settings, remove_leftovers, result_of, segment_cases
-from segmaformer.runtime.bindings.processors import available_processors
 from segmaformer.runtime.package.reader import Package
-from segmaformer.runtime.system.memory import MIB, available_bytes, default_budget_bytes
+from segmaformer.runtime.system.memory import default_budget_bytes
 
 SCANS_A_WORKER = 4
 """Fewest scans for each process: with fewer, the last ones would leave processors without work."""
 FEWEST_FOR_WORKERS = 2 * SCANS_A_WORKER
 """Fewest scans that are shared by processes by default."""
 MOST_WORKERS = 1024
-_MEMORY_SHARE = 0.8
 
-Results = Iterator[tuple[Case, dict[str, Any]]]
+Results = Generator[tuple[Case, dict[str, Any]], None, None]
 
 
 def segment_here(
@@ -41,6 +40,7 @@ def segment_here(
 
 
 def segment_in_workers(
+    host: Host,
     options: PredictorOptions,
     workers: int | None,
     divide: Callable[[Ready], Sequence[Case]],
@@ -51,6 +51,8 @@ def segment_in_workers(
 
     Parameters
     ----------
+    host
+        Place where they run.
     options
         Options of the predictor.
     workers
@@ -68,43 +70,47 @@ def segment_in_workers(
     """
     from segmaformer.cli.cohort.pool import Pool  # which a single scan does not need
 
-    processors = options.threads or available_processors()
-    budget = default_budget_bytes()
-    with Pool(_task(options, workers or 1, processors, budget, names), workers or 1) as pool:
+    processors, budget = host.processors, default_budget_bytes()
+    task = _task(options, workers or 1, processors, budget, names)
+    with Pool(host, task, workers or 1) as pool:
         ready = pool.wait_until_ready()
         left = [*divide(ready)]
         remove_leftovers(left)
         line = ProgressLine(len(left))
-        alone = _is_on_device(ready) or worker_count(len(left), processors) == 1
-        measured = 0 if workers is not None or alone else 1
+        on_device = _is_on_device(ready)
+        most = host.gpus if on_device else processors
+        measured = 0 if workers is not None or worker_count(len(left), most) == 1 else 1
         yield from line.following(pool.segment(left[: measured or None]))
         del left[: measured or None]
-        chosen = worker_count(len(left), processors, pool.peak_mib)
+        fitting = host.fitting(pool.peak_mib) if pool.peak_mib else None
+        chosen = worker_count(len(left), most, fitting)
         if chosen == 1:
             yield from line.following(pool.segment(left))
             return
     say(f"{chosen} processes of {max(1, processors // chosen)} thread(s)")
-    with Pool(_task(options, chosen, processors, budget, names), chosen) as pool:
+    task = _task(options.naming(_networks(ready)), chosen, processors, budget, names)
+    with Pool(host, dataclasses.replace(task, may_use_gpu=on_device), chosen) as pool:
         yield from line.following(pool.segment(left))
 
 
-def worker_count(scans: int, processors: int, peak_mib: float = 0) -> int:
-    """Return the number of processes for a batch.
+def worker_count(scans: int, most: int, fitting: int | None = None) -> int:
+    """Return the number of workers for a batch.
 
-    It is that of the processors, as far as there are `SCANS_A_WORKER` scans for each process and
-    the free memory holds as much for each as the first scan took: a process with one thread wastes
-    no time on waiting for others. 0 MiB leaves memory out of account.
+    It is that of the processors or GPUs, `most`, as far as there are `SCANS_A_WORKER` scans for
+    each worker and the free memory holds as much for each as the first scan took, `fitting`: a
+    process with one thread wastes no time on waiting for others. None leaves memory out of account.
     """
-    fitting = processors
-    if peak_mib:
-        fitting = int(_MEMORY_SHARE * available_bytes() / (peak_mib * MIB))
-    return max(1, min(processors, scans // SCANS_A_WORKER, fitting))
+    return max(1, min(most, scans // SCANS_A_WORKER, most if fitting is None else fitting))
 
 
 def _is_on_device(ready: Ready) -> bool:
     """Tell if a GPU runs the network: one process keeps it busy, and each would hold its memory."""
-    networks = ready.settings[None]["networks"]
-    return any(network["device"] != "cpu" for network in networks)
+    return any(network["device"] != "cpu" for network in _networks(ready))
+
+
+def _networks(ready: Ready) -> Sequence[Mapping[str, str]]:
+    networks: Sequence[Mapping[str, str]] = ready.settings[None]["networks"]
+    return networks
 
 
 def _task(

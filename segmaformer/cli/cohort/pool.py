@@ -1,4 +1,4 @@
-"""Processes that share the scans of a batch, and what happens when one of them dies.
+"""Workers that share the scans of a batch, and what happens when one of them dies.
 
 A process that ends without being asked to, as after a segmentation fault or where memory is short,
 had up to three scans: in the network, ahead and behind. Each is tried once more, alone in its
@@ -8,29 +8,22 @@ failed, and the others go on.
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.connection
-import signal
-import sys
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, SpawnContext
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from segmaformer.cli.cases import Case
 from segmaformer.cli.cohort import worker as messages
-from segmaformer.cli.cohort.worker import Ready, Task, run_worker
+from segmaformer.cli.cohort.host import Host, Link
+from segmaformer.cli.cohort.worker import Ready, Task
 from segmaformer.cli.console import say
 from segmaformer.cli.exit_codes import FAILED, OtherProcessError
 from segmaformer.cli.segment_case import failed_result, remove_leftovers
 from segmaformer.runtime.system import interruption
-from segmaformer.runtime.system.sending import send
 
 _LOOK_SECONDS = 0.2
 _END_SECONDS = 2.5
@@ -41,7 +34,7 @@ _MOST_UNOPENED = 10
 
 @dataclass(eq=False)
 class _Worker:
-    """One process and the scans that it was given.
+    """One worker and the scans that it was given.
 
     Attributes
     ----------
@@ -53,8 +46,7 @@ class _Worker:
         Whether its scan is one that was tried before.
     """
 
-    process: BaseProcess
-    connection: Connection
+    link: Link
     given: dict[Path, Case] = field(default_factory=dict)
     is_ready: bool = False
     is_idle: bool = False
@@ -62,14 +54,18 @@ class _Worker:
 
 
 class Pool:
-    """Worker processes, which end with the block.
+    """Workers, which end with the block.
+
+    The first chooses the backend; the others, which start when there are scans, take the same.
 
     Parameters
     ----------
+    host
+        Place where they run.
     task
         Work of each.
     count
-        Number of processes.
+        Number of workers.
 
     Attributes
     ----------
@@ -77,9 +73,8 @@ class Pool:
         Largest memory that a process has had; 0 if the system does not tell.
     """
 
-    def __init__(self, task: Task, count: int):
-        self._task, self._count = task, count
-        self._context = _context()
+    def __init__(self, host: Host, task: Task, count: int):
+        self._host, self._task, self._count = host, task, count
         self._workers: list[_Worker] = []
         self._left = deque[Case]()
         self._again = deque[Case]()
@@ -89,8 +84,7 @@ class Pool:
         self.ready: Ready | None = None
 
     def __enter__(self) -> Pool:
-        for _ in range(self._count):
-            self._start()
+        self._start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -106,6 +100,8 @@ class Pool:
         """
         while self.ready is None:
             self._look()
+        options = self._task.options.naming(self.ready.settings[None]["networks"])
+        self._task = dataclasses.replace(self._task, options=options)
         return self.ready
 
     def segment(self, cases: Iterable[Case]) -> Iterator[tuple[Case, dict[str, Any]]]:
@@ -124,6 +120,8 @@ class Pool:
             The run was asked to end.
         """
         self._left.extend(cases)
+        while len(self._workers) < min(self._count, len(self._left)):
+            self._start()
         while True:
             self._hand_out()
             while self._results:
@@ -133,11 +131,7 @@ class Pool:
             self._look()
 
     def _start(self) -> None:
-        here, there = self._context.Pipe()
-        process = self._context.Process(target=run_worker, args=(there, self._task), daemon=True)
-        process.start()
-        there.close()
-        self._workers.append(_Worker(process, here))
+        self._workers.append(_Worker(self._host.start(self._task)))
 
     def _hand_out(self) -> None:
         """Give every idle process a scan."""
@@ -151,20 +145,21 @@ class Pool:
     def _give(self, worker: _Worker, case: Case | None) -> None:
         if case is not None:
             worker.given[case.label_map] = case
-        with suppress(OSError):  # a process that is gone is found by its end
-            send(worker.connection, case)
+        worker.link.give(case)
 
     def _look(self) -> None:
-        """Take what the processes say, and look after those that have ended."""
+        """Take what the workers say, and look after those that have ended."""
         interruption.check()
-        waiting = {each.connection: each for each in self._workers}
-        for found in multiprocessing.connection.wait([*waiting], _LOOK_SECONDS):
-            worker = waiting[found]  # type: ignore[index]
+        waiting = {each.link: each for each in self._workers}
+        for link in self._host.look(_LOOK_SECONDS):
+            worker = waiting[link]
             try:
-                while worker.connection.poll():
-                    self._take(worker, worker.connection.recv())
-            except (EOFError, OSError):
+                messages = link.messages()
+            except EOFError:
                 self._bury(worker)
+                continue
+            for message in messages:
+                self._take(worker, message)
 
     def _take(self, worker: _Worker, message: messages.Message) -> None:
         match message:
@@ -173,6 +168,8 @@ class Pool:
                 self.ready = self.ready or message
             case messages.NotOpened():
                 raise OtherProcessError(message.message, message.code)
+            case messages.Unfit():
+                self._dismiss(worker, message.text)
             case messages.Line():
                 say(message.text)
             case messages.Wanting():
@@ -188,9 +185,7 @@ class Pool:
     def _bury(self, worker: _Worker) -> None:
         """Put the scans of a process that has ended back, and start another."""
         self._workers.remove(worker)
-        worker.connection.close()
-        worker.process.join()
-        how = _ending(worker.process.exitcode)
+        how = worker.link.ending()
         if not worker.is_ready:
             self._unopened += 1
             if self.ready is None or self._unopened > _MOST_UNOPENED:
@@ -207,35 +202,21 @@ class Pool:
         if len(self._workers) < len(self._left) + len(self._again):
             self._start()
 
+    def _dismiss(self, worker: _Worker, why: str) -> None:
+        """Go on without a worker whose machine cannot serve."""
+        self._workers.remove(worker)
+        has_others = self._host.leave_out(worker.link)
+        if not (self._workers or has_others):
+            raise OtherProcessError(why, FAILED)
+        say(why)
+        if not self._workers:
+            self._start()
+
     def _end(self) -> None:
-        """End all processes: those that wait at once, the others at the next safe place."""
+        """End all workers: those that wait at once, the others at the next safe place."""
         for worker in self._workers:
-            worker.connection.close()
-            if not worker.is_idle:
-                worker.process.terminate()
+            worker.link.ask_to_end(is_idle=worker.is_idle)
         deadline = time.monotonic() + _END_SECONDS
         for worker in self._workers:
-            worker.process.join(max(0.0, deadline - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+            worker.link.end(max(0.0, deadline - time.monotonic()))
         self._workers.clear()
-
-
-def _context() -> ForkServerContext | SpawnContext:
-    """Return the way to start processes: from one that has made the imports, if possible."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["segmaformer.cli.cohort.preload"])
-    return context
-
-
-def _ending(code: int | None) -> str:
-    if code is None or code >= 0 or sys.platform == "win32":
-        return f"ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"was ended by {name}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,9 @@ from segmaformer.cli.exit_codes import EXPECTED_ERRORS, exit_code, message_of
 from segmaformer.cli.interruption import ending_on_signals
 from segmaformer.cli.predictor_options import PredictorOptions
 from segmaformer.cli.segment_case import all_settings, result_of, segment_each
-from segmaformer.runtime.progress import Progress
+from segmaformer.runtime.ensemble import Ensemble
+from segmaformer.runtime.predictor import Predictor
+from segmaformer.runtime.progress import Progress, Report
 from segmaformer.runtime.results.dicom.segments import SegmentationType
 from segmaformer.runtime.system import interruption, memory
 from segmaformer.runtime.system.sending import send
@@ -42,11 +44,14 @@ class Task:
         Show the scans' file names in previews and reports.
     budget_bytes
         Its part of the default memory budget; None leaves it whole.
+    may_use_gpu
+        Whether a GPU may run its network, so that it needs one.
     """
 
     options: PredictorOptions
     names: bool
     budget_bytes: int | None
+    may_use_gpu: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,13 @@ class NotOpened:
 
     message: str
     code: int
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Message that the worker's machine cannot serve, and why."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,7 @@ class Idle:
     """Message that all scans that were handed out are done."""
 
 
-Message = Ready | NotOpened | Line | Wanting | Done | Idle
+Message = Ready | NotOpened | Unfit | Line | Wanting | Done | Idle
 
 
 def run_worker(connection: Connection, task: Task) -> None:
@@ -102,39 +114,62 @@ def run_worker(connection: Connection, task: Task) -> None:
     with ending_on_signals(_give_up):
         try:
             memory.limit_default(task.budget_bytes)
-            _work(connection, task)
+            work(
+                task,
+                connection.recv,
+                lambda message: send(connection, message),
+                task.options.open_again,
+            )
         except (KeyboardInterrupt, EOFError, BrokenPipeError, ConnectionResetError):
             discard_all()
 
 
-def _work(connection: Connection, task: Task) -> None:
-    sending = threading.Lock()
+def work(
+    task: Task,
+    take: Callable[[], Case | None],
+    tell: Callable[[Message], None],
+    open_predictor: Callable[[Report], Predictor | Ensemble],
+) -> None:
+    """Segment scans until None comes while the worker is idle.
 
-    def tell(message: Message) -> None:
-        with sending:
-            send(connection, message)
+    Parameters
+    ----------
+    task
+        Work, apart from the scans.
+    take
+        Waits for a scan, or for None.
+    tell
+        Sends a message to the pool; called by one thread at a time.
+    open_predictor
+        Opens the predictor; called with a function that takes lines for people.
+    """
+    telling = threading.Lock()
+
+    def tell_alone(message: Message) -> None:
+        with telling:
+            tell(message)
 
     def say(text: str) -> None:
-        tell(Line(text))
+        tell_alone(Line(text))
 
     def handed_out(first: Case) -> Iterator[Case]:
         case: Case | None = first
         while case is not None:
             yield case
-            tell(Wanting())
-            case = connection.recv()
+            tell_alone(Wanting())
+            case = take()
 
     try:
-        predictor = task.options.open_again(say)
+        predictor = open_predictor(say)
     except EXPECTED_ERRORS as error:
-        tell(NotOpened(message_of(error), exit_code(error)))
+        tell_alone(NotOpened(message_of(error), exit_code(error)))
         return
-    tell(Ready(predictor.backend, all_settings(predictor)))
-    while (first := connection.recv()) is not None:
+    tell_alone(Ready(predictor.backend, all_settings(predictor)))
+    while (first := take()) is not None:
         cases = handed_out(first)
         for case, outcome in segment_each(predictor, cases, _no_bar, say, names=task.names):
-            tell(Done(case.label_map, result_of(case, outcome), memory.peak_mib()))
-        tell(Idle())
+            tell_alone(Done(case.label_map, result_of(case, outcome), memory.peak_mib()))
+        tell_alone(Idle())
 
 
 def _no_bar(_label: str) -> nullcontext[Progress]:

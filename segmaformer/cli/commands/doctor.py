@@ -34,6 +34,7 @@ OPTIONAL = {
     "nilearn": "demo",
     "pydicom": "dicom",
     "highdicom": "dicom",
+    "ray": "ray",
 }
 _NARROWEST = 20
 """Fewest columns of a value, on any terminal."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +19,7 @@ from segmaformer.cli.cohort.batch import (
     segment_here,
     segment_in_workers,
 )
+from segmaformer.cli.cohort.host import RAY_HERE, Host
 from segmaformer.cli.cohort.worker import Ready
 from segmaformer.cli.console import (
     print_failures,
@@ -50,6 +53,7 @@ from segmaformer.cli.resume import Resume, divide_done, resume_option
 from segmaformer.cli.scan_sources import Source
 from segmaformer.cli.summary import batch_exit_code, write_summary
 from segmaformer.runtime.backends import Device, find_backend
+from segmaformer.runtime.bindings.processors import available_processors
 from segmaformer.runtime.package.manifest import Manifest
 from segmaformer.runtime.package.reader import Package
 from segmaformer.runtime.pipeline.probabilities import label_channel
@@ -142,6 +146,15 @@ SayResult = Callable[[Case, dict[str, Any]], None]
     help="Processes that share the scans, and the threads and memory. Default for 8 scans and "
     "more: one for each processor, as far as scans and memory allow.",
 )
+@click.option(
+    "--ray",
+    "ray_address",
+    cls=BareOption,
+    bare=RAY_HERE,
+    metavar="[=ADDRESS]",
+    help="Share the scans among actors of Ray: on this machine, or with =auto or =HOST:PORT on the "
+    "nodes of its cluster. --workers is then the number of actors.",
+)
 @trust_options
 @json_option
 @click.option(
@@ -174,6 +187,7 @@ def command(
     resume: Resume | None,
     shard: tuple[int, int] | None,
     workers: int | None,
+    ray_address: str | None,
     as_json: bool,
     ndjson: bool,
 ) -> int:
@@ -223,7 +237,8 @@ def command(
         postprocessing=not no_postprocessing,
     )
     say_result = _printer(as_json=as_json, as_lines=ndjson)
-    ordered = _segment(cases, packages, options, resume, workers, say_result, names=names)
+    batch = _Batch(cases, packages, options, resume, workers, ray_address, names)
+    ordered = _segment(batch, say_result)
     tell_of_frames(package.manifest, cases, ordered)
     summary = {"model": " + ".join(map(str, models)), "results": ordered}
     if as_json:
@@ -236,16 +251,30 @@ def command(
     return batch_exit_code(ordered)
 
 
-def _segment(
-    cases: Sequence[Case],
-    packages: Sequence[Package],
-    options: PredictorOptions,
-    resume: Resume | None,
-    workers: int | None,
-    say_result: SayResult,
-    *,
-    names: bool,
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Batch:
+    """Scans to segment, and how; `names` shows their file names in previews and reports."""
+
+    cases: Sequence[Case]
+    packages: Sequence[Package]
+    options: PredictorOptions
+    resume: Resume | None
+    workers: int | None
+    ray_address: str | None
+    names: bool
+
+    def host(self) -> AbstractContextManager[Host]:
+        """Open the place where workers run."""
+        if self.ray_address is None:
+            from segmaformer.cli.cohort.processes import ProcessHost
+
+            return nullcontext(ProcessHost(self.options.threads or available_processors()))
+        from segmaformer.cli.cohort.ray_host import open_ray_host
+
+        return open_ray_host(self.ray_address, self.packages, self.cases, self.options.threads)
+
+
+def _segment(batch: _Batch, say_result: SayResult) -> list[dict[str, Any]]:
     """Segment the cases that are left, and return the results of all in their order."""
     results: dict[str, dict[str, Any]] = {}
 
@@ -254,21 +283,32 @@ def _segment(
         say_result(case, result)
 
     def divide(ready: Ready) -> list[Case]:
-        say(f"{' + '.join(each.manifest.name for each in packages)}: {ready.backend}")
-        done, left = divide_done(cases, resume, backend=ready.backend, settings=ready.settings)
+        say(f"{' + '.join(each.manifest.name for each in batch.packages)}: {ready.backend}")
+        done, left = divide_done(
+            batch.cases, batch.resume, backend=ready.backend, settings=ready.settings
+        )
         for case in done:
             take(case, {"scan": [str(path) for path in case.scan], "skipped": True})
         return left
 
-    if resume == "strict":
+    workers = batch.workers
+    if batch.resume == "strict":
         workers = workers or 1  # so that all scans have the same threads
-    if workers is None and len(cases) < FEWEST_FOR_WORKERS:
-        found = segment_here(options, packages, divide, names=names)
+    few = workers is None and len(batch.cases) < FEWEST_FOR_WORKERS
+    if few and batch.ray_address is None:
+        here = segment_here(batch.options, batch.packages, divide, names=batch.names)
+        for case, result in here:
+            take(case, result)
     else:
-        found = segment_in_workers(options, workers, divide, names=names)
-    for case, result in found:
-        take(case, result)
-    return [results[str(case.label_map)] for case in cases]
+        with (
+            batch.host() as host,
+            closing(
+                segment_in_workers(host, batch.options, workers, divide, names=batch.names)
+            ) as found,
+        ):
+            for case, result in found:
+                take(case, result)
+    return [results[str(case.label_map)] for case in batch.cases]
 
 
 def _printer(*, as_json: bool, as_lines: bool) -> SayResult:

@@ -16,7 +16,7 @@ def run(connection: Connection, task: Task) -> None:
     if task.names:
         connection.send(NotOpened("no such network", 4))
         return
-    connection.send(Ready("stand-in", {}))
+    connection.send(Ready("stand-in", {None: {"networks": []}}))
     while (case := connection.recv()) is not None:
         ahead: Case | None = case
         while ahead is not None:

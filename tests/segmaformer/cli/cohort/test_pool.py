@@ -9,7 +9,7 @@ import pytest
 from support.stand_ins import mortal_worker
 
 from segmaformer.cli.cases import Case
-from segmaformer.cli.cohort import pool
+from segmaformer.cli.cohort import pool, processes
 from segmaformer.cli.cohort.batch import worker_count
 from segmaformer.cli.cohort.progress_line import progress_text
 from segmaformer.cli.cohort.worker import Task
@@ -25,12 +25,12 @@ TASK = Task(OPTIONS, False, None)
 
 @pytest.fixture(autouse=True)
 def mortal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "run_worker", mortal_worker.run)
+    monkeypatch.setattr(processes, "run_worker", mortal_worker.run)
 
 
 def segment(folder: Path, names: list[str], count: int) -> dict[str, dict[str, Any]]:
     cases = [Case((folder / name,), folder / f"{name}_seg.nii.gz") for name in names]
-    with pool.Pool(TASK, count) as workers:
+    with pool.Pool(processes.ProcessHost(2), TASK, count) as workers:
         workers.wait_until_ready()
         return {case.name: result for case, result in workers.segment(cases)}
 
@@ -59,28 +59,32 @@ def test_a_scan_that_ends_its_process_twice_has_failed_and_the_others_are_done(
 def test_a_package_that_cannot_be_opened_ends_the_batch_with_its_own_error() -> None:
     with (
         pytest.raises(OtherProcessError, match="no such network") as caught,
-        pool.Pool(dataclasses.replace(TASK, names=True), 2) as workers,
+        pool.Pool(processes.ProcessHost(2), dataclasses.replace(TASK, names=True), 2) as workers,
     ):
         workers.wait_until_ready()
     assert caught.value.code == 4
 
 
 @pytest.mark.parametrize(
-    ("scans", "processors", "peak_mib", "expected"),
+    ("scans", "processors", "fitting", "expected"),
     [
-        (3, 16, 0, 1),
-        (8, 16, 0, 2),
-        (1000, 16, 0, 16),
-        (1000, 1, 0, 1),
-        (1000, 16, 1000, 4),
-        (1000, 16, 100_000, 1),
+        (3, 16, None, 1),
+        (8, 16, None, 2),
+        (1000, 16, None, 16),
+        (1000, 1, None, 1),
+        (1000, 16, 4, 4),
+        (1000, 16, 0, 1),
     ],
 )
-def test_processes_go_by_scans_processors_and_memory(
-    monkeypatch: pytest.MonkeyPatch, scans: int, processors: int, peak_mib: float, expected: int
+def test_workers_go_by_scans_processors_and_memory(
+    scans: int, processors: int, fitting: int | None, expected: int
 ) -> None:
-    monkeypatch.setattr("segmaformer.cli.cohort.batch.available_bytes", lambda: 5000 << 20)
-    assert worker_count(scans, processors, peak_mib) == expected
+    assert worker_count(scans, processors, fitting) == expected
+
+
+def test_a_part_of_the_free_memory_holds_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "available_bytes", lambda: 5000 << 20)
+    assert processes.ProcessHost(16).fitting(1000) == 4
 
 
 @pytest.mark.parametrize(
