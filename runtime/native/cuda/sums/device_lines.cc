@@ -56,8 +56,8 @@ void DeviceLines::begin(int64_t capacity, int64_t width) {
   const Current current(*task_.device);
   wait();
   lines_.reset();  // before more is taken
-  lines_.emplace(task_.device,
-                 static_cast<std::size_t>(capacity * task_.classes * width * float_bytes));
+  lines_ = std::make_unique<DeviceMemory>(
+      task_.device, static_cast<std::size_t>(capacity * task_.classes * width * float_bytes));
   width_ = width;
 }
 
@@ -179,7 +179,7 @@ Address DeviceLines::send(Tables tables, std::size_t room) {
     wait();
     scratch_.reset();  // before more is taken
     scratch_bytes_ = 0;
-    scratch_.emplace(task_.device, bytes);
+    scratch_ = std::make_unique<DeviceMemory>(task_.device, bytes);
     scratch_bytes_ = bytes;
   }
   send_to(scratch_->get(), std::move(tables.bytes));

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -80,8 +79,8 @@ class DeviceLines : public LogitLines {
   const Stream stream_;
   const DeviceMemory weights_;
   const DeviceMemory not_finite_;  // an int32_t
-  std::optional<DeviceMemory> lines_;
-  std::optional<DeviceMemory> scratch_;
+  std::unique_ptr<DeviceMemory> lines_;
+  std::unique_ptr<DeviceMemory> scratch_;
   std::size_t scratch_bytes_ = 0;
   int64_t width_ = 0;
   DeviceLogits logits_;                 // of the present tile
