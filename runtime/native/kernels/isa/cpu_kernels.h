@@ -10,8 +10,8 @@
 #include "kernels/isa/patch_embed_kernel.h"
 #include "kernels/isa/patch_filter_kernel.h"
 #include "kernels/isa/rotary_kernel.h"
-#include "kernels/isa/selective_scan_gradient_kernel.h"
-#include "kernels/isa/selective_scan_kernel.h"
+#include "kernels/isa/scan/selective_scan_gradient_kernel.h"
+#include "kernels/isa/scan/selective_scan_kernel.h"
 #include "kernels/isa/upsample_kernel.h"
 #include "kernels/isa/volume_norm_kernel.h"
 

@@ -8,11 +8,11 @@
 //
 // and what a state of a token gives to the gradients is added up. Sums over channels, those of B
 // and C, stay in lanes until all channels of the panel have passed.
-#include "kernels/isa/selective_scan_gradient_kernel.h"
+#include "kernels/isa/scan/selective_scan_gradient_kernel.h"
 
 #include <cstring>
 
-#include "kernels/isa/scan_panel.h"
+#include "kernels/isa/scan/scan_panel.h"
 
 namespace SGMF_ISA {
 namespace {

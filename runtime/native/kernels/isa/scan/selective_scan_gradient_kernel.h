@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/interface/selective_scan_gradient.h"
-#include "kernels/isa/selective_scan_kernel.h"
+#include "kernels/isa/scan/selective_scan_kernel.h"
 
 namespace sgmf {
 

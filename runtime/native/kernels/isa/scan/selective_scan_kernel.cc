@@ -4,11 +4,11 @@
 // them, stay in registers while a tile of tokens passes. Steps, gates and conversions are prepared
 // tile by tile, so nothing larger than a tile is ever stored, and all channels of a panel share
 // the tile's B and C.
-#include "kernels/isa/selective_scan_kernel.h"
+#include "kernels/isa/scan/selective_scan_kernel.h"
 
 #include <type_traits>
 
-#include "kernels/isa/scan_panel.h"
+#include "kernels/isa/scan/scan_panel.h"
 
 namespace SGMF_ISA {
 namespace {

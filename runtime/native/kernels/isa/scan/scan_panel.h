@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "kernels/isa/selective_scan_kernel.h"
+#include "kernels/isa/scan/selective_scan_kernel.h"
 #include "kernels/isa/simd_math.h"
 
 namespace SGMF_ISA {
