@@ -281,6 +281,8 @@ def multiplications(
         return math.prod(outputs[0]) * math.prod(inputs[1][1:])
     if kind == "ConvTranspose":
         return math.prod(inputs[0]) * math.prod(transposed[1:])
+    if kind == "ConvTranspose3d":
+        return math.prod(inputs[0]) * math.prod(inputs[1][1:])
     if kind in ("MatMul", "FusedMatMul", "Gemm", "FusedGemm"):
         rows = outputs[0][-2] if len(outputs[0]) > 1 else 1
         return math.prod(outputs[0]) * (math.prod(inputs[0][-2:]) // rows)

@@ -2,7 +2,7 @@
 
 They take and give float32 volumes token-major, channels innermost, as the scan does: (B, D, H, W,
 C) or (B, L, C). Exceptions: the patch embedding reads channel-major volumes, the instance norm
-without GELU exists for those too, and the dense convolution for those alone. ONNX Runtime runs the
+without GELU exists for those too, and dense convolutions for those alone. ONNX Runtime runs the
 op library's kernel if it is registered; all others, such as TensorRT and ONNX Runtime on a GPU, run
 the body's standard operators.
 """
@@ -19,6 +19,7 @@ from segmaformer.export.scan_op import DOMAIN, OPSET, VERSION
 
 CONV = "Conv3d"
 CONCAT_CONV = "ConcatConv3d"
+CONV_TRANSPOSE = "ConvTranspose3d"
 DEPTHWISE_CONV = "DepthwiseConv3d"
 CAUSAL_CONV_SILU = "CausalConv1dSilu"
 INSTANCE_NORM_GELU = "InstanceNormGelu"
@@ -94,6 +95,17 @@ def _concat_conv() -> onnx.FunctionProto:
             helper.make_node("Concat", ["x", "rest"], ["both"], axis=1),
             _with_references(conv, strides=("strides", ints), pads=("pads", ints)),
         ],
+    )
+
+
+def _conv_transpose() -> onnx.FunctionProto:
+    conv = helper.make_node("ConvTranspose", ["x", "weight", "bias"], ["y"])
+    ints = AttributeProto.INTS
+    return _function(
+        CONV_TRANSPOSE,
+        ("x", "weight", "bias"),
+        {"strides": ints},
+        [_with_references(conv, strides=("strides", ints))],
     )
 
 
@@ -447,6 +459,7 @@ def _constants(**values: float) -> list[NodeProto]:
 _BODIES: dict[str, Callable[[], onnx.FunctionProto]] = {
     CONV: _conv,
     CONCAT_CONV: _concat_conv,
+    CONV_TRANSPOSE: _conv_transpose,
     DEPTHWISE_CONV: _depthwise_conv,
     CAUSAL_CONV_SILU: _causal_conv_silu,
     INSTANCE_NORM_GELU: _instance_norm_gelu,

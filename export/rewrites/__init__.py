@@ -21,6 +21,7 @@ from segmaformer.export.rewrites.residual_norm import add_residuals_to_norms
 from segmaformer.export.rewrites.rotary_norm import rotate_natively
 from segmaformer.export.rewrites.token_major import flow_token_major
 from segmaformer.export.rewrites.token_products import multiply_tokens_natively
+from segmaformer.export.rewrites.transposed_convolution import enlarge_natively
 from segmaformer.export.rewrites.upsampling import upsample_natively
 from segmaformer.export.rewrites.volume_convolution import convolve_natively
 from segmaformer.export.token_ops import add_token_functions
@@ -101,6 +102,7 @@ def rewrite_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
             "rotary_norm": rotate_natively,
             "token_products": multiply_tokens_natively,
             "gelu": halve_gelu_last,  # those that no other op took
+            "transposed_convolution": enlarge_natively,
             "volume_convolution": convolve_natively,  # last: others match standard convolutions
         },
     )

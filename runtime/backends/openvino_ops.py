@@ -208,6 +208,17 @@ def _conv(node: Any, inputs: Sequence[Any]) -> Any:
     return opset8.add(convolved, along_channels).outputs()
 
 
+def _conv_transpose(node: Any, inputs: Sequence[Any]) -> Any:
+    """Convert to OpenVINO's own transposed convolution, for the same reason."""
+    from openvino import opset8
+
+    x, weight, bias = inputs
+    strides = node.get_attribute("strides")
+    enlarged = opset8.convolution_backprop_data(x, weight, strides)
+    along_channels = opset8.unsqueeze(bias, [0, 2, 3, 4])
+    return opset8.add(enlarged, along_channels).outputs()
+
+
 def _norm_linear(node: Any, inputs: Sequence[Any]) -> Any:
     """Convert to OpenVINO's own operators, which it fuses, and which need no call of Python."""
     from openvino import opset8
@@ -246,6 +257,7 @@ def _upsample_nearest(node: Any, inputs: Sequence[Any]) -> Any:
 _OWN = {
     "Conv3d": _conv,
     "ConcatConv3d": _conv,
+    "ConvTranspose3d": _conv_transpose,
     "NormLinear": _norm_linear,
     "LinearAdd": _linear_add,
     "UpsampleNearest": _upsample_nearest,

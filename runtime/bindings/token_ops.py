@@ -15,6 +15,7 @@ __all__ = ["INPUT_COUNTS", "TokenOpAttributes", "result_shape", "run_token_op"]
 INPUT_COUNTS = {
     "Conv3d": 3,
     "ConcatConv3d": 4,
+    "ConvTranspose3d": 3,
     "DepthwiseConv3d": 3,
     "InstanceNormGelu": 3,
     "InstanceNormRelu": 3,
@@ -62,6 +63,9 @@ def result_shape(
         strides = (max(1, stride) for stride in attributes.strides)
         rounded_up = (-(-n // s) for n, s in zip(shapes[0][2:], strides, strict=True))
         return (shapes[0][0], shapes[1][0], *rounded_up)
+    if op == "ConvTranspose3d":
+        enlarged = (n * taps for n, taps in zip(shapes[0][2:], shapes[1][2:], strict=True))
+        return (shapes[0][0], shapes[1][1], *enlarged)
     if op == "PatchEmbed":
         (batch, _, *extents), (channels, _, *kernel) = shapes[:2]
         pads = zip(attributes.pads[:3], attributes.pads[3:], strict=True)

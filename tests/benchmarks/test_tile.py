@@ -71,6 +71,8 @@ def test_winograd_takes_fewer_products_than_a_direct_convolution(
 def test_transposed_convolutions_are_described_without_their_weight(script: ModuleType) -> None:
     description = described("ConvTranspose", [[1, 6, 4, 4, 4]], [1, 2, 8, 8, 8])
     assert script.multiplications(description, (6, 2, 2, 2, 2)) == 6 * 64 * 2 * 8
+    own = described("ConvTranspose3d", [[1, 6, 4, 4, 4], [6, 2, 2, 2, 2]], [1, 2, 8, 8, 8])
+    assert script.multiplications(own) == 6 * 64 * 2 * 8
 
 
 @pytest.mark.parametrize(("least", "floor_ms"), [(100, 50.0), (900, 90.0)])

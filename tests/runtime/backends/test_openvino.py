@@ -77,7 +77,7 @@ def test_nodes_that_differ_in_flags_alone_stay_two() -> None:
 
 
 ITS_OWN = (
-    *("Conv3d", "ConcatConv3d", "NormLinear", "LinearAdd"),
+    *("Conv3d", "ConcatConv3d", "ConvTranspose3d", "NormLinear", "LinearAdd"),
     *("InstanceNorm", "InstanceNormAdd"),
 )
 """Ops that OpenVINO computes by itself, and the norms, which the token-major kernel computes."""

@@ -108,6 +108,32 @@ Case dense(std::mt19937& random, const Extents& e, int64_t outputs, const Extent
   return c;
 }
 
+// x (1, C, D, H, W), each voxel of which becomes `k` outputs of each of `outputs` channels.
+Case transposed(std::mt19937& random, const Extents& e, int64_t outputs, const Extents& k) {
+  const int64_t taps = size_of(k);
+  Case c{
+      {},
+      {draw(random, e), draw(random, {e[1], outputs, k[0], k[1], k[2]}), draw(random, {outputs})},
+      {1, outputs, e[2] * k[0], e[3] * k[1], e[4] * k[2]},
+      {}};
+  c.args.op = "ConvTranspose3d";
+  std::copy(k.begin(), k.end(), c.args.strides);
+  const Extents& y = c.extents;
+  for (int64_t i = 0; i < size_of(y); ++i) {
+    const int64_t w = i % y[4], h = i / y[4] % y[3], d = i / (y[4] * y[3]) % y[2];
+    const int64_t out = i / (y[4] * y[3] * y[2]);
+    const int64_t tap = (d % k[0] * k[1] + h % k[1]) * k[2] + w % k[2];
+    const int64_t from = (d / k[0] * e[3] + h / k[1]) * e[4] + w / k[2];
+    double sum = c.inputs[2].values[out];
+    for (int64_t ch = 0; ch < e[1]; ++ch) {
+      sum += static_cast<double>(c.inputs[0].values[ch * e[2] * e[3] * e[4] + from]) *
+             c.inputs[1].values[(ch * outputs + out) * taps + tap];
+    }
+    c.exact.push_back(sum);
+  }
+  return c;
+}
+
 Case norm(std::mt19937& random, const Extents& e, bool with_gelu) {
   Case c{{}, {draw(random, e), draw(random, {e[4]}), draw(random, {e[4]})}, e, {}};
   c.args.op = with_gelu ? "InstanceNormGelu" : "InstanceNormRelu";
@@ -381,6 +407,8 @@ int main() {
       dense(random, {1, 5, 7, 25, 35}, 9, {3, 3, 3}, {2, 2, 2}),
       dense(random, {1, 5, 4, 26, 33}, 9, {3, 3, 3}, {1, 2, 2}),
       dense(random, {1, 11, 5, 29, 35}, 9, {1, 1, 1}, {1, 1, 1}),
+      transposed(random, {1, 11, 5, 7, 35}, 9, {2, 2, 2}),
+      transposed(random, {1, 5, 3, 29, 19}, 7, {3, 1, 1}),
       norm(random, {2, 2, 3, 5, 23}, true),
       norm(random, {1, 3, 3, 13, 16}, false),
       volume_norm(random, {2, 3, 3, 5, 23}, 1.0f, false),

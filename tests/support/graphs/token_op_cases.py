@@ -56,6 +56,12 @@ def concat_conv_case(
     return Case("ConcatConv3d", (parts[0], weight, bias, parts[1]), of_both.attributes)
 
 
+def conv_transpose_case(x: tuple[int, ...], outputs: int, taps: tuple[int, int, int]) -> Case:
+    """Make x of shape `x` (B, C, D, H, W), each voxel of which becomes `taps` outputs."""
+    inputs = draw(*x), draw(x[1], outputs, *taps), draw(outputs)
+    return Case("ConvTranspose3d", inputs, TokenOpAttributes(strides=taps))
+
+
 def depthwise_case(*shape: int) -> Case:
     """Make x of `shape` (B, D, H, W, C)."""
     channels = shape[-1]
@@ -303,6 +309,13 @@ def _concat_conv(inputs: Arrays, attributes: TokenOpAttributes) -> np.ndarray:
     return _conv(list(joined.inputs), attributes)
 
 
+def _conv_transpose(inputs: Arrays, _: TokenOpAttributes) -> np.ndarray:
+    x, weight, bias = inputs
+    blocks = np.einsum("bcdhw,ckijl->bkdihjwl", x, weight)
+    extents = (n * taps for n, taps in zip(x.shape[2:], weight.shape[2:], strict=True))
+    return blocks.reshape(len(x), weight.shape[1], *extents) + bias.reshape(-1, 1, 1, 1)
+
+
 def _joined(case: Case) -> Case:
     x, weight, bias, rest = case.inputs
     return Case("Conv3d", (np.concatenate([x, rest], 1), weight, bias), case.attributes)
@@ -478,6 +491,7 @@ def _linear_upsample_add_roundings(case: Case) -> np.ndarray:
 _DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
     "Conv3d": _conv,
     "ConcatConv3d": _concat_conv,
+    "ConvTranspose3d": _conv_transpose,
     "DepthwiseConv3d": _depthwise,
     "InstanceNormGelu": _gelu,
     "InstanceNormRelu": _relu,
@@ -500,6 +514,8 @@ _DEFINITIONS: dict[str, Callable[[Arrays, TokenOpAttributes], np.ndarray]] = {
 _ROUNDINGS: dict[str, Callable[[Case], np.ndarray]] = {
     "Conv3d": _conv_roundings,
     "ConcatConv3d": lambda case: _conv_roundings(_joined(case)),
+    # One for each product and the bias.
+    "ConvTranspose3d": lambda case: (len(case.inputs[1]) + 1) * reference(_magnitudes(case)),
     "DepthwiseConv3d": lambda case: 28 * reference(_magnitudes(case)),
     "InstanceNormGelu": _norm_roundings,
     "InstanceNormRelu": _norm_roundings,

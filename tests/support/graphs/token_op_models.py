@@ -12,6 +12,7 @@ from support.graphs.token_op_cases import (
     causal_case,
     concat_conv_case,
     conv_case,
+    conv_transpose_case,
     depthwise_case,
     folded_norm_case,
     gelu_linear_add_case,
@@ -38,6 +39,7 @@ Node = tuple[str, Sequence[str], str, Mapping[str, Any]]
 CASES = (
     conv_case((2, 3, 4, 5, 23), 7),
     concat_conv_case((2, 3, 4, 5, 23), 4, 7),
+    conv_transpose_case((2, 3, 4, 5, 23), 7, (2, 1, 2)),
     depthwise_case(2, 3, 4, 5, 23),
     norm_case("InstanceNormGelu", 2, 3, 4, 5, 23),
     norm_case("InstanceNormRelu", 2, 3, 4, 5, 23),
@@ -61,6 +63,7 @@ CASES = (
 ATTRIBUTES = {
     "Conv3d": ("strides", "pads"),
     "ConcatConv3d": ("strides", "pads"),
+    "ConvTranspose3d": ("strides",),
     "DepthwiseConv3d": ("group",),
     "InstanceNormGelu": ("epsilon",),
     "InstanceNormRelu": ("epsilon",),

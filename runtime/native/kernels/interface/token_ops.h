@@ -6,6 +6,8 @@
  *                    (K,C,1,3,3) or (K,C,1,1,1), bias (K)
  *   ConcatConv3d     x, weight and bias as for Conv3d of      strides, pads
  *                    C + R channels, rest (B,R,D,H,W)
+ *   ConvTranspose3d  x (B,C,D,H,W), weight (C,K,k,k',1 or 2), strides
+ *                    bias (K)
  *   DepthwiseConv3d  x (B,D,H,W,C), weight (C,1,3,3,3),       group = C
  *                    bias (C)
  *   InstanceNormGelu x (B,D,H,W,C), scale (C), bias (C)       epsilon
@@ -41,19 +43,21 @@
  * Conv3d is ONNX's Conv with zero padding, pads of one along each axis of three taps, and
  * strides (1,1,1), with 1x3x3 or 3x3x3 taps (1,2,2) or with 3x3x3 taps (2,2,2), zeros for ones; its
  * result is (B,K,D',H',W'), of extents divided by the strides and rounded up. ConcatConv3d is the
- * same of the channels of x and, behind them, those of rest. DepthwiseConv3d pads with one zero on
- * every side; its result has the shape of x. InstanceNorm* is ONNX's InstanceNormalization over all
- * axes but batch and channels, its moments summed in short float32 runs that are added in float64,
- * the same for any number of threads. GELU with the exact error function follows, or ReLU, or what
- * is negative is multiplied with alpha: 1 for the norm alone. InstanceNormAdd adds rest before it
- * does that. Upsample is trilinear with half-pixel centres and clamped edges to (B,C,D,H,W), where
- * D = d * scales[0] and so on; UpsampleAdd adds that of x to y. UpsampleNearest repeats every voxel
- * scales[0], scales[1] and scales[2] times along the axes. CausalConv1dSilu gives SiLU(bias + sum_k
- * weight[k] x[t - pads[0] + k]), zero outside the sequence, in the shape of x. PatchEmbed is ONNX's
- * Conv with strides and zero padding, its result token-major: (B,D',H',W',E). RotaryNorm is ONNX's
- * LayerNormalization over C of x turned by tables whose rows belong to depths, then heights, then
- * widths: of the first third of C halves u and v become u cos + v sin and v cos + u sin with the
- * depth's row, of the others with the height's and the width's. NormLinear is x weight + bias,
+ * same of the channels of x and, behind them, those of rest. ConvTranspose3d is ONNX's
+ * ConvTranspose without padding, its strides the extents of the kernel. DepthwiseConv3d pads with
+ * one zero on every side; its result has the shape of x. InstanceNorm* is ONNX's
+ * InstanceNormalization over all axes but batch and channels, its moments summed in short float32
+ * runs that are added in float64, the same for any number of threads. GELU with the exact error
+ * function follows, or ReLU, or what is negative is multiplied with alpha: 1 for the norm alone.
+ * InstanceNormAdd adds rest before it does that. Upsample is trilinear with half-pixel centres and
+ * clamped edges to (B,C,D,H,W), where D = d * scales[0] and so on; UpsampleAdd adds that of x to y.
+ * UpsampleNearest repeats every voxel scales[0], scales[1] and scales[2] times along the axes.
+ * CausalConv1dSilu gives SiLU(bias + sum_k weight[k] x[t - pads[0] + k]), zero outside the
+ * sequence, in the shape of x. PatchEmbed is ONNX's Conv with strides and zero padding, its result
+ * token-major: (B,D',H',W',E). RotaryNorm is ONNX's LayerNormalization over C of x turned by tables
+ * whose rows belong to depths, then heights, then widths: of the first third of C halves u and v
+ * become u cos + v sin and v cos + u sin with the depth's row, of the others with the height's and
+ * the width's. NormLinear is x weight + bias,
  * (...,K), of ONNX's LayerNormalization of x over C; LinearAdd is x weight + bias + rest.
  * FoldedNorm is x with a one behind its channels,
  * (...,C+1), divided by the root of |x weight + bias|^2 + epsilon.

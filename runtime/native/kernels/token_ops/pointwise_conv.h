@@ -1,4 +1,4 @@
-// The dense convolution of one tap, which every voxel takes by itself.
+// Dense convolutions that take every voxel by itself.
 #pragma once
 
 #include "kernels/token_ops/token_op.h"

@@ -11,6 +11,7 @@ namespace sgmf {
 
 extern const TokenOp conv3d_op;
 extern const TokenOp concat_conv3d_op;
+extern const TokenOp conv_transpose3d_op;
 extern const TokenOp depthwise_conv3d_op;
 extern const TokenOp instance_norm_gelu_op;
 extern const TokenOp instance_norm_relu_op;
@@ -33,6 +34,7 @@ extern const TokenOp linear_upsample_add_op;
 const std::vector<const TokenOp*>& token_ops() {
   static const std::vector<const TokenOp*> ops = {&conv3d_op,
                                                   &concat_conv3d_op,
+                                                  &conv_transpose3d_op,
                                                   &depthwise_conv3d_op,
                                                   &instance_norm_gelu_op,
                                                   &instance_norm_relu_op,

@@ -14,6 +14,7 @@ from support.graphs.token_op_cases import (
     causal_case,
     concat_conv_case,
     conv_case,
+    conv_transpose_case,
     depthwise_case,
     folded_norm_case,
     gelu_linear_add_case,
@@ -72,6 +73,9 @@ def token_cases(draw: st.DrawFn, op: str) -> Case:
     if op == "ConcatConv3d":
         taps, parts = draw(st.sampled_from([1, 3])), draw(st.tuples(*[st.integers(1, 9)] * 2))
         return concat_conv_case((batch, parts[0], *volume), parts[1], width, taps)
+    if op == "ConvTranspose3d":
+        taps = draw(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2)))
+        return conv_transpose_case((batch, draw(st.integers(1, 9)), *volume), width, taps)
     if op == "DepthwiseConv3d":
         return depthwise_case(batch, *volume, width)
     if op in VOLUME_NORM_CASES:
@@ -86,11 +90,9 @@ def token_cases(draw: st.DrawFn, op: str) -> Case:
         return rotary_case(batch, *volume, half=draw(st.integers(1, 20)))
     if op == "UpsampleAdd":
         return upsample_add_case((batch, *draw(small_extents), width), draw(factors))
-    if op == "Upsample":
-        return upsample_case((batch, draw(st.integers(1, 5)), *draw(small_extents)), draw(factors))
-    if op == "UpsampleNearest":
+    if op in UPSAMPLE_CASES:
         low = (batch, draw(st.integers(1, 5)), *draw(small_extents))
-        return upsample_nearest_case(low, draw(factors))
+        return UPSAMPLE_CASES[op](low, draw(factors))
     if op == "LinearUpsampleAdd":
         low = (batch, *draw(small_extents))
         return linear_upsample_add_case(low, draw(factors), width, draw(channels))
@@ -103,6 +105,8 @@ def token_cases(draw: st.DrawFn, op: str) -> Case:
     inputs = draw(st.integers(1, 3))
     return patch_case((batch, inputs, *room), (width, inputs, *kernel), steps, pads)
 
+
+UPSAMPLE_CASES = {"Upsample": upsample_case, "UpsampleNearest": upsample_nearest_case}
 
 VOLUME_NORM_CASES = {"InstanceNorm": volume_norm_case, "InstanceNormAdd": volume_norm_add_case}
 

@@ -16,11 +16,15 @@ constexpr int group = 4;
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// (channels, block) and weights (channels, group) give (group, block).
-inline void multiply(const float* inputs, const float* weights, int64_t channels, float* products) {
+// (channels, block) and weights (channels, group) give (group, block), whose rows lie `step` apart,
+// added to `start`, one for each output. Not inline: beside the loops around it, sums would leave
+// the registers.
+__attribute__((noinline)) static void multiply(const float* inputs, const float* weights,
+                                               int64_t channels, const float* start,
+                                               float* products, int64_t step) {
   Vec sum[group][vectors];
   for (int k = 0; k < group; ++k) {
-    for (int v = 0; v < vectors; ++v) sum[k][v] = splat(0.0f);
+    for (int v = 0; v < vectors; ++v) sum[k][v] = splat(start[k]);
   }
   for (int64_t c = 0; c < channels; ++c) {
     Vec input[vectors];
@@ -31,9 +35,7 @@ inline void multiply(const float* inputs, const float* weights, int64_t channels
     }
   }
   for (int k = 0; k < group; ++k) {
-    for (int v = 0; v < vectors; ++v) {
-      store(products + k * block + v * lane_count, sum[k][v]);
-    }
+    for (int v = 0; v < vectors; ++v) store(products + k * step + v * lane_count, sum[k][v]);
   }
 }
 

@@ -12,11 +12,14 @@
 #include "kernels/isa/conv3d/conv3d_form.h"
 #include "kernels/isa/conv3d/conv3d_inputs.h"
 #include "kernels/isa/conv3d/conv3d_weights.h"
+#include "kernels/isa/conv3d/interleave.h"
 
 namespace SGMF_ISA {
 namespace {
 
 using Conv = sgmf::Conv3d;
+
+constexpr float no_start[group] = {};
 
 inline void add(float* sum, Vec a) { store(sum, load(sum) + a); }
 inline void subtract(float* sum, Vec a) { store(sum, load(sum) - a); }
@@ -70,8 +73,8 @@ void run_point(const Conv& conv, const Block& tiles, int64_t channel, float* inp
       const float* weights =
           conv.weights + F::packed_offset(conv, channel, point * F::plane_points + p, begin);
       for (int64_t k = 0; k < end - begin; ++k) {
-        multiply(inputs + p * count * block, weights + k * count * group, count,
-                 products + (k * F::plane_points + p) * group * block);
+        multiply(inputs + p * count * block, weights + k * count * group, count, no_start,
+                 products + (k * F::plane_points + p) * group * block, block);
       }
     }
     for (int64_t k = begin; k < end; ++k) {
@@ -90,38 +93,6 @@ void run_points(const Conv& conv, const Block& tiles, int64_t channel, float* in
   }
 }
 
-// Vectors of every second or fourth voxel as vectors of neighbouring voxels.
-template <int tile>
-inline void join(const Vec* phases, Vec* voxels) {
-  if constexpr (tile == 2) {
-    voxels[0] = zip_low(phases[0], phases[1]);
-    voxels[1] = zip_high(phases[0], phases[1]);
-  } else {
-    const Vec even[] = {zip_low(phases[0], phases[2]), zip_high(phases[0], phases[2])};
-    const Vec odd[] = {zip_low(phases[1], phases[3]), zip_high(phases[1], phases[3])};
-    for (int i = 0; i < 2; ++i) {
-      voxels[2 * i] = zip_low(even[i], odd[i]);
-      voxels[2 * i + 1] = zip_high(even[i], odd[i]);
-    }
-  }
-}
-
-// A row of outputs from its phases, which lie `block` apart.
-template <int tile>
-void store_row(const float* phases, int64_t size, float* y) {
-  for (int64_t w = 0; w < size; w += tile * lane_count) {
-    Vec given[tile];
-    Vec voxels[tile];
-    for (int k = 0; k < tile; ++k) given[k] = load(phases + k * block + w / tile);
-    join<tile>(given, voxels);
-    for (int k = 0; k < tile && w + k * lane_count < size; ++k) {
-      const int64_t left = size - w - k * lane_count;
-      store_lanes(y + w + k * lane_count, voxels[k],
-                  static_cast<int>(std::min<int64_t>(left, lane_count)));
-    }
-  }
-}
-
 template <typename F>
 void store_outputs(const Conv& conv, const Block& tiles, const float* sums) {
   constexpr int rows = F::Depth::planes * F::tile;
@@ -134,7 +105,7 @@ void store_outputs(const Conv& conv, const Block& tiles, const float* sums) {
         const int64_t h = row.h + i % F::tile;
         if (d >= conv.out_depth() || h >= conv.out_height()) continue;
         const int64_t row_of_y = (k * conv.out_depth() + d) * conv.out_height() + h;
-        store_row<F::tile>(sums + (k * rows + i) * F::tile * block + row.first, size,
+        store_row<F::tile>(sums + (k * rows + i) * F::tile * block + row.first, block, size,
                            conv.y + row_of_y * conv.out_width() + row.w);
       }
     }
