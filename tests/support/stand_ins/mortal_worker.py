@@ -8,13 +8,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from segmaformer.cli.cases import Case
-from segmaformer.cli.cohort.worker import Done, Idle, NotOpened, Ready, Task, Wanting
+from segmaformer.cli.cohort.worker import Done, Idle, NotOpened, Ready, Task, Unfit, Wanting
 
 
 def run(connection: Connection, task: Task) -> None:
-    """Answer as a worker does; `task.names` refuses to open anything."""
+    """Answer as a worker does; `task.names` refuses to open anything, without a GPU it is unfit."""
     if task.names:
         connection.send(NotOpened("no such network", 4))
+        return
+    if not task.may_use_gpu:
+        connection.send(Unfit("this machine does not see the scans"))
         return
     connection.send(Ready("stand-in", {None: {"networks": []}}))
     while (case := connection.recv()) is not None:

@@ -65,6 +65,15 @@ def test_a_package_that_cannot_be_opened_ends_the_batch_with_its_own_error() -> 
     assert caught.value.code == 4
 
 
+def test_a_machine_that_is_unfit_ends_the_batch_if_it_is_the_only_one() -> None:
+    task = dataclasses.replace(TASK, may_use_gpu=False)
+    with (
+        pytest.raises(OtherProcessError, match="does not see the scans"),
+        pool.Pool(processes.ProcessHost(2), task, 2) as workers,
+    ):
+        workers.wait_until_ready()
+
+
 @pytest.mark.parametrize(
     ("scans", "processors", "fitting", "expected"),
     [
