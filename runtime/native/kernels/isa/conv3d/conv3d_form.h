@@ -79,15 +79,20 @@ struct Form {
   // Channels whose inputs stay in the second cache, and groups of outputs whose products stay there
   // beside them.
   static constexpr int64_t chunk_channels = Plane::points > 4 ? 64 : 128;
-  static constexpr int64_t chunk_groups = (Plane::points > 4 ? 32 : 64) / group;
+  static constexpr int64_t chunk_groups = 64 / group;
 
-  // Packed weights: (chunks of channels, points along the depth, points of a plane, groups of
-  // outputs, channels of the chunk, group).
-  static int64_t packed_offset(const sgmf::Conv3d& conv, int64_t channel, int64_t point,
-                               int64_t output_group) {
-    const int64_t count = std::min(chunk_channels, conv.channels - channel);
-    const int64_t before = channel * Depth::points * plane_points;
-    return group * (before * groups_of(conv) + count * (point * groups_of(conv) + output_group));
+  // Packed weights, in the order of the products: (chunks of channels, points along the depth,
+  // chunks of groups of outputs, points of a plane, groups of the chunk, channels of the chunk,
+  // group).
+  static int64_t packed_offset(const sgmf::Conv3d& conv, int64_t channel, int64_t depth_point,
+                               int64_t plane_point, int64_t output_group) {
+    const int64_t channels = std::min(chunk_channels, conv.channels - channel);
+    const int64_t before = channel * Depth::points * plane_points * groups_of(conv);
+    const int64_t chunk = output_group / chunk_groups * chunk_groups;
+    const int64_t groups = std::min(chunk_groups, groups_of(conv) - chunk);
+    const int64_t matrices = plane_points * (depth_point * groups_of(conv) + chunk) +
+                             plane_point * groups + output_group - chunk;
+    return group * (before + channels * matrices);
   }
 
   static int64_t packed_size(const sgmf::Conv3d& conv) {

@@ -161,6 +161,14 @@ void append(const Segment& tiles, const Rows<Plane>& from, Rows<Plane>& near, Ro
   }
 }
 
+// Floats from one point of a plane to the next. The points of a channel are written by turns, and
+// distances of a page would send all of them to the same few places of the first cache.
+inline int64_t point_step(int64_t channels) {
+  constexpr int64_t page = 4096 / sizeof(float);
+  const int64_t size = channels * block;
+  return size + (page + block - size % page) % page;
+}
+
 // The inputs of `count` channels at one point along the depth: (points of a plane, count, block).
 template <typename F>
 void load_inputs(const sgmf::Conv3d& conv, const Block& tiles, int64_t channel, int64_t count,
@@ -178,7 +186,7 @@ void load_inputs(const sgmf::Conv3d& conv, const Block& tiles, int64_t channel, 
     }
     const bool is_row = tiles.count == 1;
     transform_inputs(is_row ? rows : near, is_row ? rows : far, is_row, inputs + c * block,
-                     count * block);
+                     point_step(count));
   }
 }
 

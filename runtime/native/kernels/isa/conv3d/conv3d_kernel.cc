@@ -70,10 +70,9 @@ void run_point(const Conv& conv, const Block& tiles, int64_t channel, float* inp
   for (int64_t begin = 0; begin < groups_of(conv); begin += F::chunk_groups) {
     const int64_t end = std::min(begin + F::chunk_groups, groups_of(conv));
     for (int p = 0; p < F::plane_points; ++p) {
-      const float* weights =
-          conv.weights + F::packed_offset(conv, channel, point * F::plane_points + p, begin);
+      const float* weights = conv.weights + F::packed_offset(conv, channel, point, p, begin);
       for (int64_t k = 0; k < end - begin; ++k) {
-        multiply(inputs + p * count * block, weights + k * count * group, count, no_start,
+        multiply(inputs + p * point_step(count), weights + k * count * group, count, no_start,
                  products + (k * F::plane_points + p) * group * block, block);
       }
     }
@@ -114,7 +113,7 @@ void store_outputs(const Conv& conv, const Block& tiles, const float* sums) {
 
 template <typename F>
 int64_t inputs_size(const Conv& conv) {
-  return F::plane_points * std::min(F::chunk_channels, conv.channels) * block;
+  return F::plane_points * point_step(std::min(F::chunk_channels, conv.channels));
 }
 
 template <typename F>

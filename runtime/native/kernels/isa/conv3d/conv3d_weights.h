@@ -70,7 +70,8 @@ void pack_group(const sgmf::Conv3d& conv, const float* weights, int64_t output_g
       transform_weights<F>(given + c * taps, &found[0][c], most_channels);
     }
     for (int i = 0; i < points; ++i) {
-      float* to = packed + F::packed_offset(conv, chunk, i, output_group);
+      float* to = packed + F::packed_offset(conv, chunk, i / F::plane_points, i % F::plane_points,
+                                            output_group);
       std::memcpy(to + (channel - chunk) * group, found[i], count * sizeof(Singles));
     }
   }
