@@ -69,7 +69,8 @@ def _is_worker(pid: int, parent: int) -> bool:
 def test_processes_give_the_labels_of_one(
     sgmf: Sgmf, tiny_package_path: Path, scans: Path, tmp_path: Path
 ) -> None:
-    arguments = ("infer", scans, "-m", tiny_package_path, "-o")
+    # By name: `auto` times the backends, and may choose another for other threads.
+    arguments = ("infer", scans, "-m", tiny_package_path, "--backend", "onnxruntime", "-o")
     (scans / "zz.nii.gz").write_bytes(b"no scan")
     found = {}
     for workers in ("1", "2"):
