@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
 import segmaformer
 from segmaformer.cli.console import versioned
@@ -310,3 +312,35 @@ def test_a_word_that_is_like_no_command_gets_no_guess(sgmf: Sgmf) -> None:
     run = sgmf("xyzzy")
     assert run.code == 2
     assert "Did you mean" not in run.stderr
+
+
+def _completions(*words: str) -> list[str]:
+    complete = ShellComplete(cli, {}, "sgmf", "_SGMF_COMPLETE")
+    return [item.value for item in complete.get_completions([*words[:-1]], words[-1])]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("exp",), ["export", "export-triton"]),
+        (("",), [*COMMANDS]),
+        (("--ver",), ["--version"]),
+        (("infer", "--back"), ["--backend"]),
+        (("infer", "--device", "c"), ["cpu", "cuda"]),
+        (("trust", ""), ["add", "list", "remove"]),
+    ],
+)
+def test_shells_complete_commands_options_and_choices(
+    words: tuple[str, ...], expected: list[str]
+) -> None:
+    assert _completions(*words) == expected
+
+
+def test_completing_a_command_imports_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} was imported")
+
+    monkeypatch.setattr(
+        "segmaformer.cli.main.importlib", types.SimpleNamespace(import_module=refuse)
+    )
+    assert "infer" in _completions("i")
