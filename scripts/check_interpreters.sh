@@ -31,7 +31,7 @@ segment() {
   uv venv --python "$python" --no-python-downloads --clear "$scratch/environment"
   uv pip install --python "$scratch/environment/bin/python" --only-binary :all: \
     --resolution "$resolution" "$wheel" "${requirements[@]}"
-  "$scratch/environment/bin/sgmf" infer "$scratch/scan.nii.gz" -m "$demo/hippocampus.sgmf" \
+  "$scratch/environment/bin/sgmf" infer "$scratch/scan.nii.gz" -m "$demo/brain.sgmf" \
     -o "$label_map" >/dev/null
   cmp "$label_map" "${first:=$label_map}"
   "$scratch/environment/bin/python" - "$resolution" <<'P'

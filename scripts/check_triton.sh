@@ -23,9 +23,9 @@ python3 -m venv "$scratch/client"  # whose protobuf is not the one that onnx tak
 
 sgmf() { "$scratch/model/bin/sgmf" "$@"; }
 cp "$demo"/icbm152_*.nii.gz "$scratch/scan.nii.gz"
-sgmf infer "$scratch/scan.nii.gz" -m "$demo/hippocampus.sgmf" -o "$scratch/labels.nii.gz" \
+sgmf infer "$scratch/scan.nii.gz" -m "$demo/brain.sgmf" -o "$scratch/labels.nii.gz" \
   --backend onnxruntime
-sgmf export-triton "$demo/hippocampus.sgmf" -o "$scratch/repository" --backend onnxruntime
+sgmf export-triton "$demo/brain.sgmf" -o "$scratch/repository" --backend onnxruntime
 
 site() { "$scratch/$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
 version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -35,11 +35,11 @@ cp -r "$server/backends/python" "$scratch/backends/"
 install "$server/python_backend_stubs/$version/triton_python_backend_stub" \
   "$scratch/backends/python/"
 # The stub takes the system's packages alone, and no PYTHONPATH.
-sed -i "1i import sys; sys.path.append('$(site model)')" "$scratch/repository/hippocampus/1/model.py"
+sed -i "1i import sys; sys.path.append('$(site model)')" "$scratch/repository/brain/1/model.py"
 LD_LIBRARY_PATH=$(site client)/nvidia_pytriton.libs \
   "$server/bin/tritonserver" --model-repository "$scratch/repository" \
   --backend-directory "$scratch/backends" --http-address 127.0.0.1 --http-port 18000 \
   --allow-grpc false --allow-metrics false >"$scratch/server.log" 2>&1 &
 "$scratch/client/bin/python" "$root/tests/tools/triton_client.py" 127.0.0.1:18000 \
-  "$scratch/repository/hippocampus" "$scratch/scan.nii.gz" "$scratch/labels.nii.gz" ||
+  "$scratch/repository/brain" "$scratch/scan.nii.gz" "$scratch/labels.nii.gz" ||
   { cat "$scratch/server.log" >&2; exit 1; }

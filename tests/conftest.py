@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.resources
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ keep_to_one()  # before anything makes a thread pool
 
 from support.graphs.untraced import hide_tracing
 from support.networks.networks import save_tiny_checkpoint
+from support.networks.reference_model import HIPPOCAMPUS
 from support.packages.made_once import made_once
 from support.packages.small_packages import write_package
 
@@ -118,9 +118,8 @@ def hippocampus_checkpoint() -> Any:
     """Load the trained reference model."""
     pytest.importorskip("torch")
     from segmaformer.checkpoint import load_checkpoint
-    from segmaformer.cli.commands.demo import CHECKPOINT
 
-    return load_checkpoint(Path(str(importlib.resources.files("segmaformer") / CHECKPOINT)))
+    return load_checkpoint(HIPPOCAMPUS)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 from segmaformer.runtime.system.digest import sha256_of
 
 ROOT = Path(__file__).parents[1]
+MODELS = ("brain", "hippocampus")
 EXPRESSION = "Apache-2.0 AND MIT AND CC-BY-SA-4.0"
 TEXTS = ("LICENSE", "LICENSES/CC-BY-SA-4.0.txt", "LICENSES/MIT.txt", "NOTICE")
 
@@ -44,6 +45,7 @@ def test_the_bill_of_materials_lists_what_is_inside() -> None:
     assert described["licenses"] == [{"expression": EXPRESSION}]
     components = {each["name"]: each for each in document["components"]}
     assert components["nlohmann-json"]["version"].startswith("3.")
-    model = ROOT / "segmaformer/reference_models/hippocampus/checkpoint_final.pth"
-    assert components["hippocampus"]["hashes"][0]["content"] == sha256_of(model)
-    assert set(components) <= {"nlohmann-json", "hippocampus", "libc++", "CUDA runtime"}
+    for name in MODELS:
+        model = ROOT / f"segmaformer/reference_models/{name}/checkpoint_final.pth"
+        assert components[name]["hashes"][0]["content"] == sha256_of(model)
+    assert set(components) <= {"nlohmann-json", *MODELS, "libc++", "CUDA runtime"}

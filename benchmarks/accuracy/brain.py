@@ -45,6 +45,9 @@ NO_COUNTERPART = {
     42: "right cerebral exterior",
     43: "left cerebral exterior",
     46: "cerebrospinal fluid, labelled in part only",
+    65: "in no list of the set's labels: 3 voxels",
+    66: "in no list of the set's labels: 5 voxels",
+    74: "in no list of the set's labels: 523 voxels of one scan",
     75: "left basal forebrain",
     76: "right basal forebrain",
 }

@@ -36,5 +36,6 @@ RECORD = TrainingRecord(
     reader="NibabelIOWithReorient",
     mirror_axes=(2,),
     dataset="Dataset100_SyntheticBrains",
+    licence="Apache-2.0",
     trainer="SegMaFormerTrainer_Custom_Stage1Mamba_Stage23Hybrid_Stage4Attention",
 )

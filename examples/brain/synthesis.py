@@ -22,7 +22,7 @@ from segmaformer.runtime.pipeline.normalization import normalize
 from segmaformer.runtime.pipeline.resampling import resample
 from segmaformer.runtime.pipeline.tiling import pad_to_tile
 
-T1_SHARE = 0.5
+T1_SHARE = 0.8
 STRIPPED_SHARE = 0.5
 MASKED_SHARE = 0.3
 """Share of the scans with a skull whose air is exactly zero."""

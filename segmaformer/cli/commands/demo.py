@@ -16,7 +16,7 @@ from segmaformer.runtime.package.store import ModelStore
 from segmaformer.runtime.results.statistics import MM3_PER_ML
 from segmaformer.runtime.system.extras import require_extra
 
-CHECKPOINT = "reference_models/hippocampus/checkpoint_final.pth"
+CHECKPOINT = "reference_models/brain/checkpoint_final.pth"
 
 
 @click.command("demo")
@@ -31,13 +31,10 @@ CHECKPOINT = "reference_models/hippocampus/checkpoint_final.pth"
 @click.option(
     "--keep-model",
     is_flag=True,
-    help="Add the package to your models as hippocampus, see `sgmf models`.",
+    help="Add the package to your models as brain, see `sgmf models`.",
 )
 def command(output: Path, keep_model: bool) -> None:
-    """Export the bundled hippocampus model, verify it and segment a template brain.
-
-    The scan is the region around one hippocampus of the ICBM152 T1 template.
-    """
+    """Export the bundled brain model, verify it and segment the ICBM152 T1 template."""
     require_extra("torch", "onnx", "onnxscript", extra="export")
     require_extra("nilearn", extra="demo")
     from segmaformer.checkpoint import load_checkpoint
@@ -52,7 +49,7 @@ def command(output: Path, keep_model: bool) -> None:
     with bundled_checkpoint() as checkpoint:
         package = export_package(
             load_checkpoint(checkpoint),
-            output / "hippocampus.sgmf",
+            output / "brain.sgmf",
             ExportOptions(fp16=True, verify_scan=(scan,), overwrite=True),
             report=say,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import re
 import subprocess
@@ -13,13 +12,13 @@ from typing import Any
 
 import pytest
 from support.networks.networks import save_tiny_checkpoint
+from support.networks.reference_model import HIPPOCAMPUS
 from support.packages.samples import write_scan
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from segmaformer.checkpoint import load_checkpoint
-from segmaformer.cli.commands.demo import CHECKPOINT
 from segmaformer.cli.commands.export import package_name
 from segmaformer.export import pipeline
 from segmaformer.runtime.package.reader import Package
@@ -33,9 +32,8 @@ SETTINGS = ("--set", "num_heads=[1,2,4,5]", "--patch-size", "40,56,40")
 def made(cases_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the checkpoints that the script of the cases makes of the bundled one."""
     folder = tmp_path_factory.mktemp("made")
-    bundled = Path(str(importlib.resources.files("segmaformer") / CHECKPOINT))
     script = cases_dir / "make_checkpoints.py"
-    subprocess.run([sys.executable, script, bundled, folder], check=True, cwd=folder)
+    subprocess.run([sys.executable, script, HIPPOCAMPUS, folder], check=True, cwd=folder)
     return folder
 
 

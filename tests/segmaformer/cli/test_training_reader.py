@@ -14,12 +14,12 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from support.networks.reference_model import HIPPOCAMPUS
 from support.packages.samples import copy_package, edit_manifest
 
 torch = pytest.importorskip("torch")
 
 from segmaformer.checkpoint import load_checkpoint
-from segmaformer.cli.commands.demo import CHECKPOINT
 from segmaformer.runtime.package.reader import Package
 
 Sgmf = Callable[..., Any]
@@ -111,10 +111,7 @@ def test_a_spacing_that_takes_more_than_a_day_is_refused(
 
 @pytest.fixture(scope="module")
 def reference_file() -> dict[str, Any]:
-    import importlib.resources
-
-    path = str(importlib.resources.files("segmaformer") / CHECKPOINT)
-    content: dict[str, Any] = torch.load(path, weights_only=False)
+    content: dict[str, Any] = torch.load(HIPPOCAMPUS, weights_only=False)
     return content
 
 

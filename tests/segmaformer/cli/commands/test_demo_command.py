@@ -35,13 +35,11 @@ def test_the_demo_says_where_everything_is(sgmf: Sgmf, tmp_path: Path, store: Pa
     folder = tmp_path / "new" / "demo"
     run = sgmf("demo", "-o", folder, "--keep-model")
     assert run.code == 0, run.stderr
-    assert "hippocampus is the chosen model" in run.stderr
-    assert sorted(path.name.partition("@")[0] for path in store.iterdir()) == [
-        *("chosen", "hippocampus")
-    ]
+    assert "brain is the chosen model" in run.stderr
+    assert sorted(path.name.partition("@")[0] for path in store.iterdir()) == [*("brain", "chosen")]
     paths = [Path(line) for line in run.stdout.splitlines()]
     assert [path.name for path in paths] == [
-        *("hippocampus.sgmf", "labels.nii.gz", "labels.png", "labels.json", "labels.html")
+        *("brain.sgmf", "labels.nii.gz", "labels.png", "labels.json", "labels.html")
     ]
     (scan,) = set(folder.iterdir()) - {*paths, folder / "labels.run.json"}
     package = Package.open(paths[0])
