@@ -1,4 +1,7 @@
-"""Worker that segments nothing, and dies of scans with certain names."""
+"""Worker that segments nothing, and dies of scans with certain names.
+
+It dies of a deadly scan always, of a frail one in the process that had it first.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def run(connection: Connection, task: Task) -> None:
         connection.send(Unfit("this machine does not see the scans"))
         return
     connection.send(Ready("stand-in", {None: {"networks": []}}))
-    while (case := connection.recv()) is not None:
+    while (case := _receive(connection)) is not None:
         ahead: Case | None = case
         while ahead is not None:
             case, ahead = ahead, _next(connection)
@@ -28,16 +31,26 @@ def run(connection: Connection, task: Task) -> None:
         connection.send(Idle())
 
 
+def _receive(connection: Connection) -> Case | None:
+    """Take a scan, and note the process that had it first."""
+    case: Case | None = connection.recv()
+    if case is not None and not _note(case).exists():
+        _note(case).write_text(f"{os.getpid()}")
+    return case
+
+
 def _next(connection: Connection) -> Case | None:
     connection.send(Wanting())
-    found: Case | None = connection.recv()
-    return found
+    return _receive(connection)
 
 
 def _work(connection: Connection, case: Case) -> None:
-    note = Path(case.scan[0]).with_suffix(".tried")
-    if case.name.startswith("deadly") or (case.name.startswith("frail") and not note.exists()):
-        note.touch()
+    is_first = _note(case).read_text() == f"{os.getpid()}"
+    if case.name.startswith("deadly") or (case.name.startswith("frail") and is_first):
         os.kill(os.getpid(), signal.SIGKILL)
     result = {"scan": [str(path) for path in case.scan], "exit_code": 0}
     connection.send(Done(case.label_map, result, 100.0))
+
+
+def _note(case: Case) -> Path:
+    return Path(case.scan[0]).with_suffix(".first")
