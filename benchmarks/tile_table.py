@@ -1,6 +1,6 @@
 """The table of dense networks in docs/reference/cpu.md, from documents that tile.py wrote.
 
-python benchmarks/tile_table.py benchmarks/results/tile_*_dense.json
+python benchmarks/tile_table.py benchmarks/results/tile_*_avx512.json
 """
 
 from __future__ import annotations
