@@ -115,9 +115,12 @@ class CaseSegmenter:
         with _opening:
             predictor = _opened(self._options)
         if self._resume:
-            settings = all_settings(predictor)
             done, _ = divide_done(
-                [case], "same-labels", backend=predictor.backend, settings=settings
+                [case],
+                "same-labels",
+                backend=predictor.backend,
+                settings=all_settings(predictor),
+                any_backend=self._options.backend == "auto",
             )
             if done:
                 return {"scan": [str(path) for path in case.scan], "skipped": True}

@@ -118,6 +118,7 @@ def is_done(
     scan: Sequence[Path],
     label_map: Path,
     strict_backend: str | None = None,
+    any_backend: bool = False,
 ) -> bool:
     """Tell if `record` describes a run with these settings on these very files.
 
@@ -133,13 +134,18 @@ def is_done(
     strict_backend
         Backend with version and threads that the record must name, with the software's versions;
         all files are hashed. None compares neither, since they do not decide the labels.
+    any_backend
+        Whether the record may name another backend and device, as where both were chosen by their
+        speed: variant and precision must still agree.
     """
     strict = strict_backend is not None
+    # The keys that signed a package change no label.
+    left_out = {"signature", *(("backend", "device") if any_backend and not strict else ())}
     try:
         document = json.loads(_content(record))
         recorded = {key: document[key] for key in settings}
         return (
-            (recorded == settings or _unsigned(recorded) == _unsigned(settings))
+            (recorded == settings or _alike(recorded, settings, left_out))
             and (not strict or document["backend"] == strict_backend)
             and (not strict or document["software"] == _software())
             and len(document["scan"]) == len(scan)
@@ -191,10 +197,14 @@ def _content(record: Path) -> bytes:
     return content if len(content) < _USUAL_BYTES else record.read_bytes()
 
 
-def _unsigned(facts: Any) -> Any:
-    """Leave out the keys that signed packages: they change no label."""
-    if isinstance(facts, list):
-        return [_unsigned(each) for each in facts]
-    if isinstance(facts, dict):
-        return {name: value for name, value in facts.items() if name != "signature"}
-    return facts
+def _alike(recorded: Mapping[str, Any], settings: Mapping[str, Any], left_out: set[str]) -> bool:
+    """Tell if settings are the same but for facts of some names, at any depth."""
+
+    def rest(facts: Any) -> Any:
+        if isinstance(facts, list):
+            return [rest(each) for each in facts]
+        if isinstance(facts, Mapping):
+            return {name: rest(fact) for name, fact in facts.items() if name not in left_out}
+        return facts
+
+    return bool(rest(recorded) == rest(settings))

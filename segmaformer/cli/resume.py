@@ -34,6 +34,7 @@ def divide_done(
     *,
     backend: str,
     settings: Mapping[SegmentationType | None, Mapping[str, Any]],
+    any_backend: bool = False,
 ) -> tuple[list[Case], list[Case]]:
     """Divide cases into those whose results are there and the others.
 
@@ -43,6 +44,8 @@ def divide_done(
         How far records must agree; None takes no scan for done.
     backend, settings
         What the open predictor would record, by type of segmentation.
+    any_backend
+        Whether records of another backend and device count, unless `resume` is strict.
     """
     done: list[Case] = []
     left: list[Case] = []
@@ -57,6 +60,7 @@ def divide_done(
                 scan=case.scan,
                 label_map=case.label_map,
                 strict_backend=backend if resume == "strict" else None,
+                any_backend=any_backend,
             )
         )
         (done if finished else left).append(case)

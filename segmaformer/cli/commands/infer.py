@@ -285,7 +285,11 @@ def _segment(batch: _Batch, say_result: SayResult) -> list[dict[str, Any]]:
     def divide(ready: Ready) -> list[Case]:
         say(f"{' + '.join(each.manifest.name for each in batch.packages)}: {ready.backend}")
         done, left = divide_done(
-            batch.cases, batch.resume, backend=ready.backend, settings=ready.settings
+            batch.cases,
+            batch.resume,
+            backend=ready.backend,
+            settings=ready.settings,
+            any_backend=batch.options.backend == "auto",  # which another node decides otherwise
         )
         for case in done:
             take(case, {"scan": [str(path) for path in case.scan], "skipped": True})

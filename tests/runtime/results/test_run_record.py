@@ -73,6 +73,32 @@ def test_other_settings_are_not_done(finished: dict[str, Any], changed: dict[str
     assert not is_done(**finished, settings=settings)
 
 
+@pytest.mark.parametrize(
+    ("changed", "counts"),
+    [
+        ({"backend": "openvino"}, True),
+        ({"backend": "onnxruntime", "device": "cuda"}, True),
+        ({"variant": "fp16"}, False),
+        ({"precision": "bf16"}, False),
+    ],
+)
+def test_a_backend_that_was_chosen_by_speed_is_left_out(
+    finished: dict[str, Any], changed: dict[str, str], counts: bool
+) -> None:
+    (network,) = finished["settings"]["networks"]
+    settings = {**finished.pop("settings"), "networks": [{**network, **changed}]}
+    backend = json.loads(finished["record"].read_text())["backend"]
+    assert not is_done(**finished, settings=settings)
+    assert is_done(**finished, settings=settings, any_backend=True) == counts
+    assert not is_done(**finished, settings=settings, any_backend=True, strict_backend=backend)
+
+
+def test_a_key_that_signed_changes_no_label(finished: dict[str, Any]) -> None:
+    settings = finished.pop("settings")
+    package = {**settings["package"], "signature": {"key": "another"}}
+    assert is_done(**finished, settings={**settings, "package": package})
+
+
 @pytest.mark.parametrize("recorded", ["backend", "software"])
 def test_threads_and_versions_are_compared_on_request_alone(
     finished: dict[str, Any], recorded: str
