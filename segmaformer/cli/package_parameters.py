@@ -108,6 +108,23 @@ def _all_or_chosen(
     return (PACKAGE_FOLDER.convert(named, parameter, context),)
 
 
+def model_name(package: Path, name: str | None) -> str:
+    """Return the name that was given for a package, or else that of its folder without ``.sgmf``.
+
+    Raises
+    ------
+    click.UsageError
+        It cannot name a model.
+    """
+    name = package.resolve().name.removesuffix(".sgmf") if name is None else name
+    if not is_model_name(name):
+        raise click.UsageError(
+            f"{name!r:.80} cannot name a model; give --name with up to 64 letters, digits, '.', "
+            "'_' and '-', and none of '.' and '-' first"
+        )
+    return name
+
+
 def open_package(path: Path) -> Package:
     """Open a package, and say so if nobody is known to have signed it."""
     package = Package.open(path)

@@ -8,7 +8,12 @@ import click
 
 from segmaformer.cli.choices import NamedChoice
 from segmaformer.cli.console import print_path
-from segmaformer.cli.package_parameters import PACKAGE_FOLDER, open_package, trust_options
+from segmaformer.cli.package_parameters import (
+    PACKAGE_FOLDER,
+    model_name,
+    open_package,
+    trust_options,
+)
 from segmaformer.cli.parameters import (
     backend_option,
     check_variants,
@@ -16,7 +21,6 @@ from segmaformer.cli.parameters import (
     threads_option,
 )
 from segmaformer.runtime.backends import DEVICES, Device
-from segmaformer.runtime.package.store import is_model_name
 from segmaformer.triton.repository import write_model
 
 
@@ -66,12 +70,7 @@ def command(
     Triton's Python backend runs it, so the server's Python needs segmaformer. A request holds the
     voxels and the affine of a scan; the answer holds its labels.
     """
-    name = package.resolve().name.removesuffix(".sgmf") if name is None else name
-    if not is_model_name(name):
-        raise click.UsageError(
-            f"{name!r:.80} cannot name a model; give --name with up to 64 letters, digits, '.', "
-            "'_' and '-', and none of '.' and '-' first"
-        )
+    name = model_name(package, name)
     opened = open_package(package)
     if variant is not None:
         check_variants(opened.manifest, [variant])

@@ -9,10 +9,10 @@ import click
 
 from segmaformer.cli.console import print_json, print_path, print_rows, say
 from segmaformer.cli.exit_codes import DONE, UNVERIFIED, message_of
-from segmaformer.cli.package_parameters import SHOWN_DIGITS, trust_options
+from segmaformer.cli.package_parameters import SHOWN_DIGITS, model_name, trust_options
 from segmaformer.cli.parameters import EXISTING_FOLDER, json_option
 from segmaformer.runtime.errors import PackageError
-from segmaformer.runtime.package.store import ModelStore, StoredModel, is_model_name
+from segmaformer.runtime.package.store import ModelStore, StoredModel
 
 
 @click.group("models")
@@ -35,12 +35,7 @@ def _add(package: Path, name: str | None, replace: bool) -> None:
 
     The first model that you add becomes the chosen one.
     """
-    name = package.resolve().name.removesuffix(".sgmf") if name is None else name
-    if not is_model_name(name):
-        raise click.UsageError(
-            f"{name!r:.80} cannot name a model; give --name with up to 64 letters, digits, '.', "
-            "'_' and '-', and none of '.' and '-' first"
-        )
+    name = model_name(package, name)
     print_path(add_model(ModelStore(), package, name, replace=replace).path)
 
 

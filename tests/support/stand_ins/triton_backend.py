@@ -1,4 +1,4 @@
-"""What Triton's Python backend gives a model: as little as the model uses."""
+"""The part of Triton's Python backend that the model uses."""
 
 from __future__ import annotations
 
