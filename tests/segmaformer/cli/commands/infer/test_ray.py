@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.packages.samples import head_like, write_scan
+from support.batch_processes import descendants, start, write_scans
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
@@ -21,28 +20,7 @@ COUNT = 6
 
 @pytest.fixture
 def scans(tmp_path: Path) -> Path:
-    for index in range(COUNT):
-        write_scan(tmp_path / "in" / f"{index:02}.nii.gz", head_like((30 + index, 24, 28)))
-    return tmp_path / "in"
-
-
-def start(*arguments: str | Path) -> subprocess.Popen[str]:
-    code = "from segmaformer.cli import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def below(pid: int) -> list[int]:
-    """Find the processes that come from one."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [found for each in map(int, children) for found in (each, *below(each))]
+    return write_scans(tmp_path / "in", COUNT)
 
 
 def running(pids: list[int]) -> set[tuple[int, str]]:
@@ -57,7 +35,7 @@ def running(pids: list[int]) -> set[tuple[int, str]]:
 
 
 def actors_of(pid: int) -> list[int]:
-    names = {each: Path(f"/proc/{each}/cmdline") for each in below(pid)}
+    names = {each: Path(f"/proc/{each}/cmdline") for each in descendants(pid)}
     return [each for each, name in names.items() if b"RayActor" in name.read_bytes()]
 
 
@@ -89,7 +67,7 @@ def test_neither_a_killed_command_nor_a_killed_actor_costs_a_scan(
     process = start(*arguments, out, "--ray", "--workers", "2")
     assert process.stdout is not None
     process.stdout.readline()  # the first scan is done
-    others = below(process.pid)
+    others = descendants(process.pid)
     assert listening(others) <= set(LOOPBACK)
     actors = running(actors_of(process.pid))
     assert actors

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.packages.samples import head_like, write_scan
+from support.batch_processes import descendants, start, write_scans
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 
@@ -24,33 +23,11 @@ COUNT = 10
 
 @pytest.fixture
 def scans(tmp_path: Path) -> Path:
-    for index in range(COUNT):
-        write_scan(tmp_path / "in" / f"{index:02}.nii.gz", head_like((30 + index, 24, 28)))
-    return tmp_path / "in"
+    return write_scans(tmp_path / "in", COUNT)
 
 
 def labels(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.nii.gz")}
-
-
-def start(*arguments: str | Path) -> subprocess.Popen[str]:
-    code = "from segmaformer.cli import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-
-
-def descendants(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    try:
-        direct = [int(each) for each in children.read_text().split()]
-    except OSError:
-        return []
-    return [found for each in direct for found in (each, *descendants(each))]
 
 
 def workers_of(pid: int) -> list[int]:
